@@ -1,0 +1,5 @@
+//! What an implementation's own tests need.
+
+mod reference;
+
+pub use reference::ReferenceStorage;

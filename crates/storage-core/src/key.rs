@@ -1,0 +1,138 @@
+//! The rules for keys, and how a full key divides into partition and own key.
+
+use crate::StorageError;
+use crate::component_id::MAX_SEGMENT_BYTES;
+
+/// The most bytes that a component's own key may have.
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// The most bytes that a full key may have: the longest component prefix and
+/// the longest own key.
+pub const MAX_FULL_KEY_BYTES: usize = 3 * (MAX_SEGMENT_BYTES + 1) + MAX_KEY_BYTES;
+
+/// Checks a component's own key: 1 to [`MAX_KEY_BYTES`] bytes of UTF-8 without
+/// control characters (Unicode category Cc: U+0000 to U+001F and U+007F to
+/// U+009F). Everything else is an ordinary character, and the key is taken as
+/// it is: never trimmed, never normalised.
+///
+/// # Errors
+/// [`StorageError::InvalidKey`] names the rule.
+///
+/// ```
+/// use storage_core::validate_key;
+///
+/// assert!(validate_key("../user/%2f*").is_ok());
+/// assert!(validate_key("").is_err());
+/// assert!(validate_key("a\0b").is_err());
+/// ```
+#[inline]
+pub fn validate_key(key: &str) -> Result<(), StorageError> {
+    validate(key, MAX_KEY_BYTES)
+}
+
+/// Checks a full key as a backend gets it: as [`validate_key`], with
+/// [`MAX_FULL_KEY_BYTES`] as the limit.
+///
+/// # Errors
+/// [`StorageError::InvalidKey`] names the rule.
+#[inline]
+pub fn validate_full_key(key: &str) -> Result<(), StorageError> {
+    validate(key, MAX_FULL_KEY_BYTES)
+}
+
+#[inline]
+fn validate(key: &str, max: usize) -> Result<(), StorageError> {
+    // 0xC2 begins U+0080 to U+00BF, the first half of which are control
+    // characters: rare enough to look again.
+    let plain = |byte: &u8| *byte >= 0x20 && *byte != 0x7f && *byte != 0xc2;
+    if !key.is_empty() && key.len() <= max && key.as_bytes().iter().all(plain) {
+        return Ok(());
+    }
+    validate_slowly(key, max)
+}
+
+#[cold]
+fn validate_slowly(key: &str, max: usize) -> Result<(), StorageError> {
+    let problem = if key.is_empty() {
+        "a key has at least 1 byte; this one is empty".to_owned()
+    } else if key.len() > max {
+        format!("a key has at most {max} bytes; {:?} has {}", excerpt(key), key.len())
+    } else if let Some(at) = key.find(char::is_control) {
+        format!("a key has no control characters; {:?} has one at byte {at}", excerpt(key))
+    } else {
+        return Ok(());
+    };
+    Err(StorageError::InvalidKey(problem))
+}
+
+/// The start of a text, short enough for a message.
+pub(crate) fn excerpt(text: &str) -> String {
+    const SHOWN_CHARS: usize = 64;
+    let mut chars = text.chars();
+    let mut shown: String = chars.by_ref().take(SHOWN_CHARS).collect();
+    if chars.next().is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// Divides a full key into its partition, everything up to and including the
+/// third slash, and the rest, the component's own key.
+///
+/// A partition is what listing, usage and budget are kept for. Keys with fewer
+/// than three slashes form one more partition, `""`.
+///
+/// ```
+/// use storage_core::split_full_key;
+///
+/// assert_eq!(split_full_key("app/notes/home/user/1"), ("app/notes/home/", "user/1"));
+/// assert_eq!(split_full_key("no/component"), ("", "no/component"));
+/// ```
+pub fn split_full_key(key: &str) -> (&str, &str) {
+    match key.bytes().enumerate().filter(|(_, byte)| *byte == b'/').nth(2) {
+        Some((slash, _)) => key.split_at(slash + 1),
+        None => ("", key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_characters_are_left_alone() {
+        for key in
+            ["/", "..", "%", "*", " ", "\u{a0}", "\u{e9}", "\u{202e}", "\u{10ffff}", "caf\u{c2}"]
+        {
+            assert_eq!(validate_key(key), Ok(()), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn control_characters_are_refused_wherever_they_stand() {
+        for control in ["\0", "\n", "\u{1f}", "\u{7f}", "\u{80}", "\u{9f}"] {
+            let message = validate_key(&format!("ab{control}c")).unwrap_err().to_string();
+            assert!(message.contains("no control characters"), "{message}");
+            assert!(message.contains("at byte 2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_limited_on_both_sides() {
+        assert!(validate_key("").unwrap_err().to_string().contains("empty"));
+        assert!(validate_key(&"k".repeat(MAX_KEY_BYTES)).is_ok());
+        let message = validate_key(&"k".repeat(MAX_KEY_BYTES + 1)).unwrap_err().to_string();
+        assert!(message.contains("at most 1024 bytes"), "{message}");
+        assert!(message.len() < 200, "{message}");
+        assert!(validate_full_key(&"k".repeat(MAX_FULL_KEY_BYTES)).is_ok());
+        assert!(validate_full_key(&"k".repeat(MAX_FULL_KEY_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn the_third_slash_ends_the_partition() {
+        assert_eq!(split_full_key("a/b/c/"), ("a/b/c/", ""));
+        assert_eq!(split_full_key("a/b/c"), ("", "a/b/c"));
+        assert_eq!(split_full_key("///"), ("///", ""));
+        assert_eq!(split_full_key("a/b/c/d/e/f"), ("a/b/c/", "d/e/f"));
+    }
+}
