@@ -1,0 +1,182 @@
+//! Listings and usage over many partitions, for backends that keep each
+//! partition apart.
+//!
+//! A partition's keys all begin with its name, which ends at the key's third
+//! slash, and no name is the beginning of another. So partitions are disjoint,
+//! contiguous ranges of the byte order, in the order of their names. Only the
+//! loose keys of partition `""`, which have fewer slashes, lie between them.
+//!
+//! A backend implements [`Partitions`]: the names in order, and a listing
+//! within one partition. [`list_page`], [`list_partitions`] and [`usage`] are
+//! then the methods of
+//! [`ComponentStorage`](storage_core::ComponentStorage).
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use storage_core::{KeyPage, PageRequest, StorageError, Usage, split_full_key};
+
+/// How many names are asked for at a time: a page that spans many partitions
+/// asks seldom, and one that ends in the first has not asked for much.
+const NAMES_AT_A_TIME: usize = 64;
+
+/// Keys that a backend keeps partition by partition.
+pub(crate) trait Partitions {
+    /// The first `limit` names, in ascending byte order, of the partitions that
+    /// begin with `prefix`, start within `from` and hold a key; never `""`.
+    ///
+    /// A partition that has just lost its last key may still be named. The cost
+    /// grows with the names that are returned.
+    fn names(
+        &self,
+        prefix: &str,
+        from: Bound<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<str>>, StorageError>;
+
+    /// Appends to `found`, as full keys and in ascending byte order, the keys of
+    /// `partition` that `own` asks for: all of them up to its limit.
+    ///
+    /// `own` names keys without the partition's name; in partition `""` that is
+    /// the whole key. A partition that does not exist has no keys. The cost
+    /// grows with the keys that are appended.
+    fn keys_in(
+        &self,
+        partition: &str,
+        own: PageRequest<'_>,
+        found: &mut Vec<String>,
+    ) -> Result<(), StorageError>;
+
+    /// What the keys of `partition` take up whose own key begins with
+    /// `own_prefix`, without the partition's name.
+    fn usage_in(&self, partition: &str, own_prefix: &str) -> Result<Usage, StorageError>;
+}
+
+/// A page over all partitions, as
+/// [`list_page`](storage_core::ComponentStorage::list_page).
+///
+/// At most `limit` + 1 keys of partition `""`, as many of the others, and one
+/// look into each partition on the way: the cost grows with the page.
+pub(crate) fn list_page<P: Partitions>(
+    source: &P,
+    request: PageRequest<'_>,
+) -> Result<KeyPage, StorageError> {
+    // One key more than the limit tells whether more follow.
+    let wanted = request.limit.saturating_add(1);
+    let mut found = Vec::new();
+    let (partition, own_prefix) = split_full_key(request.prefix);
+    if partition.is_empty() {
+        merge(source, request, wanted, &mut found)?;
+    } else {
+        let own = PageRequest::new(wanted).with_prefix(own_prefix);
+        match request.after {
+            Some(after) if after >= partition => {
+                // Otherwise it lies behind the whole partition.
+                if let Some(own_after) = after.strip_prefix(partition) {
+                    source.keys_in(partition, own.after(own_after), &mut found)?;
+                }
+            }
+            _ => source.keys_in(partition, own, &mut found)?,
+        }
+    }
+    Ok(KeyPage::cut(found, request.limit))
+}
+
+/// The partitions after `after`, as
+/// [`list_partitions`](storage_core::ComponentStorage::list_partitions).
+pub(crate) fn list_partitions<P: Partitions>(
+    source: &P,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<KeyPage, StorageError> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let names = source.names("", from, limit.saturating_add(1))?;
+    Ok(KeyPage::cut(names.iter().map(ToString::to_string).collect(), limit))
+}
+
+/// What the keys that begin with `prefix` take up, as
+/// [`usage`](storage_core::ComponentStorage::usage): full keys, so each counts
+/// its partition's name too.
+pub(crate) fn usage<P: Partitions>(
+    source: &P,
+    prefix: Option<&str>,
+) -> Result<Usage, StorageError> {
+    let prefix = prefix.unwrap_or_default();
+    let full = |partition: &str, own: Usage| {
+        let names = own.keys.saturating_mul(partition.len() as u64);
+        own + Usage { bytes: names, keys: 0 }
+    };
+    let (partition, own_prefix) = split_full_key(prefix);
+    let mut total = full(partition, source.usage_in(partition, own_prefix)?);
+    if partition.is_empty() {
+        for_each_name(source, prefix, Bound::Unbounded, |name| {
+            total = total + full(name, source.usage_in(name, "")?);
+            Ok(true)
+        })?;
+    }
+    Ok(total)
+}
+
+/// Appends the first `wanted` keys of a request whose prefix does not reach
+/// into a partition, so that it asks for partitions as a whole and for loose
+/// keys between them.
+fn merge<P: Partitions>(
+    source: &P,
+    request: PageRequest<'_>,
+    wanted: usize,
+    found: &mut Vec<String>,
+) -> Result<(), StorageError> {
+    let mut loose = Vec::new();
+    source.keys_in("", PageRequest { limit: wanted, ..request }, &mut loose)?;
+    let mut loose = loose.into_iter().peekable();
+
+    // The partition that `after` lies in is the first to look at. An `after`
+    // outside of all lies before or behind a whole partition.
+    let (after_in, after_own) = split_full_key(request.after.unwrap_or_default());
+    let from = match request.after {
+        Some(after) if after < request.prefix => Bound::Unbounded,
+        Some(after) if after_in.is_empty() => Bound::Excluded(after),
+        Some(_) => Bound::Included(after_in),
+        None => Bound::Unbounded,
+    };
+    for_each_name(source, request.prefix, from, |name| {
+        while found.len() < wanted {
+            match loose.next_if(|key| key.as_str() < name) {
+                Some(key) => found.push(key),
+                None => break,
+            }
+        }
+        if found.len() < wanted {
+            let own = PageRequest::new(wanted - found.len());
+            let own = if name == after_in { own.after(after_own) } else { own };
+            source.keys_in(name, own, found)?;
+        }
+        Ok(found.len() < wanted)
+    })?;
+    found.extend(loose.take(wanted.saturating_sub(found.len())));
+    Ok(())
+}
+
+/// Calls `visit` with each name in order until it answers `false`.
+fn for_each_name<P: Partitions>(
+    source: &P,
+    prefix: &str,
+    from: Bound<&str>,
+    mut visit: impl FnMut(&str) -> Result<bool, StorageError>,
+) -> Result<(), StorageError> {
+    let mut names = source.names(prefix, from, NAMES_AT_A_TIME)?;
+    loop {
+        for name in &names {
+            if !visit(name)? {
+                return Ok(());
+            }
+        }
+        match names.last() {
+            Some(last) if names.len() == NAMES_AT_A_TIME => {
+                let last = Arc::clone(last);
+                names = source.names(prefix, Bound::Excluded(&*last), NAMES_AT_A_TIME)?;
+            }
+            _ => return Ok(()),
+        }
+    }
+}
