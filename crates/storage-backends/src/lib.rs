@@ -1,1 +1,17 @@
-//! storage-backends
+//! Stores for WebAssembly components, each behind a feature of its own.
+//!
+//! Every store implements the whole contract of
+//! [`ComponentStorage`](storage_core::ComponentStorage): ordered pages,
+//! revisions, and atomic commits with checks and a budget.
+//!
+//! | feature | store | default |
+//! |---|---|---|
+//! | `memory` | `MemoryStorage`: in the process's memory, gone when it ends | yes |
+
+#[cfg(feature = "memory")]
+mod memory;
+#[cfg(feature = "memory")]
+mod partitions;
+
+#[cfg(feature = "memory")]
+pub use memory::MemoryStorage;

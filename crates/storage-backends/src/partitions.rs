@@ -23,10 +23,9 @@ const NAMES_AT_A_TIME: usize = 64;
 /// Keys that a backend keeps partition by partition.
 pub(crate) trait Partitions {
     /// The first `limit` names, in ascending byte order, of the partitions that
-    /// begin with `prefix`, start within `from` and hold a key; never `""`.
+    /// begin with `prefix`, lie within `from` and hold a key; never `""`.
     ///
-    /// A partition that has just lost its last key may still be named. The cost
-    /// grows with the names that are returned.
+    /// The cost grows with the names that are returned.
     fn names(
         &self,
         prefix: &str,
@@ -55,8 +54,8 @@ pub(crate) trait Partitions {
 /// A page over all partitions, as
 /// [`list_page`](storage_core::ComponentStorage::list_page).
 ///
-/// At most `limit` + 1 keys of partition `""`, as many of the others, and one
-/// look into each partition on the way: the cost grows with the page.
+/// It reads at most `limit` + 1 keys of partition `""`, as many of the others,
+/// and a look into each partition on the way: the cost grows with the page.
 pub(crate) fn list_page<P: Partitions>(
     source: &P,
     request: PageRequest<'_>,
@@ -178,5 +177,112 @@ fn for_each_name<P: Partitions>(
             }
             _ => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Own keys by partition.
+    #[derive(Debug, Default)]
+    struct Shelves(BTreeMap<String, BTreeSet<String>>);
+
+    impl Shelves {
+        fn of<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+            let mut shelves = Self::default();
+            for key in keys {
+                let (partition, own) = split_full_key(key);
+                shelves.0.entry(partition.to_owned()).or_default().insert(own.to_owned());
+            }
+            shelves
+        }
+    }
+
+    impl Partitions for Shelves {
+        fn names(
+            &self,
+            prefix: &str,
+            from: Bound<&str>,
+            limit: usize,
+        ) -> Result<Vec<Arc<str>>, StorageError> {
+            let names = self.0.range::<str, _>((from, Bound::Unbounded)).map(|(name, _)| name);
+            let names = names.filter(|name| !name.is_empty() && name.starts_with(prefix));
+            Ok(names.take(limit).map(|name| name.as_str().into()).collect())
+        }
+
+        fn keys_in(
+            &self,
+            partition: &str,
+            own: PageRequest<'_>,
+            found: &mut Vec<String>,
+        ) -> Result<(), StorageError> {
+            let keys = self.0.get(partition).into_iter().flatten().filter(|key| own.wants(key));
+            found.extend(keys.take(own.limit).map(|key| format!("{partition}{key}")));
+            Ok(())
+        }
+
+        fn usage_in(&self, partition: &str, own_prefix: &str) -> Result<Usage, StorageError> {
+            let keys = self.0.get(partition).into_iter().flatten();
+            let keys = keys.filter(|key| key.starts_with(own_prefix));
+            Ok(keys.map(|key| Usage::of(key, 0)).sum())
+        }
+    }
+
+    /// Texts with few characters meet each other's prefixes and partitions, with
+    /// `-` before and `0` behind the slash in byte order.
+    fn text() -> impl Strategy<Value = String> {
+        proptest::collection::vec(prop::sample::select(vec!["/", "a", "-", "0", "\u{e9}"]), 0..7)
+            .prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_is_what_a_sorted_list_of_all_keys_shows(
+            keys in proptest::collection::btree_set(text(), 0..40),
+            prefix in text(),
+            after in proptest::option::of(text()),
+            limit in 0_usize..10,
+        ) {
+            let shelves = Shelves::of(keys.iter().map(String::as_str));
+            let request = PageRequest { prefix: &prefix, after: after.as_deref(), limit };
+            let wanted = keys.iter().filter(|key| request.wants(key)).cloned().collect();
+            prop_assert_eq!(list_page(&shelves, request)?, KeyPage::cut(wanted, limit));
+
+            let found = keys.iter().filter(|key| key.starts_with(&prefix));
+            let total: Usage = found.map(|key| Usage::of(key, 0)).sum();
+            prop_assert_eq!(usage(&shelves, Some(&prefix))?, total);
+        }
+
+        #[test]
+        fn partitions_are_those_of_the_keys(
+            keys in proptest::collection::btree_set(text(), 0..40),
+            after in proptest::option::of(text()),
+            limit in 0_usize..10,
+        ) {
+            let shelves = Shelves::of(keys.iter().map(String::as_str));
+            let of_keys: BTreeSet<&str> = keys.iter().map(|key| split_full_key(key).0).collect();
+            let behind = |name: &&str| after.as_deref().is_none_or(|after| *name > after);
+            let wanted = of_keys.into_iter().filter(|name| !name.is_empty()).filter(behind);
+            let wanted = wanted.map(str::to_owned).collect();
+            let found = list_partitions(&shelves, after.as_deref(), limit)?;
+            prop_assert_eq!(found, KeyPage::cut(wanted, limit));
+        }
+    }
+
+    #[test]
+    fn names_are_fetched_until_the_page_is_full() {
+        let keys: Vec<String> =
+            (0..3 * NAMES_AT_A_TIME).map(|n| format!("app/notes/{n:04}/key")).collect();
+        let shelves = Shelves::of(keys.iter().map(String::as_str));
+        let all = PageRequest::new(usize::MAX).with_prefix("app/");
+        assert_eq!(list_page(&shelves, all).unwrap(), KeyPage { keys: keys.clone(), more: false });
+        let page = list_page(&shelves, PageRequest::new(150).after(&keys[9])).unwrap();
+        assert_eq!(page, KeyPage { keys: keys[10..160].to_vec(), more: true });
+        assert_eq!(usage(&shelves, None).unwrap().keys, keys.len() as u64);
     }
 }

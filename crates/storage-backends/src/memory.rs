@@ -1,0 +1,420 @@
+//! Storage in the process's memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+
+use dashmap::DashMap;
+use dashmap::try_result::TryResult;
+use storage_core::{
+    Budget, Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue,
+    Usage, VersionedValue, Write, split_full_key, validate_full_key,
+};
+
+use crate::partitions::{self, Partitions};
+
+/// Storage in the process's memory: fast, shared by all threads, gone when the
+/// process ends.
+///
+/// Everything of the contract is there, revisions and commits too. Each
+/// component's keys are kept apart, so components do not wait for each other
+/// and a listing never walks the keys of others.
+///
+/// ```
+/// use storage_backends::MemoryStorage;
+/// use storage_core::ComponentStorage;
+///
+/// let storage = MemoryStorage::new();
+/// storage.set("app/notes/home/1", "buy milk".into())?;
+/// assert_eq!(storage.list_keys(Some("app/notes/home/"))?, ["app/notes/home/1"]);
+/// # Ok::<(), storage_core::StorageError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct MemoryStorage {
+    partitions: DashMap<Box<str>, Arc<RwLock<Partition>>>,
+    /// The names of the partitions that hold a key, but for `""`. A name comes
+    /// and goes under the lock of its partition, with the first and last key.
+    names: RwLock<BTreeSet<Arc<str>>>,
+    last_revision: AtomicU64,
+}
+
+/// The keys of one component.
+///
+/// Locks are taken in this order: a shard of the map, partitions in the order of
+/// their names, `names`. So nobody who holds a partition waits for a shard.
+#[derive(Debug, Default)]
+struct Partition {
+    /// Own keys, without the partition's name.
+    keys: BTreeMap<Box<str>, VersionedValue>,
+    /// What `keys` add up to, in own keys.
+    usage: Usage,
+    /// Taken out of the map while it was empty: a writer that still has a
+    /// handle must fetch the one that took its place.
+    dropped: bool,
+}
+
+impl Partition {
+    fn write(&mut self, own: &str, value: Option<StorageValue>, revision: Revision) {
+        let added = value.as_ref().map_or_else(Usage::default, |new| Usage::of(own, new.len()));
+        let replaced = match value {
+            Some(value) => {
+                let new = VersionedValue { value, revision };
+                match self.keys.get_mut(own) {
+                    Some(found) => Some(std::mem::replace(found, new)),
+                    None => self.keys.insert(own.into(), new),
+                }
+            }
+            None => self.keys.remove(own),
+        };
+        let removed = replaced.map_or_else(Usage::default, |old| Usage::of(own, old.value.len()));
+        self.usage = self.usage + added - removed;
+    }
+
+    /// The own keys that a request asks for, its limit aside.
+    fn range<'a>(
+        &'a self,
+        own: PageRequest<'a>,
+    ) -> impl Iterator<Item = (&'a str, &'a VersionedValue)> {
+        let start = start_of(own.prefix, own.after.map_or(Bound::Unbounded, Bound::Excluded));
+        self.keys
+            .range::<str, _>((start, Bound::Unbounded))
+            .map(|(key, found)| (&**key, found))
+            .take_while(move |(key, _)| key.starts_with(own.prefix))
+    }
+}
+
+impl MemoryStorage {
+    /// An empty storage.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The partition, if it exists. Its lock is taken when no shard's is held
+    /// any more: components that share a shard do not wait for each other.
+    fn partition(&self, name: &str) -> Option<Arc<RwLock<Partition>>> {
+        self.partitions.get(name).map(|found| Arc::clone(&found))
+    }
+
+    fn partition_or_new(&self, name: &str) -> Arc<RwLock<Partition>> {
+        match self.partition(name) {
+            Some(found) => found,
+            None => Arc::clone(&self.partitions.entry(name.into()).or_default()),
+        }
+    }
+
+    /// Takes the partition out of the map unless it holds a key.
+    ///
+    /// No write is lost: a writer that came before made it non-empty, and one
+    /// that comes behind finds it marked. Every writer that leaves a partition
+    /// empty comes here after it has unlocked it, so the last of them cleans up.
+    fn drop_if_empty(&self, name: &str) {
+        self.partitions.remove_if(name, |_, partition| {
+            let mut partition = write(partition);
+            partition.dropped = partition.keys.is_empty();
+            partition.dropped
+        });
+    }
+
+    /// Changes one key of a locked partition.
+    fn change(
+        &self,
+        name: &str,
+        partition: &mut Partition,
+        own: &str,
+        value: Option<StorageValue>,
+        revision: Revision,
+    ) {
+        let held_keys = !partition.keys.is_empty();
+        partition.write(own, value, revision);
+        let holds_keys = !partition.keys.is_empty();
+        if held_keys != holds_keys && !name.is_empty() {
+            let mut names = write(&self.names);
+            if holds_keys {
+                names.insert(name.into());
+            } else {
+                names.remove(name);
+            }
+        }
+    }
+
+    fn next_revision(&self) -> Revision {
+        // The caller holds the locks of all that it writes, so the writes to a
+        // key are ordered by its lock and the counter needs no order of its own.
+        Revision::new(self.last_revision.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Applies checks, budget and writes to locked partitions, all or nothing.
+    fn apply(
+        &self,
+        locked: &mut Locked<'_>,
+        commit: &Commit,
+        writes: &[&Write],
+    ) -> Result<Revision, StorageError> {
+        for check in &commit.checks {
+            let found = locked.find(&check.key);
+            check.verify(found.map(|found| (&found.value, found.revision)))?;
+        }
+        if let Some(budget) = &commit.budget {
+            locked.allow(budget, writes)?;
+        }
+        // From here on nothing fails, so that all of it happens.
+        let revision = self.next_revision();
+        for write in writes {
+            let (name, own) = split_full_key(&write.key);
+            if let Some(partition) = locked.partition_mut(name) {
+                self.change(name, partition, own, write.value.clone(), revision);
+            }
+        }
+        Ok(revision)
+    }
+}
+
+/// The partitions of a commit while it runs, ordered by name.
+struct Locked<'a> {
+    partitions: Vec<(&'a str, RwLockWriteGuard<'a, Partition>)>,
+}
+
+impl<'a> Locked<'a> {
+    /// Locks the partitions, or answers `None` if one was dropped meanwhile.
+    fn new(handles: &'a [(&'a str, Arc<RwLock<Partition>>)]) -> Option<Self> {
+        let mut partitions = Vec::with_capacity(handles.len());
+        for (name, handle) in handles {
+            let partition = write(handle);
+            if partition.dropped {
+                return None;
+            }
+            partitions.push((*name, partition));
+        }
+        Some(Self { partitions })
+    }
+
+    fn partition(&self, name: &str) -> Option<&Partition> {
+        let at = self.partitions.binary_search_by_key(&name, |(name, _)| name).ok()?;
+        self.partitions.get(at).map(|(_, partition)| &**partition)
+    }
+
+    fn partition_mut(&mut self, name: &str) -> Option<&mut Partition> {
+        let at = self.partitions.binary_search_by_key(&name, |(name, _)| name).ok()?;
+        self.partitions.get_mut(at).map(|(_, partition)| &mut **partition)
+    }
+
+    fn find(&self, key: &str) -> Option<&VersionedValue> {
+        let (name, own) = split_full_key(key);
+        self.partition(name)?.keys.get(own)
+    }
+
+    /// Whether the budget allows the writes, all of which lie in one partition.
+    fn allow(&self, budget: &Budget, writes: &[&Write]) -> Result<(), StorageError> {
+        let before = self.partitions.first().map(|(_, one)| one.usage).unwrap_or_default();
+        let mut after = before;
+        for write in writes {
+            let (_, own) = split_full_key(&write.key);
+            if let Some(old) = self.find(&write.key) {
+                after = after - Usage::of(own, old.value.len());
+            }
+            if let Some(new) = &write.value {
+                after = after + Usage::of(own, new.len());
+            }
+        }
+        budget.allow(before, after)
+    }
+
+    /// The names of the partitions that hold no key.
+    fn empty(&self) -> Vec<&'a str> {
+        let empty =
+            |(_, partition): &&(_, RwLockWriteGuard<'_, Partition>)| partition.keys.is_empty();
+        self.partitions.iter().filter(empty).map(|(name, _)| *name).collect()
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl ComponentStorage for MemoryStorage {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        validate_full_key(key)?;
+        let (name, own) = split_full_key(key);
+        let Some(partition) = self.partition(name) else { return Ok(None) };
+        let value = read(&partition).keys.get(own).map(|found| found.value.clone());
+        Ok(value)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.put(key, value).map(drop)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        validate_full_key(key)?;
+        let (name, own) = split_full_key(key);
+        // A partition that is not there, or was dropped meanwhile, has no such
+        // key: nothing to do.
+        let Some(partition) = self.partition(name) else { return Ok(()) };
+        let mut locked = write(&partition);
+        self.change(name, &mut locked, own, None, self.next_revision());
+        let emptied = locked.keys.is_empty();
+        drop(locked);
+        if emptied {
+            self.drop_if_empty(name);
+        }
+        Ok(())
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        validate_full_key(key)?;
+        let (name, own) = split_full_key(key);
+        let Some(partition) = self.partition(name) else { return Ok(false) };
+        let found = read(&partition).keys.contains_key(own);
+        Ok(found)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        let all = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
+        Ok(partitions::list_page(self, all)?.keys)
+    }
+
+    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        partitions::list_page(self, request)
+    }
+
+    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        partitions::list_partitions(self, after, limit)
+    }
+
+    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
+        keys.iter().try_for_each(|key| validate_full_key(key))?;
+        let mut values = Vec::with_capacity(keys.len());
+        // Keys of one component, the usual case, are read under one lock.
+        for run in keys.chunk_by(|a, b| split_full_key(a).0 == split_full_key(b).0) {
+            let name = run.first().map_or("", |key| split_full_key(key).0);
+            let partition = self.partition(name).unwrap_or_default();
+            let partition = read(&partition);
+            let value_of = |key: &&str| partition.keys.get(split_full_key(key).1);
+            values.extend(run.iter().map(|key| value_of(key).map(|found| found.value.clone())));
+        }
+        Ok(values)
+    }
+
+    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
+        partitions::usage(self, prefix)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
+        validate_full_key(key).ok()?;
+        let (name, own) = split_full_key(key);
+        let partition = match self.partitions.try_get(name) {
+            TryResult::Present(found) => Arc::clone(&found),
+            TryResult::Absent => return Some(None),
+            TryResult::Locked => return None,
+        };
+        let partition = match partition.try_read() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(partition.keys.get(own).map(|found| found.value.clone()))
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        validate_full_key(key)?;
+        let (name, own) = split_full_key(key);
+        let Some(partition) = self.partition(name) else { return Ok(None) };
+        let found = read(&partition).keys.get(own).cloned();
+        Ok(found)
+    }
+
+    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
+        validate_full_key(key)?;
+        let (name, own) = split_full_key(key);
+        loop {
+            let partition = self.partition_or_new(name);
+            let mut partition = write(&partition);
+            if !partition.dropped {
+                let revision = self.next_revision();
+                self.change(name, &mut partition, own, Some(value), revision);
+                return Ok(revision);
+            }
+        }
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        commit.keys().try_for_each(validate_full_key)?;
+        if commit.budget.is_some() {
+            commit.single_partition()?;
+        }
+        let writes = commit.effective_writes();
+        let names: BTreeSet<&str> = commit.keys().map(|key| split_full_key(key).0).collect();
+        loop {
+            // A partition that is only checked is made too: its lock is what
+            // keeps an absent key absent until the writes are done.
+            let handles: Vec<_> =
+                names.iter().map(|name| (*name, self.partition_or_new(name))).collect();
+            let Some(mut locked) = Locked::new(&handles) else { continue };
+            let result = self.apply(&mut locked, &commit, &writes);
+            let empty = locked.empty();
+            drop(locked);
+            for name in empty {
+                self.drop_if_empty(name);
+            }
+            return result;
+        }
+    }
+}
+
+impl Partitions for MemoryStorage {
+    fn names(
+        &self,
+        prefix: &str,
+        from: Bound<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<str>>, StorageError> {
+        let names = read(&self.names);
+        let from = (start_of(prefix, from), Bound::Unbounded);
+        let names = names.range::<str, _>(from).take_while(|name| name.starts_with(prefix));
+        Ok(names.take(limit).cloned().collect())
+    }
+
+    fn keys_in(
+        &self,
+        partition: &str,
+        own: PageRequest<'_>,
+        found: &mut Vec<String>,
+    ) -> Result<(), StorageError> {
+        if let Some(handle) = self.partition(partition) {
+            let keys = read(&handle);
+            found.extend(keys.range(own).take(own.limit).map(|(key, _)| [partition, key].concat()));
+        }
+        Ok(())
+    }
+
+    fn usage_in(&self, partition: &str, own_prefix: &str) -> Result<Usage, StorageError> {
+        let Some(handle) = self.partition(partition) else { return Ok(Usage::default()) };
+        let keys = read(&handle);
+        if own_prefix.is_empty() {
+            return Ok(keys.usage);
+        }
+        let request = PageRequest::new(usize::MAX).with_prefix(own_prefix);
+        Ok(keys.range(request).map(|(key, found)| Usage::of(key, found.value.len())).sum())
+    }
+}
+
+/// Where a walk over what begins with `prefix` starts.
+fn start_of<'a>(prefix: &'a str, from: Bound<&'a str>) -> Bound<&'a str> {
+    match from {
+        Bound::Included(text) | Bound::Excluded(text) if text >= prefix => from,
+        _ => Bound::Included(prefix),
+    }
+}
+
+/// Locks for reading. A thread that panicked with the lock held was not in the
+/// middle of a change: [`MemoryStorage::change`] calls nothing that panics.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks for writing; as [`read`].
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
