@@ -1,0 +1,64 @@
+//! `airssys:core/storage@1.0.0` for components in Rust, and what a command that
+//! uses it needs besides.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), storage_guest::StorageError> {
+//! use storage_guest::storage;
+//!
+//! storage::set("user:123", b"ada")?;
+//! let value: Option<Vec<u8>> = storage::get("user:123")?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod command;
+
+/// Written by `wit_bindgen` from the interface's text in `wit/`.
+mod bindings {
+    wit_bindgen::generate!({ path: "../../../wit", world: "guest" });
+}
+
+pub use bindings::airssys::core::errors::StorageError;
+pub use bindings::airssys::core::storage;
+
+/// The name of the error in the interface's text.
+pub fn variant_name(error: &StorageError) -> &'static str {
+    match error {
+        StorageError::NotFound(_) => "not-found",
+        StorageError::AlreadyExists(_) => "already-exists",
+        StorageError::QuotaExceeded => "quota-exceeded",
+        StorageError::InvalidKey(_) => "invalid-key",
+        StorageError::IoError(_) => "io-error",
+    }
+}
+
+/// The error in words for the person who runs the component.
+pub fn explain(error: &StorageError) -> String {
+    match error {
+        StorageError::NotFound(key) => format!("the store has no key {key:?}"),
+        StorageError::AlreadyExists(key) => format!("the store has a key {key:?} already"),
+        StorageError::QuotaExceeded => {
+            "the store's quota is used up: remove something, or have the quota raised".to_owned()
+        }
+        StorageError::InvalidKey(rule) => format!("the store refused the key: {rule}"),
+        StorageError::IoError(reason) => format!("the store failed: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_says_reaches_the_user() {
+        for error in [
+            StorageError::NotFound("TEXT".to_owned()),
+            StorageError::AlreadyExists("TEXT".to_owned()),
+            StorageError::InvalidKey("TEXT".to_owned()),
+            StorageError::IoError("TEXT".to_owned()),
+        ] {
+            assert!(explain(&error).contains("TEXT"), "{error:?}");
+        }
+        assert!(explain(&StorageError::QuotaExceeded).contains("quota"));
+    }
+}
