@@ -1,0 +1,435 @@
+//! `cargo xtask guests`: builds the components of `examples/guests`, and tells
+//! whether the built files that are committed belong to the sources.
+//!
+//! The files are committed so that the host, its demo and its tests need no
+//! WebAssembly toolchain. `guests.lock` holds the hash of every source and of
+//! every built file; comparing them needs no toolchain either.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+
+const GUESTS: [&str; 3] = ["counter", "notes", "probe"];
+const TARGET: &str = "wasm32-wasip2";
+const FOLDER: &str = "examples/guests";
+const LOCK: &str = "examples/guests/guests.lock";
+const WHAT_TO_RUN: &str = "run `cargo xtask guests` and commit what it writes";
+
+/// Paths that begin like this are some machine's own. A component has no such
+/// files, and where it was built is nobody's business.
+const MACHINE_PATHS: [&str; 9] = [
+    "/home/",
+    "/root/",
+    "/Users/",
+    ":\\Users\\",
+    "/rustc/",
+    "/tmp/",
+    "/nix/store/",
+    ".cargo/",
+    ".rustup/",
+];
+
+/// Builds every guest, puts the `.wasm` files into `examples/guests` and records
+/// all hashes. `root` is the repository's root.
+///
+/// The same sources and the same compiler give the same bytes, wherever the
+/// repository, cargo's home and the toolchain lie.
+pub(crate) fn build(root: &Path) -> Result<()> {
+    let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
+    let compiler = Compiler::find()?;
+    let manifest = root.join(FOLDER).join("Cargo.toml");
+    // First, because the flags name the folder of the downloaded sources.
+    cargo("fetch", &manifest, &[OsStr::new("--target"), OsStr::new(TARGET)], OsStr::new(""))?;
+
+    let own_paths = OwnPaths::find(&root, &compiler)?;
+    let target_dir = env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), |dir| root.join(dir))
+        .join("guests");
+    let args =
+        [OsStr::new("--release"), "--target".as_ref(), TARGET.as_ref(), "--target-dir".as_ref()];
+    let args = [&args[..], &[target_dir.as_os_str()]].concat();
+    cargo("build", &manifest, &args, &own_paths.compiler_flags())?;
+
+    for guest in GUESTS {
+        let built = target_dir.join(TARGET).join("release").join(format!("{guest}.wasm"));
+        let mut wasm =
+            fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+        neutralise(&mut wasm, compiler.virtual_path().as_bytes());
+        let path = root.join(FOLDER).join(format!("{guest}.wasm"));
+        if let Some(found) = own_paths.find_in(&wasm).or_else(|| machine_path(&wasm)) {
+            bail!("{guest}.wasm would name a path of this machine, {found}: add it to OwnPaths");
+        }
+        fs::write(&path, &wasm).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{FOLDER}/{guest}.wasm  {} bytes", wasm.len());
+    }
+    let lock = root.join(LOCK);
+    fs::write(&lock, lock_text(&compiler.version, &hashes(&root)?))
+        .with_context(|| format!("cannot write {}", lock.display()))?;
+    println!("{LOCK}  written, {}", compiler.version);
+    Ok(())
+}
+
+/// Fails, naming each file, unless the built guests belong to their sources and
+/// name no machine's paths. Needs no WebAssembly toolchain.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    let lock = root.join(LOCK);
+    let text = fs::read_to_string(&lock)
+        .with_context(|| format!("cannot read {}: {WHAT_TO_RUN}", lock.display()))?;
+    let recorded = parse_lock(&text).with_context(|| format!("{LOCK}: {WHAT_TO_RUN}"))?;
+    let present = hashes(root)?;
+
+    let mut problems = String::new();
+    for (file, hash) in &recorded {
+        match present.get(file) {
+            None => writeln!(problems, "  {file} is missing")?,
+            Some(now) if now != hash => writeln!(problems, "  {file} has changed")?,
+            Some(_) => {}
+        }
+    }
+    for file in present.keys().filter(|file| !recorded.contains_key(*file)) {
+        writeln!(problems, "  {file} is new")?;
+    }
+    ensure!(
+        problems.is_empty(),
+        "the guests were not built from what is here:\n{problems}{WHAT_TO_RUN}"
+    );
+    for guest in GUESTS {
+        let path = root.join(FOLDER).join(format!("{guest}.wasm"));
+        let wasm = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if let Some(found) = machine_path(&wasm) {
+            bail!(
+                "{FOLDER}/{guest}.wasm names a path of the machine that built it, {found}: \
+                 {WHAT_TO_RUN}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The compiler that builds the guests.
+struct Compiler {
+    /// Its one-line version.
+    version: String,
+    commit: String,
+    sysroot: PathBuf,
+}
+
+impl Compiler {
+    fn find() -> Result<Self> {
+        let details = rustc(&["-vV"])?;
+        let version = details.lines().next().unwrap_or_default().to_owned();
+        let commit = details.lines().find_map(|line| line.strip_prefix("commit-hash: "));
+        let commit = commit.context("`rustc -vV` names no commit-hash")?.to_owned();
+        let libraries = rustc(&["--print", "target-libdir", "--target", TARGET])?;
+        if !Path::new(libraries.trim()).is_dir() {
+            bail!("the target {TARGET} is not installed: run `rustup target add {TARGET}`");
+        }
+        let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
+        Ok(Self { version, commit, sysroot })
+    }
+
+    /// The path that the precompiled standard library gives for its sources.
+    fn virtual_path(&self) -> String {
+        format!("/rustc/{}/", self.commit)
+    }
+}
+
+/// The folders of this machine that the compiler could write into a guest, and
+/// what it is to write instead.
+struct OwnPaths(Vec<(PathBuf, String)>);
+
+impl OwnPaths {
+    fn find(root: &Path, compiler: &Compiler) -> Result<Self> {
+        let sources = compiler.sysroot.join("lib/rustlib/src/rust");
+        let mut paths = vec![
+            (root.to_owned(), ".".to_owned()),
+            (compiler.sysroot.clone(), "sysroot".to_owned()),
+            // So that a guest does not depend on whether rust-src is installed.
+            (sources, compiler.virtual_path().trim_end_matches('/').to_owned()),
+        ];
+        if let Some(home) = cargo_home() {
+            // Each registry has a folder, named after where it is reached.
+            let registries = home.join("registry/src");
+            if registries.is_dir() {
+                for entry in fs::read_dir(&registries)? {
+                    paths.push((entry?.path(), "registry".to_owned()));
+                }
+            }
+            paths.insert(0, (home, "cargo".to_owned()));
+        }
+        Ok(Self(paths))
+    }
+
+    /// In cargo's encoding. Of two folders that hold a file the compiler takes
+    /// the one named later.
+    fn compiler_flags(&self) -> OsString {
+        let mut flags = OsString::new();
+        for (path, instead) in &self.0 {
+            if !flags.is_empty() {
+                flags.push("\u{1f}");
+            }
+            flags.push("--remap-path-prefix=");
+            flags.push(path);
+            flags.push("=");
+            flags.push(instead);
+        }
+        flags
+    }
+
+    fn find_in(&self, wasm: &[u8]) -> Option<String> {
+        let mut paths = self.0.iter().map(|(path, _)| path.to_string_lossy());
+        paths.find(|path| find(wasm, path.as_bytes()).is_some()).map(|path| path.into_owned())
+    }
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
+}
+
+fn rustc(args: &[&str]) -> Result<String> {
+    let program = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(&program)
+        .args(args)
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`rustc {}` failed: {}", args.join(" "), said.trim());
+    String::from_utf8(output.stdout).context("rustc does not speak UTF-8")
+}
+
+fn cargo(command: &str, manifest: &Path, args: &[&OsStr], flags: &OsStr) -> Result<()> {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(&program)
+        .args([OsStr::new(command), "--locked".as_ref(), "--manifest-path".as_ref()])
+        .arg(manifest)
+        .args(args)
+        // Takes precedence over RUSTFLAGS and over configured flags.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .status()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    ensure!(status.success(), "`cargo {command}` failed for {}", manifest.display());
+    Ok(())
+}
+
+/// Overwrites `path` wherever it stands with as many bytes that mean the current
+/// folder: the standard library comes compiled, and no flag changes the paths in
+/// it.
+fn neutralise(wasm: &mut [u8], path: &[u8]) {
+    let instead = [b"." as &[u8], &vec![b'/'; path.len().saturating_sub(1)]].concat();
+    let mut from = 0;
+    while let Some(at) = wasm.get(from..).and_then(|rest| find(rest, path)) {
+        let end = from + at + path.len();
+        if let Some(found) = wasm.get_mut(from + at..end) {
+            found.copy_from_slice(&instead);
+        }
+        from = end;
+    }
+}
+
+/// The first text in `wasm` that looks like a path of some machine, and where it
+/// stands.
+fn machine_path(wasm: &[u8]) -> Option<String> {
+    MACHINE_PATHS.iter().find_map(|path| {
+        let at = find(wasm, path.as_bytes())?;
+        let printable = |byte: &u8| (0x20..0x7f).contains(byte);
+        let shown: String =
+            wasm.iter().skip(at).take(60).copied().take_while(printable).map(char::from).collect();
+        Some(format!("{shown:?} at byte {at}"))
+    })
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+/// The hash of every source and of every built guest, by path from the root.
+fn hashes(root: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    collect(root, FOLDER, &mut files)?;
+    collect(root, "wit", &mut files)?;
+    Ok(files)
+}
+
+fn collect(root: &Path, folder: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
+    let entries =
+        fs::read_dir(root.join(folder)).with_context(|| format!("cannot read folder {folder}"))?;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().with_context(|| format!("{folder}: {name:?} is no UTF-8"))?;
+        let path = format!("{folder}/{name}");
+        if entry.file_type()?.is_dir() {
+            if name != "target" {
+                collect(root, &path, files)?;
+            }
+        } else if matters(name) {
+            let bytes = fs::read(entry.path()).with_context(|| format!("cannot read {path}"))?;
+            files.insert(path, hex(&Sha256::digest(bytes)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is a source of a guest or a built guest.
+fn matters(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str);
+    matches!(name, "Cargo.toml" | "Cargo.lock") || matches!(extension, Some("rs" | "wit" | "wasm"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// The hashes as `sha256sum --check` reads them, too.
+fn lock_text(compiler: &str, hashes: &BTreeMap<String, String>) -> String {
+    let mut text = format!(
+        "# SHA-256 of the guests' sources and of the files built from them with\n\
+         # {compiler}.\n\
+         # Written by `cargo xtask guests`, compared by `cargo xtask guests --check`.\n"
+    );
+    for (file, hash) in hashes {
+        text.push_str(&format!("{hash}  {file}\n"));
+    }
+    text
+}
+
+fn parse_lock(text: &str) -> Result<BTreeMap<String, String>> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (hash, file) = line
+                .split_once("  ")
+                .with_context(|| format!("this line is no hash with a file behind it: {line:?}"))?;
+            Ok((file.to_owned(), hash.to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    const WASM: &str = "examples/guests/notes.wasm";
+    const SOURCE: &str = "examples/guests/notes/src/main.rs";
+
+    fn put(root: &TempDir, file: &str, content: &str) {
+        let path = root.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn record(root: &TempDir) {
+        let text = lock_text("rustc 1.0.0", &hashes(root.path()).unwrap());
+        fs::write(root.path().join(LOCK), text).unwrap();
+    }
+
+    fn recorded_tree() -> TempDir {
+        let root = TempDir::new().unwrap();
+        put(&root, "examples/guests/Cargo.toml", "[workspace]");
+        put(&root, "examples/guests/Cargo.lock", "version = 4");
+        put(&root, "examples/guests/README.md", "guests");
+        put(&root, SOURCE, "fn main() {}");
+        put(&root, "wit/storage.wit", "interface storage {}");
+        for guest in GUESTS {
+            put(&root, &format!("examples/guests/{guest}.wasm"), "\0asm ./library/std/src/rt.rs");
+        }
+        record(&root);
+        root
+    }
+
+    fn complaint(root: &TempDir) -> String {
+        format!("{:#}", check(root.path()).unwrap_err())
+    }
+
+    #[test]
+    fn the_committed_guests_belong_to_their_sources() {
+        check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
+    }
+
+    #[test]
+    fn what_was_recorded_passes_and_other_files_do_not_matter() {
+        let root = recorded_tree();
+        check(root.path()).unwrap();
+        put(&root, "examples/guests/README.md", "guests, explained");
+        put(&root, "examples/guests/target/debug/build/out.rs", "generated");
+        check(root.path()).unwrap();
+    }
+
+    #[test]
+    fn a_changed_source_is_named() {
+        for file in
+            [SOURCE, "wit/storage.wit", "examples/guests/Cargo.toml", "examples/guests/Cargo.lock"]
+        {
+            let root = recorded_tree();
+            put(&root, file, "changed");
+            let said = complaint(&root);
+            assert!(said.contains(&format!("{file} has changed")), "{said}");
+            assert!(said.contains("cargo xtask guests"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_changed_component_is_named() {
+        let root = recorded_tree();
+        put(&root, WASM, "\0asm of another build");
+        assert!(complaint(&root).contains("notes.wasm has changed"));
+    }
+
+    #[test]
+    fn files_that_come_and_go_are_named() {
+        let root = recorded_tree();
+        fs::remove_file(root.path().join(WASM)).unwrap();
+        put(&root, "wit/extra.wit", "interface extra {}");
+        let said = complaint(&root);
+        assert!(said.contains("notes.wasm is missing"), "{said}");
+        assert!(said.contains("wit/extra.wit is new"), "{said}");
+    }
+
+    #[test]
+    fn a_missing_or_damaged_lock_says_what_to_run() {
+        let root = recorded_tree();
+        put(&root, LOCK, "0123");
+        assert!(complaint(&root).contains("cargo xtask guests"));
+        fs::remove_file(root.path().join(LOCK)).unwrap();
+        assert!(complaint(&root).contains("cargo xtask guests"));
+    }
+
+    #[test]
+    fn a_path_of_a_machine_is_refused_although_it_was_recorded() {
+        for path in MACHINE_PATHS {
+            let root = recorded_tree();
+            put(&root, WASM, &format!("\0asm \0{path}file.rs\0"));
+            record(&root);
+            let said = complaint(&root);
+            assert!(said.contains("notes.wasm names a path"), "{said}");
+            assert!(said.contains("at byte 6"), "{said}");
+        }
+    }
+
+    #[test]
+    fn neutral_paths_keep_the_length() {
+        let mut wasm = b"a /rustc/0123/library b /rustc/0123/ /rustc/9/".to_vec();
+        neutralise(&mut wasm, b"/rustc/0123/");
+        assert_eq!(wasm, b"a .///////////library b ./////////// /rustc/9/");
+    }
+
+    #[test]
+    fn the_lock_is_read_as_it_was_written() {
+        let hashes = BTreeMap::from([
+            ("a/b c.rs".to_owned(), hex(&[0, 0xff])),
+            ("wit/x.wit".to_owned(), hex(&[0x10])),
+        ]);
+        assert_eq!(parse_lock(&lock_text("rustc 1.0.0", &hashes)).unwrap(), hashes);
+        assert_eq!(hashes["a/b c.rs"], "00ff");
+    }
+}
