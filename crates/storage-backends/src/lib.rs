@@ -7,11 +7,16 @@
 //! | feature | store | default |
 //! |---|---|---|
 //! | `memory` | `MemoryStorage`: in the process's memory, gone when it ends | yes |
+//! | `file` | `FileStorage`: a file a key, durable | yes |
 
+#[cfg(feature = "file")]
+mod file;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(feature = "memory")]
+#[cfg(any(feature = "memory", feature = "file"))]
 mod partitions;
 
+#[cfg(feature = "file")]
+pub use file::{Durability, FileOptions, FileStorage};
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;

@@ -1,0 +1,124 @@
+//! The few things that the store asks of a file system, each with an error that
+//! says what failed on what.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use storage_core::StorageError;
+
+/// An error of the file system in the store's terms.
+pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space and try again",
+        ErrorKind::PermissionDenied => "; check who owns the store's folder",
+        ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
+        _ => "",
+    };
+    StorageError::IoError(format!("cannot {what} {}: {error}{advice}", path.display()))
+}
+
+/// Where the tests make a change to the disk fail.
+#[cfg(not(test))]
+pub(super) fn fault_point(_operation: &str) -> io::Result<()> {
+    Ok(())
+}
+#[cfg(test)]
+pub(super) use super::fault_tests::fault_point;
+
+/// Gives a file another name, in place of what has that name.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fault_point("rename")?;
+    fs::rename(from, to)
+}
+
+/// Makes a folder and those above it.
+pub(super) fn create_folders(path: &Path) -> Result<(), StorageError> {
+    fault_point("make")
+        .and_then(|()| fs::create_dir_all(path))
+        .map_err(|error| failed("make", path, &error))
+}
+
+/// Reads a file whole; `None` where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path, &error)),
+    }
+}
+
+/// The length of a file in bytes; `None` where there is none.
+pub(super) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("look at", path, &error)),
+    }
+}
+
+/// Writes a new file, in stable storage if `sync`. On failure the file is
+/// removed: a failed fsync is never tried again.
+pub(super) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StorageError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        fault_point("write")?;
+        file.write_all(bytes)?;
+        if sync {
+            fault_point("fsync")?;
+            file.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|error: io::Error| {
+        // What could not be written is of no use; a sweep finds what stays.
+        let _ = remove(path);
+        failed("write", path, &error)
+    })
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(path: &Path) -> Result<(), StorageError> {
+    // Elsewhere than on Unix a folder cannot be opened as a file.
+    if cfg!(unix) {
+        let sync = || {
+            fault_point("fsync folder")?;
+            File::open(path)?.sync_all()
+        };
+        sync().map_err(|error| failed("fsync folder", path, &error))?;
+    }
+    Ok(())
+}
+
+/// The names in a folder that are UTF-8, as all of ours are, in no order;
+/// nothing where there is no folder.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("list", path, &error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed("list", path, &error))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Whether something is there, of whatever kind.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Removes a file; one that is gone already is no error.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    fault_point("remove")?;
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

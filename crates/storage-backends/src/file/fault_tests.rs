@@ -1,0 +1,275 @@
+//! The store when the disk fails, or the process dies, at every single step.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use storage_core::{Budget, Commit, ComponentStorage, StorageError, Usage};
+
+use super::layout::TEMP_PREFIX;
+use super::store::{FileOptions, FileStorage};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// What happens to the calling thread's changes to the disk.
+#[derive(Debug, Clone)]
+enum Plan {
+    /// All succeed; they are counted.
+    Count,
+    /// The one with this number fails.
+    Fail { at: usize, errno: i32 },
+    /// Those of this kind fail.
+    FailKind { operation: &'static str, errno: i32 },
+    /// From this number on all fail: the process is gone.
+    Die { at: usize },
+}
+
+thread_local! {
+    static PLAN: RefCell<(Plan, usize)> = const { RefCell::new((Plan::Count, 0)) };
+}
+
+/// Asked before every change to the disk.
+pub(super) fn fault_point(operation: &str) -> io::Result<()> {
+    PLAN.with_borrow_mut(|(plan, seen)| {
+        let this = *seen;
+        *seen += 1;
+        match plan {
+            Plan::Fail { at, errno } if *at == this => Err(io::Error::from_raw_os_error(*errno)),
+            Plan::FailKind { operation: kind, errno } if *kind == operation => {
+                Err(io::Error::from_raw_os_error(*errno))
+            }
+            Plan::Die { at } if *at <= this => Err(io::Error::from_raw_os_error(EIO)),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Runs with a plan, and tells how many changes were tried.
+fn with_plan<T>(plan: Plan, run: impl FnOnce() -> T) -> (T, usize) {
+    PLAN.set((plan, 0));
+    let result = run();
+    let (_, seen) = PLAN.replace((Plan::Count, 0));
+    (result, seen)
+}
+
+fn open(path: &Path) -> FileStorage {
+    FileStorage::open(path, FileOptions::default()).unwrap()
+}
+
+const A: &str = "app/notes/home/a";
+const B: &str = "app/notes/home/b";
+const C: &str = "app/notes/work/c";
+
+fn fill(storage: &FileStorage) {
+    storage.set(A, "old a".into()).unwrap();
+    storage.set(B, "old b".into()).unwrap();
+}
+
+/// What is stored, by key.
+fn contents(storage: &FileStorage) -> BTreeMap<String, Vec<u8>> {
+    let keys = storage.list_keys(None).unwrap();
+    keys.into_iter()
+        .map(|key| {
+            let value = storage.get(&key).unwrap().unwrap();
+            (key, value.into_bytes())
+        })
+        .collect()
+}
+
+type Change = fn(&FileStorage) -> Result<(), StorageError>;
+
+/// Every kind of write.
+const CHANGES: [(&str, Change); 5] = [
+    ("set", |storage| storage.set(A, "new a".into())),
+    ("create in a new component", |storage| storage.set(C, "new c".into())),
+    ("delete", |storage| storage.delete(A)),
+    ("commit", |storage| {
+        let commit = Commit::new().set(A, "new a".into()).delete(B).set(C, "new c".into());
+        storage.commit(commit).map(drop)
+    }),
+    ("budgeted commit", |storage| {
+        let budget = Budget { max_bytes: 1000, max_keys: 10 };
+        let commit = Commit::new().set(A, "longer a".into()).delete(B).with_budget(budget);
+        storage.commit(commit).map(drop)
+    }),
+];
+
+/// The contents before and after a change, and how many steps it takes.
+fn before_and_after(
+    change: Change,
+) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    fill(&storage);
+    let before = contents(&storage);
+    let (result, steps) = with_plan(Plan::Count, || change(&storage));
+    result.unwrap();
+    (before, contents(&storage), steps)
+}
+
+#[test]
+fn a_process_that_dies_at_any_step_leaves_the_old_state_or_the_new() {
+    for (name, change) in CHANGES {
+        let (before, after, steps) = before_and_after(change);
+        assert!(steps > 1, "{name} takes {steps} steps");
+        for at in 0..=steps {
+            let folder = tempfile::tempdir().unwrap();
+            let storage = open(folder.path());
+            fill(&storage);
+            let (result, _) = with_plan(Plan::Die { at }, || {
+                let result = change(&storage);
+                drop(storage);
+                result
+            });
+            // A reader sees the same as the writer that cleans up.
+            let reader = FileStorage::open_read_only(folder.path(), FileOptions::default());
+            let seen = contents(&reader.unwrap());
+            let storage = open(folder.path());
+            let found = contents(&storage);
+            assert_eq!(seen, found, "{name}, step {at}");
+            assert!(found == before || found == after, "{name}, step {at}: {found:?}");
+            if result.is_ok() {
+                assert_eq!(found, after, "{name}, step {at}: acknowledged");
+            }
+            // All of it works again, and nothing half-written stays.
+            change(&storage).unwrap();
+            storage.set(A, "end".into()).unwrap();
+            storage.set(C, "end".into()).unwrap();
+            assert_eq!(temp_files(folder.path()), Vec::<String>::new(), "{name}, step {at}");
+        }
+    }
+}
+
+fn temp_files(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if name.starts_with(TEMP_PREFIX) || name.ends_with(".tmp") {
+                    found.push(name);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn an_opening_that_dies_at_any_step_can_be_repeated() {
+    let (_, steps) = with_plan(Plan::Count, || open(tempfile::tempdir().unwrap().path()));
+    for at in 0..=steps {
+        let folder = tempfile::tempdir().unwrap();
+        let _ = with_plan(Plan::Die { at }, || {
+            FileStorage::open(folder.path(), FileOptions::default()).map(drop)
+        });
+        let storage = open(folder.path());
+        fill(&storage);
+        assert_eq!(contents(&storage).len(), 2, "step {at}");
+    }
+}
+
+#[test]
+fn after_one_failure_the_store_answers_truthfully_or_not_at_all() {
+    for errno in [EIO, ENOSPC] {
+        for (name, change) in CHANGES {
+            let (before, after, steps) = before_and_after(change);
+            for at in 0..steps {
+                let context = format!("{name}, step {at}, errno {errno}");
+                let folder = tempfile::tempdir().unwrap();
+                let storage = open(folder.path());
+                fill(&storage);
+                let (result, _) = with_plan(Plan::Fail { at, errno }, || change(&storage));
+                if result.is_ok() {
+                    assert_eq!(contents(&storage), after, "{context}");
+                    continue;
+                }
+                // Each key: its old value, its new value, or no answer.
+                for key in [A, B, C] {
+                    match storage.get(key) {
+                        Ok(found) => {
+                            let found = found.map(Vec::from);
+                            let old = before.get(key).cloned();
+                            let new = after.get(key).cloned();
+                            assert!(found == old || found == new, "{context}: {key} {found:?}");
+                        }
+                        Err(StorageError::Unavailable { key: Some(named), .. }) => {
+                            assert_eq!(named, key, "{context}");
+                        }
+                        Err(other) => panic!("{context}: {other}"),
+                    }
+                }
+                // Writing settles it, and the ledger is right again.
+                for key in [A, B, C] {
+                    storage.set(key, "settled".into()).unwrap();
+                    assert_eq!(storage.get(key), Ok(Some("settled".into())), "{context}");
+                }
+                let home = Commit::new().set(A, "x".into()).with_budget(Budget::UNLIMITED);
+                storage.commit(home).unwrap();
+                let usage = storage.usage(Some("app/notes/home/")).unwrap();
+                let prefix = "app/notes/home/".len() as u64;
+                let expected = Usage { bytes: 2 * (prefix + 1) + 1 + 7, keys: 2 };
+                assert_eq!(usage, expected, "{context}");
+                drop(storage);
+                assert_eq!(contents(&open(folder.path())).len(), 3, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_was_not_synced_makes_its_key_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    fill(&storage);
+    let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+    let (result, _) = with_plan(plan, || storage.set(A, "new a".into()));
+    assert!(matches!(result, Err(StorageError::IoError(_))), "{result:?}");
+    for result in [
+        storage.get(A).map(drop),
+        storage.exists(A).map(drop),
+        storage.commit(Commit::new().require_present(A)).map(drop),
+    ] {
+        assert!(matches!(result, Err(StorageError::Unavailable { .. })), "{result:?}");
+    }
+    assert_eq!(storage.get(B), Ok(Some("old b".into())), "another key is not affected");
+    storage.delete(A).unwrap();
+    assert_eq!(storage.get(A), Ok(None));
+}
+
+#[test]
+fn a_failed_fsync_of_a_file_keeps_the_old_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    fill(&storage);
+    for errno in [EIO, ENOSPC] {
+        let plan = Plan::FailKind { operation: "fsync", errno };
+        let (result, _) = with_plan(plan, || storage.set(A, "new a".into()));
+        assert!(matches!(result, Err(StorageError::IoError(_))), "{result:?}");
+        assert_eq!(storage.get(A), Ok(Some("old a".into())));
+        assert_eq!(temp_files(folder.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_stop_a_delete() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(&open(folder.path()));
+    // A new process, so that not even a block of revisions is at hand. The
+    // reservation overwrites its file in place, which takes no room.
+    let storage = open(folder.path());
+    let plan = Plan::FailKind { operation: "write", errno: ENOSPC };
+    let ((deleted, written), _) =
+        with_plan(plan, || (storage.delete(A), storage.set(B, "new b".into())));
+    deleted.unwrap();
+    let message = written.unwrap_err().to_string();
+    assert!(message.contains("free some space"), "{message}");
+    assert_eq!(storage.get(A), Ok(None));
+    assert_eq!(storage.get(B), Ok(Some("old b".into())));
+}

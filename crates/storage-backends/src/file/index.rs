@@ -1,0 +1,133 @@
+//! The sorted keys of a component in memory, so that a page costs a page.
+//!
+//! A folder lists its files in no order. The index is built at a component's
+//! first listing and kept by its writes. All indexes of a store share a budget;
+//! those not used for longest go first.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use storage_core::PageRequest;
+
+/// What a key costs beside its bytes: a boxed slice, its share of a B-tree node
+/// and of the allocator.
+const ENTRY_OVERHEAD: usize = 48;
+
+/// What all indexes of a store may take.
+#[derive(Debug)]
+pub(super) struct IndexBudget {
+    max_bytes: usize,
+    used_bytes: AtomicUsize,
+    clock: AtomicU64,
+}
+
+impl IndexBudget {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, used_bytes: AtomicUsize::new(0), clock: AtomicU64::new(0) }
+    }
+
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.used_bytes.load(Ordering::Relaxed) > self.max_bytes
+    }
+}
+
+/// The keys of one component, without its prefix.
+#[derive(Debug)]
+pub(super) struct KeyIndex {
+    keys: BTreeSet<Box<str>>,
+    bytes: usize,
+    /// When it was last used, on the budget's clock.
+    pub(super) used_at: u64,
+    budget: Arc<IndexBudget>,
+}
+
+impl KeyIndex {
+    pub(super) fn new(budget: Arc<IndexBudget>) -> Self {
+        let used_at = budget.clock.fetch_add(1, Ordering::Relaxed);
+        Self { keys: BTreeSet::new(), bytes: 0, used_at, budget }
+    }
+
+    pub(super) fn insert(&mut self, key: &str) {
+        if !self.keys.contains(key) {
+            self.keys.insert(key.into());
+            let bytes = key.len() + ENTRY_OVERHEAD;
+            self.bytes += bytes;
+            self.budget.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &str) {
+        if self.keys.remove(key) {
+            let bytes = key.len() + ENTRY_OVERHEAD;
+            self.bytes -= bytes;
+            self.budget.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys that a request asks for, up to its limit.
+    pub(super) fn page<'a>(
+        &'a mut self,
+        request: PageRequest<'a>,
+    ) -> impl Iterator<Item = &'a str> {
+        self.used_at = self.budget.clock.fetch_add(1, Ordering::Relaxed);
+        let from = match request.after {
+            Some(after) if after >= request.prefix => Bound::Excluded(after),
+            _ => Bound::Included(request.prefix),
+        };
+        self.keys
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|key| &**key)
+            .take_while(move |key| key.starts_with(request.prefix))
+            .take(request.limit)
+    }
+}
+
+impl Drop for KeyIndex {
+    fn drop(&mut self) {
+        self.budget.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_given_back() {
+        let budget = Arc::new(IndexBudget::new(100));
+        let mut index = KeyIndex::new(Arc::clone(&budget));
+        index.insert("a");
+        index.insert("a");
+        assert!(!budget.is_exceeded());
+        index.insert("b");
+        index.insert("c");
+        assert!(budget.is_exceeded());
+        index.remove("b");
+        index.remove("missing");
+        assert!(!budget.is_exceeded());
+        drop(index);
+        assert_eq!(budget.used_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_page_is_a_range() {
+        let mut index = KeyIndex::new(Arc::new(IndexBudget::new(0)));
+        for key in ["a", "b:1", "b:2", "b:3", "c"] {
+            index.insert(key);
+        }
+        let mut page =
+            |request: PageRequest<'_>| index.page(request).map(str::to_owned).collect::<Vec<_>>();
+        let all = PageRequest::new(9);
+        assert_eq!(page(all.with_prefix("b:")), ["b:1", "b:2", "b:3"]);
+        assert_eq!(page(all.with_prefix("b:").after("b:1")), ["b:2", "b:3"]);
+        assert_eq!(page(all.with_prefix("b:").after("a")), ["b:1", "b:2", "b:3"]);
+        assert_eq!(page(PageRequest::new(2).after("a")), ["b:1", "b:2"]);
+        assert!(page(all.with_prefix("b:").after("c")).is_empty());
+    }
+}

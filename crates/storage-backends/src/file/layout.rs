@@ -1,0 +1,212 @@
+//! Where everything lies in a store's folder, and the file that says what it is.
+//!
+//! ```text
+//! FORMAT                      what this folder is, in which version
+//! LOCK                        the writer's lock, with its process id
+//! revisions                   the reserved revisions
+//! components/app/notes/home/  the keys of app/notes/home, a file each
+//! loose/                      keys with fewer than three slashes
+//! journal/                    commits of several keys while they are applied
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use storage_core::{Revision, StorageError, split_full_key};
+
+use super::{disk, lock, name, record, revisions};
+
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_TITLE: &str = "airssys file store";
+const FORMAT_VERSION: &str = "1";
+const COMPONENTS: &str = "components";
+const LOOSE: &str = "loose";
+const JOURNAL: &str = "journal";
+
+/// What the name of a file that is being written begins with. No key's name
+/// begins with a dot.
+pub(super) const TEMP_PREFIX: &str = ".tmp-";
+
+/// The paths of a store.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) root: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(super) fn components(&self) -> PathBuf {
+        self.root.join(COMPONENTS)
+    }
+
+    pub(super) fn journal(&self) -> PathBuf {
+        self.root.join(JOURNAL)
+    }
+
+    /// The folder of a partition's keys.
+    pub(super) fn folder(&self, partition: &str) -> PathBuf {
+        if partition.is_empty() {
+            return self.root.join(LOOSE);
+        }
+        let segments = partition.strip_suffix('/').unwrap_or(partition).split('/');
+        segments.fold(self.components(), |folder, segment| folder.join(name::encode(segment)))
+    }
+
+    /// The file of a key.
+    pub(super) fn key_file(&self, full_key: &str) -> PathBuf {
+        let (partition, own) = split_full_key(full_key);
+        self.folder(partition).join(name::encode(own))
+    }
+
+    /// The file that a write prepares before it takes the key's name; `position`
+    /// tells the writes of a commit apart.
+    pub(super) fn temp_file(&self, full_key: &str, revision: Revision, position: usize) -> PathBuf {
+        let (partition, _) = split_full_key(full_key);
+        self.folder(partition).join(format!("{TEMP_PREFIX}{:016x}-{position}", revision.get()))
+    }
+
+    /// A folder and those above it, up to the store's own: what has to be synced
+    /// so that the names on the way to a file are durable.
+    pub(super) fn up_to_root<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Path> {
+        folder.ancestors().take_while(|path| path.starts_with(&self.root))
+    }
+
+    /// Whether a store was made here. A folder in which one was begun, by a
+    /// process that did not get to the end, is not one yet.
+    pub(super) fn is_store(&self) -> bool {
+        disk::is_there(&self.root.join(FORMAT_FILE))
+    }
+
+    /// Whether a store may be made here: nothing of anybody else's is there.
+    pub(super) fn may_become_store(&self) -> Result<bool, StorageError> {
+        let format_temp = temp_name(FORMAT_FILE);
+        let ours = [
+            lock::LOCK_FILE,
+            revisions::REVISIONS_FILE,
+            COMPONENTS,
+            LOOSE,
+            JOURNAL,
+            format_temp.as_str(),
+        ];
+        Ok(disk::names(&self.root)?.iter().all(|name| ours.contains(&name.as_str())))
+    }
+
+    /// Makes a store in the folder, which exists. `FORMAT` comes last, and makes
+    /// it one.
+    pub(super) fn create(&self, sync: bool) -> Result<(), StorageError> {
+        for folder in [self.components(), self.root.join(LOOSE), self.journal()] {
+            disk::create_folders(&folder)?;
+        }
+        revisions::Revisions::create(&self.root, sync)?;
+        if sync {
+            disk::sync_folder(&self.root)?;
+        }
+        let temp = self.root.join(temp_name(FORMAT_FILE));
+        let path = self.root.join(FORMAT_FILE);
+        disk::remove(&temp).map_err(|error| disk::failed("remove", &temp, &error))?;
+        disk::write_new(&temp, format_text(&new_store_id()).as_bytes(), sync)?;
+        disk::rename(&temp, &path).map_err(|error| disk::failed("make", &path, &error))
+    }
+
+    /// Reads what the folder says of itself, and gives the store's id.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] for another version of the format,
+    /// [`StorageError::Corrupt`] for what is no such text.
+    pub(super) fn check_format(&self) -> Result<String, StorageError> {
+        let path = self.root.join(FORMAT_FILE);
+        let text = disk::read(&path)?.unwrap_or_default();
+        let text = String::from_utf8(text).unwrap_or_default();
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let version = field("format").unwrap_or_default();
+        let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+        if text.lines().next() == Some(FORMAT_TITLE) && is_number && version != FORMAT_VERSION {
+            return Err(StorageError::Unsupported(format!(
+                "the store in {} has format {version}, this program knows format {FORMAT_VERSION}; use the release that wrote it",
+                self.root.display()
+            )));
+        }
+        match field("store-id") {
+            Some(id) if text == format_text(id) => Ok(id.to_owned()),
+            _ => Err(StorageError::Corrupt {
+                key: None,
+                detail: format!("{} does not say what the folder is", path.display()),
+            }),
+        }
+    }
+}
+
+fn temp_name(name: &str) -> String {
+    format!("{TEMP_PREFIX}{name}")
+}
+
+fn format_text(store_id: &str) -> String {
+    let body = format!("{FORMAT_TITLE}\nformat: {FORMAT_VERSION}\nstore-id: {store_id}\n");
+    let sealed = record::seal(body.clone().into_bytes());
+    let checksum: String =
+        sealed.iter().skip(body.len()).map(|byte| format!("{byte:02x}")).collect();
+    format!("{body}checksum: {checksum}\n")
+}
+
+/// 128 random bits. Not a secret: it tells one store from another.
+fn new_store_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    let random = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", random(), random())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn folders_are_legible_and_stay_inside() {
+        let layout = Layout::new(Path::new("store"));
+        let file = |key: &str| layout.key_file(key).to_string_lossy().into_owned();
+        assert_eq!(file("app/notes/home/note-1"), "store/components/app/notes/home/note-1");
+        assert_eq!(file("app/No:tes/home/a/b"), "store/components/app/%4eo%3ates/home/a%2fb");
+        assert_eq!(file("no-component"), "store/loose/no-component");
+        assert_eq!(file("../../../etc"), "store/components/%2e%2e/%2e%2e/%2e%2e/etc");
+        assert_eq!(file("///"), "store/components/%/%/%/%");
+    }
+
+    #[test]
+    fn folders_above_end_at_the_store() {
+        let layout = Layout::new(Path::new("data/store"));
+        let folder = layout.folder("app/notes/home/");
+        let above: Vec<_> = layout.up_to_root(&folder).map(Path::to_owned).collect();
+        assert_eq!(above.len(), 5);
+        assert_eq!(above.last(), Some(&layout.root));
+    }
+
+    #[test]
+    fn every_flipped_byte_of_the_format_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        layout.create(false).unwrap();
+        let path = root.path().join(FORMAT_FILE);
+        let whole = fs::read(&path).unwrap();
+        assert_eq!(layout.check_format().unwrap().len(), 32);
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            assert!(layout.check_format().is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        layout.create(false).unwrap();
+        fs::write(root.path().join(FORMAT_FILE), "airssys file store\nformat: 12\nwhat: ever\n")
+            .unwrap();
+        let error = layout.check_format().unwrap_err().to_string();
+        assert!(error.contains("format 12") && error.contains("knows format 1;"), "{error}");
+    }
+}

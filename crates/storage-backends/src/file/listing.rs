@@ -1,0 +1,278 @@
+//! Listings, usage and ledgers: what is read from folders as a whole.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use storage_core::{MAX_FULL_KEY_BYTES, PageRequest, StorageError, Usage, split_full_key};
+
+use super::index::KeyIndex;
+use super::name::{self, Decoded};
+use super::partition::{Partition, PartitionState};
+use super::store::FileStorage;
+use super::write::usage_of_file;
+use super::{disk, record};
+use crate::partitions::Partitions;
+
+impl Partitions for FileStorage {
+    fn names(
+        &self,
+        prefix: &str,
+        from: Bound<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<str>>, StorageError> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reader cannot know what a writer beside it does, so it looks again
+        // whenever a listing begins.
+        let outdated = self.writer.is_none() && from == Bound::Unbounded;
+        let names = match names.as_mut() {
+            Some(names) if !outdated => names,
+            _ => names.insert(self.scan_names()?),
+        };
+        let start = match from {
+            Bound::Included(name) | Bound::Excluded(name) if name >= prefix => from,
+            _ => Bound::Included(prefix),
+        };
+        let found = names.range::<str, _>((start, Bound::Unbounded));
+        Ok(found.take_while(|name| name.starts_with(prefix)).take(limit).cloned().collect())
+    }
+
+    fn keys_in(
+        &self,
+        partition: &str,
+        own: PageRequest<'_>,
+        found: &mut Vec<String>,
+    ) -> Result<(), StorageError> {
+        let partition = self.partition(partition);
+        self.with_index(&partition, own.after.is_none(), |index| {
+            found.extend(index.page(own).map(|key| [&*partition.name, key].concat()));
+        })?;
+        self.shed_indexes(&partition);
+        Ok(())
+    }
+
+    fn usage_in(&self, partition: &str, own_prefix: &str) -> Result<Usage, StorageError> {
+        let partition = self.partition(partition);
+        if own_prefix.is_empty()
+            && let Some(ledger) = partition.state().ledger
+        {
+            return Ok(ledger);
+        }
+        let mut keys = Vec::new();
+        let all = PageRequest::new(usize::MAX).with_prefix(own_prefix);
+        self.keys_in(&partition.name, all, &mut keys)?;
+        self.usage_of_keys(&partition, keys.iter().map(String::as_str))
+    }
+}
+
+impl FileStorage {
+    /// Counts a partition, if it is not counted yet, so that writes can keep the
+    /// ledger from now on.
+    pub(super) fn load_ledger(&self, partition: &Partition) -> Result<(), StorageError> {
+        if partition.state().ledger.is_some() {
+            return Ok(());
+        }
+        let _alone = partition.enter_alone();
+        let keys = self.scan_keys(partition)?;
+        let full: Vec<String> = keys.iter().map(|own| [&*partition.name, own].concat()).collect();
+        let usage = self.usage_of_keys(partition, full.iter().map(String::as_str))?;
+        partition.state().ledger.get_or_insert(usage);
+        Ok(())
+    }
+
+    /// What these keys of a partition take up, without its name.
+    fn usage_of_keys<'a>(
+        &self,
+        partition: &Partition,
+        keys: impl Iterator<Item = &'a str>,
+    ) -> Result<Usage, StorageError> {
+        let mut total = Usage::default();
+        for key in keys {
+            let (_, own) = split_full_key(key);
+            if self.unfinished.concerns(key) {
+                if let Some(found) = self.read(partition, key)? {
+                    total = total + Usage::of(own, found.value.len());
+                }
+            } else if let Some(len) = disk::file_len(&partition.folder.join(name::encode(own)))? {
+                total = total + usage_of_file(key, own, len);
+            }
+        }
+        Ok(total)
+    }
+
+    /// Runs `look` on the sorted keys of a partition; `begins` says that a
+    /// listing begins.
+    fn with_index<T>(
+        &self,
+        partition: &Partition,
+        begins: bool,
+        look: impl FnOnce(&mut KeyIndex) -> T,
+    ) -> Result<T, StorageError> {
+        if let Some(writer) = &self.writer {
+            partition.prepare_to_read(&self.layout, writer.sync)?;
+        }
+        let outdated = self.writer.is_none() && begins;
+        if !outdated && let PartitionState { index: Some(index), .. } = &mut *partition.state() {
+            return Ok(look(index));
+        }
+        let _alone = partition.enter_alone();
+        let mut index = KeyIndex::new(Arc::clone(&self.index_budget));
+        for own in self.scan_keys(partition)? {
+            index.insert(&own);
+        }
+        Ok(look(partition.state().index.insert(index)))
+    }
+
+    /// Reads the own keys of a partition from its folder.
+    fn scan_keys(&self, partition: &Partition) -> Result<BTreeSet<String>, StorageError> {
+        let mut keys = BTreeSet::new();
+        for name in disk::names(&partition.folder)? {
+            match name::decode(&name) {
+                Decoded::Text(own) => {
+                    keys.insert(own);
+                }
+                Decoded::Hashed => {
+                    let file = partition.folder.join(&name);
+                    // Deleted since the folder was read.
+                    let Some(key) = key_of_hashed(&file)? else { continue };
+                    let (of, own) = split_full_key(&key);
+                    if of != &*partition.name || name::encode(own) != name {
+                        return Err(unreadable(&file));
+                    }
+                    keys.insert(own.to_owned());
+                }
+                Decoded::Foreign => {}
+            }
+        }
+        for key in self.unfinished.keys_in(&partition.name) {
+            let (_, own) = split_full_key(key);
+            if self.read(partition, key)?.is_some() {
+                keys.insert(own.to_owned());
+            } else {
+                keys.remove(own);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Reads the names of the partitions that hold a key from the folders.
+    fn scan_names(&self) -> Result<BTreeSet<Arc<str>>, StorageError> {
+        let mut found = BTreeSet::new();
+        let components = self.layout.components();
+        for namespace in folders(&components)? {
+            let below_namespace = components.join(&namespace);
+            for component in folders(&below_namespace)? {
+                let below_component = below_namespace.join(&component);
+                for instance in folders(&below_component)? {
+                    let folder = below_component.join(&instance);
+                    if !holds_a_key(&folder)? {
+                        continue;
+                    }
+                    let segments = [&namespace, &component, &instance];
+                    if let Some(name) = self.name_of_folder(&segments, &folder)? {
+                        found.insert(name.into());
+                    }
+                }
+            }
+        }
+        for name in self.unfinished.partitions().filter(|name| !name.is_empty()) {
+            if self.scan_keys(&self.partition(name))?.is_empty() {
+                found.remove(name);
+            } else {
+                found.insert(name.into());
+            }
+        }
+        Ok(found)
+    }
+
+    /// The partition that a folder belongs to.
+    fn name_of_folder(
+        &self,
+        segments: &[&String; 3],
+        folder: &Path,
+    ) -> Result<Option<String>, StorageError> {
+        let mut name = String::new();
+        for segment in segments {
+            match name::decode(segment) {
+                Decoded::Text(text) => {
+                    name.push_str(&text);
+                    name.push('/');
+                }
+                // The folder's own name does not tell; any record in it does.
+                Decoded::Hashed => return self.name_by_record(folder),
+                Decoded::Foreign => return Ok(None),
+            }
+        }
+        Ok(Some(name))
+    }
+
+    fn name_by_record(&self, folder: &Path) -> Result<Option<String>, StorageError> {
+        let mut damaged = None;
+        for name in disk::names(folder)? {
+            if name::decode(&name) == Decoded::Foreign {
+                continue;
+            }
+            let file = folder.join(&name);
+            match key_of_hashed(&file) {
+                Ok(Some(key)) if self.layout.folder(split_full_key(&key).0) == folder => {
+                    return Ok(Some(split_full_key(&key).0.to_owned()));
+                }
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => damaged = Some(unreadable(&file)),
+            }
+        }
+        damaged.map_or(Ok(None), Err)
+    }
+}
+
+/// Whether a folder holds the file of a key.
+pub(super) fn holds_a_key(folder: &Path) -> Result<bool, StorageError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(disk::failed("list", folder, &error)),
+    };
+    for entry in entries {
+        let name = entry.map_err(|error| disk::failed("list", folder, &error))?.file_name();
+        if name.to_str().is_some_and(|name| name::decode(name) != Decoded::Foreign) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The folders in a folder whose names are ours.
+fn folders(path: &Path) -> Result<Vec<String>, StorageError> {
+    let mut names = disk::names(path)?;
+    names.retain(|name| name::decode(name) != Decoded::Foreign && path.join(name).is_dir());
+    Ok(names)
+}
+
+/// The full key that a record names, without reading its value. The caller
+/// compares it with the file's name, which has its hash.
+fn key_of_hashed(file: &Path) -> Result<Option<String>, StorageError> {
+    let opened = match File::open(file) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(disk::failed("read", file, &error)),
+    };
+    let mut start = Vec::new();
+    opened
+        .take((record::overhead("") + MAX_FULL_KEY_BYTES) as u64)
+        .read_to_end(&mut start)
+        .map_err(|error| disk::failed("read", file, &error))?;
+    record::key_at_start(&start).map(Some).ok_or_else(|| unreadable(file))
+}
+
+fn unreadable(file: &Path) -> StorageError {
+    StorageError::Corrupt {
+        key: None,
+        detail: format!(
+            "{} does not say which key it belongs to; restore the file from a copy, or remove it",
+            file.display()
+        ),
+    }
+}

@@ -1,0 +1,113 @@
+//! What the store remembers of one component: its folder, the index of its keys
+//! and its ledger.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use storage_core::{StorageError, Usage};
+
+use super::disk;
+use super::index::KeyIndex;
+use super::layout::{Layout, TEMP_PREFIX};
+
+/// A partition: the keys of one component, or the loose ones.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) name: Box<str>,
+    pub(super) folder: PathBuf,
+    /// Shared by writers, exclusive to whoever reads the folder as a whole, so
+    /// that an index or a ledger misses no write.
+    gate: RwLock<()>,
+    state: Mutex<PartitionState>,
+    /// Whether reads may trust the folder; see [`Self::prepare_to_read`].
+    synced: AtomicBool,
+}
+
+/// What is kept in memory; all of it can be rebuilt from the folder.
+#[derive(Debug, Default)]
+pub(super) struct PartitionState {
+    pub(super) index: Option<KeyIndex>,
+    /// What the keys take up, once a budget or `usage` has asked. Growth of a
+    /// write that is under way counts already, shrinkage not yet.
+    pub(super) ledger: Option<Usage>,
+    /// Whether the store's list of names has this partition.
+    pub(super) named: bool,
+    prepared_to_write: bool,
+}
+
+impl Partition {
+    pub(super) fn new(name: &str, layout: &Layout) -> Self {
+        Self {
+            name: name.into(),
+            folder: layout.folder(name),
+            gate: RwLock::new(()),
+            state: Mutex::default(),
+            synced: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn enter_to_write(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn enter_alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, PartitionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes durable what an earlier process may have left visible only, so that
+    /// no value that is read now is gone after a power cut. Once an opening.
+    pub(super) fn prepare_to_read(&self, layout: &Layout, sync: bool) -> Result<(), StorageError> {
+        if !sync || self.synced.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _state = self.state();
+        if disk::is_there(&self.folder) {
+            layout.up_to_root(&self.folder).try_for_each(disk::sync_folder)?;
+            self.synced.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Makes the folder, if it is not there, and sweeps what an earlier process
+    /// left half-written in it. Once an opening.
+    pub(super) fn prepare_to_write(&self, layout: &Layout, sync: bool) -> Result<(), StorageError> {
+        // Held throughout: nobody else writes here before the sweep is over.
+        let mut state = self.state();
+        if state.prepared_to_write {
+            return Ok(());
+        }
+        disk::create_folders(&self.folder)?;
+        // Also where the folders were there: whoever made them may have been
+        // killed before they were durable.
+        if sync {
+            layout.up_to_root(&self.folder).try_for_each(disk::sync_folder)?;
+            self.synced.store(true, Ordering::Release);
+        }
+        for name in disk::names(&self.folder)? {
+            if name.starts_with(TEMP_PREFIX) {
+                let path = self.folder.join(name);
+                disk::remove(&path).map_err(|error| disk::failed("remove", &path, &error))?;
+            }
+        }
+        state.prepared_to_write = true;
+        Ok(())
+    }
+
+    /// Forgets what may not be true any more, after a write of unknown outcome.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        state.index = None;
+        state.ledger = None;
+    }
+
+    /// Whether nothing would be lost by dropping this.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.index.is_none() && state.ledger.is_none()
+    }
+}

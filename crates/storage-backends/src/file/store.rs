@@ -1,0 +1,386 @@
+//! The store itself: opening it, and the methods of the trait.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use storage_core::{
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
+    VersionedValue, split_full_key, validate_full_key,
+};
+
+use super::index::IndexBudget;
+use super::layout::Layout;
+use super::lock::WriterLock;
+use super::locks::{KeyLocks, UnsettledKeys};
+use super::partition::Partition;
+use super::read_only::Unfinished;
+use super::revisions::Revisions;
+use super::unflushed::Unflushed;
+use super::{disk, journal, record};
+use crate::partitions;
+
+/// How much an acknowledged write survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A write has reached the disk, by fsync of file and folder, when it
+    /// returns: it survives a power cut.
+    #[default]
+    Sync,
+    /// A write has reached the operating system when it returns: it survives a
+    /// killed process. What a power cut takes, or leaves torn, is told from
+    /// what is whole ([`StorageError::Corrupt`]), but may be gone.
+    /// [`flush`](ComponentStorage::flush) makes it durable.
+    Os,
+}
+
+/// How to open a [`FileStorage`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileOptions {
+    /// How much an acknowledged write survives.
+    pub durability: Durability,
+    /// What the sorted indexes for listings may take together, in bytes; those
+    /// not used for longest are dropped. One that is larger on its own is kept
+    /// while it is in use. Default: 64 MiB, some 600,000 keys of 60 bytes.
+    pub index_budget_bytes: usize,
+}
+
+impl Default for FileOptions {
+    fn default() -> Self {
+        Self { durability: Durability::Sync, index_budget_bytes: 64 << 20 }
+    }
+}
+
+impl FileOptions {
+    /// The same with another durability.
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// The same with another budget for indexes.
+    #[must_use]
+    pub fn with_index_budget_bytes(mut self, bytes: usize) -> Self {
+        self.index_budget_bytes = bytes;
+        self
+    }
+}
+
+/// A store in a folder: a file a key, in a folder a component, legible to a
+/// person.
+///
+/// Every file has a checksum and its own key, so damage is
+/// [`StorageError::Corrupt`] and never a wrong value. One process writes at a
+/// time ([`StorageError::Locked`]); others may read beside it.
+///
+/// Costs: a `get` reads a file; a `set` writes one and, with
+/// [`Durability::Sync`], fsyncs it and its folder; a commit of several keys adds
+/// a journal file. A listing sorts the component's names at the first time and
+/// costs a page after that.
+///
+/// After an I/O error of the kind that leaves a write's outcome open, its key
+/// answers [`StorageError::Unavailable`] until it is written again or the store
+/// is opened anew, so that no value that was read is taken back.
+///
+/// ```
+/// use storage_backends::{FileOptions, FileStorage};
+/// use storage_core::ComponentStorage;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("store");
+/// let storage = FileStorage::open(&path, FileOptions::default())?;
+/// storage.set("app/notes/home/note-1", "buy milk".into())?;
+/// drop(storage);
+///
+/// let again = FileStorage::open_read_only(&path, FileOptions::default())?;
+/// assert_eq!(again.get("app/notes/home/note-1")?, Some("buy milk".into()));
+/// assert!(path.join("components/app/notes/home/note-1").is_file());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct FileStorage {
+    pub(super) layout: Layout,
+    store_id: String,
+    /// What writing takes; `None` where the store is open for reading only.
+    pub(super) writer: Option<Writer>,
+    /// Commits that a writer would finish; empty in a writer.
+    pub(super) unfinished: Unfinished,
+    pub(super) index_budget: Arc<IndexBudget>,
+    /// The partitions that hold a key, once a listing over several has asked.
+    pub(super) names: Mutex<Option<BTreeSet<Arc<str>>>>,
+    pub(super) key_locks: KeyLocks,
+    pub(super) unsettled: UnsettledKeys,
+    partitions: RwLock<HashMap<Box<str>, Arc<Partition>>>,
+}
+
+/// What a store needs to write.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) sync: bool,
+    pub(super) revisions: Revisions,
+    pub(super) unflushed: Unflushed,
+    // The last field: dropped when everything else is.
+    _lock: WriterLock,
+}
+
+/// How many partitions may be remembered before idle ones are dropped.
+const MAX_IDLE_PARTITIONS: usize = 4096;
+
+impl FileStorage {
+    /// Opens the store in a folder for reading and writing, makes it if there is
+    /// none, and finishes commits that a killed process left behind.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if another process writes, or this one already
+    /// does; [`StorageError::Unsupported`] for a store of another format;
+    /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a
+    /// file, cannot be written, or holds other people's files.
+    pub fn open(path: impl AsRef<Path>, options: FileOptions) -> Result<Self, StorageError> {
+        let root = path.as_ref();
+        let layout = Layout::new(root);
+        let sync = options.durability == Durability::Sync;
+        refuse_file(root)?;
+        disk::create_folders(root)?;
+        if !layout.is_store() && !layout.may_become_store()? {
+            return Err(StorageError::IoError(format!(
+                "{} holds files that belong to no store; give the path of a store, or of an empty or missing folder",
+                root.display()
+            )));
+        }
+        let lock = WriterLock::take(root)?;
+        if !layout.is_store() {
+            layout.create(sync)?;
+        }
+        let store_id = layout.check_format()?;
+        if sync {
+            // Whoever made the store may have been killed before this.
+            disk::sync_folder(root)?;
+            sync_parent(root)?;
+        }
+        journal::recover(&layout, sync)?;
+        let revisions = Revisions::open(root, sync)?;
+        let writer = Writer { sync, revisions, unflushed: Unflushed::default(), _lock: lock };
+        Ok(Self::new(layout, store_id, Some(writer), Unfinished::default(), &options))
+    }
+
+    /// Opens the store in a folder for reading. Creates nothing, changes
+    /// nothing, takes no lock, and works beside a running writer.
+    ///
+    /// A commit that a killed writer left unfinished is seen as a writer would
+    /// finish it. A listing sees the keys as they were when it began.
+    ///
+    /// # Errors
+    /// [`StorageError::IoError`] if there is no store;
+    /// [`StorageError::Unsupported`] and [`StorageError::Corrupt`] as in
+    /// [`open`](Self::open).
+    pub fn open_read_only(
+        path: impl AsRef<Path>,
+        options: FileOptions,
+    ) -> Result<Self, StorageError> {
+        let root = path.as_ref();
+        let layout = Layout::new(root);
+        refuse_file(root)?;
+        if !layout.is_store() {
+            let what = if disk::is_there(root) { "is no store" } else { "does not exist" };
+            return Err(StorageError::IoError(format!(
+                "{} {what}; a store is made when something is first written to it",
+                root.display()
+            )));
+        }
+        let store_id = layout.check_format()?;
+        let unfinished = Unfinished::read(&layout)?;
+        Ok(Self::new(layout, store_id, None, unfinished, &options))
+    }
+
+    fn new(
+        layout: Layout,
+        store_id: String,
+        writer: Option<Writer>,
+        unfinished: Unfinished,
+        options: &FileOptions,
+    ) -> Self {
+        Self {
+            layout,
+            store_id,
+            writer,
+            unfinished,
+            index_budget: Arc::new(IndexBudget::new(options.index_budget_bytes)),
+            names: Mutex::default(),
+            key_locks: KeyLocks::new(),
+            unsettled: UnsettledKeys::default(),
+            partitions: RwLock::default(),
+        }
+    }
+
+    /// The store's random id, which no copy of it shares.
+    pub fn store_id(&self) -> &str {
+        &self.store_id
+    }
+
+    pub(super) fn writer(&self) -> Result<&Writer, StorageError> {
+        self.writer.as_ref().ok_or(StorageError::ReadOnly)
+    }
+
+    /// What is remembered of a partition.
+    pub(super) fn partition(&self, name: &str) -> Arc<Partition> {
+        let known = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(partition) = known.get(name) {
+            return Arc::clone(partition);
+        }
+        drop(known);
+        let mut known = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_IDLE_PARTITIONS {
+            // Whoever uses one holds an Arc of it, and gets it from this map.
+            known.retain(|_, one| Arc::strong_count(one) > 1 || !one.is_idle());
+        }
+        let make = || Arc::new(Partition::new(name, &self.layout));
+        Arc::clone(known.entry(name.into()).or_insert_with(make))
+    }
+
+    /// Drops the indexes that were not used for longest until the others fit
+    /// their budget; never the one of `in_use`.
+    pub(super) fn shed_indexes(&self, in_use: &Partition) {
+        if !self.index_budget.is_exceeded() {
+            return;
+        }
+        let known = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let mut others: Vec<(u64, Arc<Partition>)> = known
+            .values()
+            .filter(|one| one.name != in_use.name)
+            .filter_map(|one| Some((one.state().index.as_ref()?.used_at, Arc::clone(one))))
+            .collect();
+        drop(known);
+        others.sort_by_key(|(used_at, _)| *used_at);
+        for (_, other) in others {
+            if !self.index_budget.is_exceeded() {
+                return;
+            }
+            other.state().index = None;
+        }
+    }
+
+    /// Reads a key whose lock is held, or in a store that is not written to.
+    pub(super) fn read(
+        &self,
+        partition: &Partition,
+        key: &str,
+    ) -> Result<Option<VersionedValue>, StorageError> {
+        let (_, own) = split_full_key(key);
+        let file = partition.folder.join(super::name::encode(own));
+        self.unfinished.read_key(key, &file)
+    }
+}
+
+/// Reads the record of a key from a file.
+pub(super) fn read_record(key: &str, file: &Path) -> Result<Option<VersionedValue>, StorageError> {
+    let Some(bytes) = disk::read(file)? else { return Ok(None) };
+    let problem = match record::decode(&bytes) {
+        Ok(record) if record.key == key => return Ok(Some(record.found)),
+        Ok(_) => "it holds the value of another key",
+        Err(problem) => problem,
+    };
+    Err(StorageError::Corrupt {
+        key: Some(key.to_owned()),
+        detail: format!(
+            "{}: {problem}; restore the file from a copy, or write or delete the key",
+            file.display()
+        ),
+    })
+}
+
+fn refuse_file(root: &Path) -> Result<(), StorageError> {
+    if root.is_file() {
+        return Err(StorageError::IoError(format!(
+            "{} is a file, not the folder of a store",
+            root.display()
+        )));
+    }
+    Ok(())
+}
+
+fn sync_parent(root: &Path) -> Result<(), StorageError> {
+    match root.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => disk::sync_folder(Path::new(".")),
+        Some(parent) => disk::sync_folder(parent),
+        None => Ok(()),
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl ComponentStorage for FileStorage {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        Ok(self.get_versioned(key)?.map(|found| found.value))
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.put(key, value).map(drop)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.commit(Commit::new().delete(key)).map(drop)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        validate_full_key(key)?;
+        if self.unfinished.concerns(key) {
+            return Ok(self.get_versioned(key)?.is_some());
+        }
+        let (partition, own) = split_full_key(key);
+        let partition = self.partition(partition);
+        let _lock = self.lock_to_read(&partition, key)?;
+        Ok(disk::file_len(&partition.folder.join(super::name::encode(own)))?.is_some())
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        let all = PageRequest::new(usize::MAX);
+        Ok(partitions::list_page(self, all.with_prefix(prefix.unwrap_or_default()))?.keys)
+    }
+
+    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        partitions::list_page(self, request)
+    }
+
+    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        partitions::list_partitions(self, after, limit)
+    }
+
+    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
+        partitions::usage(self, prefix)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        match &self.writer {
+            Some(writer) if !writer.sync => {
+                writer.unflushed.flush(&self.layout)?;
+                writer.revisions.flush()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn try_get(&self, _key: &str) -> Option<Option<StorageValue>> {
+        // Every answer takes a look at the disk.
+        None
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        validate_full_key(key)?;
+        let partition = self.partition(split_full_key(key).0);
+        let _lock = self.lock_to_read(&partition, key)?;
+        self.read(&partition, key)
+    }
+
+    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
+        self.commit(Commit::new().set(key, value))
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        self.write(&commit)
+    }
+}

@@ -1,0 +1,390 @@
+//! How a write happens: locks, checks, budget, and then the disk.
+//!
+//! The order of locks: the gates of partitions by name, the locks of keys by
+//! number, then for moments a partition's state and the list of names.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+
+use storage_core::{
+    Commit, Revision, StorageError, Usage, Write, split_full_key, validate_full_key,
+};
+
+use super::journal::Journal;
+use super::locks::Unsettled;
+use super::partition::Partition;
+use super::store::{FileStorage, Writer};
+use super::{disk, name, record};
+
+/// A write that failed, and whether anything may have changed.
+struct Failure {
+    error: StorageError,
+    /// `None`: nothing has changed. Otherwise the outcome is open, for this
+    /// reason.
+    unsettled: Option<Unsettled>,
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self { error, unsettled: None }
+    }
+}
+
+/// What a write changes in a partition's ledger. At most one of the two numbers
+/// of each kind is above zero.
+#[derive(Debug, Clone, Copy, Default)]
+struct Change {
+    grows: Usage,
+    shrinks: Usage,
+}
+
+/// The partitions that a write touches.
+type Touched = BTreeMap<String, Arc<Partition>>;
+
+impl FileStorage {
+    /// Locks a key for reading. A store that is not written to needs no lock.
+    pub(super) fn lock_to_read(
+        &self,
+        partition: &Partition,
+        key: &str,
+    ) -> Result<Option<RwLockReadGuard<'_, ()>>, StorageError> {
+        let Some(writer) = &self.writer else { return Ok(None) };
+        partition.prepare_to_read(&self.layout, writer.sync)?;
+        let lock = self.key_locks.read(key);
+        self.unsettled.check(key)?;
+        Ok(lock)
+    }
+
+    /// Checks and applies a commit.
+    pub(super) fn write(&self, commit: &Commit) -> Result<Revision, StorageError> {
+        let writer = self.writer()?;
+        commit.keys().try_for_each(validate_full_key)?;
+        let budgeted = match commit.budget {
+            Some(_) => Some(self.partition(commit.single_partition()?)),
+            None => None,
+        };
+        let writes = commit.effective_writes();
+        let touched: Touched = commit
+            .keys()
+            .map(|key| split_full_key(key).0)
+            .map(|name| (name.to_owned(), self.partition(name)))
+            .collect();
+        loop {
+            self.finish_commits_of(writer, commit)?;
+            if let Some(partition) = &budgeted {
+                self.load_ledger(partition)?;
+            }
+            let gates: Vec<_> = touched.values().map(|one| one.enter_to_write()).collect();
+            let locks = self.key_locks.write(commit.keys());
+            // Between the steps above and these locks another write may have
+            // failed half-way, or have dropped the ledger.
+            let in_doubt = commit
+                .keys()
+                .any(|key| matches!(self.unsettled.get(key), Some(Unsettled::Commit(_))));
+            let ledger_gone = budgeted.as_ref().is_some_and(|one| one.state().ledger.is_none());
+            if in_doubt || ledger_gone {
+                continue;
+            }
+            let revision = self.write_locked(writer, commit, &writes, &touched)?;
+            drop((locks, gates));
+            for partition in touched.values() {
+                self.shed_indexes(partition);
+            }
+            return Ok(revision);
+        }
+    }
+
+    /// The write, with every lock that it needs.
+    fn write_locked(
+        &self,
+        writer: &Writer,
+        commit: &Commit,
+        writes: &[&Write],
+        touched: &Touched,
+    ) -> Result<Revision, StorageError> {
+        for check in &commit.checks {
+            self.unsettled.check(&check.key)?;
+            let partition = self.partition(split_full_key(&check.key).0);
+            partition.prepare_to_read(&self.layout, writer.sync)?;
+            let found = self.read(&partition, &check.key)?;
+            check.verify(found.as_ref().map(|found| (&found.value, found.revision)))?;
+        }
+        // Folders first: what fails there has changed nothing.
+        for write in writes.iter().filter(|write| write.value.is_some()) {
+            if let Some(partition) = touched.get(split_full_key(&write.key).0) {
+                partition.prepare_to_write(&self.layout, writer.sync)?;
+            }
+        }
+        let changes = self.reserve(commit, writes, touched)?;
+        let written = writer.revisions.next().map_err(Failure::from).and_then(|revision| {
+            match writes {
+                [] => {}
+                [write] => self.write_one(writer, write, revision)?,
+                _ => self.write_many(writer, writes, revision)?,
+            }
+            Ok(revision)
+        });
+        match written {
+            Ok(revision) => {
+                self.unsettled.remove(writes.iter().map(|write| write.key.as_str()));
+                self.settle(writes, touched, &changes)?;
+                self.remember_unflushed(writer, writes)?;
+                Ok(revision)
+            }
+            Err(Failure { error, unsettled: None }) => {
+                for (name, change) in &changes {
+                    let partition = touched.get(*name);
+                    if let Some(ledger) = partition.map(|one| one.state()).as_mut() {
+                        ledger.ledger = ledger.ledger.map(|usage| usage - change.grows);
+                    }
+                }
+                Err(error)
+            }
+            Err(Failure { error, unsettled: Some(why) }) => {
+                self.unsettled.insert(writes.iter().map(|write| write.key.as_str()), &why);
+                touched.values().for_each(|partition| partition.forget());
+                Err(error)
+            }
+        }
+    }
+
+    /// Checks the budget and enters the growth of the write into the ledgers, so
+    /// that writes beside it cannot use the same room.
+    fn reserve<'a>(
+        &self,
+        commit: &Commit,
+        writes: &[&'a Write],
+        touched: &Touched,
+    ) -> Result<BTreeMap<&'a str, Change>, StorageError> {
+        let mut changes = BTreeMap::new();
+        for write in writes {
+            let (name, own) = split_full_key(&write.key);
+            let Some(partition) = touched.get(name) else { continue };
+            // Without a ledger a write looks at nothing first.
+            if partition.state().ledger.is_none() {
+                continue;
+            }
+            let old = self.usage_of(partition, &write.key)?;
+            let new = write.value.as_ref().map(|value| Usage::of(own, value.len()));
+            let change: &mut (Usage, Usage) = changes.entry(name).or_default();
+            *change = (change.0 + old, change.1 + new.unwrap_or_default());
+        }
+        let changes: BTreeMap<&str, Change> = changes
+            .into_iter()
+            .map(|(name, (old, new))| (name, Change { grows: new - old, shrinks: old - new }))
+            .collect();
+        for (name, change) in &changes {
+            let Some(partition) = touched.get(*name) else { continue };
+            let mut state = partition.state();
+            let Some(before) = state.ledger else { continue };
+            if let Some(budget) = &commit.budget {
+                budget.allow(before, before + change.grows - change.shrinks)?;
+            }
+            state.ledger = Some(before + change.grows);
+        }
+        Ok(changes)
+    }
+
+    /// What a key takes up now, in its own bytes.
+    fn usage_of(&self, partition: &Partition, key: &str) -> Result<Usage, StorageError> {
+        let (_, own) = split_full_key(key);
+        let len = disk::file_len(&partition.folder.join(name::encode(own)))?;
+        Ok(len.map(|len| usage_of_file(key, own, len)).unwrap_or_default())
+    }
+
+    /// Takes a write that has happened into the indexes, ledgers and names.
+    fn settle(
+        &self,
+        writes: &[&Write],
+        touched: &Touched,
+        changes: &BTreeMap<&str, Change>,
+    ) -> Result<(), StorageError> {
+        for write in writes {
+            let (name, own) = split_full_key(&write.key);
+            let Some(partition) = touched.get(name) else { continue };
+            let mut state = partition.state();
+            if let Some(index) = &mut state.index {
+                match write.value {
+                    Some(_) => index.insert(own),
+                    None => index.remove(own),
+                }
+            }
+            if name.is_empty() || write.value.is_some() == state.named {
+                continue;
+            }
+            // Under the partition's lock, so that a write which fills it again
+            // comes before or after this as a whole.
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(names) = names.as_mut() else { continue };
+            if write.value.is_some() {
+                names.insert(name.into());
+                state.named = true;
+            } else {
+                let empty = match &state.index {
+                    Some(index) => index.is_empty(),
+                    None => !super::listing::holds_a_key(&partition.folder)?,
+                };
+                if empty {
+                    names.remove(name);
+                    state.named = false;
+                }
+            }
+        }
+        for (name, change) in changes {
+            if let Some(mut state) = touched.get(*name).map(|one| one.state()) {
+                state.ledger = state.ledger.map(|usage| usage - change.shrinks);
+            }
+        }
+        Ok(())
+    }
+
+    fn remember_unflushed(&self, writer: &Writer, writes: &[&Write]) -> Result<(), StorageError> {
+        if writer.sync {
+            return Ok(());
+        }
+        let mut full = false;
+        for write in writes {
+            full = writer.unflushed.add(self.layout.key_file(&write.key));
+        }
+        if full { writer.unflushed.flush(&self.layout) } else { Ok(()) }
+    }
+
+    /// A single write: atomic by rename or unlink.
+    fn write_one(&self, writer: &Writer, write: &Write, revision: Revision) -> Result<(), Failure> {
+        let file = self.layout.key_file(&write.key);
+        let in_doubt = self.unsettled.get(&write.key).is_some();
+        match &write.value {
+            Some(value) => {
+                let temp = self.layout.temp_file(&write.key, revision, 0);
+                disk::write_new(&temp, &record::encode(&write.key, value, revision), writer.sync)?;
+                disk::rename(&temp, &file).map_err(|error| {
+                    let _ = disk::remove(&temp);
+                    half_way("replace", &file, &error)
+                })?;
+            }
+            None => match disk::remove(&file) {
+                // Nothing there, and nothing that might come back.
+                Ok(false) if !in_doubt => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(half_way("remove", &file, &error)),
+            },
+        }
+        match file.parent() {
+            Some(folder) if writer.sync && disk::is_there(folder) => disk::sync_folder(folder)
+                .map_err(|error| Failure { error, unsettled: Some(Unsettled::Write) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Several writes: atomic by the journal.
+    fn write_many(
+        &self,
+        writer: &Writer,
+        writes: &[&Write],
+        revision: Revision,
+    ) -> Result<(), Failure> {
+        let journal = Arc::new(Journal::new(revision, writes));
+        let prepared =
+            self.prepare(writer, &journal, writes).inspect_err(|_| self.discard(&journal, None))?;
+        let open_outcome = |error: StorageError| Failure {
+            error,
+            unsettled: Some(Unsettled::Commit(Arc::clone(&journal))),
+        };
+        if let Err(error) = journal.publish(&self.layout, &prepared) {
+            let failed = disk::failed("publish", &prepared, &error);
+            if may_have_happened(&error) {
+                return Err(open_outcome(failed));
+            }
+            self.discard(&journal, Some(&prepared));
+            return Err(failed.into());
+        }
+        if writer.sync {
+            disk::sync_folder(&self.layout.journal()).map_err(open_outcome)?;
+        }
+        // From here on the commit has happened.
+        journal.apply(&self.layout, writer.sync, false).map_err(open_outcome)?;
+        journal.forget(&self.layout);
+        Ok(())
+    }
+
+    /// Everything that a commit needs to happen, short of its happening.
+    fn prepare(
+        &self,
+        writer: &Writer,
+        journal: &Journal,
+        writes: &[&Write],
+    ) -> Result<std::path::PathBuf, StorageError> {
+        for ((_, temp), write) in journal.entries_with_temps(&self.layout).zip(writes) {
+            if let Some(value) = &write.value {
+                let bytes = record::encode(&write.key, value, journal.revision);
+                disk::write_new(&temp, &bytes, writer.sync)?;
+            }
+        }
+        if writer.sync {
+            let folders = journal.folders(&self.layout);
+            for folder in folders.iter().filter(|folder| disk::is_there(folder)) {
+                disk::sync_folder(folder)?;
+            }
+        }
+        journal.prepare(&self.layout, writer.sync)
+    }
+
+    /// Removes what was prepared for a commit that will not happen. What cannot
+    /// be removed is swept at the next opening.
+    fn discard(&self, journal: &Journal, prepared: Option<&Path>) {
+        if let Some(prepared) = prepared {
+            let _ = disk::remove(prepared);
+        }
+        for (_, temp) in journal.entries_with_temps(&self.layout) {
+            let _ = disk::remove(&temp);
+        }
+    }
+
+    /// Finishes the commits that failed half-way on any of these keys.
+    fn finish_commits_of(&self, writer: &Writer, commit: &Commit) -> Result<(), StorageError> {
+        for key in commit.keys() {
+            let Some(Unsettled::Commit(journal)) = self.unsettled.get(key) else { continue };
+            let keys = || journal.entries.iter().map(|entry| entry.key.as_str());
+            let touched: Touched = keys()
+                .map(|key| split_full_key(key).0)
+                .map(|name| (name.to_owned(), self.partition(name)))
+                .collect();
+            let _gates: Vec<_> = touched.values().map(|one| one.enter_to_write()).collect();
+            let _locks = self.key_locks.write(keys());
+            if !matches!(self.unsettled.get(key), Some(Unsettled::Commit(_))) {
+                continue;
+            }
+            journal.finish(&self.layout, writer.sync).map_err(|error| {
+                StorageError::Unavailable {
+                    key: Some(key.to_owned()),
+                    detail: format!("an earlier commit of it cannot be finished: {error}"),
+                }
+            })?;
+            touched.values().for_each(|partition| partition.forget());
+            self.unsettled.remove(keys());
+        }
+        Ok(())
+    }
+}
+
+/// What a key takes up whose file has this length.
+pub(super) fn usage_of_file(key: &str, own: &str, file_len: u64) -> Usage {
+    // A file that is too short is corrupt and holds no value.
+    let value_len = file_len.saturating_sub(record::overhead(key) as u64);
+    Usage { bytes: own.len() as u64 + value_len, keys: 1 }
+}
+
+/// A rename or unlink that failed.
+fn half_way(what: &str, file: &Path, error: &io::Error) -> Failure {
+    let unsettled = may_have_happened(error).then_some(Unsettled::Write);
+    Failure { error: disk::failed(what, file, error), unsettled }
+}
+
+/// Most failures of a rename or unlink are refusals. After an I/O error nobody
+/// knows what is on the disk.
+fn may_have_happened(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO)
+}
