@@ -1,1 +1,112 @@
-fn main() {}
+//! The workspace's own checks and chores. `cargo xtask --help` lists them.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
+
+mod checks;
+mod dependencies;
+mod guests;
+mod layers;
+mod licences;
+mod mutants;
+mod workspace;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The workspace's own checks and chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything that must pass before a push, and show what each step took.
+    ///
+    /// Formatting, the checks below, clippy on each feature set, all tests and
+    /// doctests, and the documentation. It stops at the first step that fails
+    /// and prints the command that repeats it.
+    Test,
+    /// Check which of our crates depends on which, and what each feature brings.
+    CheckLayers,
+    /// Check the licence and the source of every dependency against deny.toml.
+    Licences,
+    /// Rewrite the README's table of what each crate and feature brings.
+    Dependencies {
+        /// Change nothing; fail if the table is out of date.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the guests of examples/guests and record what they were built from.
+    Guests {
+        /// Build nothing; fail if the built files do not belong to the sources.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Break one line at a time and see that a test notices.
+    ///
+    /// Each patch in xtask/mutants is applied to a copy of the tree, and its
+    /// tests are run. Fails if they pass, or if the patch no longer applies or
+    /// compiles.
+    Mutants {
+        /// The mutants to try, by the names of their files; all, if none.
+        names: Vec<String>,
+        /// Show what each mutant breaks and which tests should notice; run nothing.
+        #[arg(long)]
+        list: bool,
+        /// How long tests may run on a mutant, in seconds; longer counts as killed.
+        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+        timeout: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let root = workspace::root()?;
+    match command {
+        Command::Test => checks::run(&root),
+        Command::CheckLayers => {
+            layers::check(&root)?;
+            println!("the layers hold");
+            Ok(())
+        }
+        Command::Licences => {
+            licences::check(&root)?;
+            println!("every licence and source is allowed");
+            Ok(())
+        }
+        Command::Dependencies { check: true } => {
+            dependencies::check(&root)?;
+            println!("the table is up to date");
+            Ok(())
+        }
+        Command::Dependencies { check: false } => {
+            let changed = dependencies::write(&root)?;
+            println!("README.md {}", if changed { "rewritten" } else { "was up to date" });
+            Ok(())
+        }
+        Command::Guests { check: true } => {
+            guests::check(&root)?;
+            println!("the guests belong to their sources");
+            Ok(())
+        }
+        Command::Guests { check: false } => guests::build(&root),
+        Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
+        Command::Mutants { names, timeout, .. } => {
+            mutants::run(&root, &names, Duration::from_secs(timeout))
+        }
+    }
+}

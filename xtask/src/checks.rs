@@ -1,0 +1,270 @@
+//! `test`: everything that must pass before a push, the cheapest first.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo};
+use crate::{dependencies, guests, layers, licences};
+
+/// Features that need more than Rust and a C compiler to build, or minutes.
+const HEAVY_FEATURES: [&str; 1] = ["rocksdb"];
+
+/// One thing to check, and the command that checks it alone.
+struct Step {
+    command: String,
+    action: Action,
+}
+
+enum Action {
+    /// A check of this program.
+    Own(fn(&Path) -> Result<()>),
+    /// A cargo command with these arguments and this variable.
+    Cargo(Vec<String>, Option<(&'static str, &'static str)>),
+}
+
+impl Step {
+    fn own(command: &str, check: fn(&Path) -> Result<()>) -> Self {
+        Self { command: command.to_owned(), action: Action::Own(check) }
+    }
+
+    fn cargo(arguments: &str) -> Self {
+        Self {
+            command: format!("cargo {arguments}"),
+            action: Action::Cargo(words(arguments), None),
+        }
+    }
+
+    fn run(&self, root: &Path) -> Result<()> {
+        match &self.action {
+            Action::Own(check) => check(root),
+            Action::Cargo(arguments, variable) => {
+                let mut command = cargo(root);
+                command.args(arguments).envs(*variable);
+                let status = command.status().context("cannot start cargo")?;
+                if !status.success() {
+                    bail!("it ended with {status}");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Runs every step and prints how long each took.
+///
+/// # Errors
+/// The first step that fails, with the command that repeats it.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    require_tools(root)?;
+    let steps = plan(root)?;
+    let mut times: Vec<(&str, Duration)> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n== {} of {}: {}", index + 1, steps.len(), step.command);
+        std::io::stdout().flush()?;
+        let start = Instant::now();
+        let result = step.run(root);
+        times.push((&step.command, start.elapsed()));
+        if let Err(error) = result {
+            summary(&times, "FAILED");
+            bail!("{error:#}\nrepeat this step with: {}", step.command);
+        }
+    }
+    summary(&times, "ok");
+    println!("every check passed");
+    Ok(())
+}
+
+/// Prints a line for each step that ran; `last` is how the last one ended.
+fn summary(times: &[(&str, Duration)], last: &str) {
+    println!("\n== summary");
+    for (index, (command, time)) in times.iter().enumerate() {
+        let end = if index + 1 == times.len() { last } else { "ok" };
+        println!("{end:6} {:7.1} s  {command}", time.as_secs_f64());
+    }
+    let total: Duration = times.iter().map(|(_, time)| *time).sum();
+    println!("{:14.1} s  in all", total.as_secs_f64());
+}
+
+/// The steps in order.
+fn plan(root: &Path) -> Result<Vec<Step>> {
+    let mut steps = vec![
+        Step::cargo("fmt --all --check"),
+        Step::cargo("fmt --all --check --manifest-path examples/guests/Cargo.toml"),
+        Step::own("cargo xtask check-layers", layers::check),
+        Step::own("cargo xtask licences", licences::check),
+        Step::own("cargo xtask dependencies --check", dependencies::check),
+        Step::own("cargo xtask guests --check", guests::check),
+    ];
+    if works(cargo(root).args(["deny", "--version"])) {
+        steps.push(Step::cargo("deny check"));
+    } else {
+        println!("SKIPPED cargo deny check: not installed: cargo install --locked cargo-deny");
+    }
+    let workspace = Workspace::load(root)?;
+    let mut with_wasmtime = Vec::new();
+    for set in feature_sets(&workspace) {
+        let arguments = set.arguments().join(" ");
+        if !Graph::resolve(root, set.clone())?.holds("wasmtime") {
+            // A dependency of the tests may switch on what the crate itself
+            // forgot to ask for: without them first.
+            steps.push(clippy(&arguments, Targets::Users));
+            steps.push(clippy(&arguments, Targets::All));
+            steps.push(doc(&arguments));
+        } else if !set.default_features {
+            with_wasmtime.push(clippy(&among_all(&workspace, &set), Targets::All));
+        }
+    }
+    steps.push(clippy("--package xtask", Targets::All));
+    steps.push(clippy("", Targets::All));
+    steps.extend(with_wasmtime);
+    steps.push(clippy("", Targets::Users));
+    steps.push(doc(""));
+    // Doctests are among them.
+    steps.push(Step::cargo("test"));
+    steps.push(Step::cargo("test --package xtask"));
+    Ok(steps)
+}
+
+/// Arguments that choose every default member, this one with the features of
+/// `set` and the others with their default ones.
+///
+/// Cargo settles the features of a dependency for all that it is asked to
+/// build. Asked for one crate alone, it would check wasmtime and its compiler
+/// once more, because some hash crate below lacks a feature.
+fn among_all(workspace: &Workspace, set: &FeatureSet) -> String {
+    let mut features: Vec<String> = workspace
+        .default_members()
+        .filter(|other| other.name != set.package && other.features.contains_key("default"))
+        .map(|other| format!("{}/default", other.name))
+        .collect();
+    features.extend(set.features.iter().map(|feature| format!("{}/{feature}", set.package)));
+    format!("--no-default-features --features {}", features.join(","))
+}
+
+/// Every feature set of our crates that Rust and a C compiler can build.
+fn feature_sets(workspace: &Workspace) -> impl Iterator<Item = FeatureSet> {
+    let heavy = |name: &String| HEAVY_FEATURES.contains(&name.as_str());
+    workspace
+        .default_members()
+        .flat_map(Package::feature_sets)
+        .filter(move |set| !set.features.iter().any(heavy))
+}
+
+/// What of a crate to check.
+enum Targets {
+    /// The library and the programs, as those who use them build them.
+    Users,
+    /// The tests, examples and benchmarks too.
+    All,
+}
+
+fn clippy(arguments: &str, targets: Targets) -> Step {
+    let targets = match targets {
+        Targets::Users => "",
+        Targets::All => "--all-targets",
+    };
+    Step::cargo(&line(&["clippy", arguments, targets, "-- -D warnings"]))
+}
+
+/// The documentation, without a warning.
+fn doc(arguments: &str) -> Step {
+    let arguments = line(&["doc --no-deps", arguments]);
+    Step {
+        command: format!("RUSTDOCFLAGS=\"-D warnings\" cargo {arguments}"),
+        action: Action::Cargo(words(&arguments), Some(("RUSTDOCFLAGS", "-D warnings"))),
+    }
+}
+
+/// The parts that are not empty, in one line.
+fn line(parts: &[&str]) -> String {
+    let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
+}
+
+/// Names every tool that is missing, with how to get it.
+fn require_tools(root: &Path) -> Result<()> {
+    let mut missing = Vec::new();
+    for (arguments, advice) in [
+        ("fmt", "rustfmt is missing: rustup component add rustfmt"),
+        ("clippy", "clippy is missing: rustup component add clippy"),
+    ] {
+        if !works(cargo(root).args([arguments, "--version"])) {
+            missing.push(advice);
+        }
+    }
+    if !works(Command::new("git").arg("--version")) {
+        missing.push("git is missing: install the package git");
+    }
+    // On Windows the linker comes with Visual Studio, and rustc finds it.
+    if cfg!(unix) {
+        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+        if !works(Command::new(compiler).arg("--version")) {
+            missing.push("a C compiler is missing: install gcc or clang, as the package gcc");
+        }
+    }
+    if !missing.is_empty() {
+        bail!("{}", missing.join("\n"));
+    }
+    Ok(())
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn works(command: &mut Command) -> bool {
+    command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_feature_is_checked() {
+        let root = crate::workspace::root().unwrap();
+        let commands: Vec<String> =
+            plan(&root).unwrap().into_iter().map(|step| step.command).collect();
+        let workspace = Workspace::load(&root).unwrap();
+        for set in feature_sets(&workspace).filter(|set| !set.default_features) {
+            let alone = clippy(&set.arguments().join(" "), Targets::All).command;
+            let together = clippy(&among_all(&workspace, &set), Targets::All).command;
+            assert!(
+                commands.iter().any(|command| [&alone, &together].contains(&command)),
+                "no step checks {set}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_feature_among_all_leaves_the_others_at_their_defaults() {
+        let features =
+            |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
+        let mut one = Package::of("one", vec![]);
+        one.features = features(&["default", "a", "b"]);
+        let mut two = Package::of("two", vec![]);
+        two.features = features(&["default", "c"]);
+        let three = Package::of("three", vec![]);
+        let set = FeatureSet {
+            package: "one".to_owned(),
+            default_features: false,
+            features: vec!["a".to_owned()],
+        };
+        assert_eq!(
+            among_all(&Workspace::of(vec![one, two, three]), &set),
+            "--no-default-features --features two/default,one/a"
+        );
+    }
+
+    #[test]
+    fn a_command_that_fails_fails_its_step() {
+        let root = crate::workspace::root().unwrap();
+        assert!(Step::cargo("--version").run(&root).is_ok());
+        let error = Step::cargo("no-such-command").run(&root).unwrap_err();
+        assert!(error.to_string().starts_with("it ended with exit status"), "{error}");
+    }
+}
