@@ -1,0 +1,511 @@
+//! The file store: what it promises beyond the contract of every store.
+#![cfg(feature = "file")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rstest::rstest;
+use storage_backends::{Durability, FileOptions, FileStorage};
+use storage_core::{
+    Budget, Commit, ComponentId, ComponentStorage, NamespacedStorage, PageRequest, StorageError,
+    StorageValue,
+};
+
+fn open(path: &Path) -> FileStorage {
+    FileStorage::open(path, FileOptions::default()).unwrap()
+}
+
+fn read_only(path: &Path) -> FileStorage {
+    FileStorage::open_read_only(path, FileOptions::default()).unwrap()
+}
+
+/// A folder for a store, gone at the end of the test.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("store")
+    }
+
+    /// Every file below, with its bytes.
+    fn tree(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        files_below(&self.path())
+    }
+}
+
+fn files_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(path.clone(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+mod opening {
+    use super::*;
+
+    fn refusal(result: Result<FileStorage, StorageError>, place: &Place) -> String {
+        let message = result.unwrap_err().to_string();
+        message
+            .replace(&*place.path().to_string_lossy(), "STORE")
+            .replace(&std::process::id().to_string(), "PID")
+    }
+
+    fn both(place: &Place) -> [String; 2] {
+        [
+            refusal(FileStorage::open(place.path(), FileOptions::default()), place),
+            refusal(FileStorage::open_read_only(place.path(), FileOptions::default()), place),
+        ]
+    }
+
+    #[test]
+    fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
+        let place = Place::new();
+        let result = FileStorage::open_read_only(place.path(), FileOptions::default());
+        insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+        assert!(!place.path().exists(), "a reader makes nothing");
+        drop(open(&place.path()));
+        read_only(&place.path());
+    }
+
+    #[test]
+    fn a_file_is_no_store() {
+        let place = Place::new();
+        fs::write(place.path(), "text").unwrap();
+        insta::assert_snapshot!(both(&place).join("\n"), @r"
+        storage failed: STORE is a file, not the folder of a store
+        storage failed: STORE is a file, not the folder of a store
+        ");
+        assert_eq!(fs::read(place.path()).unwrap(), b"text");
+    }
+
+    #[test]
+    fn a_folder_of_other_files_is_left_alone() {
+        let place = Place::new();
+        fs::create_dir(place.path()).unwrap();
+        fs::write(place.path().join("thesis.txt"), "text").unwrap();
+        let before = place.tree();
+        insta::assert_snapshot!(both(&place).join("\n"), @r"
+        storage failed: STORE holds files that belong to no store; give the path of a store, or of an empty or missing folder
+        storage failed: STORE is no store; a store is made when something is first written to it
+        ");
+        assert_eq!(place.tree(), before);
+    }
+
+    #[test]
+    fn a_second_writer_is_told_who_has_the_store() {
+        let place = Place::new();
+        let first = open(&place.path());
+        let second = FileStorage::open(place.path(), FileOptions::default());
+        assert!(matches!(second, Err(StorageError::Locked(_))));
+        insta::assert_snapshot!(refusal(second, &place), @"the store is locked: process PID has STORE open; end it, or ask it for the data");
+        first.set("a/b/c/still", "works".into()).unwrap();
+        drop(first);
+        open(&place.path());
+    }
+
+    #[test]
+    fn another_format_is_refused_with_its_version() {
+        let place = Place::new();
+        drop(open(&place.path()));
+        let format = place.path().join("FORMAT");
+        fs::write(&format, "airssys file store\nformat: 2\nstore-id: 00\n").unwrap();
+        let before = place.tree();
+        insta::assert_snapshot!(both(&place).join("\n"), @r"
+        not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+        not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+        ");
+        let ours = |(path, _): &(PathBuf, Vec<u8>)| !path.ends_with("LOCK");
+        assert!(place.tree().into_iter().filter(ours).eq(before.into_iter().filter(ours)));
+    }
+
+    #[test]
+    fn a_store_has_an_id_of_its_own() {
+        let [one, other] = [Place::new(), Place::new()];
+        let id = open(&one.path()).store_id().to_owned();
+        assert_eq!(read_only(&one.path()).store_id(), id);
+        assert_ne!(open(&other.path()).store_id(), id);
+    }
+}
+
+mod damage {
+    use super::*;
+
+    const KEY: &str = "app/notes/home/note-1";
+
+    fn damaged(place: &Place, key: &str) {
+        for storage in [read_only(&place.path()), open(&place.path())] {
+            match storage.get(key) {
+                Err(StorageError::Corrupt { key: Some(named), detail }) => {
+                    assert_eq!(named, key);
+                    assert!(detail.contains("restore the file"), "{detail}");
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(storage.get_versioned(key).is_err());
+            assert!(storage.get_many(&[key]).is_err());
+        }
+    }
+
+    #[test]
+    fn every_flipped_byte_of_a_value_is_found() {
+        let place = Place::new();
+        open(&place.path()).set(KEY, "buy milk".into()).unwrap();
+        let file = place.path().join("components/app/notes/home/note-1");
+        let whole = fs::read(&file).unwrap();
+        let reader = read_only(&place.path());
+        for at in 0..whole.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= mask;
+                fs::write(&file, bytes).unwrap();
+                let found = reader.get(KEY);
+                assert!(matches!(found, Err(StorageError::Corrupt { .. })), "{at}: {found:?}");
+            }
+        }
+        damaged(&place, KEY);
+        fs::write(&file, whole).unwrap();
+        assert_eq!(reader.get(KEY), Ok(Some("buy milk".into())));
+    }
+
+    #[test]
+    fn every_truncation_of_a_value_is_found() {
+        let place = Place::new();
+        open(&place.path()).set(KEY, "buy milk".into()).unwrap();
+        let file = place.path().join("components/app/notes/home/note-1");
+        let whole = fs::read(&file).unwrap();
+        let reader = read_only(&place.path());
+        for len in 0..whole.len() {
+            fs::write(&file, &whole[..len]).unwrap();
+            let found = reader.get(KEY);
+            assert!(matches!(found, Err(StorageError::Corrupt { .. })), "{len}: {found:?}");
+        }
+    }
+
+    #[rstest]
+    #[case::of_the_same_component("app/notes/home/note-2")]
+    #[case::of_another_component("app/notes/work/note-1")]
+    fn a_file_of_another_key_is_found(#[case] other: &str) {
+        let place = Place::new();
+        let storage = open(&place.path());
+        storage.set(KEY, "mine".into()).unwrap();
+        storage.set(other, "theirs".into()).unwrap();
+        drop(storage);
+        let components = place.path().join("components");
+        fs::copy(components.join(other), components.join(KEY)).unwrap();
+        damaged(&place, KEY);
+    }
+
+    #[test]
+    fn a_damaged_key_can_be_listed_written_and_deleted() {
+        let place = Place::new();
+        let storage = open(&place.path());
+        for key in [KEY, "app/notes/home/note-2"] {
+            storage.set(key, "whole".into()).unwrap();
+            fs::write(place.path().join("components").join(key), "damaged").unwrap();
+        }
+        assert_eq!(storage.list_keys(None).unwrap().len(), 2);
+        storage.set(KEY, "whole again".into()).unwrap();
+        assert_eq!(storage.get(KEY), Ok(Some("whole again".into())));
+        storage.delete("app/notes/home/note-2").unwrap();
+        assert_eq!(storage.list_keys(None).unwrap(), [KEY]);
+    }
+
+    #[test]
+    fn damage_to_the_journal_is_found_and_loses_nothing() {
+        let place = Place::new();
+        fixture::copy_to(&place);
+        let journal = files_below(&place.path().join("journal"));
+        let (file, whole) = journal.into_iter().next().unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            fs::write(&file, bytes).unwrap();
+            let options = FileOptions::default;
+            for result in [
+                FileStorage::open_read_only(place.path(), options()),
+                FileStorage::open(place.path(), options()),
+            ] {
+                assert!(matches!(result, Err(StorageError::Corrupt { key: None, .. })), "{at}");
+            }
+        }
+        fs::write(&file, whole).unwrap();
+        assert_eq!(fixture::contents(&open(&place.path())), fixture::expected());
+    }
+
+    #[test]
+    fn a_long_key_is_listed_although_its_value_is_damaged() {
+        let place = Place::new();
+        let key = format!("app/notes/home/{}", "k".repeat(1000));
+        open(&place.path()).set(&key, "value".into()).unwrap();
+        let (file, mut bytes) =
+            files_below(&place.path().join("components")).into_iter().next().unwrap();
+        let last = bytes.len() - 6;
+        bytes[last] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        let reader = read_only(&place.path());
+        assert_eq!(reader.list_keys(None), Ok(vec![key.clone()]));
+        damaged(&place, &key);
+        // Damage to the key itself leaves no name to list.
+        bytes[20] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert!(matches!(reader.list_keys(None), Err(StorageError::Corrupt { .. })));
+    }
+}
+
+mod reading_only {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_and_nothing_created() {
+        let place = Place::new();
+        fixture::copy_to(&place);
+        let before = place.tree();
+        let reader = read_only(&place.path());
+        assert_eq!(fixture::contents(&reader), fixture::expected());
+        reader.usage(None).unwrap();
+        reader.list_partitions(None, 10).unwrap();
+        reader.flush().unwrap();
+        let refused = [
+            reader.set("a/b/c/d", "x".into()),
+            reader.delete("app/notes/home/a"),
+            reader.put("a/b/c/d", "x".into()).map(drop),
+            reader.commit(Commit::new()).map(drop),
+        ];
+        assert!(refused.iter().all(|result| *result == Err(StorageError::ReadOnly)));
+        drop(reader);
+        assert_eq!(place.tree(), before);
+    }
+
+    #[test]
+    fn a_running_writer_is_seen() {
+        let place = Place::new();
+        let writer = open(&place.path());
+        let reader = read_only(&place.path());
+        for number in 0..20 {
+            let key = format!("app/notes/n{}/note-{number}", number % 3);
+            writer.set(&key, "text".into()).unwrap();
+            assert_eq!(reader.get(&key), Ok(Some("text".into())));
+            assert_eq!(reader.list_keys(None), writer.list_keys(None));
+            assert_eq!(reader.usage(None), writer.usage(None));
+            assert_eq!(reader.list_partitions(None, 9), writer.list_partitions(None, 9));
+        }
+    }
+}
+
+mod fixture {
+    //! The first version of the format, as a store on disk: three components, a
+    //! loose key, and a commit that was interrupted.
+    use super::*;
+
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/file-format-1")
+    }
+
+    pub(super) fn copy_to(place: &Place) {
+        for (path, bytes) in files_below(&folder()) {
+            let target = place.path().join(path.strip_prefix(folder()).unwrap());
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::write(target, bytes).unwrap();
+        }
+    }
+
+    pub(super) fn contents(storage: &FileStorage) -> Vec<(String, StorageValue)> {
+        let keys = storage.list_keys(None).unwrap();
+        keys.into_iter()
+            .map(|key| {
+                let value = storage.get(&key).unwrap().unwrap();
+                (key, value)
+            })
+            .collect()
+    }
+
+    pub(super) fn expected() -> Vec<(String, StorageValue)> {
+        let long = format!("app/notes/home/{}", "long/".repeat(100));
+        [
+            ("App/Notes/con/UPPER", "case"),
+            ("app/counter/001/runs", "3"),
+            ("app/notes/home/by-commit", "new"),
+            (&*long, "long key"),
+            ("app/notes/home/user:\u{e9}", "accent"),
+            ("loose-key", ""),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .into()
+    }
+
+    #[test]
+    fn the_first_format_is_read() {
+        let place = Place::new();
+        copy_to(&place);
+        assert_eq!(contents(&read_only(&place.path())), expected());
+        let writer = open(&place.path());
+        assert_eq!(contents(&writer), expected());
+        assert_eq!(writer.store_id(), "6b6c6170982517b157088be1f96b5d0d");
+        // The commit is finished, and its revision is older than a new one.
+        assert!(files_below(&place.path().join("journal")).is_empty());
+        let committed = writer.get_versioned("app/notes/home/by-commit").unwrap().unwrap();
+        assert!(writer.put("app/notes/home/later", "x".into()).unwrap() > committed.revision);
+    }
+}
+
+mod isolation {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn segment() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[A-Za-z0-9._:@+-]{1,12}",
+            Just("con".to_owned()),
+            Just("CON".to_owned()),
+            Just("x".repeat(128)),
+            Just("X".repeat(128)),
+        ]
+        .prop_filter("dots alone are no segment", |text| text != "." && text != "..")
+    }
+
+    fn key() -> impl Strategy<Value = String> {
+        prop_oneof![
+            r"[a-zA-Z/.%*~ \\:]{1,12}",
+            "[^\\p{Cc}]{1,40}",
+            (1usize..=1024).prop_map(|len| "k".repeat(len)),
+            Just("..".to_owned()),
+            Just("../../../etc/passwd".to_owned()),
+            Just("nul.txt".to_owned()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Every pair of component and key has a file of its own, inside the
+        /// store, and comes back byte for byte.
+        #[test]
+        fn no_two_keys_share_a_file(
+            entries in proptest::collection::btree_map(
+                (segment(), segment(), segment(), key()), any::<u32>(), 1..12
+            )
+        ) {
+            let place = Place::new();
+            let options = FileOptions::default().with_durability(Durability::Os);
+            let storage = FileStorage::open(place.path(), options).unwrap();
+            let view = |(namespace, name, instance, _): &(String, String, String, String)| {
+                NamespacedStorage::new(
+                    ComponentId::new(namespace, name, instance).unwrap(), &storage)
+            };
+            for (id, value) in &entries {
+                view(id).set(&id.3, value.to_string().as_str().into()).unwrap();
+            }
+            for (id, value) in &entries {
+                let found = view(id).get(&id.3).unwrap();
+                prop_assert_eq!(found, Some(value.to_string().as_str().into()));
+                let own: Vec<_> = entries.keys()
+                    .filter(|other| (&other.0, &other.1, &other.2) == (&id.0, &id.1, &id.2))
+                    .map(|other| other.3.clone())
+                    .collect();
+                prop_assert_eq!(view(id).list_keys(None).unwrap(), own);
+            }
+            let files = files_below(&place.path().join("components"));
+            prop_assert_eq!(files.len(), entries.len());
+            for path in files_below(place.0.path()).keys() {
+                prop_assert!(path.starts_with(place.path()), "{:?}", path);
+            }
+            // Nor would they share one where case does not count.
+            let folded: std::collections::BTreeSet<_> =
+                files.keys().map(|path| path.to_string_lossy().to_lowercase()).collect();
+            prop_assert_eq!(folded.len(), entries.len());
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_without_fsync_either() {
+    let place = Place::new();
+    let options = FileOptions::default().with_durability(Durability::Os);
+    let storage = FileStorage::open(place.path(), options.clone()).unwrap();
+    let first = storage.put("a/b/c/1", "x".into()).unwrap();
+    storage.commit(Commit::new().set("a/b/c/2", "y".into()).set("d/e/f/3", "z".into())).unwrap();
+    storage.flush().unwrap();
+    storage.delete("a/b/c/1").unwrap();
+    storage.flush().unwrap();
+    drop(storage);
+    let storage = FileStorage::open(place.path(), options).unwrap();
+    assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/2", "d/e/f/3"]);
+    assert!(storage.put("a/b/c/1", "x".into()).unwrap() > first);
+}
+
+#[test]
+fn indexes_that_do_not_fit_their_budget_are_built_anew() {
+    let place = Place::new();
+    let options = FileOptions::default()
+        .with_durability(Durability::Os)
+        .with_index_budget_bytes(200);
+    let storage = FileStorage::open(place.path(), options).unwrap();
+    for component in 0..5 {
+        for key in 0..10 {
+            storage.set(&format!("app/notes/{component}/{key}"), "".into()).unwrap();
+        }
+    }
+    for round in 0..3 {
+        for component in 0..5 {
+            let prefix = format!("app/notes/{component}/");
+            let page = storage.list_page(PageRequest::new(100).with_prefix(&prefix)).unwrap();
+            assert_eq!(page.keys.len(), 10 + round);
+            storage.set(&format!("{prefix}new-{round}"), "".into()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn files_of_others_in_the_folders_are_no_keys() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    storage.set("app/notes/home/a", "".into()).unwrap();
+    let folder = place.path().join("components/app/notes/home");
+    for name in ["README.md", ".DS_Store", "Upper", "with space"] {
+        fs::write(folder.join(name), "x").unwrap();
+    }
+    fs::create_dir_all(place.path().join("components/lost+found")).unwrap();
+    fs::write(place.path().join("components/notes.txt"), "x").unwrap();
+    assert_eq!(storage.list_keys(None).unwrap(), ["app/notes/home/a"]);
+    assert_eq!(storage.list_partitions(None, 9).unwrap().keys, ["app/notes/home/"]);
+    assert_eq!(read_only(&place.path()).usage(None).unwrap().keys, 1);
+}
+
+#[test]
+fn writers_of_one_component_and_listings_agree() {
+    let place = Place::new();
+    let options = FileOptions::default().with_durability(Durability::Os);
+    let storage = FileStorage::open(place.path(), options).unwrap();
+    let budget = Budget { max_bytes: 1_000_000, max_keys: 200 };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let storage = &storage;
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let key = format!("app/notes/home/{thread}-{number:02}");
+                    storage.commit(Commit::new().set(&key, "x".into()).with_budget(budget)).unwrap();
+                    let listed = storage.list_keys(Some(&key)).unwrap();
+                    assert_eq!(listed, [key]);
+                }
+            });
+        }
+    });
+    let over = Commit::new().set("app/notes/home/one-more", "x".into()).with_budget(budget);
+    assert_eq!(storage.commit(over), Err(StorageError::QuotaExceeded));
+    assert_eq!(storage.list_keys(None).unwrap().len(), 200);
+}
