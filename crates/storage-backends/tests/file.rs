@@ -363,6 +363,27 @@ mod fixture {
     }
 }
 
+#[test]
+fn a_journal_that_comes_back_after_a_power_cut_changes_nothing() {
+    let place = Place::new();
+    fixture::copy_to(&place);
+    let journal = files_below(&place.path().join("journal"));
+    let storage = open(&place.path());
+    assert!(files_below(&place.path().join("journal")).is_empty());
+    // Written after the commit that set the one and deleted the other.
+    storage.set("app/notes/home/by-commit", "newer".into()).unwrap();
+    storage.set("app/notes/home/to-delete", "newer".into()).unwrap();
+    drop(storage);
+    for (path, bytes) in journal {
+        fs::write(path, bytes).unwrap();
+    }
+    for storage in [read_only(&place.path()), open(&place.path())] {
+        for key in ["app/notes/home/by-commit", "app/notes/home/to-delete"] {
+            assert_eq!(storage.get(key), Ok(Some("newer".into())), "{key}");
+        }
+    }
+}
+
 mod isolation {
     use super::*;
     use proptest::prelude::*;
@@ -451,9 +472,8 @@ fn a_killed_process_loses_nothing_without_fsync_either() {
 #[test]
 fn indexes_that_do_not_fit_their_budget_are_built_anew() {
     let place = Place::new();
-    let options = FileOptions::default()
-        .with_durability(Durability::Os)
-        .with_index_budget_bytes(200);
+    let options =
+        FileOptions::default().with_durability(Durability::Os).with_index_budget_bytes(200);
     let storage = FileStorage::open(place.path(), options).unwrap();
     for component in 0..5 {
         for key in 0..10 {
@@ -498,7 +518,9 @@ fn writers_of_one_component_and_listings_agree() {
             scope.spawn(move || {
                 for number in 0..50 {
                     let key = format!("app/notes/home/{thread}-{number:02}");
-                    storage.commit(Commit::new().set(&key, "x".into()).with_budget(budget)).unwrap();
+                    storage
+                        .commit(Commit::new().set(&key, "x".into()).with_budget(budget))
+                        .unwrap();
                     let listed = storage.list_keys(Some(&key)).unwrap();
                     assert_eq!(listed, [key]);
                 }
