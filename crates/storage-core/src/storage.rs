@@ -266,7 +266,8 @@ pub trait ComponentStorage: Send + Sync {
     /// asks here first. The default never knows.
     ///
     /// # Errors
-    /// None: whatever is not a ready answer is `None`.
+    /// None: whatever is not a ready answer is `None`, a key that
+    /// [`get`](Self::get) refuses too.
     ///
     /// # Examples
     /// ```

@@ -123,6 +123,7 @@ impl ComponentStorage for ReferenceStorage {
     }
 
     fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
+        validate_full_key(key).ok()?;
         let state = self.state.try_lock().ok()?;
         Some(state.keys.get(key).map(|found| found.value.clone()))
     }
@@ -138,14 +139,17 @@ impl ComponentStorage for ReferenceStorage {
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
         commit.keys().try_for_each(validate_full_key)?;
+        let budget = match &commit.budget {
+            Some(budget) => Some((budget, commit.single_partition()?)),
+            None => None,
+        };
         let mut state = self.state();
         for check in &commit.checks {
             let found = state.keys.get(&check.key);
             check.verify(found.map(|found| (&found.value, found.revision)))?;
         }
         let writes = commit.effective_writes();
-        if let Some(budget) = &commit.budget {
-            let partition = commit.single_partition()?;
+        if let Some((budget, partition)) = budget {
             let before = state.partition_usage(partition);
             let mut after = before;
             for write in &writes {

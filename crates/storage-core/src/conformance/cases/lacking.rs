@@ -1,0 +1,57 @@
+//! What an implementation lacks it must say, not pretend.
+
+use super::{Case, Feature, Subject, case};
+use crate::conformance::subject::expect;
+use crate::{Budget, Commit, Revision, StorageError};
+
+pub(super) const CASES: &[Case] =
+    &[case!(what_is_lacking_is_unsupported), case!(what_is_lacking_changes_nothing)];
+
+fn unsupported<T>(what: &str, result: Result<T, StorageError>) {
+    let found = result.err();
+    let shown = found.as_ref().map_or_else(|| "success".to_owned(), ToString::to_string);
+    let expected = matches!(found, Some(StorageError::Unsupported(_)));
+    expect(format_args!("whether {what} is unsupported (it was: {shown})"), expected, true);
+}
+
+fn what_is_lacking_is_unsupported(subject: &Subject<'_>) {
+    let store = subject.open();
+    let storage = store.storage();
+    store.set("key", "value");
+    if !subject.has(Feature::Revisions) {
+        unsupported("get_versioned", storage.get_versioned("key"));
+        unsupported("get_versioned of a missing key", storage.get_versioned("missing"));
+        unsupported("put", storage.put("key", "x".into()));
+    }
+    if !subject.has(Feature::Commits) {
+        unsupported("commit", storage.commit(Commit::new().set("key", "x".into())));
+        unsupported("an empty commit", storage.commit(Commit::new()));
+    } else {
+        if !subject.has(Feature::Revisions) {
+            let check = Commit::new().require_revision("key", Revision::new(1));
+            unsupported("a check of a revision", storage.commit(check));
+        }
+        if !subject.has(Feature::Budgets) {
+            let commit = Commit::new().set("key", "x".into()).with_budget(Budget::UNLIMITED);
+            unsupported("a budget", storage.commit(commit));
+        }
+    }
+}
+
+fn what_is_lacking_changes_nothing(subject: &Subject<'_>) {
+    let store = subject.open();
+    let storage = store.storage();
+    store.set("key", "value");
+    let before = store.contents();
+    if !subject.has(Feature::Revisions) {
+        let _ = storage.put("key", "x".into());
+        let _ = storage.put("new", "x".into());
+    }
+    if !subject.has(Feature::Commits) {
+        let _ = storage.commit(Commit::new().set("new", "x".into()).delete("key"));
+    } else if !subject.has(Feature::Budgets) {
+        let commit = Commit::new().set("new", "x".into()).delete("key");
+        let _ = storage.commit(commit.with_budget(Budget::UNLIMITED));
+    }
+    expect("what is stored after calls that are unsupported", store.contents(), before);
+}

@@ -1,0 +1,217 @@
+//! `list_keys`: which keys, in which order.
+
+use super::{Case, Subject, case};
+use crate::conformance::subject::{Store, expect};
+
+pub(super) const CASES: &[Case] = &[
+    case!(an_empty_storage_lists_nothing),
+    case!(keys_are_listed_in_ascending_byte_order),
+    case!(a_prefix_selects_the_keys_that_begin_with_it),
+    case!(a_prefix_is_no_pattern),
+    case!(an_empty_prefix_selects_every_key),
+    case!(a_prefix_may_end_anywhere_in_a_key),
+    case!(an_overwritten_key_is_listed_once),
+    case!(a_deleted_key_is_not_listed),
+    case!(a_listing_follows_every_write),
+    case!(a_component_lists_its_own_keys_alone),
+];
+
+/// Sets the keys in an order that is not theirs, and returns them in theirs.
+pub(super) fn filled<K: AsRef<str>>(store: &Store, keys: &[K]) -> Vec<String> {
+    let mut sorted: Vec<String> = keys.iter().map(|key| key.as_ref().to_owned()).collect();
+    sorted.sort();
+    sorted.dedup();
+    // From both ends to the middle.
+    let (mut front, mut back) = (sorted.iter(), sorted.iter().rev());
+    for _ in 0..sorted.len().div_ceil(2) {
+        for key in [front.next(), back.next()].into_iter().flatten() {
+            store.set(key, "");
+        }
+    }
+    sorted
+}
+
+fn an_empty_storage_lists_nothing(subject: &Subject<'_>) {
+    let store = subject.open();
+    for prefix in [None, Some(""), Some("a"), Some("a/b/c/"), Some("a/b/c/d")] {
+        expect(format_args!("list_keys({prefix:?})"), store.list_keys(prefix), vec![]);
+    }
+}
+
+fn keys_are_listed_in_ascending_byte_order(subject: &Subject<'_>) {
+    let store = subject.open();
+    // No locale sorts them so: case, digits, accents, punctuation around the
+    // slash, and characters that UTF-16 sorts otherwise.
+    let keys = [
+        "b",
+        "a",
+        "B",
+        "A",
+        "10",
+        "9",
+        "1",
+        "Z",
+        "z",
+        "\u{e9}",
+        "e",
+        "f",
+        "a-",
+        "a/",
+        "a0",
+        "a",
+        "a.",
+        "a ",
+        "\u{ffff}",
+        "\u{10000}",
+        "\u{e000}",
+        "~",
+        "a/b",
+        "a-b",
+        "a0b",
+        "_",
+        "{",
+    ];
+    let sorted = filled(&store, &keys);
+    expect("list_keys(None)", store.list_keys(None), sorted);
+}
+
+fn a_prefix_selects_the_keys_that_begin_with_it(subject: &Subject<'_>) {
+    let store = subject.open();
+    let keys =
+        ["user:1", "user:10", "user:2", "user", "users", "use", "admin:1", "User:1", "xuser:1"];
+    filled(&store, &keys);
+    let list = |prefix| store.list_keys(Some(prefix));
+    expect("list_keys(\"user:\")", list("user:"), owned(&["user:1", "user:10", "user:2"]));
+    expect("list_keys(\"user:1\")", list("user:1"), owned(&["user:1", "user:10"]));
+    expect("list_keys(\"user:10\")", list("user:10"), owned(&["user:10"]));
+    expect("list_keys(\"user:100\")", list("user:100"), vec![]);
+    expect("list_keys(\"U\")", list("U"), owned(&["User:1"]));
+    expect("list_keys(\"b\")", list("b"), vec![]);
+}
+
+fn a_prefix_is_no_pattern(subject: &Subject<'_>) {
+    let store = subject.open();
+    let keys =
+        ["*", "a*b", "axb", "%", "a%b", "_", "a_b", "[a]", "a?b", "a.b", "\\", "(", "^a", "a$"];
+    let sorted = filled(&store, &keys);
+    for prefix in
+        ["*", "%", "_", "[", "?", ".", "\\", "(", "^", "a*", "a%", "a_", "a?", "a.", "a$", ".*"]
+    {
+        let expected: Vec<String> =
+            sorted.iter().filter(|key| key.starts_with(prefix)).cloned().collect();
+        expect(format_args!("list_keys({prefix:?})"), store.list_keys(Some(prefix)), expected);
+    }
+}
+
+fn an_empty_prefix_selects_every_key(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    let sorted = filled(&store, &["a", "b", "a/b/c/d", &format!("{one}k")]);
+    expect("list_keys(None)", store.list_keys(None), sorted.clone());
+    expect("list_keys(Some(\"\"))", store.list_keys(Some("")), sorted);
+}
+
+fn a_prefix_may_end_anywhere_in_a_key(subject: &Subject<'_>) {
+    let store = subject.open();
+    let keys = [
+        "app/notes/home/user/1",
+        "app/notes/home/user/2",
+        "app/notes/home",
+        "app/notes/homes/x",
+        "app/notes/hom/y",
+        "app/notes/work/user/1",
+        "app/note",
+        "app",
+        "ap/p",
+        "app-/notes/home/z",
+        "app/notes/home/",
+        "application",
+        "app/notes/home/\u{e9}1",
+        "app/notes/home/\u{e9}2",
+        "app/notes/home/\u{ea}",
+    ];
+    let sorted = filled(&store, &keys);
+    for key in &sorted {
+        for (end, _) in key.char_indices() {
+            let prefix = key.get(..end);
+            let begins = |key: &&String| key.starts_with(prefix.unwrap_or_default());
+            let expected: Vec<String> = sorted.iter().filter(begins).cloned().collect();
+            expect(format_args!("list_keys({prefix:?})"), store.list_keys(prefix), expected);
+        }
+    }
+}
+
+fn an_overwritten_key_is_listed_once(subject: &Subject<'_>) {
+    let store = subject.open();
+    let key = subject.component("one") + "key";
+    for value in ["one", "two", "", "four"] {
+        store.set(&key, value);
+        expect("list_keys(None)", store.list_keys(None), vec![key.clone()]);
+    }
+}
+
+fn a_deleted_key_is_not_listed(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    let keys: Vec<String> = ["a", "b", "c"].map(|own| format!("{one}{own}")).into();
+    filled(&store, &keys);
+    let mut left = keys.clone();
+    for key in ["b", "a", "c"].map(|own| format!("{one}{own}")) {
+        store.delete(&key);
+        left.retain(|other| *other != key);
+        expect("list_keys(None)", store.list_keys(None), left.clone());
+        expect("list_keys of the component", store.list_keys(Some(&one)), left.clone());
+    }
+}
+
+fn a_listing_follows_every_write(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    // Listed first, so that an index that is built by a listing is there.
+    let mut expected: Vec<String> = Vec::new();
+    for n in [5, 1, 9, 3, 7] {
+        expect("list_keys(None)", store.list_keys(None), expected.clone());
+        let key = format!("{one}{n}");
+        store.set(&key, "");
+        expected.push(key);
+        expected.sort();
+    }
+    for n in [3, 9, 1] {
+        expect("list_keys(None)", store.list_keys(None), expected.clone());
+        let key = format!("{one}{n}");
+        store.delete(&key);
+        expected.retain(|other| *other != key);
+    }
+    expect("list_keys(None)", store.list_keys(None), expected);
+}
+
+fn a_component_lists_its_own_keys_alone(subject: &Subject<'_>) {
+    let store = subject.open();
+    let keys = NEIGHBOURS.map(|partition| format!("{partition}key"));
+    filled(&store, &keys);
+    for partition in NEIGHBOURS {
+        let own = vec![format!("{partition}key")];
+        expect(format_args!("list_keys({partition:?})"), store.list_keys(Some(partition)), own);
+    }
+}
+
+/// Partitions whose names are as alike as they can be: what stands where another
+/// has its slash sorts before it (`+`, `-`, `.`) or behind it (`0`, `:`).
+pub(super) const NEIGHBOURS: [&str; 12] = [
+    "a/b/001/",
+    "a/b/0011/",
+    "a/b/00/",
+    "a/b/001-/",
+    "a/b/001+/",
+    "a/b/001./",
+    "a/b/001:/",
+    "a/b/0010/",
+    "a/b-/001/",
+    "a-/b/001/",
+    "a/b0/001/",
+    "a0/b/001/",
+];
+
+pub(super) fn owned(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}

@@ -1,0 +1,254 @@
+//! `list_page`: a listing in pieces.
+
+use std::collections::BTreeSet;
+
+use super::listing::{NEIGHBOURS, filled};
+use super::{Case, Subject, case};
+use crate::PageRequest;
+use crate::conformance::subject::{Store, expect, expect_that};
+
+pub(super) const CASES: &[Case] = &[
+    case!(a_page_has_the_first_keys_that_are_asked_for),
+    case!(a_page_goes_on_after_a_key_that_need_not_exist),
+    case!(a_page_combines_prefix_and_after),
+    case!(a_page_of_an_empty_storage_is_the_last),
+    case!(a_page_of_no_keys_tells_whether_there_are_any),
+    case!(a_page_says_whether_more_keys_follow),
+    case!(pages_of_every_size_make_up_the_listing),
+    case!(pages_cross_components_in_byte_order),
+    case!(paging_skips_and_repeats_nothing_while_keys_come_and_go),
+];
+
+/// The request must be answered with keys from the front of `wanted`, its last
+/// page with all of them.
+fn check_page(store: &Store, request: PageRequest<'_>, wanted: &[String]) {
+    let page = store.list_page(request);
+    let shown = format!("list_page({request:?})");
+    expect_that(
+        format_args!("{shown} to have at most {} keys, not {:?}", request.limit, page.keys),
+        page.keys.len() <= request.limit,
+    );
+    let (expected, rest) = wanted.split_at(page.keys.len().min(wanted.len()));
+    expect(&shown, page.keys.as_slice(), expected);
+    expect(format_args!("more of {shown}, after {expected:?}"), page.more, !rest.is_empty());
+    // Whoever pages goes on after the last key, so there must be one.
+    expect_that(
+        format_args!("{shown} to have a key, because more follow"),
+        request.limit == 0 || !page.more || !page.keys.is_empty(),
+    );
+}
+
+fn wanted(keys: &[String], request: PageRequest<'_>) -> Vec<String> {
+    keys.iter().filter(|key| request.wants(key)).cloned().collect()
+}
+
+fn a_page_has_the_first_keys_that_are_asked_for(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    let keys = filled(&store, &["a", "b", "c", "d", "e"].map(|own| format!("{one}{own}")));
+    for limit in [1, 2, 4, 5, 6, 1000, usize::MAX - 1, usize::MAX] {
+        check_page(&store, PageRequest::new(limit), &keys);
+    }
+}
+
+fn a_page_goes_on_after_a_key_that_need_not_exist(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    let keys = filled(&store, &["b", "d", "da", "f", "\u{e9}"].map(|own| format!("{one}{own}")));
+    for after in
+        ["a", "b", "ba", "c", "d", "d ", "da", "e", "f", "g", "\u{e8}", "\u{e9}", "\u{ffff}"]
+    {
+        let after = format!("{one}{after}");
+        for limit in [1, 2, 10] {
+            let request = PageRequest::new(limit).after(&after);
+            check_page(&store, request, &wanted(&keys, request));
+        }
+    }
+    // A key that is deleted between two pages.
+    let deleted = format!("{one}d");
+    store.delete(&deleted);
+    let request = PageRequest::new(10).after(&deleted);
+    check_page(&store, request, &wanted(&keys, request));
+}
+
+fn a_page_combines_prefix_and_after(subject: &Subject<'_>) {
+    let store = subject.open();
+    let keys = filled(
+        &store,
+        &[
+            "a",
+            "ab",
+            "ab/c",
+            "ab/c/d/e",
+            "ab/c/d/f",
+            "ab/c/d/",
+            "ab/c/d",
+            "ab/c0",
+            "ab/c-/d/e",
+            "ab0",
+            "b",
+            "b/c/d/e",
+            "b/c/d/f",
+            "b/c/e/f",
+            "b0",
+            "c/c/c/\u{e9}",
+            "c/c/c/\u{e9}/\u{e9}",
+            "c/c/c/f",
+        ],
+    );
+    let mut texts: Vec<&str> = vec![
+        "", "A", "aa", "ab/", "ab/c/", "ab/c/c", "ab/c/d/a", "ab/c/d/g", "ab/c/e", "b/", "b/c",
+        "b/c/", "b/c/d", "b/c/d/", "c", "c/c/c", "c/c/c/", "d", "\u{e9}",
+    ];
+    texts.extend(keys.iter().map(String::as_str));
+    for prefix in &texts {
+        for after in &texts {
+            for limit in [0, 1, 3, 100] {
+                let request = PageRequest::new(limit).with_prefix(prefix).after(after);
+                check_page(&store, request, &wanted(&keys, request));
+            }
+        }
+    }
+}
+
+fn a_page_of_an_empty_storage_is_the_last(subject: &Subject<'_>) {
+    let store = subject.open();
+    for limit in [0, 1, usize::MAX] {
+        check_page(&store, PageRequest::new(limit), &[]);
+        check_page(&store, PageRequest::new(limit).with_prefix("a").after("b"), &[]);
+        check_page(&store, PageRequest::new(limit).with_prefix("a/b/c/").after("a/b/c/d"), &[]);
+    }
+}
+
+fn a_page_of_no_keys_tells_whether_there_are_any(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    let keys = filled(&store, &[format!("{one}a"), format!("{one}b")]);
+    let (a, b) = (format!("{one}a"), format!("{one}b"));
+    for request in [
+        PageRequest::new(0),
+        PageRequest::new(0).with_prefix(&one),
+        PageRequest::new(0).with_prefix(&b),
+        PageRequest::new(0).after(&a),
+        PageRequest::new(0).after(&b),
+        PageRequest::new(0).with_prefix("none"),
+    ] {
+        check_page(&store, request, &wanted(&keys, request));
+    }
+}
+
+fn a_page_says_whether_more_keys_follow(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    let keys = filled(&store, &["a1", "a2", "a3", "b1"].map(|own| format!("{one}{own}")));
+    // What follows outside of the prefix does not count.
+    let prefix = format!("{one}a");
+    let page = store.list_page(PageRequest::new(3).with_prefix(&prefix));
+    expect("more, of all three keys with the prefix", (page.keys.len(), page.more), (3, false));
+    let request = PageRequest::new(2).with_prefix(&prefix);
+    check_page(&store, request, &wanted(&keys, request));
+    // The very last key, found by a full page.
+    let page = store.list_page(PageRequest::new(4));
+    expect("more, of all four keys", (page.keys.len(), page.more), (4, false));
+}
+
+/// All pages, one after the other.
+fn walk(store: &Store, prefix: &str, limit: usize, keys_there: usize) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    // Each page but the last has a key, so this ends.
+    for _ in 0..=keys_there {
+        let request = PageRequest { prefix, after: seen.last().map(String::as_str), limit };
+        let page = store.list_page(request);
+        let done = !page.more;
+        seen.extend(page.keys);
+        if done {
+            break;
+        }
+    }
+    seen
+}
+
+fn pages_of_every_size_make_up_the_listing(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    let keys: Vec<String> = (0..30).map(|n| format!("{one}{n}")).collect();
+    let keys = filled(&store, &keys);
+    for limit in [1, 2, 3, 7, 29, 30, 31] {
+        let what = format!("pages of {limit}");
+        expect(&what, walk(&store, "", limit, keys.len()), keys.clone());
+        expect(&what, walk(&store, &one, limit, keys.len()), keys.clone());
+    }
+}
+
+fn pages_cross_components_in_byte_order(subject: &Subject<'_>) {
+    let store = subject.open();
+    let mut keys: Vec<String> = Vec::new();
+    for partition in NEIGHBOURS {
+        keys.extend(["", "k1", "k2"].map(|own| format!("{partition}{own}")));
+    }
+    // Keys of no partition, before, between and behind the partitions.
+    let loose = [
+        "a", "a/b", "a/b/001", "a/b/0011", "a/b/001-", "a/b/1", "a0", "b", "a/c/x", "A", "a-",
+        "a/b/",
+    ];
+    keys.extend(loose.map(str::to_owned));
+    let keys = filled(&store, &keys);
+    expect("list_keys(None)", store.list_keys(None), keys.clone());
+    for prefix in ["", "a", "a/", "a/b", "a/b/", "a/b/00", "a/b/001", "a/b/001/", "a/b/001/k"] {
+        let expected = wanted(&keys, PageRequest::new(0).with_prefix(prefix));
+        for limit in [1, 2, 5, 100] {
+            let found = walk(&store, prefix, limit, keys.len());
+            expect(
+                format_args!("pages of {limit} with prefix {prefix:?}"),
+                found,
+                expected.clone(),
+            );
+        }
+    }
+    // From every key on, and from between all of them.
+    for key in &keys {
+        for after in [key.clone(), format!("{key}\u{10ffff}"), format!("{key} ")] {
+            let request = PageRequest::new(3).after(&after);
+            check_page(&store, request, &wanted(&keys, request));
+        }
+    }
+}
+
+fn paging_skips_and_repeats_nothing_while_keys_come_and_go(subject: &Subject<'_>) {
+    let store = subject.open();
+    let one = subject.component("one");
+    let key = |n: usize| format!("{one}{n:02}");
+    // The even keys stay; odd ones come and go between the pages.
+    for n in (0..40).step_by(2) {
+        store.set(&key(n), "");
+    }
+    let mut seen: Vec<String> = Vec::new();
+    for round in 0..40 {
+        let page = store.list_page(PageRequest {
+            prefix: &one,
+            after: seen.last().map(String::as_str),
+            limit: 3,
+        });
+        let last = !page.more;
+        seen.extend(page.keys);
+        if last {
+            break;
+        }
+        let (new, old) = ((round * 14 + 1) % 40, (round * 22 + 39) % 40);
+        store.set(&key(new), "");
+        store.delete(&key(old));
+        // The key that the next page goes on after.
+        if let Some(odd) = seen.last().filter(|key| key.ends_with(['1', '3', '5', '7', '9'])) {
+            store.delete(odd);
+        }
+    }
+    expect_that(format_args!("the pages to be in order: {seen:?}"), seen.is_sorted());
+    let unique: BTreeSet<&String> = seen.iter().collect();
+    expect("the number of different keys among those seen", unique.len(), seen.len());
+    for n in (0..40).step_by(2) {
+        expect_that(
+            format_args!("{:?}, which was there all along, among {seen:?}", key(n)),
+            unique.contains(&key(n)),
+        );
+    }
+}

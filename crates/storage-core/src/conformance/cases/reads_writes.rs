@@ -1,0 +1,198 @@
+//! One key: get, set, delete, exists, and the reads that derive from them.
+
+use super::{Case, Subject, case};
+use crate::conformance::subject::{expect, expect_value, succeed};
+
+pub(super) const CASES: &[Case] = &[
+    case!(a_missing_key_is_none),
+    case!(a_value_is_read_as_it_was_set),
+    case!(the_last_value_that_was_set_counts),
+    case!(a_deleted_key_is_missing),
+    case!(deleting_a_missing_key_is_no_error),
+    case!(a_deleted_key_can_be_set_again),
+    case!(an_empty_value_is_present),
+    case!(every_byte_can_be_in_a_value),
+    case!(a_value_may_have_a_mebibyte),
+    case!(exists_agrees_with_get),
+    case!(keys_that_begin_alike_do_not_touch_each_other),
+    case!(a_value_that_was_read_never_changes),
+    case!(get_many_answers_in_the_order_of_the_keys),
+    case!(try_get_agrees_with_get_or_does_not_know),
+    case!(flush_changes_nothing),
+];
+
+fn a_missing_key_is_none(subject: &Subject<'_>) {
+    let store = subject.open();
+    store.holds("missing", None);
+    store.set("missing1", "a neighbour");
+    store.holds("missing", None);
+}
+
+fn a_value_is_read_as_it_was_set(subject: &Subject<'_>) {
+    let store = subject.open();
+    let key = subject.component("one") + "user:123";
+    store.set(&key, "Ada");
+    store.holds(&key, &b"Ada"[..]);
+    // A second reading finds it just as well.
+    store.holds(&key, &b"Ada"[..]);
+}
+
+fn the_last_value_that_was_set_counts(subject: &Subject<'_>) {
+    let store = subject.open();
+    for value in ["first", "a longer second value", "3rd", "3rd", ""] {
+        store.set("key", value);
+        store.holds("key", value.as_bytes());
+    }
+}
+
+fn a_deleted_key_is_missing(subject: &Subject<'_>) {
+    let store = subject.open();
+    store.set("key", "value");
+    store.delete("key");
+    store.holds("key", None);
+    expect("list_keys(None) after the delete", store.list_keys(None), vec![]);
+}
+
+fn deleting_a_missing_key_is_no_error(subject: &Subject<'_>) {
+    let store = subject.open();
+    store.delete("never there");
+    store.set("key", "value");
+    store.delete("ke");
+    store.delete("key1");
+    store.holds("key", &b"value"[..]);
+    store.delete("key");
+    store.delete("key");
+    store.holds("key", None);
+}
+
+fn a_deleted_key_can_be_set_again(subject: &Subject<'_>) {
+    let store = subject.open();
+    let key = subject.component("one") + "key";
+    for value in ["one", "two", "three"] {
+        store.set(&key, value);
+        store.holds(&key, value.as_bytes());
+        store.delete(&key);
+        store.holds(&key, None);
+    }
+    store.set(&key, "four");
+    store.holds(&key, &b"four"[..]);
+}
+
+fn an_empty_value_is_present(subject: &Subject<'_>) {
+    let store = subject.open();
+    store.set("empty", "");
+    expect("exists(\"empty\")", store.exists("empty"), true);
+    expect_value("get(\"empty\")", store.get("empty").as_ref(), Some(b""));
+    store.holds("empty", &b""[..]);
+    expect("list_keys(None)", store.list_keys(None), vec!["empty".to_owned()]);
+}
+
+fn every_byte_can_be_in_a_value(subject: &Subject<'_>) {
+    let store = subject.open();
+    let ascending: Vec<u8> = (0..=255).collect();
+    let descending: Vec<u8> = (0..=255).rev().collect();
+    store.set("ascending", ascending.clone());
+    store.set("descending", descending.clone());
+    store.set("zeros", vec![0; 100]);
+    store.set("line", "a\r\nb\n");
+    store.holds("ascending", &*ascending);
+    store.holds("descending", &*descending);
+    store.holds("zeros", &[0; 100][..]);
+    store.holds("line", &b"a\r\nb\n"[..]);
+}
+
+fn a_value_may_have_a_mebibyte(subject: &Subject<'_>) {
+    let store = subject.open();
+    // No two blocks are alike, so that a swapped or repeated one is noticed.
+    let value: Vec<u8> =
+        (0..1_u32 << 18).flat_map(|n| n.wrapping_mul(0x9E37_79B1).to_le_bytes()).collect();
+    store.set("large", value.clone());
+    store.holds("large", &*value);
+    store.set("large", "small");
+    store.holds("large", &b"small"[..]);
+}
+
+fn exists_agrees_with_get(subject: &Subject<'_>) {
+    let store = subject.open();
+    for (key, value) in [("full", "value"), ("empty", "")] {
+        expect(format_args!("exists({key:?}) before the set"), store.exists(key), false);
+        store.set(key, value);
+        expect(format_args!("exists({key:?}) after the set"), store.exists(key), true);
+        store.delete(key);
+        expect(format_args!("exists({key:?}) after the delete"), store.exists(key), false);
+    }
+}
+
+fn keys_that_begin_alike_do_not_touch_each_other(subject: &Subject<'_>) {
+    let store = subject.open();
+    let keys = ["a", "a/", "a/b", "a/b/", "a/b/c", "a/b/c/", "a/b/c/d", "ab", "a0", "a b", "A"];
+    for key in keys {
+        store.set(key, key);
+    }
+    for (n, deleted) in keys.iter().enumerate() {
+        store.delete(deleted);
+        for (m, key) in keys.iter().enumerate() {
+            store.holds(key, (m > n).then_some(key.as_bytes()));
+        }
+    }
+}
+
+fn a_value_that_was_read_never_changes(subject: &Subject<'_>) {
+    let store = subject.open();
+    store.set("key", "before");
+    let read = store.get("key");
+    store.set("key", "behind");
+    store.delete("key");
+    expect_value("the value that was read first", read.as_ref(), Some(b"before"));
+}
+
+fn get_many_answers_in_the_order_of_the_keys(subject: &Subject<'_>) {
+    let store = subject.open();
+    let (one, two) = (subject.component("one"), subject.component("two"));
+    let (a, b) = (format!("{one}a"), format!("{two}b"));
+    let missing = format!("{two}missing");
+    store.set(&a, "A");
+    store.set(&b, "B");
+    store.set("loose", "");
+    let keys = [&*b, "none", &*a, &*missing, "loose", &*b, &*a, &*a];
+    let expected: [Option<&[u8]>; 8] =
+        [Some(b"B"), None, Some(b"A"), None, Some(b""), Some(b"B"), Some(b"A"), Some(b"A")];
+    let found = store.get_many(&keys);
+    expect("the number of answers of get_many", found.len(), keys.len());
+    for ((key, found), expected) in keys.iter().zip(&found).zip(expected) {
+        expect_value(format_args!("{key:?} in get_many({keys:?})"), found.as_ref(), expected);
+    }
+    expect("the number of answers of get_many([])", store.get_many(&[]).len(), 0);
+}
+
+fn try_get_agrees_with_get_or_does_not_know(subject: &Subject<'_>) {
+    let store = subject.open();
+    let check = |expected: Option<&[u8]>| {
+        // After a get the answer is the most likely to be at hand.
+        let _ = store.get("key");
+        if let Some(at_hand) = store.storage().try_get("key") {
+            expect_value("try_get(\"key\")", at_hand.as_ref(), expected);
+        }
+    };
+    check(None);
+    store.set("key", "one");
+    check(Some(b"one"));
+    store.set("key", "");
+    check(Some(b""));
+    store.delete("key");
+    check(None);
+}
+
+fn flush_changes_nothing(subject: &Subject<'_>) {
+    let store = subject.open();
+    store.flush();
+    store.set("key", "value");
+    store.set("gone", "value");
+    store.delete("gone");
+    let before = store.contents();
+    store.flush();
+    store.flush();
+    expect("what is stored after flush()", store.contents(), before);
+    succeed("set after flush()", store.storage().set("key", "later".into()));
+    store.holds("key", &b"later"[..]);
+}
