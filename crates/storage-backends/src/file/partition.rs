@@ -31,7 +31,8 @@ pub(super) struct PartitionState {
     /// What the keys take up, once a budget or `usage` has asked. Growth of a
     /// write that is under way counts already, shrinkage not yet.
     pub(super) ledger: Option<Usage>,
-    /// Whether the store's list of names has this partition.
+    /// Whether the list of names is known to have this partition; it may have it
+    /// all the same.
     pub(super) named: bool,
     prepared_to_write: bool,
 }

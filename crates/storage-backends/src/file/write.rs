@@ -211,7 +211,8 @@ impl FileStorage {
                     None => index.remove(own),
                 }
             }
-            if name.is_empty() || write.value.is_some() == state.named {
+            let known = write.value.is_some() && state.named;
+            if name.is_empty() || known {
                 continue;
             }
             // Under the partition's lock, so that a write which fills it again
