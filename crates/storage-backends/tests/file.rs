@@ -88,7 +88,7 @@ mod contract {
     #[test]
     fn as_an_arc() {
         run(&implementation(unsynced())
-            .wrapped("an arc of file", |storage| Arc::<dyn ComponentStorage>::from(storage)));
+            .wrapped("an arc of file", Arc::<dyn ComponentStorage>::from));
     }
 }
 
@@ -504,6 +504,46 @@ fn a_killed_process_loses_nothing_without_fsync_either() {
     let storage = FileStorage::open(place.path(), options).unwrap();
     assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/2", "d/e/f/3"]);
     assert!(storage.put("a/b/c/1", "x".into()).unwrap() > first);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_store_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    open(&place.path().join("below"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&place.path().join("below")), 0o700);
+    // A folder that was there keeps what its owner gave it.
+    let given = place.path().join("given");
+    fs::create_dir(&given).unwrap();
+    fs::set_permissions(&given, fs::Permissions::from_mode(0o750)).unwrap();
+    open(&given);
+    assert_eq!(mode(&given), 0o750);
+}
+
+#[test]
+fn more_components_than_are_remembered_are_kept_apart() {
+    let place = Place::new();
+    let options =
+        FileOptions::default().with_durability(Durability::Os).with_index_budget_bytes(10_000);
+    let storage = FileStorage::open(place.path(), options).unwrap();
+    let budget = Budget { max_bytes: 1000, max_keys: 2 };
+    let prefix = |number: usize| format!("app/many/{number}/");
+    for round in 0..2 {
+        for number in 0..5000 {
+            let key = format!("{}{round}", prefix(number));
+            storage.commit(Commit::new().set(key, "x".into()).with_budget(budget)).unwrap();
+        }
+    }
+    for number in (0..5000).step_by(97) {
+        let third = Commit::new().set(format!("{}2", prefix(number)), "x".into());
+        let refused = storage.commit(third.with_budget(budget));
+        assert_eq!(refused, Err(StorageError::QuotaExceeded));
+        let keys = [0, 1].map(|round| format!("{}{round}", prefix(number)));
+        assert_eq!(storage.list_keys(Some(&prefix(number))).unwrap(), keys);
+    }
+    assert_eq!(storage.list_partitions(None, 10_000).unwrap().keys.len(), 5000);
 }
 
 #[test]

@@ -39,6 +39,25 @@ pub(super) fn create_folders(path: &Path) -> Result<(), StorageError> {
         .map_err(|error| failed("make", path, &error))
 }
 
+/// Makes the folder of a store, which nobody but its owner may enter, and those
+/// above it, as far as they are missing.
+pub(super) fn create_private_folder(path: &Path) -> Result<(), StorageError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_folders(parent)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        // Made by another process meanwhile.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(|error| failed("make", path, &error)),
+    }
+}
+
 /// Reads a file whole; `None` where there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     match fs::read(path) {

@@ -67,8 +67,10 @@ fn fill(storage: &FileStorage) {
     storage.set(B, "old b".into()).unwrap();
 }
 
+type Contents = BTreeMap<String, Vec<u8>>;
+
 /// What is stored, by key.
-fn contents(storage: &FileStorage) -> BTreeMap<String, Vec<u8>> {
+fn contents(storage: &FileStorage) -> Contents {
     let keys = storage.list_keys(None).unwrap();
     keys.into_iter()
         .map(|key| {
@@ -97,9 +99,7 @@ const CHANGES: [(&str, Change); 5] = [
 ];
 
 /// The contents before and after a change, and how many steps it takes.
-fn before_and_after(
-    change: Change,
-) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>, usize) {
+fn before_and_after(change: Change) -> (Contents, Contents, usize) {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     fill(&storage);

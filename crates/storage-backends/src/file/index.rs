@@ -15,6 +15,9 @@ use storage_core::PageRequest;
 /// and of the allocator.
 const ENTRY_OVERHEAD: usize = 48;
 
+/// What an index without keys costs, with the partition that it keeps in memory.
+const INDEX_OVERHEAD: usize = 512;
+
 /// What all indexes of a store may take.
 #[derive(Debug)]
 pub(super) struct IndexBudget {
@@ -46,7 +49,8 @@ pub(super) struct KeyIndex {
 impl KeyIndex {
     pub(super) fn new(budget: Arc<IndexBudget>) -> Self {
         let used_at = budget.clock.fetch_add(1, Ordering::Relaxed);
-        Self { keys: BTreeSet::new(), bytes: 0, used_at, budget }
+        budget.used_bytes.fetch_add(INDEX_OVERHEAD, Ordering::Relaxed);
+        Self { keys: BTreeSet::new(), bytes: INDEX_OVERHEAD, used_at, budget }
     }
 
     pub(super) fn insert(&mut self, key: &str) {
@@ -100,7 +104,7 @@ mod tests {
 
     #[test]
     fn bytes_are_given_back() {
-        let budget = Arc::new(IndexBudget::new(100));
+        let budget = Arc::new(IndexBudget::new(INDEX_OVERHEAD + 100));
         let mut index = KeyIndex::new(Arc::clone(&budget));
         index.insert("a");
         index.insert("a");

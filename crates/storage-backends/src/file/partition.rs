@@ -20,6 +20,8 @@ pub(super) struct Partition {
     /// that an index or a ledger misses no write.
     gate: RwLock<()>,
     state: Mutex<PartitionState>,
+    /// Whether it was used since the store last looked for idle ones.
+    used: AtomicBool,
     /// Whether reads may trust the folder; see [`Self::prepare_to_read`].
     synced: AtomicBool,
 }
@@ -44,6 +46,7 @@ impl Partition {
             folder: layout.folder(name),
             gate: RwLock::new(()),
             state: Mutex::default(),
+            used: AtomicBool::new(true),
             synced: AtomicBool::new(false),
         }
     }
@@ -106,9 +109,15 @@ impl Partition {
         state.ledger = None;
     }
 
-    /// Whether nothing would be lost by dropping this.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(super) fn mark_used(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it should stay in memory until the next time that this is asked:
+    /// an index has a budget of its own, a ledger stays while it is used.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        let used = self.used.swap(false, Ordering::Relaxed);
         let state = self.state();
-        state.index.is_none() && state.ledger.is_none()
+        state.index.is_some() || (used && state.ledger.is_some())
     }
 }

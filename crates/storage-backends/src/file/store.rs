@@ -112,7 +112,15 @@ pub struct FileStorage {
     pub(super) names: Mutex<Option<BTreeSet<Arc<str>>>>,
     pub(super) key_locks: KeyLocks,
     pub(super) unsettled: UnsettledKeys,
-    partitions: RwLock<HashMap<Box<str>, Arc<Partition>>>,
+    partitions: RwLock<Partitions>,
+}
+
+/// The partitions that are remembered, by name.
+#[derive(Debug)]
+struct Partitions {
+    known: HashMap<Box<str>, Arc<Partition>>,
+    /// How many there may be before idle ones are dropped.
+    sweep_at: usize,
 }
 
 /// What a store needs to write.
@@ -125,12 +133,14 @@ pub(super) struct Writer {
     _lock: WriterLock,
 }
 
-/// How many partitions may be remembered before idle ones are dropped.
-const MAX_IDLE_PARTITIONS: usize = 4096;
+/// How many partitions may be remembered before idle ones are dropped: some
+/// 2 MB.
+const MIN_SWEEP_AT: usize = 4096;
 
 impl FileStorage {
     /// Opens the store in a folder for reading and writing, makes it if there is
-    /// none, and finishes commits that a killed process left behind.
+    /// none, and finishes commits that a killed process left behind. A folder
+    /// that it makes is for the process's own user alone.
     ///
     /// # Errors
     /// [`StorageError::Locked`] if another process writes, or this one already
@@ -142,7 +152,7 @@ impl FileStorage {
         let layout = Layout::new(root);
         let sync = options.durability == Durability::Sync;
         refuse_file(root)?;
-        disk::create_folders(root)?;
+        disk::create_private_folder(root)?;
         if !layout.is_store() && !layout.may_become_store()? {
             return Err(StorageError::IoError(format!(
                 "{} holds files that belong to no store; give the path of a store, or of an empty or missing folder",
@@ -210,7 +220,7 @@ impl FileStorage {
             names: Mutex::default(),
             key_locks: KeyLocks::new(),
             unsettled: UnsettledKeys::default(),
-            partitions: RwLock::default(),
+            partitions: RwLock::new(Partitions { known: HashMap::new(), sweep_at: MIN_SWEEP_AT }),
         }
     }
 
@@ -225,15 +235,20 @@ impl FileStorage {
 
     /// What is remembered of a partition.
     pub(super) fn partition(&self, name: &str) -> Arc<Partition> {
-        let known = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(partition) = known.get(name) {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(partition) = partitions.known.get(name) {
+            partition.mark_used();
             return Arc::clone(partition);
         }
-        drop(known);
-        let mut known = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_IDLE_PARTITIONS {
+        drop(partitions);
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let Partitions { known, sweep_at } = &mut *partitions;
+        if known.len() >= *sweep_at {
             // Whoever uses one holds an Arc of it, and gets it from this map.
-            known.retain(|_, one| Arc::strong_count(one) > 1 || !one.is_idle());
+            known.retain(|_, one| Arc::strong_count(one) > 1 || one.is_worth_keeping());
+            known.shrink_to(known.len().saturating_mul(2));
+            // Twice what is in use, so that sweeps stay rare.
+            *sweep_at = known.len().saturating_mul(2).max(MIN_SWEEP_AT);
         }
         let make = || Arc::new(Partition::new(name, &self.layout));
         Arc::clone(known.entry(name.into()).or_insert_with(make))
@@ -245,13 +260,14 @@ impl FileStorage {
         if !self.index_budget.is_exceeded() {
             return;
         }
-        let known = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        let mut others: Vec<(u64, Arc<Partition>)> = known
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let mut others: Vec<(u64, Arc<Partition>)> = partitions
+            .known
             .values()
             .filter(|one| one.name != in_use.name)
             .filter_map(|one| Some((one.state().index.as_ref()?.used_at, Arc::clone(one))))
             .collect();
-        drop(known);
+        drop(partitions);
         others.sort_by_key(|(used_at, _)| *used_at);
         for (_, other) in others {
             if !self.index_budget.is_exceeded() {
