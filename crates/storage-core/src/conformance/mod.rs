@@ -4,6 +4,8 @@
 //! - [`run`] runs every [`Case`] of the suite on an [`Implementation`]; an
 //!   author of a backend calls it from his own tests.
 //! - [`ReferenceStorage`] is the contract in its plainest form, for comparison.
+//! - [`FailingStorage`], [`CountingStorage`] and [`SlowStorage`] stand around any
+//!   storage, to test what is built upon it.
 //!
 //! ```
 //! use storage_core::conformance::{Feature, Implementation, ReferenceStorage, run};
@@ -33,12 +35,14 @@
 //! ```
 
 mod cases;
+mod faults;
 mod implementation;
 mod random;
 mod reference;
 mod subject;
 mod suite;
 
+pub use faults::{CountingStorage, FailingStorage, Fault, Held, Method, Moment, SlowStorage};
 pub use implementation::{Feature, Implementation, Place};
 pub use reference::ReferenceStorage;
 pub use suite::{Case, Outcome, Report, cases, run};

@@ -1,0 +1,77 @@
+//! Storage that counts the calls that reach it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Around, Method, storage_around};
+use crate::{
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
+    VersionedValue,
+};
+
+/// Counts the calls of each method and passes them on.
+///
+/// Shows that a cache spares the storage below a read, or that a refused key
+/// never gets there.
+///
+/// ```
+/// use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
+/// use storage_core::{ComponentId, ComponentStorage, NamespacedStorage};
+///
+/// let backend = CountingStorage::new(ReferenceStorage::new());
+/// let home = NamespacedStorage::new(ComponentId::new("app", "notes", "home")?, &backend);
+/// home.set("1", "buy milk".into())?;
+/// assert!(home.set("no\0key", "".into()).is_err());
+/// assert_eq!(backend.calls(Method::Set), 1);
+/// assert_eq!(backend.total(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct CountingStorage<S> {
+    inner: S,
+    calls: Mutex<BTreeMap<Method, u64>>,
+}
+
+impl<S> CountingStorage<S> {
+    /// Counts the calls of `inner`, from none.
+    pub fn new(inner: S) -> Self {
+        Self { inner, calls: Mutex::default() }
+    }
+
+    /// The storage that the calls are passed on to.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// How many calls of a method there were, those that failed too.
+    pub fn calls(&self, method: Method) -> u64 {
+        self.lock().get(&method).copied().unwrap_or_default()
+    }
+
+    /// How many calls of any method there were.
+    pub fn total(&self) -> u64 {
+        self.lock().values().sum()
+    }
+
+    /// Counts from none again.
+    pub fn reset(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Method, u64>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Around for CountingStorage<S> {
+    fn around<T>(
+        &self,
+        method: Method,
+        call: impl FnOnce() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        *self.lock().entry(method).or_default() += 1;
+        call()
+    }
+}
+
+storage_around!(CountingStorage);
