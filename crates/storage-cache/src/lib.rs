@@ -1,1 +1,20 @@
-//! storage-cache
+//! A coherent, bounded read cache in front of any
+//! [`ComponentStorage`](storage_core::ComponentStorage).
+//!
+//! [`CachedStorage`] says what it is coherent with, what it keeps and what it
+//! costs. Writes go through it to the storage below; it never holds anything
+//! that is not there.
+
+mod cached;
+mod clock;
+mod config;
+mod entry;
+mod reentry;
+mod stats;
+mod stripes;
+mod table;
+
+pub use cached::CachedStorage;
+pub use clock::{Clock, ManualClock};
+pub use config::CacheConfig;
+pub use stats::CacheStats;

@@ -1,0 +1,187 @@
+//! What the user asks of a cache, and what follows from it.
+
+use std::time::Duration;
+
+use crate::entry::{ENTRY_BYTES, Entry};
+
+/// How much a [`CachedStorage`](crate::CachedStorage) may keep, and for how
+/// long.
+///
+/// ```
+/// use std::time::Duration;
+/// use storage_cache::CacheConfig;
+///
+/// let config = CacheConfig {
+///     max_entries: 1_000,
+///     ttl: Some(Duration::from_secs(10)),
+///     max_size_bytes: 4 << 20,
+/// };
+/// assert_ne!(config, CacheConfig::default());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// The most keys that are kept, those known to be absent included; 0 for no
+    /// caching. Never more than one for each KiB of `max_size_bytes`.
+    pub max_entries: usize,
+    /// How long an entry counts, from before it was read or written; `None` for
+    /// as long as it is kept, and zero for no caching. This is how long a write
+    /// that went around the cache can stay unseen.
+    pub ttl: Option<Duration>,
+    /// The most bytes that are kept: keys, values, and what the cache itself
+    /// needs for them. Less than 1 KiB means no caching. A value larger than
+    /// 0.97 of it, or of its share where the cache is divided
+    /// ([`CachedStorage`](crate::CachedStorage) says when), is not kept.
+    pub max_size_bytes: usize,
+}
+
+impl Default for CacheConfig {
+    /// 10,000 entries, 60 seconds, 16 MiB.
+    fn default() -> Self {
+        Self { max_entries: 10_000, ttl: Some(Duration::from_secs(60)), max_size_bytes: 16 << 20 }
+    }
+}
+
+/// The fewest bytes of `max_size_bytes` for an entry. The table never shrinks,
+/// so all of it is taken off the room beforehand; denser, it would take more
+/// than a fifth.
+const BYTES_PER_ENTRY: u64 = 1024;
+
+/// The smallest share of `max_size_bytes` that a shard gets: four times the
+/// largest value that a host lets through by default, so that one such value
+/// does not push everything else out.
+const BYTES_PER_SHARD: u64 = 4 << 20;
+
+/// Below this, shards fill too unevenly.
+const ENTRIES_PER_SHARD: u64 = 256;
+
+const MAX_SHARDS: u64 = 64;
+
+/// More memory than there is; weights add up without overflow below it.
+const MAX_BUDGET: u64 = 1 << 56;
+
+/// The part of a shard that one entry may fill, and that the entries which
+/// proved themselves may fill together.
+pub(crate) const HOT_PART: f64 = 0.97;
+
+/// For each entry of a shard, how many evicted ones it remembers.
+pub(crate) const GHOSTS_PER_ENTRY: f64 = 0.5;
+
+/// How a cache of a given size is built.
+///
+/// quick_cache knows one limit, the sum of weights. Here a weight is the bytes
+/// of an entry, but never less than `floor`, which is so large that more than
+/// `max_entries` do not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// The most entries.
+    pub(crate) max_entries: u64,
+    /// A power of two.
+    pub(crate) shards: u64,
+    /// The sum of all weights, a multiple of `shards`. What the table can grow to
+    /// is not part of it.
+    pub(crate) room: u64,
+    /// The least weight.
+    pub(crate) floor: u64,
+    /// The largest weight that is admitted.
+    pub(crate) largest: u64,
+}
+
+impl Layout {
+    /// `None` if nothing shall be kept.
+    pub(crate) fn of(config: &CacheConfig) -> Option<Self> {
+        let budget = (config.max_size_bytes as u64).min(MAX_BUDGET);
+        let max_entries = (config.max_entries as u64).min(budget / BYTES_PER_ENTRY);
+        if max_entries == 0 || config.ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return None;
+        }
+        let most = (budget / BYTES_PER_SHARD).min(max_entries / ENTRIES_PER_SHARD);
+        let shards = 1 << most.clamp(1, MAX_SHARDS).ilog2();
+        let shard_room =
+            budget.saturating_sub(shards * table_bytes(max_entries.div_ceil(shards))) / shards;
+        let room = shard_room * shards;
+        Some(Self {
+            max_entries,
+            shards,
+            room,
+            // The smallest of which one more than max_entries exceeds the room.
+            floor: room / (max_entries + 1) + 1,
+            // As quick_cache computes it.
+            largest: (shard_room as f64 * HOT_PART) as u64,
+        })
+    }
+
+    /// What an entry takes of the room.
+    pub(crate) fn weight(&self, key: &str, entry: &Entry) -> u64 {
+        bytes(key, entry).max(self.floor)
+    }
+}
+
+/// The bytes of an entry outside the table.
+pub(crate) fn bytes(key: &str, entry: &Entry) -> u64 {
+    (key.len() + entry.held.value_len()) as u64 + ENTRY_BYTES
+}
+
+/// What a shard's table can grow to: a vector of slots, which doubles, and an
+/// index of 4-byte positions with a byte of hash each, filled to 7/8 at most.
+fn table_bytes(entries: u64) -> u64 {
+    const SLOT_BYTES: u64 = (size_of::<String>() + size_of::<Entry>() + 24) as u64;
+    const INDEX_BYTES: u64 = 5;
+    let slots = entries + (entries as f64 * GHOSTS_PER_ENTRY) as u64 + 1;
+    let buckets = (slots * 8 / 7 + 1).next_power_of_two();
+    slots.next_power_of_two().max(4) * SLOT_BYTES + buckets * INDEX_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn config(max_entries: usize, max_size_bytes: usize) -> CacheConfig {
+        CacheConfig { max_entries, ttl: None, max_size_bytes }
+    }
+
+    #[test]
+    fn nothing_to_keep_is_no_cache() {
+        assert_eq!(Layout::of(&config(0, 1 << 20)), None);
+        assert_eq!(Layout::of(&config(10, 0)), None);
+        assert_eq!(Layout::of(&config(10, 1023)), None);
+        let expired_at_once = CacheConfig { ttl: Some(Duration::ZERO), ..config(10, 1 << 20) };
+        assert_eq!(Layout::of(&expired_at_once), None);
+        assert!(Layout::of(&config(1, 1024)).is_some());
+        assert!(Layout::of(&CacheConfig::default()).is_some());
+    }
+
+    #[test]
+    fn a_shard_holds_large_values() {
+        let layout = Layout::of(&config(1 << 20, 64 << 20)).unwrap();
+        assert_eq!(layout.shards, 16);
+        assert!(layout.largest > 2 << 20, "{layout:?}");
+        // Few entries, or little room: not divided at all.
+        assert_eq!(Layout::of(&config(300, 64 << 20)).unwrap().shards, 1);
+        assert_eq!(Layout::of(&config(1 << 20, 7 << 20)).unwrap().shards, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn the_bounds_follow_from_the_weights(
+            max_entries in prop_oneof![1_usize..300, 1_usize..10_000_000, Just(usize::MAX)],
+            max_size_bytes in prop_oneof![1024_usize..100_000, 1024_usize..1 << 33, Just(usize::MAX)],
+        ) {
+            let layout = Layout::of(&config(max_entries, max_size_bytes)).unwrap();
+            let shard_room = layout.room / layout.shards;
+            let per_shard = shard_room / layout.floor;
+            prop_assert!(layout.shards.is_power_of_two());
+            prop_assert_eq!(layout.room % layout.shards, 0);
+            // Not one entry more, and no fewer but for rounding.
+            prop_assert!(per_shard * layout.shards <= layout.max_entries);
+            prop_assert!(layout.max_entries <= max_entries as u64);
+            let rounding = layout.shards + layout.max_entries / 256;
+            prop_assert!(per_shard * layout.shards + rounding > layout.max_entries);
+            // The smallest entry is admitted, and the table is paid for.
+            prop_assert!(layout.floor <= layout.largest);
+            let table = table_bytes(layout.max_entries.div_ceil(layout.shards)) * layout.shards;
+            prop_assert!(layout.room + table <= max_size_bytes as u64);
+            prop_assert!(layout.room >= max_size_bytes.min(MAX_BUDGET as usize) as u64 / 2);
+        }
+    }
+}

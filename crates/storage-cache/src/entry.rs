@@ -1,0 +1,187 @@
+//! What is known about a key, and which questions that answers.
+
+use storage_core::{ComponentStorage, Revision, StorageError, StorageValue, VersionedValue};
+
+use crate::clock::Moment;
+
+/// What the allocator and the shared value's header take for an entry besides
+/// its key and value.
+pub(crate) const ENTRY_BYTES: u64 = 48;
+
+/// A key's state, and how long it counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) held: Held,
+    pub(crate) stamp: Stamp,
+}
+
+/// Since when and until when something counts. Taken before the storage below
+/// is asked, so that what happens meanwhile is never missed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamp {
+    /// It counts before this moment.
+    pub(crate) deadline: Moment,
+    /// It counts while the cache is of this generation.
+    pub(crate) generation: u32,
+}
+
+/// What is known about a key.
+#[derive(Debug, Clone)]
+pub(crate) enum Held {
+    /// It has no value.
+    Absent {
+        /// Whether that was said by a storage with revisions. One without them
+        /// must answer a read with revision itself.
+        versioned: bool,
+    },
+    /// It has this value, written by this revision if that is known.
+    Value(StorageValue, Option<Revision>),
+    /// It has a value, which nobody has read.
+    Present,
+    /// It has a value that is too large to keep. No two marks are the same.
+    TooLarge { mark: u64 },
+    /// The read failed. Handed to those who waited for it, and never kept.
+    Failed(Box<Failure>),
+}
+
+/// How a read failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) error: StorageError,
+}
+
+impl Held {
+    pub(crate) fn value_len(&self) -> usize {
+        match self {
+            Self::Value(value, _) => value.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// What an entry has to say to a question.
+#[derive(Debug)]
+pub(crate) enum Recall<A> {
+    /// The answer.
+    Answer(A),
+    /// The storage below must be asked, past the cache, as long as this mark is
+    /// there.
+    PassBy {
+        /// The mark of the value that is too large.
+        mark: u64,
+    },
+    /// Nothing: the storage below must be asked.
+    Unknown,
+}
+
+/// The name of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Value,
+    Versioned,
+    Presence,
+}
+
+/// A read of one key.
+pub(crate) trait Question {
+    type Answer;
+    const KIND: Kind;
+
+    /// The answer that is held, if it is.
+    fn recall(held: Held) -> Recall<Self::Answer>;
+
+    /// Asks a storage.
+    fn ask<S: ComponentStorage>(storage: &S, key: &str) -> Result<Self::Answer, StorageError>;
+
+    /// What an answer tells about the key.
+    fn learn(answer: &Self::Answer) -> Held;
+}
+
+/// What is the value?
+pub(crate) struct ReadValue;
+
+impl Question for ReadValue {
+    type Answer = Option<StorageValue>;
+    const KIND: Kind = Kind::Value;
+
+    #[inline]
+    fn recall(held: Held) -> Recall<Self::Answer> {
+        match held {
+            Held::Value(value, _) => Recall::Answer(Some(value)),
+            Held::Absent { .. } => Recall::Answer(None),
+            Held::TooLarge { mark } => Recall::PassBy { mark },
+            Held::Present | Held::Failed(_) => Recall::Unknown,
+        }
+    }
+
+    fn ask<S: ComponentStorage>(storage: &S, key: &str) -> Result<Self::Answer, StorageError> {
+        storage.get(key)
+    }
+
+    fn learn(answer: &Self::Answer) -> Held {
+        match answer {
+            Some(value) => Held::Value(value.clone(), None),
+            None => Held::Absent { versioned: false },
+        }
+    }
+}
+
+/// What is the value, and which write stored it?
+pub(crate) struct ReadVersioned;
+
+impl Question for ReadVersioned {
+    type Answer = Option<VersionedValue>;
+    const KIND: Kind = Kind::Versioned;
+
+    #[inline]
+    fn recall(held: Held) -> Recall<Self::Answer> {
+        match held {
+            Held::Value(value, Some(revision)) => {
+                Recall::Answer(Some(VersionedValue { value, revision }))
+            }
+            Held::Absent { versioned: true } => Recall::Answer(None),
+            Held::TooLarge { mark } => Recall::PassBy { mark },
+            Held::Value(_, None)
+            | Held::Absent { versioned: false }
+            | Held::Present
+            | Held::Failed(_) => Recall::Unknown,
+        }
+    }
+
+    fn ask<S: ComponentStorage>(storage: &S, key: &str) -> Result<Self::Answer, StorageError> {
+        storage.get_versioned(key)
+    }
+
+    fn learn(answer: &Self::Answer) -> Held {
+        match answer {
+            Some(found) => Held::Value(found.value.clone(), Some(found.revision)),
+            None => Held::Absent { versioned: true },
+        }
+    }
+}
+
+/// Is there a value?
+pub(crate) struct ReadPresence;
+
+impl Question for ReadPresence {
+    type Answer = bool;
+    const KIND: Kind = Kind::Presence;
+
+    #[inline]
+    fn recall(held: Held) -> Recall<Self::Answer> {
+        match held {
+            Held::Value(..) | Held::Present | Held::TooLarge { .. } => Recall::Answer(true),
+            Held::Absent { .. } => Recall::Answer(false),
+            Held::Failed(_) => Recall::Unknown,
+        }
+    }
+
+    fn ask<S: ComponentStorage>(storage: &S, key: &str) -> Result<Self::Answer, StorageError> {
+        storage.exists(key)
+    }
+
+    fn learn(answer: &Self::Answer) -> Held {
+        if *answer { Held::Present } else { Held::Absent { versioned: false } }
+    }
+}

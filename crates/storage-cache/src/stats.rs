@@ -1,0 +1,199 @@
+//! What a cache has done, counted so that a hit hardly notices.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+/// What a [`CachedStorage`](crate::CachedStorage) has done since it was made,
+/// and what it holds now.
+///
+/// The numbers are read one after another while others work, so they belong
+/// together only when nobody does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Keys that were answered from the cache, values and absence alike.
+    pub hits: u64,
+    /// Keys for which the storage below was asked or waited for.
+    /// [`try_get`](storage_core::ComponentStorage::try_get) counts hits only: who
+    /// gets no answer from it asks again.
+    pub misses: u64,
+    /// Entries that reads brought in.
+    pub fills: u64,
+    /// Entries that gave way to others.
+    pub evictions: u64,
+    /// Values that reads and writes brought but that were too large to keep.
+    pub refusals: u64,
+    /// Bytes of keys and values that are held, with 48 for each entry. The table
+    /// that they stand in is not counted here, but always fits in
+    /// `max_size_bytes` together with them.
+    pub bytes: u64,
+    /// Keys that are held, those known to be absent included.
+    pub entries: u64,
+}
+
+/// The running numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    hits: Hits,
+    misses: AtomicU64,
+    pub(crate) fills: AtomicU64,
+    pub(crate) evictions: AtomicU64,
+    pub(crate) refusals: AtomicU64,
+    /// May be behind or ahead while a change is on its way, and below zero too.
+    bytes: AtomicI64,
+}
+
+impl Counters {
+    #[inline]
+    pub(crate) fn hit(&self) {
+        self.hits.add_one();
+    }
+
+    pub(crate) fn missed(&self, keys: u64) {
+        self.misses.fetch_add(keys, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes_changed(&self, added: u64, removed: u64) {
+        self.bytes.fetch_add(added.wrapping_sub(removed) as i64, Ordering::Relaxed);
+    }
+
+    /// The numbers, with those that the table knows.
+    pub(crate) fn read(&self, entries: u64, weight: u64) -> CacheStats {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        CacheStats {
+            hits: self.hits.total(),
+            misses: self.misses.load(Ordering::Relaxed),
+            fills: self.fills.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            refusals: self.refusals.load(Ordering::Relaxed),
+            // No entry weighs less than its bytes, so this holds at every moment.
+            bytes: u64::try_from(bytes).unwrap_or(0).min(weight),
+            entries,
+        }
+    }
+}
+
+/// How many threads at a time count without an atomic addition, which takes as
+/// long as a quarter of a hit.
+const OWNED: usize = 16;
+
+/// Where all other threads count.
+const SHARED: usize = 4;
+
+/// A count to which each thread adds in a place of its own, as far as there are
+/// places.
+#[derive(Debug, Default)]
+struct Hits {
+    owned: [Place; OWNED],
+    shared: [Place; SHARED],
+}
+
+/// Apart from the others, so that threads do not share a cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Place(AtomicU64);
+
+impl Hits {
+    #[inline]
+    fn add_one(&self) {
+        let thread = thread_number();
+        if let Some(Place(count)) = self.owned.get(thread) {
+            // No other live thread has this number.
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        } else if let Some(Place(count)) = self.shared.get(thread % SHARED) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn total(&self) -> u64 {
+        let places = self.owned.iter().chain(&self.shared);
+        places.map(|Place(count)| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A bit for each number below [`OWNED`] that no live thread has. Giving one
+/// back and taking it orders what its threads have counted.
+static FREE_NUMBERS: AtomicU32 = AtomicU32::new((1 << OWNED) - 1);
+
+/// The number of a thread that is ending, or came when all others were taken.
+const NO_NUMBER: usize = OWNED;
+
+const NOT_ASKED: usize = usize::MAX;
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(NOT_ASKED) };
+    static OWNED_NUMBER: OwnedNumber = OwnedNumber::take();
+}
+
+/// A number below [`OWNED`] that this thread has until it ends.
+struct OwnedNumber(Option<usize>);
+
+impl OwnedNumber {
+    fn take() -> Self {
+        let without_lowest = |free: u32| (free != 0).then_some(free & free.wrapping_sub(1));
+        let taken = FREE_NUMBERS.fetch_update(Ordering::AcqRel, Ordering::Relaxed, without_lowest);
+        Self(taken.ok().map(|free| free.trailing_zeros() as usize))
+    }
+}
+
+impl Drop for OwnedNumber {
+    fn drop(&mut self) {
+        // What this thread still counts while it ends, it counts as one of many.
+        let _ = NUMBER.try_with(|number| number.set(NO_NUMBER));
+        if let Some(number) = self.0 {
+            FREE_NUMBERS.fetch_or(1 << number, Ordering::AcqRel);
+        }
+    }
+}
+
+#[inline]
+fn thread_number() -> usize {
+    match NUMBER.try_with(Cell::get) {
+        Ok(NOT_ASKED) => ask_for_number(),
+        Ok(number) => number,
+        Err(_) => NO_NUMBER,
+    }
+}
+
+#[cold]
+fn ask_for_number() -> usize {
+    let number = OWNED_NUMBER.try_with(|owned| owned.0).ok().flatten().unwrap_or(NO_NUMBER);
+    let _ = NUMBER.try_with(|cell| cell.set(number));
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    /// More threads than places, all alive at once, twice over.
+    #[test]
+    fn hits_of_all_threads_add_up() {
+        const THREADS: usize = 3 * OWNED;
+        let counters = Counters::default();
+        for round in 1..=2 {
+            let all_there = Barrier::new(THREADS);
+            std::thread::scope(|scope| {
+                for _ in 0..THREADS {
+                    scope.spawn(|| {
+                        all_there.wait();
+                        (0..10_000).for_each(|_| counters.hit());
+                        all_there.wait();
+                    });
+                }
+            });
+            assert_eq!(counters.read(0, 0).hits, round * THREADS as u64 * 10_000);
+        }
+    }
+
+    #[test]
+    fn bytes_on_their_way_are_never_shown_above_the_weight_or_below_zero() {
+        let counters = Counters::default();
+        counters.bytes_changed(0, 100);
+        assert_eq!(counters.read(0, 1_000).bytes, 0);
+        counters.bytes_changed(2_100, 0);
+        assert_eq!(counters.read(0, 1_000).bytes, 1_000);
+        assert_eq!(counters.read(0, 3_000).bytes, 2_000);
+    }
+}
