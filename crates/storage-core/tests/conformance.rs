@@ -1,5 +1,6 @@
 //! The suite passes on implementations that keep the contract, and skips by
 //! name what they lack.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

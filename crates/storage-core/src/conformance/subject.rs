@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 use std::panic::resume_unwind;
+use std::sync::Barrier;
 use std::thread;
 
 use super::{Feature, Implementation, Place};
@@ -227,12 +228,20 @@ pub(super) fn short(key: &str) -> String {
     format!("{:?}", crate::key::excerpt(key))
 }
 
-/// Runs `work` in `count` threads at once, each with its number, and returns
-/// what they returned. A panic in one is passed on.
+/// Runs `work` in `count` threads, which begin together, each with its number,
+/// and returns what they returned. A panic in one is passed on.
 pub(super) fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let begin = Barrier::new(count);
     thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> = (0..count).map(|n| scope.spawn(move || work(n))).collect();
+        let (begin, work) = (&begin, &work);
+        let threads: Vec<_> = (0..count)
+            .map(|n| {
+                scope.spawn(move || {
+                    begin.wait();
+                    work(n)
+                })
+            })
+            .collect();
         let results: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
         results
             .into_iter()

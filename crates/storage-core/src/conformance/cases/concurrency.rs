@@ -6,9 +6,11 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::listing::owned;
 use super::{Case, Subject, case};
+use crate::conformance::random::Random;
 use crate::conformance::subject::{Store, expect, expect_that, expect_value, in_threads, succeed};
 use crate::{Budget, Commit, PageRequest, Revision, StorageError, StorageValue, Usage};
 
@@ -31,9 +33,27 @@ pub(super) const CASES: &[Case] = &[
 
 const THREADS: usize = 4;
 
-/// Runs `write` in threads, each with its number, and `read` in this one until
-/// they have ended: at least once, and once after the last write.
-fn while_writing(write: impl Fn(usize) + Sync, mut read: impl FnMut()) {
+/// How long a race goes on where a round of it takes less. The longer, the more
+/// interleavings a fast storage shows; a slow one is done after one round.
+const RACE: Duration = Duration::from_millis(25);
+
+/// Runs a race again and again, each time with the number of the round.
+fn repeatedly(mut race: impl FnMut(usize)) {
+    let begin = Instant::now();
+    for round in 0.. {
+        race(round);
+        if begin.elapsed() > RACE {
+            break;
+        }
+    }
+}
+
+/// Runs `write` in threads, each with its number and round, and `read` in this
+/// one. The threads write `rounds` times, and on until there were enough reads;
+/// the last read comes after the last write.
+fn while_writing(rounds: usize, write: impl Fn(usize, usize) + Sync, mut read: impl FnMut()) {
+    /// Takes one from the counter, also from a thread that panics: nobody waits
+    /// for it any more.
     struct Ended<'a>(&'a AtomicUsize);
     impl Drop for Ended<'_> {
         fn drop(&mut self) {
@@ -41,28 +61,37 @@ fn while_writing(write: impl Fn(usize) + Sync, mut read: impl FnMut()) {
         }
     }
 
-    let running = AtomicUsize::new(THREADS);
+    let (writers, readers) = (AtomicUsize::new(THREADS), AtomicUsize::new(1));
     thread::scope(|scope| {
-        let (running, write) = (&running, &write);
-        let writers: Vec<_> = (0..THREADS)
+        let (writers, readers, write) = (&writers, &readers, &write);
+        let threads: Vec<_> = (0..THREADS)
             .map(|n| {
                 scope.spawn(move || {
-                    let _ended = Ended(running);
-                    write(n);
+                    let _ended = Ended(writers);
+                    let enough = |round| round >= rounds && readers.load(Ordering::SeqCst) == 0;
+                    (0..).take_while(|round| !enough(*round)).for_each(|round| write(n, round));
                 })
             })
             .collect();
-        loop {
-            let last_round = running.load(Ordering::SeqCst) == 0;
+        {
+            let _ended = Ended(readers);
+            repeatedly(|_| read());
+        }
+        while writers.load(Ordering::SeqCst) > 0 {
             read();
-            if last_round {
-                break;
-            }
         }
-        for writer in writers {
-            writer.join().unwrap_or_else(|panic| resume_unwind(panic));
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
+        read();
     });
+}
+
+/// Deletes every key, so that a round begins as the first one did.
+fn clear(store: &Store) {
+    for key in store.list_keys(None) {
+        store.delete(&key);
+    }
 }
 
 fn a_thread_reads_its_own_writes(subject: &Subject<'_>) {
@@ -71,7 +100,7 @@ fn a_thread_reads_its_own_writes(subject: &Subject<'_>) {
     let component = subject.component("one");
     in_threads(THREADS, |n| {
         let key = format!("{component}{n}");
-        for round in 0..20 {
+        repeatedly(|round| {
             let value = format!("{n} {round}");
             store.set(&key, value.as_str());
             store.holds(&key, value.as_bytes());
@@ -81,7 +110,7 @@ fn a_thread_reads_its_own_writes(subject: &Subject<'_>) {
             store.holds(&key, None);
             let listed = store.list_keys(Some(&component));
             expect_that(format_args!("no {key:?} in {listed:?}"), !listed.contains(&key));
-        }
+        });
     });
     expect("list_keys(None)", store.list_keys(None), vec![]);
     expect("list_partitions", store.list_partitions(None, 10).keys, vec![]);
@@ -103,7 +132,8 @@ fn a_reader_sees_values_whole(subject: &Subject<'_>) {
         );
     };
     while_writing(
-        |n| (0..15).for_each(|_| store.set(&key, value(n))),
+        15,
+        |n, _| store.set(&key, value(n)),
         || {
             whole("get", store.get(&key));
             whole("get_many", store.get_many(&[&key]).into_iter().next().flatten());
@@ -117,31 +147,26 @@ fn a_reader_sees_values_whole(subject: &Subject<'_>) {
 fn writers_of_different_keys_lose_nothing(subject: &Subject<'_>) {
     let store = subject.open();
     let components = ["one", "two"].map(|instance| subject.component(instance));
+    // Every third key is deleted again.
     let keys_of = |n: usize| {
-        let components = &components;
-        let own = move |m: usize| components.iter().map(move |of| format!("{of}key {m} of {n}"));
-        (0..15).flat_map(own).collect::<BTreeSet<String>>()
+        let own = |m: usize| components.iter().map(move |of| format!("{of}key {m} of {n}"));
+        (0..12).flat_map(own).collect::<BTreeSet<String>>().into_iter().enumerate()
     };
-    in_threads(THREADS, |n| {
-        for key in keys_of(n) {
-            store.set(&key, key.as_str());
+    repeatedly(|_| {
+        clear(&store);
+        in_threads(THREADS, |n| {
+            keys_of(n).for_each(|(_, key)| store.set(&key, key.as_str()));
+            keys_of(n).filter(|(at, _)| at % 3 == 0).for_each(|(_, key)| store.delete(&key));
+        });
+        let kept = (0..THREADS).flat_map(keys_of).filter(|(at, _)| at % 3 != 0);
+        let kept: BTreeSet<String> = kept.map(|(_, key)| key).collect();
+        for key in &kept {
+            store.holds(key, key.as_bytes());
         }
-        // Every third one goes again.
-        for key in keys_of(n).iter().step_by(3) {
-            store.delete(key);
-        }
+        let usage: Usage = kept.iter().map(|key| Usage::of(key, key.len())).sum();
+        expect("usage(None)", store.usage(None), usage);
+        expect("list_keys(None)", store.list_keys(None), kept.into_iter().collect());
     });
-    let mut expected = BTreeSet::new();
-    for n in 0..THREADS {
-        let kept = |(at, key): (usize, String)| (at % 3 != 0).then_some(key);
-        expected.extend(keys_of(n).into_iter().enumerate().filter_map(kept));
-    }
-    for key in &expected {
-        store.holds(key, key.as_bytes());
-    }
-    let usage: Usage = expected.iter().map(|key| Usage::of(key, key.len())).sum();
-    expect("usage(None)", store.usage(None), usage);
-    expect("list_keys(None)", store.list_keys(None), expected.into_iter().collect());
 }
 
 fn a_listing_is_in_order_while_keys_come_and_go(subject: &Subject<'_>) {
@@ -161,14 +186,12 @@ fn a_listing_is_in_order_while_keys_come_and_go(subject: &Subject<'_>) {
         }
     };
     while_writing(
-        |n| {
-            for round in 0..8 {
-                for of in ["a", "a/b/c/", "a/b/c-/", "a/b/ca/", "n/o/p/"] {
-                    let key = format!("{of}{n}{round}");
-                    store.set(&key, "");
-                    store.delete(&key);
-                }
-            }
+        8,
+        |n, round| {
+            let keys = ["a", "a/b/c/", "a/b/c-/", "a/b/ca/", "n/o/p/"]
+                .map(|of| format!("{of}{n}{}", round % 10));
+            keys.iter().for_each(|key| store.set(key, ""));
+            keys.iter().for_each(|key| store.delete(key));
         },
         || {
             check("list_keys(None)", &store.list_keys(None));
@@ -195,31 +218,34 @@ fn a_listing_is_in_order_while_keys_come_and_go(subject: &Subject<'_>) {
 
 fn no_revision_is_given_twice(subject: &Subject<'_>) {
     let store = subject.open();
-    let given = in_threads(THREADS, |n| {
-        let own = format!("suite/thread/{n}/key");
-        let keys = ["shared", &own];
-        (0..20).map(|round| store.put(keys.get(round % 2).unwrap_or(&"shared"), "v")).collect()
+    let mut seen: BTreeSet<Revision> = BTreeSet::new();
+    repeatedly(|_| {
+        let given = in_threads(THREADS, |n| -> Vec<Revision> {
+            let own = format!("suite/thread/{n}/key");
+            let keys = ["shared", &own, "shared", &own, "shared"];
+            keys.map(|key| store.put(key, "v")).into()
+        });
+        for of_thread in given {
+            let grows = of_thread.windows(2).all(|pair| pair.first() < pair.last());
+            let what = format_args!("the revisions of one thread to grow: {of_thread:?}");
+            expect_that(what, grows);
+            for revision in of_thread {
+                let new = seen.insert(revision);
+                expect_that(format_args!("revision {revision} to be given once"), new);
+            }
+        }
     });
-    for of_thread in &given {
-        let of_thread: &Vec<Revision> = of_thread;
-        let grows = of_thread.windows(2).all(|pair| pair.first() < pair.last());
-        expect_that(format_args!("the revisions of one thread to grow: {of_thread:?}"), grows);
-    }
-    let unique: BTreeSet<&Revision> = given.iter().flatten().collect();
-    expect("the number of different revisions", unique.len(), THREADS * 20);
 }
 
 fn the_last_write_to_a_key_has_its_largest_revision(subject: &Subject<'_>) {
     let store = subject.open();
     let key = subject.component("one") + "key";
-    for _ in 0..5 {
-        let written: BTreeMap<Revision, String> = in_threads(THREADS, |n| {
-            let values = (0..4).map(|round| format!("{n} {round}"));
-            values.map(|value| (store.put(&key, value.as_str()), value)).collect::<Vec<_>>()
-        })
-        .into_iter()
-        .flatten()
-        .collect();
+    repeatedly(|_| {
+        let written = in_threads(THREADS, |n| {
+            let values = [0, 1, 2, 3].map(|m| format!("{n} {m}"));
+            values.map(|value| (store.put(&key, value.as_str()), value))
+        });
+        let written: BTreeMap<Revision, String> = written.into_iter().flatten().collect();
         let last = written.last_key_value();
         let found = store.get_versioned(&key);
         expect_value(
@@ -228,12 +254,9 @@ fn the_last_write_to_a_key_has_its_largest_revision(subject: &Subject<'_>) {
             last.map(|(_, value)| value.as_bytes()),
         );
         let revision = found.map(|found| found.revision);
-        expect(
-            "the revision after the race",
-            revision.as_ref(),
-            last.map(|(revision, _)| revision),
-        );
-    }
+        let largest = last.map(|(revision, _)| *revision);
+        expect("the revision after the race", revision, largest);
+    });
 }
 
 fn a_value_and_its_revision_belong_together(subject: &Subject<'_>) {
@@ -242,13 +265,12 @@ fn a_value_and_its_revision_belong_together(subject: &Subject<'_>) {
     let written: Mutex<BTreeMap<Revision, Vec<u8>>> = Mutex::default();
     let mut read: BTreeMap<Revision, Vec<u8>> = BTreeMap::new();
     while_writing(
-        |n| {
-            for round in 0..15 {
-                let value = format!("{n} {round}");
-                let revision = store.put(&key, value.as_str());
-                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-                written.insert(revision, value.into_bytes());
-            }
+        15,
+        |n, round| {
+            let value = format!("{n} {round}");
+            let revision = store.put(&key, value.as_str());
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.insert(revision, value.into_bytes());
         },
         || {
             if let Some(found) = store.get_versioned(&key) {
@@ -265,7 +287,7 @@ fn a_value_and_its_revision_belong_together(subject: &Subject<'_>) {
 }
 
 /// How often each thread increments.
-const INCREMENTS: usize = 15;
+const INCREMENTS: usize = 10;
 
 /// A retry means that another thread went ahead, so there are few; a bound keeps
 /// an implementation that never agrees from running for ever.
@@ -273,25 +295,32 @@ const MAX_ATTEMPTS: usize = 100_000;
 
 /// Increments the number under a key in several threads. `attempt` reads it and
 /// makes the commit that adds one.
-fn check_increments(store: &Store, key: &str, attempt: impl Fn() -> Commit + Sync) {
-    in_threads(THREADS, |_| {
-        for _ in 0..INCREMENTS {
-            let done = (0..MAX_ATTEMPTS).any(|_| match store.storage().commit(attempt()) {
-                Err(StorageError::Conflict(found) | StorageError::AlreadyExists(found)) => {
-                    expect("the key of the conflict", found.as_str(), key);
-                    thread::yield_now();
-                    false
-                }
-                result => {
-                    succeed("commit", result);
-                    true
-                }
-            });
-            expect_that("a commit to succeed that no other got ahead of", done);
+fn check_increments(subject: &Subject<'_>, attempt: impl Fn(&Store, &str) -> Commit + Sync) {
+    let store = subject.open();
+    repeatedly(|round| {
+        let key = format!("{}counter {round}", subject.component("one"));
+        in_threads(THREADS, |_| {
+            for _ in 0..INCREMENTS {
+                increment(&store, &key, &attempt);
+            }
+        });
+        store.holds(&key, (THREADS * INCREMENTS).to_string().as_bytes());
+    });
+}
+
+fn increment(store: &Store, key: &str, attempt: impl Fn(&Store, &str) -> Commit) {
+    let done = (0..MAX_ATTEMPTS).any(|_| match store.storage().commit(attempt(store, key)) {
+        Err(StorageError::Conflict(found) | StorageError::AlreadyExists(found)) => {
+            expect("the key of the conflict", found.as_str(), key);
+            thread::yield_now();
+            false
+        }
+        result => {
+            succeed("commit", result);
+            true
         }
     });
-    let total = (THREADS * INCREMENTS).to_string();
-    store.holds(key, total.as_bytes());
+    expect_that("a commit to succeed that no other got ahead of", done);
 }
 
 fn plus_one(value: &StorageValue) -> StorageValue {
@@ -302,31 +331,28 @@ fn plus_one(value: &StorageValue) -> StorageValue {
 }
 
 fn increments_by_revision_are_all_counted(subject: &Subject<'_>) {
-    let store = subject.open();
-    let key = subject.component("one") + "counter";
-    check_increments(&store, &key, || match store.get_versioned(&key) {
-        None => Commit::new().require_absent(&*key).set(&*key, "1".into()),
+    check_increments(subject, |store, key| match store.get_versioned(key) {
+        None => Commit::new().require_absent(key).set(key, "1".into()),
         Some(found) => {
-            Commit::new().require_revision(&*key, found.revision).set(&*key, plus_one(&found.value))
+            let next = plus_one(&found.value);
+            Commit::new().require_revision(key, found.revision).set(key, next)
         }
     });
 }
 
 fn increments_by_value_are_all_counted(subject: &Subject<'_>) {
-    let store = subject.open();
-    let key = subject.component("one") + "counter";
-    check_increments(&store, &key, || match store.get(&key) {
-        None => Commit::new().require_absent(&*key).set(&*key, "1".into()),
+    check_increments(subject, |store, key| match store.get(key) {
+        None => Commit::new().require_absent(key).set(key, "1".into()),
         Some(value) => {
             let next = plus_one(&value);
-            Commit::new().require_value(&*key, value).set(&*key, next)
+            Commit::new().require_value(key, value).set(key, next)
         }
     });
 }
 
 fn of_many_creators_one_wins(subject: &Subject<'_>) {
     let store = subject.open();
-    for round in 0..10 {
+    repeatedly(|round| {
         // Half of the time the component is created too.
         let key = format!("{}lock {round}", subject.component(&(round / 2).to_string()));
         let wins = in_threads(THREADS, |n| {
@@ -347,13 +373,13 @@ fn of_many_creators_one_wins(subject: &Subject<'_>) {
         expect("the number of creators that won", winners.len(), 1);
         let winner = winners.first().map(ToString::to_string).unwrap_or_default();
         store.holds(&key, winner.as_bytes());
-    }
+    });
 }
 
 /// Commits one value to all keys from each thread; after each round all must
 /// have the value of one of them.
 fn check_commits(store: &Store, keys: &[String]) {
-    for round in 0..8 {
+    repeatedly(|round| {
         in_threads(THREADS, |n| {
             let value = StorageValue::from(format!("{round} {n}").as_str());
             let mut keys = keys.to_vec();
@@ -361,21 +387,18 @@ fn check_commits(store: &Store, keys: &[String]) {
             // commit would wait for each other.
             let len = keys.len();
             keys.rotate_left(n % len.max(1));
-            let commit =
-                keys.into_iter().fold(Commit::new(), |commit, key| commit.set(key, value.clone()));
-            store.commit(commit);
+            let set = |commit: Commit, key| commit.set(key, value.clone());
+            store.commit(keys.into_iter().fold(Commit::new(), set));
         });
-        let values: Vec<_> =
-            keys.iter().map(|key| store.get(key).map(StorageValue::into_bytes)).collect();
-        let first = values.first().cloned().flatten().unwrap_or_default();
+        let first = keys.first().and_then(|key| store.get(key)).map(StorageValue::into_bytes);
+        let first = first.unwrap_or_default();
         let of_round = first.starts_with(format!("{round} ").as_bytes());
         expect_that(format_args!("a value of round {round} after it"), of_round);
-        for (key, value) in keys.iter().zip(&values) {
-            let value = value.clone().map(StorageValue::from);
+        for key in keys {
             let what = format!("{key:?}, written together with {:?}", keys.first());
-            expect_value(what, value.as_ref(), Some(&first));
+            expect_value(what, store.get(key).as_ref(), Some(&first));
         }
-    }
+    });
 }
 
 fn commits_to_the_same_keys_do_not_mix(subject: &Subject<'_>) {
@@ -395,51 +418,54 @@ fn writers_never_exceed_a_budget(subject: &Subject<'_>) {
     let component = subject.component("one");
     // 3 bytes of key and 7 of value each.
     let budget = Budget { max_bytes: ROOM * 10, max_keys: 1000 };
-    let stored: u64 = in_threads(THREADS, |n| {
-        let mut stored = 0;
-        for round in 0..15 {
-            let key = format!("{component}{n}{round:02}");
-            let commit = Commit::new().set(key, "1234567".into()).with_budget(budget);
-            match store.storage().commit(commit) {
-                Err(StorageError::QuotaExceeded) => {}
-                result => {
-                    succeed("commit", result);
-                    stored += 1;
-                }
+    let stores = |key: String| {
+        let commit = Commit::new().set(key, "1234567".into()).with_budget(budget);
+        match store.storage().commit(commit) {
+            Err(StorageError::QuotaExceeded) => false,
+            result => {
+                succeed("commit", result);
+                true
             }
         }
-        stored
-    })
-    .into_iter()
-    .sum();
-    // No more, and no less: nobody was refused while there was room.
-    expect("the number of writes that the budget allowed", stored, ROOM);
-    expect("the number of keys", store.usage(None).keys, ROOM);
+    };
+    repeatedly(|_| {
+        clear(&store);
+        let stored = in_threads(THREADS, |n| {
+            (0..10).filter(|m| stores(format!("{component}{n}{m:02}"))).count() as u64
+        });
+        // No more, and no less: nobody was refused while there was room.
+        let stored: u64 = stored.into_iter().sum();
+        expect("the number of writes that the budget allowed", stored, ROOM);
+        expect("the number of keys", store.usage(None).keys, ROOM);
+    });
 }
 
 fn a_race_leaves_the_budget_exact(subject: &Subject<'_>) {
     let store = subject.open();
     let component = subject.component("one");
     let wide = Budget { max_bytes: 10_000, max_keys: 100 };
-    in_threads(THREADS, |n| {
-        for round in 0..12 {
-            // Two of the threads meet at each key.
-            let key = format!("{component}{}", (n / 2 + round) % 5);
-            let value = StorageValue::new(vec![b'v'; (n * 7 + round * 3) % 20]);
-            match (n + round) % 4 {
-                0 => store.delete(&key),
-                1 => store.set(&key, value),
-                2 => drop(store.commit(Commit::new().delete(&*key).with_budget(wide))),
-                _ => drop(store.commit(Commit::new().set(&*key, value).with_budget(wide))),
+    repeatedly(|round| {
+        clear(&store);
+        in_threads(THREADS, |n| {
+            let mut random = Random::new((round * THREADS + n) as u64);
+            for _ in 0..10 {
+                let key = format!("{component}{}", random.below(8));
+                let value = StorageValue::new(vec![b'v'; random.below(20)]);
+                match random.below(6) {
+                    0 => store.delete(&key),
+                    1 | 2 => store.set(&key, value),
+                    3 => drop(store.commit(Commit::new().delete(&*key).with_budget(wide))),
+                    _ => drop(store.commit(Commit::new().set(&*key, value).with_budget(wide))),
+                }
             }
-        }
+        });
+        let usage = store.usage(None);
+        let own = usage.bytes - usage.keys * component.len() as u64;
+        let one_more = |max_bytes| {
+            let commit = Commit::new().set(format!("{component}new"), "12".into());
+            commit.with_budget(Budget { max_bytes, max_keys: usage.keys + 1 })
+        };
+        store.refuses(one_more(own + 4), &StorageError::QuotaExceeded);
+        store.commit(one_more(own + 5));
     });
-    let usage = store.usage(None);
-    let own = usage.bytes - usage.keys * component.len() as u64;
-    let one_more = |max_bytes| {
-        let commit = Commit::new().set(format!("{component}new"), "12".into());
-        commit.with_budget(Budget { max_bytes, max_keys: usage.keys + 1 })
-    };
-    store.refuses(one_more(own + 4), &StorageError::QuotaExceeded);
-    store.commit(one_more(own + 5));
 }

@@ -72,17 +72,29 @@ fn clear(store: &Store) {
     }
 }
 
+type Keys = BTreeMap<String, (StorageValue, Option<Revision>)>;
+
+/// Applies the writes of a commit one after the other.
+fn apply(keys: &mut Keys, commit: &Commit, revision: Option<Revision>) {
+    for write in &commit.writes {
+        match &write.value {
+            Some(value) => keys.insert(write.key.clone(), (value.clone(), revision)),
+            None => keys.remove(&write.key),
+        };
+    }
+}
+
 struct Model<'a> {
     subject: &'a Subject<'a>,
     random: Random,
-    keys: BTreeMap<String, (StorageValue, Option<Revision>)>,
+    keys: Keys,
     /// The largest revision that was seen.
     last: Option<Revision>,
 }
 
 impl<'a> Model<'a> {
     fn new(subject: &'a Subject<'a>, seed: u64) -> Self {
-        Self { subject, random: Random::new(seed), keys: BTreeMap::new(), last: None }
+        Self { subject, random: Random::new(seed), keys: Keys::new(), last: None }
     }
 
     fn key(&mut self) -> &'static str {
@@ -172,12 +184,7 @@ impl<'a> Model<'a> {
                 if let Some(revision) = revision {
                     self.expect_growth(revision, at);
                 }
-                for write in commit.writes {
-                    match write.value {
-                        Some(value) => self.keys.insert(write.key, (value, revision)),
-                        None => self.keys.remove(&write.key),
-                    };
-                }
+                apply(&mut self.keys, &commit, revision);
             }
         }
     }
@@ -206,10 +213,16 @@ impl<'a> Model<'a> {
             };
         }
         if let (Some(of), true) = (within, self.subject.has(Feature::Budgets)) {
-            let used = self.used(self.split(of).0);
+            // Just enough, just too little, or one of each.
+            let used = self.used_after(&commit, self.split(of).0);
+            let around = |random: &mut Random, used: u64| match random.below(4) {
+                0 => used.saturating_sub(1),
+                1 => used + 1,
+                _ => used,
+            };
             commit = commit.with_budget(Budget {
-                max_bytes: used.bytes.saturating_sub(20) + self.random.below(80) as u64,
-                max_keys: used.keys.saturating_sub(1) + self.random.below(4) as u64,
+                max_bytes: around(&mut self.random, used.bytes),
+                max_keys: around(&mut self.random, used.keys),
             });
         }
         commit
@@ -232,7 +245,17 @@ impl<'a> Model<'a> {
     }
 
     fn used(&self, partition: &str) -> Usage {
-        let own = self.keys.iter().map(|(key, (value, _))| (self.split(key), value.len()));
+        self.usage_of(&self.keys, partition)
+    }
+
+    fn used_after(&self, commit: &Commit, partition: &str) -> Usage {
+        let mut keys = self.keys.clone();
+        apply(&mut keys, commit, None);
+        self.usage_of(&keys, partition)
+    }
+
+    fn usage_of(&self, keys: &Keys, partition: &str) -> Usage {
+        let own = keys.iter().map(|(key, (value, _))| (self.split(key), value.len()));
         own.filter(|((of, _), _)| *of == partition).map(|((_, key), len)| Usage::of(key, len)).sum()
     }
 
@@ -256,19 +279,7 @@ impl<'a> Model<'a> {
         };
         let partition = self.split(key).0;
         let before = self.used(partition);
-        let mut after = Self {
-            subject: self.subject,
-            random: Random::new(0),
-            keys: self.keys.clone(),
-            last: None,
-        };
-        for write in commit.writes.clone() {
-            match write.value {
-                Some(value) => after.keys.insert(write.key, (value, None)),
-                None => after.keys.remove(&write.key),
-            };
-        }
-        let after = after.used(partition);
+        let after = self.used_after(commit, partition);
         let grows = |before: u64, after: u64, max: u64| after > before && after > max;
         if grows(before.bytes, after.bytes, budget.max_bytes)
             || grows(before.keys, after.keys, budget.max_keys)

@@ -15,7 +15,6 @@ pub(super) const CASES: &[Case] = &[
     case!(a_value_may_have_a_mebibyte),
     case!(exists_agrees_with_get),
     case!(keys_that_begin_alike_do_not_touch_each_other),
-    case!(a_value_that_was_read_never_changes),
     case!(get_many_answers_in_the_order_of_the_keys),
     case!(try_get_agrees_with_get_or_does_not_know),
     case!(flush_changes_nothing),
@@ -135,15 +134,6 @@ fn keys_that_begin_alike_do_not_touch_each_other(subject: &Subject<'_>) {
             store.holds(key, (m > n).then_some(key.as_bytes()));
         }
     }
-}
-
-fn a_value_that_was_read_never_changes(subject: &Subject<'_>) {
-    let store = subject.open();
-    store.set("key", "before");
-    let read = store.get("key");
-    store.set("key", "behind");
-    store.delete("key");
-    expect_value("the value that was read first", read.as_ref(), Some(b"before"));
 }
 
 fn get_many_answers_in_the_order_of_the_keys(subject: &Subject<'_>) {

@@ -1,0 +1,232 @@
+//! The commit of the storage with a defect.
+
+use std::collections::BTreeMap;
+
+use storage_core::{Budget, Check, Commit, Revision, StorageError, Usage, Write, split_full_key};
+
+use crate::storage::{Broken, State};
+
+impl Broken {
+    fn verify(&self, state: &State, checks: &[Check]) -> Result<(), StorageError> {
+        use storage_core::Expected::{Absent, Present, Revision as At, Value};
+        let mut result = Ok(());
+        for check in checks {
+            let found = state.keys.get(&check.key);
+            let lenient = match (self.defect, &check.expected, found) {
+                ("absence is not checked", Absent, _) => true,
+                ("an empty value counts as absent", Absent, Some(found)) => found.value.is_empty(),
+                ("presence is not checked", Present, _) => true,
+                ("values are compared by their length", Value(wanted), Some(found)) => {
+                    wanted.len() == found.value.len()
+                }
+                ("an older revision will do", At(wanted), Some(found)) => *wanted <= found.revision,
+                ("a check in another component is forgotten", _, _) => {
+                    checks.first().map(|first| split_full_key(&first.key).0)
+                        != Some(split_full_key(&check.key).0)
+                        || checks.len() == 1 && !split_full_key(&check.key).0.is_empty()
+                }
+                _ => false,
+            };
+            if lenient {
+                continue;
+            }
+            let failed = check.verify(found.map(|found| (&found.value, found.revision)));
+            if failed.is_err() {
+                result = failed;
+                if !self.is("the last check that fails is reported") {
+                    break;
+                }
+            }
+        }
+        result
+    }
+
+    pub(super) fn allow(
+        &self,
+        state: &State,
+        budget: &Budget,
+        writes: &[&Write],
+    ) -> Result<(), StorageError> {
+        let mut budget = *budget;
+        let Some(first) = writes.first() else {
+            let used: Usage = state.ledger.values().copied().sum();
+            let refused =
+                self.is("a budget without writes is checked") && used.bytes > budget.max_bytes;
+            return if refused { Err(StorageError::QuotaExceeded) } else { Ok(()) };
+        };
+        let (partition, _) = split_full_key(&first.key);
+        match self.defect {
+            "a budget allows one byte more" => {
+                budget.max_bytes = budget.max_bytes.saturating_add(1)
+            }
+            "a budget refuses the last byte" => {
+                budget.max_bytes = budget.max_bytes.saturating_sub(1)
+            }
+            "a budget allows one key more" => budget.max_keys = budget.max_keys.saturating_add(1),
+            "a budget of keys is forgotten" => budget.max_keys = u64::MAX,
+            "the first budget stays" => budget = state.first_budget.unwrap_or(budget),
+            "unlimited is taken for nothing" if budget.max_keys == u64::MAX => budget.max_keys = 0,
+            "loose keys have no budget" if partition.is_empty() => return Ok(()),
+            _ => {}
+        }
+        let before = match self.defect {
+            "all components share a budget" => state.ledger.values().copied().sum(),
+            _ => state.ledger.get(partition).copied().unwrap_or_default(),
+        };
+        let mut after = before;
+        for write in writes {
+            let (_, own) = split_full_key(&write.key);
+            let own = if self.is("a budget counts full keys") { &write.key } else { own };
+            let old = state.keys.get(&write.key).map(|old| Usage::of(own, old.value.len()));
+            let new = write.value.as_ref().map(|new| match self.defect {
+                "a budget counts characters" => {
+                    let chars = String::from_utf8_lossy(new.as_bytes()).chars().count();
+                    Usage { bytes: own.chars().count() as u64 + chars as u64, keys: 1 }
+                }
+                _ => Usage::of(own, new.len()),
+            });
+            if new.is_some() || !self.is("deletes make no room") {
+                let counts_difference = !self.is("an overwrite counts in full") || new.is_none();
+                after = after - old.filter(|_| counts_difference).unwrap_or_default();
+            }
+            after = after + new.unwrap_or_default();
+            if self.is("a budget is checked write by write") {
+                budget.allow(before, after)?;
+            }
+        }
+        let above = after.bytes > budget.max_bytes || after.keys > budget.max_keys;
+        let refused = match self.defect {
+            "above its budget a component is stuck" => above,
+            "deletes are refused above a budget" => {
+                above || before.bytes > budget.max_bytes && writes.iter().all(|w| w.value.is_none())
+            }
+            "what does not grow is refused" => above && after.bytes == before.bytes,
+            _ => false,
+        };
+        if refused { Err(StorageError::QuotaExceeded) } else { budget.allow(before, after) }
+    }
+
+    fn effective<'c>(&self, commit: &'c Commit) -> Vec<&'c Write> {
+        match self.defect {
+            "the first write to a key counts" => {
+                let mut writes: BTreeMap<&str, &Write> = BTreeMap::new();
+                for write in &commit.writes {
+                    writes.entry(&write.key).or_insert(write);
+                }
+                writes.into_values().collect()
+            }
+            "only 100 writes are applied" => {
+                commit.effective_writes().into_iter().take(100).collect()
+            }
+            "a commit forgets its deletes" => commit
+                .effective_writes()
+                .into_iter()
+                .filter(|write| write.value.is_some())
+                .collect(),
+            _ => commit.effective_writes(),
+        }
+    }
+
+    pub(super) fn apply(&self, mut commit: Commit) -> Result<Revision, StorageError> {
+        let commit_has_no_rules = self.is("a commit's keys have no rules");
+        for check in &mut commit.checks {
+            check.key =
+                if commit_has_no_rules { check.key.clone() } else { self.stored(&check.key)? };
+        }
+        for write in &mut commit.writes {
+            write.key =
+                if commit_has_no_rules { write.key.clone() } else { self.stored(&write.key)? };
+        }
+        if commit.budget.is_some() && !self.is("a budget covers any components") {
+            commit.single_partition()?;
+        }
+        if self.is("commits cover one component") {
+            commit.single_partition()?;
+        }
+        if self.is("an empty commit fails") && commit == Commit::new() {
+            return Err(StorageError::InvalidKey("there is none".into()));
+        }
+        let writes = self.effective(&commit);
+        let mut state = self.state();
+        if self.is("a commit only creates")
+            && let Some(taken) = writes.iter().find(|write| state.keys.contains_key(&write.key))
+        {
+            return Err(StorageError::AlreadyExists(taken.key.clone()));
+        }
+        if self.is("a commit cannot delete a missing key")
+            && let Some(missing) =
+                writes.iter().find(|w| w.value.is_none() && !state.keys.contains_key(&w.key))
+        {
+            return Err(StorageError::NotFound(missing.key.clone()));
+        }
+        let unchanged = state.clone();
+        let budget = commit.budget;
+        if let Some(budget) = &budget {
+            state.first_budget.get_or_insert(*budget);
+            if self.is("the budget comes before the checks") {
+                self.allow(&state, budget, &writes)?;
+            }
+            if self.is("a budget begins to count with its first commit")
+                && unchanged.first_budget.is_none()
+            {
+                state.ledger.clear();
+            }
+        }
+        if self.is("checks look at the state behind the writes") {
+            for write in &writes {
+                let revision = self.next_revision(&mut state, &write.key);
+                self.write(&mut state, &write.key, write.value.clone(), revision, budget.is_some());
+            }
+        }
+        if let Err(error) = self.verify(&state, &commit.checks) {
+            *state = unchanged;
+            if self.is("a failed commit keeps its first write")
+                && let Some(write) = writes.first()
+            {
+                self.write(&mut state, &write.key, write.value.clone(), Revision::new(1), false);
+            }
+            return Err(error);
+        }
+        if let Some(budget) = &budget {
+            let counted: Vec<&Write> = match self.defect {
+                "every write to a key is counted" => commit.writes.iter().collect(),
+                _ => writes.clone(),
+            };
+            if let Err(error) = self.allow(&state, budget, &counted) {
+                if self.is("a commit over its budget deletes all the same") {
+                    for write in writes.iter().filter(|write| write.value.is_none()) {
+                        self.write(&mut state, &write.key, None, Revision::new(1), true);
+                    }
+                }
+                return Err(error);
+            }
+        }
+        if self.is("a commit lets go between checks and writes") {
+            drop(state);
+            self.meanwhile();
+            state = self.state();
+        }
+        let revision = self.next_revision(&mut state, "");
+        for write in writes {
+            if self.is("a commit locks each key alone") {
+                drop(state);
+                self.meanwhile();
+                state = self.state();
+            }
+            state.committed.insert(write.key.clone());
+            self.write(&mut state, &write.key, write.value.clone(), revision, budget.is_some());
+        }
+        if self.is("checks alone create their keys") && commit.writes.is_empty() {
+            for check in &commit.checks {
+                if !state.keys.contains_key(&check.key) {
+                    self.write(&mut state, &check.key, Some("".into()), revision, false);
+                }
+            }
+        }
+        Ok(match self.defect {
+            "a commit returns another revision" => Revision::new(revision.get() + 1),
+            "an empty commit has no revision" if commit.writes.is_empty() => Revision::new(0),
+            _ => revision,
+        })
+    }
+}
