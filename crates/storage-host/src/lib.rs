@@ -1,1 +1,64 @@
-//! storage-host
+//! Gives every WebAssembly component of a host its own isolated, cached and
+//! durable key-value storage.
+//!
+//! A component calls `storage.get("user:123")` and sees its own data only. The
+//! host knows who calls and prefixes the key, so a component can name nobody
+//! else's:
+//!
+//! ```text
+//! guest -> limits -> quota -> NamespacedStorage -> CachedStorage -> a backend
+//! ```
+//!
+//! [`StorageHost`] owns the backend and hands out that chain for each
+//! component, [`StoreUrl`] opens the backend that an operator chose, and
+//! `guest::add_to_linker` puts the interface into a wasmtime linker.
+//!
+#![cfg_attr(feature = "memory", doc = "```")]
+#![cfg_attr(not(feature = "memory"), doc = "```ignore")]
+//! use storage_host::{ComponentStorage, Mode, StorageHost, StoreUrl};
+//!
+//! let store: StoreUrl = "memory:".parse()?;
+//! let host = StorageHost::new(store.open(Mode::ReadWrite)?);
+//!
+//! let home = host.component(&"app/notes/home".parse()?);
+//! let work = host.component(&"app/notes/work".parse()?);
+//! home.set("user:123", "Ada".into())?;
+//! assert_eq!(work.get("user:123")?, None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | feature | brings | default |
+//! |---|---|---|
+//! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported | yes |
+//! | `cli` | the `storage-host` command; brings `wasmtime` | yes |
+//! | `memory` | the store `memory:` | yes |
+//! | `file` | the store `file:PATH` | yes |
+//!
+//! Without features it is the wiring alone: [`StorageHost`], [`Limits`], quota
+//! and [`create_component_storage`], for a host that is not wasmtime's or a
+//! backend that is not ours.
+
+mod chain;
+#[cfg(feature = "wasmtime")]
+pub mod guest;
+mod host;
+mod limits;
+mod quota;
+mod store_url;
+
+pub use chain::create_component_storage;
+pub use host::{
+    ComponentChain, ComponentSettings, ComponentUsage, StorageHost, StorageHostBuilder,
+};
+pub use limits::{LimitedStorage, Limits};
+pub use quota::QuotaStorage;
+pub use store_url::{Mode, StoreUrl, StoreUrlError};
+
+pub use storage_cache::{CacheConfig, CachedStorage};
+pub use storage_core::{
+    Budget, Commit, ComponentId, ComponentStorage, InvalidComponentId, KeyPage, NamespacedStorage,
+    PageRequest, Revision, StorageError, StorageValue, Usage, VersionedValue, validate_key,
+};
+
+#[cfg(feature = "wasmtime")]
+pub use {wasmtime, wasmtime_wasi};

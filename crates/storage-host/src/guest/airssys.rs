@@ -1,0 +1,100 @@
+//! `airssys:core/storage`, by hand: a value is copied once, between the guest's
+//! memory and the shared bytes that a cache and a backend hold.
+
+use std::sync::Arc;
+
+use storage_core::{ComponentStorage, StorageError, StorageValue};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Linker, Lower, WasmList, WasmStr};
+
+use super::INTERFACE;
+use super::errors::{Call, GuestError};
+use super::state::ComponentState;
+use crate::host::ComponentChain;
+
+/// `storage-usage` of the interface.
+#[derive(Debug, Clone, Copy, ComponentType, Lower)]
+#[component(record)]
+struct GuestUsage {
+    #[component(name = "used-bytes")]
+    used_bytes: u64,
+    #[component(name = "quota-bytes")]
+    quota_bytes: u64,
+    #[component(name = "key-count")]
+    key_count: u64,
+}
+
+/// Gives the guests of a linker `airssys:core/storage@1.0.0`: each sees the
+/// storage in its own store's [`ComponentState`], which `state` finds.
+///
+/// # Errors
+/// If the linker has the interface already.
+pub fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    state: fn(&mut T) -> &mut ComponentState,
+) -> wasmtime::Result<()> {
+    // The handle is cloned so that a key can be read where it lies in the
+    // guest's memory, which the store lends out only while nobody holds it.
+    let chain_of = move |store: &mut StoreContextMut<'_, T>| -> Arc<ComponentChain> {
+        state(store.data_mut()).storage().clone()
+    };
+    let mut interface = linker.instance(INTERFACE)?;
+
+    interface.func_wrap("get", move |mut store, (key,): (WasmStr,)| {
+        let chain = chain_of(&mut store);
+        let key = key.to_str(&store)?;
+        let found = answer(&chain, "get", Some(&key), chain.get(&key));
+        Ok((found.map(|value| value.map(StorageValue::into_shared)),))
+    })?;
+
+    interface.func_wrap("set", move |mut store, (key, value): (WasmStr, WasmList<u8>)| {
+        let chain = chain_of(&mut store);
+        let key = key.to_str(&store)?;
+        // Checked where it lies: only a value of a legal size is copied.
+        let result = chain.limits().check_value_len(value.len()).and_then(|()| {
+            let value = StorageValue::from(value.as_le_slice(&store));
+            chain.set(&key, value)
+        });
+        Ok((answer(&chain, "set", Some(&key), result),))
+    })?;
+
+    interface.func_wrap("delete", move |mut store, (key,): (WasmStr,)| {
+        let chain = chain_of(&mut store);
+        let key = key.to_str(&store)?;
+        Ok((answer(&chain, "delete", Some(&key), chain.delete(&key)),))
+    })?;
+
+    interface.func_wrap("exists", move |mut store, (key,): (WasmStr,)| {
+        let chain = chain_of(&mut store);
+        let key = key.to_str(&store)?;
+        Ok((answer(&chain, "exists", Some(&key), chain.exists(&key)),))
+    })?;
+
+    interface.func_wrap("list-keys", move |mut store, (prefix,): (Option<WasmStr>,)| {
+        let chain = chain_of(&mut store);
+        let prefix = prefix.map(|prefix| prefix.to_str(&store)).transpose()?;
+        let prefix = prefix.as_deref();
+        Ok((answer(&chain, "list-keys", prefix, chain.list_keys(prefix)),))
+    })?;
+
+    interface.func_wrap("usage", move |mut store, (): ()| {
+        let chain = chain_of(&mut store);
+        let usage = chain.component_usage().map(|usage| GuestUsage {
+            used_bytes: usage.used_bytes,
+            quota_bytes: usage.quota_bytes,
+            key_count: usage.key_count,
+        });
+        Ok((answer(&chain, "usage", None, usage),))
+    })?;
+
+    Ok(())
+}
+
+fn answer<R>(
+    chain: &ComponentChain,
+    operation: &'static str,
+    key: Option<&str>,
+    result: Result<R, StorageError>,
+) -> Result<R, GuestError> {
+    result.map_err(|error| Call { chain, operation, key }.error(&error))
+}

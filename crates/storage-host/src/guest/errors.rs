@@ -1,0 +1,114 @@
+//! What a guest is told of an error, and what only the log is.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use storage_core::{StorageError, validate_key};
+use wasmtime::component::{ComponentType, Lower};
+
+use crate::host::ComponentChain;
+
+/// `storage-error` of `airssys:core/errors`.
+#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
+#[component(variant)]
+pub(super) enum GuestError {
+    #[component(name = "not-found")]
+    NotFound(String),
+    #[component(name = "already-exists")]
+    AlreadyExists(String),
+    #[component(name = "quota-exceeded")]
+    QuotaExceeded,
+    #[component(name = "invalid-key")]
+    InvalidKey(String),
+    #[component(name = "io-error")]
+    IoError(String),
+}
+
+/// One call of a guest.
+pub(super) struct Call<'a> {
+    pub(super) chain: &'a ComponentChain,
+    pub(super) operation: &'static str,
+    /// The key or prefix, as the guest passed it.
+    pub(super) key: Option<&'a str>,
+}
+
+impl Call<'_> {
+    /// What the guest is told. Nothing that a backend has worded goes through:
+    /// every text is made here, from what the guest itself passed.
+    pub(super) fn error(&self, error: &StorageError) -> GuestError {
+        let own_key = || self.key.unwrap_or_default().to_owned();
+        match error {
+            StorageError::NotFound(_) => GuestError::NotFound(own_key()),
+            StorageError::AlreadyExists(_) => GuestError::AlreadyExists(own_key()),
+            StorageError::QuotaExceeded => GuestError::QuotaExceeded,
+            StorageError::InvalidKey(_) => match self.broken_rule() {
+                Some(rule) => GuestError::InvalidKey(rule),
+                None => {
+                    let incident = self.log(error);
+                    GuestError::InvalidKey(format!("the store cannot take this key ({incident})"))
+                }
+            },
+            StorageError::LimitExceeded { limit, max, actual } => {
+                GuestError::IoError(format!("over the limit of {max} {limit}: {actual}"))
+            }
+            StorageError::Conflict(_) => {
+                GuestError::IoError("the key was changed meanwhile: try again".to_owned())
+            }
+            StorageError::Corrupt { .. } => self.internal(error, "what is stored is damaged"),
+            StorageError::Unavailable { .. } => self.internal(error, "storage is unavailable now"),
+            StorageError::Locked(_) => self.internal(error, "storage is in use elsewhere"),
+            StorageError::ReadOnly => self.internal(error, "storage is read-only"),
+            StorageError::Unsupported(_) => self.internal(error, "storage cannot do this"),
+            // Those to come too: what is not known is not shown.
+            _ => self.internal(error, "storage failed"),
+        }
+    }
+
+    /// The rule that the guest's key breaks, in words made from that key.
+    fn broken_rule(&self) -> Option<String> {
+        let key = self.key?;
+        match validate_key(key).and_then(|()| self.chain.limits().check_key(key)) {
+            Err(StorageError::InvalidKey(rule)) => Some(rule),
+            _ => None,
+        }
+    }
+
+    fn internal(&self, error: &StorageError, reason: &str) -> GuestError {
+        let incident = self.log(error);
+        GuestError::IoError(format!("{reason} ({incident})"))
+    }
+
+    fn log(&self, error: &StorageError) -> Incident {
+        let incident = Incident::next();
+        tracing::error!(
+            incident = %incident.number(),
+            component = %self.chain.id(),
+            operation = self.operation,
+            key = ?self.key,
+            error = %error,
+            "a call to storage failed",
+        );
+        incident
+    }
+}
+
+/// The number under which the log has what a guest is not told. Counted from the
+/// start of the process.
+struct Incident(u64);
+
+impl Incident {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn number(&self) -> String {
+        format!("{:08x}", self.0)
+    }
+}
+
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "incident {}", self.number())
+    }
+}

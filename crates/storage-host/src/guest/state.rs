@@ -1,0 +1,118 @@
+//! What a wasmtime store knows of the component that runs in it.
+
+use std::sync::Arc;
+
+use wasmtime::{Config, Engine, Store, StoreLimits, StoreLimitsBuilder};
+
+use crate::host::ComponentChain;
+use crate::limits::Limits;
+
+/// Whose component runs in a store, its storage, and what it may take of the
+/// host's memory.
+///
+/// It stands in the data of a [`Store`], or is that data.
+#[derive(Debug)]
+pub struct ComponentState {
+    chain: Arc<ComponentChain>,
+    sandbox: StoreLimits,
+}
+
+impl ComponentState {
+    /// The state of an instance of the component whose chain this is.
+    pub fn new(chain: Arc<ComponentChain>) -> Self {
+        Self::with_sandbox(chain, SandboxLimits::default())
+    }
+
+    /// The same with other limits on the instance.
+    pub fn with_sandbox(chain: Arc<ComponentChain>, limits: SandboxLimits) -> Self {
+        Self { chain, sandbox: limits.into() }
+    }
+
+    /// The component's storage.
+    pub fn storage(&self) -> &Arc<ComponentChain> {
+        &self.chain
+    }
+}
+
+/// What one store's guests may take of the host. The defaults are the product's
+/// own choice: room for any component that keeps its data in the store, and at
+/// most 2 GiB for one that does not behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SandboxLimits {
+    /// The most bytes of one linear memory. Default 512 MiB. Growing above it
+    /// fails in the guest.
+    pub memory_bytes: usize,
+    /// The most linear memories. Default 4.
+    pub memories: usize,
+    /// The most elements of one table. Default 100,000.
+    pub table_elements: usize,
+    /// The most tables. Default 32.
+    pub tables: usize,
+    /// The most core instances, of which a component has a handful. Default 128.
+    pub instances: usize,
+}
+
+impl Default for SandboxLimits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 512 << 20,
+            memories: 4,
+            table_elements: 100_000,
+            tables: 32,
+            instances: 128,
+        }
+    }
+}
+
+impl From<SandboxLimits> for StoreLimits {
+    fn from(limits: SandboxLimits) -> Self {
+        StoreLimitsBuilder::new()
+            .memory_size(limits.memory_bytes)
+            .memories(limits.memories)
+            .table_elements(limits.table_elements)
+            .tables(limits.tables)
+            .instances(limits.instances)
+            .build()
+    }
+}
+
+/// The configuration for an engine whose guests call storage and WASI
+/// synchronously.
+///
+/// Concurrent component calls are off, which takes 100 ns off each call of a
+/// host function. An engine with another configuration works too.
+pub fn engine_config() -> Config {
+    let mut config = Config::new();
+    config.concurrency_support(false);
+    config
+}
+
+/// Makes a store that holds its guests to the limits: the sandbox of `state`, and
+/// what one call may pass to the host.
+///
+/// A store made otherwise works too, but lets a guest make the host allocate
+/// whatever wasmtime's own defaults allow.
+pub fn new_store<T: 'static>(
+    engine: &Engine,
+    data: T,
+    state: fn(&mut T) -> &mut ComponentState,
+) -> Store<T> {
+    let mut store = Store::new(engine, data);
+    let limits = *state(store.data_mut()).storage().limits();
+    store.limiter(move |data| &mut state(data).sandbox);
+    store.set_hostcall_fuel(hostcall_bytes(&limits));
+    store.set_max_component_handles(limits.handles);
+    store
+}
+
+/// The most bytes that a guest may pass to the host in one call: the largest
+/// call that storage allows, and never less than WASI needs to write a stream.
+///
+/// wasmtime counts this before a host function sees the arguments and ends the
+/// guest when it is passed. Below it, a key or value over its own limit is an
+/// error that the guest can handle.
+pub(super) fn hostcall_bytes(limits: &Limits) -> usize {
+    const STREAMS: usize = 1 << 20;
+    limits.key_bytes.saturating_add(limits.value_bytes).max(limits.batch_bytes).max(STREAMS)
+}

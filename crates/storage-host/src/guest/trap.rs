@@ -1,0 +1,26 @@
+//! Why a guest ended, in a line.
+
+use wasmtime::{Error, Trap};
+
+use super::state::hostcall_bytes;
+use crate::limits::Limits;
+
+/// Says in one line why a guest's call failed, without wasmtime's backtrace; a
+/// limit that ended it is named.
+///
+/// For the host's operator: the text of a host function's own error is in it.
+pub fn describe_failure(error: &Error, limits: &Limits) -> String {
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        let text = trap.to_string();
+        return text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
+    }
+    let cause = error.root_cause().to_string();
+    // wasmtime keeps this error's type to itself.
+    if cause.contains("fuel allocated for hostcalls") {
+        return format!(
+            "it passed more to the host in one call than the limit of {} bytes",
+            hostcall_bytes(limits)
+        );
+    }
+    cause
+}

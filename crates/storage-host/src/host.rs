@@ -1,0 +1,336 @@
+//! The host's side: one chain for each component, and what applies to it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use storage_cache::{CacheConfig, CachedStorage};
+use storage_core::{
+    Budget, Commit, ComponentId, ComponentStorage, KeyPage, NamespacedStorage, PageRequest,
+    Revision, StorageError, StorageValue, Usage, VersionedValue,
+};
+
+use crate::limits::{LimitedStorage, Limits};
+use crate::quota::QuotaStorage;
+
+/// What a host applies to a component.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ComponentSettings {
+    /// The most that the component may keep; `None` for as much as it likes.
+    pub quota: Option<Budget>,
+    /// How large one call may be.
+    pub limits: Limits,
+}
+
+/// Owns a backend and gives each component its own chain of storage.
+///
+/// All instances of a component share one chain, and so one cache. The chain
+/// lives as long as somebody holds it; the host itself keeps none, so a
+/// component that is no longer there costs nothing.
+///
+/// A clone is another handle on the same host.
+#[derive(Clone)]
+pub struct StorageHost {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    backend: Arc<dyn ComponentStorage>,
+    cache: CacheConfig,
+    defaults: ComponentSettings,
+    overrides: HashMap<ComponentId, ComponentSettings>,
+    chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
+}
+
+impl StorageHost {
+    /// A host with the default cache and limits and without a quota.
+    pub fn new(backend: Arc<dyn ComponentStorage>) -> Self {
+        Self::builder(backend).build()
+    }
+
+    /// A host that is set up further.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use storage_core::conformance::ReferenceStorage;
+    /// use storage_host::{Budget, ComponentSettings, StorageHost};
+    ///
+    /// let small = Budget { max_bytes: 1 << 20, max_keys: 1_000 };
+    /// let host = StorageHost::builder(Arc::new(ReferenceStorage::new()))
+    ///     .quota(small)
+    ///     .component("app/index/main".parse()?, ComponentSettings::default()) // no quota
+    ///     .build();
+    /// assert_eq!(host.usage(&"app/notes/home".parse()?)?.quota_bytes, 1 << 20);
+    /// assert_eq!(host.usage(&"app/index/main".parse()?)?.quota_bytes, u64::MAX);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder(backend: Arc<dyn ComponentStorage>) -> StorageHostBuilder {
+        StorageHostBuilder {
+            backend,
+            cache: CacheConfig::default(),
+            defaults: ComponentSettings::default(),
+            overrides: HashMap::new(),
+        }
+    }
+
+    /// The component's chain: the one that is in use, or a new one.
+    pub fn component(&self, id: &ComponentId) -> Arc<ComponentChain> {
+        let mut chains = self.shared.lock_chains();
+        if let Some(chain) = chains.get(id).and_then(Weak::upgrade) {
+            return chain;
+        }
+        let chain = Arc::new(self.new_chain(id));
+        chains.insert(id.clone(), Arc::downgrade(&chain));
+        chain
+    }
+
+    /// How much a component keeps and may keep. A component that was never seen
+    /// keeps nothing.
+    ///
+    /// # Errors
+    /// As [`ComponentStorage::usage`].
+    pub fn usage(&self, id: &ComponentId) -> Result<ComponentUsage, StorageError> {
+        self.component(id).component_usage()
+    }
+
+    /// The backend, which names keys in full.
+    pub fn backend(&self) -> &Arc<dyn ComponentStorage> {
+        &self.shared.backend
+    }
+
+    fn new_chain(&self, id: &ComponentId) -> ComponentChain {
+        let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
+        let cached = CachedStorage::new(self.shared.backend.clone(), self.shared.cache.clone());
+        let namespaced = NamespacedStorage::new(id.clone(), cached);
+        let within_quota = QuotaStorage::new(namespaced, settings.quota);
+        ComponentChain {
+            storage: LimitedStorage::new(within_quota, settings.limits),
+            host: Arc::downgrade(&self.shared),
+        }
+    }
+}
+
+impl fmt::Debug for StorageHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (chains, capacity) = {
+            let chains = self.shared.lock_chains();
+            (chains.len(), chains.capacity())
+        };
+        f.debug_struct("StorageHost")
+            .field("cache", &self.shared.cache)
+            .field("defaults", &self.shared.defaults)
+            .field("overrides", &self.shared.overrides)
+            .field("chains", &chains)
+            .field("room_for_chains", &capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock_chains(&self) -> MutexGuard<'_, HashMap<ComponentId, Weak<ComponentChain>>> {
+        // Every change of the map is one call, so a panic leaves it whole.
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sets up a [`StorageHost`].
+pub struct StorageHostBuilder {
+    backend: Arc<dyn ComponentStorage>,
+    cache: CacheConfig,
+    defaults: ComponentSettings,
+    overrides: HashMap<ComponentId, ComponentSettings>,
+}
+
+impl StorageHostBuilder {
+    /// The cache that each component gets for itself.
+    #[must_use]
+    pub fn cache(mut self, cache: CacheConfig) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// The quota of every component without settings of its own.
+    #[must_use]
+    pub fn quota(mut self, quota: Budget) -> Self {
+        self.defaults.quota = Some(quota);
+        self
+    }
+
+    /// The limits of every component without settings of its own.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.defaults.limits = limits;
+        self
+    }
+
+    /// Settings for one component, in place of the host's quota and limits.
+    #[must_use]
+    pub fn component(mut self, id: ComponentId, settings: ComponentSettings) -> Self {
+        self.overrides.insert(id, settings);
+        self
+    }
+
+    /// The host.
+    pub fn build(self) -> StorageHost {
+        StorageHost {
+            shared: Arc::new(Shared {
+                backend: self.backend,
+                cache: self.cache,
+                defaults: self.defaults,
+                overrides: self.overrides,
+                chains: Mutex::default(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for StorageHostBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageHostBuilder")
+            .field("cache", &self.cache)
+            .field("defaults", &self.defaults)
+            .field("overrides", &self.overrides)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much a component keeps, and how much it may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ComponentUsage {
+    /// Bytes of its keys, as it names them itself, and their values.
+    pub used_bytes: u64,
+    /// The most bytes it may keep; `u64::MAX` where there is no quota.
+    pub quota_bytes: u64,
+    /// Number of its keys.
+    pub key_count: u64,
+}
+
+type Chain =
+    LimitedStorage<QuotaStorage<NamespacedStorage<CachedStorage<Arc<dyn ComponentStorage>>>>>;
+
+/// A component's storage, shared by all of its instances: limits, quota,
+/// isolation and cache above the host's backend.
+///
+/// Made by [`StorageHost::component`], and used as a [`ComponentStorage`] that
+/// takes the component's own keys.
+pub struct ComponentChain {
+    storage: Chain,
+    host: Weak<Shared>,
+}
+
+impl ComponentChain {
+    /// Whose storage it is.
+    pub fn id(&self) -> &ComponentId {
+        self.storage.inner().inner().namespace()
+    }
+
+    /// How large one call may be.
+    pub fn limits(&self) -> &Limits {
+        self.storage.limits()
+    }
+
+    /// The most that the component may keep, if that is limited.
+    pub fn quota(&self) -> Option<Budget> {
+        self.storage.inner().quota()
+    }
+
+    /// How much the component keeps and may keep.
+    ///
+    /// # Errors
+    /// As [`ComponentStorage::usage`].
+    pub fn component_usage(&self) -> Result<ComponentUsage, StorageError> {
+        let used = self.storage.usage(None)?;
+        Ok(ComponentUsage {
+            used_bytes: used.bytes,
+            quota_bytes: self.quota().map_or(u64::MAX, |quota| quota.max_bytes),
+            key_count: used.keys,
+        })
+    }
+}
+
+impl fmt::Debug for ComponentChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ComponentChain")
+            .field("id", self.id())
+            .field("quota", &self.quota())
+            .field("limits", self.limits())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for ComponentChain {
+    fn drop(&mut self) {
+        let Some(host) = self.host.upgrade() else { return };
+        let mut chains = host.lock_chains();
+        // Since the last holder let go, the component may have got a new chain.
+        let mine = chains.get(self.id()).is_some_and(|chain| chain.as_ptr() == &raw const *self);
+        if mine {
+            chains.remove(self.id());
+            // A map keeps its memory; a million components that came and went
+            // must leave none behind.
+            let capacity = chains.capacity();
+            if chains.len() < capacity / 4 {
+                chains.shrink_to(capacity / 2);
+            }
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl ComponentStorage for ComponentChain {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.storage.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.storage.set(key, value)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.storage.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.storage.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.storage.list_keys(prefix)
+    }
+
+    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        self.storage.list_page(request)
+    }
+
+    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.storage.list_partitions(after, limit)
+    }
+
+    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
+        self.storage.get_many(keys)
+    }
+
+    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
+        self.storage.usage(prefix)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.storage.flush()
+    }
+
+    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
+        self.storage.try_get(key)
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        self.storage.get_versioned(key)
+    }
+
+    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
+        self.storage.put(key, value)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        self.storage.commit(commit)
+    }
+}

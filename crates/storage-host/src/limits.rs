@@ -1,0 +1,468 @@
+//! How large one call may be.
+
+use storage_core::{
+    Commit, ComponentStorage, Expected, KeyPage, MAX_KEY_BYTES, PageRequest, Revision,
+    StorageError, StorageValue, Usage, VersionedValue, validate_key,
+};
+
+/// What one call of a component may ask for.
+///
+/// Over a limit is an error that names it, and nothing is changed or cut short.
+/// The defaults are the product's own choice, large enough for what components
+/// keep in a key-value store and small enough that a thousand of them calling at
+/// once do not exhaust a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The most bytes of a key that is written. More than 1,024, the default,
+    /// has no effect: longer keys are invalid. Reading and deleting are not
+    /// limited, so that a key stays within reach when the limit is lowered.
+    pub key_bytes: usize,
+    /// The most bytes of a value that is written. Default 1 MiB.
+    pub value_bytes: usize,
+    /// The most keys of a whole listing. Default 100,000.
+    pub listing_keys: usize,
+    /// The most bytes of all keys of a whole listing. Default 16 MiB.
+    pub listing_bytes: usize,
+    /// The most operations of a batch: keys read together, or checks and writes
+    /// of a commit. Default 1,000.
+    pub batch_operations: usize,
+    /// The most bytes of a batch: the keys and values of a commit, or the keys
+    /// and the values found of a read. Default 16 MiB.
+    pub batch_bytes: usize,
+    /// The most handles that a guest may hold open at a time. Default 1,000.
+    pub handles: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_bytes: MAX_KEY_BYTES,
+            value_bytes: 1 << 20,
+            listing_keys: 100_000,
+            listing_bytes: 16 << 20,
+            batch_operations: 1_000,
+            batch_bytes: 16 << 20,
+            handles: 1_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks a key that is to be written.
+    ///
+    /// # Errors
+    /// [`StorageError::InvalidKey`] names the rule or the limit.
+    pub fn check_key(&self, key: &str) -> Result<(), StorageError> {
+        if key.len() > self.key_bytes {
+            // Where the fixed rule refuses it too, that is what to say.
+            validate_key(key)?;
+            return Err(StorageError::InvalidKey(format!(
+                "a key has at most {} bytes here; this one has {}",
+                self.key_bytes,
+                key.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checks the length of a value that is to be written, which need not have
+    /// been copied yet.
+    ///
+    /// # Errors
+    /// [`StorageError::LimitExceeded`].
+    pub fn check_value_len(&self, len: usize) -> Result<(), StorageError> {
+        at_most("bytes of a value", self.value_bytes, len)
+    }
+}
+
+fn at_most(limit: &'static str, max: usize, actual: usize) -> Result<(), StorageError> {
+    if actual <= max {
+        return Ok(());
+    }
+    Err(StorageError::LimitExceeded { limit, max: max as u64, actual: actual as u64 })
+}
+
+/// The most keys fetched from below at a time, 5.5 MiB of the longest, so that a
+/// listing over its limit has read at most a page too much.
+const KEYS_PER_PAGE: usize = 4_096;
+
+/// Values fetched from below at a time while a batch read is counted.
+const VALUES_PER_READ: usize = 16;
+
+/// Holds one component's calls to [`Limits`].
+///
+/// It stands above the layer that isolates and sees the component's own keys.
+///
+/// ```
+/// use storage_core::conformance::ReferenceStorage;
+/// use storage_host::{ComponentStorage, LimitedStorage, Limits, StorageError};
+///
+/// let mut limits = Limits::default();
+/// limits.value_bytes = 4;
+/// let storage = LimitedStorage::new(ReferenceStorage::new(), limits);
+/// storage.set("key", "1234".into())?;
+/// assert_eq!(
+///     storage.set("key", "12345".into()),
+///     Err(StorageError::LimitExceeded { limit: "bytes of a value", max: 4, actual: 5 }),
+/// );
+/// # Ok::<(), StorageError>(())
+/// ```
+#[derive(Debug)]
+pub struct LimitedStorage<S: ComponentStorage> {
+    inner: S,
+    limits: Limits,
+}
+
+impl<S: ComponentStorage> LimitedStorage<S> {
+    /// Holds calls to `storage` to `limits`.
+    pub fn new(storage: S, limits: Limits) -> Self {
+        Self { inner: storage, limits }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The storage below.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    fn check_write(&self, key: &str, value: &StorageValue) -> Result<(), StorageError> {
+        self.limits.check_key(key)?;
+        self.limits.check_value_len(value.len())
+    }
+
+    fn check_commit(&self, commit: &Commit) -> Result<(), StorageError> {
+        let operations = commit.checks.len().saturating_add(commit.writes.len());
+        at_most("operations of a batch", self.limits.batch_operations, operations)?;
+        // Values share their bytes, so the sum may be more than memory holds.
+        let mut bytes: usize = 0;
+        for check in &commit.checks {
+            bytes = bytes.saturating_add(check.key.len());
+            if let Expected::Value(value) = &check.expected {
+                bytes = bytes.saturating_add(value.len());
+            }
+        }
+        for write in &commit.writes {
+            bytes = bytes.saturating_add(write.key.len());
+            if let Some(value) = &write.value {
+                self.check_write(&write.key, value)?;
+                bytes = bytes.saturating_add(value.len());
+            }
+        }
+        at_most("bytes of a batch", self.limits.batch_bytes, bytes)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.inner.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.check_write(key, &value)?;
+        self.inner.set(key, value)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.inner.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.inner.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        let prefix = prefix.unwrap_or_default();
+        if prefix.len() > MAX_KEY_BYTES {
+            // Longer than any key. Nothing copies it to find that out.
+            return Ok(Vec::new());
+        }
+        let mut keys: Vec<String> = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let after = keys.last().map(String::as_str);
+            let request = PageRequest { prefix, after, limit: KEYS_PER_PAGE };
+            let page = self.inner.list_page(request)?;
+            if page.more && page.keys.is_empty() {
+                // The same page would come again for ever, and stopping here
+                // would pass off a part for the whole.
+                return Err(StorageError::IoError(
+                    "the storage below says that more keys follow, and lists none".into(),
+                ));
+            }
+            for key in page.keys {
+                bytes += key.len();
+                keys.push(key);
+                at_most("keys of a listing", self.limits.listing_keys, keys.len())?;
+                at_most("bytes of a listing", self.limits.listing_bytes, bytes)?;
+            }
+            if !page.more {
+                return Ok(keys);
+            }
+        }
+    }
+
+    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        if request.prefix.len() > MAX_KEY_BYTES {
+            return Ok(KeyPage::default());
+        }
+        // A page may be shorter than it was asked to be: it says whether more
+        // follows. So here a limit shortens and loses nothing.
+        let limit = request.limit.min(KEYS_PER_PAGE);
+        let mut page = self.inner.list_page(PageRequest { limit, ..request })?;
+        let mut bytes = 0;
+        let fits = page.keys.iter().take_while(|key| {
+            bytes += key.len();
+            bytes <= self.limits.listing_bytes
+        });
+        // One key at least, or nobody could go on after it.
+        let kept = fits.count().max(1);
+        if kept < page.keys.len() {
+            page.keys.truncate(kept);
+            page.more = true;
+        }
+        Ok(page)
+    }
+
+    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.inner.list_partitions(after, limit)
+    }
+
+    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
+        at_most("operations of a batch", self.limits.batch_operations, keys.len())?;
+        let mut bytes = keys.iter().map(|key| key.len()).sum();
+        at_most("bytes of a batch", self.limits.batch_bytes, bytes)?;
+        let mut values = Vec::with_capacity(keys.len());
+        for some in keys.chunks(VALUES_PER_READ) {
+            for value in self.inner.get_many(some)? {
+                bytes += value.as_ref().map_or(0, StorageValue::len);
+                at_most("bytes of a batch", self.limits.batch_bytes, bytes)?;
+                values.push(value);
+            }
+        }
+        Ok(values)
+    }
+
+    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
+        self.inner.usage(prefix)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.inner.flush()
+    }
+
+    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
+        self.inner.try_get(key)
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        self.inner.get_versioned(key)
+    }
+
+    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
+        self.check_write(key, &value)?;
+        self.inner.put(key, value)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        self.check_commit(&commit)?;
+        self.inner.commit(commit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
+
+    /// Limits that a test passes with a few bytes.
+    fn small() -> Limits {
+        Limits {
+            key_bytes: 8,
+            value_bytes: 4,
+            listing_keys: 3,
+            listing_bytes: 10,
+            batch_operations: 3,
+            batch_bytes: 10,
+            handles: 1,
+        }
+    }
+
+    fn limited() -> LimitedStorage<CountingStorage<ReferenceStorage>> {
+        LimitedStorage::new(CountingStorage::new(ReferenceStorage::new()), small())
+    }
+
+    fn over(limit: &'static str, max: u64, actual: u64) -> StorageError {
+        StorageError::LimitExceeded { limit, max, actual }
+    }
+
+    #[test]
+    fn the_defaults_are_those_documented() {
+        let limits = Limits::default();
+        assert_eq!((limits.key_bytes, limits.value_bytes), (1_024, 1_048_576));
+        assert_eq!((limits.listing_keys, limits.listing_bytes), (100_000, 16_777_216));
+        assert_eq!((limits.batch_operations, limits.batch_bytes), (1_000, 16_777_216));
+        assert_eq!(limits.handles, 1_000);
+    }
+
+    #[test]
+    fn a_write_over_a_limit_does_not_reach_the_storage() {
+        let storage = limited();
+        let value = over("bytes of a value", 4, 5);
+        assert_eq!(storage.set("key", "12345".into()), Err(value.clone()));
+        assert_eq!(storage.put("key", "12345".into()), Err(value.clone()));
+        assert_eq!(storage.commit(Commit::new().set("key", "12345".into())), Err(value));
+        for result in [
+            storage.set("123456789", "".into()),
+            storage.put("123456789", "".into()).map(drop),
+            storage.commit(Commit::new().set("123456789", "".into())).map(drop),
+        ] {
+            let message = result.unwrap_err().to_string();
+            assert_eq!(message, "invalid key: a key has at most 8 bytes here; this one has 9");
+        }
+        assert_eq!(storage.inner().total(), 0);
+        storage.set("12345678", "1234".into()).unwrap();
+    }
+
+    #[test]
+    fn a_key_over_a_lowered_limit_stays_within_reach() {
+        let storage = limited();
+        storage.inner().set("123456789", "old".into()).unwrap();
+        assert_eq!(storage.get("123456789").unwrap(), Some("old".into()));
+        assert!(storage.exists("123456789").unwrap());
+        storage.commit(Commit::new().delete("123456789")).unwrap();
+        storage.delete("123456789").unwrap();
+        assert!(!storage.exists("123456789").unwrap());
+    }
+
+    #[test]
+    fn a_key_that_no_limit_allows_is_refused_with_the_fixed_rule() {
+        let message = limited().set(&"k".repeat(1_025), "".into()).unwrap_err().to_string();
+        assert!(message.contains("a key has at most 1024 bytes;"), "{message}");
+    }
+
+    #[test]
+    fn a_listing_over_a_limit_is_an_error_and_never_cut_short() {
+        let storage = limited();
+        for key in ["a", "b", "c"] {
+            storage.set(key, "".into()).unwrap();
+        }
+        assert_eq!(storage.list_keys(None).unwrap(), ["a", "b", "c"]);
+        storage.set("d", "".into()).unwrap();
+        assert_eq!(storage.list_keys(None), Err(over("keys of a listing", 3, 4)));
+        // A part within the limit is listed.
+        assert_eq!(storage.list_keys(Some("d")).unwrap(), ["d"]);
+
+        let storage = limited();
+        storage.set("12345", "".into()).unwrap();
+        storage.set("23456", "".into()).unwrap();
+        assert_eq!(storage.list_keys(None).unwrap(), ["12345", "23456"]);
+        storage.set("3", "".into()).unwrap();
+        assert_eq!(storage.list_keys(None), Err(over("bytes of a listing", 10, 11)));
+    }
+
+    #[test]
+    fn a_listing_of_several_pages_is_whole() {
+        let storage = LimitedStorage::new(ReferenceStorage::new(), Limits::default());
+        let keys: Vec<String> = (0..2 * KEYS_PER_PAGE + 1).map(|n| format!("{n:06}")).collect();
+        for key in &keys {
+            storage.set(key, "".into()).unwrap();
+        }
+        assert_eq!(storage.list_keys(None).unwrap(), keys);
+        assert_eq!(storage.list_keys(Some("00001")).unwrap(), keys[10..20]);
+    }
+
+    #[test]
+    fn a_prefix_longer_than_any_key_finds_nothing_at_no_cost() {
+        let storage = limited();
+        let prefix = "x".repeat(MAX_KEY_BYTES + 1);
+        assert_eq!(storage.list_keys(Some(&prefix)).unwrap(), Vec::<String>::new());
+        let page = storage.list_page(PageRequest::new(10).with_prefix(&prefix)).unwrap();
+        assert_eq!(page, KeyPage::default());
+        assert_eq!(storage.inner().total(), 0);
+    }
+
+    #[test]
+    fn a_page_is_shortened_and_says_so() {
+        let storage = limited();
+        for key in ["1234567", "2345678", "3456789"] {
+            storage.set(key, "".into()).unwrap();
+        }
+        let page = storage.list_page(PageRequest::new(usize::MAX)).unwrap();
+        assert_eq!((page.keys, page.more), (vec!["1234567".to_owned()], true));
+        let page = storage.list_page(PageRequest::new(9).after("2345678")).unwrap();
+        assert_eq!((page.keys, page.more), (vec!["3456789".to_owned()], false));
+
+        // One key over the limit on its own is listed all the same.
+        let limits = Limits { listing_bytes: 3, ..small() };
+        let storage = LimitedStorage::new(ReferenceStorage::new(), limits);
+        storage.set("1234567", "".into()).unwrap();
+        let page = storage.list_page(PageRequest::new(9)).unwrap();
+        assert_eq!((page.keys, page.more), (vec!["1234567".to_owned()], false));
+    }
+
+    #[test]
+    fn a_batch_is_counted_in_operations_and_bytes() {
+        let storage = limited();
+        let four = Commit::new().require_absent("a").delete("b").delete("c").delete("d");
+        assert_eq!(storage.commit(four), Err(over("operations of a batch", 3, 4)));
+        let eleven = Commit::new().require_value("abc", "123".into()).set("d", "1234".into());
+        assert_eq!(storage.commit(eleven), Err(over("bytes of a batch", 10, 11)));
+        assert_eq!(storage.get_many(&["a"; 4]), Err(over("operations of a batch", 3, 4)));
+        assert_eq!(storage.get_many(&["12345", "123456"]), Err(over("bytes of a batch", 10, 11)));
+        assert_eq!(storage.inner().total(), 0);
+
+        storage.set("a", "1234".into()).unwrap();
+        storage.set("b", "1234".into()).unwrap();
+        let found = storage.get_many(&["a", "b"]).unwrap();
+        assert_eq!(found, [Some("1234".into()), Some("1234".into())]);
+        // Ten bytes each way: keys asked for, values found.
+        assert_eq!(storage.get_many(&["a", "b", "c"]), Err(over("bytes of a batch", 10, 11)));
+    }
+
+    #[test]
+    fn a_large_read_is_counted_before_all_of_it_is_there() {
+        let limits = Limits { batch_operations: 1_000, value_bytes: 100, ..small() };
+        let inner = CountingStorage::new(ReferenceStorage::new());
+        let storage = LimitedStorage::new(inner, Limits { batch_bytes: 1_500, ..limits });
+        storage.set("k", "x".repeat(100).as_str().into()).unwrap();
+        assert!(storage.get_many(&["k"; 500]).is_err());
+        assert_eq!(storage.inner().calls(Method::GetMany), 1);
+    }
+
+    /// A storage that always says that more keys follow.
+    struct Endless(ReferenceStorage);
+
+    impl ComponentStorage for Endless {
+        fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+            self.0.get(key)
+        }
+        fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+            self.0.set(key, value)
+        }
+        fn delete(&self, key: &str) -> Result<(), StorageError> {
+            self.0.delete(key)
+        }
+        fn exists(&self, key: &str) -> Result<bool, StorageError> {
+            self.0.exists(key)
+        }
+        fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+            self.0.list_keys(prefix)
+        }
+        fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+            Ok(KeyPage { more: true, ..self.0.list_page(request)? })
+        }
+    }
+
+    #[test]
+    fn a_listing_that_never_ends_is_an_error() {
+        let storage = LimitedStorage::new(Endless(ReferenceStorage::new()), small());
+        storage.set("a", "".into()).unwrap();
+        assert!(matches!(storage.list_keys(None), Err(StorageError::IoError(_))));
+    }
+}

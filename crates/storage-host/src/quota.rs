@@ -1,0 +1,184 @@
+//! How much a component may keep.
+
+use storage_core::{
+    Budget, Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue,
+    Usage, VersionedValue,
+};
+
+/// Holds a component to a quota: every write becomes an atomic commit that the
+/// backend checks against the component's usage, so the quota is exact under
+/// races and after a crash.
+///
+/// It stands above the layer that isolates, where one component's keys are all
+/// there is. Without a quota every call goes through as it is: a plain write
+/// reads nothing first. Shrinking and deleting always work.
+///
+/// A quota needs a backend with commits; on another a write is
+/// [`StorageError::Unsupported`].
+///
+/// ```
+/// use storage_core::conformance::ReferenceStorage;
+/// use storage_host::{Budget, ComponentStorage, NamespacedStorage, QuotaStorage, StorageError};
+///
+/// let own = NamespacedStorage::new("app/notes/home".parse()?, ReferenceStorage::new());
+/// let storage = QuotaStorage::new(own, Some(Budget { max_bytes: 10, max_keys: 5 }));
+/// storage.set("key", "1234567".into())?;
+/// assert_eq!(storage.set("more", "".into()), Err(StorageError::QuotaExceeded));
+/// storage.set("key", "".into())?;
+/// storage.set("more", "".into())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct QuotaStorage<S: ComponentStorage> {
+    inner: S,
+    quota: Option<Budget>,
+}
+
+impl<S: ComponentStorage> QuotaStorage<S> {
+    /// Holds `storage`, one component's keys, to `quota`.
+    pub fn new(storage: S, quota: Option<Budget>) -> Self {
+        Self { inner: storage, quota }
+    }
+
+    /// The quota.
+    pub fn quota(&self) -> Option<Budget> {
+        self.quota
+    }
+
+    /// The storage below.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<S: ComponentStorage> ComponentStorage for QuotaStorage<S> {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.inner.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        match self.quota {
+            None => self.inner.set(key, value),
+            Some(quota) => {
+                self.inner.commit(Commit::new().set(key, value).with_budget(quota)).map(drop)
+            }
+        }
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        match self.quota {
+            None => self.inner.delete(key),
+            Some(quota) => {
+                self.inner.commit(Commit::new().delete(key).with_budget(quota)).map(drop)
+            }
+        }
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.inner.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.inner.list_keys(prefix)
+    }
+
+    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        self.inner.list_page(request)
+    }
+
+    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.inner.list_partitions(after, limit)
+    }
+
+    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
+        self.inner.get_many(keys)
+    }
+
+    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
+        self.inner.usage(prefix)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.inner.flush()
+    }
+
+    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
+        self.inner.try_get(key)
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        self.inner.get_versioned(key)
+    }
+
+    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
+        match self.quota {
+            None => self.inner.put(key, value),
+            Some(quota) => self.inner.commit(Commit::new().set(key, value).with_budget(quota)),
+        }
+    }
+
+    fn commit(&self, mut commit: Commit) -> Result<Revision, StorageError> {
+        if let Some(quota) = self.quota {
+            // A caller may ask for less than the quota, never for more.
+            let asked = commit.budget.unwrap_or(Budget::UNLIMITED);
+            commit.budget = Some(Budget {
+                max_bytes: asked.max_bytes.min(quota.max_bytes),
+                max_keys: asked.max_keys.min(quota.max_keys),
+            });
+        }
+        self.inner.commit(commit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage_core::NamespacedStorage;
+    use storage_core::conformance::ReferenceStorage;
+
+    fn with_quota(max_bytes: u64, max_keys: u64) -> impl ComponentStorage {
+        let own = NamespacedStorage::new("a/b/c".parse().unwrap(), ReferenceStorage::new());
+        QuotaStorage::new(own, Some(Budget { max_bytes, max_keys }))
+    }
+
+    #[test]
+    fn own_keys_and_values_count_and_the_prefix_does_not() {
+        let storage = with_quota(10, 10);
+        storage.set("12345", "67890".into()).unwrap();
+        assert_eq!(storage.set("1", "".into()), Err(StorageError::QuotaExceeded));
+        assert_eq!(storage.usage(None).unwrap(), Usage { bytes: 10, keys: 1 });
+    }
+
+    #[test]
+    fn an_overwrite_counts_its_difference() {
+        let storage = with_quota(10, 1);
+        storage.set("key", "1234567".into()).unwrap();
+        storage.set("key", "7654321".into()).unwrap();
+        assert_eq!(storage.set("key", "12345678".into()), Err(StorageError::QuotaExceeded));
+        assert_eq!(storage.get("key").unwrap(), Some("7654321".into()));
+    }
+
+    #[test]
+    fn the_number_of_keys_counts() {
+        let storage = with_quota(1000, 2);
+        storage.set("a", "".into()).unwrap();
+        assert!(storage.put("b", "".into()).is_ok());
+        assert_eq!(storage.put("c", "".into()), Err(StorageError::QuotaExceeded));
+        storage.delete("a").unwrap();
+        storage.set("c", "".into()).unwrap();
+    }
+
+    #[test]
+    fn a_commit_cannot_lift_the_quota_but_lower_it() {
+        let storage = with_quota(10, 10);
+        let eleven = || Commit::new().set("key", "12345678".into());
+        assert_eq!(storage.commit(eleven()), Err(StorageError::QuotaExceeded));
+        let lifted = eleven().with_budget(Budget::UNLIMITED);
+        assert_eq!(storage.commit(lifted), Err(StorageError::QuotaExceeded));
+        let lowered = Budget { max_bytes: 3, max_keys: 1 };
+        let four = Commit::new().set("key", "4".into()).with_budget(lowered);
+        assert_eq!(storage.commit(four), Err(StorageError::QuotaExceeded));
+        assert!(storage.commit(Commit::new().set("key", "".into()).with_budget(lowered)).is_ok());
+    }
+}
