@@ -1,1 +1,9 @@
-fn main() {}
+//! The `storage-host` command: runs components, and shows what they keep.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

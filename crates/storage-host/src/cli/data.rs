@@ -1,0 +1,111 @@
+//! One key of a component: `get`, `put`, `delete`.
+
+use std::ffi::OsString;
+use std::io::Read;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use storage_host::{
+    ComponentId, ComponentStorage, Limits, Mode, StorageError, StoreUrl, validate_key,
+};
+
+use super::failure::Failure;
+use super::inspect::{open, open_to_read};
+use super::output::Output;
+
+pub(super) fn get(
+    store: &StoreUrl,
+    id: &ComponentId,
+    key: &str,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Found<'a> {
+        id: &'a str,
+        key: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        value_utf8: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        value_base64: Option<String>,
+    }
+
+    validate_key(key)?;
+    let found = open_to_read(store)?.component(id).get(key)?;
+    let Some(value) = found else {
+        return Err(StorageError::NotFound(key.to_owned()).into());
+    };
+    if !output.json() {
+        return output.bytes(value.as_bytes());
+    }
+    let value_utf8 = std::str::from_utf8(value.as_bytes()).ok();
+    let value_base64 = value_utf8.is_none().then(|| STANDARD.encode(value.as_bytes()));
+    output.document(&Found { id: id.as_str(), key, value_utf8, value_base64 })
+}
+
+pub(super) fn put(
+    store: &StoreUrl,
+    id: &ComponentId,
+    key: &str,
+    value: Option<OsString>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Stored<'a> {
+        id: &'a str,
+        key: &'a str,
+        value_bytes: usize,
+    }
+
+    // Before the store is opened: what cannot be stored creates none.
+    validate_key(key)?;
+    let limits = Limits::default();
+    let value = match value {
+        Some(value) if value != "-" => value.into_encoded_bytes(),
+        _ => read_input(limits.value_bytes)?,
+    };
+    limits.check_value_len(value.len())?;
+    let value_bytes = value.len();
+    let host = open(store, Mode::ReadWrite)?;
+    let chain = host.component(id);
+    chain.set(key, value.into())?;
+    chain.flush()?;
+    if output.json() {
+        output.document(&Stored { id: id.as_str(), key, value_bytes })?;
+    }
+    Ok(())
+}
+
+/// Reads standard input, at most a byte more than a value may have.
+fn read_input(value_bytes: usize) -> Result<Vec<u8>, Failure> {
+    let mut value = Vec::new();
+    let most = (value_bytes as u64).saturating_add(1);
+    std::io::stdin()
+        .take(most)
+        .read_to_end(&mut value)
+        .map_err(|error| Failure::new("io", format!("cannot read standard input: {error}")))?;
+    Ok(value)
+}
+
+pub(super) fn delete(
+    store: &StoreUrl,
+    id: &ComponentId,
+    key: &str,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Deleted<'a> {
+        id: &'a str,
+        key: &'a str,
+    }
+
+    validate_key(key)?;
+    let host = open(store, Mode::ReadWriteExisting)?;
+    let chain = host.component(id);
+    chain.delete(key)?;
+    chain.flush()?;
+    if output.json() {
+        output.document(&Deleted { id: id.as_str(), key })?;
+    }
+    Ok(())
+}

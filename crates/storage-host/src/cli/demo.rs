@@ -1,0 +1,415 @@
+//! `demo`: the main job, done with real components in processes of their own,
+//! and checked.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt::Display;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+use serde_json::Value;
+use storage_host::{Mode, StoreUrl};
+
+use super::failure::Failure;
+use super::output::{Output, shell_quoted};
+
+const NOTES: (&str, &[u8]) =
+    ("notes.wasm", include_bytes!("../../../../examples/guests/notes.wasm"));
+const COUNTER: (&str, &[u8]) =
+    ("counter.wasm", include_bytes!("../../../../examples/guests/counter.wasm"));
+
+const HOME: &str = "app/notes/home";
+const WORK: &str = "app/notes/work";
+const COUNT: &str = "app/counter/001";
+
+/// Most files of a component that are shown.
+const SHOWN_FILES: usize = 4;
+
+/// Runs the demo.
+///
+/// # Errors
+/// If a claim that it prints is false, or something does not run.
+pub(super) fn demo(store: &StoreUrl, output: &mut Output) -> Result<(), Failure> {
+    let Some(folder) = store.path() else {
+        return Err(Failure::new(
+            "usage",
+            format!(
+                "the demo's components run in processes of their own, which cannot share the store \
+                 \"{store}\": take one that lasts, such as --store file:./storage-data"
+            ),
+        ));
+    };
+    // Makes the store, or says why that cannot be; the children open it next.
+    drop(store.open(Mode::ReadWrite).map_err(|error| Failure::of_opening(store, &error))?);
+
+    let mut demo = Demo::new(store, output)?;
+    let before = demo.state()?;
+    demo.introduce(folder, &before)?;
+    demo.add_and_count()?;
+    let after = demo.look_again()?;
+    demo.check_isolation(&before, &after)?;
+    demo.check_disk(folder)?;
+    demo.conclude(store)
+}
+
+struct Demo<'a> {
+    store: String,
+    output: &'a mut Output,
+    style: Style,
+    program: PathBuf,
+    /// Holds the components' files while the demo runs.
+    files: tempfile::TempDir,
+    claims: Vec<Claim>,
+}
+
+#[derive(Serialize)]
+struct Claim {
+    claim: String,
+    holds: bool,
+    /// What was found instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<String>,
+}
+
+/// What the store holds for the demo's components.
+struct State {
+    /// The texts of the notes, in order, for each notebook.
+    notes: BTreeMap<&'static str, Vec<String>>,
+    runs: u64,
+}
+
+/// What a child said, and how it ended.
+struct Ended {
+    stdout: String,
+    stderr: String,
+    code: Option<i32>,
+}
+
+impl<'a> Demo<'a> {
+    fn new(store: &StoreUrl, output: &'a mut Output) -> Result<Self, Failure> {
+        let cannot =
+            |what: &str, error: io::Error| Failure::new("io", format!("cannot {what}: {error}"));
+        let files =
+            tempfile::tempdir().map_err(|error| cannot("make a temporary folder", error))?;
+        for (name, bytes) in [NOTES, COUNTER] {
+            fs::write(files.path().join(name), bytes)
+                .map_err(|error| cannot("write to the temporary folder", error))?;
+        }
+        Ok(Self {
+            store: store.to_string(),
+            style: Style { on: !output.json() && colours() },
+            output,
+            program: env::current_exe().map_err(|error| cannot("find this program", error))?,
+            files,
+            claims: Vec::new(),
+        })
+    }
+
+    fn introduce(&mut self, folder: &Path, before: &State) -> Result<(), Failure> {
+        let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        self.say(format_args!("Three components, one store: {}", whole.display()))?;
+        let count = before.notes.values().map(Vec::len).sum::<usize>();
+        if count > 0 || before.runs > 0 {
+            self.say(format_args!(
+                "It holds {count} notes and {} runs already; this demo goes on from there.",
+                before.runs
+            ))?;
+        }
+        self.say("")
+    }
+
+    fn add_and_count(&mut self) -> Result<(), Failure> {
+        self.heading("Each call is a process of its own")?;
+        self.show_run(HOME, NOTES.0, &["add", "buy milk"])?;
+        self.show_run(WORK, NOTES.0, &["add", "call the bank"])?;
+        self.show_run(WORK, NOTES.0, &["add", "write the report"])?;
+        self.show_run(COUNT, COUNTER.0, &[])?;
+        self.show_run(COUNT, COUNTER.0, &[])?;
+        Ok(())
+    }
+
+    /// Lists everything in new processes.
+    fn look_again(&mut self) -> Result<State, Failure> {
+        self.say("")?;
+        self.heading("New processes find it again")?;
+        self.show_run(HOME, NOTES.0, &["list"])?;
+        self.show_run(WORK, NOTES.0, &["list"])?;
+        self.state()
+    }
+
+    fn check_isolation(&mut self, before: &State, after: &State) -> Result<(), Failure> {
+        for (id, added) in
+            [(HOME, &["buy milk"][..]), (WORK, &["call the bank", "write the report"])]
+        {
+            let mut expected = before.notes.get(id).cloned().unwrap_or_default();
+            expected.extend(added.iter().map(ToString::to_string));
+            let found = after.notes.get(id).cloned().unwrap_or_default();
+            self.claim(
+                format!("{id} has what was written as {id}, and nothing else"),
+                found == expected,
+                || format!("{found:?} instead of {expected:?}"),
+            )?;
+        }
+        self.claim(
+            format!("{COUNT} went on counting from {} to {}", before.runs, before.runs + 2),
+            after.runs == before.runs + 2,
+            || format!("{} runs", after.runs),
+        )?;
+        let components = self.json(&["components"])?;
+        let listed = strings(&components, "components");
+        self.claim(
+            "the store lists all three components".to_owned(),
+            [HOME, WORK, COUNT].iter().all(|id| listed.iter().any(|listed| listed == id)),
+            || format!("{listed:?}"),
+        )
+    }
+
+    /// Where it lies: a folder a component, a file a key.
+    fn check_disk(&mut self, folder: &Path) -> Result<(), Failure> {
+        self.say("")?;
+        self.heading("On disk")?;
+        for id in [HOME, WORK, COUNT] {
+            let keys = strings(&self.json(&["keys", "--limit", "1000000", id])?, "keys");
+            let place = id.split('/').fold(folder.join("components"), |path, part| path.join(part));
+            let files = files_in(&place);
+            for (name, bytes) in files.iter().take(SHOWN_FILES) {
+                self.say(format_args!("  {}  {bytes} bytes", place.join(name).display()))?;
+            }
+            if files.len() > SHOWN_FILES {
+                self.say(format_args!("  and {} more", files.len() - SHOWN_FILES))?;
+            }
+            self.claim(
+                format!("{id} has {} and a file for each", counted(keys.len(), "key")),
+                !keys.is_empty() && files.len() == keys.len(),
+                || format!("{} keys and {} files in {}", keys.len(), files.len(), place.display()),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn conclude(self, store: &StoreUrl) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Findings<'a> {
+            store: &'a str,
+            claims: &'a [Claim],
+            all_hold: bool,
+        }
+
+        let wrong = self.claims.iter().filter(|claim| !claim.holds).count();
+        if self.output.json() {
+            self.output.document(&Findings {
+                store: &self.store,
+                claims: &self.claims,
+                all_hold: wrong == 0,
+            })?;
+            self.output.finish()?;
+        }
+        if wrong > 0 {
+            return Err(Failure::new(
+                "demo",
+                format!("{wrong} of {} claims do not hold", self.claims.len()),
+            ));
+        }
+        if !self.output.json() {
+            let typed = typed_command(store);
+            self.output.line("")?;
+            self.output.line(self.style.bold("Look for yourself"))?;
+            for command in [
+                "components",
+                &format!("keys {HOME}"),
+                &format!("usage {WORK}"),
+                &format!("get {COUNT} runs"),
+            ] {
+                self.output.line(format_args!("  {typed} {command}"))?;
+            }
+            self.output.finish()?;
+        }
+        Ok(())
+    }
+
+    /// What the notebooks and the counter say of themselves, each in a new
+    /// process.
+    fn state(&mut self) -> Result<State, Failure> {
+        let mut notes = BTreeMap::new();
+        for id in [HOME, WORK] {
+            let list = self.run_component(id, NOTES.0, &["list"])?;
+            // A line is a number, two spaces and the text.
+            let texts = list.lines().filter_map(|line| Some(line.split_once("  ")?.1.to_owned()));
+            notes.insert(id, texts.collect());
+        }
+        let keys = strings(&self.json(&["keys", COUNT, "--prefix", "runs"])?, "keys");
+        let runs = if keys.is_empty() {
+            0
+        } else {
+            let value = self.json(&["get", COUNT, "runs"])?;
+            let text = value.get("value_utf8").and_then(Value::as_str).unwrap_or_default();
+            text.parse().map_err(|_| {
+                Failure::new("demo", format!("{COUNT} holds {text:?} where its count should be"))
+            })?
+        };
+        Ok(State { notes, runs })
+    }
+
+    /// Shows a run of a component and what it printed.
+    fn show_run(&mut self, id: &str, component: &str, args: &[&str]) -> Result<(), Failure> {
+        let quoted: Vec<String> = args
+            .iter()
+            .map(|arg| if arg.contains(' ') { format!("\"{arg}\"") } else { (*arg).to_owned() })
+            .collect();
+        let command = format!("run --id {id} {component} {}", quoted.join(" "));
+        let line = format!("  $ storage-host {}", command.trim_end());
+        self.say(self.style.dim(&line))?;
+        let printed = self.run_component(id, component, args)?;
+        for line in printed.lines() {
+            self.say(format_args!("  {line}"))?;
+        }
+        Ok(())
+    }
+
+    fn run_component(&self, id: &str, component: &str, args: &[&str]) -> Result<String, Failure> {
+        let file = self.files.path().join(component);
+        let mut command = self.child();
+        command.args(["run", "--id", id]).arg(file).args(args);
+        let ended = Self::end(command)?;
+        match ended.code {
+            Some(0) => Ok(ended.stdout),
+            _ => Err(Failure::new(
+                "demo",
+                format!("{component} as {id} failed: {}", ended.stderr.trim_end()),
+            )),
+        }
+    }
+
+    /// The answer of a command of this program.
+    fn json(&self, args: &[&str]) -> Result<Value, Failure> {
+        let mut command = self.child();
+        command.arg("--json").args(args);
+        let ended = Self::end(command)?;
+        match serde_json::from_str(&ended.stdout) {
+            Ok(value) if ended.code == Some(0) => Ok(value),
+            _ => Err(Failure::new(
+                "demo",
+                format!("{} failed: {}", args.join(" "), ended.stderr.trim_end()),
+            )),
+        }
+    }
+
+    fn child(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--store", &self.store]).stdin(Stdio::null());
+        command
+    }
+
+    fn end(mut command: Command) -> Result<Ended, Failure> {
+        let output = command.output().map_err(|error| {
+            Failure::new("io", format!("cannot start {}: {error}", command.get_program().display()))
+        })?;
+        Ok(Ended {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code(),
+        })
+    }
+
+    fn claim(
+        &mut self,
+        claim: String,
+        holds: bool,
+        found: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let found = (!holds).then(found);
+        match &found {
+            None => self.say(format_args!("  {} {claim}", self.style.good("ok")))?,
+            Some(found) => {
+                self.say(format_args!("  {} {claim}: found {found}", self.style.bad("NOT SO")))?;
+            }
+        }
+        self.claims.push(Claim { claim, holds, found });
+        Ok(())
+    }
+
+    fn heading(&mut self, text: &str) -> Result<(), Failure> {
+        self.say(self.style.bold(text))
+    }
+
+    /// Shows a line at once; in JSON there is only the result.
+    fn say(&mut self, text: impl Display) -> Result<(), Failure> {
+        if self.output.json() {
+            return Ok(());
+        }
+        self.output.line(text)?;
+        self.output.finish()
+    }
+}
+
+/// The strings in a field of an answer.
+fn strings(answer: &Value, field: &str) -> Vec<String> {
+    let items = answer.get(field).and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| Some(item.as_str()?.to_owned())).collect()
+}
+
+/// The files of a folder by name, without those that are being written.
+fn files_in(folder: &Path) -> Vec<(String, u64)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<(String, u64)> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some((entry.file_name().to_string_lossy().into_owned(), metadata.len()))
+        })
+        .filter(|(name, _)| !name.starts_with('.'))
+        .collect();
+    files.sort();
+    files
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// This command, as the user can type it to look at the same store.
+fn typed_command(store: &StoreUrl) -> String {
+    let run_by_cargo = env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == "storage-host");
+    let program = match env::args().next() {
+        _ if run_by_cargo => "cargo run --quiet --".to_owned(),
+        Some(name) => shell_quoted(&name),
+        None => "storage-host".to_owned(),
+    };
+    let store = store.to_string();
+    let known = env::var("STORAGE_HOST_STORE").unwrap_or_else(|_| "file:./storage-data".to_owned());
+    if store == known { program } else { format!("{program} --store {}", shell_quoted(&store)) }
+}
+
+/// Colours are for people.
+fn colours() -> bool {
+    io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+struct Style {
+    on: bool,
+}
+
+impl Style {
+    fn bold(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    fn good(&self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    fn bad(&self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}

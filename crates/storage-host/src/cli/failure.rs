@@ -1,0 +1,130 @@
+//! Why the command ends with another code than 0, for people and for programs.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use storage_host::{StorageError, StoreUrl};
+
+/// Something that ends the command.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// An error, to be shown.
+    Error {
+        /// What a program tells it by.
+        kind: &'static str,
+        message: String,
+    },
+    /// The reader of the output has seen enough (`keys | head`), which is no
+    /// failure at all.
+    OutputClosed,
+}
+
+/// Exit code for what was not found or did not work.
+const FAILED: u8 = 1;
+/// Exit code for what could not work, whatever the store holds.
+const WRONG_USAGE: u8 = 2;
+
+impl Failure {
+    pub(super) fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        Self::Error { kind, message: message.into() }
+    }
+
+    /// Why a store does not open.
+    pub(super) fn of_opening(store: &StoreUrl, error: &StorageError) -> Self {
+        let message = match error {
+            // The detail says it all.
+            StorageError::IoError(detail) => format!("cannot open the store \"{store}\": {detail}"),
+            error => format!("cannot open the store \"{store}\": {error}"),
+        };
+        Self::Error { kind: kind_of(error), message }
+    }
+
+    /// What went wrong with writing the output.
+    pub(super) fn of_output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::new("output", format!("cannot write the output: {error}")),
+        }
+    }
+
+    /// Shows the failure and gives the exit code.
+    pub(super) fn report(self, json: bool) -> ExitCode {
+        match self {
+            Self::OutputClosed => ExitCode::SUCCESS,
+            Self::Error { kind, message } => {
+                let code = match kind {
+                    "usage" | "invalid_key" => WRONG_USAGE,
+                    _ => FAILED,
+                };
+                show(kind, &message, code, json);
+                ExitCode::from(code)
+            }
+        }
+    }
+}
+
+/// The name of an error in JSON.
+fn kind_of(error: &StorageError) -> &'static str {
+    match error {
+        StorageError::NotFound(_) => "not_found",
+        StorageError::AlreadyExists(_) => "already_exists",
+        StorageError::QuotaExceeded => "quota_exceeded",
+        StorageError::InvalidKey(_) => "invalid_key",
+        StorageError::Conflict(_) => "conflict",
+        StorageError::Unsupported(_) => "unsupported",
+        StorageError::Corrupt { .. } => "corrupt",
+        StorageError::Unavailable { .. } => "unavailable",
+        StorageError::Locked(_) => "locked",
+        StorageError::ReadOnly => "read_only",
+        StorageError::LimitExceeded { .. } => "limit_exceeded",
+        _ => "io",
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Error { kind: kind_of(&error), message: error.to_string() }
+    }
+}
+
+/// Shows what clap found: wrong usage, or the help that was asked for.
+pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    if json && error.use_stderr() {
+        let text = error.render().to_string();
+        // What follows the first paragraph repeats the usage, for people.
+        let message = text.split("\n\n").next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
+        show("usage", message, WRONG_USAGE, true);
+    } else {
+        // If nobody listens, the exit code is what is left.
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 })
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    kind: &'a str,
+    message: &'a str,
+    exit_code: u8,
+}
+
+fn show(kind: &str, message: &str, code: u8, json: bool) {
+    let text = if json {
+        let error = Error { kind, message, exit_code: code };
+        // Cannot fail: there is nothing in it that JSON cannot say.
+        serde_json::to_string(&Document { error }).unwrap_or_default()
+    } else {
+        format!("error: {message}")
+    };
+    // If nobody listens, the exit code is what is left.
+    let _ = writeln!(io::stderr(), "{text}");
+}

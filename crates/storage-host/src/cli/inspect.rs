@@ -1,0 +1,123 @@
+//! What is in a store: `components`, `keys`, `usage`.
+
+use serde::Serialize;
+use storage_host::{ComponentId, ComponentStorage, Mode, PageRequest, StorageHost, StoreUrl};
+
+use super::failure::Failure;
+use super::output::{Output, note, shell_quoted};
+
+/// Components or keys asked for at a time.
+const PAGE: usize = 1_000;
+
+/// Opens a store that is there, to read.
+pub(super) fn open_to_read(store: &StoreUrl) -> Result<StorageHost, Failure> {
+    open(store, Mode::ReadOnly)
+}
+
+/// Opens a store.
+pub(super) fn open(store: &StoreUrl, mode: Mode) -> Result<StorageHost, Failure> {
+    let backend = store.open(mode).map_err(|error| Failure::of_opening(store, &error))?;
+    Ok(StorageHost::new(backend))
+}
+
+pub(super) fn components(store: &StoreUrl, output: &mut Output) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Components {
+        components: Vec<String>,
+    }
+
+    let host = open_to_read(store)?;
+    let mut all = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = host.backend().list_partitions(after.as_deref(), PAGE)?;
+        after = page.keys.last().cloned();
+        for mut component in page.keys {
+            // A partition is a prefix, `app/notes/home/`; the id has no slash
+            // behind it.
+            component.pop();
+            if output.json() {
+                all.push(component);
+            } else {
+                output.line(component)?;
+            }
+        }
+        if !page.more || after.is_none() {
+            break;
+        }
+    }
+    if output.json() { output.document(&Components { components: all }) } else { Ok(()) }
+}
+
+pub(super) fn keys(
+    store: &StoreUrl,
+    id: &ComponentId,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Keys<'a> {
+        id: &'a str,
+        keys: &'a [String],
+        more: bool,
+        next_after: Option<&'a str>,
+    }
+
+    let host = open_to_read(store)?;
+    let chain = host.component(id);
+    let mut keys: Vec<String> = Vec::new();
+    let mut more = true;
+    while more && keys.len() < limit {
+        let after = keys.last().map(String::as_str).or(after);
+        let page =
+            chain.list_page(PageRequest { prefix, after, limit: PAGE.min(limit - keys.len()) })?;
+        more = page.more && !page.keys.is_empty();
+        keys.extend(page.keys);
+    }
+    let next_after = keys.last().map(String::as_str).filter(|_| more);
+    if output.json() {
+        return output.document(&Keys { id: id.as_str(), keys: &keys, more, next_after });
+    }
+    for key in &keys {
+        output.line(key)?;
+    }
+    output.finish()?;
+    if let Some(last) = next_after {
+        note(format_args!("more keys follow: go on with --after {}", shell_quoted(last)));
+    }
+    Ok(())
+}
+
+pub(super) fn usage(
+    store: &StoreUrl,
+    id: &ComponentId,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct UsageOfComponent<'a> {
+        id: &'a str,
+        key_count: u64,
+        used_bytes: u64,
+        quota_bytes: Option<u64>,
+    }
+
+    let usage = open_to_read(store)?.usage(id)?;
+    let quota_bytes = Some(usage.quota_bytes).filter(|bytes| *bytes != u64::MAX);
+    if output.json() {
+        return output.document(&UsageOfComponent {
+            id: id.as_str(),
+            key_count: usage.key_count,
+            used_bytes: usage.used_bytes,
+            quota_bytes,
+        });
+    }
+    output.line(format_args!("component  {id}"))?;
+    output.line(format_args!("keys       {}", usage.key_count))?;
+    output.line(format_args!("used       {} bytes", usage.used_bytes))?;
+    match quota_bytes {
+        Some(bytes) => output.line(format_args!("quota      {bytes} bytes")),
+        None => output.line("quota      none"),
+    }
+}

@@ -1,0 +1,20 @@
+//! The log, on standard error.
+
+use std::io;
+
+use tracing_subscriber::filter::LevelFilter;
+
+/// Where the level stands.
+const VARIABLE: &str = "STORAGE_HOST_LOG";
+
+/// Begins to log. An unknown level is the default, `error`.
+pub(super) fn start() {
+    let asked = std::env::var(VARIABLE).ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(asked.unwrap_or(LevelFilter::ERROR))
+        .with_target(false)
+        .without_time()
+        .with_ansi(false)
+        .init();
+}

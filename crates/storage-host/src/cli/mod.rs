@@ -1,0 +1,200 @@
+//! What the command takes, and what each part of it does.
+
+mod compiled;
+mod data;
+mod demo;
+mod failure;
+mod inspect;
+mod logging;
+mod output;
+mod run;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use storage_host::{ComponentId, StoreUrl};
+
+use self::failure::Failure;
+use self::output::Output;
+
+/// Run WebAssembly components that keep data, and look at what they keep
+///
+/// Every component has storage of its own in one store: it sees its own keys and
+/// nobody else's.
+#[derive(Debug, Parser)]
+#[command(name = "storage-host", version, after_long_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    /// The store: file:PATH, or memory: for one that ends with the command
+    ///
+    /// A path is relative to the folder that the command runs in. A file store
+    /// takes settings: file:PATH?durability=os is faster and survives a killed
+    /// process, but not a power cut.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "STORAGE_HOST_STORE",
+        default_value = "file:./storage-data"
+    )]
+    store: StoreUrl,
+
+    /// Write results and errors as JSON
+    ///
+    /// A result goes to standard output, an error to standard error as
+    /// {"error":{"kind":...,"message":...,"exit_code":...}} on one line.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  not found, or failed
+  2  wrong usage: an option, an id or a key that cannot be
+  run ends with the component's own status, and with 1 after a trap.
+
+Environment:
+  STORAGE_HOST_STORE  the store, where --store is not given
+  STORAGE_HOST_LOG    how much is logged to standard error: off, error
+                      (default), warn, info, debug or trace
+
+Ids:
+  NAMESPACE/NAME/INSTANCE, each of 1 to 128 of A-Z a-z 0-9 . _ - : @ +";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a component, with storage of its own
+    ///
+    /// The component is a command: it exports wasi:cli/run. It gets standard
+    /// input, output and error, the arguments behind its file, and the storage of
+    /// its id; no environment variables, files or network. Whatever stands
+    /// behind the file goes to the component, hyphens included, so the options
+    /// of run stand before it. run ends with the component's own status, and
+    /// with 1 after a trap.
+    Run {
+        /// Whose storage it is: NAMESPACE/NAME/INSTANCE
+        #[arg(long, value_name = "ID")]
+        id: ComponentId,
+
+        /// The component's file
+        #[arg(value_name = "COMPONENT.wasm")]
+        component: PathBuf,
+
+        /// What the component gets as its arguments
+        #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+
+    /// See it work: two notebooks and a counter on one store
+    ///
+    /// Runs the components that come with the command as app/notes/home,
+    /// app/notes/work and app/counter/001, each call in a process of its own,
+    /// and checks that each sees its own data only, that it lasts, and where it
+    /// lies. Ends with 1 if anything is not as it should be. The data stays, and
+    /// the next demo goes on from it.
+    Demo,
+
+    /// List the components that keep something
+    Components,
+
+    /// List the keys of a component, in the order of their bytes
+    ///
+    /// Where more keys follow, standard error says so, with the next --after; in
+    /// JSON they are "more" and "next_after". A component that was never seen
+    /// has no keys.
+    Keys {
+        /// Whose keys: NAMESPACE/NAME/INSTANCE
+        id: ComponentId,
+
+        /// Only keys that begin with this
+        #[arg(long, default_value = "", hide_default_value = true)]
+        prefix: String,
+
+        /// Only keys behind this one, which need not exist
+        #[arg(long, value_name = "KEY")]
+        after: Option<String>,
+
+        /// The most keys to list
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: usize,
+    },
+
+    /// Write the value of a key to standard output: its bytes, nothing else
+    ///
+    /// In JSON it is "value_utf8" where the bytes are UTF-8, and "value_base64"
+    /// where they are not. A missing key is exit code 1.
+    Get {
+        /// Whose key: NAMESPACE/NAME/INSTANCE
+        id: ComponentId,
+
+        /// The key, as the component names it
+        key: String,
+    },
+
+    /// Store a value under a key
+    Put {
+        /// Whose key: NAMESPACE/NAME/INSTANCE
+        id: ComponentId,
+
+        /// The key, as the component names it
+        key: String,
+
+        /// The value; standard input, byte for byte, where it is left out or -
+        #[arg(allow_negative_numbers = true)]
+        value: Option<OsString>,
+    },
+
+    /// Delete a key; a missing one is no error
+    Delete {
+        /// Whose key: NAMESPACE/NAME/INSTANCE
+        id: ComponentId,
+
+        /// The key, as the component names it
+        key: String,
+    },
+
+    /// Tell how much a component keeps
+    ///
+    /// Bytes are those of its keys, as it names them, and of their values.
+    Usage {
+        /// Which component: NAMESPACE/NAME/INSTANCE
+        id: ComponentId,
+    },
+}
+
+pub(crate) fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error, &args),
+    };
+    logging::start();
+    let mut output = Output::new(cli.json);
+    match dispatch(cli, &mut output) {
+        Ok(code) => code,
+        Err(failure) => failure.report(output.json()),
+    }
+}
+
+fn dispatch(cli: Cli, output: &mut Output) -> Result<ExitCode, Failure> {
+    let store = &cli.store;
+    match cli.command {
+        Command::Run { id, component, args } => return run::run(store, &id, &component, &args),
+        Command::Demo => demo::demo(store, output)?,
+        Command::Components => inspect::components(store, output)?,
+        Command::Keys { id, prefix, after, limit } => {
+            inspect::keys(store, &id, &prefix, after.as_deref(), limit, output)?;
+        }
+        Command::Get { id, key } => data::get(store, &id, &key, output)?,
+        Command::Put { id, key, value } => data::put(store, &id, &key, value, output)?,
+        Command::Delete { id, key } => data::delete(store, &id, &key, output)?,
+        Command::Usage { id } => inspect::usage(store, &id, output)?,
+    }
+    output.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
