@@ -1,0 +1,160 @@
+//! The conformance suite on every store, bare and under each layer and all of
+//! them, as `Box<dyn>` and as `Arc<dyn>`.
+
+use std::sync::Arc;
+
+use rstest::rstest;
+use storage_core::conformance::{Feature, Implementation, run};
+use storage_host::{
+    Budget, CacheConfig, CachedStorage, ComponentId, ComponentSettings, ComponentStorage,
+    LimitedStorage, Limits, Mode, QuotaStorage, StorageError, StorageHost, StorageValue, StoreUrl,
+    create_component_storage,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Memory,
+    File,
+    /// The five methods that are required, and no more.
+    Toy,
+}
+
+/// What stands above the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layers {
+    Bare,
+    Namespaced,
+    Cached,
+    /// `NamespacedStorage` over `CachedStorage`: what a component gets.
+    CachedNamespaced,
+    Quota,
+    Limited,
+    /// `create_component_storage`.
+    Created,
+    /// What a `StorageHost` hands out, with a quota where the store can keep one.
+    Host,
+}
+
+/// Through which pointer it is used.
+#[derive(Debug, Clone, Copy)]
+enum Pointer {
+    Box,
+    Arc,
+}
+
+const AMPLE: Budget = Budget { max_bytes: 1 << 40, max_keys: 1 << 30 };
+
+#[rstest]
+fn the_contract_holds(
+    #[values(Store::Memory, Store::File, Store::Toy)] store: Store,
+    #[values(
+        Layers::Bare,
+        Layers::Namespaced,
+        Layers::Cached,
+        Layers::CachedNamespaced,
+        Layers::Quota,
+        Layers::Limited,
+        Layers::Created,
+        Layers::Host
+    )]
+    layers: Layers,
+    #[values(Pointer::Box, Pointer::Arc)] pointer: Pointer,
+) {
+    if (store, layers) == (Store::Toy, Layers::Quota) {
+        println!("SKIPPED {store:?} under {layers:?}: a quota needs commits");
+        return;
+    }
+    let quota = Some(AMPLE).filter(|_| store != Store::Toy);
+    let made = layered(bare(store), layers, quota);
+    let report =
+        match pointer {
+            Pointer::Box => run(&made.wrapped("Box<dyn>", |inner| inner)),
+            Pointer::Arc => run(&made
+                .wrapped("Arc<dyn>", |inner| -> Arc<dyn ComponentStorage> { Arc::from(inner) })),
+        };
+    assert!(report.passed.len() > 20, "only {:?} ran", report.passed);
+}
+
+fn bare(store: Store) -> Implementation {
+    match store {
+        Store::Memory => Implementation::new("memory", || open(&"memory:".parse().unwrap())),
+        Store::File => Implementation::lasting("file", || {
+            let folder = tempfile::tempdir().unwrap();
+            // What a power cut does is tested elsewhere; without fsync the
+            // matrix takes seconds.
+            let url = format!("file:{}?durability=os", folder.path().join("store").display());
+            let url: StoreUrl = url.parse().unwrap();
+            move || {
+                let _kept_until_now = &folder;
+                open(&url)
+            }
+        }),
+        Store::Toy => Implementation::new("toy", || Toy(open(&"memory:".parse().unwrap())))
+            .without(Feature::Revisions)
+            .without(Feature::Commits)
+            .without(Feature::Budgets),
+    }
+}
+
+fn open(url: &StoreUrl) -> Arc<dyn ComponentStorage> {
+    url.open(Mode::ReadWrite).unwrap()
+}
+
+fn layered(bare: Implementation, layers: Layers, quota: Option<Budget>) -> Implementation {
+    let cached = |inner| CachedStorage::new(inner, CacheConfig::default());
+    match layers {
+        Layers::Bare => bare,
+        Layers::Namespaced => bare.namespaced(),
+        Layers::Cached => bare.wrapped("cached", cached),
+        Layers::CachedNamespaced => bare.wrapped("cached", cached).namespaced(),
+        // Quota and limits see one component's own keys.
+        Layers::Quota => {
+            bare.namespaced().wrapped("quota", move |inner| QuotaStorage::new(inner, quota))
+        }
+        Layers::Limited => bare
+            .namespaced()
+            .wrapped("limits", |inner| LimitedStorage::new(inner, Limits::default())),
+        Layers::Created => one_component(bare).wrapped("create_component_storage", |inner| {
+            create_component_storage(id(), Arc::from(inner), CacheConfig::default())
+        }),
+        Layers::Host => one_component(bare).wrapped("host", move |inner| {
+            let settings = ComponentSettings { quota, limits: Limits::default() };
+            let host = StorageHost::builder(Arc::from(inner)).component(id(), settings).build();
+            host.component(&id())
+        }),
+    }
+}
+
+fn id() -> ComponentId {
+    "suite/cases/001".parse().unwrap()
+}
+
+/// What holds of a storage that isolates one component.
+fn one_component(bare: Implementation) -> Implementation {
+    bare.without(Feature::Components).with_longest_key(storage_core::MAX_KEY_BYTES)
+}
+
+/// A backend as its author begins: the five required methods.
+struct Toy(Arc<dyn ComponentStorage>);
+
+impl ComponentStorage for Toy {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.0.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.0.set(key, value)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.0.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.0.list_keys(prefix)
+    }
+}

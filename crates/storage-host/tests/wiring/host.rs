@@ -1,0 +1,244 @@
+//! What a `StorageHost` shares, keeps apart and lets go of.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use rstest::rstest;
+use storage_core::conformance::{
+    CountingStorage, FailingStorage, Fault, Method, Moment, ReferenceStorage, SlowStorage,
+};
+use storage_host::{
+    Budget, CacheConfig, Commit, ComponentId, ComponentSettings, ComponentStorage, Limits, Mode,
+    StorageError, StorageHost, StoreUrl, create_component_storage,
+};
+
+fn id(text: &str) -> ComponentId {
+    text.parse().unwrap()
+}
+
+/// A store of each kind, and what must live as long as it.
+fn store(kind: &str) -> (Arc<dyn ComponentStorage>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = match kind {
+        "memory" => "memory:".to_owned(),
+        _ => format!("file:{}?durability=os", folder.path().join("store").display()),
+    };
+    (url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap(), folder)
+}
+
+#[test]
+fn a_created_chain_isolates_and_caches() {
+    let backend = Arc::new(CountingStorage::new(ReferenceStorage::new()));
+    let home = create_component_storage(id("a/n/home"), backend.clone(), CacheConfig::default());
+    let work = create_component_storage(id("a/n/work"), backend.clone(), CacheConfig::default());
+    home.set("key", "mine".into()).unwrap();
+    assert_eq!(work.get("key").unwrap(), None);
+    assert_eq!(backend.list_keys(None).unwrap(), ["a/n/home/key"]);
+
+    backend.reset();
+    for _ in 0..10 {
+        assert_eq!(home.get("key").unwrap(), Some("mine".into()));
+    }
+    assert_eq!(backend.calls(Method::Get), 0, "what was written is cached");
+}
+
+#[test]
+fn instances_of_a_component_share_a_chain_and_components_do_not() {
+    let backend = Arc::new(CountingStorage::new(ReferenceStorage::new()));
+    let host = StorageHost::new(backend.clone());
+    let first = host.component(&id("a/b/1"));
+    let second = host.clone().component(&id("a/b/1"));
+    assert!(Arc::ptr_eq(&first, &second));
+    assert!(!Arc::ptr_eq(&first, &host.component(&id("a/b/2"))));
+
+    // One cache: what one instance wrote, the other reads without the backend.
+    first.set("key", "value".into()).unwrap();
+    assert_eq!(second.get("key").unwrap(), Some("value".into()));
+    assert_eq!(backend.calls(Method::Get), 0);
+    assert_eq!(host.component(&id("a/b/11")).get("key").unwrap(), None);
+}
+
+#[test]
+fn a_chain_ends_with_its_last_holder_and_comes_anew() {
+    let backend = Arc::new(CountingStorage::new(ReferenceStorage::new()));
+    let host = StorageHost::new(backend.clone());
+    let first = host.component(&id("a/b/1"));
+    first.set("key", "value".into()).unwrap();
+    let kept = Arc::downgrade(&first);
+    let second = host.component(&id("a/b/1"));
+    drop(first);
+    assert!(kept.upgrade().is_some(), "somebody still holds it");
+    drop(second);
+    assert!(kept.upgrade().is_none(), "nobody holds it");
+
+    // The data stays; the cache does not.
+    assert_eq!(host.component(&id("a/b/1")).get("key").unwrap(), Some("value".into()));
+    assert_eq!(backend.calls(Method::Get), 1);
+}
+
+#[test]
+fn a_chain_outlives_its_host() {
+    let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
+    let chain = host.component(&id("a/b/1"));
+    drop(host);
+    chain.set("key", "value".into()).unwrap();
+    assert_eq!(chain.get("key").unwrap(), Some("value".into()));
+}
+
+#[test]
+fn components_that_came_and_went_leave_nothing_behind() {
+    let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
+    let chains: Vec<_> =
+        (0..100_000).map(|n| host.component(&id(&format!("app/many/{n}")))).collect();
+    assert!(format!("{host:?}").contains("chains: 100000"));
+    drop(chains);
+    for n in 0..1_000_000 {
+        drop(host.component(&id(&format!("app/many/{n}"))));
+    }
+    let shown = format!("{host:?}");
+    assert!(shown.contains(" chains: 0,"), "{shown}");
+    let (_, room) = shown.split_once("room_for_chains: ").unwrap();
+    let room: usize = room.split_once(',').unwrap().0.parse().unwrap();
+    assert!(room < 10, "{shown}");
+}
+
+#[test]
+fn two_threads_never_get_two_chains_that_both_live() {
+    let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
+    for round in 0..500 {
+        let together = Barrier::new(4);
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let (host, together) = (&host, &together);
+                scope.spawn(move || {
+                    together.wait();
+                    // Chains end and begin all the time; the caches must agree.
+                    for n in 0..4 {
+                        let mine = format!("{writer}");
+                        let chain = host.component(&id("a/b/1"));
+                        let value = format!("{round}/{n}");
+                        chain.set(&mine, value.as_str().into()).unwrap();
+                        drop(chain);
+                        let seen = host.component(&id("a/b/1")).get(&mine).unwrap();
+                        assert_eq!(seen, Some(value.as_str().into()));
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[rstest]
+fn without_a_quota_a_write_is_a_plain_set(#[values("memory", "file")] kind: &str) {
+    let (store, _folder) = store(kind);
+    let backend = Arc::new(CountingStorage::new(store));
+    let chain = StorageHost::new(backend.clone()).component(&id("a/b/1"));
+    chain.set("key", "value".into()).unwrap();
+    chain.delete("key").unwrap();
+    // The cache may ask for the write's revision, so set or put.
+    assert_eq!(backend.calls(Method::Set) + backend.calls(Method::Put), 1);
+    assert_eq!(backend.calls(Method::Delete), 1);
+    assert_eq!(backend.total(), 2, "nothing is read before a write");
+}
+
+#[rstest]
+fn a_quota_is_exact_when_many_write(#[values("memory", "file")] kind: &str) {
+    let (store, _folder) = store(kind);
+    // Keys of 2 bytes and values of 8: 20 of them fit.
+    let quota = Budget { max_bytes: 200, max_keys: 1_000 };
+    let host = StorageHost::builder(store).quota(quota).build();
+    let accepted: usize = thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let chain = host.component(&id("a/b/1"));
+                scope.spawn(move || {
+                    (0..10)
+                        .filter(|n| match chain.set(&format!("{writer}{n}"), "12345678".into()) {
+                            Ok(()) => true,
+                            Err(StorageError::QuotaExceeded) => false,
+                            Err(other) => panic!("{other}"),
+                        })
+                        .count()
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    assert_eq!(accepted, 20);
+    let usage = host.usage(&id("a/b/1")).unwrap();
+    assert_eq!((usage.used_bytes, usage.quota_bytes, usage.key_count), (200, 200, 20));
+
+    // Full: a neighbour is not, and deleting makes room.
+    host.component(&id("a/b/2")).set("key", "12345678".into()).unwrap();
+    let chain = host.component(&id("a/b/1"));
+    let one = chain.list_keys(None).unwrap().remove(0);
+    assert_eq!(chain.set("new", "".into()), Err(StorageError::QuotaExceeded));
+    chain.delete(&one).unwrap();
+    chain.set("new", "".into()).unwrap();
+}
+
+#[rstest]
+fn a_quota_counts_what_was_there_before_it(#[values("memory", "file")] kind: &str) {
+    let (store, _folder) = store(kind);
+    let before = StorageHost::new(store.clone());
+    before.component(&id("a/b/1")).set("old", "1234567".into()).unwrap();
+    drop(before);
+    let quota = Budget { max_bytes: 12, max_keys: 10 };
+    let host = StorageHost::builder(store).quota(quota).build();
+    let chain = host.component(&id("a/b/1"));
+    assert_eq!(chain.set("ne", "1".into()), Err(StorageError::QuotaExceeded));
+    chain.set("n", "1".into()).unwrap();
+    chain.delete("old").unwrap();
+    chain.commit(Commit::new().set("more", "123456".into())).unwrap();
+    assert_eq!(host.usage(&id("a/b/1")).unwrap().used_bytes, 12);
+}
+
+#[test]
+fn a_quota_on_a_store_without_commits_says_so() {
+    let backend = FailingStorage::new(ReferenceStorage::new());
+    backend
+        .inject(Fault::error(StorageError::Unsupported("no commits".into())).on(&[Method::Commit]));
+    let quota = Budget { max_bytes: 12, max_keys: 10 };
+    let host = StorageHost::builder(Arc::new(backend)).quota(quota).build();
+    let result = host.component(&id("a/b/1")).set("key", "".into());
+    assert!(matches!(result, Err(StorageError::Unsupported(_))), "{result:?}");
+}
+
+#[test]
+fn settings_of_a_component_stand_in_place_of_the_hosts() {
+    let mut limits = Limits::default();
+    limits.value_bytes = 3;
+    let quota = Budget { max_bytes: 100, max_keys: 10 };
+    let own = ComponentSettings { quota: None, limits: Limits::default() };
+    let host = StorageHost::builder(Arc::new(ReferenceStorage::new()))
+        .cache(CacheConfig::default())
+        .quota(quota)
+        .limits(limits)
+        .component(id("a/b/free"), own)
+        .build();
+    let bound = host.component(&id("a/b/bound"));
+    let free = host.component(&id("a/b/free"));
+    assert_eq!((bound.quota(), free.quota()), (Some(quota), None));
+    assert_eq!((*bound.limits(), *free.limits()), (limits, Limits::default()));
+    assert!(bound.set("key", "1234".into()).is_err());
+    free.set("key", "1234".into()).unwrap();
+    let usage = host.usage(&id("a/b/free")).unwrap();
+    assert_eq!((usage.used_bytes, usage.quota_bytes, usage.key_count), (7, u64::MAX, 1));
+    let unknown = host.usage(&id("a/b/unknown")).unwrap();
+    assert_eq!((unknown.used_bytes, unknown.quota_bytes, unknown.key_count), (0, 100, 0));
+}
+
+#[test]
+fn a_chain_in_use_does_not_hold_up_other_components() {
+    let backend = Arc::new(SlowStorage::new(ReferenceStorage::new()));
+    let host = StorageHost::new(backend.clone());
+    let held = backend.hold(&[Method::Get], Moment::Before);
+    thread::scope(|scope| {
+        let stuck = host.component(&id("a/b/stuck"));
+        scope.spawn(move || stuck.get("key").unwrap());
+        held.wait_for(1);
+        // Would wait for ever if the registry were locked during a call.
+        host.component(&id("a/b/other")).set("key", "".into()).unwrap();
+        held.release();
+    });
+}
