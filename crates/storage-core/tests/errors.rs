@@ -1,0 +1,150 @@
+//! What comes up from below: errors in the component's own words, and nothing of
+//! anybody else.
+
+use rstest::rstest;
+use storage_core::conformance::{FailingStorage, Fault, Method, ReferenceStorage};
+use storage_core::{
+    Commit, ComponentStorage, KeyPage, NamespacedStorage, PageRequest, StorageError, StorageValue,
+};
+
+const PREFIX: &str = "app/notes/home/";
+
+fn corrupt(key: Option<&str>, detail: &str) -> StorageError {
+    StorageError::Corrupt { key: key.map(str::to_owned), detail: detail.to_owned() }
+}
+
+fn unavailable(key: Option<&str>, detail: &str) -> StorageError {
+    StorageError::Unavailable { key: key.map(str::to_owned), detail: detail.to_owned() }
+}
+
+fn over(limit: &'static str) -> StorageError {
+    StorageError::LimitExceeded { limit, max: 1, actual: 2 }
+}
+
+/// An error as a backend reports it, and as the component shall see it.
+#[rstest]
+#[case(StorageError::NotFound("app/notes/home/k".into()), StorageError::NotFound("k".into()))]
+#[case(StorageError::AlreadyExists("app/notes/home/k".into()), StorageError::AlreadyExists("k".into()))]
+#[case(StorageError::Conflict("app/notes/home/k".into()), StorageError::Conflict("k".into()))]
+#[case(corrupt(Some("app/notes/home/k"), "torn"), corrupt(Some("k"), "torn"))]
+#[case(corrupt(None, "no format"), corrupt(None, "no format"))]
+#[case(unavailable(Some("app/notes/home/k"), "busy"), unavailable(Some("k"), "busy"))]
+#[case(unavailable(None, "busy"), unavailable(None, "busy"))]
+// In running text too.
+#[case(
+    StorageError::IoError("cannot write app/notes/home/k: disk full".into()),
+    StorageError::IoError("cannot write k: disk full".into())
+)]
+#[case(
+    StorageError::InvalidKey("\"app/notes/home/k\" and app/notes/home/l".into()),
+    StorageError::InvalidKey("\"k\" and l".into())
+)]
+#[case(
+    StorageError::Unsupported("no commit of app/notes/home/k".into()),
+    StorageError::Unsupported("no commit of k".into())
+)]
+#[case(
+    StorageError::Locked("\"app/notes/home/k\" by 7".into()),
+    StorageError::Locked("\"k\" by 7".into())
+)]
+#[case(corrupt(Some("app/notes/home/k"), "has app/notes/home/l"), corrupt(Some("k"), "has l"))]
+#[case(unavailable(Some("app/notes/home/k"), "(app/notes/home/k)"), unavailable(Some("k"), "(k)"))]
+// A path is for the operator, who needs it whole.
+#[case(
+    StorageError::IoError("cannot open /data/app/notes/home/k".into()),
+    StorageError::IoError("cannot open /data/app/notes/home/k".into())
+)]
+// Another component's key says nothing.
+#[case(StorageError::NotFound("app/notes/work/k".into()), StorageError::NotFound(String::new()))]
+#[case(StorageError::Conflict("app/notes/homes/k".into()), StorageError::Conflict(String::new()))]
+#[case(corrupt(Some("app/notes/work/k"), "torn"), corrupt(Some(""), "torn"))]
+// What names no key stays as it is.
+#[case(StorageError::QuotaExceeded, StorageError::QuotaExceeded)]
+#[case(StorageError::ReadOnly, StorageError::ReadOnly)]
+#[case(over("bytes of a value"), over("bytes of a value"))]
+fn an_error_names_the_components_own_key(#[case] below: StorageError, #[case] own: StorageError) {
+    let backend = FailingStorage::new(ReferenceStorage::new());
+    let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), &backend);
+    backend.inject(Fault::error(below));
+    let results: [Result<(), StorageError>; 13] = [
+        component.get("k").map(drop),
+        component.set("k", "v".into()),
+        component.delete("k"),
+        component.exists("k").map(drop),
+        component.list_keys(None).map(drop),
+        component.list_page(PageRequest::new(1)).map(drop),
+        component.list_partitions(None, 1).map(drop),
+        component.get_many(&["k"]).map(drop),
+        component.usage(None).map(drop),
+        component.flush(),
+        component.get_versioned("k").map(drop),
+        component.put("k", "v".into()).map(drop),
+        component.commit(Commit::new().set("k", "v".into())).map(drop),
+    ];
+    // The fourteenth has no errors.
+    assert_eq!(results.len() + 1, Method::ALL.len());
+    assert_eq!(component.try_get("k"), None);
+    for result in results {
+        assert_eq!(result, Err(own.clone()));
+    }
+}
+
+/// A backend that lists keys that were not asked for.
+struct Leaky(Vec<&'static str>);
+
+#[expect(clippy::missing_trait_methods, reason = "its listings are what is tested")]
+impl ComponentStorage for Leaky {
+    fn get(&self, _: &str) -> Result<Option<StorageValue>, StorageError> {
+        Ok(None)
+    }
+
+    fn set(&self, _: &str, _: StorageValue) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn delete(&self, _: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn exists(&self, _: &str) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
+    fn list_keys(&self, _: Option<&str>) -> Result<Vec<String>, StorageError> {
+        Ok(self.0.iter().map(|key| (*key).to_owned()).collect())
+    }
+
+    fn list_page(&self, _: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        Ok(KeyPage { keys: self.list_keys(None)?, more: false })
+    }
+}
+
+#[rstest]
+#[case::the_neighbour(vec!["app/notes/home/k", "app/notes/homes/secret"])]
+#[case::behind(vec!["app/notes/work/secret"])]
+#[case::before(vec!["a/secret", "app/notes/home/k"])]
+#[case::the_prefix_without_its_slash(vec!["app/notes/home"])]
+#[case::no_component(vec!["secret"])]
+fn a_foreign_key_from_below_is_an_error(#[case] keys: Vec<&'static str>) {
+    let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), Leaky(keys));
+    let results = [
+        component.list_keys(None).map(drop),
+        component.list_keys(Some("k")).map(drop),
+        component.list_page(PageRequest::new(10)).map(drop),
+        component.list_partitions(None, 10).map(drop),
+    ];
+    for result in results {
+        let Err(StorageError::IoError(message)) = &result else {
+            panic!("passed through: {result:?}");
+        };
+        assert!(!message.contains("secret") && !message.contains(PREFIX), "{message}");
+    }
+}
+
+#[test]
+fn own_keys_from_below_are_no_error() {
+    let keys = vec!["app/notes/home/a", "app/notes/home/app/notes/home/b"];
+    let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), Leaky(keys));
+    // Stripped once, not twice.
+    assert_eq!(component.list_keys(None).unwrap(), ["a", "app/notes/home/b"]);
+}

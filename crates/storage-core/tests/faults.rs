@@ -1,0 +1,133 @@
+//! The storages that fail, count and wait do so when they are told to, and only
+//! then.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use rstest::rstest;
+use storage_core::conformance::{
+    CountingStorage, FailingStorage, Fault, Implementation, Method, Moment, ReferenceStorage,
+    SlowStorage, run,
+};
+use storage_core::{Commit, ComponentStorage, StorageError};
+
+fn failing() -> FailingStorage<CountingStorage<ReferenceStorage>> {
+    FailingStorage::new(CountingStorage::new(ReferenceStorage::new()))
+}
+
+fn broken() -> StorageError {
+    StorageError::IoError("broken".into())
+}
+
+#[rstest]
+#[case::failing(Implementation::new("failing", || FailingStorage::new(ReferenceStorage::new())))]
+#[case::counting(Implementation::new("counting", || CountingStorage::new(ReferenceStorage::new())))]
+#[case::slow(Implementation::new("slow", || SlowStorage::new(ReferenceStorage::new())))]
+fn untold_they_keep_the_contract(#[case] implementation: Implementation) {
+    run(&implementation);
+}
+
+#[test]
+fn a_fault_strikes_its_methods_alone() {
+    let storage = failing();
+    storage.inject(Fault::error(broken()).on(&[Method::Set, Method::Flush]));
+    assert_eq!(storage.set("a", "1".into()), Err(broken()));
+    assert_eq!(storage.flush(), Err(broken()));
+    assert_eq!(storage.set("a", "1".into()), Err(broken()));
+    assert_eq!(storage.get("a"), Ok(None));
+    assert!(storage.put("a", "1".into()).is_ok());
+    assert_eq!(storage.inner().calls(Method::Set), 0);
+}
+
+#[test]
+fn a_fault_strikes_the_nth_call_from_now() {
+    let storage = failing();
+    storage.get("a").unwrap();
+    storage.inject(Fault::error(broken()).on(&[Method::Get, Method::Exists]).nth(3));
+    storage.get("a").unwrap();
+    storage.flush().unwrap();
+    storage.exists("a").unwrap();
+    assert_eq!(storage.get("a"), Err(broken()));
+    storage.get("a").unwrap();
+    storage.inject(Fault::error(broken()).nth(0));
+    storage.get("a").unwrap();
+}
+
+#[test]
+fn a_write_that_failed_may_have_taken_effect() {
+    let storage = failing();
+    storage.inject(Fault::error(broken()).on(&[Method::Commit]).nth(1).after());
+    storage.inject(Fault::error(broken()).on(&[Method::Commit]).nth(2));
+    let commit = |value: &str| Commit::new().set("a", value.into());
+    assert_eq!(storage.commit(commit("1")), Err(broken()));
+    assert_eq!(storage.get("a"), Ok(Some("1".into())));
+    assert_eq!(storage.commit(commit("2")), Err(broken()));
+    assert_eq!(storage.get("a"), Ok(Some("1".into())));
+    assert!(storage.commit(commit("3")).is_ok());
+}
+
+#[test]
+fn the_oldest_fault_strikes_first_and_healing_ends_all() {
+    let storage = failing();
+    storage.inject(Fault::error(StorageError::ReadOnly).on(&[Method::Get]).nth(1));
+    storage.inject(Fault::error(broken()));
+    assert_eq!(storage.get("a"), Err(StorageError::ReadOnly));
+    assert_eq!(storage.get("a"), Err(broken()));
+    // A method without errors has no answer at hand.
+    assert_eq!(storage.try_get("a"), None);
+    storage.heal();
+    assert_eq!(storage.get("a"), Ok(None));
+    assert_eq!(storage.try_get("a"), Some(None));
+}
+
+#[test]
+fn a_fault_may_be_a_panic() {
+    let storage = failing();
+    storage.inject(Fault::panic("struck by lightning").on(&[Method::Put]).nth(1).after());
+    let panic = catch_unwind(AssertUnwindSafe(|| storage.put("a", "1".into()))).unwrap_err();
+    assert_eq!(*panic.downcast::<String>().unwrap(), "struck by lightning");
+    assert_eq!(storage.get("a"), Ok(Some("1".into())));
+}
+
+#[rstest]
+#[case::before(Moment::Before, None)]
+#[case::after(Moment::After, Some("1"))]
+fn a_held_write_has_happened_or_not(#[case] moment: Moment, #[case] seen: Option<&str>) {
+    let storage = SlowStorage::new(ReferenceStorage::new());
+    let held = storage.hold(&[Method::Set], moment);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| storage.set("a", "1".into()));
+        held.wait_for(1);
+        assert_eq!(held.waiting(), 1);
+        assert!(!writer.is_finished());
+        assert_eq!(storage.get("a").unwrap(), seen.map(Into::into));
+        held.release();
+        writer.join().unwrap().unwrap();
+    });
+    assert_eq!(storage.get("a").unwrap(), Some("1".into()));
+    // Nothing is held any more.
+    storage.set("a", "2".into()).unwrap();
+}
+
+#[test]
+fn each_hold_lets_go_on_its_own() {
+    let storage = Arc::new(SlowStorage::new(ReferenceStorage::new()));
+    let sets = storage.hold(&[Method::Set], Moment::Before);
+    let gets = storage.hold(&[Method::Get], Moment::Before);
+    let spawn = |call: fn(&SlowStorage<ReferenceStorage>)| {
+        let storage = Arc::clone(&storage);
+        thread::spawn(move || call(&storage))
+    };
+    let writers = [1, 2].map(|_| spawn(|storage| storage.set("a", "1".into()).unwrap()));
+    let reader = spawn(|storage| assert_eq!(storage.get("a").unwrap(), Some("1".into())));
+    sets.wait_for(2);
+    gets.wait_for(1);
+    drop(sets);
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    assert_eq!(gets.waiting(), 1);
+    drop(gets);
+    reader.join().unwrap();
+}

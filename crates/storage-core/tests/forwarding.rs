@@ -1,0 +1,79 @@
+//! Every layer passes every method on: a derived method in between would bypass
+//! what is below.
+
+use std::sync::Arc;
+
+use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
+use storage_core::{Commit, ComponentStorage, NamespacedStorage, PageRequest, StorageError};
+
+fn call_each<S: ComponentStorage>(storage: S) -> Result<(), StorageError> {
+    storage.set("key", "value".into())?;
+    storage.get("key")?;
+    storage.exists("key")?;
+    storage.list_keys(Some("k"))?;
+    storage.list_page(PageRequest::new(1))?;
+    storage.list_partitions(None, 1)?;
+    storage.get_many(&["key", "missing"])?;
+    storage.usage(None)?;
+    storage.flush()?;
+    storage.try_get("key");
+    storage.get_versioned("key")?;
+    storage.put("key", "value".into())?;
+    storage.commit(Commit::new().require_present("key"))?;
+    storage.delete("key")
+}
+
+fn counted() -> Arc<CountingStorage<ReferenceStorage>> {
+    Arc::new(CountingStorage::new(ReferenceStorage::new()))
+}
+
+fn assert_each_once(counted: &CountingStorage<ReferenceStorage>) {
+    for method in Method::ALL {
+        assert_eq!(counted.calls(method), 1, "{method:?}");
+    }
+    assert_eq!(counted.total(), 14);
+    counted.reset();
+    assert_eq!(counted.total(), 0);
+}
+
+#[test]
+fn pointers_forward_every_method() {
+    let inner = counted();
+    call_each(&*inner).unwrap();
+    assert_each_once(&inner);
+    call_each(Box::new(Arc::clone(&inner))).unwrap();
+    assert_each_once(&inner);
+    call_each(Arc::clone(&inner)).unwrap();
+    assert_each_once(&inner);
+    call_each::<&dyn ComponentStorage>(&*inner).unwrap();
+    assert_each_once(&inner);
+    call_each::<Box<dyn ComponentStorage>>(Box::new(Arc::clone(&inner))).unwrap();
+    assert_each_once(&inner);
+    call_each::<Arc<dyn ComponentStorage>>(inner.clone()).unwrap();
+    assert_each_once(&inner);
+}
+
+#[test]
+fn a_namespace_forwards_every_method_but_one() {
+    let inner = counted();
+    let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), Arc::clone(&inner));
+    call_each(component).unwrap();
+    for method in Method::ALL {
+        let expected = match method {
+            // The partitions among a component's own keys are not those below.
+            Method::ListPartitions => 0,
+            Method::ListKeys => 2,
+            _ => 1,
+        };
+        assert_eq!(inner.calls(method), expected, "{method:?}");
+    }
+}
+
+#[test]
+fn a_namespace_tells_whose_it_is_and_what_is_below() {
+    let inner = counted();
+    let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), Arc::clone(&inner));
+    assert_eq!(component.namespace().to_string(), "app/notes/home");
+    component.set("key", "value".into()).unwrap();
+    assert_eq!(component.inner().get("app/notes/home/key").unwrap(), Some("value".into()));
+}
