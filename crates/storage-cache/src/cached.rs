@@ -68,7 +68,7 @@ use crate::table::{Claim, Guard, Table, Waited};
 ///
 /// # What it costs
 ///
-/// Until its first use no memory beyond itself; from then on about 2 KiB and
+/// Until its first use no memory beyond itself; from then on about 3 KiB and
 /// what it keeps. Writes to one key wait for each other, and so do writes to
 /// keys that happen to share one of 64 locks; reads never wait for writes.
 ///

@@ -1,0 +1,108 @@
+//! The contract of the trait, through caches of every kind.
+
+use std::sync::Arc;
+
+use rstest::rstest;
+use storage_cache::{CacheConfig, CachedStorage};
+use storage_core::conformance::{Feature, Implementation, ReferenceStorage, run};
+use storage_core::{ComponentStorage, StorageError, StorageValue};
+
+fn config(max_entries: usize, max_size_bytes: usize) -> CacheConfig {
+    CacheConfig { max_entries, max_size_bytes, ..CacheConfig::default() }
+}
+
+fn caches() -> [(&'static str, CacheConfig); 4] {
+    [
+        ("cached", CacheConfig::default()),
+        ("forever cached", CacheConfig { ttl: None, ..CacheConfig::default() }),
+        // Evicts and refuses most of the time.
+        ("hardly cached", config(3, 4 << 10)),
+        ("not cached", config(0, 0)),
+    ]
+}
+
+#[rstest]
+#[case::plain(false)]
+#[case::namespaced(true)]
+fn a_cached_reference_keeps_the_contract(#[case] namespaced: bool) {
+    for (name, config) in caches() {
+        let reference = Implementation::new("reference", ReferenceStorage::new);
+        let cached =
+            reference.wrapped(name, move |storage| CachedStorage::new(storage, config.clone()));
+        let report = run(&if namespaced { cached.namespaced() } else { cached });
+        assert!(!report.passed.is_empty());
+    }
+}
+
+#[test]
+fn behind_dyn_it_keeps_the_contract() {
+    let new = || CachedStorage::new(ReferenceStorage::new(), CacheConfig::default());
+    run(&Implementation::new("Box of cached", move || -> Box<dyn ComponentStorage> {
+        Box::new(new())
+    }));
+    run(&Implementation::new("Arc of cached", move || -> Arc<dyn ComponentStorage> {
+        Arc::new(new())
+    }));
+}
+
+/// A cache over a cache, as an operator might compose it by mistake.
+#[test]
+fn a_cache_over_a_cache_keeps_the_contract() {
+    let reference = Implementation::new("reference", ReferenceStorage::new);
+    run(&reference
+        .wrapped("cached", |storage| CachedStorage::new(storage, CacheConfig::default()))
+        .wrapped("twice cached", |storage| CachedStorage::new(storage, config(3, 4 << 10))));
+}
+
+/// No more than the five required methods.
+#[derive(Default)]
+struct FiveMethods(ReferenceStorage);
+
+impl ComponentStorage for FiveMethods {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.0.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.0.set(key, value)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.0.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.0.list_keys(prefix)
+    }
+}
+
+#[test]
+fn a_cached_storage_of_five_methods_keeps_the_contract() {
+    for (name, config) in caches() {
+        let five = Implementation::new("five methods", FiveMethods::default)
+            .without(Feature::Revisions)
+            .without(Feature::Commits)
+            .without(Feature::Budgets);
+        run(&five.wrapped(name, move |storage| CachedStorage::new(storage, config.clone())));
+    }
+}
+
+/// What is cached must not hide that the storage below has no revisions.
+#[test]
+fn a_read_with_revision_stays_unsupported_whatever_is_cached() {
+    let cached = CachedStorage::new(FiveMethods::default(), CacheConfig::default());
+    let unsupported = |key| matches!(cached.get_versioned(key), Err(StorageError::Unsupported(_)));
+    assert_eq!(cached.get("absent"), Ok(None));
+    assert!(unsupported("absent"));
+    cached.delete("deleted").unwrap();
+    assert!(unsupported("deleted"));
+    assert_eq!(cached.exists("not there"), Ok(false));
+    assert!(unsupported("not there"));
+    cached.set("present", "value".into()).unwrap();
+    assert!(unsupported("present"));
+    assert_eq!(cached.get("present"), Ok(Some("value".into())));
+}

@@ -1,0 +1,17 @@
+//! Tests of the cache over storages that count, fail and wait on command.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests stand outside test functions"
+)]
+
+mod conformance;
+mod expiry;
+mod interleavings;
+mod model;
+mod reads;
+mod reentry;
+mod stress;
+mod support;
+mod writes;

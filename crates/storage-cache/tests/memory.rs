@@ -1,0 +1,115 @@
+//! What a cache takes, by the allocator's own count.
+
+use std::sync::{Mutex, PoisonError};
+
+use peak_alloc::PeakAlloc;
+use rstest::rstest;
+use storage_cache::{CacheConfig, CachedStorage};
+use storage_core::{ComponentStorage, StorageError, StorageValue};
+
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+/// One at a time, so that each counts its own bytes.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// For what the test harness does beside.
+const NOISE: usize = 16 << 10;
+
+/// Has a value for every key and keeps none: so many `x` as the key says after
+/// its last slash.
+struct Generated;
+
+impl ComponentStorage for Generated {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        let len = key.rsplit('/').next().and_then(|len| len.parse().ok());
+        Ok(len.map(|len| vec![b'x'; len].into()))
+    }
+
+    fn set(&self, _: &str, _: StorageValue) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn delete(&self, _: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    fn list_keys(&self, _: Option<&str>) -> Result<Vec<String>, StorageError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn an_idle_cache_takes_no_memory_but_its_own() {
+    const CACHES: usize = 100_000;
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = CacheConfig::default();
+    let mut caches: Vec<CachedStorage<&Generated>> = Vec::with_capacity(CACHES);
+    let before = ALLOCATED.current_usage();
+    for _ in 0..CACHES {
+        let cached = CachedStorage::new(&Generated, config.clone());
+        // Neither looking nor trying builds it.
+        assert_eq!(cached.try_get("key"), None);
+        assert_eq!(cached.stats().entries, 0);
+        caches.push(cached);
+    }
+    let taken = ALLOCATED.current_usage().saturating_sub(before);
+    assert!(taken < NOISE, "{taken} bytes for {CACHES} idle caches");
+    assert!(size_of::<CachedStorage<&Generated>>() <= 96);
+}
+
+#[test]
+fn a_cache_that_was_used_once_takes_less_than_four_kib() {
+    const CACHES: usize = 1_000;
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = ALLOCATED.current_usage();
+    let caches: Vec<_> =
+        (0..CACHES).map(|_| CachedStorage::new(&Generated, CacheConfig::default())).collect();
+    for cached in &caches {
+        assert_eq!(cached.get("absent"), Ok(None));
+    }
+    let each = (ALLOCATED.current_usage() - before) / CACHES;
+    assert!(each < 4 << 10, "{each} bytes");
+    drop(caches);
+    assert!(ALLOCATED.current_usage() < before + NOISE);
+}
+
+/// Values of one size after another, each until the cache is full of them, with
+/// the table of the small ones still there when the large ones come.
+#[rstest]
+#[case::as_it_comes(CacheConfig { ttl: None, ..CacheConfig::default() })]
+#[case::as_many_as_fit(CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: 32 << 20 })]
+#[case::one_shard(CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: 4 << 20 })]
+#[case::few(CacheConfig { ttl: None, max_entries: 100, max_size_bytes: 8 << 20 })]
+fn what_is_kept_stays_within_its_bytes(#[case] config: CacheConfig) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let max = config.max_size_bytes;
+    let before = ALLOCATED.current_usage();
+    let cached = CachedStorage::new(Generated, config);
+    let mut largest = 0;
+    for (len, count) in
+        [(1, 60_000), (100, 60_000), (4 << 10, 10_000), (1 << 20, 60), (1, 20_000), (64 << 10, 600)]
+    {
+        // Three times each, or a new value does not displace what proved itself.
+        for key in (0..3 * count).map(|n| n / 3) {
+            // Written and read, as both bring entries in.
+            let key = format!("{key}/{len}");
+            if key.len() % 2 == 0 {
+                cached.set(&key, cached.get(&key).unwrap().unwrap()).unwrap();
+            } else {
+                cached.get(&key).unwrap();
+            }
+            let taken = ALLOCATED.current_usage().saturating_sub(before);
+            largest = largest.max(taken);
+            assert!(taken <= max + NOISE, "{taken} bytes of {max} with values of {len}");
+        }
+        let stats = cached.stats();
+        assert!(stats.bytes <= max as u64, "{stats:?}");
+    }
+    // The bound is no pretext for keeping nothing.
+    assert!(largest > max / 2, "{largest} of {max}");
+}
