@@ -96,7 +96,7 @@ impl Store {
 
     #[track_caller]
     pub(super) fn list_partitions(&self, after: Option<&str>, limit: usize) -> KeyPage {
-        let what = format_args!("list_partitions({after:?}, {limit})");
+        let what = format!("list_partitions({after:?}, {limit})");
         succeed(what, self.storage.list_partitions(after, limit))
     }
 

@@ -148,16 +148,15 @@ impl Broken {
         }
         let writes = self.effective(&commit);
         let mut state = self.state();
-        if self.is("a commit only creates")
-            && let Some(taken) = writes.iter().find(|write| state.keys.contains_key(&write.key))
-        {
-            return Err(StorageError::AlreadyExists(taken.key.clone()));
-        }
-        if self.is("a commit cannot delete a missing key")
-            && let Some(missing) =
-                writes.iter().find(|w| w.value.is_none() && !state.keys.contains_key(&w.key))
-        {
-            return Err(StorageError::NotFound(missing.key.clone()));
+        for write in &writes {
+            let found = state.keys.contains_key(&write.key);
+            if self.is("a commit only creates") && found {
+                return Err(StorageError::AlreadyExists(write.key.clone()));
+            }
+            let deletes = write.value.is_none();
+            if self.is("a commit cannot delete a missing key") && deletes && !found {
+                return Err(StorageError::NotFound(write.key.clone()));
+            }
         }
         let unchanged = state.clone();
         let budget = commit.budget;
@@ -180,9 +179,8 @@ impl Broken {
         }
         if let Err(error) = self.verify(&state, &commit.checks) {
             *state = unchanged;
-            if self.is("a failed commit keeps its first write")
-                && let Some(write) = writes.first()
-            {
+            let kept = usize::from(self.is("a failed commit keeps its first write"));
+            for write in writes.iter().take(kept) {
                 self.write(&mut state, &write.key, write.value.clone(), Revision::new(1), false);
             }
             return Err(error);

@@ -155,19 +155,18 @@ impl Broken {
         let old = state.keys.get(key).cloned();
         let ledger = state.ledger.entry(partition.to_owned()).or_default();
         let counted = budgeted || !self.is("writes without a budget are not counted");
-        if counted && let Some(new) = &value {
-            *ledger = *ledger + Usage::of(own, new.len());
+        if counted {
+            let added = value.as_ref().map(|new| Usage::of(own, new.len()));
+            *ledger = *ledger + added.unwrap_or_default();
         }
         let frees = match self.defect {
             "deletes make no room" => value.is_some(),
             "an overwrite counts in full" => value.is_none(),
             _ => true,
         };
-        if counted
-            && frees
-            && let Some(old) = &old
-        {
-            *ledger = *ledger - Usage::of(own, old.value.len());
+        if counted && frees {
+            let removed = old.as_ref().map(|old| Usage::of(own, old.value.len()));
+            *ledger = *ledger - removed.unwrap_or_default();
         }
         match value {
             Some(value) => {
@@ -193,9 +192,8 @@ impl Broken {
         if self.is("a deleted key stays dead") && state.deleted.contains(&key) {
             return Ok(Revision::new(0));
         }
-        if self.is("writes without a budget keep to the last one")
-            && let Some(budget) = state.first_budget
-        {
+        let limited = self.is("writes without a budget keep to the last one");
+        if let Some(budget) = state.first_budget.filter(|_| limited) {
             let write = Write { key: key.clone(), value: Some(value.clone()) };
             self.allow(&state, &budget, &[&write])?;
         }

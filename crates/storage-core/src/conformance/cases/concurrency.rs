@@ -213,7 +213,7 @@ fn no_revision_is_given_twice(subject: &Subject<'_>) {
         });
         for of_thread in given {
             let grows = of_thread.windows(2).all(|pair| pair.first() < pair.last());
-            let what = format_args!("the revisions of one thread to grow: {of_thread:?}");
+            let what = format!("the revisions of one thread to grow: {of_thread:?}");
             expect_that(what, grows);
             for revision in of_thread {
                 let new = seen.insert(revision);

@@ -335,7 +335,7 @@ impl<'a> Model<'a> {
         let wanted: Vec<&String> =
             all.iter().filter(|name| !name.is_empty()).filter(behind).collect();
         let page = store.list_partitions(after, limit);
-        let what = format_args!("{at}: list_partitions({after:?}, {limit})");
+        let what = format!("{at}: list_partitions({after:?}, {limit})");
         expect_front(what, &page, &wanted, limit);
     }
 
