@@ -372,7 +372,8 @@ fn an_error_is_not_kept_and_who_waited_asks_again(
 fn while_the_storage_below_fails_waiters_fail_together() {
     const WAITERS: u64 = 16;
     let setup = Setup::new();
-    setup.failing().inject(Fault::error(io_error()));
+    // After, so that the calls are counted.
+    setup.failing().inject(Fault::error(io_error()).after());
     let first_flight = setup.backend().hold(&READS, Moment::After);
     let reads = Arc::new(AtomicUsize::new(0));
     let readers: Vec<_> = (0..=WAITERS)
@@ -396,6 +397,9 @@ fn while_the_storage_below_fails_waiters_fail_together() {
     for reader in readers {
         assert_eq!(reader.finish(), Err(io_error()));
     }
+    // Two, and one more for each who came too late for the second.
+    let flights = setup.counting().calls(Method::Get);
+    assert!(flights < WAITERS / 2, "{flights} flights");
     setup.failing().heal();
     assert_eq!(setup.cached.get("key"), Ok(None));
 }
