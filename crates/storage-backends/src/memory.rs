@@ -246,8 +246,11 @@ impl ComponentStorage for MemoryStorage {
         validate_full_key(key)?;
         let (name, own) = split_full_key(key);
         // A partition that is not there, or was dropped meanwhile, has no such
-        // key: nothing to do.
-        let Some(partition) = self.partition(name) else { return Ok(()) };
+        // key: nothing to do, but it is a write and has its revision.
+        let Some(partition) = self.partition(name) else {
+            self.next_revision();
+            return Ok(());
+        };
         let mut locked = write(&partition);
         self.change(name, &mut locked, own, None, self.next_revision());
         let emptied = locked.keys.is_empty();
@@ -417,4 +420,79 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 /// Locks for writing; as [`read`].
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_empty_partition_is_left_behind() {
+        let storage = MemoryStorage::new();
+        thread::scope(|scope| {
+            for n in 0..3 {
+                let storage = &storage;
+                scope.spawn(move || {
+                    for round in 0..2_000 {
+                        let (a, b) = (format!("a/b/c/{n}"), format!("a/b/{}/{n}", round % 5));
+                        storage
+                            .commit(Commit::new().set(&*a, "".into()).set(&*b, "".into()))
+                            .unwrap();
+                        storage.delete(&a).unwrap();
+                        storage.commit(Commit::new().delete(&*b).delete("none")).unwrap();
+                        // What fails, is only read or only checked makes none.
+                        storage.commit(Commit::new().require_present("x/y/z/k")).unwrap_err();
+                        storage.commit(Commit::new().require_absent("x/y/z/k")).unwrap();
+                        let nothing = Budget { max_bytes: 0, max_keys: 0 };
+                        let commit = Commit::new().set("u/v/w/k", "".into()).with_budget(nothing);
+                        storage.commit(commit).unwrap_err();
+                        assert_eq!(storage.get("q/r/s/k").unwrap(), None);
+                        storage.delete("q/r/s/k").unwrap();
+                    }
+                });
+            }
+        });
+        assert!(storage.partitions.is_empty(), "{:?}", storage.partitions);
+        assert!(storage.names.read().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_thread_that_panics_with_a_lock_stops_nobody() {
+        let storage = MemoryStorage::new();
+        storage.set("a/b/c/k", "1".into()).unwrap();
+        let partition = storage.partition("a/b/c/").unwrap();
+        let panicked = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let (_partition, _names) = (write(&partition), write(&storage.names));
+                panic!("with two locks");
+            });
+            thread.join()
+        });
+        assert!(panicked.is_err() && partition.is_poisoned() && storage.names.is_poisoned());
+        assert_eq!(storage.get("a/b/c/k").unwrap(), Some("1".into()));
+        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+        storage.set("a/b/c/k", "2".into()).unwrap();
+        storage.set("a/b/d/k", "3".into()).unwrap();
+        storage.delete("a/b/c/k").unwrap();
+        assert_eq!(storage.list_partitions(None, 9).unwrap().keys, ["a/b/d/"]);
+    }
+
+    #[test]
+    fn try_get_does_not_wait() {
+        let storage = MemoryStorage::new();
+        storage.set("a/b/c/k", "1".into()).unwrap();
+        let partition = storage.partition("a/b/c/").unwrap();
+        let writing = write(&partition);
+        assert_eq!(storage.try_get("a/b/c/k"), None);
+        // Another component is not concerned.
+        assert_eq!(storage.try_get("a/b/d/k"), Some(None));
+        drop(writing);
+        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+        let shard = storage.partitions.get_mut("a/b/c/");
+        assert_eq!(storage.try_get("a/b/c/k"), None);
+        drop(shard);
+        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+    }
 }

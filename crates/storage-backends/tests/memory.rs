@@ -1,12 +1,22 @@
-//! The memory store: the whole contract, and partitions that come and go.
+//! The memory store: the whole contract, the same answers as the reference, and
+//! partitions that come and go.
 #![cfg(feature = "memory")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use proptest::prelude::*;
+use proptest::sample::select;
 use rstest::rstest;
 use storage_backends::MemoryStorage;
-use storage_core::ComponentStorage;
-use storage_core::conformance::{Feature, Implementation, run};
+use storage_core::conformance::{Feature, Implementation, ReferenceStorage, run};
+use storage_core::{
+    Budget, Check, Commit, ComponentStorage, Expected, PageRequest, Revision, StorageError,
+    StorageValue, Write, split_full_key,
+};
 
 fn memory() -> Implementation {
     Implementation::new("memory", MemoryStorage::new)
@@ -35,4 +45,217 @@ fn the_contract_is_kept(#[case] implementation: Implementation) {
     let report = run(&implementation);
     let by_design = [Feature::Lasting, Feature::Components];
     assert!(report.skipped.iter().all(|(_, feature)| by_design.contains(feature)), "{report:?}");
+}
+
+/// A call, as both storages get it.
+#[derive(Debug, Clone)]
+enum Call {
+    Put(String, StorageValue),
+    Delete(String),
+    Commit(Commit),
+    Page(String, Option<String>, usize),
+    Partitions(Option<String>, usize),
+    Usage(String),
+    GetMany(Vec<String>),
+}
+
+/// Keys whose partitions and prefixes meet, some of them outside the rules.
+fn key() -> impl Strategy<Value = String> {
+    let parts = vec!["a", "b", "/", "-", "0", "\u{e9}"];
+    prop_oneof![
+        8 => proptest::collection::vec(select(parts), 1..8).prop_map(|parts| parts.concat()),
+        6 => select(vec!["a/b/c/1", "a/b/c/2", "a/b/c/", "a/b/cc/1", "a/b/c-/1", "a/b"])
+            .prop_map(str::to_owned),
+        1 => select(vec!["", "a\0b", "a/b/c/\n"]).prop_map(str::to_owned),
+    ]
+}
+
+fn value() -> impl Strategy<Value = StorageValue> {
+    proptest::collection::vec(any::<u8>(), 0..6).prop_map(StorageValue::new)
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let expected = prop_oneof![
+        Just(Expected::Absent),
+        Just(Expected::Present),
+        (0_u64..30).prop_map(|number| Expected::Revision(Revision::new(number))),
+        value().prop_map(Expected::Value),
+    ];
+    (key(), expected).prop_map(|(key, expected)| Check { key, expected })
+}
+
+fn write() -> impl Strategy<Value = Write> {
+    (key(), proptest::option::of(value())).prop_map(|(key, value)| Write { key, value })
+}
+
+fn budget() -> impl Strategy<Value = Budget> {
+    (0_u64..30, 0_u64..6).prop_map(|(max_bytes, max_keys)| Budget { max_bytes, max_keys })
+}
+
+/// Commits, most of which with a budget lie in one partition.
+fn commit() -> impl Strategy<Value = Commit> {
+    let checks = proptest::collection::vec(check(), 0..2);
+    let writes = proptest::collection::vec(write(), 0..5);
+    (checks, writes, proptest::option::of(budget()), any::<bool>()).prop_map(
+        |(mut checks, mut writes, budget, anywhere)| {
+            if let (Some(_), Some(first), false) = (budget, writes.first(), anywhere) {
+                let of = split_full_key(&first.key).0.to_owned();
+                checks.retain(|check| split_full_key(&check.key).0 == of);
+                writes.retain(|write| split_full_key(&write.key).0 == of);
+            }
+            Commit { checks, writes, budget }
+        },
+    )
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let after = || proptest::option::of(key());
+    prop_oneof![
+        4 => (key(), value()).prop_map(|(key, value)| Call::Put(key, value)),
+        2 => key().prop_map(Call::Delete),
+        5 => commit().prop_map(Call::Commit),
+        2 => (key(), after(), 0_usize..8).prop_map(|(prefix, after, limit)| Call::Page(prefix, after, limit)),
+        1 => (after(), 0_usize..5).prop_map(|(after, limit)| Call::Partitions(after, limit)),
+        1 => key().prop_map(Call::Usage),
+        1 => proptest::collection::vec(key(), 0..6).prop_map(Call::GetMany),
+    ]
+}
+
+/// Makes the call and writes down the answer.
+fn answer<S: ComponentStorage>(storage: &S, call: &Call) -> String {
+    match call.clone() {
+        Call::Put(key, value) => format!("{:?}", storage.put(&key, value)),
+        Call::Delete(key) => format!("{:?}", storage.delete(&key)),
+        Call::Commit(commit) => format!("{:?}", storage.commit(commit)),
+        Call::Page(prefix, after, limit) => {
+            let request = PageRequest { prefix: &prefix, after: after.as_deref(), limit };
+            format!("{:?} {:?}", storage.list_page(request), storage.list_keys(Some(&prefix)))
+        }
+        Call::Partitions(after, limit) => {
+            format!("{:?}", storage.list_partitions(after.as_deref(), limit))
+        }
+        Call::Usage(prefix) => format!("{:?}", storage.usage(Some(&prefix))),
+        Call::GetMany(keys) => {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let found = storage.get_many(&keys);
+            format!("{:?}", found.map(|values| values.into_iter().map(bytes).collect::<Vec<_>>()))
+        }
+    }
+}
+
+fn bytes(value: Option<StorageValue>) -> Option<Vec<u8>> {
+    value.map(StorageValue::into_bytes)
+}
+
+proptest! {
+    /// Down to the errors and, as both count alike, the revisions.
+    #[test]
+    fn it_answers_as_the_reference_does(calls in proptest::collection::vec(call(), 0..60)) {
+        let (memory, reference) = (MemoryStorage::new(), ReferenceStorage::new());
+        for call in &calls {
+            prop_assert_eq!(answer(&memory, call), answer(&reference, call), "{:?}", call);
+        }
+        let keys = reference.list_keys(None)?;
+        prop_assert_eq!(memory.list_keys(None)?, keys.clone());
+        for key in keys {
+            let found = memory.get_versioned(&key)?.map(|found| (found.revision, found.value.into_bytes()));
+            let wanted = reference.get_versioned(&key)?.map(|found| (found.revision, found.value.into_bytes()));
+            prop_assert_eq!(found, wanted);
+        }
+    }
+}
+
+/// Every write of a round, the first to a partition or not, is there after it
+/// although others empty the partition all the time.
+#[test]
+fn a_partition_that_is_dropped_takes_no_write_with_it() {
+    const WRITERS: usize = 3;
+    const ROUNDS: usize = 3_000;
+    let storage = MemoryStorage::new();
+    thread::scope(|scope| {
+        for n in 0..WRITERS {
+            let storage = &storage;
+            scope.spawn(move || {
+                let key = format!("a/b/c/{n}");
+                for round in 0..ROUNDS {
+                    let value = StorageValue::from(round.to_string().as_str());
+                    match round % 3 {
+                        0 => storage.set(&key, value.clone()).unwrap(),
+                        1 => drop(storage.put(&key, value.clone()).unwrap()),
+                        _ => drop(storage.commit(Commit::new().set(&*key, value.clone())).unwrap()),
+                    }
+                    assert_eq!(storage.get(&key).unwrap(), Some(value));
+                    let listed = storage.list_partitions(None, 9).unwrap().keys;
+                    assert_eq!(listed, ["a/b/c/"], "it holds {key}");
+                    match round % 2 {
+                        0 => storage.delete(&key).unwrap(),
+                        _ => drop(storage.commit(Commit::new().delete(&*key)).unwrap()),
+                    }
+                    assert_eq!(storage.get(&key).unwrap(), None);
+                }
+            });
+        }
+    });
+    assert_eq!(storage.list_partitions(None, 9).unwrap().keys, Vec::<String>::new());
+    assert_eq!(storage.usage(None).unwrap().keys, 0);
+}
+
+/// A check of an absent key in a component that does not exist holds until the
+/// writes elsewhere are done.
+#[test]
+fn an_absent_key_in_a_new_partition_stays_absent_during_the_commit() {
+    let storage = MemoryStorage::new();
+    for round in 0..500 {
+        // Each may write only while the other has not.
+        let (one, two) = (format!("a/{round}/one/k"), format!("b/{round}/two/k"));
+        let commit = |absent: &str, written: &str| {
+            storage.commit(Commit::new().require_absent(absent).set(written, "".into()))
+        };
+        let (first, second) = thread::scope(|scope| {
+            let first = scope.spawn(|| commit(&one, &two));
+            let second = commit(&two, &one);
+            (first.join().unwrap(), second)
+        });
+        let errors = [first, second].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            matches!(&errors[0], StorageError::AlreadyExists(key) if *key == one || *key == two)
+        );
+    }
+}
+
+/// Listings and drops of partitions beside each other: every name is whole, in
+/// order, and the ones that stay are always there.
+#[test]
+fn partitions_are_listed_while_they_come_and_go() {
+    let storage = MemoryStorage::new();
+    let stay: Vec<String> = (0..20).map(|n| format!("app/stay/{n:02}/")).collect();
+    for partition in &stay {
+        storage.set(&format!("{partition}k"), "".into()).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..2_000 {
+                let key = format!("app/stay/{:02}-/k", round % 20);
+                storage.set(&key, "".into()).unwrap();
+                storage.delete(&key).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        loop {
+            let last = done.load(Ordering::SeqCst);
+            let names = storage.list_partitions(None, usize::MAX).unwrap().keys;
+            let unique: BTreeSet<&String> = names.iter().collect();
+            assert!(names.is_sorted() && unique.len() == names.len(), "{names:?}");
+            assert!(stay.iter().all(|name| unique.contains(name)), "{names:?}");
+            let keys = storage.list_keys(Some("app/")).unwrap();
+            assert!(keys.is_sorted(), "{keys:?}");
+            assert!(stay.iter().all(|name| keys.contains(&format!("{name}k"))), "{keys:?}");
+            if last {
+                break;
+            }
+        }
+    });
+    assert_eq!(storage.list_partitions(None, usize::MAX).unwrap().keys, stay);
 }
