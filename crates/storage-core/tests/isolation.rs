@@ -250,7 +250,8 @@ fn refused_key() -> impl Strategy<Value = (String, &'static str)> {
 
 /// A segment outside the rules, and the rule.
 fn refused_segment() -> impl Strategy<Value = (String, &'static str)> {
-    let other = any::<char>()
+    let likely = select(vec!['/', '\\', ' ', '\0', '\n', '%', '*', '~', '\u{e9}', '\u{202e}']);
+    let other = prop_oneof![likely, any::<char>()]
         .prop_filter("is allowed", |c| !c.is_ascii_alphanumeric() && !"._-:@+".contains(*c));
     let holds = (segment(), other, any::<prop::sample::Index>()).prop_map(|(text, other, at)| {
         let mut chars: Vec<char> = text.chars().take(100).collect();
