@@ -119,6 +119,11 @@ fn known_schemes() -> String {
 }
 
 impl StoreUrl {
+    /// The store in this folder, with the default settings.
+    pub fn from_path(path: impl Into<PathBuf>) -> Self {
+        Self { kind: Kind::File { path: path.into(), settings: FileSettings::default() } }
+    }
+
     /// The folder that the store lies in, if it lies in one.
     pub fn path(&self) -> Option<&Path> {
         match &self.kind {
@@ -354,9 +359,7 @@ mod tests {
     #[test]
     fn what_is_shown_parses_to_the_same() {
         for path in ["//srv//data", "a%b?c", "%25", "?", "/", " ", "//", "//localhost/x"] {
-            let url = StoreUrl {
-                kind: Kind::File { path: path.into(), settings: FileSettings::default() },
-            };
+            let url = StoreUrl::from_path(path);
             assert_eq!(url.to_string().parse(), Ok(url.clone()), "{url}");
         }
         let url: StoreUrl = "file:d?index_budget_bytes=5&durability=os".parse().unwrap();

@@ -36,6 +36,8 @@ struct Cli {
         global = true,
         value_name = "URL",
         env = "STORAGE_HOST_STORE",
+        hide_env_values = true,
+        display_order = 100,
         default_value = "file:./storage-data"
     )]
     store: StoreUrl,
@@ -44,7 +46,7 @@ struct Cli {
     ///
     /// A result goes to standard output, an error to standard error as
     /// {"error":{"kind":...,"message":...,"exit_code":...}} on one line.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 101)]
     json: bool,
 
     #[command(subcommand)]
@@ -76,6 +78,9 @@ enum Command {
     /// behind the file goes to the component, hyphens included, so the options
     /// of run stand before it. run ends with the component's own status, and
     /// with 1 after a trap.
+    ///
+    /// What it is compiled to is kept in the user's cache folder, where there is
+    /// one, so that the next run starts at once.
     Run {
         /// Whose storage it is: NAMESPACE/NAME/INSTANCE
         #[arg(long, value_name = "ID")]

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use storage_host::guest::{self, ComponentState};
-use storage_host::wasmtime::Engine;
 use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
+use storage_host::wasmtime::{self, Engine};
 use storage_host::wasmtime_wasi::p2::bindings::sync::CommandPre;
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2};
 use storage_host::{ComponentId, ComponentStorage, Limits, Mode, StorageHost, StoreUrl};
@@ -92,18 +92,44 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
         .map_err(|error| {
             Failure::new("internal", format!("cannot set up the linker: {error:#}"))
         })?;
-    let wrong = |message| Failure::new("component", format!("{}: {message}", path.display()));
-    let linked = linker.instantiate_pre(component).map_err(|error| {
-        wrong(format!(
-            "{error:#}; this host has {} and WASI 0.2 (wasi:cli, clocks, filesystem, io, random \
-             and sockets)",
-            guest::INTERFACE
-        ))
-    })?;
-    CommandPre::new(linked).map_err(|error| {
-        wrong(format!(
-            "{error:#}; run takes a command, a component that exports wasi:cli/run, such as a \
-             Rust program built for wasm32-wasip2"
-        ))
+    let wrong = |message| Failure::new("component", format!("{}{message}", path.display()));
+    let linked = linker
+        .instantiate_pre(component)
+        .map_err(|error| wrong(describe_missing(engine, component, &error)))?;
+    CommandPre::new(linked).map_err(|_| {
+        wrong(
+            " exports no wasi:cli/run: run takes a command, such as a Rust program built for \
+             wasm32-wasip2"
+                .to_owned(),
+        )
     })
+}
+
+/// What the interfaces that this host has begin with.
+const HERE: [&str; 7] = [
+    "airssys:core/storage@1.",
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+
+/// Names the import that the linker did not find.
+fn describe_missing(engine: &Engine, component: &Component, error: &wasmtime::Error) -> String {
+    let here = format!(
+        "this host has {} and WASI 0.2 (cli, clocks, filesystem, io, random and sockets)",
+        guest::INTERFACE
+    );
+    let shown = format!("{error:#}");
+    let imports = component.component_type();
+    let mut names = imports.imports(engine).map(|(name, _)| name);
+    match names.find(|name| shown.contains(&format!("`{name}`"))) {
+        Some(name) if !HERE.iter().any(|prefix| name.starts_with(prefix)) => {
+            format!(" imports {name}, which this host does not have; {here}")
+        }
+        // The interface is here, but not with all that the component asks of it.
+        _ => format!(" asks for something that this host does not have: {shown}; {here}"),
+    }
 }

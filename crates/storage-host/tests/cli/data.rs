@@ -1,0 +1,195 @@
+//! Reading and writing keys from outside.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use storage_host::{ComponentStorage, Mode, StorageHost, StoreUrl};
+
+use crate::support::Folder;
+
+/// The default store of a folder, for a test that fills it.
+fn store_in(folder: &Folder) -> StoreUrl {
+    let path = folder.path().join("storage-data");
+    format!("file:{}?durability=os", path.display()).parse().unwrap()
+}
+
+#[test]
+fn what_is_put_is_there_until_it_is_deleted() {
+    let folder = Folder::new();
+    let text = folder.transcripts(&[
+        &["put", "app/notes/home", "user:1", "Ada"],
+        &["put", "app/notes/home", "user:2", "-5"],
+        &["put", "app/notes/home", "empty", ""],
+        &["put", "app/notes/work", "user:1", "Grace"],
+        &["components"],
+        &["keys", "app/notes/home"],
+        &["keys", "app/notes/home", "--prefix", "user:"],
+        &["keys", "app/notes/hom"],
+        &["get", "app/notes/home", "user:1"],
+        &["get", "app/notes/home", "user:2"],
+        &["get", "app/notes/home", "empty"],
+        &["get", "app/notes/work", "user:2"],
+        &["usage", "app/notes/home"],
+        &["usage", "app/notes/nobody"],
+        &["delete", "app/notes/work", "user:1"],
+        &["delete", "app/notes/work", "user:1"],
+        &["get", "app/notes/work", "user:1"],
+        &["components"],
+    ]);
+    folder.assert_snapshot("data_text", &text);
+}
+
+#[test]
+fn json_for_programs() {
+    let folder = Folder::new();
+    folder.run_with_input(&["put", "app/notes/home", "binary"], &[0, 159, 146, 150]);
+    let text = folder.transcripts(&[
+        &["--json", "put", "app/notes/home", "text", "a \"quoted\" text"],
+        &["--json", "get", "app/notes/home", "text"],
+        &["--json", "get", "app/notes/home", "binary"],
+        &["keys", "app/notes/home", "--json"],
+        &["keys", "app/notes/home", "--json", "--limit", "1"],
+        &["keys", "app/notes/nobody", "--json"],
+        &["components", "--json"],
+        &["usage", "app/notes/home", "--json"],
+        &["usage", "app/notes/nobody", "--json"],
+        &["delete", "app/notes/home", "text", "--json"],
+        &["get", "app/notes/home", "text", "--json"],
+    ]);
+    folder.assert_snapshot("data_json", &text);
+}
+
+#[test]
+fn bytes_go_in_and_out_as_they_are() {
+    let folder = Folder::new();
+    let all: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    for args in [&["put", "a/b/c", "key"][..], &["put", "a/b/c", "key", "-"]] {
+        let done = folder.run_with_input(args, &all);
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (0, "", ""));
+        let got = folder.run(&["get", "a/b/c", "key"]);
+        assert!(got.code == 0 && got.bytes == all);
+        folder.printed(&["delete", "a/b/c", "key"]);
+    }
+    let done = folder.run_with_input(&["put", "a/b/c", "key"], b"");
+    assert_eq!(done.code, 0);
+    assert_eq!(folder.printed(&["get", "a/b/c", "key"]), "");
+}
+
+#[test]
+fn a_value_over_the_limit_changes_nothing() {
+    let folder = Folder::new();
+    let long = vec![b'x'; (1 << 20) + 1];
+    let done = folder.run_with_input(&["put", "a/b/c", "key"], &long);
+    assert_eq!(done.code, 1);
+    assert_eq!(done.stderr, "error: over the limit of 1048576 bytes of a value: 1048577\n");
+    assert!(!folder.has_store(), "not even a store is made");
+
+    folder.printed(&["put", "a/b/c", "key", "old"]);
+    assert_eq!(folder.run_with_input(&["put", "a/b/c", "key"], &long).code, 1);
+    assert_eq!(folder.printed(&["get", "a/b/c", "key"]), "old");
+}
+
+#[test]
+fn a_long_listing_comes_in_pages() {
+    let folder = Folder::new();
+    let store = store_in(&folder);
+    {
+        let host = StorageHost::new(store.open(Mode::ReadWrite).unwrap());
+        let chain = host.component(&"a/b/c".parse().unwrap());
+        for n in 0..2_500 {
+            chain.set(&format!("{n:05}"), "".into()).unwrap();
+        }
+    }
+    let first = folder.run(&["keys", "a/b/c"]);
+    assert_eq!(first.stdout.lines().count(), 1_000);
+    assert_eq!(first.stderr, "more keys follow: go on with --after 00999\n");
+    let second = folder.run(&["keys", "a/b/c", "--after", "00999", "--limit", "1500"]);
+    assert_eq!(second.stdout.lines().count(), 1_500);
+    assert_eq!(second.stdout.lines().last(), Some("02499"));
+    assert_eq!(second.stderr, "", "that was the end");
+    let all = folder.run(&["keys", "a/b/c", "--limit", "1000000"]);
+    assert_eq!((all.stdout.lines().count(), all.stderr.as_str()), (2_500, ""));
+    assert_eq!(folder.printed(&["keys", "a/b/c", "--limit", "0", "--after", "zzz"]), "");
+    let prefixed = folder.printed(&["keys", "a/b/c", "--prefix", "01", "--after", "01997"]);
+    assert_eq!(prefixed, "01998\n01999\n");
+}
+
+#[test]
+fn many_components_are_all_listed() {
+    let folder = Folder::new();
+    let store = store_in(&folder);
+    {
+        let backend = store.open(Mode::ReadWrite).unwrap();
+        for n in 0..2_500 {
+            backend.set(&format!("a/b/{n:05}/key"), "".into()).unwrap();
+        }
+    }
+    let listed = folder.printed(&["components"]);
+    let expected: Vec<String> = (0..2_500).map(|n| format!("a/b/{n:05}")).collect();
+    assert_eq!(listed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let folder = Folder::new();
+    // More than a pipe holds.
+    folder.run_with_input(&["put", "a/b/c", "key"], &vec![b'x'; 1 << 20]);
+    let mut command = folder.command(&["get", "a/b/c", "key"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut start = [0; 4];
+    child.stdout.as_mut().unwrap().read_exact(&mut start).unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_a_failure() {
+    let folder = Folder::new();
+    folder.printed(&["put", "a/b/c", "key", "value"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let Ok(full) = full else {
+        println!("SKIPPED a full output: there is no /dev/full");
+        return;
+    };
+    let output = folder.command(&["get", "a/b/c", "key"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("error: cannot write the output: "), "{stderr}");
+}
+
+#[test]
+fn the_store_is_chosen_by_option_or_environment() {
+    let folder = Folder::new();
+    folder.printed(&["--store", "file:one", "put", "a/b/c", "key", "1"]);
+    folder.printed(&["put", "a/b/c", "key", "2", "--store", "file:two?durability=os"]);
+    assert_eq!(folder.printed(&["--store", "file:one", "get", "a/b/c", "key"]), "1");
+    let from_environment = |args: &[&str]| {
+        let mut command = folder.command(args);
+        let output = command.env("STORAGE_HOST_STORE", "file:two").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(from_environment(&["get", "a/b/c", "key"]), "2");
+    assert_eq!(from_environment(&["--store", "file:one", "get", "a/b/c", "key"]), "1");
+    let absolute = format!("file://{}", folder.path().join("two").display());
+    assert_eq!(folder.printed(&["--store", &absolute, "get", "a/b/c", "key"]), "2");
+    assert!(!folder.has_store());
+}
+
+#[test]
+fn reading_creates_and_changes_nothing() {
+    let folder = Folder::new();
+    for args in [
+        &["components"][..],
+        &["keys", "a/b/c"],
+        &["get", "a/b/c", "k"],
+        &["usage", "a/b/c"],
+        &["delete", "a/b/c", "k"],
+    ] {
+        let done = folder.run(args);
+        assert_eq!(done.code, 1, "{args:?}");
+        assert!(done.stderr.contains("does not exist"), "{args:?}: {}", done.stderr);
+        assert!(!folder.has_store(), "{args:?}");
+    }
+}

@@ -1,0 +1,57 @@
+//! A process that is killed: what it had acknowledged stays.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+use std::thread;
+use std::time::Instant;
+
+use crate::support::{Folder, guest};
+
+#[test]
+fn every_acknowledged_note_survives_a_kill() {
+    const ROUNDS: u32 = 60;
+    let folder = Folder::new();
+    let notes = guest("notes");
+    let add = |text: &str| {
+        let args = ["run", "--id", "app/notes/home", &notes, "add", text];
+        let mut command = folder.command(&args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let begun = Instant::now();
+    assert!(add("whole").wait_with_output().unwrap().status.success());
+    let whole = begun.elapsed();
+
+    let mut acknowledged = vec!["whole".to_owned()];
+    for round in 0..ROUNDS {
+        let text = format!("round {round}");
+        let mut child = add(&text);
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        if round % 2 == 0 {
+            // Killed as soon as the note is acknowledged.
+            stdout.read_line(&mut said).unwrap();
+        } else {
+            // Killed somewhere from its start to after its end. Where is left to
+            // chance, and nothing depends on it.
+            thread::sleep(whole * round * 2 / ROUNDS);
+        }
+        child.kill().unwrap();
+        stdout.read_to_string(&mut said).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        if said.starts_with("added note") {
+            acknowledged.push(text);
+        }
+    }
+    assert!(acknowledged.len() > ROUNDS as usize / 2, "{acknowledged:?}");
+
+    let listed = folder.printed(&["run", "--id", "app/notes/home", &notes, "list"]);
+    let texts: Vec<&str> = listed.lines().map(|line| line.split_once("  ").unwrap().1).collect();
+    for text in &acknowledged {
+        let times = texts.iter().filter(|listed| *listed == text).count();
+        assert_eq!(times, 1, "{text:?} of {acknowledged:?} in {texts:?}");
+    }
+    // Each note is a key, and no half of one is left.
+    let keys = folder.printed(&["keys", "app/notes/home"]);
+    assert_eq!(keys.lines().count(), texts.len());
+}

@@ -1,0 +1,19 @@
+//! The built command, as a shell calls it.
+
+#![cfg(all(feature = "cli", feature = "memory", feature = "file"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do, and what is skipped is said"
+)]
+
+mod data;
+mod demo;
+mod help;
+mod kill;
+mod run;
+mod stores;
+mod support;

@@ -1,0 +1,178 @@
+//! `run`: what a component gets, and how it ends.
+
+use std::fs;
+
+use rstest::rstest;
+
+use crate::support::{Folder, guest};
+
+#[test]
+fn a_component_keeps_its_data_and_sees_nobody_elses() {
+    let folder = Folder::new();
+    let notes = guest("notes");
+    let text = folder.transcripts(&[
+        &["run", "--id", "app/notes/home", &notes, "add", "buy milk"],
+        &["run", "--id", "app/notes/home", &notes, "list"],
+        &["run", "--id", "app/notes/work", &notes, "list"],
+        &["run", "--id", "app/notes/home", &notes, "add", "--json", "-x", "--help"],
+        &["run", "--id", "app/notes/home", &notes, "list"],
+        &["keys", "app/notes/home", "--json"],
+        &["run", "--id", "app/notes/home", &notes, "remove", "9"],
+        &["run", "--id", "app/notes/home", &notes, "burn"],
+        &["components"],
+    ]);
+    folder.assert_snapshot("run_notes", &text);
+}
+
+#[rstest]
+#[case(0)]
+#[case(7)]
+#[case(255)]
+fn the_components_status_is_the_commands(#[case] status: i32) {
+    let folder = Folder::new();
+    let args = ["run", "--id", "a/b/c", &guest("probe"), "exit", &status.to_string()];
+    assert_eq!(folder.run(&args).code, status);
+}
+
+#[test]
+fn a_trap_ends_with_a_line_and_keeps_what_was_written() {
+    let folder = Folder::new();
+    let probe = guest("probe");
+    let text = folder.transcripts(&[
+        &["run", "--id", "a/b/c", &probe, "trap"],
+        &["get", "a/b/c", "before-trap"],
+        &["--json", "run", "--id", "a/b/c", &probe, "trap"],
+        &["run", "--id", "a/b/c", &probe, "set-size", "big", "30000000"],
+        &["keys", "a/b/c"],
+    ]);
+    folder.assert_snapshot("run_trap", &text);
+
+    let mut command = folder.command(&["run", "--id", "a/b/c", &probe, "trap"]);
+    let output = command.env("STORAGE_HOST_LOG", "debug").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("wasm backtrace"), "the log has it: {stderr}");
+}
+
+#[test]
+fn a_component_sees_errors_of_its_own_calls() {
+    let folder = Folder::new();
+    let probe = guest("probe");
+    let text = folder.transcripts(&[
+        &["run", "--id", "a/b/c", &probe, "set-size", "big", "1048577"],
+        &["run", "--id", "a/b/c", &probe, "set", "", "x"],
+        &["run", "--id", "a/b/c", &probe, "set", "tab\there", "x"],
+        &["run", "--id", "a/b/c", &probe, "get", "missing"],
+        &["run", "--id", "a/b/c", &probe, "usage"],
+    ]);
+    folder.assert_snapshot("run_errors", &text);
+}
+
+#[test]
+fn what_cannot_run_is_told_apart_and_leaves_no_store() {
+    let folder = Folder::new();
+    let whole = fs::read(guest("notes")).unwrap();
+    folder.file("core.wasm", &wat::parse_str("(module)").unwrap());
+    folder.file("truncated.wasm", &whole[..5_000]);
+    folder.file("text.wasm", b"(component)");
+    folder.file("empty.wasm", b"");
+    folder.file("page.wasm", b"<html>404 Not Found</html>");
+    folder.file("library.wasm", &wat::parse_str("(component)").unwrap());
+    let import = |text: &str| wat::parse_str(format!("(component {text})")).unwrap();
+    folder.file(
+        "gpu.wasm",
+        &import(r#"(import "acme:gpu/compute@1.0.0" (instance (export "go" (func))))"#),
+    );
+    folder.file(
+        "function.wasm",
+        &import(r#"(import "airssys:core/storage@1.0.0" (instance (export "shred" (func))))"#),
+    );
+    folder.file(
+        "version.wasm",
+        &import(r#"(import "airssys:core/storage@2.0.0" (instance (export "get" (func))))"#),
+    );
+    let mut text = String::new();
+    for file in [
+        "missing",
+        "core",
+        "truncated",
+        "text",
+        "empty",
+        "page",
+        "library",
+        "gpu",
+        "function",
+        "version",
+    ] {
+        text += &folder.transcript(&["run", "--id", "a/b/c", &format!("{file}.wasm")]);
+        text += "\n";
+    }
+    text += &folder.transcript(&["run", "--id", "a/b/c", "."]);
+    text += &folder.transcript(&["--json", "run", "--id", "a/b/c", "core.wasm"]);
+    folder.assert_snapshot("run_not_runnable", &text);
+    assert!(!folder.has_store());
+}
+
+/// A command that ends well if it sees no environment variable.
+const NO_ENVIRONMENT: &str = r#"(component
+  (import "wasi:cli/environment@0.2.0" (instance $environment
+    (export "get-environment" (func (result (list (tuple string string)))))))
+  (core module $memory
+    (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+  (core instance $memory (instantiate $memory))
+  (core func $get (canon lower (func $environment "get-environment")
+    (memory $memory "memory") (realloc (func $memory "realloc"))))
+  (core module $main
+    (import "memory" "memory" (memory 1))
+    (import "environment" "get" (func $get (param i32)))
+    (func (export "run") (result i32)
+      (call $get (i32.const 16))
+      (i32.ne (i32.load (i32.const 20)) (i32.const 0))))
+  (core instance $main (instantiate $main
+    (with "memory" (instance $memory))
+    (with "environment" (instance (export "get" (func $get))))))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))"#;
+
+#[test]
+fn a_component_gets_no_environment() {
+    let folder = Folder::new();
+    folder.file("environment.wasm", &wat::parse_str(NO_ENVIRONMENT).unwrap());
+    assert_eq!(folder.printed(&["run", "--id", "a/b/c", "environment.wasm"]), "");
+}
+
+#[test]
+fn nothing_is_cached_where_no_place_is_and_it_runs_all_the_same() {
+    let folder = Folder::new();
+    let file = folder.file("a-file", b"");
+    let notes = guest("notes");
+    let add = ["run", "--id", "app/notes/home", &notes, "add", "x"];
+    let mut without = folder.command(&add);
+    without.env_remove("XDG_CACHE_HOME").env_remove("HOME");
+    let mut unwritable = folder.command(&add);
+    unwritable.env("XDG_CACHE_HOME", format!("{file}/cache"));
+    let mut relative = folder.command(&add);
+    relative.env("XDG_CACHE_HOME", "cache").env("HOME", "home");
+    for (number, mut command) in [without, unwritable, relative].into_iter().enumerate() {
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(stdout, format!("added note {}\n", number + 1));
+    }
+    let mut names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["a-file", "storage-data"]);
+}
+
+#[test]
+fn a_component_runs_on_a_store_that_ends_with_it() {
+    let folder = Folder::new();
+    let counter = guest("counter");
+    for _ in 0..2 {
+        let args = ["--store", "memory:", "run", "--id", "a/b/c", &counter];
+        assert_eq!(folder.printed(&args), "run 1\n");
+    }
+    assert!(!folder.has_store());
+}

@@ -1,0 +1,206 @@
+//! Stores that cannot be used as they are: each says why, and loses nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use storage_host::{Mode, StoreUrl};
+
+use crate::support::{Folder, guest};
+
+#[test]
+fn a_path_that_is_no_store() {
+    let folder = Folder::new();
+    folder.file("a-file", b"mine");
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    folder.file("mine/thesis.txt", b"years of work");
+    let probe = guest("probe");
+    let text = folder.transcripts(&[
+        &["--store", "file:a-file", "keys", "a/b/c"],
+        &["--store", "file:a-file", "put", "a/b/c", "key", "value"],
+        &["--store", "file:a-file", "run", "--id", "a/b/c", &probe, "list"],
+        &["--store", "file:a-file/below", "put", "a/b/c", "key", "value"],
+        &["--store", "file:missing", "keys", "a/b/c"],
+        &["--store", "file:missing", "delete", "a/b/c", "key"],
+        &["--store", "file:missing", "--json", "get", "a/b/c", "key"],
+        &["--store", "file:mine", "keys", "a/b/c"],
+        &["--store", "file:mine", "put", "a/b/c", "key", "value"],
+        &["--store", "memory:", "keys", "a/b/c"],
+        &["--store", "memory:", "delete", "a/b/c", "key"],
+    ]);
+    folder.assert_snapshot("store_is_none", &text);
+    assert_eq!(fs::read(folder.path().join("a-file")).unwrap(), b"mine");
+    assert_eq!(fs::read_dir(folder.path().join("mine")).unwrap().count(), 1);
+    assert!(!folder.path().join("missing").exists());
+}
+
+#[test]
+fn a_store_that_another_process_has_open() {
+    let folder = Folder::new();
+    folder.printed(&["put", "a/b/c", "key", "value"]);
+    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let held = url.open(Mode::ReadWrite).unwrap();
+    let text = folder.transcripts(&[
+        &["put", "a/b/c", "key", "other"],
+        &["delete", "a/b/c", "key"],
+        &["run", "--id", "a/b/c", &guest("probe"), "list"],
+        &["demo"],
+        &["--json", "put", "a/b/c", "key", "other"],
+        // Reading works beside it.
+        &["get", "a/b/c", "key"],
+        &["keys", "a/b/c"],
+    ]);
+    folder.assert_snapshot("store_locked", &text);
+    let pid = format!("process {}", std::process::id());
+    assert!(folder.run(&["put", "a/b/c", "key", "other"]).stderr.contains(&pid));
+    drop(held);
+    folder.printed(&["put", "a/b/c", "key", "other"]);
+}
+
+#[test]
+fn a_store_of_a_newer_format() {
+    let folder = Folder::new();
+    folder.printed(&["put", "a/b/c", "key", "value"]);
+    let path = folder.path().join("storage-data/FORMAT");
+    let format = fs::read_to_string(&path).unwrap();
+    assert!(format.contains("format: 1\n"), "{format}");
+    fs::write(&path, format.replace("format: 1\n", "format: 2\n")).unwrap();
+    let text = folder.transcripts(&[
+        &["get", "a/b/c", "key"],
+        &["put", "a/b/c", "key", "other"],
+        &["--json", "components"],
+    ]);
+    folder.assert_snapshot("store_newer", &text);
+    fs::write(&path, format).unwrap();
+    assert_eq!(folder.printed(&["get", "a/b/c", "key"]), "value");
+}
+
+#[test]
+fn a_flipped_byte_is_never_a_value() {
+    let folder = Folder::new();
+    folder.printed(&["put", "a/b/c", "key", "value"]);
+    folder.printed(&["put", "a/b/c", "other", "whole"]);
+    let path = folder.path().join("storage-data/components/a/b/c/key");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 6;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let probe = guest("probe");
+    let text = folder.transcripts(&[
+        &["get", "a/b/c", "key"],
+        &["--json", "get", "a/b/c", "key"],
+        &["get", "a/b/c", "other"],
+        &["keys", "a/b/c"],
+        &["run", "--id", "a/b/c", &probe, "get", "other"],
+        // Writing it again mends it.
+        &["put", "a/b/c", "key", "new"],
+        &["get", "a/b/c", "key"],
+    ]);
+    folder.assert_snapshot("store_flipped", &text);
+}
+
+#[test]
+fn a_component_learns_of_damage_without_the_path() {
+    let folder = Folder::new();
+    folder.printed(&["put", "a/b/c", "key", "value"]);
+    fs::write(folder.path().join("storage-data/components/a/b/c/key"), "damaged").unwrap();
+    let probe = guest("probe");
+    let done = folder.run(&["run", "--id", "a/b/c", &probe, "get", "key"]);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    // The log comes first and has the path; then the component's own line.
+    let lines: Vec<&str> = done.stderr.lines().collect();
+    let [log, told] = lines.as_slice() else { panic!("{}", done.stderr) };
+    assert!(log.contains("ERROR") && log.contains("components/a/b/c/key"), "{log}");
+    assert!(log.contains("incident=00000001"), "{log}");
+    assert_eq!(*told, "error: io-error: what is stored is damaged (incident 00000001)");
+
+    let mut silent = folder.command(&["run", "--id", "a/b/c", &probe, "get", "key"]);
+    let output = silent.env("STORAGE_HOST_LOG", "off").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
+}
+
+/// A small file system in memory, for as long as it is held.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None`, with the reason, where this machine cannot.
+    fn new(at: &Path, options: &str) -> Option<Self> {
+        fs::create_dir(at).unwrap();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "storage-host-test"])
+            .arg(at)
+            .output();
+        match done {
+            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
+            Ok(output) => {
+                let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+                println!("SKIPPED a small file system: {}", reason.trim());
+                None
+            }
+            Err(error) => {
+                println!("SKIPPED a small file system: there is no mount: {error}");
+                None
+            }
+        }
+    }
+
+    fn make_read_only(&self) {
+        let done = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_store_on_a_read_only_file_system() {
+    let folder = Folder::new();
+    let Some(mount) = Mount::new(&folder.path().join("disk"), "size=1m") else { return };
+    let store = ["--store", "file:disk/store"];
+    let with_store = |args: &[&'static str]| [&store, args].concat();
+    folder.printed(&with_store(&["put", "a/b/c", "key", "value"]));
+    mount.make_read_only();
+    let text = folder.transcripts(&[
+        &with_store(&["put", "a/b/c", "key", "other"]),
+        &with_store(&["delete", "a/b/c", "key"]),
+        &["--store", "file:disk/new", "put", "a/b/c", "key", "value"],
+        &with_store(&["get", "a/b/c", "key"]),
+        &with_store(&["keys", "a/b/c"]),
+        &with_store(&["usage", "a/b/c"]),
+    ]);
+    folder.assert_snapshot("store_read_only", &text);
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let folder = Folder::new();
+    let Some(_mount) = Mount::new(&folder.path().join("disk"), "size=256k") else { return };
+    let put = |key: &str, len: usize| {
+        let args = ["--store", "file:disk/store", "put", "a/b/c", key];
+        folder.run_with_input(&args, &vec![b'x'; len])
+    };
+    assert_eq!(put("old", 1_000).code, 0);
+    let done = put("large", 1_000_000);
+    assert_eq!(done.code, 1);
+    folder.assert_snapshot("store_full", &done.stderr);
+    let get = folder.printed(&["--store", "file:disk/store", "get", "a/b/c", "old"]);
+    assert_eq!(get, "x".repeat(1_000));
+    assert_eq!(folder.printed(&["--store", "file:disk/store", "keys", "a/b/c"]), "old\n");
+
+    // A component gets an error, and its key keeps the old value.
+    let probe = guest("probe");
+    let run = |args: &[&str]| {
+        folder
+            .run(&[&["--store", "file:disk/store", "run", "--id", "a/b/c", &probe], args].concat())
+    };
+    let done = run(&["set-size", "old", "1000000"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("error: io-error: storage failed (incident "), "{}", done.stderr);
+    assert!(run(&["get", "old"]).stdout.len() == "value \n".len() + 1_000);
+    // There is room for what is small.
+    assert_eq!(put("small", 100).code, 0);
+}

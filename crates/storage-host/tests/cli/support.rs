@@ -1,0 +1,148 @@
+//! A folder of its own for each test, and the command in it.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder in which the command runs.
+pub(crate) struct Folder {
+    dir: tempfile::TempDir,
+}
+
+/// What the command did.
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The command, in this folder and without the user's settings.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storage-host"));
+        command.args(args).current_dir(self.path()).stdin(Stdio::null());
+        for name in ["STORAGE_HOST_STORE", "STORAGE_HOST_LOG", "CARGO_PKG_NAME", "COLUMNS"] {
+            command.env_remove(name);
+        }
+        // Components compiled by one test serve the others.
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
+        Done::of(self.command(args).output().unwrap())
+    }
+
+    /// The same with something on standard input.
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A command that has read enough closes its end.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        Done::of(child.wait_with_output().unwrap())
+    }
+
+    /// What a command that ends well prints.
+    pub(crate) fn printed(&self, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{args:?}");
+        done.stdout
+    }
+
+    /// A command and all that it did, for a snapshot.
+    pub(crate) fn transcript(&self, args: &[&str]) -> String {
+        let done = self.run(args);
+        let shown: Vec<String> = args
+            .iter()
+            .map(|arg| {
+                if arg.is_empty() || arg.contains(' ') {
+                    format!("{arg:?}")
+                } else {
+                    (*arg).to_owned()
+                }
+            })
+            .collect();
+        let mut text = format!("$ storage-host {}\n", shown.join(" "));
+        for (stream, content) in [("", &done.stdout), ("! ", &done.stderr)] {
+            for line in content.lines() {
+                text.push_str(format!("{stream}{line}").trim_end());
+                text.push('\n');
+            }
+        }
+        if done.code != 0 {
+            text.push_str(&format!("-> {}\n", done.code));
+        }
+        text
+    }
+
+    /// Several commands in a row, for a snapshot.
+    pub(crate) fn transcripts(&self, commands: &[&[&str]]) -> String {
+        let all: Vec<String> = commands.iter().map(|args| self.transcript(args)).collect();
+        all.join("\n")
+    }
+
+    /// Whether a store was made in the default place.
+    pub(crate) fn has_store(&self) -> bool {
+        self.path().join("storage-data").exists()
+    }
+
+    /// Writes a file and gives its path.
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Compares with a snapshot, where everything that differs between machines
+    /// and runs is replaced.
+    pub(crate) fn assert_snapshot(&self, name: &str, text: &str) {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        let folder = fs::canonicalize(self.path()).unwrap();
+        settings.add_filter(&escaped(&folder), "[FOLDER]");
+        settings.add_filter(&escaped(self.path()), "[FOLDER]");
+        settings.add_filter(&escaped(&guests()), "[GUESTS]");
+        settings.add_filter(&escaped(Path::new(env!("CARGO_BIN_EXE_storage-host"))), "[PROGRAM]");
+        settings.add_filter("-[0-9a-f]{16}", "-[TOKEN]");
+        settings.add_filter("process [0-9]+", "process [PID]");
+        settings.bind(|| insta::assert_snapshot!(name, text));
+    }
+}
+
+impl Done {
+    fn of(output: Output) -> Self {
+        Self {
+            // A signal is no exit code.
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            bytes: output.stdout,
+        }
+    }
+}
+
+fn escaped(path: &Path) -> String {
+    path.to_str().unwrap().replace('.', r"\.").replace('+', r"\+")
+}
+
+fn guests() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/guests");
+    fs::canonicalize(folder).unwrap()
+}
+
+/// The file of a committed guest.
+pub(crate) fn guest(name: &str) -> String {
+    guests().join(format!("{name}.wasm")).to_str().unwrap().to_owned()
+}

@@ -1,0 +1,142 @@
+//! What a guest is told when the storage fails, and what the log has.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use rstest::rstest;
+use storage_core::conformance::{FailingStorage, Fault, ReferenceStorage};
+use storage_host::{CacheConfig, StorageError, StorageHost};
+
+use crate::raw::{DATA, INVALID_KEY, IO_ERROR, RawGuest};
+
+/// What a backend may say, and a guest may not read.
+const SECRET: &str = "cannot read /srv/tenants/app/notes/home/kkkk: key app/notes/home/kkkk, \
+                      beside app/other/tenant/key";
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Runs `action` and returns what it logged.
+    fn of(action: impl FnOnce()) -> String {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, action);
+        let text = log.0.lock().unwrap().clone();
+        String::from_utf8(text).unwrap()
+    }
+}
+
+fn corrupt() -> StorageError {
+    StorageError::Corrupt { key: Some("app/notes/home/kkkk".into()), detail: SECRET.into() }
+}
+
+fn unavailable() -> StorageError {
+    StorageError::Unavailable { key: Some("app/notes/home/kkkk".into()), detail: SECRET.into() }
+}
+
+#[rstest]
+#[case(StorageError::IoError(SECRET.into()), IO_ERROR, "storage failed (incident ")]
+#[case(corrupt(), IO_ERROR, "what is stored is damaged (incident ")]
+#[case(unavailable(), IO_ERROR, "storage is unavailable now (incident ")]
+#[case(StorageError::Locked(SECRET.into()), IO_ERROR, "storage is in use elsewhere (incident ")]
+#[case(StorageError::ReadOnly, IO_ERROR, "storage is read-only (incident ")]
+#[case(StorageError::Unsupported(SECRET.into()), IO_ERROR, "storage cannot do this (incident ")]
+#[case(StorageError::InvalidKey(SECRET.into()), INVALID_KEY, "the store cannot take this key (incident ")]
+fn a_guest_gets_a_reason_and_the_log_the_rest(
+    #[case] error: StorageError,
+    #[case] code: u32,
+    #[case] reason: &str,
+    #[values("get", "set", "delete")] call: &str,
+) {
+    let backend = Arc::new(FailingStorage::new(ReferenceStorage::new()));
+    let host = StorageHost::new(backend.clone());
+    let mut guest = RawGuest::new(&host, "app/notes/home");
+    guest.fill(DATA, b'k', 4);
+    backend.inject(Fault::error(error.clone()));
+
+    let mut told = String::new();
+    let log = Log::of(|| {
+        let answer = match call {
+            "set" => guest.call::<_, u32>("set", (DATA, 4_u32, DATA, 4_u32)),
+            _ => guest.call(call, (DATA, 4_u32)),
+        };
+        assert_eq!(answer, code);
+        told = guest.text();
+    });
+
+    let incident = told.strip_prefix(reason).and_then(|rest| rest.strip_suffix(')'));
+    let incident = incident.unwrap_or_else(|| panic!("{told:?} should begin with {reason:?}"));
+    assert!(incident.len() == 8 && incident.bytes().all(|b| b.is_ascii_hexdigit()), "{told}");
+    assert!(log.contains(&format!("incident={incident}")), "{log}");
+    assert!(log.contains("ERROR") && log.contains("component=app/notes/home"), "{log}");
+    assert!(log.contains(&format!("operation=\"{call}\"")), "{log}");
+    assert!(log.contains("key=Some(\"kkkk\")"), "{log}");
+    if error != StorageError::ReadOnly {
+        assert!(log.contains("/srv/tenants/"), "{log}");
+    }
+}
+
+#[test]
+fn each_incident_has_a_number_of_its_own() {
+    let backend = Arc::new(FailingStorage::new(ReferenceStorage::new()));
+    let host = StorageHost::new(backend.clone());
+    let mut guest = RawGuest::new(&host, "app/notes/home");
+    guest.fill(DATA, b'k', 4);
+    backend.inject(Fault::error(StorageError::IoError(SECRET.into())));
+    guest.call::<_, u32>("get", (DATA, 4_u32));
+    let first = guest.text();
+    guest.call::<_, u32>("get", (DATA, 4_u32));
+    assert_ne!(first, guest.text());
+}
+
+#[rstest]
+// Made up by a backend: the payload is replaced by what the guest itself asked.
+#[case(StorageError::NotFound(SECRET.into()), 0x001, "kkkk")]
+#[case(StorageError::AlreadyExists(SECRET.into()), 0x101, "kkkk")]
+#[case(StorageError::Conflict(SECRET.into()), IO_ERROR, "the key was changed meanwhile: try again")]
+#[case(
+    StorageError::LimitExceeded { limit: "bytes of a name", max: 1, actual: 2 },
+    IO_ERROR,
+    "over the limit of 1 bytes of a name: 2"
+)]
+fn an_error_of_the_guests_own_is_told_and_not_logged(
+    #[case] error: StorageError,
+    #[case] code: u32,
+    #[case] text: &str,
+) {
+    let backend = Arc::new(FailingStorage::new(ReferenceStorage::new()));
+    let host = StorageHost::new(backend.clone());
+    let mut guest = RawGuest::new(&host, "app/notes/home");
+    guest.fill(DATA, b'k', 4);
+    backend.inject(Fault::error(error));
+    let log = Log::of(|| {
+        assert_eq!(guest.call::<_, u32>("get", (DATA, 4_u32)), code);
+        assert_eq!(guest.text(), text);
+    });
+    assert_eq!(log, "");
+}
+
+#[test]
+fn a_failed_listing_says_no_more_than_the_others() {
+    let backend = Arc::new(FailingStorage::new(ReferenceStorage::new()));
+    let host = StorageHost::builder(backend.clone()).cache(CacheConfig::default()).build();
+    let mut guest = RawGuest::new(&host, "app/notes/home");
+    backend.inject(Fault::error(StorageError::IoError(SECRET.into())));
+    assert_eq!(guest.call::<_, u32>("list", (DATA, 0_u32)), 1);
+    assert!(guest.text().starts_with("storage failed (incident "), "{}", guest.text());
+}

@@ -1,0 +1,14 @@
+//! What guests see of the storage, and what no guest can do to the host.
+
+#![cfg(feature = "wasmtime")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod boundary;
+mod commands;
+mod errors;
+mod raw;
