@@ -458,6 +458,34 @@ mod tests {
         assert!(storage.names.read().unwrap().is_empty());
     }
 
+    /// The write that a drop must not lose, step by step: a writer has fetched
+    /// the partition, then it is dropped, then the writer gets its lock.
+    #[test]
+    fn a_writer_behind_a_drop_fetches_the_partition_again() {
+        type Call = fn(&MemoryStorage) -> Result<Revision, StorageError>;
+        let calls: [Call; 2] = [
+            |storage| storage.put("a/b/c/k", "1".into()),
+            |storage| storage.commit(Commit::new().set("a/b/c/k", "1".into())),
+        ];
+        for call in calls {
+            let storage = MemoryStorage::new();
+            let partition = storage.partition_or_new("a/b/c/");
+            let mut locked = write(&partition);
+            thread::scope(|scope| {
+                scope.spawn(|| call(&storage).unwrap());
+                // The map, this thread and the writer have it.
+                while Arc::strong_count(&partition) < 3 {
+                    thread::yield_now();
+                }
+                storage.partitions.remove("a/b/c/");
+                locked.dropped = true;
+                drop(locked);
+            });
+            assert_eq!(storage.get("a/b/c/k").unwrap(), Some("1".into()));
+            assert!(read(&partition).keys.is_empty());
+        }
+    }
+
     #[test]
     fn a_thread_that_panics_with_a_lock_stops_nobody() {
         let storage = MemoryStorage::new();
