@@ -16,7 +16,8 @@ pub struct PageRequest<'a> {
     /// Only keys after this one in byte order. It need not exist, so a listing
     /// goes on at the right place when keys come and go between pages.
     pub after: Option<&'a str>,
-    /// The most keys that the page may hold.
+    /// The most keys that the page may hold. With 0 the page has none, and tells
+    /// whether there are any.
     pub limit: usize,
 }
 

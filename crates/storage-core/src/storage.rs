@@ -146,8 +146,9 @@ pub trait ComponentStorage: Send + Sync {
     ///
     /// Going on after the last key seen never skips or repeats a key that was
     /// there all along. A page may be shorter than its limit although more keys
-    /// follow; [`KeyPage::more`] tells. Its cost grows with the page, not with
-    /// the store: implementations override the default, which lists everything.
+    /// follow, but then it has one at least; [`KeyPage::more`] tells. Its cost
+    /// grows with the page, not with the store: implementations override the
+    /// default, which lists everything.
     ///
     /// # Errors
     /// As [`list_keys`](Self::list_keys).
@@ -339,10 +340,12 @@ pub trait ComponentStorage: Send + Sync {
     /// # Errors
     /// [`StorageError::AlreadyExists`], [`StorageError::NotFound`] or
     /// [`StorageError::Conflict`] with the key of the check that did not hold;
-    /// [`StorageError::QuotaExceeded`]; otherwise as [`set`](Self::set), with
-    /// all writes or none behind an unknown outcome.
+    /// [`StorageError::QuotaExceeded`]; [`StorageError::InvalidKey`] also for a
+    /// budget over several partitions; otherwise as [`set`](Self::set), with all
+    /// writes or none behind an unknown outcome.
     /// [`StorageError::Unsupported`] where there are no commits, which is the
-    /// default.
+    /// default, and for a budget or a check of a revision where there are
+    /// commits without them.
     ///
     /// # Examples
     /// ```
