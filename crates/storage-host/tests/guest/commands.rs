@@ -159,6 +159,20 @@ fn a_status_reaches_the_host(#[case] status: i32) {
 }
 
 #[test]
+fn a_component_holds_no_more_handles_than_it_may() {
+    let run = |handles| {
+        let mut limits = Limits::default();
+        limits.handles = handles;
+        let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
+        // It opens its standard output.
+        Runner::new(host, &PROBE).run("a/b/1", &["exists", "key"]).status
+    };
+    assert_eq!(run(1_000), Ok(0));
+    let reason = run(0).unwrap_err();
+    assert!(reason.contains("handle"), "{reason}");
+}
+
+#[test]
 fn keys_are_listed_in_the_order_of_their_bytes() {
     let probe = Runner::new(memory(), &PROBE);
     for key in ["b", "B", "a/2", "a/10", "\u{e9}", "%", " x "] {
