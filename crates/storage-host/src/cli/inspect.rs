@@ -54,7 +54,7 @@ pub(super) fn keys(
     id: &ComponentId,
     prefix: &str,
     after: Option<&str>,
-    limit: usize,
+    limit: u32,
     output: &mut Output,
 ) -> Result<(), Failure> {
     #[derive(Serialize)]
@@ -65,6 +65,7 @@ pub(super) fn keys(
         next_after: Option<&'a str>,
     }
 
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let host = open_to_read(store)?;
     let chain = host.component(id);
     let mut keys: Vec<String> = Vec::new();

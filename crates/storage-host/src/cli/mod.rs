@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, value_parser};
 use storage_host::{ComponentId, StoreUrl};
 
 use self::failure::Failure;
@@ -125,8 +125,8 @@ enum Command {
         after: Option<String>,
 
         /// The most keys to list
-        #[arg(long, value_name = "N", default_value_t = 1_000)]
-        limit: usize,
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..))]
+        limit: u32,
     },
 
     /// Write the value of a key to standard output: its bytes, nothing else

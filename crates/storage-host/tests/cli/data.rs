@@ -109,7 +109,7 @@ fn a_long_listing_comes_in_pages() {
     assert_eq!(second.stderr, "", "that was the end");
     let all = folder.run(&["keys", "a/b/c", "--limit", "1000000"]);
     assert_eq!((all.stdout.lines().count(), all.stderr.as_str()), (2_500, ""));
-    assert_eq!(folder.printed(&["keys", "a/b/c", "--limit", "0", "--after", "zzz"]), "");
+    assert_eq!(folder.printed(&["keys", "a/b/c", "--after", "zzz"]), "");
     let prefixed = folder.printed(&["keys", "a/b/c", "--prefix", "01", "--after", "01997"]);
     assert_eq!(prefixed, "01998\n01999\n");
 }

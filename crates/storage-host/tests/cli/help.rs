@@ -35,6 +35,7 @@ fn wrong_usage() {
         &["nothing"],
         &["keys"],
         &["keys", "a/b/c", "--limit", "many"],
+        &["keys", "a/b/c", "--limit", "0"],
         &["keys", "a/b/c", "--what"],
         &["get", "a/b", "key"],
         &["get", "a//c", "key"],

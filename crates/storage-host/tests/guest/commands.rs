@@ -164,7 +164,7 @@ fn a_component_holds_no_more_handles_than_it_may() {
         let mut limits = Limits::default();
         limits.handles = handles;
         let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
-        // It opens its standard output.
+        // To print it opens its standard output.
         Runner::new(host, &PROBE).run("a/b/1", &["exists", "key"]).status
     };
     assert_eq!(run(1_000), Ok(0));
