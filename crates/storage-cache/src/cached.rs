@@ -61,16 +61,22 @@ use crate::table::{Claim, Guard, Table, Waited};
 /// push out what is used often. Keys, values and the table they stand in
 /// together stay within [`CacheConfig::max_size_bytes`].
 ///
-/// Up to `max_size_bytes` of 8 MiB or 511 entries there is one shard. Above, the
-/// cache is divided into up to 64 with at least 4 MiB and 256 entries each, and
-/// a value is kept if it fills at most 0.97 of one. Larger values pass by, are
-/// counted in [`CacheStats::refusals`] and are read from below each time.
+/// From 8 MiB and 512 entries on the cache is divided into shards, 64 at most,
+/// of at least 4 MiB and 256 entries each. A value is kept if it fills at most
+/// 0.97 of a shard. Larger values pass by, are counted in
+/// [`CacheStats::refusals`] and are read from below each time.
+///
+/// In an `Arc` under several
+/// [`NamespacedStorage`](storage_core::NamespacedStorage)s, one cache serves
+/// them all within one budget, and the entries of one component can displace
+/// those of another.
 ///
 /// # What it costs
 ///
 /// Until its first use no memory beyond itself; from then on about 3 KiB and
 /// what it keeps. Writes to one key wait for each other, and so do writes to
-/// keys that happen to share one of 64 locks; reads never wait for writes.
+/// keys that happen to share one of 64 locks. Reads do not wait for writes,
+/// except one that four writes in a row have overtaken.
 ///
 /// A storage below may read through the cache above it, which then does not
 /// wait and keeps nothing. It may write through it while it reads. A write while

@@ -28,8 +28,8 @@ pub struct CacheConfig {
     /// that went around the cache can stay unseen.
     pub ttl: Option<Duration>,
     /// The most bytes that are kept: keys, values, and what the cache itself
-    /// needs for them. Less than 1 KiB means no caching. A value larger than
-    /// 0.97 of it, or of its share where the cache is divided
+    /// needs for them. Less than 1 KiB means no caching. A value that fills more
+    /// than 0.97 of what entries may take, or of a shard where there are several
     /// ([`CachedStorage`](crate::CachedStorage) says when), is not kept.
     pub max_size_bytes: usize,
 }

@@ -134,6 +134,7 @@ fn of_many_who_find_an_expired_entry_one_asks(
     let readers: Vec<_> =
         (0..READERS).map(|_| setup.start(move |cached| read.ask(cached, "key"))).collect();
     setup.wait_for_misses(READERS);
+    held.wait_for(1);
     assert_eq!(held.waiting(), 1);
     held.release();
     for reader in readers {
