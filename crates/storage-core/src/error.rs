@@ -91,7 +91,7 @@ impl fmt::Display for StorageError {
             Self::Locked(detail) => write!(f, "the store is locked: {detail}"),
             Self::ReadOnly => f.write_str("the store is open for reading only"),
             Self::LimitExceeded { limit, max, actual } => {
-                write!(f, "over the limit of {max} {limit}: {actual}")
+                write!(f, "{actual} {limit} are over the limit of {max}")
             }
         }
     }

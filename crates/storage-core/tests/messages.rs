@@ -40,7 +40,7 @@ fn every_error_says_what_failed_on_what() {
     the store is unavailable: the server does not answer
     the store is locked: data is open in process 4711
     the store is open for reading only
-    over the limit of 1024 bytes of a value: 4096
+    4096 bytes of a value are over the limit of 1024
     "#);
 }
 

@@ -49,7 +49,7 @@ impl Call<'_> {
                 }
             },
             StorageError::LimitExceeded { limit, max, actual } => {
-                GuestError::IoError(format!("over the limit of {max} {limit}: {actual}"))
+                GuestError::IoError(format!("{actual} {limit} are over the limit of {max}"))
             }
             StorageError::Conflict(_) => {
                 GuestError::IoError("the key was changed meanwhile: try again".to_owned())

@@ -81,7 +81,7 @@ fn a_value_over_the_limit_changes_nothing() {
     let long = vec![b'x'; (1 << 20) + 1];
     let done = folder.run_with_input(&["put", "a/b/c", "key"], &long);
     assert_eq!(done.code, 1);
-    assert_eq!(done.stderr, "error: over the limit of 1048576 bytes of a value: 1048577\n");
+    assert_eq!(done.stderr, "error: 1048577 bytes of a value are over the limit of 1048576\n");
     assert!(!folder.has_store(), "not even a store is made");
 
     folder.printed(&["put", "a/b/c", "key", "old"]);

@@ -105,7 +105,7 @@ fn a_value_over_the_limit_is_an_error_that_names_it() {
     guest.fill(DATA, b'k', 4);
     for len in [(1_u32 << 20) + 1, 10 << 20] {
         assert_eq!(guest.call::<_, u32>("set", (DATA, 4_u32, DATA, len)), IO_ERROR);
-        assert_eq!(guest.text(), format!("over the limit of 1048576 bytes of a value: {len}"));
+        assert_eq!(guest.text(), format!("{len} bytes of a value are over the limit of 1048576"));
     }
     assert_eq!(backend.total(), 0);
     // The guest goes on.
@@ -161,7 +161,7 @@ fn a_listing_over_its_limit_is_an_error_and_not_a_part() {
     guest.chain().set("4", "".into()).unwrap();
     // `list` returns the answer's first byte alone.
     assert_eq!(guest.call::<_, u32>("list", (DATA, 0_u32)), IO_ERROR & 0xff);
-    assert_eq!(guest.text(), "over the limit of 3 keys of a listing: 4");
+    assert_eq!(guest.text(), "4 keys of a listing are over the limit of 3");
 }
 
 #[test]

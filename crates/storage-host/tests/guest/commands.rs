@@ -199,6 +199,6 @@ fn a_listing_over_the_default_limit_is_an_error() {
     assert_eq!((ended.status, ended.stdout.as_str()), (Ok(1), ""));
     assert_eq!(
         ended.stderr,
-        "error: io-error: over the limit of 100000 keys of a listing: 100001\n"
+        "error: io-error: 100001 keys of a listing are over the limit of 100000\n"
     );
 }

@@ -112,7 +112,7 @@ fn each_incident_has_a_number_of_its_own() {
 #[case(
     StorageError::LimitExceeded { limit: "bytes of a name", max: 1, actual: 2 },
     IO_ERROR,
-    "over the limit of 1 bytes of a name: 2"
+    "2 bytes of a name are over the limit of 1"
 )]
 fn an_error_of_the_guests_own_is_told_and_not_logged(
     #[case] error: StorageError,
