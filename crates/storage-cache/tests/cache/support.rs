@@ -4,11 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use storage_cache::{CacheConfig, CachedStorage, ManualClock};
 use storage_core::conformance::{CountingStorage, FailingStorage, ReferenceStorage, SlowStorage};
 use storage_core::{Commit, ComponentStorage, StorageError, StorageValue};
+
+/// After this a test has failed that would hang otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const TTL: Duration = Duration::from_secs(60);
 
@@ -72,7 +75,9 @@ impl Setup {
     /// Waits until so many keys were missed: whoever missed one is about to claim
     /// it or to wait for it.
     pub(crate) fn wait_for_misses(&self, misses: u64) {
+        let start = Instant::now();
         while self.cached.stats().misses < misses {
+            assert!(start.elapsed() < PATIENCE, "{:?}", self.cached.stats());
             thread::yield_now();
         }
         // To let the last one get there. Every order gives the same results.
@@ -96,7 +101,7 @@ impl<T> Running<T> {
     /// What it returned, or that it panicked.
     #[track_caller]
     pub(crate) fn outcome(self) -> thread::Result<T> {
-        self.0.recv_timeout(Duration::from_secs(60)).expect("the call hangs")
+        self.0.recv_timeout(PATIENCE).expect("the call hangs")
     }
 
     #[track_caller]
