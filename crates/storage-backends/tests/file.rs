@@ -573,14 +573,47 @@ fn files_of_others_in_the_folders_are_no_keys() {
     let storage = open(&place.path());
     storage.set("app/notes/home/a", "".into()).unwrap();
     let folder = place.path().join("components/app/notes/home");
-    for name in ["README.md", ".DS_Store", "Upper", "with space"] {
+    for name in ["README.md", ".DS_Store", "Upper", "with space", "x%%y"] {
         fs::write(folder.join(name), "x").unwrap();
     }
+    fs::create_dir(folder.join("backup")).unwrap();
+    let in_journal = [place.path().join("journal/notes.txt"), place.path().join("journal/old")];
+    fs::write(&in_journal[0], "x").unwrap();
+    fs::create_dir(&in_journal[1]).unwrap();
     fs::create_dir_all(place.path().join("components/lost+found")).unwrap();
     fs::write(place.path().join("components/notes.txt"), "x").unwrap();
     assert_eq!(storage.list_keys(None).unwrap(), ["app/notes/home/a"]);
     assert_eq!(storage.list_partitions(None, 9).unwrap().keys, ["app/notes/home/"]);
     assert_eq!(read_only(&place.path()).usage(None).unwrap().keys, 1);
+    drop(storage);
+    assert_eq!(open(&place.path()).list_keys(None).unwrap(), ["app/notes/home/a"]);
+    assert!(in_journal.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn a_store_without_its_counter_goes_on_beyond_what_it_holds() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    let mut last = storage.put("app/notes/home/a", "x".into()).unwrap();
+    for _ in 0..10 {
+        last = storage.put("loose", "x".into()).unwrap();
+    }
+    drop(storage);
+    fs::remove_file(place.path().join("revisions")).unwrap();
+    let storage = open(&place.path());
+    assert!(storage.put("app/notes/home/a", "y".into()).unwrap() > last);
+    assert_eq!(storage.get("loose"), Ok(Some("x".into())));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_behind_a_link_or_missing_folders_is_made_there() {
+    let place = Place::new();
+    let deep = place.path().join("a/b/c");
+    open(&deep).set("k", "v".into()).unwrap();
+    let link = place.path().join("link");
+    std::os::unix::fs::symlink(&deep, &link).unwrap();
+    assert_eq!(open(&link).get("k"), Ok(Some("v".into())));
 }
 
 #[test]

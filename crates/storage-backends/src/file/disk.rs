@@ -40,22 +40,33 @@ pub(super) fn create_folders(path: &Path) -> Result<(), StorageError> {
 }
 
 /// Makes the folder of a store, which nobody but its owner may enter, and those
-/// above it, as far as they are missing.
-pub(super) fn create_private_folder(path: &Path) -> Result<(), StorageError> {
-    if path.is_dir() {
-        return Ok(());
+/// above it, as far as they are missing, and makes their names durable.
+pub(super) fn create_store_folder(path: &Path) -> Result<(), StorageError> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !above.is_dir())
+        .collect();
+    for folder in missing.iter().rev() {
+        fault_point("make").map_err(|error| failed("make", folder, &error))?;
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        if *folder == path {
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        }
+        match builder.create(folder) {
+            // Made by another process meanwhile.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            other => other.map_err(|error| failed("make", folder, &error))?,
+        }
+        sync_parent(folder)?;
     }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        create_folders(parent)?;
-    }
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(path) {
-        // Made by another process meanwhile.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(|error| failed("make", path, &error)),
-    }
+    Ok(())
+}
+
+/// Makes the name of a folder durable, which is in the folder above it.
+pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
+    let whole = path.canonicalize().map_err(|error| failed("look at", path, &error))?;
+    whole.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Reads a file whole; `None` where there is none.
@@ -109,27 +120,70 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// The names in a folder that are UTF-8, as all of ours are, in no order;
-/// nothing where there is no folder.
-pub(super) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
+/// The same for a folder that may be missing: that of a component which has only
+/// lost keys.
+pub(super) fn sync_folder_if_there(path: &Path) -> Result<(), StorageError> {
+    if is_there(path)? { sync_folder(path) } else { Ok(()) }
+}
+
+/// What a folder holds: files, folders, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Folder,
+    Any,
+}
+
+/// The names in a folder of what is of a kind and named in UTF-8, as all of ours
+/// is, in no order; nothing where there is no folder.
+pub(super) fn names(path: &Path, kind: Kind) -> Result<Vec<String>, StorageError> {
+    let mut found = Vec::new();
+    visit_names(path, kind, |name| {
+        found.push(name);
+        true
+    })?;
+    Ok(found)
+}
+
+/// Calls `visit` with each such name until it answers `false`.
+pub(super) fn visit_names(
+    path: &Path,
+    kind: Kind,
+    mut visit: impl FnMut(String) -> bool,
+) -> Result<(), StorageError> {
+    let cannot_list = |error: io::Error| failed("list", path, &error);
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("list", path, &error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(cannot_list(error)),
     };
-    let mut names = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|error| failed("list", path, &error))?;
-        if let Ok(name) = entry.file_name().into_string() {
-            names.push(name);
+        let entry = entry.map_err(cannot_list)?;
+        let file_type = entry.file_type().map_err(cannot_list)?;
+        let wanted = match kind {
+            Kind::File => file_type.is_file(),
+            Kind::Folder => file_type.is_dir(),
+            Kind::Any => true,
+        };
+        if let Ok(name) = entry.file_name().into_string()
+            && wanted
+            && !visit(name)
+        {
+            break;
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 /// Whether something is there, of whatever kind.
-pub(super) fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
+pub(super) fn is_there(path: &Path) -> Result<bool, StorageError> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(failed("look at", path, &error)),
+    }
 }
 
 /// Removes a file; one that is gone already is no error.

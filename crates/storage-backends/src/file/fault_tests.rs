@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, Usage};
+use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage};
 
 use super::layout::TEMP_PREFIX;
-use super::store::{FileOptions, FileStorage};
+use super::store::{Durability, FileOptions, FileStorage};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -272,4 +273,138 @@ fn a_full_disk_does_not_stop_a_delete() {
     assert!(message.contains("free some space"), "{message}");
     assert_eq!(storage.get(A), Ok(None));
     assert_eq!(storage.get(B), Ok(Some("old b".into())));
+}
+
+#[test]
+fn a_commit_that_failed_half_way_keeps_its_values_however_long_it_waits() {
+    let commit = || Commit::new().set(A, "new a".into()).set(B, "new b".into());
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    fill(&storage);
+    let (_, steps) = with_plan(Plan::Count, || storage.commit(commit()));
+    for at in 0..steps {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = open(folder.path());
+        fill(&storage);
+        let _ = with_plan(Plan::Fail { at, errno: EIO }, || storage.commit(commit()));
+        // So many other components that this one is forgotten meanwhile.
+        for number in 0..4200 {
+            storage.get(&format!("x/y/{number}/k")).unwrap();
+        }
+        storage.set("app/notes/home/z", "z".into()).unwrap();
+        drop(storage);
+        let found = contents(&open(folder.path()));
+        let pair = [A, B].map(|key| String::from_utf8_lossy(&found[key]).into_owned());
+        let whole = pair == ["old a", "old b"] || pair == ["new a", "new b"];
+        assert!(whole, "step {at}: {pair:?}");
+    }
+}
+
+#[test]
+fn a_key_that_is_there_is_in_every_listing_whatever_failed_before() {
+    let commit = || Commit::new().set("p/q/r/1", "1".into()).set("p/q/s/1", "1".into());
+    for at in 0..40 {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = open(folder.path());
+        fill(&storage);
+        storage.list_partitions(None, 100).unwrap();
+        let _ = with_plan(Plan::Fail { at, errno: EIO }, || storage.commit(commit()));
+        let _ = storage.set("p/q/r/1", "2".into());
+        let keys = storage.list_keys(None).unwrap();
+        for key in ["p/q/r/1", "p/q/s/1"] {
+            let there = matches!(storage.get(key), Ok(Some(_)));
+            assert!(!there || keys.iter().any(|listed| listed == key), "step {at}: {keys:?}");
+        }
+    }
+}
+
+#[test]
+fn a_budget_holds_beside_writes_that_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = FileOptions::default().with_durability(Durability::Os);
+    let storage = FileStorage::open(folder.path(), options).unwrap();
+    fill(&storage);
+    let budget = Budget { max_bytes: 300, max_keys: 10 };
+    let large = StorageValue::from(vec![b'x'; 1000]);
+    let plan = Plan::FailKind { operation: "rename", errno: EIO };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let (failed, _) = with_plan(plan.clone(), || storage.set(B, "b".into()));
+                failed.unwrap_err();
+            }
+        });
+        let refused: Vec<_> = (0..2000)
+            .map(|_| storage.commit(Commit::new().set(A, large.clone()).with_budget(budget)))
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(refused.iter().all(|result| *result == Err(StorageError::QuotaExceeded)));
+    });
+}
+
+#[test]
+fn a_delete_is_not_done_before_an_earlier_one_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    fill(&storage);
+    let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+    // Gone for everybody who looks, and back after a power cut.
+    with_plan(plan.clone(), || storage.delete(A)).0.unwrap_err();
+    drop(storage);
+    let storage = open(folder.path());
+    with_plan(plan, || storage.delete(A)).0.unwrap_err();
+    storage.delete(A).unwrap();
+}
+
+#[test]
+fn a_recovery_that_dies_at_any_step_can_be_repeated() {
+    let change = CHANGES[3].1;
+    let (before, after, steps) = before_and_after(change);
+    for at in 0..=steps {
+        for again in 0..12 {
+            let folder = tempfile::tempdir().unwrap();
+            let storage = open(folder.path());
+            fill(&storage);
+            let _ = with_plan(Plan::Die { at }, || change(&storage));
+            drop(storage);
+            let _ = with_plan(Plan::Die { at: again }, || {
+                FileStorage::open(folder.path(), FileOptions::default()).map(drop)
+            });
+            let found = contents(&open(folder.path()));
+            assert!(found == before || found == after, "steps {at}, {again}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_is_durable_before_it_is_applied() {
+    let change = CHANGES[3].1;
+    let (_, _, steps) = before_and_after(change);
+    let mut recoveries = 0;
+    for at in 0..=steps {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = open(folder.path());
+        fill(&storage);
+        let _ = with_plan(Plan::Die { at }, || change(&storage));
+        drop(storage);
+        let journal = folder.path().join("journal");
+        let published = |entry: io::Result<std::fs::DirEntry>| {
+            entry.unwrap().path().extension().is_some_and(|extension| extension == "commit")
+        };
+        if !std::fs::read_dir(journal).unwrap().any(published) {
+            continue;
+        }
+        recoveries += 1;
+        // If the journal's folder cannot be synced, nothing is applied.
+        let seen = |root: &Path| std::fs::read(root.join("components").join(A)).unwrap();
+        let untouched = seen(folder.path());
+        let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+        let (result, _) = with_plan(plan, || {
+            super::journal::recover(&super::layout::Layout::new(folder.path()), true)
+        });
+        result.unwrap_err();
+        assert_eq!(seen(folder.path()), untouched, "step {at}");
+    }
+    assert!(recoveries > 0);
 }

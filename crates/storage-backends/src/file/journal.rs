@@ -23,12 +23,13 @@ use std::path::{Path, PathBuf};
 use storage_core::{Revision, StorageError, Write, split_full_key};
 
 use super::disk;
+use super::disk::Kind;
 use super::layout::Layout;
 use super::record::{self, Reader};
 
 const FORMAT: u8 = 1;
 const SUFFIX: &str = ".commit";
-const PREPARED: &str = "tmp";
+const PREPARED: &str = ".tmp";
 
 /// The writes of one commit; values are in the temporary files.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,9 +71,13 @@ impl Journal {
         layout.journal().join(format!("{:016x}{SUFFIX}", self.revision.get()))
     }
 
+    fn prepared_file(&self, layout: &Layout) -> PathBuf {
+        layout.journal().join(format!("{:016x}{PREPARED}", self.revision.get()))
+    }
+
     /// Writes the journal file under a temporary name. Nothing has happened yet.
     pub(super) fn prepare(&self, layout: &Layout, sync: bool) -> Result<PathBuf, StorageError> {
-        let temp = self.file(layout).with_extension(PREPARED);
+        let temp = self.prepared_file(layout);
         disk::write_new(&temp, &self.encode(), sync)?;
         Ok(temp)
     }
@@ -106,20 +111,19 @@ impl Journal {
             }
         }
         if sync {
-            // A component that only lost keys may have no folder.
-            let folders = self.folders(layout);
-            let there = folders.iter().filter(|folder| disk::is_there(folder));
-            there.into_iter().try_for_each(|folder| disk::sync_folder(folder))?;
+            for folder in self.folders(layout) {
+                disk::sync_folder_if_there(&folder)?;
+            }
         }
         Ok(())
     }
 
     /// Applies a commit that failed half-way, now or in an earlier process.
     pub(super) fn finish(&self, layout: &Layout, sync: bool) -> Result<(), StorageError> {
-        if !disk::is_there(&self.file(layout)) {
+        if !disk::is_there(&self.file(layout))? {
             // It was never published; `prepare` left its file under the other
             // name. Publishing is the only way that settles what the disk has.
-            let prepared = self.file(layout).with_extension(PREPARED);
+            let prepared = self.prepared_file(layout);
             self.publish(layout, &prepared)
                 .map_err(|error| disk::failed("publish", &prepared, &error))?;
         }
@@ -182,7 +186,7 @@ impl Journal {
 /// The commits that are not finished, oldest first. Reads only.
 pub(super) fn unfinished(layout: &Layout) -> Result<Vec<Journal>, StorageError> {
     let mut journals = Vec::new();
-    for name in disk::names(&layout.journal())? {
+    for name in disk::names(&layout.journal(), Kind::File)? {
         if !name.ends_with(SUFFIX) {
             continue;
         }
@@ -206,11 +210,17 @@ pub(super) fn unfinished(layout: &Layout) -> Result<Vec<Journal>, StorageError> 
 /// one.
 pub(super) fn recover(layout: &Layout, sync: bool) -> Result<(), StorageError> {
     let journals = unfinished(layout)?;
+    if sync && !journals.is_empty() {
+        // Whoever published them may have been killed before they were durable,
+        // and half of a commit must not outlast its journal.
+        disk::sync_folder(&layout.journal())?;
+    }
     for journal in &journals {
         journal.apply(layout, sync, true)?;
     }
     let folder = layout.journal();
-    let names = disk::names(&folder)?;
+    let mut names = disk::names(&folder, Kind::File)?;
+    names.retain(|name| name.ends_with(SUFFIX) || name.ends_with(PREPARED));
     for name in &names {
         let path = folder.join(name);
         disk::remove(&path).map_err(|error| disk::failed("remove", &path, &error))?;

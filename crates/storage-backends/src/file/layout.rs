@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use storage_core::{Revision, StorageError, split_full_key};
 
+use super::disk::Kind;
 use super::{disk, lock, name, record, revisions};
 
 const FORMAT_FILE: &str = "FORMAT";
@@ -67,6 +68,14 @@ impl Layout {
         self.folder(partition).join(format!("{TEMP_PREFIX}{:016x}-{position}", revision.get()))
     }
 
+    /// Whether a file is such a one of a write that came before `revision`.
+    pub(super) fn is_temp_before(name: &str, revision: Revision) -> bool {
+        let Some(number) = name.strip_prefix(TEMP_PREFIX).and_then(|rest| rest.get(..16)) else {
+            return false;
+        };
+        u64::from_str_radix(number, 16).is_ok_and(|number| number < revision.get())
+    }
+
     /// A folder and those above it, up to the store's own: what has to be synced
     /// so that the names on the way to a file are durable.
     pub(super) fn up_to_root<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Path> {
@@ -75,7 +84,7 @@ impl Layout {
 
     /// Whether a store was made here. A folder in which one was begun, by a
     /// process that did not get to the end, is not one yet.
-    pub(super) fn is_store(&self) -> bool {
+    pub(super) fn is_store(&self) -> Result<bool, StorageError> {
         disk::is_there(&self.root.join(FORMAT_FILE))
     }
 
@@ -90,24 +99,24 @@ impl Layout {
             JOURNAL,
             format_temp.as_str(),
         ];
-        Ok(disk::names(&self.root)?.iter().all(|name| ours.contains(&name.as_str())))
+        Ok(disk::names(&self.root, Kind::Any)?.iter().all(|name| ours.contains(&name.as_str())))
     }
 
-    /// Makes a store in the folder, which exists. `FORMAT` comes last, and makes
-    /// it one.
-    pub(super) fn create(&self, sync: bool) -> Result<(), StorageError> {
+    /// Makes a store in the folder, which exists, durable whatever its writes
+    /// will be: without it they could not be read. `FORMAT` comes last, and makes
+    /// it a store.
+    pub(super) fn create(&self) -> Result<(), StorageError> {
         for folder in [self.components(), self.root.join(LOOSE), self.journal()] {
             disk::create_folders(&folder)?;
         }
-        revisions::Revisions::create(&self.root, sync)?;
-        if sync {
-            disk::sync_folder(&self.root)?;
-        }
+        revisions::Revisions::create(&self.root)?;
+        disk::sync_folder(&self.root)?;
         let temp = self.root.join(temp_name(FORMAT_FILE));
         let path = self.root.join(FORMAT_FILE);
         disk::remove(&temp).map_err(|error| disk::failed("remove", &temp, &error))?;
-        disk::write_new(&temp, format_text(&new_store_id()).as_bytes(), sync)?;
-        disk::rename(&temp, &path).map_err(|error| disk::failed("make", &path, &error))
+        disk::write_new(&temp, format_text(&new_store_id()).as_bytes(), true)?;
+        disk::rename(&temp, &path).map_err(|error| disk::failed("make", &path, &error))?;
+        disk::sync_folder(&self.root)
     }
 
     /// Reads what the folder says of itself, and gives the store's id.
@@ -187,7 +196,7 @@ mod tests {
     fn every_flipped_byte_of_the_format_is_found() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path());
-        layout.create(false).unwrap();
+        layout.create().unwrap();
         let path = root.path().join(FORMAT_FILE);
         let whole = fs::read(&path).unwrap();
         assert_eq!(layout.check_format().unwrap().len(), 32);
@@ -203,7 +212,7 @@ mod tests {
     fn another_version_is_named() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path());
-        layout.create(false).unwrap();
+        layout.create().unwrap();
         fs::write(root.path().join(FORMAT_FILE), "airssys file store\nformat: 12\nwhat: ever\n")
             .unwrap();
         let error = layout.check_format().unwrap_err().to_string();

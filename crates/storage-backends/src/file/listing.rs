@@ -1,7 +1,7 @@
 //! Listings, usage and ledgers: what is read from folders as a whole.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Bound;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use storage_core::{MAX_FULL_KEY_BYTES, PageRequest, StorageError, Usage, split_full_key};
 
+use super::disk::Kind;
 use super::index::KeyIndex;
 use super::name::{self, Decoded};
 use super::partition::{Partition, PartitionState};
@@ -129,7 +130,7 @@ impl FileStorage {
     /// Reads the own keys of a partition from its folder.
     fn scan_keys(&self, partition: &Partition) -> Result<BTreeSet<String>, StorageError> {
         let mut keys = BTreeSet::new();
-        for name in disk::names(&partition.folder)? {
+        for name in disk::names(&partition.folder, Kind::File)? {
             match name::decode(&name) {
                 Decoded::Text(own) => {
                     keys.insert(own);
@@ -211,7 +212,7 @@ impl FileStorage {
 
     fn name_by_record(&self, folder: &Path) -> Result<Option<String>, StorageError> {
         let mut damaged = None;
-        for name in disk::names(folder)? {
+        for name in disk::names(folder, Kind::File)? {
             if name::decode(&name) == Decoded::Foreign {
                 continue;
             }
@@ -230,24 +231,32 @@ impl FileStorage {
 
 /// Whether a folder holds the file of a key.
 pub(super) fn holds_a_key(folder: &Path) -> Result<bool, StorageError> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(disk::failed("list", folder, &error)),
-    };
-    for entry in entries {
-        let name = entry.map_err(|error| disk::failed("list", folder, &error))?.file_name();
-        if name.to_str().is_some_and(|name| name::decode(name) != Decoded::Foreign) {
-            return Ok(true);
-        }
+    let mut found = false;
+    disk::visit_names(folder, Kind::File, |name| {
+        found = name::decode(&name) != Decoded::Foreign;
+        !found
+    })?;
+    Ok(found)
+}
+
+/// The largest revision of a record below a folder, 0 where there is none. Reads
+/// every file.
+pub(super) fn largest_revision(folder: &Path) -> Result<u64, StorageError> {
+    let mut largest = 0;
+    for name in disk::names(folder, Kind::File)? {
+        let record = disk::read(&folder.join(name))?.and_then(|bytes| record::decode(&bytes).ok());
+        largest = largest.max(record.map_or(0, |record| record.found.revision.get()));
     }
-    Ok(false)
+    for name in disk::names(folder, Kind::Folder)? {
+        largest = largest.max(largest_revision(&folder.join(name))?);
+    }
+    Ok(largest)
 }
 
 /// The folders in a folder whose names are ours.
 fn folders(path: &Path) -> Result<Vec<String>, StorageError> {
-    let mut names = disk::names(path)?;
-    names.retain(|name| name::decode(name) != Decoded::Foreign && path.join(name).is_dir());
+    let mut names = disk::names(path, Kind::Folder)?;
+    names.retain(|name| name::decode(name) != Decoded::Foreign);
     Ok(names)
 }
 

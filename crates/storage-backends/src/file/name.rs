@@ -68,6 +68,12 @@ pub(super) fn encode(text: &str) -> String {
         return name;
     }
     name.truncate(KEPT_BYTES);
+    // Not in the middle of an escape.
+    if let Some(last) = name.rfind('%')
+        && last + 3 > name.len()
+    {
+        name.truncate(last);
+    }
     name.push_str(HASH_MARK);
     for byte in Sha256::digest(text.as_bytes()) {
         push_hex(&mut name, "", byte);
@@ -80,8 +86,9 @@ pub(super) fn decode(name: &str) -> Decoded {
     if name == "%" {
         return Decoded::Text(String::new());
     }
-    if name.contains(HASH_MARK) {
-        return Decoded::Hashed;
+    if let Some((_, hash)) = name.split_once(HASH_MARK) {
+        let digits = hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        return if digits && hash.len() == 64 { Decoded::Hashed } else { Decoded::Foreign };
     }
     match unescape(name) {
         // Only the one spelling that `encode` chooses is ours.
@@ -151,13 +158,20 @@ mod tests {
 
     #[test]
     fn other_spellings_are_foreign() {
-        for name in [".tmp-1", "User", "user%3A1", "%6eote", "a%zz", "a%2", "con", "%ff", "a b"] {
+        for name in
+            [".tmp-1", "User", "user%3A1", "%6eote", "a%zz", "a%2", "x%%y", "con", "%ff", "a b"]
+        {
             assert_eq!(decode(name), Decoded::Foreign, "{name}");
         }
     }
 
     #[test]
     fn long_texts_are_hashed_and_told_apart() {
+        // The cut falls on each place of an escape.
+        for shift in 0..3 {
+            let name = encode(&format!("{}{}", "k".repeat(shift), "/".repeat(300)));
+            assert_eq!(decode(&name), Decoded::Hashed, "{name}");
+        }
         let texts = ["k".repeat(1000), "k".repeat(1001), "K".repeat(81), "k".repeat(241)];
         for text in &texts {
             let name = encode(text);

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use storage_core::{StorageError, Usage};
+use storage_core::{Revision, StorageError, Usage};
 
-use super::disk;
+use super::disk::{self, Kind};
 use super::index::KeyIndex;
-use super::layout::{Layout, TEMP_PREFIX};
+use super::layout::Layout;
 
 /// A partition: the keys of one component, or the loose ones.
 #[derive(Debug)]
@@ -33,9 +33,6 @@ pub(super) struct PartitionState {
     /// What the keys take up, once a budget or `usage` has asked. Growth of a
     /// write that is under way counts already, shrinkage not yet.
     pub(super) ledger: Option<Usage>,
-    /// Whether the list of names is known to have this partition; it may have it
-    /// all the same.
-    pub(super) named: bool,
     prepared_to_write: bool,
 }
 
@@ -70,7 +67,7 @@ impl Partition {
             return Ok(());
         }
         let _state = self.state();
-        if disk::is_there(&self.folder) {
+        if disk::is_there(&self.folder)? {
             layout.up_to_root(&self.folder).try_for_each(disk::sync_folder)?;
             self.synced.store(true, Ordering::Release);
         }
@@ -79,7 +76,15 @@ impl Partition {
 
     /// Makes the folder, if it is not there, and sweeps what an earlier process
     /// left half-written in it. Once an opening.
-    pub(super) fn prepare_to_write(&self, layout: &Layout, sync: bool) -> Result<(), StorageError> {
+    ///
+    /// `first` is the first revision of this opening: what it writes itself is
+    /// not swept, not even if all this was forgotten since.
+    pub(super) fn prepare_to_write(
+        &self,
+        layout: &Layout,
+        sync: bool,
+        first: Revision,
+    ) -> Result<(), StorageError> {
         // Held throughout: nobody else writes here before the sweep is over.
         let mut state = self.state();
         if state.prepared_to_write {
@@ -92,8 +97,8 @@ impl Partition {
             layout.up_to_root(&self.folder).try_for_each(disk::sync_folder)?;
             self.synced.store(true, Ordering::Release);
         }
-        for name in disk::names(&self.folder)? {
-            if name.starts_with(TEMP_PREFIX) {
+        for name in disk::names(&self.folder, Kind::File)? {
+            if Layout::is_temp_before(&name, first) {
                 let path = self.folder.join(name);
                 disk::remove(&path).map_err(|error| disk::failed("remove", &path, &error))?;
             }

@@ -10,7 +10,7 @@
 //! overwritten in place: a full disk cannot stop a delete.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -24,13 +24,18 @@ pub(super) const REVISIONS_FILE: &str = "revisions";
 /// How many numbers are reserved at once: one extra fsync in 65,536 writes.
 const BLOCK: u64 = 1 << 16;
 
+/// How far a counter that was lost is set beyond what is in use: more deletes
+/// than a store sees in its life, and a millionth of the numbers there are.
+const REBUILT_GAP: u64 = 1 << 40;
+
 const SLOT_OFFSETS: [u64; 2] = [0, 4096];
 const SLOT_BYTES: usize = 12;
 
 #[derive(Debug)]
 pub(super) struct Revisions {
     path: PathBuf,
-    sync: bool,
+    /// The first number of this opening.
+    first: Revision,
     state: Mutex<State>,
 }
 
@@ -44,26 +49,27 @@ struct State {
 
 impl Revisions {
     /// Writes the file of a new store.
-    pub(super) fn create(root: &Path, sync: bool) -> Result<(), StorageError> {
+    pub(super) fn create(root: &Path) -> Result<(), StorageError> {
         let path = root.join(REVISIONS_FILE);
         let slot = slot_bytes(1);
         let mut bytes = vec![0; 4096];
         bytes.splice(..SLOT_BYTES, slot.iter().copied());
         bytes.extend_from_slice(&slot);
         disk::remove(&path).map_err(|error| disk::failed("remove", &path, &error))?;
-        disk::write_new(&path, &bytes, sync)
+        disk::write_new(&path, &bytes, true)
     }
 
     /// Opens the counter where the last reservation ended.
-    pub(super) fn open(root: &Path, sync: bool) -> Result<Self, StorageError> {
+    ///
+    /// If the file is missing, or both slots are damaged, the counter is set far
+    /// beyond every revision that `largest_in_use` finds, deleted keys allowed
+    /// for.
+    pub(super) fn open(
+        root: &Path,
+        largest_in_use: impl FnOnce() -> Result<u64, StorageError>,
+    ) -> Result<Self, StorageError> {
         let path = root.join(REVISIONS_FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|error| disk::failed("open", &path, &error))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|error| disk::failed("read", &path, &error))?;
+        let bytes = disk::read(&path)?.unwrap_or_default();
         let slots = SLOT_OFFSETS.map(|offset| read_slot(&bytes, offset));
         let (slot, reserved_up_to) = match slots {
             [Some(first), Some(second)] if second > first => (1, second),
@@ -72,22 +78,28 @@ impl Revisions {
             [Some(first), None] => (0, first.saturating_add(BLOCK)),
             [None, Some(second)] => (1, second.saturating_add(BLOCK)),
             [None, None] => {
-                return Err(StorageError::Corrupt {
-                    key: None,
-                    detail: format!(
-                        "{} is damaged, so no write can be numbered; open the store for reading only and copy it",
-                        path.display()
-                    ),
-                });
+                let beyond = largest_in_use()?.saturating_add(REBUILT_GAP);
+                Self::create(root)?;
+                disk::sync_folder(root)?;
+                (0, beyond)
             }
         };
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(|error| disk::failed("open", &path, &error))?;
         let mut state = State { file, reserved_up_to, next: reserved_up_to, slot };
         if slots.contains(&None) {
             state
-                .write_other_slot(reserved_up_to, sync)
+                .write_other_slot(reserved_up_to)
                 .map_err(|error| disk::failed("write", &path, &error))?;
         }
-        Ok(Self { path, sync, state: Mutex::new(state) })
+        Ok(Self { path, first: Revision::new(reserved_up_to), state: Mutex::new(state) })
+    }
+
+    /// The first number of this opening; all before it were given earlier.
+    pub(super) fn first(&self) -> Revision {
+        self.first
     }
 
     /// The next revision.
@@ -96,33 +108,25 @@ impl Revisions {
         if state.next >= state.reserved_up_to {
             let reserved_up_to = state.next.saturating_add(BLOCK);
             state
-                .write_other_slot(reserved_up_to, self.sync)
+                .write_other_slot(reserved_up_to)
                 .map_err(|error| disk::failed("write", &self.path, &error))?;
         }
         let revision = Revision::new(state.next);
         state.next += 1;
         Ok(revision)
     }
-
-    /// Makes the reservation durable, for a store that does not do so by itself.
-    pub(super) fn flush(&self) -> Result<(), StorageError> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.file.sync_data().map_err(|error| disk::failed("fsync", &self.path, &error))
-    }
 }
 
 impl State {
     /// Reserves up to a number. The slot that counts until then stays whole.
-    fn write_other_slot(&mut self, reserved_up_to: u64, sync: bool) -> io::Result<()> {
+    fn write_other_slot(&mut self, reserved_up_to: u64) -> io::Result<()> {
         let slot = 1 - self.slot;
         let offset = SLOT_OFFSETS.get(slot).copied().unwrap_or_default();
         disk::fault_point("overwrite")?;
         self.file.seek(SeekFrom::Start(offset))?;
         self.file.write_all(&slot_bytes(reserved_up_to))?;
-        if sync {
-            disk::fault_point("fsync")?;
-            self.file.sync_data()?;
-        }
+        disk::fault_point("fsync")?;
+        self.file.sync_data()?;
         self.slot = slot;
         self.reserved_up_to = reserved_up_to;
         Ok(())
@@ -144,10 +148,14 @@ fn read_slot(bytes: &[u8], offset: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn open(root: &Path) -> Result<Revisions, StorageError> {
+        Revisions::open(root, || panic!("the counter is there"))
+    }
+
     fn new_counter() -> (tempfile::TempDir, Revisions) {
         let root = tempfile::tempdir().unwrap();
-        Revisions::create(root.path(), true).unwrap();
-        let revisions = Revisions::open(root.path(), true).unwrap();
+        Revisions::create(root.path()).unwrap();
+        let revisions = open(root.path()).unwrap();
         (root, revisions)
     }
 
@@ -162,7 +170,7 @@ mod tests {
         }
         drop(revisions);
         for _ in 0..3 {
-            let number = Revisions::open(root.path(), true).unwrap().next().unwrap().get();
+            let number = open(root.path()).unwrap().next().unwrap().get();
             assert!(number > last);
             last = number;
         }
@@ -182,18 +190,27 @@ mod tests {
             let mut bytes = std::fs::read(&path).unwrap();
             bytes[*at as usize + turn] ^= 0x55;
             std::fs::write(&path, bytes).unwrap();
-            let number = Revisions::open(root.path(), true).unwrap().next().unwrap().get();
+            let number = open(root.path()).unwrap().next().unwrap().get();
             assert!(number > last, "turn {turn}: {number} after {last}");
             last = number;
         }
     }
 
     #[test]
-    fn two_damaged_slots_are_corrupt() {
+    fn a_counter_that_is_lost_goes_on_beyond_what_is_in_use() {
         let (root, revisions) = new_counter();
         drop(revisions);
-        std::fs::write(root.path().join(REVISIONS_FILE), vec![9; 5000]).unwrap();
-        let error = Revisions::open(root.path(), true).unwrap_err();
-        assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
+        let path = root.path().join(REVISIONS_FILE);
+        let ways: [&dyn Fn(); 2] = [&|| std::fs::write(&path, vec![9; 5000]).unwrap(), &|| {
+            std::fs::remove_file(&path).unwrap()
+        }];
+        for lose in ways {
+            lose();
+            let rebuilt = Revisions::open(root.path(), || Ok(77_000)).unwrap();
+            let number = rebuilt.next().unwrap().get();
+            assert!(number > 77_000 + BLOCK);
+            drop(rebuilt);
+            assert!(open(root.path()).unwrap().next().unwrap().get() > number);
+        }
     }
 }

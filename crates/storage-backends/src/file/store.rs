@@ -17,7 +17,7 @@ use super::partition::Partition;
 use super::read_only::Unfinished;
 use super::revisions::Revisions;
 use super::unflushed::Unflushed;
-use super::{disk, journal, record};
+use super::{disk, journal, listing, record};
 use crate::partitions;
 
 /// How much an acknowledged write survives.
@@ -152,25 +152,23 @@ impl FileStorage {
         let layout = Layout::new(root);
         let sync = options.durability == Durability::Sync;
         refuse_file(root)?;
-        disk::create_private_folder(root)?;
-        if !layout.is_store() && !layout.may_become_store()? {
+        disk::create_store_folder(root)?;
+        if !layout.is_store()? && !layout.may_become_store()? {
             return Err(StorageError::IoError(format!(
                 "{} holds files that belong to no store; give the path of a store, or of an empty or missing folder",
                 root.display()
             )));
         }
         let lock = WriterLock::take(root)?;
-        if !layout.is_store() {
-            layout.create(sync)?;
+        if !layout.is_store()? {
+            layout.create()?;
         }
         let store_id = layout.check_format()?;
-        if sync {
-            // Whoever made the store may have been killed before this.
-            disk::sync_folder(root)?;
-            sync_parent(root)?;
-        }
+        // Whoever made the store may have been killed before this.
+        disk::sync_folder(root)?;
+        disk::sync_parent(root)?;
         journal::recover(&layout, sync)?;
-        let revisions = Revisions::open(root, sync)?;
+        let revisions = Revisions::open(root, || listing::largest_revision(root))?;
         let writer = Writer { sync, revisions, unflushed: Unflushed::default(), _lock: lock };
         Ok(Self::new(layout, store_id, Some(writer), Unfinished::default(), &options))
     }
@@ -192,8 +190,8 @@ impl FileStorage {
         let root = path.as_ref();
         let layout = Layout::new(root);
         refuse_file(root)?;
-        if !layout.is_store() {
-            let what = if disk::is_there(root) { "is no store" } else { "does not exist" };
+        if !layout.is_store()? {
+            let what = if disk::is_there(root)? { "is no store" } else { "does not exist" };
             return Err(StorageError::IoError(format!(
                 "{} {what}; a store is made when something is first written to it",
                 root.display()
@@ -316,14 +314,6 @@ fn refuse_file(root: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-fn sync_parent(root: &Path) -> Result<(), StorageError> {
-    match root.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => disk::sync_folder(Path::new(".")),
-        Some(parent) => disk::sync_folder(parent),
-        None => Ok(()),
-    }
-}
-
 #[deny(clippy::missing_trait_methods)]
 impl ComponentStorage for FileStorage {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
@@ -372,10 +362,7 @@ impl ComponentStorage for FileStorage {
 
     fn flush(&self) -> Result<(), StorageError> {
         match &self.writer {
-            Some(writer) if !writer.sync => {
-                writer.unflushed.flush(&self.layout)?;
-                writer.revisions.flush()
-            }
+            Some(writer) if !writer.sync => writer.unflushed.flush(&self.layout),
             _ => Ok(()),
         }
     }

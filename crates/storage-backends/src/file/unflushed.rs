@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use storage_core::StorageError;
@@ -19,7 +18,9 @@ const MAX_FILES: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Unflushed {
     files: Mutex<HashSet<PathBuf>>,
-    failed: AtomicBool,
+    /// Held for a whole flush, so that the next one does not return before it;
+    /// tells whether one has failed.
+    flushing: Mutex<bool>,
 }
 
 impl Unflushed {
@@ -33,7 +34,8 @@ impl Unflushed {
 
     /// Makes everything durable that was added before.
     pub(super) fn flush(&self, layout: &Layout) -> Result<(), StorageError> {
-        if self.failed.load(Ordering::Acquire) {
+        let mut failed = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failed {
             return Err(StorageError::Unavailable {
                 key: None,
                 detail:
@@ -43,7 +45,7 @@ impl Unflushed {
         }
         let files = std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner));
         // A kernel may report a failed fsync once and call the next one done.
-        sync_all(layout, &files).inspect_err(|_| self.failed.store(true, Ordering::Release))
+        sync_all(layout, &files).inspect_err(|_| *failed = true)
     }
 }
 
@@ -60,5 +62,5 @@ fn sync_all(layout: &Layout, files: &HashSet<PathBuf>) -> Result<(), StorageErro
             folders.extend(layout.up_to_root(folder));
         }
     }
-    folders.into_iter().filter(|folder| disk::is_there(folder)).try_for_each(disk::sync_folder)
+    folders.into_iter().try_for_each(disk::sync_folder_if_there)
 }

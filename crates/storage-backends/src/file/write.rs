@@ -4,7 +4,7 @@
 //! number, then for moments a partition's state and the list of names.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
@@ -12,6 +12,7 @@ use storage_core::{
     Commit, Revision, StorageError, Usage, Write, split_full_key, validate_full_key,
 };
 
+use super::index::KeyIndex;
 use super::journal::Journal;
 use super::locks::Unsettled;
 use super::partition::Partition;
@@ -87,7 +88,9 @@ impl FileStorage {
             if in_doubt || ledger_gone {
                 continue;
             }
-            let revision = self.write_locked(writer, commit, &writes, &touched)?;
+            let Some(revision) = self.write_locked(writer, commit, &writes, &touched)? else {
+                continue;
+            };
             drop((locks, gates));
             for partition in touched.values() {
                 self.shed_indexes(partition);
@@ -96,14 +99,15 @@ impl FileStorage {
         }
     }
 
-    /// The write, with every lock that it needs.
+    /// The write, with every lock that it needs. `None` if the ledger that its
+    /// budget needs has gone.
     fn write_locked(
         &self,
         writer: &Writer,
         commit: &Commit,
         writes: &[&Write],
         touched: &Touched,
-    ) -> Result<Revision, StorageError> {
+    ) -> Result<Option<Revision>, StorageError> {
         for check in &commit.checks {
             self.unsettled.check(&check.key)?;
             let partition = self.partition(split_full_key(&check.key).0);
@@ -112,12 +116,17 @@ impl FileStorage {
             check.verify(found.as_ref().map(|found| (&found.value, found.revision)))?;
         }
         // Folders first: what fails there has changed nothing.
-        for write in writes.iter().filter(|write| write.value.is_some()) {
-            if let Some(partition) = touched.get(split_full_key(&write.key).0) {
-                partition.prepare_to_write(&self.layout, writer.sync)?;
+        for write in writes {
+            let Some(partition) = touched.get(split_full_key(&write.key).0) else { continue };
+            if write.value.is_some() {
+                partition.prepare_to_write(&self.layout, writer.sync, writer.revisions.first())?;
+            } else {
+                // A key that is missing may be one that an earlier process has
+                // removed, and not yet for good.
+                partition.prepare_to_read(&self.layout, writer.sync)?;
             }
         }
-        let changes = self.reserve(commit, writes, touched)?;
+        let Some(changes) = self.reserve(commit, writes, touched)? else { return Ok(None) };
         let written = writer.revisions.next().map_err(Failure::from).and_then(|revision| {
             match writes {
                 [] => {}
@@ -129,9 +138,9 @@ impl FileStorage {
         match written {
             Ok(revision) => {
                 self.unsettled.remove(writes.iter().map(|write| write.key.as_str()));
-                self.settle(writes, touched, &changes)?;
+                self.settle(writes, touched, &changes);
                 self.remember_unflushed(writer, writes)?;
-                Ok(revision)
+                Ok(Some(revision))
             }
             Err(Failure { error, unsettled: None }) => {
                 for (name, change) in &changes {
@@ -144,26 +153,30 @@ impl FileStorage {
             }
             Err(Failure { error, unsettled: Some(why) }) => {
                 self.unsettled.insert(writes.iter().map(|write| write.key.as_str()), &why);
-                touched.values().for_each(|partition| partition.forget());
+                self.forget(touched);
                 Err(error)
             }
         }
     }
 
     /// Checks the budget and enters the growth of the write into the ledgers, so
-    /// that writes beside it cannot use the same room.
+    /// that writes beside it cannot use the same room. `None` if there is a
+    /// budget and no ledger: a write beside it that failed has dropped it.
     fn reserve<'a>(
         &self,
         commit: &Commit,
         writes: &[&'a Write],
         touched: &Touched,
-    ) -> Result<BTreeMap<&'a str, Change>, StorageError> {
+    ) -> Result<Option<BTreeMap<&'a str, Change>>, StorageError> {
         let mut changes = BTreeMap::new();
         for write in writes {
             let (name, own) = split_full_key(&write.key);
             let Some(partition) = touched.get(name) else { continue };
             // Without a ledger a write looks at nothing first.
             if partition.state().ledger.is_none() {
+                if commit.budget.is_some() {
+                    return Ok(None);
+                }
                 continue;
             }
             let old = self.usage_of(partition, &write.key)?;
@@ -178,13 +191,16 @@ impl FileStorage {
         for (name, change) in &changes {
             let Some(partition) = touched.get(*name) else { continue };
             let mut state = partition.state();
-            let Some(before) = state.ledger else { continue };
-            if let Some(budget) = &commit.budget {
-                budget.allow(before, before + change.grows - change.shrinks)?;
+            match (state.ledger, &commit.budget) {
+                (Some(before), Some(budget)) => {
+                    budget.allow(before, before + change.grows - change.shrinks)?;
+                }
+                (None, Some(_)) => return Ok(None),
+                (_, None) => {}
             }
-            state.ledger = Some(before + change.grows);
+            state.ledger = state.ledger.map(|before| before + change.grows);
         }
-        Ok(changes)
+        Ok(Some(changes))
     }
 
     /// What a key takes up now, in its own bytes.
@@ -195,12 +211,7 @@ impl FileStorage {
     }
 
     /// Takes a write that has happened into the indexes, ledgers and names.
-    fn settle(
-        &self,
-        writes: &[&Write],
-        touched: &Touched,
-        changes: &BTreeMap<&str, Change>,
-    ) -> Result<(), StorageError> {
+    fn settle(&self, writes: &[&Write], touched: &Touched, changes: &BTreeMap<&str, Change>) {
         for write in writes {
             let (name, own) = split_full_key(&write.key);
             let Some(partition) = touched.get(name) else { continue };
@@ -211,34 +222,45 @@ impl FileStorage {
                     None => index.remove(own),
                 }
             }
-            let known = write.value.is_some() && state.named;
-            if name.is_empty() || known {
-                continue;
-            }
             // Under the partition's lock, so that a write which fills it again
             // comes before or after this as a whole.
-            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(names) = names.as_mut() else { continue };
-            if write.value.is_some() {
-                names.insert(name.into());
-                state.named = true;
-            } else {
-                let empty = match &state.index {
-                    Some(index) => index.is_empty(),
-                    None => !super::listing::holds_a_key(&partition.folder)?,
-                };
-                if empty {
-                    names.remove(name);
-                    state.named = false;
-                }
-            }
+            self.settle_name(partition, state.index.as_ref(), write.value.is_some());
         }
         for (name, change) in changes {
             if let Some(mut state) = touched.get(*name).map(|one| one.state()) {
                 state.ledger = state.ledger.map(|usage| usage - change.shrinks);
             }
         }
-        Ok(())
+    }
+
+    /// Keeps the list of the partitions that hold a key, if there is one yet.
+    fn settle_name(&self, partition: &Partition, index: Option<&KeyIndex>, was_set: bool) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(list) = names.as_mut().filter(|_| !partition.name.is_empty()) else { return };
+        if was_set {
+            if !list.contains(&*partition.name) {
+                list.insert((*partition.name).into());
+            }
+            return;
+        }
+        let holds_a_key = match index {
+            Some(index) => Ok(!index.is_empty()),
+            None => super::listing::holds_a_key(&partition.folder),
+        };
+        match holds_a_key {
+            Ok(true) => {}
+            Ok(false) => {
+                list.remove(&*partition.name);
+            }
+            // The next listing looks for itself.
+            Err(_) => *names = None,
+        }
+    }
+
+    /// Forgets what may not be true any more, after a write of unknown outcome.
+    fn forget(&self, touched: &Touched) {
+        touched.values().for_each(|partition| partition.forget());
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn remember_unflushed(&self, writer: &Writer, writes: &[&Write]) -> Result<(), StorageError> {
@@ -273,7 +295,7 @@ impl FileStorage {
             },
         }
         match file.parent() {
-            Some(folder) if writer.sync && disk::is_there(folder) => disk::sync_folder(folder)
+            Some(folder) if writer.sync => disk::sync_folder_if_there(folder)
                 .map_err(|error| Failure { error, unsettled: Some(Unsettled::Write) }),
             _ => Ok(()),
         }
@@ -324,9 +346,8 @@ impl FileStorage {
             }
         }
         if writer.sync {
-            let folders = journal.folders(&self.layout);
-            for folder in folders.iter().filter(|folder| disk::is_there(folder)) {
-                disk::sync_folder(folder)?;
+            for folder in journal.folders(&self.layout) {
+                disk::sync_folder_if_there(&folder)?;
             }
         }
         journal.prepare(&self.layout, writer.sync)
@@ -363,7 +384,7 @@ impl FileStorage {
                     detail: format!("an earlier commit of it cannot be finished: {error}"),
                 }
             })?;
-            touched.values().for_each(|partition| partition.forget());
+            self.forget(&touched);
             self.unsettled.remove(keys());
         }
         Ok(())
@@ -383,9 +404,21 @@ fn half_way(what: &str, file: &Path, error: &io::Error) -> Failure {
     Failure { error: disk::failed(what, file, error), unsettled }
 }
 
-/// Most failures of a rename or unlink are refusals. After an I/O error nobody
-/// knows what is on the disk.
+/// Whether a rename or unlink that failed may have changed something. These are
+/// refusals, by which nothing has; after an I/O error, or one of a network file
+/// system, nobody knows what is on the disk.
 fn may_have_happened(error: &io::Error) -> bool {
-    const EIO: i32 = 5;
-    error.raw_os_error() == Some(EIO)
+    !matches!(
+        error.kind(),
+        ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::DirectoryNotEmpty
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+    )
 }
