@@ -244,7 +244,8 @@ impl<S: ComponentStorage> CachedStorage<S> {
             return Ok(None);
         }
         if table.admits(key, Q::learn(&answer)) {
-            // Made smaller around this cache: the next read keeps it.
+            // Made smaller, by a write that is under way or around this cache. The
+            // mark must not say any longer that there is a value.
             table.forget(key);
         }
         Ok(Some(answer))

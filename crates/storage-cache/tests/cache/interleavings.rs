@@ -172,6 +172,21 @@ fn no_read_past_the_cache_goes_behind_an_earlier_one() {
     assert_holds(&*setup.cached, "key", Some("two"));
 }
 
+/// What is known of a value too large is no older than what was read past it.
+#[test]
+fn exists_does_not_go_behind_a_read_past_the_cache() {
+    let setup = small_cache();
+    setup.cached.set("key", bytes(LARGE)).unwrap();
+    let under_way = setup.backend().hold(&[Method::Delete], Moment::After);
+    let delete = setup.start(|cached| cached.delete("key"));
+    under_way.wait_for(1);
+    assert_eq!(setup.cached.get("key"), Ok(None));
+    assert_eq!(setup.cached.exists("key"), Ok(false), "time went back");
+    under_way.release();
+    delete.finish().unwrap();
+    assert_holds(&*setup.cached, "key", None);
+}
+
 #[test]
 fn values_too_large_to_keep_are_read_side_by_side() {
     let setup = small_cache();
