@@ -25,7 +25,8 @@ pub struct CacheConfig {
     pub max_entries: usize,
     /// How long an entry counts, from before it was read or written; `None` for
     /// as long as it is kept, and zero for no caching. This is how long a write
-    /// that went around the cache can stay unseen.
+    /// that went around the cache can stay unseen: never longer, but up to a tick
+    /// of the system's coarse clock (4 ms, say) less.
     pub ttl: Option<Duration>,
     /// The most bytes that are kept: keys, values, and what the cache itself
     /// needs for them. Less than 1 KiB means no caching. A value that fills more
