@@ -63,6 +63,8 @@ struct Demo<'a> {
     /// Holds the components' files while the demo runs.
     files: tempfile::TempDir,
     claims: Vec<Claim>,
+    /// Whether the reader of the output has gone.
+    unwatched: bool,
 }
 
 #[derive(Serialize)]
@@ -105,6 +107,7 @@ impl<'a> Demo<'a> {
             program: env::current_exe().map_err(|error| cannot("find this program", error))?,
             files,
             claims: Vec::new(),
+            unwatched: false,
         })
     }
 
@@ -213,7 +216,7 @@ impl<'a> Demo<'a> {
                 format!("{wrong} of {} claims do not hold", self.claims.len()),
             ));
         }
-        if !self.output.json() {
+        if !self.output.json() && !self.unwatched {
             let typed = typed_command(store);
             self.output.line("")?;
             self.output.line(self.style.bold("Look for yourself"))?;
@@ -337,11 +340,17 @@ impl<'a> Demo<'a> {
 
     /// Shows a line at once; in JSON there is only the result.
     fn say(&mut self, text: impl Display) -> Result<(), Failure> {
-        if self.output.json() {
+        if self.output.json() || self.unwatched {
             return Ok(());
         }
-        self.output.line(text)?;
-        self.output.finish()
+        match self.output.line(text).and_then(|()| self.output.finish()) {
+            // Nobody reads on (`demo | head`), but what is claimed is checked.
+            Err(Failure::OutputClosed) => {
+                self.unwatched = true;
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 

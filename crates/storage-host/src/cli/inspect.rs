@@ -28,23 +28,29 @@ pub(super) fn components(store: &StoreUrl, output: &mut Output) -> Result<(), Fa
 
     let host = open_to_read(store)?;
     let mut all = Vec::new();
+    let mut nobodys = 0;
     let mut after: Option<String> = None;
     loop {
         let page = host.backend().list_partitions(after.as_deref(), PAGE)?;
         after = page.keys.last().cloned();
-        for mut component in page.keys {
+        for partition in page.keys {
             // A partition is a prefix, `app/notes/home/`; the id has no slash
             // behind it.
-            component.pop();
-            if output.json() {
-                all.push(component);
-            } else {
-                output.line(component)?;
+            let id = partition.strip_suffix('/').and_then(|id| id.parse::<ComponentId>().ok());
+            match id {
+                Some(id) if output.json() => all.push(id.to_string_id()),
+                Some(id) => output.line(id)?,
+                None => nobodys += 1,
             }
         }
         if !page.more || after.is_none() {
             break;
         }
+    }
+    if nobodys > 0 {
+        note(format_args!(
+            "{nobodys} not listed: keys lie under prefixes that are no component's id"
+        ));
     }
     if output.json() { output.document(&Components { components: all }) } else { Ok(()) }
 }

@@ -115,6 +115,19 @@ fn a_long_listing_comes_in_pages() {
 }
 
 #[test]
+fn what_is_no_components_is_not_listed_as_one() {
+    let folder = Folder::new();
+    folder.printed(&["put", "app/notes/home", "k", "v"]);
+    // As a hand could make it: a line break would read as one more component.
+    let odd = folder.path().join("storage-data/components/app/notes/home%0aevil");
+    std::fs::create_dir(&odd).unwrap();
+    std::fs::write(odd.join("k"), "").unwrap();
+    let done = folder.run(&["components"]);
+    assert_eq!((done.code, &*done.stdout), (0, "app/notes/home\n"));
+    assert_eq!(done.stderr, "1 not listed: keys lie under prefixes that are no component's id\n");
+}
+
+#[test]
 fn many_components_are_all_listed() {
     let folder = Folder::new();
     let store = store_in(&folder);

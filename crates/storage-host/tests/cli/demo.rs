@@ -1,6 +1,7 @@
 //! `demo`: what it shows, that it goes on, and that it notices what is wrong.
 
 use std::fs;
+use std::process::Stdio;
 
 use crate::support::Folder;
 
@@ -71,6 +72,20 @@ fn a_claim_that_is_false_is_shown_and_ends_with_1() {
     let done = folder.run(&["--json", "demo"]);
     assert_eq!(done.code, 1);
     assert!(done.stdout.contains("\"holds\":false") && done.stdout.contains("\"all_hold\":false"));
+}
+
+#[test]
+fn what_nobody_reads_is_checked_all_the_same() {
+    let folder = Folder::new();
+    for expected in [0, 1] {
+        let mut demo = folder.command(&["demo"]);
+        let mut child = demo.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(expected));
+        // A file that is no key's, for the second time.
+        fs::write(folder.path().join("storage-data/components/app/notes/home/NOTHING"), "")
+            .unwrap();
+    }
 }
 
 #[test]
