@@ -11,7 +11,7 @@ use storage_core::conformance::{CountingStorage, FailingStorage, ReferenceStorag
 use storage_core::{Commit, ComponentStorage, StorageError, StorageValue};
 
 /// After this a test has failed that would hang otherwise.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) const TTL: Duration = Duration::from_secs(60);
 
