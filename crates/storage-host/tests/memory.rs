@@ -2,6 +2,7 @@
 //! process, so everything here is one test, in a process of its own.
 
 #![cfg(feature = "wasmtime")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test reports by panicking")]
 
 use std::sync::Arc;
 
