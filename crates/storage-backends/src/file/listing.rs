@@ -97,7 +97,7 @@ impl FileStorage {
                 if let Some(found) = self.read(partition, key)? {
                     total = total + Usage::of(own, found.value.len());
                 }
-            } else if let Some(len) = disk::file_len(&partition.folder.join(name::encode(own)))? {
+            } else if let Some(len) = disk::file_len(&partition.file(own))? {
                 total = total + usage_of_file(key, own, len);
             }
         }

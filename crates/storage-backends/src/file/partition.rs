@@ -10,6 +10,7 @@ use storage_core::{Revision, StorageError, Usage};
 use super::disk::{self, Kind};
 use super::index::KeyIndex;
 use super::layout::Layout;
+use super::name;
 
 /// A partition: the keys of one component, or the loose ones.
 #[derive(Debug)]
@@ -46,6 +47,11 @@ impl Partition {
             used: AtomicBool::new(true),
             synced: AtomicBool::new(false),
         }
+    }
+
+    /// The file of one of its keys.
+    pub(super) fn file(&self, own: &str) -> PathBuf {
+        self.folder.join(name::encode(own))
     }
 
     pub(super) fn enter_to_write(&self) -> RwLockReadGuard<'_, ()> {

@@ -282,7 +282,7 @@ impl FileStorage {
         key: &str,
     ) -> Result<Option<VersionedValue>, StorageError> {
         let (_, own) = split_full_key(key);
-        let file = partition.folder.join(super::name::encode(own));
+        let file = partition.file(own);
         self.unfinished.read_key(key, &file)
     }
 }
@@ -336,7 +336,7 @@ impl ComponentStorage for FileStorage {
         let (partition, own) = split_full_key(key);
         let partition = self.partition(partition);
         let _lock = self.lock_to_read(&partition, key)?;
-        Ok(disk::file_len(&partition.folder.join(super::name::encode(own)))?.is_some())
+        Ok(disk::file_len(&partition.file(own))?.is_some())
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {

@@ -17,7 +17,7 @@ use super::journal::Journal;
 use super::locks::Unsettled;
 use super::partition::Partition;
 use super::store::{FileStorage, Writer};
-use super::{disk, name, record};
+use super::{disk, record};
 
 /// A write that failed, and whether anything may have changed.
 struct Failure {
@@ -206,7 +206,7 @@ impl FileStorage {
     /// What a key takes up now, in its own bytes.
     fn usage_of(&self, partition: &Partition, key: &str) -> Result<Usage, StorageError> {
         let (_, own) = split_full_key(key);
-        let len = disk::file_len(&partition.folder.join(name::encode(own)))?;
+        let len = disk::file_len(&partition.file(own))?;
         Ok(len.map(|len| usage_of_file(key, own, len)).unwrap_or_default())
     }
 
