@@ -9,14 +9,24 @@
 //! | `memory` | `MemoryStorage`: in the process's memory, gone when it ends | yes |
 //! | `file` | `FileStorage`: a file a key, durable | yes |
 
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+mod durability;
 #[cfg(feature = "file")]
 mod file;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(any(feature = "memory", feature = "file"))]
 mod partitions;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod record;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod verify;
 
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+pub use durability::Durability;
 #[cfg(feature = "file")]
-pub use file::{Durability, FileOptions, FileStorage};
+pub use file::{FileOptions, FileStorage};
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+pub use verify::{Problem, Verified};

@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use dashmap::DashMap;
 use dashmap::try_result::TryResult;
 use storage_core::{
-    Budget, Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue,
-    Usage, VersionedValue, Write, split_full_key, validate_full_key,
+    Budget, Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key, validate_full_key,
 };
 
 use crate::partitions::{self, Partitions};
@@ -114,6 +114,38 @@ impl MemoryStorage {
             partition.dropped = partition.keys.is_empty();
             partition.dropped
         });
+    }
+
+    /// Every key and value that the request wants, or `None` if a partition came
+    /// or went before all of them were locked. Values are shared, not copied.
+    fn at_one_moment(&self, request: PageRequest<'_>) -> Option<Vec<(String, StorageValue)>> {
+        let (only, _) = split_full_key(request.prefix);
+        let names = || -> Vec<Arc<str>> {
+            if only.is_empty() { read(&self.names).iter().cloned().collect() } else { Vec::new() }
+        };
+        let before = names();
+        let partitions: Vec<(&str, Arc<RwLock<Partition>>)> = std::iter::once(only)
+            .chain(before.iter().map(|name| &**name))
+            .filter_map(|name| Some((name, self.partition(name)?)))
+            .collect();
+        // A commit holds all of its partitions while it writes, so with all of
+        // them locked none is half done; one that makes a new partition has
+        // either named it by now or not written yet.
+        let locked: Vec<_> = partitions.iter().map(|(name, one)| (*name, read(one))).collect();
+        if names() != before || locked.iter().any(|(_, partition)| partition.dropped) {
+            return None;
+        }
+        let mut found: Vec<(String, StorageValue)> = locked
+            .iter()
+            .flat_map(|(name, partition)| {
+                partition.keys.iter().map(move |(own, found)| (name, own, found))
+            })
+            .map(|(name, own, found)| ([name, &**own].concat(), found.value.clone()))
+            .filter(|(key, _)| request.wants(key))
+            .collect();
+        drop(locked);
+        found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Some(found)
     }
 
     /// Changes one key of a locked partition.
@@ -298,6 +330,21 @@ impl ComponentStorage for MemoryStorage {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         partitions::usage(self, prefix)
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        let request = PageRequest { prefix, after, limit: usize::MAX };
+        let found = loop {
+            if let Some(found) = self.at_one_moment(request) {
+                break found;
+            }
+        };
+        found.into_iter().try_for_each(|(key, value)| visit(&key, value))
     }
 
     fn flush(&self) -> Result<(), StorageError> {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
-    VersionedValue,
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
+    StorageValue, Usage, VersionedValue,
 };
 
 use crate::clock::{Clock, Moment, Timer};
@@ -417,6 +417,15 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         self.inner.usage(prefix)
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.inner.read_snapshot(prefix, after, visit)
     }
 
     fn flush(&self) -> Result<(), StorageError> {

@@ -55,6 +55,10 @@ pub(crate) fn no_revisions() -> StorageError {
     StorageError::Unsupported("this storage keeps no revisions; another backend does".into())
 }
 
+pub(crate) fn no_snapshots() -> StorageError {
+    StorageError::Unsupported("this storage cannot be read as of one moment".into())
+}
+
 pub(crate) fn no_commits() -> StorageError {
     StorageError::Unsupported("this storage has no atomic commit; another backend does".into())
 }

@@ -37,6 +37,6 @@ pub use key::{MAX_FULL_KEY_BYTES, MAX_KEY_BYTES, split_full_key, validate_full_k
 pub use listing::{KeyPage, PageRequest};
 pub use namespaced::NamespacedStorage;
 pub use revision::{Revision, VersionedValue};
-pub use storage::ComponentStorage;
+pub use storage::{ComponentStorage, SnapshotVisitor};
 pub use usage::Usage;
 pub use value::StorageValue;

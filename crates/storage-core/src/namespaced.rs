@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use crate::{
-    Commit, ComponentId, ComponentStorage, KeyPage, PageRequest, Revision, StorageError,
-    StorageValue, Usage, VersionedValue, derived, validate_key,
+    Commit, ComponentId, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Usage, VersionedValue, derived, validate_key,
 };
 
 /// One component's view of a storage: its keys, and no others.
@@ -71,10 +71,7 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
 
     fn own_key(&self, mut full: String) -> Result<String, StorageError> {
         if !full.starts_with(self.prefix()) {
-            // Whose key it is must not leak, so the message does not show it.
-            return Err(StorageError::IoError(
-                "the storage below listed a key of another component".into(),
-            ));
+            return Err(foreign_key());
         }
         full.drain(..self.prefix().len());
         Ok(full)
@@ -168,6 +165,27 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
         Ok(Usage { bytes: full.bytes.saturating_sub(prefixes), keys: full.keys })
     }
 
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        let full_prefix = self.full_key(prefix);
+        let after = after.map(|after| self.full_key(after));
+        // What the visitor answers is already in its own words.
+        let mut visitors = None;
+        let walked =
+            self.inner.read_snapshot(&full_prefix, after.as_deref(), &mut |full, value| {
+                let own = full.strip_prefix(self.prefix()).ok_or_else(foreign_key)?;
+                visit(own, value).inspect_err(|error| visitors = Some(error.clone()))
+            });
+        match (walked, visitors) {
+            (Err(_), Some(error)) => Err(error),
+            (walked, _) => walked.map_err(|error| self.own_error(error)),
+        }
+    }
+
     fn flush(&self) -> Result<(), StorageError> {
         self.inner.flush().map_err(|error| self.own_error(error))
     }
@@ -196,6 +214,11 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
         }
         self.inner.commit(commit).map_err(|error| self.own_error(error))
     }
+}
+
+/// Whose key it is must not leak, so the message does not show it.
+fn foreign_key() -> StorageError {
+    StorageError::IoError("the storage below listed a key of another component".into())
 }
 
 /// Calls with `prefix` and `key` joined, in a buffer that each thread keeps, so

@@ -7,6 +7,10 @@ use crate::{
     Commit, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage, VersionedValue,
 };
 
+/// What [`read_snapshot`](ComponentStorage::read_snapshot) calls with each key and
+/// its value.
+pub type SnapshotVisitor<'a> = dyn FnMut(&str, StorageValue) -> Result<(), StorageError> + 'a;
+
 /// Key-value storage, as a component, a cache and a backend all have it.
 ///
 /// # Contract
@@ -238,6 +242,39 @@ pub trait ComponentStorage: Send + Sync {
         derived::usage(self, prefix)
     }
 
+    /// Reads every key that begins with `prefix` and lies behind `after`, with
+    /// its value, in ascending byte order, all as of one moment.
+    ///
+    /// A write that returned before the call is seen, one that began after it is
+    /// not, and a commit is seen whole or not at all. It is what a consistent
+    /// copy of a storage in use is taken from. Writers may have to wait until it
+    /// returns, so `visit` must not write to the same storage. What `visit`
+    /// answers ends the walk if it is an error, and is returned.
+    ///
+    /// # Errors
+    /// The visitor's; as [`get`](Self::get), for the first key that cannot be
+    /// read: nothing is left out silently; [`StorageError::Unsupported`] where
+    /// one moment cannot be had, which is the default.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
+    /// let (storage, copy) = (ReferenceStorage::new(), ReferenceStorage::new());
+    /// storage.set("user:1", "Ada".into())?;
+    /// storage.set("user:2", "Bob".into())?;
+    /// storage.read_snapshot("user:", None, &mut |key, value| copy.set(key, value))?;
+    /// assert_eq!(copy.list_keys(None)?, ["user:1", "user:2"]);
+    /// # Ok::<(), storage_core::StorageError>(())
+    /// ```
+    fn read_snapshot(
+        &self,
+        _prefix: &str,
+        _after: Option<&str>,
+        _visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        Err(derived::no_snapshots())
+    }
+
     /// Makes every write that has returned as durable as the storage can make
     /// it.
     ///
@@ -403,6 +440,14 @@ macro_rules! forward_to_pointee {
             }
             fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
                 (**self).usage(prefix)
+            }
+            fn read_snapshot(
+                &self,
+                prefix: &str,
+                after: Option<&str>,
+                visit: &mut SnapshotVisitor<'_>,
+            ) -> Result<(), StorageError> {
+                (**self).read_snapshot(prefix, after, visit)
             }
             fn flush(&self) -> Result<(), StorageError> {
                 (**self).flush()

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use storage_cache::{CacheConfig, CachedStorage};
 use storage_core::{
     Budget, Commit, ComponentId, ComponentStorage, KeyPage, NamespacedStorage, PageRequest,
-    Revision, StorageError, StorageValue, Usage, VersionedValue,
+    Revision, SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue,
 };
 
 use crate::limits::{LimitedStorage, Limits};
@@ -312,6 +312,15 @@ impl ComponentStorage for ComponentChain {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         self.storage.usage(prefix)
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.storage.read_snapshot(prefix, after, visit)
     }
 
     fn flush(&self) -> Result<(), StorageError> {

@@ -2,7 +2,7 @@
 
 use storage_core::{
     Commit, ComponentStorage, Expected, KeyPage, MAX_KEY_BYTES, PageRequest, Revision,
-    StorageError, StorageValue, Usage, VersionedValue, validate_key,
+    SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue, validate_key,
 };
 
 /// What one call of a component may ask for.
@@ -250,6 +250,15 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         self.inner.usage(prefix)
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.inner.read_snapshot(prefix, after, visit)
     }
 
     fn flush(&self) -> Result<(), StorageError> {

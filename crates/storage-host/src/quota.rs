@@ -1,8 +1,8 @@
 //! How much a component may keep.
 
 use storage_core::{
-    Budget, Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue,
-    Usage, VersionedValue,
+    Budget, Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Usage, VersionedValue,
 };
 
 /// Holds a component to a quota: every write becomes an atomic commit that the
@@ -97,6 +97,15 @@ impl<S: ComponentStorage> ComponentStorage for QuotaStorage<S> {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         self.inner.usage(prefix)
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.inner.read_snapshot(prefix, after, visit)
     }
 
     fn flush(&self) -> Result<(), StorageError> {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage};
 
 use super::layout::TEMP_PREFIX;
-use super::store::{Durability, FileOptions, FileStorage};
+use super::store::{FileOptions, FileStorage};
+use crate::durability::Durability;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

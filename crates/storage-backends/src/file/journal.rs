@@ -25,7 +25,7 @@ use storage_core::{Revision, StorageError, Write, split_full_key};
 use super::disk;
 use super::disk::Kind;
 use super::layout::Layout;
-use super::record::{self, Reader};
+use crate::record::{self, Reader};
 
 const FORMAT: u8 = 1;
 const SUFFIX: &str = ".commit";

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use storage_core::{Revision, StorageError, split_full_key};
 
 use super::disk::Kind;
-use super::{disk, lock, name, record, revisions};
+use super::{disk, lock, name, revisions};
+use crate::record;
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_TITLE: &str = "airssys file store";

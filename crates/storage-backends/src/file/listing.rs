@@ -9,14 +9,15 @@ use std::sync::{Arc, PoisonError};
 
 use storage_core::{MAX_FULL_KEY_BYTES, PageRequest, StorageError, Usage, split_full_key};
 
+use super::disk;
 use super::disk::Kind;
 use super::index::KeyIndex;
 use super::name::{self, Decoded};
 use super::partition::{Partition, PartitionState};
 use super::store::FileStorage;
 use super::write::usage_of_file;
-use super::{disk, record};
 use crate::partitions::Partitions;
+use crate::record;
 
 impl Partitions for FileStorage {
     fn names(

@@ -12,10 +12,9 @@ mod locks;
 mod name;
 mod partition;
 mod read_only;
-mod record;
 mod revisions;
 mod store;
 mod unflushed;
 mod write;
 
-pub use store::{Durability, FileOptions, FileStorage};
+pub use store::{FileOptions, FileStorage};

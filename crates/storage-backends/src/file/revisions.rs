@@ -16,7 +16,8 @@ use std::sync::{Mutex, PoisonError};
 
 use storage_core::{Revision, StorageError};
 
-use super::{disk, record};
+use super::disk;
+use crate::record;
 
 /// The name of the file.
 pub(super) const REVISIONS_FILE: &str = "revisions";

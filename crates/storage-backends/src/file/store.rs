@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
-    VersionedValue, split_full_key, validate_full_key,
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
+    StorageValue, Usage, VersionedValue, split_full_key, validate_full_key,
 };
 
 use super::index::IndexBudget;
@@ -17,22 +17,9 @@ use super::partition::Partition;
 use super::read_only::Unfinished;
 use super::revisions::Revisions;
 use super::unflushed::Unflushed;
-use super::{disk, journal, listing, record};
-use crate::partitions;
-
-/// How much an acknowledged write survives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// A write has reached the disk, by fsync of file and folder, when it
-    /// returns: it survives a power cut.
-    #[default]
-    Sync,
-    /// A write has reached the operating system when it returns: it survives a
-    /// killed process. What a power cut takes, or leaves torn, is told from
-    /// what is whole ([`StorageError::Corrupt`]), but may be gone.
-    /// [`flush`](ComponentStorage::flush) makes it durable.
-    Os,
-}
+use super::{disk, journal, listing};
+use crate::durability::Durability;
+use crate::{partitions, record};
 
 /// How to open a [`FileStorage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -358,6 +345,15 @@ impl ComponentStorage for FileStorage {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         partitions::usage(self, prefix)
+    }
+
+    fn read_snapshot(
+        &self,
+        _prefix: &str,
+        _after: Option<&str>,
+        _visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        Err(StorageError::Unsupported("this store cannot be read as of one moment yet".into()))
     }
 
     fn flush(&self) -> Result<(), StorageError> {

@@ -12,12 +12,13 @@ use storage_core::{
     Commit, Revision, StorageError, Usage, Write, split_full_key, validate_full_key,
 };
 
+use super::disk;
 use super::index::KeyIndex;
 use super::journal::Journal;
 use super::locks::Unsettled;
 use super::partition::Partition;
 use super::store::{FileStorage, Writer};
-use super::{disk, record};
+use crate::record;
 
 /// A write that failed, and whether anything may have changed.
 struct Failure {

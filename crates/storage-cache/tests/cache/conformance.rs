@@ -86,7 +86,8 @@ fn a_cached_storage_of_five_methods_keeps_the_contract() {
         let five = Implementation::new("five methods", FiveMethods::default)
             .without(Feature::Revisions)
             .without(Feature::Commits)
-            .without(Feature::Budgets);
+            .without(Feature::Budgets)
+            .without(Feature::Snapshots);
         run(&five.wrapped(name, move |storage| CachedStorage::new(storage, config.clone())));
     }
 }

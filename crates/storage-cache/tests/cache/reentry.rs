@@ -6,8 +6,8 @@ use rstest::rstest;
 use storage_cache::{CacheConfig, CachedStorage};
 use storage_core::conformance::{CountingStorage, FailingStorage, Fault, Method, ReferenceStorage};
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
-    VersionedValue,
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
+    StorageValue, Usage, VersionedValue,
 };
 
 use crate::support::{Running, io_error, start};
@@ -76,6 +76,15 @@ impl ComponentStorage for CallsBack {
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         self.call_back().usage(prefix)
     }
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.call_back().read_snapshot(prefix, after, visit)
+    }
+
     fn flush(&self) -> Result<(), StorageError> {
         self.call_back().flush()
     }

@@ -27,6 +27,8 @@ pub enum Feature {
     Commits,
     /// The budget of a commit.
     Budgets,
+    /// `read_snapshot`.
+    Snapshots,
     /// What is written is there when the storage is opened again.
     Lasting,
 }
@@ -39,6 +41,7 @@ impl fmt::Display for Feature {
             Self::Revisions => "has no revisions",
             Self::Commits => "has no commits",
             Self::Budgets => "has no budgets",
+            Self::Snapshots => "has no snapshots",
             Self::Lasting => "does not last",
         })
     }

@@ -5,8 +5,8 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
-    VersionedValue, derived, split_full_key, validate_full_key,
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
+    StorageValue, Usage, VersionedValue, derived, split_full_key, validate_full_key,
 };
 
 /// An ordered map behind one lock: the whole contract, as simply as it can be
@@ -53,7 +53,10 @@ impl State {
         }
     }
 
-    fn range<'a>(&'a self, request: PageRequest<'a>) -> impl Iterator<Item = (&'a str, usize)> {
+    fn range<'a>(
+        &'a self,
+        request: PageRequest<'a>,
+    ) -> impl Iterator<Item = (&'a str, &'a StorageValue)> {
         let start = match request.after {
             Some(after) if after >= request.prefix => Bound::Excluded(after),
             _ => Bound::Included(request.prefix),
@@ -61,7 +64,7 @@ impl State {
         self.keys
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(request.prefix))
-            .map(|(key, found)| (key.as_str(), found.value.len()))
+            .map(|(key, found)| (key.as_str(), &found.value))
     }
 
     /// What a partition uses, in its own keys.
@@ -115,7 +118,21 @@ impl ComponentStorage for ReferenceStorage {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         let request = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
-        Ok(self.state().range(request).map(|(key, len)| Usage::of(key, len)).sum())
+        Ok(self.state().range(request).map(|(key, value)| Usage::of(key, value.len())).sum())
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        let state = self.state();
+        let request = PageRequest { prefix, after, limit: usize::MAX };
+        let found: Vec<_> =
+            state.range(request).map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        drop(state);
+        found.into_iter().try_for_each(|(key, value)| visit(&key, value))
     }
 
     fn flush(&self) -> Result<(), StorageError> {

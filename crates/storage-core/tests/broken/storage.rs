@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use storage_core::{
     Budget, Commit, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Revision,
-    StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key, validate_full_key,
+    SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key,
+    validate_full_key,
 };
 
 #[derive(Debug, Default)]
@@ -455,6 +456,48 @@ impl ComponentStorage for Broken {
             "an empty storage uses something" => total + Usage { bytes: 1, keys: 0 },
             _ => total,
         })
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        let state = self.state();
+        let prefix = if self.is("a snapshot ignores its prefix") { "" } else { prefix };
+        let after = after.filter(|_| !self.is("a snapshot begins at the front"));
+        let request = PageRequest { prefix, after, limit: usize::MAX };
+        let mut found: Vec<(String, StorageValue)> = state
+            .keys
+            .iter()
+            .filter(|(key, _)| request.wants(key))
+            .map(|(key, found)| (key.clone(), found.value.clone()))
+            .collect();
+        drop(state);
+        if self.is("a snapshot reads key after key") {
+            for (key, value) in &mut found {
+                self.meanwhile();
+                if let Some(now) = self.state().keys.get(key) {
+                    *value = now.value.clone();
+                }
+            }
+        }
+        if self.is("a snapshot is made of two looks") {
+            found.truncate(found.len() / 2);
+            self.meanwhile();
+            let last = found.last().map(|(key, _)| key.clone());
+            let state = self.state();
+            let rest = state.keys.iter().filter(|(key, _)| {
+                request.wants(key) && last.as_ref().is_none_or(|last| *key > last)
+            });
+            found.extend(rest.map(|(key, found)| (key.clone(), found.value.clone())));
+        }
+        if self.is("a snapshot does not stop") {
+            found.iter().for_each(|(key, value)| drop(visit(key, value.clone())));
+            return Ok(());
+        }
+        found.into_iter().try_for_each(|(key, value)| visit(&key, value))
     }
 
     fn flush(&self) -> Result<(), StorageError> {

@@ -92,7 +92,8 @@ fn bare(store: Store) -> Implementation {
         Store::Toy => Implementation::new("toy", || Toy(open(&"memory:".parse().unwrap())))
             .without(Feature::Revisions)
             .without(Feature::Commits)
-            .without(Feature::Budgets),
+            .without(Feature::Budgets)
+            .without(Feature::Snapshots),
     }
 }
 

@@ -23,6 +23,10 @@ fn what_is_lacking_is_unsupported(subject: &Subject<'_>) {
         unsupported("get_versioned of a missing key", storage.get_versioned("missing"));
         unsupported("put", storage.put("key", "x".into()));
     }
+    if !subject.has(Feature::Snapshots) {
+        let result = storage.read_snapshot("", None, &mut |_, _| Ok(()));
+        unsupported("read_snapshot", result);
+    }
     if !subject.has(Feature::Commits) {
         unsupported("commit", storage.commit(Commit::new().set("key", "x".into())));
         unsupported("an empty commit", storage.commit(Commit::new()));

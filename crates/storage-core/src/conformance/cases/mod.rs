@@ -12,6 +12,7 @@ mod pages;
 mod partitions;
 mod reads_writes;
 mod revisions;
+mod snapshots;
 mod usage;
 
 use super::subject::Subject;
@@ -25,6 +26,7 @@ pub(super) const GROUPS: &[&[Case]] = &[
     pages::CASES,
     partitions::CASES,
     usage::CASES,
+    snapshots::CASES,
     lacking::CASES,
     revisions::CASES,
     commits::CASES,

@@ -24,6 +24,7 @@ pub enum Method {
     ListPartitions,
     GetMany,
     Usage,
+    ReadSnapshot,
     Flush,
     TryGet,
     GetVersioned,
@@ -33,7 +34,7 @@ pub enum Method {
 
 impl Method {
     /// Every method, in the order of the trait.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Get,
         Self::Set,
         Self::Delete,
@@ -43,6 +44,7 @@ impl Method {
         Self::ListPartitions,
         Self::GetMany,
         Self::Usage,
+        Self::ReadSnapshot,
         Self::Flush,
         Self::TryGet,
         Self::GetVersioned,
@@ -119,6 +121,16 @@ macro_rules! storage_around {
 
             fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
                 self.around(Method::Usage, || self.inner.usage(prefix))
+            }
+
+            fn read_snapshot(
+                &self,
+                prefix: &str,
+                after: Option<&str>,
+                visit: &mut $crate::SnapshotVisitor<'_>,
+            ) -> Result<(), StorageError> {
+                let call = || self.inner.read_snapshot(prefix, after, visit);
+                self.around(Method::ReadSnapshot, call)
             }
 
             fn flush(&self) -> Result<(), StorageError> {

@@ -1,4 +1,4 @@
-//! The bytes of a value's file.
+//! The bytes of a value with its revision, the same in every store that lasts.
 //!
 //! ```text
 //! offset  size  what
@@ -12,32 +12,38 @@
 //! 12+n+m  4     CRC-32 (IEEE) of everything before
 //! ```
 //!
-//! The checksum and the key in the record are why a torn, flipped, truncated or
-//! swapped file is found out and never read as a value.
+//! A file holds its full key as a field, because its name may be a hash of it.
+//! An engine that stores the key beside the record does not hold it twice:
+//! there the checksum covers the bytes of the full key first and then the
+//! record. Either way a torn, flipped, truncated or swapped record is found out
+//! and never read as a value.
 
-use storage_core::{Revision, StorageValue, VersionedValue};
+use storage_core::Revision;
+#[cfg(feature = "file")]
+use storage_core::{StorageValue, VersionedValue};
 
 const FORMAT: u8 = 1;
 const CRITICAL_FLAGS: u8 = 0xf0;
 const HEADER_BYTES: usize = 12;
+#[cfg(feature = "file")]
 const FIELD_HEADER_BYTES: usize = 3;
 const KEY_TAG: u8 = 1;
 const CRITICAL_TAGS: u8 = 0x80;
 const CHECKSUM_BYTES: usize = 4;
 
-/// A record that was read.
+/// A record that was read with its key.
+#[cfg(feature = "file")]
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) key: String,
-    pub(super) found: VersionedValue,
+pub(crate) struct Record {
+    pub(crate) key: String,
+    pub(crate) found: VersionedValue,
 }
 
-/// The bytes of a record.
-pub(super) fn encode(key: &str, value: &StorageValue, revision: Revision) -> Vec<u8> {
+/// The bytes of a record that holds its key.
+#[cfg(feature = "file")]
+pub(crate) fn encode(key: &str, value: &StorageValue, revision: Revision) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(overhead(key) + value.len());
-    bytes.push(FORMAT);
-    bytes.push(0);
-    bytes.extend_from_slice(&revision.get().to_le_bytes());
+    push_header(&mut bytes, revision);
     // A full key is at most a few thousand bytes: it was checked at the door.
     let key_len = u16::try_from(key.len()).unwrap_or(u16::MAX);
     let fields_len = key_len.saturating_add(FIELD_HEADER_BYTES as u16);
@@ -49,17 +55,82 @@ pub(super) fn encode(key: &str, value: &StorageValue, revision: Revision) -> Vec
     seal(bytes)
 }
 
+/// The bytes of a record that an engine stores beside its key, in place of what
+/// `bytes` held.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+pub(crate) fn encode_beside_key(key: &str, value: &[u8], revision: Revision, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.reserve(OVERHEAD_BESIDE_KEY + value.len());
+    push_header(bytes, revision);
+    bytes.extend_from_slice(&0_u16.to_le_bytes());
+    bytes.extend_from_slice(value);
+    let checksum = checksum_beside_key(key, bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+}
+
+/// How many bytes [`encode_beside_key`] adds to a value.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+pub(crate) const OVERHEAD_BESIDE_KEY: usize = HEADER_BYTES + CHECKSUM_BYTES;
+
+/// Reads a record that an engine stores beside its key: where its value lies in
+/// `bytes`, and its revision.
+///
+/// # Errors
+/// What is wrong with it; a record of another key is one.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+pub(crate) fn decode_beside_key<'a>(
+    key: &str,
+    bytes: &'a [u8],
+) -> Result<(&'a [u8], Revision), &'static str> {
+    let (body, checksum) =
+        bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short to be whole")?;
+    if checksum_beside_key(key, body) != u32::from_le_bytes(*checksum) {
+        return Err("its checksum does not match");
+    }
+    let (revision, _, value) = decode_body(body)?;
+    Ok((value, revision))
+}
+
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+fn checksum_beside_key(key: &str, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key.as_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
+
+fn push_header(bytes: &mut Vec<u8>, revision: Revision) {
+    bytes.push(FORMAT);
+    bytes.push(0);
+    bytes.extend_from_slice(&revision.get().to_le_bytes());
+}
+
 /// How many bytes a record has beside its value.
-pub(super) fn overhead(key: &str) -> usize {
+#[cfg(feature = "file")]
+pub(crate) fn overhead(key: &str) -> usize {
     HEADER_BYTES + FIELD_HEADER_BYTES + key.len() + CHECKSUM_BYTES
 }
 
-/// Reads a record.
+/// Reads a record that holds its key.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn decode(bytes: &[u8]) -> Result<Record, &'static str> {
-    let body = unseal(bytes)?;
+#[cfg(feature = "file")]
+pub(crate) fn decode(bytes: &[u8]) -> Result<Record, &'static str> {
+    let (revision, key, value) = decode_body(unseal(bytes)?)?;
+    let key = key.ok_or("it holds no key")?;
+    let key = std::str::from_utf8(key).map_err(|_| "its key is not UTF-8")?;
+    Ok(Record {
+        key: key.to_owned(),
+        found: VersionedValue { value: StorageValue::from(value), revision },
+    })
+}
+
+/// Revision, key field and value.
+type Body<'a> = (Revision, Option<&'a [u8]>, &'a [u8]);
+
+/// What is in a record whose checksum was right.
+fn decode_body(body: &[u8]) -> Result<Body<'_>, &'static str> {
     let mut reader = Reader(body);
     if reader.byte()? != FORMAT {
         return Err("its format is not one that this version knows");
@@ -81,16 +152,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, &'static str> {
             _ => {}
         }
     }
-    let key = key.ok_or("it holds no key")?;
-    let key = std::str::from_utf8(key).map_err(|_| "its key is not UTF-8")?;
-    Ok(Record {
-        key: key.to_owned(),
-        found: VersionedValue { value: StorageValue::from(reader.0), revision },
-    })
+    Ok((revision, key, reader.0))
 }
 
 /// The key of a record of which only the beginning was read, unchecked.
-pub(super) fn key_at_start(bytes: &[u8]) -> Option<String> {
+#[cfg(feature = "file")]
+pub(crate) fn key_at_start(bytes: &[u8]) -> Option<String> {
     let mut fields = Reader(bytes.get(HEADER_BYTES..)?);
     if fields.byte().ok()? != KEY_TAG {
         return None;
@@ -101,7 +168,8 @@ pub(super) fn key_at_start(bytes: &[u8]) -> Option<String> {
 }
 
 /// Appends the checksum of everything before it.
-pub(super) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
+#[cfg(feature = "file")]
+pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let checksum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
@@ -111,7 +179,8 @@ pub(super) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
 ///
 /// # Errors
 /// What is wrong with them.
-pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], &'static str> {
+#[cfg(feature = "file")]
+pub(crate) fn unseal(bytes: &[u8]) -> Result<&[u8], &'static str> {
     let (body, checksum) =
         bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short to be whole")?;
     if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
@@ -121,10 +190,10 @@ pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], &'static str> {
 }
 
 /// Takes numbers and slices off the front, and never past the end.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], &'static str> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], &'static str> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or("it ends too early")?;
         self.0 = rest;
         Ok(taken)
@@ -136,24 +205,26 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, &'static str> {
+    pub(crate) fn byte(&mut self) -> Result<u8, &'static str> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, &'static str> {
+    pub(crate) fn u16(&mut self) -> Result<u16, &'static str> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, &'static str> {
+    #[cfg(feature = "file")]
+    pub(crate) fn u32(&mut self) -> Result<u32, &'static str> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, &'static str> {
+    pub(crate) fn u64(&mut self) -> Result<u64, &'static str> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "file", feature = "redb"))]
 mod tests {
     use super::*;
 
@@ -217,5 +288,39 @@ mod tests {
         assert!(resealed(|bytes| bytes[10..12].copy_from_slice(&[0xff, 0xff])).is_err());
         assert!(resealed(|bytes| bytes[13..15].copy_from_slice(&[0xff, 0xff])).is_err());
         assert!(resealed(|bytes| bytes[12] = 5).unwrap_err().contains("no key"));
+    }
+
+    fn beside_key() -> Vec<u8> {
+        let mut bytes = b"what was there before".to_vec();
+        encode_beside_key("app/notes/home/1", b"buy milk", Revision::new(7), &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_record_beside_its_key_comes_back_whole() {
+        let bytes = beside_key();
+        assert_eq!(bytes.len(), OVERHEAD_BESIDE_KEY + "buy milk".len());
+        let read = decode_beside_key("app/notes/home/1", &bytes).unwrap();
+        assert_eq!(read, (b"buy milk".as_slice(), Revision::new(7)));
+    }
+
+    #[test]
+    fn a_record_beside_another_key_is_found() {
+        let bytes = beside_key();
+        assert!(decode_beside_key("app/notes/home/2", &bytes).is_err());
+        assert!(decode_beside_key("app/notes/home/", &bytes).is_err());
+    }
+
+    #[test]
+    fn damage_beside_a_key_is_found() {
+        for at in 0..beside_key().len() {
+            assert!(decode_beside_key("app/notes/home/1", &beside_key()[..at]).is_err());
+            for bit in 0..8 {
+                let mut bytes = beside_key();
+                bytes[at] ^= 1 << bit;
+                let read = decode_beside_key("app/notes/home/1", &bytes);
+                assert!(read.is_err(), "byte {at}, bit {bit}");
+            }
+        }
     }
 }
