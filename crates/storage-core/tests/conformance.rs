@@ -42,7 +42,7 @@ impl ComponentStorage for Toy {
 }
 
 fn toy() -> Implementation {
-    [Feature::KeyRules, Feature::Revisions, Feature::Commits, Feature::Budgets]
+    [Feature::KeyRules, Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots]
         .into_iter()
         .fold(Implementation::new("toy", Toy::default), Implementation::without)
 }
@@ -81,10 +81,12 @@ fn shared() -> Implementation {
 #[case::namespaced_shared(shared().namespaced(), &[Feature::Components, Feature::Lasting])]
 #[case::namespaced_kept(kept().namespaced(), &[Feature::Components])]
 #[case::toy(toy(), &[
-    Feature::KeyRules, Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Lasting,
+    Feature::KeyRules, Feature::Revisions, Feature::Commits, Feature::Budgets,
+    Feature::Snapshots, Feature::Lasting,
 ])]
 #[case::namespaced_toy(toy().namespaced(), &[
-    Feature::Components, Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Lasting,
+    Feature::Components, Feature::Revisions, Feature::Commits, Feature::Budgets,
+    Feature::Snapshots, Feature::Lasting,
 ])]
 fn the_contract_is_kept(#[case] implementation: Implementation, #[case] lacks: &[Feature]) {
     let Report { passed, skipped } = run(&implementation);

@@ -91,7 +91,7 @@ fn a_snapshot_stops_at_the_visitors_error(subject: &Subject<'_>) {
 fn a_snapshot_shows_no_commit_by_half(subject: &Subject<'_>) {
     const MOVES: u64 = 300;
     let store = subject.open();
-    let keys = ["one", "two", "three"].map(|name| format!("{}sum", subject.component(name)));
+    let keys = ["one", "two", "three"].map(|name| format!("{}{name}", subject.component(name)));
     let [first, second, third] = &keys;
     let commit = |a: u64, b: u64, c: u64| {
         Commit::new()
