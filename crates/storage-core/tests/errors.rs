@@ -66,7 +66,7 @@ fn an_error_names_the_components_own_key(#[case] below: StorageError, #[case] ow
     let backend = FailingStorage::new(ReferenceStorage::new());
     let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), &backend);
     backend.inject(Fault::error(below));
-    let results: [Result<(), StorageError>; 13] = [
+    let results: [Result<(), StorageError>; 14] = [
         component.get("k").map(drop),
         component.set("k", "v".into()),
         component.delete("k"),
@@ -76,12 +76,13 @@ fn an_error_names_the_components_own_key(#[case] below: StorageError, #[case] ow
         component.list_partitions(None, 1).map(drop),
         component.get_many(&["k"]).map(drop),
         component.usage(None).map(drop),
+        component.read_snapshot("", None, &mut |_, _| Ok(())),
         component.flush(),
         component.get_versioned("k").map(drop),
         component.put("k", "v".into()).map(drop),
         component.commit(Commit::new().set("k", "v".into())).map(drop),
     ];
-    // The fourteenth has no errors.
+    // The fifteenth has no errors.
     assert_eq!(results.len() + 1, Method::ALL.len());
     assert_eq!(component.try_get("k"), None);
     for result in results {
