@@ -15,6 +15,7 @@ fn call_each<S: ComponentStorage>(storage: S) -> Result<(), StorageError> {
     storage.list_partitions(None, 1)?;
     storage.get_many(&["key", "missing"])?;
     storage.usage(None)?;
+    storage.read_snapshot("", None, &mut |_, _| Ok(()))?;
     storage.flush()?;
     storage.try_get("key");
     storage.get_versioned("key")?;
