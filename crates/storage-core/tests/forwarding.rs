@@ -32,7 +32,7 @@ fn assert_each_once(counted: &CountingStorage<ReferenceStorage>) {
     for method in Method::ALL {
         assert_eq!(counted.calls(method), 1, "{method:?}");
     }
-    assert_eq!(counted.total(), 14);
+    assert_eq!(counted.total(), 15);
     counted.reset();
     assert_eq!(counted.total(), 0);
 }
