@@ -409,3 +409,33 @@ fn a_journal_is_durable_before_it_is_applied() {
     }
     assert!(recoveries > 0);
 }
+
+#[test]
+fn a_snapshot_leaves_out_no_key_in_doubt() {
+    for change in [CHANGES[0].1, CHANGES[2].1] {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = open(folder.path());
+        fill(&storage);
+        let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+        with_plan(plan, || change(&storage)).0.unwrap_err();
+        let read = |prefix: &str, after: Option<&str>| {
+            let mut seen = 0;
+            storage
+                .read_snapshot(prefix, after, &mut |_, _| {
+                    seen += 1;
+                    Ok(())
+                })
+                .map(|()| seen)
+        };
+        let in_doubt = read("", None);
+        assert!(
+            matches!(&in_doubt, Err(StorageError::Unavailable { key: Some(key), .. }) if key == A),
+            "{in_doubt:?}"
+        );
+        assert_eq!(read(B, None), Ok(1));
+        assert_eq!(read("", Some(A)), Ok(1));
+        // What was waiting to be settled can be.
+        storage.set(A, "settled".into()).unwrap();
+        assert_eq!(read("", None), Ok(2));
+    }
+}

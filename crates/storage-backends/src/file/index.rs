@@ -31,6 +31,10 @@ impl IndexBudget {
         Self { max_bytes, used_bytes: AtomicUsize::new(0), clock: AtomicU64::new(0) }
     }
 
+    pub(super) fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
     pub(super) fn is_exceeded(&self) -> bool {
         self.used_bytes.load(Ordering::Relaxed) > self.max_bytes
     }

@@ -1,11 +1,14 @@
 //! One writer at a time: an operating system's lock on a file in the store.
 //!
 //! The kernel drops the lock when its process ends, however it ends, so a killed
-//! writer leaves nothing behind that a person has to clean up.
+//! writer leaves nothing behind that a person has to clean up. Readers that need
+//! the store to stand still share the lock, and so keep writers out.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use storage_core::StorageError;
 
@@ -13,6 +16,11 @@ use super::disk;
 
 /// The name of the file; it holds the writer's process id for people.
 pub(super) const LOCK_FILE: &str = "LOCK";
+
+/// How often, and how long apart, a writer tries where only readers are in its
+/// way: somebody who looks whether the store is locked takes it for an instant.
+const TRIES: usize = 25;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// Held for as long as the store is open for writing.
 #[derive(Debug)]
@@ -34,10 +42,20 @@ impl WriterLock {
             .truncate(false)
             .open(&path)
             .map_err(|error| disk::failed("open", &path, &error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(locked_by_another(root, &mut file)),
-            Err(TryLockError::Error(error)) => return Err(disk::failed("lock", &path, &error)),
+        let mut tries = 0;
+        while !granted(file.try_lock(), &path)? {
+            if !granted(file.try_lock_shared(), &path)? {
+                return Err(locked_by_writer(root, &mut file));
+            }
+            file.unlock().map_err(|error| disk::failed("unlock", &path, &error))?;
+            tries += 1;
+            if tries == TRIES {
+                return Err(StorageError::Locked(format!(
+                    "another process reads {} as of one moment, to copy it; wait until it is done",
+                    root.display()
+                )));
+            }
+            thread::sleep(BETWEEN_TRIES);
         }
         // The number is a courtesy: a full disk must not keep a store shut.
         let _ = file
@@ -48,7 +66,65 @@ impl WriterLock {
     }
 }
 
-fn locked_by_another(root: &Path, file: &mut File) -> StorageError {
+/// Keeps writers out for as long as it is held. Writes nothing; several may be
+/// held at once.
+#[derive(Debug)]
+pub(super) struct ReadersHold {
+    path: PathBuf,
+    /// `None` where there is no file to lock, as in a copy that left it out.
+    file: Option<File>,
+}
+
+impl ReadersHold {
+    /// Takes hold of the store in `root`.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] with the path and the process that writes.
+    pub(super) fn take(root: &Path) -> Result<Self, StorageError> {
+        let path = root.join(LOCK_FILE);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Self { path, file: None });
+            }
+            Err(error) => return Err(disk::failed("open", &path, &error)),
+        };
+        if !granted(file.try_lock_shared(), &path)? {
+            return Err(locked_by_writer(root, &mut file));
+        }
+        Ok(Self { path, file: Some(file) })
+    }
+
+    /// Lets go.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if a writer came although it was held.
+    pub(super) fn end(self) -> Result<(), StorageError> {
+        // A first writer makes the file that was not there to be locked.
+        if self.file.is_none() && disk::is_there(&self.path)? {
+            return Err(StorageError::Unavailable {
+                key: None,
+                detail: format!(
+                    "a writer has made {} meanwhile, so that what was read is not as of one \
+                     moment; read it again",
+                    self.path.display()
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Whether a lock was granted.
+fn granted(tried: Result<(), TryLockError>, path: &Path) -> Result<bool, StorageError> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(disk::failed("lock", path, &error)),
+    }
+}
+
+fn locked_by_writer(root: &Path, file: &mut File) -> StorageError {
     let mut holder = String::new();
     // A writer may be between emptying the file and writing into it.
     let _ = file.read_to_string(&mut holder);

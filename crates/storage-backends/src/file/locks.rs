@@ -65,6 +65,20 @@ pub(super) enum Unsettled {
     Commit(Arc<Journal>),
 }
 
+impl Unsettled {
+    fn unavailable(&self, key: &str) -> StorageError {
+        let detail = match self {
+            Self::Write => {
+                "a write to it failed half-way; write or delete it again, or open the store anew"
+            }
+            Self::Commit(_) => {
+                "a commit that wrote it failed half-way; write again, or open the store anew, to have it finished"
+            }
+        };
+        StorageError::Unavailable { key: Some(key.to_owned()), detail: detail.to_owned() }
+    }
+}
+
 /// The keys that cannot be answered for, after an I/O error.
 #[derive(Debug, Default)]
 pub(super) struct UnsettledKeys {
@@ -84,16 +98,15 @@ impl UnsettledKeys {
     /// # Errors
     /// [`StorageError::Unavailable`] if the key is unsettled.
     pub(super) fn check(&self, key: &str) -> Result<(), StorageError> {
-        let after = match self.get(key) {
-            None => return Ok(()),
-            Some(Unsettled::Write) => {
-                "a write to it failed half-way; write or delete it again, or open the store anew"
-            }
-            Some(Unsettled::Commit(_)) => {
-                "a commit that wrote it failed half-way; write again, or open the store anew, to have it finished"
-            }
-        };
-        Err(StorageError::Unavailable { key: Some(key.to_owned()), detail: after.to_owned() })
+        self.get(key).map_or(Ok(()), |why| Err(why.unavailable(key)))
+    }
+
+    /// # Errors
+    /// [`StorageError::Unavailable`] if any unsettled key is `wanted`: the first.
+    pub(super) fn check_all(&self, wanted: impl Fn(&str) -> bool) -> Result<(), StorageError> {
+        let unsettled = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = unsettled.iter().filter(|(key, _)| wanted(key)).min_by_key(|(key, _)| *key);
+        first.map_or(Ok(()), |(key, why)| Err(why.unavailable(key)))
     }
 
     pub(super) fn insert<'a>(&self, keys: impl Iterator<Item = &'a str>, why: &Unsettled) {

@@ -13,6 +13,7 @@ mod name;
 mod partition;
 mod read_only;
 mod revisions;
+mod snapshot;
 mod store;
 mod unflushed;
 mod write;

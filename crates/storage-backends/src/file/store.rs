@@ -16,6 +16,7 @@ use super::locks::{KeyLocks, UnsettledKeys};
 use super::partition::Partition;
 use super::read_only::Unfinished;
 use super::revisions::Revisions;
+use super::snapshot::Walks;
 use super::unflushed::Unflushed;
 use super::{disk, journal, listing};
 use crate::durability::Durability;
@@ -67,6 +68,12 @@ impl FileOptions {
 /// a journal file. A listing sorts the component's names at the first time and
 /// costs a page after that.
 ///
+/// [`read_snapshot`](ComponentStorage::read_snapshot) copies nothing: while it
+/// walks, writes to keys that it has not reached yet wait for it, and others go
+/// on. A store that is open for reading only shares the writer's lock for as
+/// long as its walk takes, so that no writer can begin, and beside a running
+/// one it answers [`StorageError::Locked`]. Its memory is that of a listing.
+///
 /// After an I/O error of the kind that leaves a write's outcome open, its key
 /// answers [`StorageError::Unavailable`] until it is written again or the store
 /// is opened anew, so that no value that was read is taken back.
@@ -99,6 +106,7 @@ pub struct FileStorage {
     pub(super) names: Mutex<Option<BTreeSet<Arc<str>>>>,
     pub(super) key_locks: KeyLocks,
     pub(super) unsettled: UnsettledKeys,
+    pub(super) walks: Walks,
     partitions: RwLock<Partitions>,
 }
 
@@ -189,7 +197,7 @@ impl FileStorage {
         Ok(Self::new(layout, store_id, None, unfinished, &options))
     }
 
-    fn new(
+    pub(super) fn new(
         layout: Layout,
         store_id: String,
         writer: Option<Writer>,
@@ -205,6 +213,7 @@ impl FileStorage {
             names: Mutex::default(),
             key_locks: KeyLocks::new(),
             unsettled: UnsettledKeys::default(),
+            walks: Walks::default(),
             partitions: RwLock::new(Partitions { known: HashMap::new(), sweep_at: MIN_SWEEP_AT }),
         }
     }
@@ -349,11 +358,11 @@ impl ComponentStorage for FileStorage {
 
     fn read_snapshot(
         &self,
-        _prefix: &str,
-        _after: Option<&str>,
-        _visit: &mut SnapshotVisitor<'_>,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
     ) -> Result<(), StorageError> {
-        Err(StorageError::Unsupported("this store cannot be read as of one moment yet".into()))
+        self.visit_as_of_now(prefix, after, visit)
     }
 
     fn flush(&self) -> Result<(), StorageError> {

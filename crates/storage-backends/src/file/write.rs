@@ -1,6 +1,6 @@
 //! How a write happens: locks, checks, budget, and then the disk.
 //!
-//! The order of locks: the gates of partitions by name, the locks of keys by
+//! The order of locks: the gate of walks, the gates of partitions by name, the locks of keys by
 //! number, then for moments a partition's state and the list of names.
 
 use std::collections::BTreeMap;
@@ -73,6 +73,7 @@ impl FileStorage {
             .map(|key| split_full_key(key).0)
             .map(|name| (name.to_owned(), self.partition(name)))
             .collect();
+        let _entered = self.walks.enter(&writes);
         loop {
             self.finish_commits_of(writer, commit)?;
             if let Some(partition) = &budgeted {
