@@ -8,17 +8,27 @@
 //! |---|---|---|
 //! | `memory` | `MemoryStorage`: in the process's memory, gone when it ends | yes |
 //! | `file` | `FileStorage`: a file a key, durable | yes |
+//! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
+//! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; building it needs libclang and minutes | no |
 
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+mod disk;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod durability;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+mod key_locks;
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+mod lock;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(any(feature = "memory", feature = "file"))]
 mod partitions;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod record;
+#[cfg(feature = "redb")]
+mod redb;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod verify;
 
@@ -28,5 +38,7 @@ pub use durability::Durability;
 pub use file::{FileOptions, FileStorage};
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;
+#[cfg(feature = "redb")]
+pub use redb::{RedbDurability, RedbOptions, RedbStorage};
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 pub use verify::{Problem, Verified};

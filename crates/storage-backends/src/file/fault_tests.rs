@@ -33,7 +33,7 @@ thread_local! {
 }
 
 /// Asked before every change to the disk.
-pub(super) fn fault_point(operation: &str) -> io::Result<()> {
+pub(crate) fn fault_point(operation: &str) -> io::Result<()> {
     PLAN.with_borrow_mut(|(plan, seen)| {
         let this = *seen;
         *seen += 1;

@@ -28,8 +28,8 @@ use super::layout::Layout;
 use crate::record::{self, Reader};
 
 const FORMAT: u8 = 1;
-const SUFFIX: &str = ".commit";
-const PREPARED: &str = ".tmp";
+pub(super) const SUFFIX: &str = ".commit";
+pub(super) const PREPARED: &str = ".tmp";
 
 /// The writes of one commit; values are in the temporary files.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Journal {
         self.entries.iter().map(|entry| layout.folder(split_full_key(&entry.key).0)).collect()
     }
 
-    fn file(&self, layout: &Layout) -> PathBuf {
+    pub(super) fn file(&self, layout: &Layout) -> PathBuf {
         layout.journal().join(format!("{:016x}{SUFFIX}", self.revision.get()))
     }
 
@@ -193,17 +193,26 @@ pub(super) fn unfinished(layout: &Layout) -> Result<Vec<Journal>, StorageError> 
         let path = layout.journal().join(name);
         // Finished by a running writer since the folder was listed.
         let Some(bytes) = disk::read(&path)? else { continue };
-        let journal = Journal::decode(&bytes).map_err(|problem| StorageError::Corrupt {
+        let journal = decode_file(&bytes).map_err(|problem| StorageError::Corrupt {
             key: None,
-            detail: format!(
-                "{}: {problem}; a commit cannot be finished. Restore the file from a copy, or remove it to keep what was applied of the commit",
-                path.display()
-            ),
+            detail: format!("{}: {problem}", path.display()),
         })?;
         journals.push(journal);
     }
     journals.sort_by_key(|journal| journal.revision);
     Ok(journals)
+}
+
+/// Reads a journal file.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub(super) fn decode_file(bytes: &[u8]) -> Result<Journal, String> {
+    Journal::decode(bytes).map_err(|problem| {
+        format!(
+            "{problem}; a commit cannot be finished. Restore the file from a copy, or remove it to keep what was applied of the commit"
+        )
+    })
 }
 
 /// Finishes every commit that was interrupted, and sweeps what never became

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use storage_core::{Revision, StorageError, split_full_key};
 
 use super::disk::Kind;
-use super::{disk, lock, name, revisions};
+use super::{disk, name, revisions};
 use crate::record;
 
 const FORMAT_FILE: &str = "FORMAT";
@@ -22,6 +22,8 @@ const FORMAT_TITLE: &str = "airssys file store";
 const FORMAT_VERSION: &str = "1";
 const COMPONENTS: &str = "components";
 const LOOSE: &str = "loose";
+/// Locked by the writer; holds its process id.
+pub(super) const LOCK_FILE: &str = "LOCK";
 const JOURNAL: &str = "journal";
 
 /// What the name of a file that is being written begins with. No key's name
@@ -93,7 +95,7 @@ impl Layout {
     pub(super) fn may_become_store(&self) -> Result<bool, StorageError> {
         let format_temp = temp_name(FORMAT_FILE);
         let ours = [
-            lock::LOCK_FILE,
+            LOCK_FILE,
             revisions::REVISIONS_FILE,
             COMPONENTS,
             LOOSE,

@@ -1,13 +1,11 @@
 //! The file store: a file a key, in a folder a component.
 
-mod disk;
 #[cfg(test)]
 mod fault_tests;
 mod index;
 mod journal;
 mod layout;
 mod listing;
-mod lock;
 mod locks;
 mod name;
 mod partition;
@@ -18,4 +16,8 @@ mod store;
 mod unflushed;
 mod write;
 
+use crate::{disk, lock};
+
+#[cfg(test)]
+pub(crate) use fault_tests::fault_point;
 pub use store::{FileOptions, FileStorage};

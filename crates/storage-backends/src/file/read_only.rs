@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use storage_core::{Revision, StorageError, VersionedValue, split_full_key};
 
-use super::journal;
+use super::journal::{self, Journal};
 use super::layout::Layout;
 use super::store::read_record;
 
@@ -27,8 +27,13 @@ enum Outcome {
 impl Unfinished {
     /// Reads the journal, changing nothing.
     pub(super) fn read(layout: &Layout) -> Result<Self, StorageError> {
+        Ok(Self::of(layout, &journal::unfinished(layout)?))
+    }
+
+    /// What these journals say, oldest first.
+    pub(super) fn of(layout: &Layout, journals: &[Journal]) -> Self {
         let mut writes = HashMap::new();
-        for journal in journal::unfinished(layout)? {
+        for journal in journals {
             for (entry, temp) in journal.entries_with_temps(layout) {
                 let outcome = if entry.sets {
                     Outcome::Set(temp)
@@ -38,7 +43,11 @@ impl Unfinished {
                 writes.insert(entry.key.clone(), outcome);
             }
         }
-        Ok(Self { writes })
+        Self { writes }
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.writes.keys().map(String::as_str)
     }
 
     pub(super) fn concerns(&self, key: &str) -> bool {

@@ -72,13 +72,9 @@ impl Revisions {
         let path = root.join(REVISIONS_FILE);
         let bytes = disk::read(&path)?.unwrap_or_default();
         let slots = SLOT_OFFSETS.map(|offset| read_slot(&bytes, offset));
-        let (slot, reserved_up_to) = match slots {
-            [Some(first), Some(second)] if second > first => (1, second),
-            [Some(first), Some(_)] => (0, first),
-            // The damaged slot may have been the newer one, by a block.
-            [Some(first), None] => (0, first.saturating_add(BLOCK)),
-            [None, Some(second)] => (1, second.saturating_add(BLOCK)),
-            [None, None] => {
+        let (slot, reserved_up_to) = match newest(slots) {
+            Some(found) => found,
+            None => {
                 let beyond = largest_in_use()?.saturating_add(REBUILT_GAP);
                 Self::create(root)?;
                 disk::sync_folder(root)?;
@@ -132,6 +128,27 @@ impl State {
         self.reserved_up_to = reserved_up_to;
         Ok(())
     }
+}
+
+/// The slot that counts, and the first number that is not reserved; `None` if
+/// both are damaged.
+fn newest(slots: [Option<u64>; 2]) -> Option<(usize, u64)> {
+    match slots {
+        [Some(first), Some(second)] if second > first => Some((1, second)),
+        [Some(first), Some(_)] => Some((0, first)),
+        // The damaged slot may have been the newer one, by a block.
+        [Some(first), None] => Some((0, first.saturating_add(BLOCK))),
+        [None, Some(second)] => Some((1, second.saturating_add(BLOCK))),
+        [None, None] => None,
+    }
+}
+
+/// The first number that is not reserved, for whoever only looks; `None` if the
+/// file is missing or both slots are damaged.
+pub(super) fn reserved_up_to(root: &Path) -> Result<Option<u64>, StorageError> {
+    let bytes = disk::read(&root.join(REVISIONS_FILE))?.unwrap_or_default();
+    let slots = SLOT_OFFSETS.map(|offset| read_slot(&bytes, offset));
+    Ok(newest(slots).map(|(_, reserved_up_to)| reserved_up_to))
 }
 
 fn slot_bytes(reserved_up_to: u64) -> Vec<u8> {

@@ -11,6 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard
 
 use storage_core::{ComponentStorage, PageRequest, SnapshotVisitor, StorageError, Write};
 
+use super::layout::LOCK_FILE;
 use super::lock::ReadersHold;
 use super::read_only::Unfinished;
 use super::store::{FileOptions, FileStorage};
@@ -124,7 +125,7 @@ impl FileStorage {
         visit: &mut SnapshotVisitor<'_>,
     ) -> Result<(), StorageError> {
         if self.writer.is_none() {
-            let hold = ReadersHold::take(&self.layout.root)?;
+            let hold = ReadersHold::take(&self.layout.root, LOCK_FILE)?;
             // What was remembered may be older than the hold.
             let store_id = self.layout.check_format()?;
             let unfinished = Unfinished::read(&self.layout)?;

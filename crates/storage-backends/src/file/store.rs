@@ -10,9 +10,9 @@ use storage_core::{
 };
 
 use super::index::IndexBudget;
-use super::layout::Layout;
+use super::layout::{LOCK_FILE, Layout};
 use super::lock::WriterLock;
-use super::locks::{KeyLocks, UnsettledKeys};
+use super::locks::UnsettledKeys;
 use super::partition::Partition;
 use super::read_only::Unfinished;
 use super::revisions::Revisions;
@@ -20,6 +20,7 @@ use super::snapshot::Walks;
 use super::unflushed::Unflushed;
 use super::{disk, journal, listing};
 use crate::durability::Durability;
+use crate::key_locks::KeyLocks;
 use crate::{partitions, record};
 
 /// How to open a [`FileStorage`].
@@ -154,7 +155,7 @@ impl FileStorage {
                 root.display()
             )));
         }
-        let lock = WriterLock::take(root)?;
+        let lock = WriterLock::take(root, LOCK_FILE)?;
         if !layout.is_store()? {
             layout.create()?;
         }

@@ -1,4 +1,4 @@
-//! The few things that the store asks of a file system, each with an error that
+//! The few things that a store asks of a file system, each with an error that
 //! says what failed on what.
 
 use std::fs::{self, File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::Path;
 use storage_core::StorageError;
 
 /// An error of the file system in the store's terms.
-pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
+pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
     let advice = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space and try again",
         ErrorKind::PermissionDenied => "; check who owns the store's folder",
@@ -18,22 +18,22 @@ pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError
     StorageError::IoError(format!("cannot {what} {}: {error}{advice}", path.display()))
 }
 
-/// Where the tests make a change to the disk fail.
-#[cfg(not(test))]
-pub(super) fn fault_point(_operation: &str) -> io::Result<()> {
+/// Where the tests of the file store make a change to the disk fail.
+#[cfg(not(all(test, feature = "file")))]
+pub(crate) fn fault_point(_operation: &str) -> io::Result<()> {
     Ok(())
 }
-#[cfg(test)]
-pub(super) use super::fault_tests::fault_point;
+#[cfg(all(test, feature = "file"))]
+pub(crate) use crate::file::fault_point;
 
 /// Gives a file another name, in place of what has that name.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fault_point("rename")?;
     fs::rename(from, to)
 }
 
 /// Makes a folder and those above it.
-pub(super) fn create_folders(path: &Path) -> Result<(), StorageError> {
+pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
     fault_point("make")
         .and_then(|()| fs::create_dir_all(path))
         .map_err(|error| failed("make", path, &error))
@@ -41,7 +41,7 @@ pub(super) fn create_folders(path: &Path) -> Result<(), StorageError> {
 
 /// Makes the folder of a store, which nobody but its owner may enter, and those
 /// above it, as far as they are missing, and makes their names durable.
-pub(super) fn create_store_folder(path: &Path) -> Result<(), StorageError> {
+pub(crate) fn create_store_folder(path: &Path) -> Result<(), StorageError> {
     let missing: Vec<&Path> = path
         .ancestors()
         .take_while(|above| !above.as_os_str().is_empty() && !above.is_dir())
@@ -64,13 +64,13 @@ pub(super) fn create_store_folder(path: &Path) -> Result<(), StorageError> {
 }
 
 /// Makes the name of a folder durable, which is in the folder above it.
-pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
+pub(crate) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     let whole = path.canonicalize().map_err(|error| failed("look at", path, &error))?;
     whole.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Reads a file whole; `None` where there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -79,7 +79,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 }
 
 /// The length of a file in bytes; `None` where there is none.
-pub(super) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
+pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -89,7 +89,7 @@ pub(super) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
 
 /// Writes a new file, in stable storage if `sync`. On failure the file is
 /// removed: a failed fsync is never tried again.
-pub(super) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StorageError> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StorageError> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         fault_point("write")?;
@@ -108,7 +108,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), Sto
 }
 
 /// Makes the names in a folder durable.
-pub(super) fn sync_folder(path: &Path) -> Result<(), StorageError> {
+pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
     // Elsewhere than on Unix a folder cannot be opened as a file.
     if cfg!(unix) {
         let sync = || {
@@ -122,13 +122,13 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), StorageError> {
 
 /// The same for a folder that may be missing: that of a component which has only
 /// lost keys.
-pub(super) fn sync_folder_if_there(path: &Path) -> Result<(), StorageError> {
+pub(crate) fn sync_folder_if_there(path: &Path) -> Result<(), StorageError> {
     if is_there(path)? { sync_folder(path) } else { Ok(()) }
 }
 
 /// What a folder holds: files, folders, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Folder,
     Any,
@@ -136,7 +136,7 @@ pub(super) enum Kind {
 
 /// The names in a folder of what is of a kind and named in UTF-8, as all of ours
 /// is, in no order; nothing where there is no folder.
-pub(super) fn names(path: &Path, kind: Kind) -> Result<Vec<String>, StorageError> {
+pub(crate) fn names(path: &Path, kind: Kind) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
     visit_names(path, kind, |name| {
         found.push(name);
@@ -146,7 +146,7 @@ pub(super) fn names(path: &Path, kind: Kind) -> Result<Vec<String>, StorageError
 }
 
 /// Calls `visit` with each such name until it answers `false`.
-pub(super) fn visit_names(
+pub(crate) fn visit_names(
     path: &Path,
     kind: Kind,
     mut visit: impl FnMut(String) -> bool,
@@ -176,7 +176,7 @@ pub(super) fn visit_names(
 }
 
 /// Whether something is there, of whatever kind.
-pub(super) fn is_there(path: &Path) -> Result<bool, StorageError> {
+pub(crate) fn is_there(path: &Path) -> Result<bool, StorageError> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -187,7 +187,7 @@ pub(super) fn is_there(path: &Path) -> Result<bool, StorageError> {
 }
 
 /// Removes a file; one that is gone already is no error.
-pub(super) fn remove(path: &Path) -> io::Result<bool> {
+pub(crate) fn remove(path: &Path) -> io::Result<bool> {
     fault_point("remove")?;
     match fs::remove_file(path) {
         Ok(()) => Ok(true),

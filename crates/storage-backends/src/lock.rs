@@ -5,17 +5,18 @@
 //! the store to stand still share the lock, and so keep writers out.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+#[cfg(feature = "file")]
+use std::io::ErrorKind;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+#[cfg(feature = "file")]
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use storage_core::StorageError;
 
-use super::disk;
-
-/// The name of the file; it holds the writer's process id for people.
-pub(super) const LOCK_FILE: &str = "LOCK";
+use crate::disk;
 
 /// How often, and how long apart, a writer tries where only readers are in its
 /// way: somebody who looks whether the store is locked takes it for an instant.
@@ -24,17 +25,18 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// Held for as long as the store is open for writing.
 #[derive(Debug)]
-pub(super) struct WriterLock {
+pub(crate) struct WriterLock {
     _file: File,
 }
 
 impl WriterLock {
-    /// Takes the lock of the store in `root`.
+    /// Takes the lock of the store in `root`: that on the file called `name`, which
+    /// holds the writer's process id for people.
     ///
     /// # Errors
     /// [`StorageError::Locked`] with the path and the process that has it.
-    pub(super) fn take(root: &Path) -> Result<Self, StorageError> {
-        let path = root.join(LOCK_FILE);
+    pub(crate) fn take(root: &Path, name: &str) -> Result<Self, StorageError> {
+        let path = root.join(name);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -68,20 +70,22 @@ impl WriterLock {
 
 /// Keeps writers out for as long as it is held. Writes nothing; several may be
 /// held at once.
+#[cfg(feature = "file")]
 #[derive(Debug)]
-pub(super) struct ReadersHold {
+pub(crate) struct ReadersHold {
     path: PathBuf,
     /// `None` where there is no file to lock, as in a copy that left it out.
     file: Option<File>,
 }
 
+#[cfg(feature = "file")]
 impl ReadersHold {
-    /// Takes hold of the store in `root`.
+    /// Takes hold of the store in `root`, whose writers lock the file `name`.
     ///
     /// # Errors
     /// [`StorageError::Locked`] with the path and the process that writes.
-    pub(super) fn take(root: &Path) -> Result<Self, StorageError> {
-        let path = root.join(LOCK_FILE);
+    pub(crate) fn take(root: &Path, name: &str) -> Result<Self, StorageError> {
+        let path = root.join(name);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -99,7 +103,7 @@ impl ReadersHold {
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] if a writer came although it was held.
-    pub(super) fn end(self) -> Result<(), StorageError> {
+    pub(crate) fn end(self) -> Result<(), StorageError> {
         // A first writer makes the file that was not there to be locked.
         if self.file.is_none() && disk::is_there(&self.path)? {
             return Err(StorageError::Unavailable {
