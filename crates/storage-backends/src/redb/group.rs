@@ -1,0 +1,285 @@
+//! Writers that wait together are served together.
+//!
+//! A writer joins the queue. If nobody leads, it leads: it takes everybody who
+//! waits, serves them in one go, hands each its answer, and makes the first of
+//! those who came meanwhile the next leader. So while one group is on its way to
+//! the disk the next one gathers, and sixteen writers cost little more than one.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How many are served in one go, so that nobody waits for a very long one.
+const MAX_TOGETHER: usize = 256;
+
+/// A queue of requests, each of which gets an answer.
+#[derive(Debug)]
+pub(super) struct Group<R, A> {
+    queue: Mutex<Queue<R, A>>,
+}
+
+#[derive(Debug)]
+struct Queue<R, A> {
+    waiting: VecDeque<Arc<Place<R, A>>>,
+    /// Whether somebody leads, or is being told to.
+    led: bool,
+}
+
+/// A request's place in the queue.
+#[derive(Debug)]
+struct Place<R, A> {
+    state: Mutex<PlaceState<R, A>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+enum PlaceState<R, A> {
+    Waiting(R),
+    Leading(R),
+    /// The leader serves it.
+    Taken,
+    Answered(A),
+    /// The answer was fetched.
+    Done,
+}
+
+impl<R, A> Place<R, A> {
+    fn state(&self) -> MutexGuard<'_, PlaceState<R, A>> {
+        lock(&self.state)
+    }
+
+    fn answer(&self, answer: A) {
+        *self.state() = PlaceState::Answered(answer);
+        self.changed.notify_all();
+    }
+
+    /// Makes the one who waits here the leader.
+    fn lead(&self) {
+        let mut state = self.state();
+        *state = match std::mem::replace(&mut *state, PlaceState::Done) {
+            PlaceState::Waiting(request) => PlaceState::Leading(request),
+            other => other,
+        };
+        self.changed.notify_all();
+    }
+
+    fn take(&self) -> Option<R> {
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, PlaceState::Taken) {
+            PlaceState::Waiting(request) | PlaceState::Leading(request) => Some(request),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Waits for the answer; `None` for the turn to lead.
+    fn wait(&self) -> Option<A> {
+        let mut state = self.state();
+        loop {
+            match &*state {
+                PlaceState::Leading(_) => return None,
+                PlaceState::Answered(_) => {
+                    return match std::mem::replace(&mut *state, PlaceState::Done) {
+                        PlaceState::Answered(answer) => Some(answer),
+                        _ => None,
+                    };
+                }
+                _ => {}
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<R, A> Default for Group<R, A> {
+    fn default() -> Self {
+        Self { queue: Mutex::new(Queue { waiting: VecDeque::new(), led: false }) }
+    }
+}
+
+impl<R, A> Group<R, A> {
+    /// Has the request served, in this thread or another one's.
+    ///
+    /// `serve` gets requests in the order in which they came and answers them in
+    /// that order; it runs in one thread at a time. `lost` is the answer for
+    /// those that it leaves without one, by a panic too, which goes on in the
+    /// thread that led.
+    pub(super) fn submit(
+        &self,
+        request: R,
+        serve: impl FnOnce(Vec<R>) -> Vec<A>,
+        lost: impl Fn() -> A,
+    ) -> A {
+        let place = Arc::new(Place {
+            state: Mutex::new(PlaceState::Waiting(request)),
+            changed: Condvar::new(),
+        });
+        let mut queue = lock(&self.queue);
+        let leads = !queue.led;
+        queue.led = true;
+        queue.waiting.push_back(Arc::clone(&place));
+        drop(queue);
+        if !leads && let Some(answer) = place.wait() {
+            return answer;
+        }
+        self.lead(serve, &lost);
+        // Whoever leads is the first in the queue, so the group had this one.
+        place.wait().unwrap_or_else(lost)
+    }
+
+    fn lead(&self, serve: impl FnOnce(Vec<R>) -> Vec<A>, lost: &impl Fn() -> A) {
+        let mut queue = lock(&self.queue);
+        let together = queue.waiting.len().min(MAX_TOGETHER);
+        let places: Vec<_> = queue.waiting.drain(..together).collect();
+        drop(queue);
+        let requests = places.iter().filter_map(|place| place.take()).collect();
+        // Dropped in the order of declaration reversed: the answers are handed
+        // out before the next one leads, on every way out.
+        let _next = Next(self);
+        let mut unanswered = Unanswered { places: places.into_iter(), lost };
+        for answer in serve(requests) {
+            if let Some(place) = unanswered.places.next() {
+                place.answer(answer);
+            }
+        }
+    }
+}
+
+/// Makes the first who waits the leader when it is dropped.
+struct Next<'a, R, A>(&'a Group<R, A>);
+
+impl<R, A> Drop for Next<'_, R, A> {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.0.queue);
+        match queue.waiting.front() {
+            Some(next) => next.lead(),
+            None => queue.led = false,
+        }
+    }
+}
+
+/// Answers those who have no answer when it is dropped.
+struct Unanswered<'a, R, A, L: Fn() -> A> {
+    places: std::vec::IntoIter<Arc<Place<R, A>>>,
+    lost: &'a L,
+}
+
+impl<R, A, L: Fn() -> A> Drop for Unanswered<'_, R, A, L> {
+    fn drop(&mut self) {
+        for place in self.places.by_ref() {
+            place.answer((self.lost)());
+        }
+    }
+}
+
+/// Locks; nothing panics with one of these locks held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    fn doubled(requests: Vec<u32>) -> Vec<u32> {
+        requests.into_iter().map(|request| request * 2).collect()
+    }
+
+    #[test]
+    fn everybody_gets_the_answer_to_the_own_request() {
+        let group = Group::default();
+        let groups = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for n in 0..16 {
+                let (group, groups) = (&group, &groups);
+                scope.spawn(move || {
+                    for round in 0..500 {
+                        let request = n * 1000 + round;
+                        let serve = |requests| {
+                            groups.fetch_add(1, Ordering::Relaxed);
+                            doubled(requests)
+                        };
+                        assert_eq!(group.submit(request, serve, || 0), request * 2);
+                    }
+                });
+            }
+        });
+        assert!(groups.into_inner() <= 16 * 500);
+        let queue = group.queue.lock().unwrap();
+        assert!(!queue.led && queue.waiting.is_empty());
+    }
+
+    /// Holds a leader up until so many others wait behind it.
+    fn with_waiting<A: Send>(
+        group: &Group<u32, A>,
+        waiting: usize,
+        lead: impl Fn(Vec<u32>) -> Vec<A> + Send + Sync,
+        follow: impl Fn(Vec<u32>) -> Vec<A> + Send + Sync,
+        lost: impl Fn() -> A + Send + Sync,
+    ) -> (thread::Result<A>, Vec<thread::Result<A>>) {
+        let (begun, begins) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let (lead, lost, follow) = (&lead, &lost, &follow);
+            let leader = scope.spawn(move || {
+                let serve = |requests| {
+                    begun.send(()).unwrap();
+                    released.recv().unwrap();
+                    lead(requests)
+                };
+                group.submit(0, serve, lost)
+            });
+            begins.recv().unwrap();
+            let followers: Vec<_> = (1..=waiting as u32)
+                .map(|n| scope.spawn(move || group.submit(n, follow, lost)))
+                .collect();
+            while lock(&group.queue).waiting.len() < waiting {
+                thread::yield_now();
+            }
+            release.send(()).unwrap();
+            (leader.join(), followers.into_iter().map(|follower| follower.join()).collect())
+        })
+    }
+
+    #[test]
+    fn those_who_wait_are_served_in_one_go() {
+        let group = Group::default();
+        let sizes = Mutex::new(Vec::new());
+        let count = |requests: Vec<u32>| {
+            sizes.lock().unwrap().push(requests.len());
+            doubled(requests)
+        };
+        let (leader, followers) = with_waiting(&group, 15, count, count, || 0);
+        assert_eq!(leader.unwrap(), 0);
+        let answers: Vec<u32> = followers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers, (1..=15).map(|n| n * 2).collect::<Vec<_>>());
+        assert_eq!(*sizes.lock().unwrap(), [1, 15]);
+    }
+
+    #[test]
+    fn a_leader_that_panics_loses_nobody() {
+        let group = Group::default();
+        let panics = |_: Vec<u32>| -> Vec<Option<u32>> { panic!("the leader") };
+        let (leader, followers) = with_waiting(&group, 7, panics, panics, || None);
+        assert!(leader.is_err());
+        // The first of the others led, and panicked too; the rest were with it.
+        assert_eq!(followers.iter().filter(|answer| answer.is_err()).count(), 1);
+        assert_eq!(followers.iter().filter(|answer| matches!(answer, Ok(None))).count(), 6);
+        let served = group.submit(4, |requests| requests.into_iter().map(Some).collect(), || None);
+        assert_eq!(served, Some(4));
+    }
+
+    #[test]
+    fn answers_that_are_missing_are_told_as_lost() {
+        let group = Group::default();
+        let first = |requests: Vec<u32>| requests.into_iter().map(Some).take(1).collect();
+        let (_, followers) = with_waiting(&group, 5, first, first, || None);
+        let lost = followers.into_iter().filter(|answer| matches!(answer, Ok(None))).count();
+        assert_eq!(lost, 4);
+    }
+}

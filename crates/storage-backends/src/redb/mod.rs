@@ -1,0 +1,19 @@
+//! The redb store: one file, an engine in pure Rust.
+
+mod disk;
+mod engine;
+mod fail;
+#[cfg(test)]
+mod fault_tests;
+mod group;
+mod listing;
+mod options;
+mod place;
+mod snapshot;
+mod store;
+mod tables;
+mod verify;
+mod write;
+
+pub use options::{RedbDurability, RedbOptions};
+pub use store::RedbStorage;

@@ -1,0 +1,367 @@
+//! Writing: the commits that wait together, in one transaction.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use ::redb::{Database, Durability, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use storage_core::{Commit, Revision, StorageError, StorageValue, Usage, Write, split_full_key};
+
+use super::engine::Engine;
+use super::fail::Fail;
+use super::group::Group;
+use super::options::RedbDurability;
+use super::tables::{self, DATA, LEDGERS, META, WriteTable};
+use crate::record;
+
+/// The largest value: the engine takes somewhat more, with the record around it.
+pub(super) const MAX_VALUE_BYTES: usize = 2 << 30;
+
+/// How many revisions are reserved at once.
+const BLOCK: u64 = 1 << 16;
+
+/// What a writer asks for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Commit(Commit),
+    /// What has been written shall be durable.
+    Flush,
+}
+
+/// The answer: the revision of a commit, some number for a flush.
+type Answer = Result<Revision, StorageError>;
+
+/// What a store needs to write.
+#[derive(Debug)]
+pub(super) struct Writer {
+    durability: RedbDurability,
+    group: Group<Request, Answer>,
+    revisions: Mutex<Revisions>,
+    /// Whether there is something that is not durable yet.
+    unflushed: AtomicBool,
+}
+
+/// Revisions are reserved in blocks that are durable before their first number
+/// is used, so that none is given twice, although a relaxed write may be lost.
+#[derive(Debug)]
+struct Revisions {
+    next: u64,
+    reserved_up_to: u64,
+}
+
+impl Writer {
+    pub(super) fn new(durability: RedbDurability, reserved_up_to: u64) -> Self {
+        Self {
+            durability,
+            group: Group::default(),
+            revisions: Mutex::new(Revisions { next: reserved_up_to, reserved_up_to }),
+            unflushed: AtomicBool::new(false),
+        }
+    }
+
+    /// Applies a commit whose keys are valid, together with those that wait.
+    pub(super) fn commit(&self, engine: &Engine, commit: Commit) -> Answer {
+        for write in &commit.writes {
+            let len = write.value.as_ref().map_or(0, StorageValue::len);
+            if len > MAX_VALUE_BYTES {
+                return Err(StorageError::LimitExceeded {
+                    limit: "bytes of a value",
+                    max: MAX_VALUE_BYTES as u64,
+                    actual: len as u64,
+                });
+            }
+        }
+        self.submit(engine, Request::Commit(commit))
+    }
+
+    /// Makes durable what has been written.
+    pub(super) fn flush(&self, engine: &Engine) -> Result<(), StorageError> {
+        if !self.unflushed.load(Ordering::Acquire) && !engine.disk().is_behind() {
+            return Ok(());
+        }
+        self.submit(engine, Request::Flush).map(drop)
+    }
+
+    fn submit(&self, engine: &Engine, request: Request) -> Answer {
+        let serve = |requests: Vec<Request>| self.serve(engine, &requests);
+        self.group.submit(request, serve, || Err(lost(engine)))
+    }
+
+    /// Serves requests in order; in one thread at a time.
+    fn serve(&self, engine: &Engine, requests: &[Request]) -> Vec<Answer> {
+        let error = match self.serve_together(engine, requests) {
+            Ok(answers) => return answers,
+            Err(error) => error,
+        };
+        // Damage concerns whoever comes upon it, and the others have not been
+        // served.
+        if matches!(error, StorageError::Corrupt { .. }) && requests.len() > 1 {
+            let alone = |request| {
+                let mut answers = self.serve_together(engine, std::slice::from_ref(request))?;
+                answers.pop().unwrap_or_else(|| Err(lost(engine)))
+            };
+            return requests.iter().map(alone).collect();
+        }
+        requests.iter().map(|_| Err(error.clone())).collect()
+    }
+
+    fn serve_together(
+        &self,
+        engine: &Engine,
+        requests: &[Request],
+    ) -> Result<Vec<Answer>, StorageError> {
+        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let relaxed = self.durability == RedbDurability::Relaxed;
+        let needed = revisions.next.saturating_add(requests.len() as u64);
+        let mut reserves = needed > revisions.reserved_up_to;
+        if reserves && relaxed {
+            // On its own, because what is relaxed may return before it is durable.
+            let up_to = needed.saturating_add(BLOCK);
+            engine.write(|db| reserve(db, up_to))?;
+            if engine.disk().is_behind() {
+                return Err(StorageError::IoError(format!(
+                    "cannot write {}: the disk is full: free some space and try again",
+                    engine.path().display()
+                )));
+            }
+            revisions.reserved_up_to = up_to;
+            reserves = false;
+        }
+        let flushes = requests.iter().any(|request| matches!(request, Request::Flush));
+        let durable = !relaxed || flushes;
+        let served = engine.write(|db| {
+            let mut txn = db.begin_write()?;
+            if !durable {
+                txn.set_durability(Durability::None)?;
+            }
+            let mut batch = Batch::open(&txn, &mut revisions)?;
+            let answers: Result<Vec<Answer>, Fail> =
+                requests.iter().map(|request| batch.serve(request)).collect();
+            let mut answers = answers?;
+            let mut changed = batch.finish()?;
+            if reserves {
+                revisions.reserved_up_to = needed.saturating_add(BLOCK);
+                tables::write_reserved(&mut txn.open_table(META)?, revisions.reserved_up_to)?;
+                changed = true;
+            }
+            if changed || (flushes && self.unflushed.load(Ordering::Acquire)) {
+                txn.commit()?;
+                self.unflushed.store(!durable, Ordering::Release);
+            } else {
+                txn.abort()?;
+            }
+            if relaxed && durable && engine.disk().is_behind() {
+                self.unflushed.store(true, Ordering::Release);
+                let full = format!(
+                    "cannot write {}: the disk is full: free some space and try again",
+                    engine.path().display()
+                );
+                for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+                    *answer = Err(StorageError::IoError(full.clone()));
+                }
+            }
+            Ok(answers)
+        });
+        if served.is_err() {
+            // Whether the reservation happened is unknown; making it again does
+            // no harm.
+            revisions.reserved_up_to = revisions.reserved_up_to.min(revisions.next);
+        }
+        served
+    }
+}
+
+/// The outcome of a write that nobody can tell.
+fn lost(engine: &Engine) -> StorageError {
+    StorageError::Unavailable {
+        key: None,
+        detail: format!("{}: whether the write happened is unknown", engine.path().display()),
+    }
+}
+
+fn reserve(db: &Database, up_to: u64) -> Result<(), Fail> {
+    let txn = db.begin_write()?;
+    tables::write_reserved(&mut txn.open_table(META)?, up_to)?;
+    txn.commit()?;
+    Ok(())
+}
+
+/// Commits on their way into one transaction.
+struct Batch<'txn, 'r> {
+    data: WriteTable<'txn>,
+    ledgers: WriteTable<'txn>,
+    /// Whether any partition has a ledger.
+    any_ledger: bool,
+    /// The partitions that were written to, and what is in their ledgers; `None`
+    /// for those that have none.
+    touched: HashMap<String, Option<Usage>>,
+    revisions: &'r mut Revisions,
+    changed: bool,
+    /// The record that is being written, to reuse its memory.
+    record: Vec<u8>,
+}
+
+impl<'txn, 'r> Batch<'txn, 'r> {
+    fn open(txn: &'txn WriteTransaction, revisions: &'r mut Revisions) -> Result<Self, Fail> {
+        let ledgers = txn.open_table(LEDGERS)?;
+        Ok(Self {
+            data: txn.open_table(DATA)?,
+            any_ledger: !ledgers.is_empty()?,
+            ledgers,
+            touched: HashMap::new(),
+            revisions,
+            changed: false,
+            record: Vec::new(),
+        })
+    }
+
+    /// Applies one request. The outer error ends the transaction; with the inner
+    /// one it has changed nothing.
+    fn serve(&mut self, request: &Request) -> Result<Answer, Fail> {
+        let commit = match request {
+            Request::Flush => return Ok(Ok(Revision::new(0))),
+            Request::Commit(commit) => commit,
+        };
+        for check in &commit.checks {
+            let found = match self.find(&check.key)? {
+                Ok(found) => found,
+                Err(error) => return Ok(Err(error)),
+            };
+            let found = found.as_ref().map(|(value, revision)| (value, *revision));
+            if let Err(error) = check.verify(found) {
+                return Ok(Err(error));
+            }
+        }
+        let writes = commit.effective_writes();
+        if let Some(budget) = &commit.budget {
+            let partition = match commit.single_partition() {
+                Ok(partition) => partition,
+                Err(error) => return Ok(Err(error)),
+            };
+            let before = self.ledger(partition)?;
+            let mut after = before;
+            for write in &writes {
+                let (_, own) = split_full_key(&write.key);
+                if let Some(old) = self.data.get(write.key.as_bytes())? {
+                    after = after - Usage::of(own, value_len(old.value()));
+                }
+                if let Some(new) = &write.value {
+                    after = after + Usage::of(own, new.len());
+                }
+            }
+            if let Err(error) = budget.allow(before, after) {
+                return Ok(Err(error));
+            }
+        }
+        let revision = Revision::new(self.revisions.next);
+        self.revisions.next = self.revisions.next.saturating_add(1);
+        for write in writes {
+            self.apply(write, revision)?;
+        }
+        Ok(Ok(revision))
+    }
+
+    /// What is stored under a key; the inner error is damage to it.
+    fn find(
+        &self,
+        key: &str,
+    ) -> Result<Result<Option<(StorageValue, Revision)>, StorageError>, Fail> {
+        let Some(found) = self.data.get(key.as_bytes())? else { return Ok(Ok(None)) };
+        Ok(match record::decode_beside_key(key, found.value()) {
+            Ok((value, revision)) => Ok(Some((value.into(), revision))),
+            Err(problem) => Err(damaged(key, problem)),
+        })
+    }
+
+    fn apply(&mut self, write: &Write, revision: Revision) -> Result<(), Fail> {
+        let key = write.key.as_bytes();
+        let (partition, own) = split_full_key(&write.key);
+        let old = match &write.value {
+            Some(value) => {
+                record::encode_beside_key(&write.key, value.as_bytes(), revision, &mut self.record);
+                self.data.insert(key, self.record.as_slice())?
+            }
+            None => self.data.remove(key)?,
+        };
+        let old_len = old.map(|old| value_len(old.value()));
+        if write.value.is_none() && old_len.is_none() {
+            return Ok(());
+        }
+        self.changed = true;
+        if let Some(usage) = self.kept_ledger(partition)? {
+            let removed = old_len.map_or_else(Usage::default, |len| Usage::of(own, len));
+            let new = write.value.as_ref();
+            let added = new.map_or_else(Usage::default, |new| Usage::of(own, new.len()));
+            *usage = *usage + added - removed;
+        }
+        Ok(())
+    }
+
+    /// The ledger of a partition if it has one.
+    fn kept_ledger(&mut self, partition: &str) -> Result<Option<&mut Usage>, Fail> {
+        if !self.touched.contains_key(partition) {
+            let kept = if self.any_ledger { self.stored_ledger(partition)? } else { None };
+            self.touched.insert(partition.to_owned(), kept);
+        }
+        Ok(self.touched.get_mut(partition).and_then(Option::as_mut))
+    }
+
+    fn stored_ledger(&mut self, partition: &str) -> Result<Option<Usage>, Fail> {
+        let Some(found) = self.ledgers.get(partition.as_bytes())? else { return Ok(None) };
+        if let Some(usage) = tables::read_ledger(partition.as_bytes(), found.value()) {
+            return Ok(Some(usage));
+        }
+        drop(found);
+        // Damaged: what it said can be counted.
+        Ok(Some(self.count(partition)?))
+    }
+
+    /// The ledger of a partition, which is made if there is none.
+    fn ledger(&mut self, partition: &str) -> Result<Usage, Fail> {
+        if let Some(usage) = self.kept_ledger(partition)? {
+            return Ok(*usage);
+        }
+        let usage = self.count(partition)?;
+        self.touched.insert(partition.to_owned(), Some(usage));
+        // Kept even if the commit is refused, so that the next one need not
+        // count.
+        self.changed |= usage.keys > 0;
+        Ok(usage)
+    }
+
+    /// Counts a partition, with the writes of this transaction.
+    fn count(&self, partition: &str) -> Result<Usage, Fail> {
+        super::listing::count_own(&self.data, partition)
+    }
+
+    /// Writes the ledgers, and tells whether the transaction changes anything.
+    fn finish(mut self) -> Result<bool, Fail> {
+        for (partition, usage) in &self.touched {
+            let key = partition.as_bytes();
+            match usage {
+                // Counting nothing costs nothing.
+                Some(Usage { keys: 0, .. }) => drop(self.ledgers.remove(key)?),
+                Some(usage) => {
+                    let bytes = tables::ledger_bytes(key, *usage);
+                    self.ledgers.insert(key, bytes.as_slice())?;
+                }
+                None => {}
+            }
+        }
+        Ok(self.changed)
+    }
+}
+
+pub(super) fn damaged(key: &str, problem: &str) -> StorageError {
+    StorageError::Corrupt {
+        key: Some(key.to_owned()),
+        detail: format!(
+            "its record: {problem}; restore the store from a copy, or write or delete the key"
+        ),
+    }
+}
+
+/// How many bytes the value in a record has.
+pub(super) fn value_len(record: &[u8]) -> usize {
+    record.len().saturating_sub(record::OVERHEAD_BESIDE_KEY)
+}
