@@ -271,7 +271,9 @@ impl Disk {
     fn restore_header(&self, state: &State) {
         if let Some(durable) = &state.durable {
             // It may well fail as the sync has: then the outcome stays unknown.
-            let _ = write_at(&self.file, &durable.header, 0).and_then(|()| self.file.sync_data());
+            let _ = fault_point("restore")
+                .and_then(|()| write_at(&self.file, &durable.header, 0))
+                .and_then(|()| self.file.sync_data());
         }
     }
 
@@ -525,3 +527,11 @@ pub(super) fn fault_point(_operation: &str) -> io::Result<()> {
 }
 #[cfg(test)]
 pub(super) use super::fault_tests::fault_point;
+
+/// What a thread of the store has to do first so that the tests reach it too.
+#[cfg(not(test))]
+pub(super) fn inherit_faults() -> impl FnOnce() + Send {
+    || {}
+}
+#[cfg(test)]
+pub(super) use super::fault_tests::inherit_faults;

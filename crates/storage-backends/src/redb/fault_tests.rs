@@ -1,24 +1,444 @@
-//! The store when the disk fails, or is full, at every single step.
+//! The store when the disk fails, is full, or the process dies, at every single
+//! step.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-/// What happens to the calling thread's accesses to the disk.
+use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue};
+
+use super::options::{RedbDurability, RedbOptions};
+use super::store::RedbStorage;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// What happens to accesses to the disk.
 #[derive(Debug, Clone)]
 enum Plan {
     /// All succeed; they are counted.
     Count,
+    /// The one with this number fails.
+    Fail { at: usize, errno: i32 },
+    /// Those of this kind fail.
+    FailKind { operation: &'static str, errno: i32 },
+    /// From this number on all fail: the process is gone.
+    Die { at: usize },
 }
 
+type SharedPlan = Arc<Mutex<(Plan, usize)>>;
+
 thread_local! {
-    static PLAN: RefCell<(Plan, usize)> = const { RefCell::new((Plan::Count, 0)) };
+    static PLAN: RefCell<SharedPlan> = RefCell::new(Arc::new(Mutex::new((Plan::Count, 0))));
 }
 
 /// Asked before every access to the disk.
 pub(super) fn fault_point(operation: &str) -> io::Result<()> {
-    let _ = operation;
-    PLAN.with_borrow_mut(|(_, seen)| {
-        *seen += 1;
+    let plan = PLAN.with_borrow(Arc::clone);
+    let (plan, seen) = &mut *plan.lock().unwrap();
+    let this = *seen;
+    *seen += 1;
+    match plan {
+        Plan::Fail { at, errno } if *at == this => Err(io::Error::from_raw_os_error(*errno)),
+        Plan::FailKind { operation: kind, errno } if *kind == operation => {
+            Err(io::Error::from_raw_os_error(*errno))
+        }
+        Plan::Die { at } if *at <= this => Err(io::Error::from_raw_os_error(EIO)),
+        _ => Ok(()),
+    }
+}
+
+/// Lets a thread share the plan of the one that starts it.
+pub(super) fn inherit_faults() -> impl FnOnce() + Send {
+    let plan = PLAN.with_borrow(Arc::clone);
+    || PLAN.set(plan)
+}
+
+fn set_plan(plan: Plan) -> usize {
+    let shared = PLAN.with_borrow(Arc::clone);
+    let (_, seen) = std::mem::replace(&mut *shared.lock().unwrap(), (plan, 0));
+    seen
+}
+
+/// Runs with a plan, and tells how many accesses were tried.
+fn with_plan<T>(plan: Plan, run: impl FnOnce() -> T) -> (T, usize) {
+    set_plan(plan);
+    let result = run();
+    let seen = set_plan(Plan::Count);
+    (result, seen)
+}
+
+/// Nothing is in memory that need not be, so that reads read.
+fn options() -> RedbOptions {
+    RedbOptions::default().with_cache_bytes(0).with_check_up_to_bytes(0)
+}
+
+fn open(path: &Path) -> RedbStorage {
+    RedbStorage::open(path, options()).unwrap()
+}
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("store.redb")
+    }
+
+    fn has_no_problems(&self) {
+        let mut problems = Vec::new();
+        RedbStorage::verify(self.path(), &mut |problem| problems.push(problem)).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+}
+
+const A: &str = "app/notes/home/a";
+const B: &str = "app/notes/home/b";
+const C: &str = "app/notes/home/c";
+
+fn fill(storage: &RedbStorage) {
+    let budget = Budget::UNLIMITED;
+    for (key, value) in [(A, "old a"), (B, "old b")] {
+        storage.commit(Commit::new().set(key, value.into()).with_budget(budget)).unwrap();
+    }
+    for n in 0..20 {
+        let value = StorageValue::new(vec![n; 300]);
+        storage.set(&format!("app/notes/work/{n:03}"), value).unwrap();
+    }
+}
+
+type Contents = BTreeMap<String, Vec<u8>>;
+
+/// What is stored, by key.
+fn contents(storage: &RedbStorage) -> Contents {
+    let keys = storage.list_keys(None).unwrap();
+    let value = |key: &String| storage.get(key).unwrap().unwrap().into_bytes();
+    keys.iter().map(|key| (key.clone(), value(key))).collect()
+}
+
+/// A write, and whether it says that it happened.
+type Operation = fn(&RedbStorage) -> Result<(), StorageError>;
+
+fn large() -> StorageValue {
+    StorageValue::new(vec![7; 100_000])
+}
+
+const OPERATIONS: [(&str, Operation); 5] = [
+    ("new", |storage| storage.set(C, "new c".into())),
+    ("overwrite", |storage| storage.set(A, "new a".into())),
+    ("delete", |storage| storage.delete(A)),
+    // The file grows.
+    ("large", |storage| storage.set(C, large())),
+    ("several", |storage| {
+        let commit = Commit::new().set(A, "new a".into()).delete(B).set(C, large());
+        storage.commit(commit.with_budget(Budget::UNLIMITED)).map(drop)
+    }),
+];
+
+/// A filled store, and its file: made once, to be copied.
+fn filled() -> (Contents, Vec<u8>) {
+    let place = Place::new();
+    let storage = open(&place.path());
+    fill(&storage);
+    let before = contents(&storage);
+    drop(storage);
+    (before, std::fs::read(place.path()).unwrap())
+}
+
+fn copy_of(file: &[u8]) -> (Place, RedbStorage) {
+    let place = Place::new();
+    std::fs::write(place.path(), file).unwrap();
+    // With a cache there are fewer steps; what is read after an error is read by
+    // an engine whose cache is empty.
+    let cached = options().with_cache_bytes(1 << 20);
+    let storage = RedbStorage::open(place.path(), cached).unwrap();
+    // So that there is a commit of this opening.
+    storage.set("app/notes/work/000", StorageValue::new(vec![0; 300])).unwrap();
+    (place, storage)
+}
+
+#[test]
+fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
+    let (before, file) = filled();
+    for (name, operation) in OPERATIONS {
+        let (_place, storage) = copy_of(&file);
+        operation(&storage).unwrap();
+        let after = contents(&storage);
+        for errno in [EIO, ENOSPC] {
+            let mut failed = 0;
+            for at in 0.. {
+                let (place, storage) = copy_of(&file);
+                let revision =
+                    storage.get_versioned("app/notes/work/000").unwrap().unwrap().revision;
+                let context = format!("{name}, {errno} at step {at}");
+                let (result, steps) = with_plan(Plan::Fail { at, errno }, || operation(&storage));
+                let here = contents(&storage);
+                match &result {
+                    Ok(()) => assert!(here == after, "{context}"),
+                    Err(StorageError::IoError(_)) => {
+                        assert!(here == before || here == after, "{context}");
+                    }
+                    Err(other) => panic!("{context}: {other:?}"),
+                }
+                failed += u32::from(result.is_err());
+                // The next write happens, or says that the store must be opened.
+                let next = storage.put("app/notes/work/000", StorageValue::new(vec![0; 300]));
+                let next = match next {
+                    Ok(revision) => Some(revision),
+                    Err(StorageError::Unavailable { .. }) => None,
+                    Err(other) => panic!("{context}: {other:?}"),
+                };
+                drop(storage);
+                let again = open(&place.path());
+                let then = contents(&again);
+                assert!(then == after || result.is_err() && then == before, "{context}");
+                assert!(here == before || then == after, "{context}: a value was taken back");
+                let last = again.put(A, "x".into()).unwrap();
+                assert!(last > revision && Some(last) > next, "{context}");
+                drop(again);
+                place.has_no_problems();
+                if at >= steps {
+                    break;
+                }
+            }
+            assert!(failed > 2, "{name}: nothing failed");
+        }
+    }
+}
+
+#[test]
+fn a_death_at_any_step_leaves_old_or_new() {
+    let (before, file) = filled();
+    for (name, operation) in OPERATIONS {
+        let (_place, storage) = copy_of(&file);
+        operation(&storage).unwrap();
+        let after = contents(&storage);
+        for at in 0.. {
+            let (place, storage) = copy_of(&file);
+            let (result, steps) = with_plan(Plan::Die { at }, || {
+                let result = operation(&storage);
+                drop(storage);
+                result
+            });
+            let context = format!("{name}, death at step {at}");
+            let reader = RedbStorage::open_read_only(place.path(), options()).unwrap();
+            let read = contents(&reader);
+            drop(reader);
+            let again = open(&place.path());
+            let then = contents(&again);
+            assert!(read == then, "{context}");
+            assert!(then == after || result.is_err() && then == before, "{context}");
+            drop(again);
+            place.has_no_problems();
+            if at >= steps {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_death_while_a_store_is_made_or_opened_leaves_no_half_store() {
+    let place = Place::new();
+    let make = |place: &Place| RedbStorage::open(place.path(), options()).map(drop);
+    let (made, steps) = with_plan(Plan::Count, || make(&place));
+    made.unwrap();
+    for at in 0..steps {
+        let place = Place::new();
+        // Twice: the second comes upon what the first left behind.
+        for round in 0..2 {
+            let (made, _) = with_plan(Plan::Die { at: at + round }, || make(&place));
+            let there = RedbStorage::open_read_only(place.path(), options());
+            match (made, there) {
+                (_, Ok(reader)) => assert_eq!(reader.list_keys(None).unwrap().len(), 0),
+                (Err(_), Err(StorageError::IoError(why))) => {
+                    assert!(why.contains("does not exist"), "{at}: {why}");
+                }
+                other => panic!("{at}: {other:?}"),
+            }
+        }
+        let storage = open(&place.path());
+        storage.set(A, "a".into()).unwrap();
+        drop(storage);
+        place.has_no_problems();
+        assert_eq!(std::fs::read_dir(place.0.path()).unwrap().count(), 1, "{at}");
+    }
+}
+
+#[test]
+fn on_a_full_disk_old_values_are_read_and_writes_say_so_until_there_is_room() {
+    for operation in ["write", "set_len"] {
+        let place = Place::new();
+        let storage = open(&place.path());
+        fill(&storage);
+        let before = contents(&storage);
+        let full = Plan::FailKind { operation, errno: ENOSPC };
+        with_plan(full, || {
+            for _ in 0..3 {
+                let writes = [
+                    storage.set(C, large()),
+                    storage.commit(Commit::new().set(C, large()).delete(A)).map(drop),
+                ];
+                for result in writes {
+                    let Err(StorageError::IoError(why)) = result else { panic!("{result:?}") };
+                    assert!(why.contains("the disk is full"), "{why}");
+                }
+                assert_eq!(contents(&storage), before);
+                assert_eq!(storage.usage(Some("app/notes/home/")).unwrap().keys, 2);
+            }
+        });
+        storage.delete(A).unwrap();
+        storage.set(C, "c".into()).unwrap();
+        let mut after = before.clone();
+        after.remove(A);
+        after.insert(C.into(), b"c".to_vec());
+        assert_eq!(contents(&storage), after);
+        drop(storage);
+        assert_eq!(contents(&open(&place.path())), after);
+        place.has_no_problems();
+    }
+}
+
+#[test]
+fn a_delete_on_a_full_disk_says_so() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    fill(&storage);
+    let (result, _) =
+        with_plan(Plan::FailKind { operation: "write", errno: ENOSPC }, || storage.delete(A));
+    assert!(matches!(result, Err(StorageError::IoError(why)) if why.contains("is full")));
+    assert_eq!(storage.get(A).unwrap(), Some("old a".into()));
+    storage.delete(A).unwrap();
+}
+
+#[test]
+fn a_read_that_began_before_the_disk_was_full_sees_its_own_state_or_an_error() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    fill(&storage);
+    let before = contents(&storage);
+    let mut seen = Contents::new();
+    let mut first = true;
+    let read = storage.read_snapshot("", None, &mut |key, value| {
+        if std::mem::take(&mut first) {
+            let full = Plan::FailKind { operation: "write", errno: ENOSPC };
+            with_plan(full, || storage.set(C, large())).0.unwrap_err();
+            for n in 0..60 {
+                storage.set(&format!("app/notes/work/{n:03}"), large()).unwrap();
+            }
+        }
+        seen.insert(key.to_owned(), value.into_bytes());
         Ok(())
-    })
+    });
+    assert!(seen.iter().all(|(key, value)| before.get(key) == Some(value)));
+    match read {
+        Ok(()) => assert_eq!(seen, before),
+        Err(error) => assert!(matches!(error, StorageError::Unavailable { .. }), "{error:?}"),
+    }
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_written_until_the_store_is_opened_anew() {
+    for operation in ["sync", "write header"] {
+        let place = Place::new();
+        let storage = open(&place.path());
+        fill(&storage);
+        let before = contents(&storage);
+        let ((), _) = with_plan(Plan::FailKind { operation, errno: EIO }, || {
+            let result = storage.set(A, "new a".into());
+            let Err(StorageError::IoError(why)) = result else { panic!("{result:?}") };
+            assert!(why.contains("unknown until the store is opened anew"), "{why}");
+        });
+        for result in [storage.set(A, "new a".into()), storage.delete(B), storage.flush()] {
+            if let Err(error) = result {
+                assert!(matches!(error, StorageError::Unavailable { .. }), "{error:?}");
+            }
+        }
+        assert!(matches!(storage.set(A, "x".into()), Err(StorageError::Unavailable { .. })));
+        assert_eq!(contents(&storage), before, "what may be taken back is not shown");
+        drop(storage);
+        let again = open(&place.path());
+        assert_eq!(contents(&again), before, "the header was put back");
+        again.set(A, "new a".into()).unwrap();
+        drop(again);
+        place.has_no_problems();
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_read_stops_nothing_else() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    fill(&storage);
+    let before = contents(&storage);
+    let (result, _) = with_plan(Plan::FailKind { operation: "read", errno: EIO }, || {
+        [storage.get(A).map(drop), storage.list_keys(None).map(drop), storage.delete(A)]
+    });
+    for result in result {
+        assert!(
+            matches!(result, Err(StorageError::IoError(_) | StorageError::Unavailable { .. })),
+            "{result:?}"
+        );
+    }
+    assert_eq!(contents(&storage), before);
+    storage.delete(A).unwrap();
+    drop(storage);
+    assert_eq!(open(&place.path()).get(A), Ok(None));
+}
+
+#[test]
+fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
+    let place = Place::new();
+    // With room in memory, so that it takes a flush to find out.
+    let relaxed = RedbOptions::default().with_durability(RedbDurability::Relaxed);
+    let storage = RedbStorage::open(place.path(), relaxed).unwrap();
+    fill(&storage);
+    storage.flush().unwrap();
+    let full = Plan::FailKind { operation: "write", errno: ENOSPC };
+    let (expected, _) = with_plan(full, || {
+        // Acknowledged before it is found out.
+        storage.commit(Commit::new().set(A, "new a".into()).set(C, large())).unwrap();
+        let expected = contents(&storage);
+        let flushed = storage.flush();
+        assert!(matches!(flushed, Err(StorageError::IoError(_))), "{flushed:?}");
+        for result in [storage.set(B, "new b".into()), storage.delete(A)] {
+            let Err(StorageError::IoError(why)) = result else { panic!("{result:?}") };
+            assert!(why.contains("the disk is full"), "{why}");
+        }
+        assert_eq!(contents(&storage), expected);
+        expected
+    });
+    storage.flush().unwrap();
+    // Durable from here on: a copy of the file has it.
+    let copy = Place::new();
+    std::fs::copy(place.path(), copy.path()).unwrap();
+    assert_eq!(contents(&open(&copy.path())), expected);
+    storage.delete(A).unwrap();
+    drop(storage);
+    assert_eq!(open(&place.path()).usage(None).unwrap().keys, 22);
+    place.has_no_problems();
+}
+
+#[test]
+fn a_relaxed_store_that_is_closed_on_a_full_disk_goes_back_to_a_whole_state() {
+    let place = Place::new();
+    let relaxed = options().with_durability(RedbDurability::Relaxed);
+    let storage = RedbStorage::open(place.path(), relaxed).unwrap();
+    fill(&storage);
+    storage.flush().unwrap();
+    let before = contents(&storage);
+    with_plan(Plan::FailKind { operation: "write", errno: ENOSPC }, || {
+        storage.set(C, large()).unwrap();
+        storage.flush().unwrap_err();
+        drop(storage);
+    });
+    let again = open(&place.path());
+    assert_eq!(contents(&again), before);
+    drop(again);
+    place.has_no_problems();
 }

@@ -178,7 +178,9 @@ impl Flusher {
     fn start(inner: &Arc<Inner>) -> Result<Self, StorageError> {
         let ends = Arc::new((Mutex::new(false), Condvar::new()));
         let (inner, told) = (Arc::clone(inner), Arc::clone(&ends));
+        let inherit_faults = super::disk::inherit_faults();
         let run = move || {
+            inherit_faults();
             let (ended, changed) = &*told;
             let mut end = ended.lock().unwrap_or_else(PoisonError::into_inner);
             while !*end {
