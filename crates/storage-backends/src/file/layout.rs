@@ -37,6 +37,11 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// The folders that every store has.
+    pub(super) const FOLDERS: [&str; 3] = [COMPONENTS, LOOSE, JOURNAL];
+    /// The files beside them.
+    pub(super) const FILES: [&str; 3] = [FORMAT_FILE, LOCK_FILE, revisions::REVISIONS_FILE];
+
     pub(super) fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
@@ -85,37 +90,39 @@ impl Layout {
         folder.ancestors().take_while(|path| path.starts_with(&self.root))
     }
 
+    /// The file that makes the folder a store.
+    pub(super) fn format_file(&self) -> PathBuf {
+        self.root.join(FORMAT_FILE)
+    }
+
     /// Whether a store was made here. A folder in which one was begun, by a
     /// process that did not get to the end, is not one yet.
     pub(super) fn is_store(&self) -> Result<bool, StorageError> {
-        disk::is_there(&self.root.join(FORMAT_FILE))
+        disk::is_there(&self.format_file())
     }
 
     /// Whether a store may be made here: nothing of anybody else's is there.
     pub(super) fn may_become_store(&self) -> Result<bool, StorageError> {
         let format_temp = temp_name(FORMAT_FILE);
-        let ours = [
-            LOCK_FILE,
-            revisions::REVISIONS_FILE,
-            COMPONENTS,
-            LOOSE,
-            JOURNAL,
-            format_temp.as_str(),
-        ];
-        Ok(disk::names(&self.root, Kind::Any)?.iter().all(|name| ours.contains(&name.as_str())))
+        let ours = |name: &String| {
+            *name == format_temp
+                || Self::FOLDERS.contains(&name.as_str())
+                || Self::FILES.contains(&name.as_str())
+        };
+        Ok(disk::names(&self.root, Kind::Any)?.iter().all(ours))
     }
 
     /// Makes a store in the folder, which exists, durable whatever its writes
     /// will be: without it they could not be read. `FORMAT` comes last, and makes
     /// it a store.
     pub(super) fn create(&self) -> Result<(), StorageError> {
-        for folder in [self.components(), self.root.join(LOOSE), self.journal()] {
-            disk::create_folders(&folder)?;
+        for folder in Self::FOLDERS {
+            disk::create_folders(&self.root.join(folder))?;
         }
         revisions::Revisions::create(&self.root)?;
         disk::sync_folder(&self.root)?;
         let temp = self.root.join(temp_name(FORMAT_FILE));
-        let path = self.root.join(FORMAT_FILE);
+        let path = self.format_file();
         disk::remove(&temp).map_err(|error| disk::failed("remove", &temp, &error))?;
         disk::write_new(&temp, format_text(&new_store_id()).as_bytes(), true)?;
         disk::rename(&temp, &path).map_err(|error| disk::failed("make", &path, &error))?;
@@ -128,7 +135,7 @@ impl Layout {
     /// [`StorageError::Unsupported`] for another version of the format,
     /// [`StorageError::Corrupt`] for what is no such text.
     pub(super) fn check_format(&self) -> Result<String, StorageError> {
-        let path = self.root.join(FORMAT_FILE);
+        let path = self.format_file();
         let text = disk::read(&path)?.unwrap_or_default();
         let text = String::from_utf8(text).unwrap_or_default();
         let field =

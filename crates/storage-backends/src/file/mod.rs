@@ -14,6 +14,7 @@ mod revisions;
 mod snapshot;
 mod store;
 mod unflushed;
+mod verify;
 mod write;
 
 use crate::{disk, lock};

@@ -184,18 +184,24 @@ impl FileStorage {
         options: FileOptions,
     ) -> Result<Self, StorageError> {
         let root = path.as_ref();
+        Self::refuse_missing(root)?;
         let layout = Layout::new(root);
+        let store_id = layout.check_format()?;
+        let unfinished = Unfinished::read(&layout)?;
+        Ok(Self::new(layout, store_id, None, unfinished, &options))
+    }
+
+    /// Refuses what is no store, for whoever does not make one.
+    pub(super) fn refuse_missing(root: &Path) -> Result<(), StorageError> {
         refuse_file(root)?;
-        if !layout.is_store()? {
+        if !Layout::new(root).is_store()? {
             let what = if disk::is_there(root)? { "is no store" } else { "does not exist" };
             return Err(StorageError::IoError(format!(
                 "{} {what}; a store is made when something is first written to it",
                 root.display()
             )));
         }
-        let store_id = layout.check_format()?;
-        let unfinished = Unfinished::read(&layout)?;
-        Ok(Self::new(layout, store_id, None, unfinished, &options))
+        Ok(())
     }
 
     pub(super) fn new(
