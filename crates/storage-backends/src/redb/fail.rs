@@ -1,5 +1,6 @@
 //! The engine's errors in the terms of a store.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use storage_core::StorageError;
@@ -61,6 +62,9 @@ impl Fail {
             Self::Engine(error) => *error,
         };
         match error {
+            ::redb::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                corrupt(path, "the file ends too early")
+            }
             ::redb::Error::Io(error) => super::place::failed("use", path, &error),
             ::redb::Error::UpgradeRequired(version) => StorageError::Unsupported(format!(
                 "{} has version {version} of the engine's format, which this program does not know; use the release that wrote it",

@@ -114,7 +114,7 @@ impl Check<'_> {
         for entry in data.range::<&[u8]>(..)? {
             let (key, bytes) = entry?;
             let Ok(key) = std::str::from_utf8(key.value()) else {
-                let detail = format!("a key is not UTF-8: {:?}", key.value().escape_ascii());
+                let detail = format!("a key is not UTF-8: \"{}\"", key.value().escape_ascii());
                 self.problem(Problem::new("data", detail));
                 continue;
             };

@@ -1,0 +1,132 @@
+//! Writers that wait together.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use super::*;
+
+const WRITERS: u64 = 8;
+
+/// Commits that are checked, with those beside them whose checks fail.
+#[rstest]
+#[case::synced(RedbOptions::default(), 40)]
+#[case::relaxed(relaxed(), 200)]
+fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: u64) {
+    let place = Place::new();
+    let storage = RedbStorage::open(place.path(), options).unwrap();
+    storage.set("a/b/c/counter", "0".into()).unwrap();
+    let conflicts = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (storage, conflicts) = (&storage, &conflicts);
+            scope.spawn(move || {
+                let own = format!("a/b/{writer}/own");
+                for round in 0..rounds {
+                    // An increment of what all share, until it is not disturbed.
+                    loop {
+                        let found = storage.get_versioned("a/b/c/counter").unwrap().unwrap();
+                        let count: u64 =
+                            String::from_utf8(found.value.into_bytes()).unwrap().parse().unwrap();
+                        let commit = Commit::new()
+                            .require_revision("a/b/c/counter", found.revision)
+                            .set("a/b/c/counter", (count + 1).to_string().as_str().into())
+                            .set(format!("a/b/c/won-{count}"), writer.to_string().as_str().into());
+                        match storage.commit(commit) {
+                            Ok(revision) => {
+                                assert!(revision > found.revision);
+                                break;
+                            }
+                            Err(StorageError::Conflict(key)) => {
+                                assert_eq!(key, "a/b/c/counter");
+                                conflicts.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(other) => panic!("{other:?}"),
+                        }
+                    }
+                    // Of those who create a key one wins.
+                    let create = Commit::new()
+                        .require_absent(format!("a/b/c/created-{round}"))
+                        .set(format!("a/b/c/created-{round}"), "".into())
+                        .set(format!("a/b/c/creator-{round}-{writer}"), "".into());
+                    match storage.commit(create) {
+                        Ok(_) | Err(StorageError::AlreadyExists(_)) => {}
+                        Err(other) => panic!("{other:?}"),
+                    }
+                    // A budget that stops, beside those that do not.
+                    let budget = Budget { max_bytes: 0, max_keys: 0 };
+                    let stopped = Commit::new().set(&*own, "x".into()).with_budget(budget);
+                    assert_eq!(storage.commit(stopped), Err(StorageError::QuotaExceeded));
+                    assert_eq!(storage.get(&own), Ok(None));
+                }
+            });
+        }
+    });
+    let total = WRITERS * rounds;
+    let expected = StorageValue::from(total.to_string().as_str());
+    assert_eq!(storage.get("a/b/c/counter"), Ok(Some(expected)));
+    assert_eq!(storage.list_keys(Some("a/b/c/won-")).unwrap().len() as u64, total);
+    assert_eq!(storage.list_keys(Some("a/b/c/created-")).unwrap().len() as u64, rounds);
+    assert_eq!(storage.list_keys(Some("a/b/c/creator-")).unwrap().len() as u64, rounds);
+    assert!(conflicts.into_inner() > 0, "nobody met anybody");
+    drop(storage);
+    place.has_no_problems();
+}
+
+#[test]
+fn one_commit_sees_what_those_in_front_of_it_in_the_same_transaction_wrote() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    // The revisions of writes to one key are in the order in which they happen.
+    let mut revisions: Vec<(Revision, u64)> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let storage = &storage;
+                scope.spawn(move || {
+                    let put = |n: u64| {
+                        let number = writer * 1000 + n;
+                        let value = StorageValue::from(number.to_string().as_str());
+                        (storage.put("a/b/c/key", value).unwrap(), number)
+                    };
+                    (0..30).map(put).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    revisions.sort_unstable();
+    let before = revisions.len();
+    revisions.dedup_by_key(|(revision, _)| *revision);
+    assert_eq!(revisions.len(), before, "no revision is given twice");
+    let (last, number) = revisions.pop().unwrap();
+    let found = storage.get_versioned("a/b/c/key").unwrap().unwrap();
+    assert_eq!((found.revision, found.value), (last, number.to_string().as_str().into()));
+}
+
+#[test]
+fn readers_never_see_half_of_a_commit() {
+    let place = Place::new();
+    let storage = RedbStorage::open(place.path(), relaxed()).unwrap();
+    let pair = |n: u32| {
+        let value = StorageValue::from(n.to_string().as_str());
+        Commit::new().set("a/b/c/left", value.clone()).set("a/b/d/right", value)
+    };
+    storage.commit(pair(0)).unwrap();
+    thread::scope(|scope| {
+        for writer in 0..2 {
+            let storage = &storage;
+            scope.spawn(move || (0..300).for_each(|n| drop(storage.commit(pair(n * 2 + writer)))));
+        }
+        let storage = &storage;
+        scope.spawn(move || {
+            for _ in 0..300 {
+                let mut seen = Vec::new();
+                let mut see = |_: &str, value| {
+                    seen.push(value);
+                    Ok(())
+                };
+                storage.read_snapshot("", None, &mut see).unwrap();
+                assert_eq!(seen[0], seen[1]);
+            }
+        });
+    });
+}

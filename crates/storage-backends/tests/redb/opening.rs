@@ -1,0 +1,307 @@
+//! What is opened, what is refused, and what reading leaves alone.
+
+use super::*;
+
+fn refusal(result: Result<RedbStorage, StorageError>, place: &Place) -> String {
+    let message = result.unwrap_err().to_string();
+    message
+        .replace(&*place.path().to_string_lossy(), "STORE")
+        .replace(&std::process::id().to_string(), "PID")
+}
+
+/// What a writer and a reader are told, neither of whom changes anything.
+fn both(place: &Place) -> String {
+    let before = place.path().is_file().then(|| place.bytes());
+    let told = [
+        refusal(RedbStorage::open(place.path(), RedbOptions::default()), place),
+        refusal(RedbStorage::open_read_only(place.path(), RedbOptions::default()), place),
+    ];
+    assert_eq!(place.path().is_file().then(|| place.bytes()), before);
+    assert_eq!(place.names(), ["store.redb"]);
+    told.join("\n")
+}
+
+#[test]
+fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
+    let place = Place::new();
+    let result = RedbStorage::open_read_only(place.path(), RedbOptions::default());
+    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+    assert!(place.names().is_empty(), "a reader makes nothing");
+    drop(open(&place.path()));
+    assert_eq!(place.names(), ["store.redb"]);
+    read_only(&place.path());
+}
+
+#[test]
+fn missing_folders_are_made() {
+    let place = Place::new();
+    let path = place.0.path().join("var/lib/store.redb");
+    open(&path).set("a/b/c/key", "value".into()).unwrap();
+    assert_eq!(read_only(&path).get("a/b/c/key"), Ok(Some("value".into())));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_store_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    drop(open(&place.path()));
+    assert_eq!(fs::metadata(place.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn an_empty_file_is_as_good_as_none() {
+    let place = Place::with(b"");
+    let result = RedbStorage::open_read_only(place.path(), RedbOptions::default());
+    assert!(matches!(result, Err(StorageError::IoError(_))));
+    open(&place.path()).set("a/b/c/key", "value".into()).unwrap();
+    assert_eq!(place.names(), ["store.redb"]);
+}
+
+#[test]
+fn what_is_no_store_is_refused_and_left_alone() {
+    insta::assert_snapshot!(both(&Place::with(b"a thesis")), @r"
+    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
+    ");
+    insta::assert_snapshot!(both(&Place::with(&[7; 100_000])), @r"
+    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
+    ");
+    let folder = Place::new();
+    fs::create_dir(folder.path()).unwrap();
+    insta::assert_snapshot!(both(&folder), @r"
+    storage failed: STORE is a folder, not the file of a store
+    storage failed: STORE is a folder, not the file of a store
+    ");
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_left_alone() {
+    let place = Place::new();
+    let db = redb::Database::create(place.path()).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(redb::TableDefinition::<&str, u64>::new("theirs")).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    insta::assert_snapshot!(both(&place), @r"
+    storage failed: STORE is a redb database with no store in it; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is a redb database with no store in it; give the path of a store, or one where there is nothing yet
+    ");
+}
+
+#[test]
+fn another_format_is_refused_with_its_version() {
+    let place = Place::new();
+    drop(open(&place.path()));
+    verify::tamper(&place, "meta", |table| {
+        let body = 12_u32.to_le_bytes();
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(b"format");
+        hasher.update(&body);
+        let value = [body, hasher.finalize().to_le_bytes()].concat();
+        table.insert(b"format".as_slice(), value.as_slice()).unwrap();
+    });
+    insta::assert_snapshot!(both(&place), @r"
+    not supported: the store in STORE has format 12, this program knows format 1; use the release that wrote it
+    not supported: the store in STORE has format 12, this program knows format 1; use the release that wrote it
+    ");
+}
+
+#[test]
+fn whoever_comes_beside_a_writer_is_told_who_has_the_store() {
+    let place = Place::new();
+    let first = open(&place.path());
+    let second = RedbStorage::open(place.path(), RedbOptions::default());
+    assert!(matches!(second, Err(StorageError::Locked(_))));
+    let told = refusal(second, &place);
+    let reader = RedbStorage::open_read_only(place.path(), RedbOptions::default());
+    assert!(matches!(reader, Err(StorageError::Locked(_))));
+    assert_eq!(refusal(reader, &place), told);
+    let verified = RedbStorage::verify(place.path(), &mut |_| {});
+    assert!(matches!(verified, Err(StorageError::Locked(_))));
+    if cfg!(target_os = "linux") {
+        insta::assert_snapshot!(told, @"the store is locked: process PID has STORE open; end it, or ask it for the data");
+    }
+    first.set("a/b/c/still", "works".into()).unwrap();
+    drop(first);
+    open(&place.path());
+}
+
+#[test]
+fn readers_keep_writers_out_but_not_each_other() {
+    let place = Place::new();
+    open(&place.path()).set("a/b/c/key", "value".into()).unwrap();
+    let readers = [read_only(&place.path()), read_only(&place.path())];
+    for reader in &readers {
+        assert_eq!(reader.get("a/b/c/key"), Ok(Some("value".into())));
+    }
+    place.has_no_problems();
+    let writer = RedbStorage::open(place.path(), RedbOptions::default());
+    assert!(matches!(writer, Err(StorageError::Locked(_))));
+    drop(readers);
+    open(&place.path());
+}
+
+#[test]
+fn of_many_who_make_a_store_at_once_each_gets_it_or_is_locked_out() {
+    for _ in 0..20 {
+        let place = Place::new();
+        let ids: Vec<Option<String>> = std::thread::scope(|scope| {
+            let make = || match RedbStorage::open(place.path(), RedbOptions::default()) {
+                Ok(storage) => Some(storage.store_id().to_owned()),
+                Err(StorageError::Locked(_)) => None,
+                Err(other) => panic!("{other:?}"),
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let id = open(&place.path()).store_id().to_owned();
+        assert!(ids.iter().flatten().all(|made| *made == id), "one store was made");
+        assert!(ids.iter().any(Option::is_some));
+        assert_eq!(place.names(), ["store.redb"]);
+    }
+}
+
+#[test]
+fn a_store_has_an_id_of_its_own() {
+    let [one, other] = [Place::new(), Place::new()];
+    let id = open(&one.path()).store_id().to_owned();
+    assert_eq!(read_only(&one.path()).store_id(), id);
+    assert_ne!(open(&other.path()).store_id(), id);
+    assert_eq!(id.len(), 32);
+}
+
+#[test]
+fn a_reader_writes_nothing_and_creates_nothing() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    storage.set("a/b/c/key", "value".into()).unwrap();
+    drop(storage);
+    // Closed, and as a killed process leaves it.
+    let storage = open(&place.path());
+    storage.set("a/b/c/key", "killed".into()).unwrap();
+    let killed = place.killed();
+    storage.set("a/b/c/key", "closed".into()).unwrap();
+    drop(storage);
+    for (place, expected) in [(place, "closed"), (killed, "killed")] {
+        let before = place.bytes();
+        for check in [0, u64::MAX] {
+            let options = RedbOptions::default().with_check_up_to_bytes(check);
+            let reader = RedbStorage::open_read_only(place.path(), options).unwrap();
+            assert_eq!(reader.get("a/b/c/key"), Ok(Some(expected.into())));
+            assert_eq!(reader.get_many(&["a/b/c/key", "x"]).unwrap().len(), 2);
+            assert!(reader.exists("a/b/c/key").unwrap());
+            assert_eq!(reader.usage(None).unwrap().keys, 1);
+            assert_eq!(reader.list_partitions(None, 10).unwrap().keys, ["a/b/c/"]);
+            reader.flush().unwrap();
+            let refused = [
+                reader.set("a/b/c/d", "x".into()),
+                reader.delete("a/b/c/key"),
+                reader.put("a/b/c/d", "x".into()).map(drop),
+                reader.commit(Commit::new()).map(drop),
+            ];
+            assert!(refused.iter().all(|result| *result == Err(StorageError::ReadOnly)));
+        }
+        place.has_no_problems();
+        assert_eq!(place.bytes(), before);
+        assert_eq!(place.names(), ["store.redb"]);
+    }
+}
+
+#[test]
+fn what_a_killed_process_acknowledged_is_there() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    let mut last = Revision::new(0);
+    for n in 0..40 {
+        let value = StorageValue::new(vec![n; usize::from(n) * 500]);
+        last = storage.put(&format!("a/b/c/{n:02}"), value).unwrap();
+        if n % 3 == 0 {
+            storage.delete("a/b/c/00").unwrap();
+        }
+        let expected = contents(&storage);
+        let killed = place.killed();
+        assert!(contents(&read_only(&killed.path())) == expected, "{n}");
+        let again = open(&killed.path());
+        assert!(contents(&again) == expected, "{n}");
+        assert!(again.put("a/b/c/00", "".into()).unwrap() > last);
+        drop(again);
+        killed.has_no_problems();
+    }
+    assert!(last.get() < 100, "revisions are not wasted: {last}");
+}
+
+#[test]
+fn a_read_that_goes_on_sees_one_moment() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    for n in 0..100 {
+        storage.set(&format!("a/b/c/{n:03}"), StorageValue::new(vec![1; 1000])).unwrap();
+    }
+    let mut seen = 0;
+    let walk = storage.read_snapshot("a/b/", None, &mut |_, value| {
+        // A writer need not wait.
+        let commit = Commit::new().set("a/b/c/099", "new".into()).set("a/b/c/999", "new".into());
+        storage.commit(commit).unwrap();
+        assert_eq!(value.as_bytes(), [1; 1000]);
+        seen += 1;
+        Ok(())
+    });
+    walk.unwrap();
+    assert_eq!(seen, 100);
+}
+
+#[test]
+fn a_visitor_that_panics_does_the_store_no_harm() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    storage.set("a/b/c/key", "value".into()).unwrap();
+    let walk = || storage.read_snapshot("", None, &mut |_, _| panic!("the visitor"));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(walk)).unwrap_err();
+    assert_eq!(*panic.downcast::<&str>().unwrap(), "the visitor");
+    storage.set("a/b/c/key", "later".into()).unwrap();
+    assert_eq!(storage.get("a/b/c/key"), Ok(Some("later".into())));
+}
+
+#[test]
+fn a_page_over_many_components_is_a_range() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    let keys = ["a/b/c/1", "a/b/c/2", "a/b/c0", "a/b/d/1", "loose", "z/y/x/w"];
+    for key in keys {
+        storage.set(key, "".into()).unwrap();
+    }
+    let page = storage.list_page(PageRequest::new(3).with_prefix("a/b/").after("a/b/c/1")).unwrap();
+    assert_eq!(
+        (page.keys.as_slice(), page.more),
+        ([keys[1], keys[2], keys[3]].map(str::to_owned).as_slice(), false)
+    );
+    for (after, limit, expected, more) in [
+        (None, 9, vec!["a/b/c/", "a/b/d/", "z/y/x/"], false),
+        (None, 1, vec!["a/b/c/"], true),
+        (Some("a/b/c/"), 1, vec!["a/b/d/"], true),
+        (Some("a/b/c/1"), 9, vec!["a/b/d/", "z/y/x/"], false),
+        (Some("a/b/c"), 1, vec!["a/b/c/"], true),
+        (Some("z/y/x/"), 9, vec![], false),
+        (Some("z/y/x"), 0, vec![], true),
+    ] {
+        let page = storage.list_partitions(after, limit).unwrap();
+        assert_eq!(
+            (page.keys, page.more),
+            (expected.iter().map(|name| (*name).to_owned()).collect(), more),
+            "{after:?}"
+        );
+    }
+}
+
+#[test]
+fn a_value_that_is_too_large_is_refused_before_anything_happens() {
+    // Larger ones take more memory than a test should: the number is tested with
+    // the rest of the limits.
+    let place = Place::new();
+    let storage = open(&place.path());
+    let value = StorageValue::new(vec![5; 20 << 20]);
+    storage.set("a/b/c/large", value.clone()).unwrap();
+    assert!(storage.get("a/b/c/large").unwrap() == Some(value));
+}

@@ -1,0 +1,114 @@
+//! The relaxed mode: what may be lost, and what may not.
+
+use std::time::Duration;
+
+use super::*;
+
+fn open_relaxed(place: &Place) -> RedbStorage {
+    RedbStorage::open(place.path(), relaxed()).unwrap()
+}
+
+#[test]
+fn a_flush_makes_durable_what_was_written() {
+    let place = Place::new();
+    let storage = open_relaxed(&place);
+    storage.set("a/b/c/key", "value".into()).unwrap();
+    assert_eq!(storage.get("a/b/c/key"), Ok(Some("value".into())));
+    storage.flush().unwrap();
+    assert_eq!(read_only(&place.killed().path()).get("a/b/c/key"), Ok(Some("value".into())));
+}
+
+#[test]
+fn closing_makes_durable_what_was_written() {
+    let place = Place::new();
+    let storage = open_relaxed(&place);
+    storage.set("a/b/c/key", "value".into()).unwrap();
+    drop(storage);
+    assert_eq!(open(&place.path()).get("a/b/c/key"), Ok(Some("value".into())));
+}
+
+#[test]
+fn what_was_written_becomes_durable_by_itself() {
+    let place = Place::new();
+    let storage = open_relaxed(&place);
+    storage.set("a/b/c/key", "value".into()).unwrap();
+    // It takes 100 ms; the test waits for as long as it takes.
+    while read_only(&place.killed().path()).get("a/b/c/key").unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(storage.get("a/b/c/key"), Ok(Some("value".into())));
+}
+
+#[test]
+fn a_revision_that_was_lost_is_not_given_again() {
+    let place = Place::new();
+    let mut last = Revision::new(0);
+    let mut lost = false;
+    for round in 0..20 {
+        let storage = open_relaxed(&place);
+        for n in 0..20 {
+            last =
+                last.max(storage.put("a/b/c/key", format!("{round} {n}").as_str().into()).unwrap());
+        }
+        let killed = place.killed();
+        drop(storage);
+        let again = open_relaxed(&killed);
+        let found = again.get_versioned("a/b/c/key").unwrap();
+        lost |= found.is_none_or(|found| found.revision < last);
+        let next = again.put("a/b/c/other", "".into()).unwrap();
+        assert!(next > last, "{next} after {last}");
+        let deleted = again.commit(Commit::new().delete("a/b/c/other")).unwrap();
+        assert!(deleted > next);
+        last = last.max(deleted);
+        drop(again);
+        killed.has_no_problems();
+        fs::copy(killed.path(), place.path()).unwrap();
+    }
+    assert!(lost, "nothing was lost in any round");
+}
+
+#[test]
+fn what_is_left_after_a_kill_is_a_state_that_was() {
+    let place = Place::new();
+    let storage = open_relaxed(&place);
+    let states: Vec<Contents> = (0..200_u32)
+        .map(|n| {
+            let value = StorageValue::from(n.to_string().as_str());
+            let commit = Commit::new().set("a/b/c/1", value.clone()).set("a/b/d/2", value);
+            storage.commit(commit).unwrap();
+            contents(&storage)
+        })
+        .collect();
+    let killed = place.killed();
+    let left = contents(&read_only(&killed.path()));
+    assert!(left.is_empty() || states.contains(&left), "{left:?}");
+    killed.has_no_problems();
+}
+
+#[test]
+fn revisions_grow_across_blocks_and_openings() {
+    let place = Place::new();
+    let mut last = Revision::new(0);
+    for _ in 0..2 {
+        let storage = open_relaxed(&place);
+        for _ in 0..70 {
+            // Many at once, so that it takes no time to use up a block.
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4)
+                    .map(|n| {
+                        let storage = &storage;
+                        scope.spawn(move || storage.put(&format!("a/b/c/{n}"), "".into()).unwrap())
+                    })
+                    .collect();
+                let before = last;
+                for thread in threads {
+                    let revision = thread.join().unwrap();
+                    assert!(revision > before);
+                    last = last.max(revision);
+                }
+            });
+        }
+    }
+    // The second opening began behind what the first one had reserved.
+    assert!(last.get() > 1 << 16, "{last}");
+}
