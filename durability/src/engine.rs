@@ -1,0 +1,74 @@
+//! The stores under test, and the two ways to open each.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use storage_backends::{Durability, FileOptions, FileStorage};
+use storage_core::{ComponentStorage, StorageError};
+
+/// A store under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Engine {
+    /// A file a key.
+    File,
+}
+
+/// How much a write that was acknowledged shall survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// A power cut.
+    Sync,
+    /// Less, so that power cuts must take something: the control.
+    Relaxed,
+}
+
+impl Engine {
+    /// Every store that this program was built with.
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    /// Opens the store to write.
+    pub(crate) fn open(
+        self,
+        mode: Mode,
+        path: &Path,
+    ) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+        Ok(match self {
+            Self::File => {
+                let durability = match mode {
+                    Mode::Sync => Durability::Sync,
+                    Mode::Relaxed => Durability::Os,
+                };
+                let options = FileOptions::default().with_durability(durability);
+                Arc::new(FileStorage::open(path, options)?)
+            }
+        })
+    }
+
+    /// Whether a power cut may leave a value that reads as corrupt, or part of a
+    /// commit, when durability is relaxed. With no order between files there is
+    /// no more to promise.
+    pub(crate) fn relaxed_may_tear(self) -> bool {
+        matches!(self, Self::File)
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::File => "file",
+        })
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Sync => "sync",
+            Self::Relaxed => "relaxed",
+        })
+    }
+}

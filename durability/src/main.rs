@@ -1,0 +1,146 @@
+//! Whether what a store acknowledged outlives power cuts, killed processes,
+//! failing and full disks, and whether damage is told.
+//!
+//! `cargo xtask durability --help`
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
+
+mod block_log;
+mod check;
+mod content;
+mod engine;
+mod events;
+mod model;
+mod place;
+mod plan;
+mod power;
+mod random;
+mod report;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use block_log::BlockLog;
+use engine::{Engine, Mode};
+use place::{FileSystem, Place};
+use power::PowerCuts;
+use report::Outcome;
+use workload::WorkArguments;
+
+/// A part of the suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Power cuts while four threads write: nothing acknowledged is lost.
+    PowerCuts,
+    /// The same cuts with relaxed durability: they must lose something.
+    Control,
+    /// The disk as it was at moments of a record of all its writes.
+    BlockLog,
+}
+
+/// Power cuts, failing disks and damaged files against every store.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask durability", bin_name = "cargo xtask durability")]
+struct Arguments {
+    /// The parts to run; all, if none.
+    parts: Vec<Part>,
+    /// The stores to test; all that the program was built with, if none.
+    #[arg(long = "engine", value_delimiter = ',')]
+    engines: Vec<Engine>,
+    /// How many power cuts for each store, over the three file systems.
+    #[arg(long, default_value_t = 1000)]
+    cuts: u64,
+    /// How many for the control.
+    #[arg(long, default_value_t = 60)]
+    control_cuts: u64,
+    /// How many moments of a block log.
+    #[arg(long, default_value_t = 200)]
+    prefixes: usize,
+    /// What random numbers begin with.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A few of each kind, in all under a minute and a half.
+    #[arg(long)]
+    short: bool,
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "durability work")]
+struct Work {
+    #[command(flatten)]
+    arguments: WorkArguments,
+}
+
+fn main() -> ExitCode {
+    let result = if std::env::args_os().nth(1).is_some_and(|word| word == "work") {
+        let words = std::env::args_os().skip(1);
+        workload::run(&Work::parse_from(words).arguments).map(|()| true)
+    } else {
+        place::enter_own_namespace().and_then(|()| suite(&Arguments::parse()))
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the parts; false if one failed.
+fn suite(arguments: &Arguments) -> Result<bool> {
+    let parts = if arguments.parts.is_empty() { Part::value_variants() } else { &arguments.parts };
+    let engines = if arguments.engines.is_empty() { Engine::all() } else { &arguments.engines };
+    let place = Place::new()?;
+    let mut good = true;
+    for part in parts {
+        for engine in engines {
+            let name = part.to_possible_value().map(|value| value.get_name().to_owned());
+            println!("{} {engine}", name.unwrap_or_default());
+            good &= run_part(*part, *engine, arguments, &place)? != Outcome::Failed;
+        }
+    }
+    println!("{}", if good { "ok" } else { "FAILED" });
+    Ok(good)
+}
+
+fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) -> Result<Outcome> {
+    let cannot = match part {
+        Part::PowerCuts | Part::Control => power::cannot(place),
+        Part::BlockLog => block_log::cannot(place),
+    };
+    if let Some(reason) = cannot {
+        println!("  SKIPPED: {reason}");
+        return Ok(Outcome::Skipped);
+    }
+    let Arguments { seed, short, .. } = *arguments;
+    match part {
+        Part::PowerCuts => {
+            let cuts = if short { 24 } else { arguments.cuts };
+            power_cuts(PowerCuts { engine, mode: Mode::Sync, cuts, seed }, place)
+        }
+        Part::Control => {
+            let cuts = if short { 6 } else { arguments.control_cuts };
+            power_cuts(PowerCuts { engine, mode: Mode::Relaxed, cuts, seed }, place)
+        }
+        Part::BlockLog => {
+            let (prefixes, steps) = if short { (30, 20) } else { (arguments.prefixes, 100) };
+            BlockLog { engine, prefixes, steps, seed }.run(place)
+        }
+    }
+}
+
+/// Shares the cuts out over the file systems.
+fn power_cuts(whole: PowerCuts, place: &Place) -> Result<Outcome> {
+    let cuts = whole.cuts.div_ceil(FileSystem::ALL.len() as u64);
+    let mut outcome = Outcome::Passed;
+    for file_system in FileSystem::ALL {
+        if (PowerCuts { cuts, ..whole }).run(place, file_system)? == Outcome::Failed {
+            outcome = Outcome::Failed;
+        }
+    }
+    Ok(outcome)
+}

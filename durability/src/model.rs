@@ -1,0 +1,279 @@
+//! What may be in the store, worked out from the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::content::content;
+use crate::events::{Event, Found};
+use crate::report::{Fault, Findings};
+
+/// How many earlier values of a key are remembered, to tell an old value from a
+/// foreign one.
+const REMEMBERED: usize = 500;
+
+/// What an operation made of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State {
+    /// 0 for the absence before any.
+    pub(crate) op: u64,
+    /// The length of the value; `None` for none.
+    pub(crate) len: Option<usize>,
+    /// Its revision, where it was acknowledged.
+    pub(crate) revision: Option<u64>,
+}
+
+impl State {
+    const NEVER: Self = Self { op: 0, len: None, revision: None };
+
+    /// Whether these bytes under this revision are what the operation wrote.
+    pub(crate) fn is(&self, key: &str, value: &[u8], revision: u64) -> bool {
+        self.len == Some(value.len())
+            && self.revision.is_none_or(|own| own == revision)
+            && content(key, self.op, value.len()) == value
+    }
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyModel {
+    /// The states that it may be in, oldest first: the last one that was
+    /// acknowledged, and those begun since.
+    pub(crate) possible: Vec<State>,
+    /// No state before this operation's may come back: it was read.
+    pub(crate) floor: u64,
+    /// Every state that it ever may have been in, as far as remembered.
+    pub(crate) history: Vec<State>,
+    /// Where in the history the last settled state is.
+    settled: usize,
+}
+
+impl KeyModel {
+    fn new() -> Self {
+        Self { possible: vec![State::NEVER], floor: 0, history: vec![State::NEVER], settled: 0 }
+    }
+
+    /// The states that it may be in now.
+    pub(crate) fn legal(&self) -> impl Iterator<Item = &State> {
+        self.possible.iter().filter(|state| state.op >= self.floor)
+    }
+
+    /// What happened since the key was last settled, that state included.
+    fn recent(&self) -> &[State] {
+        self.history.get(self.settled..).unwrap_or_default()
+    }
+
+    fn recent_mut(&mut self, op: u64) -> impl Iterator<Item = &mut State> {
+        let both = self.possible.iter_mut().chain(self.history.iter_mut());
+        both.filter(move |state| state.op == op)
+    }
+}
+
+/// An operation since the last check.
+#[derive(Debug, Clone)]
+pub(crate) struct Op {
+    pub(crate) keys: Vec<String>,
+    /// The largest revision that was acknowledged before it began.
+    after: u64,
+    acked: bool,
+}
+
+/// What may be in a store.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Model {
+    pub(crate) keys: BTreeMap<String, KeyModel>,
+    /// Those since the last check, by number.
+    pub(crate) ops: BTreeMap<u64, Op>,
+    /// The largest revision that was ever acknowledged or found.
+    pub(crate) largest_revision: u64,
+    revisions: BTreeSet<u64>,
+    /// The number of the next operation.
+    pub(crate) next_op: u64,
+}
+
+/// What one log told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    pub(crate) ready: bool,
+    pub(crate) acked_ops: u64,
+    /// Keys written by those.
+    pub(crate) acked_writes: u64,
+    pub(crate) failed_ops: u64,
+    pub(crate) failed_reads: u64,
+    pub(crate) reads: u64,
+}
+
+impl Model {
+    pub(crate) fn new() -> Self {
+        Self { next_op: 1, ..Self::default() }
+    }
+
+    /// A key, which is absent if it is new.
+    pub(crate) fn key(&mut self, key: &str) -> &mut KeyModel {
+        if !self.keys.contains_key(key) {
+            self.keys.insert(key.to_owned(), KeyModel::new());
+        }
+        // It has just been put there.
+        self.keys.entry(key.to_owned()).or_insert_with(KeyModel::new)
+    }
+
+    /// Takes in a log, of which the disk has seen what came up to `until`.
+    pub(crate) fn replay(
+        &mut self,
+        events: &[Event],
+        until: Option<u64>,
+        findings: &mut Findings,
+    ) -> Told {
+        let mut told = Told::default();
+        let seen = |at: u64| until.is_none_or(|until| at <= until);
+        let mut powered = true;
+        for event in events {
+            match event {
+                Event::Ready => told.ready = true,
+                Event::Cut => powered = false,
+                Event::End | Event::OpenFailed(_) => {}
+                Event::Begin { op, at, changes } if seen(*at) => self.begin(*op, changes),
+                Event::Begin { op, .. } => self.next_op = self.next_op.max(op + 1),
+                Event::Acked { op, at, revision } if seen(*at) && powered => {
+                    if let Some(writes) = self.acked(*op, *revision, findings) {
+                        told.acked_ops += 1;
+                        told.acked_writes += writes;
+                    }
+                }
+                Event::Acked { .. } => {}
+                Event::Refused { op, .. } => self.refused(*op),
+                Event::Unknown { .. } => told.failed_ops += 1,
+                Event::Read { at, own, key, found } if seen(*at) && powered => {
+                    told.reads += 1;
+                    self.read(key, *own, found, findings);
+                }
+                Event::Read { .. } => {}
+                Event::ReadFailed { .. } => told.failed_reads += 1,
+            }
+        }
+        told
+    }
+
+    fn begin(&mut self, op: u64, changes: &[(String, Option<usize>)]) {
+        self.next_op = self.next_op.max(op + 1);
+        for (key, len) in changes {
+            let state = State { op, len: *len, revision: None };
+            let model = self.key(key);
+            model.possible.push(state);
+            model.history.push(state);
+        }
+        let keys = changes.iter().map(|(key, _)| key.clone()).collect();
+        self.ops.insert(op, Op { keys, after: self.largest_revision, acked: false });
+    }
+
+    fn acked(&mut self, op: u64, revision: Option<u64>, findings: &mut Findings) -> Option<u64> {
+        let known = self.ops.get_mut(&op)?;
+        known.acked = true;
+        let (keys, after) = (known.keys.clone(), known.after);
+        if let Some(revision) = revision {
+            if revision <= after || !self.revisions.insert(revision) {
+                findings.add(
+                    Fault::Revision,
+                    format!("operation {op} got revision {revision}, after {after} had been given"),
+                );
+            }
+            self.largest_revision = self.largest_revision.max(revision);
+        }
+        for key in &keys {
+            let model = self.key(key);
+            model.recent_mut(op).for_each(|state| state.revision = revision);
+            model.possible.retain(|state| state.op >= op);
+        }
+        Some(keys.len() as u64)
+    }
+
+    fn refused(&mut self, op: u64) {
+        let Some(refused) = self.ops.remove(&op) else { return };
+        for key in &refused.keys {
+            let model = self.key(key);
+            model.possible.retain(|state| state.op != op);
+            model.history.retain(|state| state.op != op);
+        }
+    }
+
+    fn read(&mut self, key: &str, own: bool, found: &Found, findings: &mut Findings) {
+        let model = self.key(key);
+        let op = match found {
+            Found::Wrong(what) => {
+                findings.add(Fault::Torn, format!("a read of {key} gave {what}"));
+                return;
+            }
+            Found::By(op) => Some(*op),
+            Found::Short(bytes) => {
+                let writes = |state: &&State| {
+                    state.len == Some(bytes.len()) && content(key, state.op, bytes.len()) == *bytes
+                };
+                model.recent().iter().rev().find(writes).map(|state| state.op)
+            }
+            Found::Absent => None,
+        };
+        if let Some(op) = op {
+            model.floor = model.floor.max(op);
+        }
+        // Others write the key between its read and the line in the log.
+        if !own {
+            return;
+        }
+        let fits = |state: &State| match (found, op) {
+            (Found::Absent, _) => state.len.is_none(),
+            (_, Some(op)) => state.op == op,
+            (_, None) => false,
+        };
+        let narrowed: Vec<State> =
+            model.possible.iter().copied().filter(|state| fits(state)).collect();
+        if narrowed.is_empty() {
+            let was = &model.possible;
+            findings.add(
+                Fault::Lost,
+                format!("the only writer of {key} read {found:?} where there may be {was:?}"),
+            );
+            return;
+        }
+        model.possible = narrowed;
+    }
+
+    /// Takes as certain what a key was found to hold.
+    pub(crate) fn settle(&mut self, key: &str, state: State) {
+        if let Some(revision) = state.revision {
+            self.largest_revision = self.largest_revision.max(revision);
+        }
+        let model = self.key(key);
+        model.possible = vec![state];
+        model.floor = 0;
+        model.history.push(state);
+        let excess = model.history.len().saturating_sub(REMEMBERED);
+        model.history.drain(..excess);
+        model.settled = model.history.len() - 1;
+    }
+
+    /// Ends a round: the operations so far are past.
+    pub(crate) fn forget_ops(&mut self) {
+        self.ops.clear();
+    }
+
+    /// Whether an operation was applied to a key, judged by the state that the
+    /// key was found in; `None` if that cannot be told.
+    pub(crate) fn applied(&self, op: u64, key: &str, found: &State) -> Option<bool> {
+        let model = self.keys.get(key)?;
+        let own = model.recent().iter().find(|state| state.op == op)?;
+        if found.op == op && found.len.is_some() {
+            return Some(true);
+        }
+        if found.len.is_some() {
+            // Written by a later operation, or by an earlier one.
+            return (found.op < op).then_some(false);
+        }
+        if model.recent().iter().any(|state| state.op > op && state.len.is_none()) {
+            return None;
+        }
+        if own.len.is_some() {
+            return Some(false);
+        }
+        let was_there =
+            model.recent().iter().filter(|state| state.op < op).all(|state| state.len.is_some());
+        was_there.then_some(true)
+    }
+}
