@@ -6,6 +6,10 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use storage_backends::{Durability, FileOptions, FileStorage};
+#[cfg(feature = "redb")]
+use storage_backends::{RedbDurability, RedbOptions, RedbStorage};
+#[cfg(feature = "rocksdb")]
+use storage_backends::{RocksDbOptions, RocksDbStorage};
 use storage_core::{ComponentStorage, StorageError};
 
 /// A store under test.
@@ -13,6 +17,13 @@ use storage_core::{ComponentStorage, StorageError};
 pub(crate) enum Engine {
     /// A file a key.
     File,
+    /// One file, an engine in Rust.
+    #[cfg(feature = "redb")]
+    Redb,
+    /// A folder, an engine in C++.
+    #[cfg(feature = "rocksdb")]
+    #[value(name = "rocksdb")]
+    RocksDb,
 }
 
 /// How much a write that was acknowledged shall survive.
@@ -36,14 +47,27 @@ impl Engine {
         mode: Mode,
         path: &Path,
     ) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+        let durability = match mode {
+            Mode::Sync => Durability::Sync,
+            Mode::Relaxed => Durability::Os,
+        };
         Ok(match self {
             Self::File => {
-                let durability = match mode {
-                    Mode::Sync => Durability::Sync,
-                    Mode::Relaxed => Durability::Os,
-                };
                 let options = FileOptions::default().with_durability(durability);
                 Arc::new(FileStorage::open(path, options)?)
+            }
+            #[cfg(feature = "redb")]
+            Self::Redb => {
+                let options = RedbOptions::default().with_durability(match mode {
+                    Mode::Sync => RedbDurability::Sync,
+                    Mode::Relaxed => RedbDurability::Relaxed,
+                });
+                Arc::new(RedbStorage::open(path, options)?)
+            }
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => {
+                let options = RocksDbOptions::default().with_durability(durability);
+                Arc::new(RocksDbStorage::open(path, options)?)
             }
         })
     }
@@ -60,6 +84,10 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::File => "file",
+            #[cfg(feature = "redb")]
+            Self::Redb => "redb",
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => "rocksdb",
         })
     }
 }

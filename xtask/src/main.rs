@@ -3,6 +3,7 @@
 
 mod checks;
 mod dependencies;
+mod durability;
 mod guests;
 mod layers;
 mod licences;
@@ -47,13 +48,25 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Cut the power, fail the disk and damage the files under every store, and
+    /// see that nothing acknowledged is lost.
+    ///
+    /// `cargo xtask durability --help` shows the parts and options. Parts that
+    /// the machine cannot run say SKIPPED and why.
+    #[command(disable_help_flag = true)]
+    Durability {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Break one line at a time and see that a test notices.
     ///
     /// Each patch in xtask/mutants is applied to a copy of the tree, and its
     /// tests are run. Fails if they pass, or if the patch no longer applies or
     /// compiles.
     Mutants {
-        /// The mutants to try, by the names of their files; all, if none.
+        /// The mutants to try, by the names of their files or by what several
+        /// of these begin with; all, if none.
         names: Vec<String>,
         /// Show what each mutant breaks and which tests should notice; run nothing.
         #[arg(long)]
@@ -104,6 +117,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Guests { check: false } => guests::build(&root),
+        Command::Durability { arguments } => durability::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {
             mutants::run(&root, &names, Duration::from_secs(timeout))

@@ -65,7 +65,12 @@ pub(crate) fn list(root: &Path, names: &[String]) -> Result<()> {
 /// # Errors
 /// If one is not killed, or if the tests fail without any mutant.
 pub(crate) fn run(root: &Path, names: &[String], limit: Duration) -> Result<()> {
-    let patches = patch::load(root, names)?;
+    let (patches, skipped): (Vec<Patch>, Vec<Patch>) =
+        patch::load(root, names)?.into_iter().partition(|patch| patch.lacks().is_none());
+    for patch in &skipped {
+        let need = patch.lacks().unwrap_or_default();
+        println!("SKIPPED {}: its tests need {need}, which this machine has not", patch.name);
+    }
     let scratch = Scratch::prepare(root, &Workspace::load(root)?.target_directory)?;
 
     println!("the unmutated tree, in {}", scratch.tree().display());
@@ -102,7 +107,10 @@ pub(crate) fn run(root: &Path, names: &[String], limit: Duration) -> Result<()> 
             escaped.join("\n")
         );
     }
-    println!("all {} mutants were killed", patches.len());
+    match skipped.len() {
+        0 => println!("all {} mutants were killed", patches.len()),
+        skipped => println!("{} mutants were killed, {skipped} were SKIPPED", patches.len()),
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The format of a mutant: a unified diff below comment lines that say what it
-//! breaks, why that matters and which tests should notice.
+//! breaks, why that matters, which tests should notice, and what these need of
+//! the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,36 @@ pub(super) struct Patch {
     pub(super) matters: String,
     /// The arguments of `cargo test`, one list for each `tests:` line.
     pub(super) tests: Vec<Vec<String>>,
+    /// What its tests need of the machine: `root`, or a program.
+    pub(super) needs: Vec<String>,
     /// The files that the diff touches, from the workspace's root.
     pub(super) files: Vec<PathBuf>,
+}
+
+impl Patch {
+    /// Whether this is the patch of that name, or of the group: what its name
+    /// begins with, up to a hyphen.
+    fn is_called(&self, name: &str) -> bool {
+        self.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
+    /// The first thing that its tests need and this machine has not.
+    pub(super) fn lacks(&self) -> Option<&str> {
+        self.needs.iter().map(String::as_str).find(|need| !has(need))
+    }
+}
+
+/// Whether the machine has what tests need.
+fn has(need: &str) -> bool {
+    if need == "root" {
+        #[cfg(unix)]
+        return fs::metadata("/proc/self")
+            .is_ok_and(|about| std::os::unix::fs::MetadataExt::uid(&about) == 0);
+        #[cfg(not(unix))]
+        return false;
+    }
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(need).is_file()))
 }
 
 /// Reads the named patches, or all of them where none is named, by name.
@@ -33,13 +62,13 @@ pub(super) fn load(root: &Path, names: &[String]) -> Result<Vec<Patch>> {
         bail!("there is no patch in {FOLDER}");
     }
     for name in names {
-        if !patches.iter().any(|patch| patch.name == *name) {
+        if !patches.iter().any(|patch| patch.is_called(name)) {
             bail!("there is no mutant {name}: see `cargo xtask mutants --list`");
         }
     }
     Ok(patches
         .into_iter()
-        .filter(|patch| names.is_empty() || names.contains(&patch.name))
+        .filter(|patch| names.is_empty() || names.iter().any(|name| patch.is_called(name)))
         .collect())
 }
 
@@ -67,6 +96,7 @@ fn parse(path: &Path, text: &str) -> Result<Patch> {
     let mut breaks = Vec::new();
     let mut matters = Vec::new();
     let mut tests = Vec::new();
+    let mut needs = Vec::new();
     let mut header = text.lines().map_while(|line| line.strip_prefix('#'));
     for line in &mut header {
         let Some((field, value)) = line.split_once(':') else {
@@ -77,7 +107,10 @@ fn parse(path: &Path, text: &str) -> Result<Patch> {
             "breaks" => breaks.push(value),
             "matters" => matters.push(value),
             "tests" => tests.push(value.split_whitespace().map(str::to_owned).collect()),
-            other => bail!("the header's field {other} is none of breaks, matters and tests"),
+            "needs" => needs.extend(value.split_whitespace().map(str::to_owned)),
+            other => {
+                bail!("the header's field {other} is none of breaks, matters, tests and needs")
+            }
         }
     }
     let mut files = Vec::new();
@@ -103,6 +136,7 @@ fn parse(path: &Path, text: &str) -> Result<Patch> {
         breaks: breaks.join(" "),
         matters: matters.join(" "),
         tests,
+        needs,
         files,
     })
 }
@@ -143,6 +177,17 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_goes_by_its_name_and_its_group_and_says_what_it_needs() {
+        let text = format!(
+            "# breaks: a\n# matters: b\n# tests: -p c\n# needs: sh no-such-program\n{DIFF}"
+        );
+        let patch = parse(Path::new("/x/first-line.patch"), &text).unwrap();
+        assert!(patch.is_called("first-line") && patch.is_called("first"));
+        assert!(!patch.is_called("fir") && !patch.is_called("line"));
+        assert_eq!(patch.lacks(), Some("no-such-program"));
+    }
+
+    #[test]
     fn an_incomplete_header_is_refused() {
         for (text, expected) in [
             (
@@ -155,7 +200,7 @@ mod tests {
             ),
             (
                 format!("# braeks: a\n{DIFF}"),
-                "the header's field braeks is none of breaks, matters and tests",
+                "the header's field braeks is none of breaks, matters, tests and needs",
             ),
             (
                 format!("# something\n{DIFF}"),

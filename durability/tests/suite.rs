@@ -1,0 +1,22 @@
+//! A short run of each part that a mutant has to fail. Prints SKIPPED and passes
+//! where the machine cannot run it.
+
+use std::process::Command;
+
+/// Runs the program and fails if it does.
+fn durability(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_durability")).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?} ended with {}:\n{text}", output.status);
+}
+
+#[test]
+fn power_cuts_take_nothing_that_was_acknowledged() {
+    durability(&["power-cuts", "--engine", "file", "--short"]);
+}
+
+#[test]
+fn crash_prefixes_hold_what_was_acknowledged() {
+    durability(&["block-log", "--engine", "file", "--short"]);
+}

@@ -1,0 +1,25 @@
+//! `durability`: builds the durability suite, a program of its own, and runs it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::cargo;
+
+/// Runs the suite with these arguments.
+///
+/// # Errors
+/// If a part fails.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
+    let mut command = cargo(root);
+    command.args(["run", "--quiet", "--package", "durability"]);
+    // It takes minutes to build: only where it is asked for.
+    if arguments.iter().any(|argument| argument.contains("rocksdb")) {
+        command.args(["--features", "rocksdb"]);
+    }
+    let status = command.arg("--").args(arguments).status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the durability suite ended with {status}");
+    }
+    Ok(())
+}
