@@ -33,6 +33,8 @@
 //! | `cli` | the `storage-host` command; brings `wasmtime` | yes |
 //! | `memory` | the store `memory:` | yes |
 //! | `file` | the store `file:PATH` | yes |
+//! | `redb` | the store `redb:PATH` | yes |
+//! | `rocksdb` | the store `rocksdb:PATH`; its build needs libclang and compiles C++ for minutes | no |
 //!
 //! Without features it is the wiring alone: [`StorageHost`], [`Limits`], quota
 //! and [`create_component_storage`], for a host that is not wasmtime's or a
@@ -44,7 +46,9 @@ pub mod guest;
 mod host;
 mod limits;
 mod quota;
+mod store_open;
 mod store_url;
+mod transfer;
 
 pub use chain::create_component_storage;
 pub use host::{
@@ -53,11 +57,15 @@ pub use host::{
 pub use limits::{LimitedStorage, Limits};
 pub use quota::QuotaStorage;
 pub use store_url::{Mode, StoreUrl, StoreUrlError};
+pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+pub use storage_backends::{Problem, Verified};
 pub use storage_cache::{CacheConfig, CachedStorage};
 pub use storage_core::{
     Budget, Commit, ComponentId, ComponentStorage, InvalidComponentId, KeyPage, NamespacedStorage,
-    PageRequest, Revision, StorageError, StorageValue, Usage, VersionedValue, validate_key,
+    PageRequest, Revision, SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue,
+    validate_key,
 };
 
 #[cfg(feature = "wasmtime")]

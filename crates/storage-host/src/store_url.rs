@@ -3,15 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
-use storage_core::{ComponentStorage, StorageError};
-
-/// Which store to open: `file:PATH[?SETTING=VALUE[&...]]` or `memory:`.
+/// Which store to open: `file:PATH[?SETTING=VALUE[&...]]`, `redb:PATH`,
+/// `rocksdb:PATH` or `memory:`.
 ///
 /// | URL | store | settings |
 /// |---|---|---|
 /// | `file:PATH` | a folder with a file a key | `durability=sync` (default; survives a power cut) or `os` (survives a killed process); `index_budget_bytes=N`, what the indexes of listings may take in memory |
+/// | `redb:PATH` | one file, an engine in pure Rust | `durability=sync` (default) or `relaxed` (durable every 100 ms, a kill loses up to that); `cache_bytes=N`, the engine's page cache |
+/// | `rocksdb:PATH` | a folder, an engine in C++ | `durability=sync` (default) or `os`; `block_cache_bytes=N`, the engine's cache of blocks; `write_buffer_bytes=N`, what it gathers in memory before it writes a table |
 /// | `memory:` | this process's memory, gone when it ends | none |
 ///
 /// A path is taken as it stands, spaces included, and is relative to the
@@ -34,22 +34,86 @@ use storage_core::{ComponentStorage, StorageError};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreUrl {
-    kind: Kind,
+    pub(crate) scheme: &'static Scheme,
+    /// Empty where the scheme has no place.
+    pub(crate) path: PathBuf,
+    pub(crate) settings: Settings,
 }
 
-/// Known in every build, so that one without a store can say which feature has
-/// it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
-    File { path: PathBuf, settings: FileSettings },
+/// Which kind of store a scheme stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
     Memory,
+    Redb,
+    RocksDb,
 }
 
+/// A scheme, known in every build, so that one without its store can say which
+/// feature has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Scheme {
+    pub(crate) kind: Kind,
+    /// Also the name of the feature that brings it.
+    pub(crate) name: &'static str,
+    compiled_in: bool,
+    /// What `durability` may be, the default first.
+    durabilities: &'static [&'static str],
+    /// Settings that are a number of bytes.
+    sizes: &'static [&'static str],
+}
+
+const FILE: &Scheme = &Scheme {
+    kind: Kind::File,
+    name: "file",
+    compiled_in: cfg!(feature = "file"),
+    durabilities: &["sync", "os"],
+    sizes: &["index_budget_bytes"],
+};
+
+const SCHEMES: [&Scheme; 4] = [
+    FILE,
+    &Scheme {
+        kind: Kind::Redb,
+        name: "redb",
+        compiled_in: cfg!(feature = "redb"),
+        durabilities: &["sync", "relaxed"],
+        sizes: &["cache_bytes"],
+    },
+    &Scheme {
+        kind: Kind::RocksDb,
+        name: "rocksdb",
+        compiled_in: cfg!(feature = "rocksdb"),
+        durabilities: &["sync", "os"],
+        sizes: &["block_cache_bytes", "write_buffer_bytes"],
+    },
+    &Scheme {
+        kind: Kind::Memory,
+        name: "memory",
+        compiled_in: cfg!(feature = "memory"),
+        durabilities: &[],
+        sizes: &[],
+    },
+];
+
+/// What stands behind the question mark; what does not is the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct FileSettings {
-    /// `durability=os` instead of `sync`.
-    os: bool,
-    index_budget_bytes: Option<usize>,
+pub(crate) struct Settings {
+    /// Another durability than the scheme's first.
+    durability: Option<&'static str>,
+    /// By name, in the scheme's order.
+    sizes: Vec<(&'static str, usize)>,
+}
+
+impl Settings {
+    /// Whether the weaker of the two durabilities was asked for.
+    pub(crate) fn is_relaxed(&self) -> bool {
+        self.durability.is_some()
+    }
+
+    pub(crate) fn size(&self, name: &str) -> Option<usize> {
+        self.sizes.iter().find(|(set, _)| *set == name).map(|(_, bytes)| *bytes)
+    }
 }
 
 /// What a store is opened for.
@@ -96,7 +160,7 @@ pub enum StoreUrlError {
         /// The URL.
         url: String,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: String,
     },
     /// A setting that this kind of store does not have, or not with this value.
     #[error("\"{scheme}:\" {problem}")]
@@ -108,93 +172,40 @@ pub enum StoreUrlError {
     },
 }
 
-/// Every scheme, the feature that brings it, and whether this build has it.
-const SCHEMES: [(&str, &str, bool); 2] =
-    [("file", "file", cfg!(feature = "file")), ("memory", "memory", cfg!(feature = "memory"))];
-
 fn known_schemes() -> String {
-    let known: Vec<String> =
-        SCHEMES.iter().filter(|(.., here)| *here).map(|(name, ..)| format!("{name}:")).collect();
-    if known.is_empty() { "no store at all".to_owned() } else { known.join(" and ") }
+    let known: Vec<String> = SCHEMES
+        .iter()
+        .filter(|scheme| scheme.compiled_in)
+        .map(|scheme| format!("{}:", scheme.name))
+        .collect();
+    match known.split_last() {
+        None => "no store at all".to_owned(),
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+    }
 }
 
 impl StoreUrl {
-    /// The store in this folder, with the default settings.
+    /// The store in this folder, a file a key, with the default settings.
     pub fn from_path(path: impl Into<PathBuf>) -> Self {
-        Self { kind: Kind::File { path: path.into(), settings: FileSettings::default() } }
+        Self { scheme: FILE, path: path.into(), settings: Settings::default() }
     }
 
-    /// The folder that the store lies in, if it lies in one.
+    /// The scheme, without its colon: `file`, `redb`, `rocksdb` or `memory`.
+    pub fn scheme(&self) -> &'static str {
+        self.scheme.name
+    }
+
+    /// The folder or file that the store lies in, if it lies in one.
     pub fn path(&self) -> Option<&Path> {
-        match &self.kind {
-            Kind::File { path, .. } => Some(path),
-            Kind::Memory => None,
-        }
+        (self.scheme.kind != Kind::Memory).then_some(&self.path)
     }
 
-    /// Opens the store.
-    ///
-    /// # Errors
-    /// [`StorageError::Locked`] if another process has it open for writing,
-    /// [`StorageError::Unsupported`] for one of another format or, with
-    /// [`Mode::ReadOnly`] or [`Mode::ReadWriteExisting`], for `memory:`, in which
-    /// nothing can be before it is opened; [`StorageError::IoError`] if it is
-    /// missing and not to be created, or cannot be read or created.
-    pub fn open(&self, mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
-        match &self.kind {
-            Kind::File { path, settings } => open_file(path, settings, mode),
-            Kind::Memory => open_memory(mode),
-        }
+    /// How much an acknowledged write survives, as the URL says it: `sync`,
+    /// `os` or `relaxed`; `None` for a store that never lasts.
+    pub fn durability(&self) -> Option<&'static str> {
+        self.settings.durability.or(self.scheme.durabilities.first().copied())
     }
-}
-
-#[cfg(feature = "file")]
-fn open_file(
-    path: &Path,
-    settings: &FileSettings,
-    mode: Mode,
-) -> Result<Arc<dyn ComponentStorage>, StorageError> {
-    use storage_backends::{Durability, FileOptions, FileStorage};
-
-    let durability = if settings.os { Durability::Os } else { Durability::Sync };
-    let mut options = FileOptions::default().with_durability(durability);
-    if let Some(bytes) = settings.index_budget_bytes {
-        options = options.with_index_budget_bytes(bytes);
-    }
-    if mode == Mode::ReadOnly {
-        return Ok(Arc::new(FileStorage::open_read_only(path, options)?));
-    }
-    if mode == Mode::ReadWriteExisting {
-        // Creates nothing, and fails if there is nothing.
-        FileStorage::open_read_only(path, options.clone())?;
-    }
-    Ok(Arc::new(FileStorage::open(path, options)?))
-}
-
-#[cfg(not(feature = "file"))]
-fn open_file(
-    _path: &Path,
-    _settings: &FileSettings,
-    _mode: Mode,
-) -> Result<Arc<dyn ComponentStorage>, StorageError> {
-    Err(StorageError::Unsupported("file: stores need the feature \"file\"".into()))
-}
-
-#[cfg(feature = "memory")]
-fn open_memory(mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
-    match mode {
-        Mode::ReadWrite => Ok(Arc::new(storage_backends::MemoryStorage::new())),
-        Mode::ReadWriteExisting | Mode::ReadOnly => Err(StorageError::Unsupported(
-            "a memory: store begins empty in each process and ends with it, so there is nothing \
-             to open; name a store that lasts, such as file:PATH"
-                .into(),
-        )),
-    }
-}
-
-#[cfg(not(feature = "memory"))]
-fn open_memory(_mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
-    Err(StorageError::Unsupported("memory: stores need the feature \"memory\"".into()))
 }
 
 impl FromStr for StoreUrl {
@@ -206,11 +217,13 @@ impl FromStr for StoreUrl {
             return Err(StoreUrlError::NoScheme { text: text.to_owned() });
         };
         let lower = scheme.to_ascii_lowercase();
-        match SCHEMES.iter().find(|(name, ..)| *name == lower) {
+        match SCHEMES.into_iter().find(|known| known.name == lower) {
             None => Err(StoreUrlError::UnknownScheme { scheme: scheme.to_owned() }),
-            Some((scheme, feature, false)) => Err(StoreUrlError::NotCompiledIn { scheme, feature }),
-            Some(("file", ..)) => parse_file(text, rest),
-            Some(_) => parse_memory(text, rest),
+            Some(known) if !known.compiled_in => {
+                Err(StoreUrlError::NotCompiledIn { scheme: known.name, feature: known.name })
+            }
+            Some(known) if known.kind == Kind::Memory => parse_memory(known, text, rest),
+            Some(known) => parse_with_path(known, text, rest),
         }
     }
 }
@@ -221,50 +234,55 @@ fn is_scheme(text: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-fn parse_memory(url: &str, rest: &str) -> Result<StoreUrl, StoreUrlError> {
+fn parse_memory(scheme: &'static Scheme, url: &str, rest: &str) -> Result<StoreUrl, StoreUrlError> {
     if let Some(settings) = rest.strip_prefix('?').filter(|settings| !settings.is_empty()) {
         let name = settings.split(['=', '&']).next().unwrap_or_default();
         let problem = format!("has no setting {name:?}; it has none at all");
-        return Err(StoreUrlError::Setting { scheme: "memory", problem });
+        return Err(StoreUrlError::Setting { scheme: scheme.name, problem });
     }
     if !matches!(rest, "" | "?") {
-        let problem = "names a place, but a memory: store has none: write memory: alone";
+        let problem = "names a place, but a memory: store has none: write memory: alone".to_owned();
         return Err(StoreUrlError::Path { url: url.to_owned(), problem });
     }
-    Ok(StoreUrl { kind: Kind::Memory })
+    Ok(StoreUrl { scheme, path: PathBuf::new(), settings: Settings::default() })
 }
 
-fn parse_file(url: &str, rest: &str) -> Result<StoreUrl, StoreUrlError> {
-    let wrong = |problem| StoreUrlError::Path { url: url.to_owned(), problem };
+fn parse_with_path(
+    scheme: &'static Scheme,
+    url: &str,
+    rest: &str,
+) -> Result<StoreUrl, StoreUrlError> {
+    let name = scheme.name;
+    let wrong = |problem: String| StoreUrlError::Path { url: url.to_owned(), problem };
     let (path, settings) = rest.split_once('?').unwrap_or((rest, ""));
     let path = match path.strip_prefix("//") {
         None => path,
         Some(after) => match after.strip_prefix("localhost").unwrap_or(after) {
             absolute if absolute.starts_with('/') => absolute,
             _ => {
-                return Err(wrong(
-                    "names a host after file://: write file:PATH, or file:///PATH for an absolute \
-                     path",
-                ));
+                return Err(wrong(format!(
+                    "names a host after {name}://: write {name}:PATH, or {name}:///PATH for an \
+                     absolute path"
+                )));
             }
         },
     };
     if path.is_empty() {
-        return Err(wrong("has no path: write file:PATH"));
+        return Err(wrong(format!("has no path: write {name}:PATH")));
     }
-    let path = decode_percent(path)
-        .ok_or_else(|| wrong("has a % that begins no UTF-8 escape: write %25 for the % itself"))?;
+    let path = decode_percent(path).ok_or_else(|| {
+        wrong("has a % that begins no UTF-8 escape: write %25 for the % itself".to_owned())
+    })?;
     if path.contains('\0') {
-        return Err(wrong("has a NUL in its path"));
+        return Err(wrong("has a NUL in its path".to_owned()));
     }
-    Ok(StoreUrl {
-        kind: Kind::File { path: path.into(), settings: parse_file_settings(settings)? },
-    })
+    Ok(StoreUrl { scheme, path: path.into(), settings: parse_settings(scheme, settings)? })
 }
 
-fn parse_file_settings(text: &str) -> Result<FileSettings, StoreUrlError> {
-    let wrong = |problem| StoreUrlError::Setting { scheme: "file", problem };
-    let mut settings = FileSettings::default();
+fn parse_settings(scheme: &'static Scheme, text: &str) -> Result<Settings, StoreUrlError> {
+    let wrong = |problem| StoreUrlError::Setting { scheme: scheme.name, problem };
+    let mut durability = None;
+    let mut sizes = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
     for setting in text.split('&').filter(|setting| !setting.is_empty()) {
         let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -272,28 +290,37 @@ fn parse_file_settings(text: &str) -> Result<FileSettings, StoreUrlError> {
             return Err(wrong(format!("has the setting {name:?} twice")));
         }
         seen.push(name);
-        match (name, value) {
-            ("durability", "sync") => settings.os = false,
-            ("durability", "os") => settings.os = true,
-            ("durability", _) => {
-                return Err(wrong(format!("cannot have durability={value}: it is sync or os")));
-            }
-            ("index_budget_bytes", _) => match value.parse() {
-                Ok(bytes) => settings.index_budget_bytes = Some(bytes),
-                Err(_) => {
-                    return Err(wrong(format!(
-                        "cannot have index_budget_bytes={value}: it is a number of bytes"
-                    )));
-                }
-            },
-            _ => {
-                return Err(wrong(format!(
-                    "has no setting {name:?}; it has durability=sync|os and index_budget_bytes=N"
-                )));
-            }
+        if name == "durability" {
+            let position = scheme.durabilities.iter().position(|known| *known == value);
+            let Some(position) = position else {
+                return Err(wrong(refused_durability(scheme, value)));
+            };
+            durability = scheme.durabilities.get(position).copied().filter(|_| position > 0);
+        } else if let Some(name) = scheme.sizes.iter().find(|known| **known == name) {
+            let Ok(bytes) = value.parse() else {
+                return Err(wrong(format!("cannot have {name}={value}: it is a number of bytes")));
+            };
+            sizes.push((*name, bytes));
+        } else {
+            let mut known = vec![format!("durability={}", scheme.durabilities.join("|"))];
+            known.extend(scheme.sizes.iter().map(|name| format!("{name}=N")));
+            return Err(wrong(format!("has no setting {name:?}; it has {}", known.join(", "))));
         }
     }
-    Ok(settings)
+    sizes.sort_by_key(|(name, _)| scheme.sizes.iter().position(|known| known == name));
+    Ok(Settings { durability, sizes })
+}
+
+fn refused_durability(scheme: &Scheme, value: &str) -> String {
+    let known = scheme.durabilities.join(" or ");
+    match (scheme.kind, value) {
+        // It would promise what the engine cannot keep.
+        (Kind::Redb, "os") => format!(
+            "cannot have durability=os: what this engine has not made durable lies in the \
+             process's memory alone, so a killed process would lose it; it is {known}"
+        ),
+        _ => format!("cannot have durability={value}: it is {known}"),
+    }
 }
 
 fn decode_percent(text: &str) -> Option<String> {
@@ -313,17 +340,21 @@ fn decode_percent(text: &str) -> Option<String> {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kind::File { path, settings } = &self.kind else { return f.write_str("memory:") };
-        let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F");
+        let name = self.scheme.name;
+        if self.scheme.kind == Kind::Memory {
+            return write!(f, "{name}:");
+        }
+        let path = self.path.to_string_lossy().replace('%', "%25").replace('?', "%3F");
         // A path that begins with two slashes would read as a host.
-        write!(f, "file:{}{path}", if path.starts_with("//") { "//" } else { "" })?;
+        write!(f, "{name}:{}{path}", if path.starts_with("//") { "//" } else { "" })?;
         let mut separator = '?';
-        if settings.os {
-            write!(f, "{separator}durability=os")?;
+        if let Some(durability) = self.settings.durability {
+            write!(f, "{separator}durability={durability}")?;
             separator = '&';
         }
-        if let Some(bytes) = settings.index_budget_bytes {
-            write!(f, "{separator}index_budget_bytes={bytes}")?;
+        for (name, bytes) in &self.settings.sizes {
+            write!(f, "{separator}{name}={bytes}")?;
+            separator = '&';
         }
         Ok(())
     }
@@ -370,7 +401,18 @@ mod tests {
         assert_eq!(url.to_string(), "file:d");
     }
 
-    #[cfg(all(feature = "file", feature = "memory"))]
+    #[cfg(feature = "redb")]
+    #[test]
+    fn settings_are_shown_in_one_order() {
+        let url: StoreUrl = "redb:d.redb?cache_bytes=5&durability=relaxed".parse().unwrap();
+        assert_eq!(url.to_string(), "redb:d.redb?durability=relaxed&cache_bytes=5");
+        assert_eq!((url.scheme(), url.durability()), ("redb", Some("relaxed")));
+        assert_eq!(url.to_string().parse(), Ok(url));
+        let url: StoreUrl = "redb:d.redb".parse().unwrap();
+        assert_eq!(url.durability(), Some("sync"));
+    }
+
+    #[cfg(all(feature = "file", feature = "memory", feature = "redb", not(feature = "rocksdb")))]
     #[test]
     fn what_is_wrong_is_named() {
         let message = |url: &str| url.parse::<StoreUrl>().unwrap_err().to_string();
@@ -394,6 +436,11 @@ mod tests {
             "file:d?durability",
             "file:d?durability=os&durability=os",
             "file:d?index_budget_bytes=64M",
+            "redb:",
+            "redb:d?durability=os",
+            "redb:d?durability=off",
+            "redb:d?block_cache_bytes=1",
+            "rocksdb:d",
             "memory:x",
             "memory://",
             "memory:?durability=os",
@@ -408,15 +455,5 @@ mod tests {
     fn what_is_not_compiled_in_names_its_feature() {
         let message = "file:data".parse::<StoreUrl>().unwrap_err().to_string();
         assert!(message.contains("the feature \"file\""), "{message}");
-    }
-
-    #[cfg(feature = "memory")]
-    #[test]
-    fn memory_has_nothing_to_read_before_it_is_written() {
-        let url: StoreUrl = "memory:".parse().unwrap();
-        assert_eq!(url.to_string(), "memory:");
-        assert!(url.open(Mode::ReadWrite).is_ok());
-        assert!(matches!(url.open(Mode::ReadOnly), Err(StorageError::Unsupported(_))));
-        assert!(matches!(url.open(Mode::ReadWriteExisting), Err(StorageError::Unsupported(_))));
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use storage_host::{StorageError, StoreUrl};
+use storage_host::{CopyError, StorageError, StoreUrl};
 
 /// Something that ends the command.
 #[derive(Debug)]
@@ -39,6 +39,29 @@ impl Failure {
             error => format!("cannot open the store \"{store}\": {error}"),
         };
         Self::Error { kind: kind_of(error), message }
+    }
+
+    /// Why a store was not copied.
+    pub(super) fn of_copy(error: CopyError) -> Self {
+        let kind = match &error {
+            CopyError::OtherData { .. } => {
+                let message = format!(
+                    "{error}; it was left alone. With --merge the source's values win, and other \
+                     keys of the target stay"
+                );
+                return Self::Error { kind: "other_data", message };
+            }
+            CopyError::Source(error)
+            | CopyError::Target(error)
+            | CopyError::Flush(error)
+            | CopyError::Write { error, .. } => kind_of(error),
+            _ => "io",
+        };
+        let resume = match &error {
+            CopyError::Write { .. } | CopyError::Flush(_) => "; once that is mended, copy again to go on",
+            _ => "",
+        };
+        Self::Error { kind, message: format!("{error}{resume}") }
     }
 
     /// What went wrong with writing the output.

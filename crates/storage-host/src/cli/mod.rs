@@ -1,13 +1,17 @@
 //! What the command takes, and what each part of it does.
 
 mod compiled;
+mod copy;
 mod data;
 mod demo;
+mod doctor;
 mod failure;
 mod inspect;
 mod logging;
 mod output;
+mod progress;
 mod run;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -170,6 +174,47 @@ enum Command {
         /// Which component: NAMESPACE/NAME/INSTANCE
         id: ComponentId,
     },
+
+    /// Copy a whole store into another one, of any kind
+    ///
+    /// Keys and values go over byte for byte, as of one moment. No process may
+    /// write to a file: or redb: source meanwhile, and none to the target. A
+    /// target that is not there is made. One that holds keys which the source
+    /// lacks, or has with another value, is refused; what is equal is left alone,
+    /// so that a copy which was interrupted goes on when it is made again.
+    Copy {
+        /// The store to copy from
+        #[arg(long, value_name = "URL")]
+        from: StoreUrl,
+
+        /// The store to copy to
+        #[arg(long, value_name = "URL")]
+        to: StoreUrl,
+
+        /// Copy also where the target holds other data
+        ///
+        /// The source's values win, and the target's other keys stay.
+        #[arg(long)]
+        merge: bool,
+    },
+
+    /// Read everything in the store and check what can be checked
+    ///
+    /// Checksums, names against keys, commits that are not finished, counters,
+    /// and the store's own count of its keys. Changes nothing, and prints a line
+    /// for each problem: the place, the key and what is wrong. Exit code 1 if
+    /// there is any.
+    Verify,
+
+    /// Tell what this command is, how the store is, and what could go wrong
+    ///
+    /// Versions and features; where the store lies, its format, durability and
+    /// size, the room that is left, and who has it open; and whatever in this
+    /// environment will bite: a file system that forgets or that cannot lock, a
+    /// disk that is nearly full, a folder that cannot be written. Changes
+    /// nothing, and works before there is a store. Exit code 1 only if the store
+    /// cannot be used at all.
+    Doctor,
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -199,6 +244,9 @@ fn dispatch(cli: Cli, output: &mut Output) -> Result<ExitCode, Failure> {
         Command::Put { id, key, value } => data::put(store, &id, &key, value, output)?,
         Command::Delete { id, key } => data::delete(store, &id, &key, output)?,
         Command::Usage { id } => inspect::usage(store, &id, output)?,
+        Command::Copy { from, to, merge } => copy::copy(&from, &to, merge, output)?,
+        Command::Verify => verify::verify(store, output)?,
+        Command::Doctor => return doctor::doctor(store, output),
     }
     output.finish()?;
     Ok(ExitCode::SUCCESS)

@@ -35,9 +35,15 @@ impl Output {
 
     /// Writes a result as one line of JSON.
     pub(super) fn document(&mut self, result: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(result)
+        self.part(result)?;
+        self.line("")
+    }
+
+    /// Writes a part of a result as JSON.
+    pub(super) fn part(&mut self, part: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(part)
             .map_err(|error| Failure::new("output", format!("cannot write as JSON: {error}")))?;
-        self.line(text)
+        self.bytes(text.as_bytes())
     }
 
     /// Shows what was written so far.
@@ -52,6 +58,15 @@ pub(super) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// A text on one line, whatever it holds.
+pub(super) fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// A text as it can be typed in a shell, quoted only where it must be.
 pub(super) fn shell_quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
@@ -63,7 +78,13 @@ pub(super) fn shell_quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::shell_quoted;
+    use super::{printable, shell_quoted};
+
+    #[test]
+    fn a_path_cannot_write_lines_of_its_own() {
+        assert_eq!(printable("caf\u{e9}/a b"), "caf\u{e9}/a b");
+        assert_eq!(printable("a\n\u{1b}[2Jb"), r"a\n\u{1b}[2Jb");
+    }
 
     #[test]
     fn only_what_a_shell_would_read_otherwise_is_quoted() {

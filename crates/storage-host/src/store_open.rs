@@ -1,0 +1,142 @@
+//! Opening and checking the store that a [`StoreUrl`] names.
+
+use std::sync::Arc;
+
+use storage_core::{ComponentStorage, StorageError};
+
+use crate::store_url::{Kind, Mode, StoreUrl};
+
+type Opened = Result<Arc<dyn ComponentStorage>, StorageError>;
+
+impl StoreUrl {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if another process has it open for writing (to
+    /// read, a `redb:` store must not be open for writing either),
+    /// [`StorageError::Unsupported`] for one of another format or, with
+    /// [`Mode::ReadOnly`] or [`Mode::ReadWriteExisting`], for `memory:`, in which
+    /// nothing can be before it is opened; [`StorageError::IoError`] if it is
+    /// missing and not to be created, or cannot be read or created.
+    pub fn open(&self, mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+        match self.scheme.kind {
+            #[cfg(feature = "file")]
+            Kind::File => self.open_file(mode),
+            #[cfg(feature = "redb")]
+            Kind::Redb => self.open_redb(mode),
+            #[cfg(feature = "rocksdb")]
+            Kind::RocksDb => self.open_rocksdb(mode),
+            #[cfg(feature = "memory")]
+            Kind::Memory => open_memory(mode),
+            // Only a URL that was not parsed can name one.
+            #[allow(unreachable_patterns, reason = "a build with every store has no other")]
+            _ => self.not_compiled_in(),
+        }
+    }
+
+    #[allow(dead_code, reason = "a build with every store has no need of it")]
+    fn not_compiled_in<T>(&self) -> Result<T, StorageError> {
+        let name = self.scheme.name;
+        Err(StorageError::Unsupported(format!("{name}: stores need the feature {name:?}")))
+    }
+
+    #[cfg(feature = "file")]
+    fn open_file(&self, mode: Mode) -> Opened {
+        use storage_backends::{FileOptions, FileStorage};
+
+        let mut options = FileOptions::default().with_durability(self.sync_or_os());
+        if let Some(bytes) = self.settings.size("index_budget_bytes") {
+            options = options.with_index_budget_bytes(bytes);
+        }
+        if mode == Mode::ReadOnly {
+            return Ok(Arc::new(FileStorage::open_read_only(&self.path, options)?));
+        }
+        if mode == Mode::ReadWriteExisting {
+            // Creates nothing, and fails if there is nothing.
+            FileStorage::open_read_only(&self.path, options.clone())?;
+        }
+        Ok(Arc::new(FileStorage::open(&self.path, options)?))
+    }
+
+    #[cfg(feature = "redb")]
+    fn open_redb(&self, mode: Mode) -> Opened {
+        use storage_backends::{RedbDurability, RedbOptions, RedbStorage};
+
+        let relaxed = self.settings.is_relaxed();
+        let durability = if relaxed { RedbDurability::Relaxed } else { RedbDurability::Sync };
+        let mut options = RedbOptions::default().with_durability(durability);
+        if let Some(bytes) = self.settings.size("cache_bytes") {
+            options = options.with_cache_bytes(bytes);
+        }
+        match mode {
+            Mode::ReadOnly => Ok(Arc::new(RedbStorage::open_read_only(&self.path, options)?)),
+            Mode::ReadWriteExisting if !self.path.exists() => Err(self.missing()),
+            _ => Ok(Arc::new(RedbStorage::open(&self.path, options)?)),
+        }
+    }
+
+    #[cfg(feature = "rocksdb")]
+    fn open_rocksdb(&self, mode: Mode) -> Opened {
+        use storage_backends::{RocksDbOptions, RocksDbStorage};
+
+        let mut options = RocksDbOptions::default().with_durability(self.sync_or_os());
+        if let Some(bytes) = self.settings.size("block_cache_bytes") {
+            options = options.with_block_cache_bytes(bytes);
+        }
+        if let Some(bytes) = self.settings.size("write_buffer_bytes") {
+            options = options.with_write_buffer_bytes(bytes);
+        }
+        match mode {
+            Mode::ReadOnly => Ok(Arc::new(RocksDbStorage::open_read_only(&self.path, options)?)),
+            // What is there but no store is refused by the store itself.
+            Mode::ReadWriteExisting if !self.path.join("CURRENT").exists() => Err(self.missing()),
+            _ => Ok(Arc::new(RocksDbStorage::open(&self.path, options)?)),
+        }
+    }
+
+    #[cfg(any(feature = "file", feature = "rocksdb"))]
+    fn sync_or_os(&self) -> storage_backends::Durability {
+        use storage_backends::Durability;
+        if self.settings.is_relaxed() { Durability::Os } else { Durability::Sync }
+    }
+
+    #[cfg(any(feature = "redb", feature = "rocksdb"))]
+    fn missing(&self) -> StorageError {
+        StorageError::IoError(format!(
+            "{} does not exist; a store is made when something is first written to it",
+            self.path.display()
+        ))
+    }
+}
+
+#[cfg(feature = "memory")]
+fn open_memory(mode: Mode) -> Opened {
+    match mode {
+        Mode::ReadWrite => Ok(Arc::new(storage_backends::MemoryStorage::new())),
+        Mode::ReadWriteExisting | Mode::ReadOnly => Err(nothing_to_open()),
+    }
+}
+
+#[cfg(feature = "memory")]
+fn nothing_to_open() -> StorageError {
+    StorageError::Unsupported(
+        "a memory: store begins empty in each process and ends with it, so there is nothing to \
+         open; name a store that lasts, such as file:PATH"
+            .into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "memory")]
+    #[test]
+    fn memory_has_nothing_to_read_before_it_is_written() {
+        let url: StoreUrl = "memory:".parse().unwrap();
+        assert_eq!(url.to_string(), "memory:");
+        assert!(url.open(Mode::ReadWrite).is_ok());
+        assert!(matches!(url.open(Mode::ReadOnly), Err(StorageError::Unsupported(_))));
+        assert!(matches!(url.open(Mode::ReadWriteExisting), Err(StorageError::Unsupported(_))));
+    }
+}
