@@ -36,6 +36,8 @@ mod verify;
 pub use durability::Durability;
 #[cfg(feature = "file")]
 pub use file::{FileOptions, FileStorage};
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+pub use lock::look_for_writer;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;
 #[cfg(feature = "redb")]

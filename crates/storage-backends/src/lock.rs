@@ -5,9 +5,7 @@
 //! the store to stand still share the lock, and so keep writers out.
 
 use std::fs::{File, OpenOptions, TryLockError};
-#[cfg(feature = "file")]
-use std::io::ErrorKind;
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 #[cfg(feature = "file")]
 use std::path::PathBuf;
@@ -17,6 +15,10 @@ use std::time::Duration;
 use storage_core::StorageError;
 
 use crate::disk;
+
+/// The files that writers lock: of a store with a file a key, and on RocksDB,
+/// whose own `LOCK` is of another kind.
+const WRITERS_FILES: [&str; 2] = ["LOCK", "WRITER"];
 
 /// How often, and how long apart, a writer tries where only readers are in its
 /// way: somebody who looks whether the store is locked takes it for an instant.
@@ -117,6 +119,29 @@ impl ReadersHold {
         }
         Ok(())
     }
+}
+
+/// Looks whether a process has the store in a folder open for writing, a `file:`
+/// or a `rocksdb:` one. Takes the writer's lock for an instant, which no writer
+/// notices, and writes nothing.
+///
+/// # Errors
+/// [`StorageError::Locked`] with the path and the process that writes;
+/// [`StorageError::IoError`] if that cannot be found out.
+pub fn look_for_writer(store: impl AsRef<Path>) -> Result<(), StorageError> {
+    let root = store.as_ref();
+    for name in WRITERS_FILES {
+        let path = root.join(name);
+        match File::open(&path) {
+            Ok(mut file) if !granted(file.try_lock_shared(), &path)? => {
+                return Err(locked_by_writer(root, &mut file));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(disk::failed("open", &path, &error)),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a lock was granted.

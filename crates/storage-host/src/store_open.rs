@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+use storage_backends::{Problem, Verified};
 use storage_core::{ComponentStorage, StorageError};
 
 use crate::store_url::{Kind, Mode, StoreUrl};
@@ -29,6 +31,28 @@ impl StoreUrl {
             #[cfg(feature = "memory")]
             Kind::Memory => open_memory(mode),
             // Only a URL that was not parsed can name one.
+            #[allow(unreachable_patterns, reason = "a build with every store has no other")]
+            _ => self.not_compiled_in(),
+        }
+    }
+
+    /// Reads everything in the store and calls `report` with whatever is not as it
+    /// should be. Changes nothing.
+    ///
+    /// # Errors
+    /// What keeps the store from being looked at, as in [`open`](Self::open) with
+    /// [`Mode::ReadOnly`]; damage is a [`Problem`] and no error.
+    #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+    pub fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        match self.scheme.kind {
+            #[cfg(feature = "file")]
+            Kind::File => storage_backends::FileStorage::verify(&self.path, report),
+            #[cfg(feature = "redb")]
+            Kind::Redb => storage_backends::RedbStorage::verify(&self.path, report),
+            #[cfg(feature = "rocksdb")]
+            Kind::RocksDb => storage_backends::RocksDbStorage::verify(&self.path, report),
+            #[cfg(feature = "memory")]
+            Kind::Memory => Err(nothing_to_open()),
             #[allow(unreachable_patterns, reason = "a build with every store has no other")]
             _ => self.not_compiled_in(),
         }

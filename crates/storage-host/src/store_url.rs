@@ -206,6 +206,27 @@ impl StoreUrl {
     pub fn durability(&self) -> Option<&'static str> {
         self.settings.durability.or(self.scheme.durabilities.first().copied())
     }
+
+    /// The same store with the weakest durability that its kind has, for work
+    /// that is done again if it is interrupted and ends with
+    /// [`flush`](storage_core::ComponentStorage::flush), which makes all of it
+    /// durable.
+    ///
+    /// ```
+    /// use storage_host::StoreUrl;
+    ///
+    /// # #[cfg(feature = "file")] {
+    /// let url: StoreUrl = "file:data".parse()?;
+    /// assert_eq!(url.relaxed().to_string(), "file:data?durability=os");
+    /// # }
+    /// # Ok::<(), storage_host::StoreUrlError>(())
+    /// ```
+    #[must_use]
+    pub fn relaxed(&self) -> Self {
+        let weakest = self.scheme.durabilities.last().copied();
+        let settings = Settings { durability: weakest, ..self.settings.clone() };
+        Self { settings, ..self.clone() }
+    }
 }
 
 impl FromStr for StoreUrl {

@@ -26,7 +26,8 @@ fn cache() -> Option<Cache> {
     Cache::new(config).inspect_err(|error| tracing::debug!("no cache: {error:#}")).ok()
 }
 
-fn cache_folder() -> Option<PathBuf> {
+/// The user's cache folder, if it is told.
+pub(super) fn cache_folder() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
 }

@@ -58,7 +58,9 @@ impl Failure {
             _ => "io",
         };
         let resume = match &error {
-            CopyError::Write { .. } | CopyError::Flush(_) => "; once that is mended, copy again to go on",
+            CopyError::Write { .. } | CopyError::Flush(_) => {
+                "; once that is mended, copy again to go on"
+            }
             _ => "",
         };
         Self::Error { kind, message: format!("{error}{resume}") }

@@ -9,7 +9,7 @@ const VARIABLE: &str = "STORAGE_HOST_LOG";
 
 /// Begins to log. An unknown level is the default, `error`.
 pub(super) fn start() {
-    let asked = std::env::var(VARIABLE).ok().and_then(|level| level.parse().ok());
+    let asked = asked().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_max_level(asked.unwrap_or(LevelFilter::ERROR))
@@ -17,4 +17,13 @@ pub(super) fn start() {
         .without_time()
         .with_ansi(false)
         .init();
+}
+
+/// The level that was asked for, if it is none.
+pub(super) fn unknown_level() -> Option<String> {
+    asked().filter(|level| level.parse::<LevelFilter>().is_err())
+}
+
+fn asked() -> Option<String> {
+    std::env::var(VARIABLE).ok()
 }

@@ -5,6 +5,7 @@ mod copy;
 mod data;
 mod demo;
 mod doctor;
+mod environment;
 mod failure;
 mod inspect;
 mod logging;

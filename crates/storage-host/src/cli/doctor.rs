@@ -1,0 +1,478 @@
+//! `doctor`: what this command is, how the store is, and what could go wrong.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use storage_host::{Mode, StorageError, StoreUrl};
+
+use super::compiled;
+use super::environment::{self, FileSystem};
+use super::failure::Failure;
+use super::logging;
+use super::output::{Output, printable};
+use super::progress::{Progress, counted, human_bytes};
+
+/// The engines' versions as the lock file has them; a test compares.
+const WASMTIME: &str = "48.0.8";
+const REDB: &str = "4.6.0";
+const ROCKSDB: &str = "0.25.0";
+
+/// The format of every kind of store so far; one of another does not open.
+const FORMAT: u32 = 1;
+
+/// Less room than this, in bytes or as a part of the whole, is worth a warning.
+const LOW_BYTES: u64 = 1 << 30;
+const LOW_PART: u64 = 20;
+/// A file store needs a file for each key.
+const LOW_FILES: u64 = 10_000;
+/// RocksDB keeps a file open for each of its tables.
+const LOW_OPEN_FILES: u64 = 4_096;
+
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    engines: Vec<Engine>,
+    stores: Vec<Feature>,
+    store: Store,
+    /// Where compiled components are kept.
+    cache: Option<PathBuf>,
+    findings: Vec<Finding>,
+    /// Whether the store can be used, if only to read.
+    usable: bool,
+}
+
+#[derive(Serialize)]
+struct Engine {
+    name: &'static str,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Feature {
+    name: &'static str,
+    compiled_in: bool,
+}
+
+#[derive(Serialize, Default)]
+struct Store {
+    url: String,
+    /// Who chose it: `option`, `environment` or `default`.
+    chosen_by: &'static str,
+    kind: &'static str,
+    path: Option<PathBuf>,
+    exists: bool,
+    format: Option<u32>,
+    id: Option<String>,
+    durability: Option<&'static str>,
+    /// Who has it open, if anybody has.
+    locked: Option<String>,
+    writable: Option<bool>,
+    bytes: Option<u64>,
+    files: Option<u64>,
+    file_system: Option<String>,
+    read_only_file_system: Option<bool>,
+    free_bytes: Option<u64>,
+    total_bytes: Option<u64>,
+    free_files: Option<u64>,
+}
+
+/// Something that will bite, or does.
+#[derive(Serialize)]
+struct Finding {
+    /// `problem` if the store cannot be used for it, else `warning`.
+    level: &'static str,
+    code: &'static str,
+    text: String,
+}
+
+impl Report {
+    fn warn(&mut self, code: &'static str, text: impl Into<String>) {
+        self.findings.push(Finding { level: "warning", code, text: text.into() });
+    }
+
+    fn problem(&mut self, code: &'static str, text: impl Into<String>) {
+        self.usable = false;
+        self.findings.push(Finding { level: "problem", code, text: text.into() });
+    }
+}
+
+pub(super) fn doctor(store: &StoreUrl, output: &mut Output) -> Result<ExitCode, Failure> {
+    let progress = Progress::new("looking");
+    let mut report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        engines: engines(),
+        stores: features(),
+        store: Store::default(),
+        cache: compiled::cache_folder().map(|folder| folder.join("storage-host")),
+        findings: Vec::new(),
+        usable: true,
+    };
+    look_at_choice(store, &mut report);
+    match store.path() {
+        Some(path) => look_at_place(store, path, &mut report),
+        None => report.warn(
+            "memory",
+            "a memory: store begins empty in each process and ends with it: nothing stays",
+        ),
+    }
+    look_at_process(store, &mut report);
+    drop(progress);
+
+    if output.json() {
+        output.document(&report)?;
+    } else {
+        show(&report, output)?;
+    }
+    output.finish()?;
+    if report.usable {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::new("unusable", format!("the store \"{store}\" cannot be used")))
+}
+
+fn engines() -> Vec<Engine> {
+    let mut engines = vec![Engine { name: "wasmtime", version: WASMTIME }];
+    if cfg!(feature = "redb") {
+        engines.push(Engine { name: "redb", version: REDB });
+    }
+    if cfg!(feature = "rocksdb") {
+        engines.push(Engine { name: "rocksdb", version: ROCKSDB });
+    }
+    engines
+}
+
+fn features() -> Vec<Feature> {
+    [
+        ("file", cfg!(feature = "file")),
+        ("memory", cfg!(feature = "memory")),
+        ("redb", cfg!(feature = "redb")),
+        ("rocksdb", cfg!(feature = "rocksdb")),
+    ]
+    .map(|(name, compiled_in)| Feature { name, compiled_in })
+    .into()
+}
+
+/// What was chosen, and by whom.
+fn look_at_choice(store: &StoreUrl, report: &mut Report) {
+    const VARIABLE: &str = "STORAGE_HOST_STORE";
+    let in_environment = env::var(VARIABLE).ok();
+    let same = |text: &String| text.parse::<StoreUrl>().is_ok_and(|other| other == *store);
+    let by_option = env::args_os().any(|arg| is_store_option(&arg));
+    report.store.chosen_by = match &in_environment {
+        _ if by_option => "option",
+        Some(_) => "environment",
+        None => "default",
+    };
+    if let Some(other) = in_environment.filter(|text| by_option && !same(text)) {
+        report.warn(
+            "overridden",
+            format!(
+                "{VARIABLE} names another store, {other:?}: commands without --store use that one"
+            ),
+        );
+    }
+    report.store.url = store.to_string();
+    report.store.kind = store.scheme();
+    report.store.durability = store.durability();
+}
+
+fn is_store_option(arg: &OsStr) -> bool {
+    arg.to_str().is_some_and(|arg| arg == "--store" || arg.starts_with("--store="))
+}
+
+/// The folder or file of the store, and the file system below it.
+fn look_at_place(store: &StoreUrl, path: &Path, report: &mut Report) {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    report.store.path = Some(path.clone());
+    // What is not there yet will be made below the nearest folder that is.
+    let there = path.ancestors().find(|above| above.symlink_metadata().is_ok());
+    let Some(there) = there else { return };
+    report.store.exists = there == path && !is_empty_folder(&path);
+    let disk = environment::file_system(there);
+    look_at_file_system(&disk, report);
+    if report.store.exists {
+        look_at_store(store, &path, report);
+        return;
+    }
+    report.store.writable = environment::may_write(there);
+    if !there.is_dir() {
+        report.problem("no_folder", format!("{} is not a folder", shown(there)));
+    } else if report.store.writable == Some(false) {
+        report.problem(
+            "not_writable",
+            format!("the store cannot be made: {} may not be written", shown(there)),
+        );
+    }
+}
+
+fn look_at_file_system(disk: &FileSystem, report: &mut Report) {
+    if let Some(text) = disk.kind.as_deref().and_then(environment::caution) {
+        let kind = disk.kind.as_deref().unwrap_or_default();
+        report.warn("file_system", format!("the file system ({kind}) {text}"));
+    }
+    if let (Some(free), Some(total)) = (disk.free_bytes, disk.total_bytes)
+        && (free < LOW_BYTES || free < total / LOW_PART)
+    {
+        report.warn(
+            "disk_space",
+            format!(
+                "only {} of {} are free: writes fail when there is none, and what is stored stays",
+                human_bytes(free),
+                human_bytes(total)
+            ),
+        );
+    }
+    if let Some(files) = disk.free_files
+        && report.store.kind == "file"
+        && files < LOW_FILES
+    {
+        report.warn(
+            "free_files",
+            format!(
+                "the file system has room for {} more, and a file: store needs one for each key",
+                counted(files, "file")
+            ),
+        );
+    }
+    let store = &mut report.store;
+    store.file_system = disk.kind.clone();
+    store.read_only_file_system = disk.read_only;
+    store.free_bytes = disk.free_bytes;
+    store.total_bytes = disk.total_bytes;
+    store.free_files = disk.free_files;
+}
+
+/// A store that is there, or something else in its place.
+fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
+    let (bytes, files) = size(path);
+    report.store.bytes = Some(bytes);
+    report.store.files = Some(files);
+    report.store.writable = environment::may_write(path);
+    match identify(store, path) {
+        Ok(id) => {
+            report.store.id = Some(id);
+            report.store.format = Some(FORMAT);
+        }
+        Err(StorageError::Locked(detail)) => report.store.locked = Some(detail),
+        Err(StorageError::IoError(detail)) => report.problem("does_not_open", detail),
+        Err(error) => report.problem("does_not_open", error.to_string()),
+    }
+    if let Err(StorageError::Locked(detail)) = unlocked(store, path) {
+        report.store.locked = Some(detail);
+    }
+    if report.store.read_only_file_system == Some(true) {
+        report.warn(
+            "read_only",
+            "the file system is mounted read-only: only commands that read work",
+        );
+    } else if report.store.writable == Some(false) {
+        report.warn(
+            "not_writable",
+            format!("{} may not be written: only commands that read work", shown(path)),
+        );
+    }
+}
+
+/// The store's id, if it opens to be read.
+fn identify(store: &StoreUrl, path: &Path) -> Result<String, StorageError> {
+    match store.scheme() {
+        #[cfg(feature = "file")]
+        "file" => {
+            use storage_backends::{FileOptions, FileStorage};
+            FileStorage::open_read_only(path, FileOptions::default())
+                .map(|store| store.store_id().to_owned())
+        }
+        #[cfg(feature = "redb")]
+        "redb" => {
+            use storage_backends::{RedbOptions, RedbStorage};
+            RedbStorage::open_read_only(path, RedbOptions::default())
+                .map(|store| store.store_id().to_owned())
+        }
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => {
+            use storage_backends::{RocksDbOptions, RocksDbStorage};
+            RocksDbStorage::open_read_only(path, RocksDbOptions::default())
+                .map(|store| store.store_id().to_owned())
+        }
+        _ => store.open(Mode::ReadOnly).map(|_| path.display().to_string()),
+    }
+}
+
+/// Whether somebody has a store open that can be read all the same.
+fn unlocked(store: &StoreUrl, path: &Path) -> Result<(), StorageError> {
+    match store.scheme() {
+        #[cfg(any(feature = "file", feature = "rocksdb"))]
+        "file" | "rocksdb" => storage_backends::look_for_writer(path),
+        _ => Ok(()),
+    }
+}
+
+/// The bytes and the number of the files below a path.
+fn size(path: &Path) -> (u64, u64) {
+    let (mut bytes, mut files) = (0_u64, 0_u64);
+    let mut left = vec![path.to_owned()];
+    while let Some(path) = left.pop() {
+        // What cannot be seen, or has gone, takes nothing.
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if metadata.is_dir() {
+            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            left.extend(entries.map(|entry| entry.path()));
+        } else {
+            bytes = bytes.saturating_add(metadata.len());
+            files += 1;
+        }
+    }
+    (bytes, files)
+}
+
+fn is_empty_folder(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// What this process was started with.
+fn look_at_process(store: &StoreUrl, report: &mut Report) {
+    if let Some(files) = environment::open_files_limit()
+        && store.scheme() == "rocksdb"
+        && files < LOW_OPEN_FILES
+    {
+        report.warn(
+            "open_files",
+            format!(
+                "this process may have {} open, and RocksDB keeps one open for each of its tables: \
+                 raise it with ulimit -n {LOW_OPEN_FILES}",
+                counted(files, "file")
+            ),
+        );
+    }
+    let writable = |folder: &Path| {
+        let there = folder.ancestors().find(|above| above.exists());
+        there.is_none_or(|there| environment::may_write(there) != Some(false))
+    };
+    match &report.cache {
+        None => report.warn(
+            "no_cache",
+            "neither HOME nor XDG_CACHE_HOME is an absolute path: run compiles its component each \
+             time",
+        ),
+        Some(folder) if !writable(folder) => {
+            let text = format!(
+                "{} may not be written: run compiles its component each time",
+                shown(folder)
+            );
+            report.warn("no_cache", text);
+        }
+        Some(_) => {}
+    }
+    if let Some(level) = logging::unknown_level() {
+        report.warn(
+            "log_level",
+            format!("STORAGE_HOST_LOG={level:?} is no level, so only errors are logged"),
+        );
+    }
+}
+
+fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
+    let mut row = |name: &str, text: String| output.line(format_args!("{name:14} {text}"));
+    let store = &report.store;
+    row("storage-host", report.version.to_owned())?;
+    for engine in &report.engines {
+        row(engine.name, engine.version.to_owned())?;
+    }
+    let named = |wanted: bool| -> Vec<String> {
+        let some = report.stores.iter().filter(|one| one.compiled_in == wanted);
+        some.map(|one| format!("{}:", one.name)).collect()
+    };
+    let lacking = match named(false) {
+        names if names.is_empty() => String::new(),
+        names => format!("; not in this build: {}", names.join(" ")),
+    };
+    row("stores", format!("{}{lacking}", named(true).join(" ")))?;
+    if let Some(folder) = &report.cache {
+        row("cache", format!("compiled components, in {}", shown(folder)))?;
+    }
+
+    let by = match store.chosen_by {
+        "option" => "by --store",
+        "environment" => "by STORAGE_HOST_STORE",
+        _ => "by default",
+    };
+    row("store", format!("{}, {by}", printable(&store.url)))?;
+    if let Some(path) = &store.path {
+        row("path", shown(path))?;
+        if !store.exists {
+            row("state", "not there yet: it is made when something is first written".to_owned())?;
+        }
+    }
+    if let Some(id) = &store.id {
+        row("format", format!("{FORMAT}, id {id}"))?;
+    }
+    let survives = match store.durability {
+        Some("sync") => Some("sync: what is written survives a power cut"),
+        Some("os") => Some("os: what is written survives a killed process, not a power cut"),
+        Some("relaxed") => Some("relaxed: a kill or a power cut can take the last 100 ms"),
+        other => other,
+    };
+    if let Some(survives) = survives {
+        row("durability", survives.to_owned())?;
+    }
+    if store.exists {
+        row("in use", store.locked.as_deref().map_or_else(|| "no".to_owned(), printable))?;
+    }
+    if let (Some(bytes), Some(files)) = (store.bytes, store.files) {
+        row("size", format!("{} in {}", human_bytes(bytes), counted(files, "file")))?;
+    }
+    if store.path.is_some() {
+        let unknown = || "unknown".to_owned();
+        let read_only = if store.read_only_file_system == Some(true) { ", read-only" } else { "" };
+        row(
+            "file system",
+            format!("{}{read_only}", store.file_system.clone().unwrap_or_else(unknown)),
+        )?;
+        let free = store.free_bytes.zip(store.total_bytes).map_or_else(unknown, |(free, total)| {
+            format!("{} of {}", human_bytes(free), human_bytes(total))
+        });
+        row("free", free)?;
+    }
+
+    output.line("")?;
+    for finding in &report.findings {
+        output.line(format_args!("{}: {}", finding.level, printable(&finding.text)))?;
+    }
+    if report.findings.is_empty() {
+        output.line("nothing was found that will bite")?;
+    }
+    Ok(())
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_that_are_shown_are_the_ones_that_are_built() {
+        let lock = include_str!("../../../../Cargo.lock");
+        for (name, version) in [("wasmtime", WASMTIME), ("redb", REDB), ("rocksdb", ROCKSDB)] {
+            let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+            assert!(lock.contains(&entry), "{name} is not {version}");
+        }
+    }
+
+    #[test]
+    fn a_size_counts_files_in_folders_and_a_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        fs::write(folder.path().join("a/b/1"), "123").unwrap();
+        fs::write(folder.path().join("a/2"), "45").unwrap();
+        assert_eq!(size(folder.path()), (5, 2));
+        assert_eq!(size(&folder.path().join("a/2")), (2, 1));
+        assert_eq!(size(&folder.path().join("missing")), (0, 0));
+    }
+}

@@ -1,0 +1,67 @@
+//! How far long work has come, on a terminal.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::Output;
+use crate::cli::failure::Failure;
+
+/// How often the line is drawn anew.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A line on standard error, if that is a terminal; otherwise nothing at all.
+/// Gone when it is dropped.
+pub(super) struct Progress {
+    line: ProgressBar,
+    next: Instant,
+}
+
+impl Progress {
+    pub(super) fn new(what: &'static str) -> Self {
+        let line = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}") {
+            line.set_style(style);
+        }
+        line.set_prefix(what);
+        line.enable_steady_tick(TICK);
+        Self { line, next: Instant::now() }
+    }
+
+    /// Says where the work is, if it is time to.
+    pub(super) fn at(&mut self, place: impl FnOnce() -> String) {
+        let now = Instant::now();
+        if now >= self.next && !self.line.is_hidden() {
+            self.next = now + TICK;
+            self.line.set_message(place());
+        }
+    }
+
+    /// Shows what is written to the output, now and above the line.
+    pub(super) fn show(
+        &self,
+        output: &mut Output,
+        write: impl FnOnce(&mut Output) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.line.suspend(|| {
+            write(output)?;
+            output.finish()
+        })
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.line.finish_and_clear();
+    }
+}
+
+/// A number with its noun: `1 key`, `2 keys`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Bytes as people say them: `1.5 GiB`.
+pub(super) fn human_bytes(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}

@@ -1,0 +1,108 @@
+//! `verify`: everything in a store, looked at.
+
+use serde::Serialize;
+use storage_host::{Problem, StoreUrl, Verified};
+
+use super::failure::Failure;
+use super::output::{Output, printable};
+use super::progress::{Progress, counted};
+
+/// Ends with a failure if anything is wrong.
+pub(super) fn verify(store: &StoreUrl, output: &mut Output) -> Result<(), Failure> {
+    let progress = Progress::new("checking");
+    let mut report = Report { written: Ok(()), found: 0, store: store.to_string() };
+    let verified = store.verify(&mut |problem| report.add(&problem, &progress, output));
+    drop(progress);
+    report.written?;
+    let verified = verified.map_err(|error| Failure::of_opening(store, &error))?;
+    if output.json() {
+        end_document(&report.store, report.found, &verified, output)?;
+    } else {
+        let whole = format!(
+            "{} of {}, {} bytes",
+            counted(verified.usage.keys, "key"),
+            counted(verified.partitions, "component"),
+            verified.usage.bytes
+        );
+        match verified.problems {
+            0 => output.line(format_args!("all is well: {whole}"))?,
+            _ => output.line(format_args!("whole: {whole}"))?,
+        }
+    }
+    output.finish()?;
+    match verified.problems {
+        0 => Ok(()),
+        problems => Err(Failure::new(
+            "problems",
+            format!("{} in the store \"{store}\"", counted(problems, "problem")),
+        )),
+    }
+}
+
+/// What was shown so far. A store may have more problems than fit in memory.
+struct Report {
+    written: Result<(), Failure>,
+    found: u64,
+    store: String,
+}
+
+impl Report {
+    fn add(&mut self, problem: &Problem, progress: &Progress, output: &mut Output) {
+        if self.written.is_ok() {
+            self.written = progress.show(output, |output| {
+                if output.json() {
+                    return self.add_to_document(problem, output);
+                }
+                output.line(match &problem.key {
+                    Some(key) => format!(
+                        "{}: key {key:?}: {}",
+                        printable(&problem.place),
+                        printable(&problem.detail)
+                    ),
+                    None => {
+                        format!("{}: {}", printable(&problem.place), printable(&problem.detail))
+                    }
+                })
+            });
+        }
+        self.found += 1;
+    }
+
+    fn add_to_document(&self, problem: &Problem, output: &mut Output) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Entry<'a> {
+            place: &'a str,
+            key: Option<&'a str>,
+            detail: &'a str,
+        }
+
+        match self.found {
+            0 => begin_document(&self.store, output)?,
+            _ => output.bytes(b",")?,
+        }
+        let entry =
+            Entry { place: &problem.place, key: problem.key.as_deref(), detail: &problem.detail };
+        output.part(&entry)
+    }
+}
+
+fn begin_document(store: &str, output: &mut Output) -> Result<(), Failure> {
+    output.bytes(b"{\"store\":")?;
+    output.part(&store)?;
+    output.bytes(b",\"problems\":[")
+}
+
+fn end_document(
+    store: &str,
+    found: u64,
+    verified: &Verified,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if found == 0 {
+        begin_document(store, output)?;
+    }
+    output.line(format_args!(
+        "],\"problem_count\":{},\"key_count\":{},\"component_count\":{},\"bytes\":{}}}",
+        verified.problems, verified.usage.keys, verified.partitions, verified.usage.bytes
+    ))
+}

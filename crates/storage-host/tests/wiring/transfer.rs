@@ -1,0 +1,321 @@
+//! Copies between every pair of stores, and what an interruption may not cost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use storage_core::conformance::{CountingStorage, FailingStorage, Fault, Method, ReferenceStorage};
+use storage_core::split_full_key;
+use storage_host::{
+    Commit, ComponentStorage, Copied, CopyError, CopyOptions, Mode, Revision, StorageError,
+    StorageValue, StoreUrl, VersionedValue, copy_store,
+};
+
+type Contents = BTreeMap<String, Vec<u8>>;
+
+const NEW: CopyOptions = CopyOptions::new();
+const MERGE: CopyOptions = CopyOptions::new().with_merge(true);
+
+fn copy(
+    from: &dyn ComponentStorage,
+    to: &dyn ComponentStorage,
+    options: CopyOptions,
+) -> Result<Copied, CopyError> {
+    copy_store(from, to, options, &mut |_, _| {})
+}
+
+fn contents(storage: &dyn ComponentStorage) -> Contents {
+    let mut contents = Contents::new();
+    storage
+        .read_snapshot("", None, &mut |key, value| {
+            contents.insert(key.to_owned(), value.into_bytes());
+            Ok(())
+        })
+        .unwrap();
+    contents
+}
+
+/// A bit of everything that may be stored.
+fn sample() -> Contents {
+    let mut sample = Contents::new();
+    for key in [
+        "loose",
+        "a/b",
+        "///",
+        "a/b/c/key",
+        "a/b/c/../../x",
+        "a/b/c/%2f*~ .",
+        "a/b/c/\u{e9}\u{1f600}e\u{301}",
+        "A/B/C/key",
+        "a/b/c-/key",
+        "a/b/c./key",
+        "con/nul.txt/x/aux",
+    ] {
+        sample.insert(key.to_owned(), key.as_bytes().to_vec());
+    }
+    sample.insert(format!("a/b/c/{}", "k".repeat(1024)), Vec::new());
+    sample.insert("a/b/c/every byte".to_owned(), (0..=255).cycle().take(70_000).collect());
+    // More than waits to be written at once.
+    sample.insert("a/b/c/large".to_owned(), vec![7; 9 << 20]);
+    for number in 0..5_000 {
+        sample.insert(format!("many/keys/{}/{number:05}", number % 3), vec![1; number % 50]);
+    }
+    sample
+}
+
+fn fill(storage: &dyn ComponentStorage, contents: &Contents) {
+    for (key, value) in contents {
+        storage.set(key, value.clone().into()).unwrap();
+    }
+    storage.flush().unwrap();
+}
+
+/// Every kind of store in this build.
+fn kinds() -> Vec<&'static str> {
+    let mut kinds = vec!["memory:", "file:PATH?durability=os"];
+    if cfg!(feature = "redb") {
+        kinds.push("redb:PATH?durability=relaxed");
+    }
+    if cfg!(feature = "rocksdb") {
+        kinds.push("rocksdb:PATH?durability=os");
+    }
+    kinds
+}
+
+#[test]
+fn keys_and_values_go_over_byte_for_byte_between_every_pair_of_stores() {
+    let sample = sample();
+    let folder = tempfile::tempdir().unwrap();
+    let place = |kind: &str, name: &str| -> StoreUrl {
+        let path = folder.path().join(name);
+        kind.replace("PATH", path.to_str().unwrap()).parse().unwrap()
+    };
+    for (one, from) in kinds().into_iter().enumerate() {
+        let url = place(from, &format!("from-{one}"));
+        let mut source = url.open(Mode::ReadWrite).unwrap();
+        fill(&source, &sample);
+        if from != "memory:" {
+            drop(source);
+            source = url.open(Mode::ReadOnly).unwrap();
+        }
+        for (other, to) in kinds().into_iter().enumerate() {
+            let url = place(to, &format!("to-{one}-{other}"));
+            let target = url.open(Mode::ReadWrite).unwrap();
+            let copied = copy(&source, &target, NEW).unwrap();
+            assert!(contents(&target) == sample, "{from} to {to}");
+            assert_eq!(copied.written, source.usage(None).unwrap(), "{from} to {to}");
+            assert_eq!(copied.unchanged.keys, 0);
+            if to != "memory:" {
+                drop(target);
+                let target = url.open(Mode::ReadOnly).unwrap();
+                assert!(contents(&target) == sample, "{from} to {to}, opened again");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_fails_at_any_write_is_completed_by_the_next() {
+    let source = ReferenceStorage::new();
+    let mut sample = sample();
+    sample.remove("a/b/c/large");
+    fill(&source, &sample);
+    let mut failures = 0;
+    for at in 1.. {
+        for after in [false, true] {
+            let target = FailingStorage::new(CountingStorage::new(ReferenceStorage::new()));
+            let fault = Fault::error(StorageError::IoError("the plug".into()));
+            let fault = fault.on(&[Method::Commit]).nth(at);
+            target.inject(if after { fault.after() } else { fault });
+            match copy(&source, &target, NEW) {
+                Ok(_) => {
+                    assert!(failures > 10, "{failures} writes");
+                    return;
+                }
+                Err(CopyError::Write { first, error, .. }) => {
+                    assert!(sample.contains_key(&first));
+                    assert_eq!(error, StorageError::IoError("the plug".into()));
+                }
+                Err(other) => panic!("{other}"),
+            }
+            failures += 1;
+            let there = contents(&target);
+            assert!(there.iter().all(|(key, value)| sample.get(key) == Some(value)));
+            let copied = copy(&source, &target, NEW).unwrap();
+            assert!(contents(&target) == sample);
+            assert_eq!(copied.unchanged.keys, there.len() as u64, "nothing is written twice");
+            assert_eq!(copied.total(), source.usage(None).unwrap());
+        }
+    }
+}
+
+#[test]
+fn other_data_is_refused_and_left_alone() {
+    let source = ReferenceStorage::new();
+    let all = ["a/b/c/1", "a/b/c/3", "a/b/c/5", "loose"];
+    all.iter().for_each(|key| source.set(key, "mine".into()).unwrap());
+    // What the target holds beside (or instead of) the source's: how many
+    // others there are, and the first.
+    let cases: [(&[(&str, &str)], u64, &str); 8] = [
+        (&[("a/b/c/0", "x")], 1, "a/b/c/0"),
+        (&[("a/b/c/2", "mine"), ("a/b/c/4", "mine")], 2, "a/b/c/2"),
+        (&[("zzz", "x")], 1, "zzz"),
+        (&[("a/b/c/1", "mine"), ("loose", "mine"), ("zzz", "x")], 1, "zzz"),
+        (&[("a/b/c/1", "theirs")], 1, "a/b/c/1"),
+        (&[("a/b/c/1", "mine"), ("a/b/c/3", "theirs"), ("a/b/c/5", "mine")], 1, "a/b/c/3"),
+        (&[("loose", "theirs"), ("0", "x"), ("zz", "x"), ("a/b/c/2", "x")], 4, "0"),
+        (&[("a/b/c/5", ""), ("loose", "mine")], 1, "a/b/c/5"),
+    ];
+    for (held, keys, first) in cases {
+        let target = ReferenceStorage::new();
+        held.iter().for_each(|(key, value)| target.set(key, (*value).into()).unwrap());
+        let before = contents(&target);
+        let first = first.to_owned();
+        assert_eq!(copy(&source, &target, NEW), Err(CopyError::OtherData { keys, first }));
+        assert_eq!(contents(&target), before, "{held:?}");
+
+        let copied = copy(&source, &target, MERGE).unwrap();
+        let mut merged = before.clone();
+        merged.extend(contents(&source));
+        assert_eq!(contents(&target), merged, "{held:?}");
+        let same = before.iter().filter(|(key, value)| {
+            source.get(key).unwrap() == Some(StorageValue::from(value.as_slice()))
+        });
+        assert_eq!(copied.unchanged.keys, same.count() as u64);
+        assert_eq!(copied.total().keys, 4);
+    }
+    // The other way round, nothing at all to copy is no reason to accept it.
+    let refused = copy(&ReferenceStorage::new(), &source, NEW);
+    assert_eq!(refused, Err(CopyError::OtherData { keys: 4, first: "a/b/c/1".into() }));
+    assert_eq!(copy(&ReferenceStorage::new(), &source, MERGE), Ok(Copied::default()));
+}
+
+#[test]
+fn what_a_target_lacks_before_what_it_has_is_written() {
+    let source = ReferenceStorage::new();
+    let mut sample = sample();
+    sample.remove("a/b/c/large");
+    fill(&source, &sample);
+    for lacking in ["A/B/C/key", "a/b", "many/keys/1/02500", "many/keys/2/04997"] {
+        let target = ReferenceStorage::new();
+        fill(&target, &sample);
+        target.delete(lacking).unwrap();
+        let copied = copy(&source, &target, NEW).unwrap();
+        assert_eq!(copied.written.keys, 1);
+        assert!(contents(&target) == sample, "{lacking}");
+    }
+}
+
+#[test]
+fn a_damaged_value_in_the_target_is_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ReferenceStorage::new();
+    for number in 0..10 {
+        source.set(&format!("a/b/c/{number}"), number.to_string().as_str().into()).unwrap();
+    }
+    for (options, damaged) in [(NEW, "a/b/c/3"), (NEW, "a/b/c/9"), (MERGE, "a/b/c/0")] {
+        let target = StoreUrl::from_path(folder.path()).open(Mode::ReadWrite).unwrap();
+        copy(&source, &target, options).unwrap();
+        std::fs::write(folder.path().join("components").join(damaged), "damaged").unwrap();
+        let copied = copy(&source, &target, options).unwrap();
+        assert_eq!((copied.written.keys, copied.unchanged.keys), (1, 9));
+        assert_eq!(contents(&target), contents(&source));
+    }
+}
+
+/// A target that remembers how it was written to.
+#[derive(Default)]
+struct Recorder {
+    inner: ReferenceStorage,
+    commits: Mutex<Vec<Commit>>,
+    flushes: Mutex<usize>,
+}
+
+impl ComponentStorage for Recorder {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.inner.get(key)
+    }
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.inner.set(key, value)
+    }
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.inner.delete(key)
+    }
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.inner.exists(key)
+    }
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.inner.list_keys(prefix)
+    }
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        self.inner.get_versioned(key)
+    }
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        self.commits.lock().unwrap().push(commit.clone());
+        self.inner.commit(commit)
+    }
+    fn flush(&self) -> Result<(), StorageError> {
+        *self.flushes.lock().unwrap() += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn writes_come_in_bounded_batches_of_one_component_and_are_flushed() {
+    let source = ReferenceStorage::new();
+    let sample = sample();
+    fill(&source, &sample);
+    for number in 0..30 {
+        source.set(&format!("many/keys/0/big-{number}"), vec![0; 1 << 20].into()).unwrap();
+    }
+    let target = Recorder::default();
+    copy(&source, &target, NEW).unwrap();
+    assert_eq!(*target.flushes.lock().unwrap(), 1);
+    let commits = target.commits.lock().unwrap();
+    for commit in commits.iter() {
+        assert!(commit.checks.is_empty() && commit.budget.is_none());
+        let (partition, _) = split_full_key(&commit.writes[0].key);
+        assert!(commit.keys().all(|key| split_full_key(key).0 == partition));
+        let bytes: usize =
+            commit.writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
+        assert!(commit.writes.len() == 1 || bytes <= 8 << 20, "{bytes}");
+    }
+    // 5,000 small keys do not take 5,000 writes.
+    assert!(commits.len() < 40, "{} writes", commits.len());
+}
+
+#[test]
+fn progress_tells_of_every_key_in_order() {
+    let source = ReferenceStorage::new();
+    let sample = sample();
+    fill(&source, &sample);
+    let target = ReferenceStorage::new();
+    let mut seen = Vec::new();
+    let copied = copy_store(&source, &target, NEW, &mut |key, copied| {
+        seen.push(key.to_owned());
+        assert_eq!(copied.total().keys, seen.len() as u64);
+    });
+    assert!(seen.iter().eq(sample.keys()));
+    assert_eq!(copied.unwrap().written.keys, seen.len() as u64);
+}
+
+#[test]
+fn errors_of_either_side_are_told_apart_and_name_the_key() {
+    let source = FailingStorage::new(ReferenceStorage::new());
+    let target = FailingStorage::new(ReferenceStorage::new());
+    source.inner().set("a/b/c/1", "x".into()).unwrap();
+    let broken = || Fault::error(StorageError::IoError("broken".into()));
+    let message = |source: &dyn ComponentStorage, target: &dyn ComponentStorage| {
+        copy(source, target, NEW).unwrap_err().to_string()
+    };
+    source.inject(broken().on(&[Method::ReadSnapshot]).nth(1));
+    insta::assert_snapshot!(message(&source, &target), @"cannot read the source: storage failed: broken");
+    target.inject(broken().on(&[Method::Commit]).nth(1));
+    insta::assert_snapshot!(message(&source, &target), @r#"cannot write "a/b/c/1" to the target: storage failed: broken"#);
+    target.inject(broken().on(&[Method::ListPage]).nth(1));
+    insta::assert_snapshot!(message(&source, &target), @"cannot read the target: storage failed: broken");
+    target.inject(broken().on(&[Method::Flush]).nth(1));
+    insta::assert_snapshot!(message(&source, &target), @"cannot make the target durable: storage failed: broken");
+    let toy: Arc<dyn ComponentStorage> = Arc::new(Recorder::default());
+    insta::assert_snapshot!(message(&toy, &target), @"cannot read the source: not supported: this storage cannot be read as of one moment");
+}
