@@ -17,10 +17,10 @@ const CORE: &str = "storage-core";
 const BACKENDS: &str = "storage-backends";
 const HOST: &str = "storage-host";
 
-/// A crate that only one feature of one of our crates may bring.
+/// A crate that only these features of one of our crates may bring.
 struct Gate {
     owner: &'static str,
-    feature: &'static str,
+    features: &'static [&'static str],
     /// The name of the crate; `name-*` and `name_*` belong to it.
     name: &'static str,
     /// Whether nothing else in the world has a good reason to bring it. A
@@ -30,26 +30,32 @@ struct Gate {
 }
 
 const GATES: [Gate; 8] = [
-    gate(BACKENDS, "memory", "dashmap", true),
-    gate(BACKENDS, "file", "crc32fast", false),
-    gate(BACKENDS, "file", "sha2", false),
-    gate(BACKENDS, "redb", "redb", true),
-    gate(BACKENDS, "rocksdb", "rocksdb", true),
-    gate(BACKENDS, "redis", "redis", true),
-    gate(HOST, "wasmtime", "wasmtime", true),
-    gate(HOST, "cli", "clap", true),
+    gate(BACKENDS, &["memory"], "dashmap", true),
+    gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
+    gate(BACKENDS, &["file"], "sha2", false),
+    gate(BACKENDS, &["redb"], "redb", true),
+    gate(BACKENDS, &["rocksdb"], "rocksdb", true),
+    gate(BACKENDS, &["redis"], "redis", true),
+    gate(HOST, &["wasmtime"], "wasmtime", true),
+    gate(HOST, &["cli"], "clap", true),
 ];
 
 const fn gate(
     owner: &'static str,
-    feature: &'static str,
+    features: &'static [&'static str],
     name: &'static str,
     exclusive: bool,
 ) -> Gate {
-    Gate { owner, feature, name, exclusive }
+    Gate { owner, features, name, exclusive }
 }
 
 impl Gate {
+    /// The features in words: `feature file`, `features file, redb`.
+    fn features(&self) -> String {
+        let plural = if self.features.len() == 1 { "" } else { "s" };
+        format!("feature{plural} {}", self.features.join(", "))
+    }
+
     fn covers(&self, name: &str) -> bool {
         name.strip_prefix(self.name)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
@@ -113,8 +119,9 @@ fn judge_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut
         if let Some(gate) = GATES.iter().find(|gate| gate.covers(&dependency.name)) {
             if !dev && gate.owner != package.name {
                 found.push(format!(
-                    "{edge}: only the feature {} of {} may bring it",
-                    gate.feature, gate.owner
+                    "{edge}: only the {} of {} may bring it",
+                    gate.features(),
+                    gate.owner
                 ));
             }
         } else if package.name == BACKENDS && dependency.optional {
@@ -148,25 +155,28 @@ fn judge_graph(graph: &Graph, found: &mut Vec<String>) {
         }
     }
     for gate in &GATES {
-        if graph.features_of(gate.owner).contains(gate.feature) {
+        let on = graph.features_of(gate.owner);
+        let mut brought = false;
+        for feature in gate.features.iter().copied().filter(|feature| on.contains(*feature)) {
+            brought = true;
             // A crate above forwards a feature under the same name.
-            let asked = graph.features_of(&set.package).contains(gate.feature);
-            let leak = format!(
-                "{set}: {} -> {}: switches on {} unasked",
-                set.package, gate.owner, gate.feature
-            );
+            let asked = graph.features_of(&set.package).contains(feature);
+            let leak =
+                format!("{set}: {} -> {}: switches on {feature} unasked", set.package, gate.owner);
             if !asked && !found.contains(&leak) {
                 found.push(leak);
             }
+        }
+        if brought {
             continue;
         }
         let bare = set.package == gate.owner && !set.default_features && set.features.is_empty();
         if gate.exclusive || bare {
             for node in graph.crates().filter(|node| gate.covers(&node.name)) {
                 found.push(format!(
-                    "{set}: {}: only the feature {} of {} may bring it",
+                    "{set}: {}: only the {} of {} may bring it",
                     graph.path_to(node),
-                    gate.feature,
+                    gate.features(),
                     gate.owner
                 ));
             }
@@ -174,8 +184,11 @@ fn judge_graph(graph: &Graph, found: &mut Vec<String>) {
             for (from, to) in graph.edges() {
                 if layer(&from.name).is_some() && gate.covers(&to.name) {
                     found.push(format!(
-                        "{set}: {} -> {}: only the feature {} of {} may bring it",
-                        from.name, to.name, gate.feature, gate.owner
+                        "{set}: {} -> {}: only the {} of {} may bring it",
+                        from.name,
+                        to.name,
+                        gate.features(),
+                        gate.owner
                     ));
                 }
             }
