@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::redb::StorageBackend;
@@ -41,9 +41,6 @@ pub(super) struct Disk {
     absorbs: bool,
     /// Whether reads have to look at what is held.
     held: AtomicBool,
-    /// Bytes written since the last sync, so that it is known how much room a
-    /// commit needed that found none.
-    unsynced: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -89,8 +86,6 @@ pub(super) struct DurableState {
 pub(super) struct Failure {
     pub(super) kind: FailureKind,
     pub(super) detail: String,
-    /// How many bytes the commit had written or tried to write.
-    pub(super) bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +120,6 @@ impl Disk {
             file,
             absorbs,
             held: AtomicBool::new(true),
-            unsynced: AtomicU64::new(0),
             state: Mutex::new(state),
         }))
     }
@@ -219,30 +213,18 @@ impl Disk {
         }
         fault_point("sync")?;
         self.file.sync_data()?;
-        self.unsynced.store(0, Ordering::Relaxed);
         state.is_durable();
         Ok(())
     }
 
-    /// Whether a commit of so many bytes would find room now. What the failed
-    /// one took is given back first.
-    pub(super) fn has_room_for(&self, bytes: u64) -> io::Result<()> {
-        static CHUNK: [u8; 1 << 16] = [0; 1 << 16];
+    /// Whether a small commit would find room now. What the failed one took is
+    /// given back first.
+    pub(super) fn has_room(&self) -> io::Result<()> {
+        static ROOM: [u8; 1 << 18] = [0; 1 << 18];
         let state = self.state();
         let durable_len = state.durable.as_ref().map_or(state.len, |durable| durable.len);
         self.file.set_len(durable_len)?;
-        let mut at = durable_len;
-        let end = durable_len.saturating_add(bytes);
-        let tried = loop {
-            if at >= end {
-                break Ok(());
-            }
-            if let Err(error) = fault_point("write").and_then(|()| write_at(&self.file, &CHUNK, at))
-            {
-                break Err(error);
-            }
-            at = at.saturating_add(CHUNK.len() as u64);
-        };
+        let tried = fault_point("write").and_then(|()| write_at(&self.file, &ROOM, durable_len));
         self.file.set_len(durable_len)?;
         tried
     }
@@ -260,7 +242,6 @@ impl Disk {
         state.len = self.file.metadata()?.len();
         state.base_len = state.len;
         state.hold = Hold::Scratch;
-        self.unsynced.store(0, Ordering::Relaxed);
         self.held.store(true, Ordering::Release);
         Ok(())
     }
@@ -287,9 +268,8 @@ impl Disk {
             FailureKind::Sync => "sync",
             FailureKind::Read => "read",
         };
-        let bytes = self.unsynced.load(Ordering::Relaxed);
         let detail = super::place::failure(what, &self.path, error);
-        state.failure.get_or_insert(Failure { kind, detail, bytes });
+        state.failure.get_or_insert(Failure { kind, detail });
     }
 
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -336,7 +316,6 @@ impl Disk {
             return Ok(());
         }
         if !self.held.load(Ordering::Acquire) {
-            self.unsynced.fetch_add(data.len() as u64, Ordering::Relaxed);
             let written = fault_point("write").and_then(|()| write_at(&self.file, data, offset));
             let Err(error) = written else { return Ok(()) };
             let mut state = self.state();

@@ -25,9 +25,6 @@ use super::{place, tables};
 /// How often a read is begun again when the engine stops under it.
 const TRIES: usize = 3;
 
-/// The least room that a disk must have for writes to be tried again.
-const MIN_ROOM: u64 = 1 << 16;
-
 pub(super) struct Engine {
     path: PathBuf,
     disk: Arc<Disk>,
@@ -120,6 +117,12 @@ impl Engine {
         &self.path
     }
 
+    /// How often the engine has stopped or was started again. What was not
+    /// durable before that is lost.
+    pub(super) fn generation(&self) -> u64 {
+        self.state().generation
+    }
+
     pub(super) fn disk(&self) -> &Disk {
         &self.disk
     }
@@ -192,14 +195,15 @@ impl Engine {
         })
     }
 
-    /// Runs a write; one at a time. What it leaves undone is undone.
+    /// Runs a write; one at a time. What it leaves undone is undone. It is told
+    /// the generation, and must not ask for it.
     ///
     /// # Errors
     /// What `run` answers. After [`StorageError::IoError`] and
     /// [`StorageError::Unavailable`] the outcome is unknown.
     pub(super) fn write<T>(
         &self,
-        run: impl FnOnce(&Database) -> Result<T, Fail>,
+        run: impl FnOnce(&Database, u64) -> Result<T, Fail>,
     ) -> Result<T, StorageError> {
         self.be_ready_to_write()?;
         let state = self.state();
@@ -209,7 +213,7 @@ impl Engine {
             Mode::Stopped { failure, .. } => return Err(unavailable(failure)),
             Mode::Gone(error) => return Err(error.clone()),
         };
-        let ran = guarded(&self.path, || run(db));
+        let ran = guarded(&self.path, || run(db, generation));
         drop(state);
         ran.map_err(|stopped| match stopped {
             Stopped::Failed(fail) if fail.is_io() => {
@@ -260,7 +264,6 @@ impl Engine {
         let new = self.disk.take_failure().unwrap_or_else(|| Failure {
             kind: FailureKind::Read,
             detail: format!("{} could not be read", self.path.display()),
-            bytes: 0,
         });
         let gone = Mode::Gone(StorageError::Unavailable { key: None, detail: new.detail.clone() });
         let failure = match std::mem::replace(&mut state.mode, gone) {
@@ -290,8 +293,7 @@ impl Engine {
     /// Opens the engine for writing again, where the last durable state is read.
     fn start_again(&self, failure: &Failure) -> Result<(), StorageError> {
         if failure.kind == FailureKind::NoSpace {
-            let room = failure.bytes.saturating_mul(2).max(MIN_ROOM);
-            self.disk.has_room_for(room).map_err(|_| write_error(failure))?;
+            self.disk.has_room().map_err(|_| write_error(failure))?;
         }
         let cannot = |error| place::failed("use", &self.path, &error);
         self.disk.rewind().map_err(cannot)?;

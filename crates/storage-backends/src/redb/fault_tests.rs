@@ -442,3 +442,38 @@ fn a_relaxed_store_that_is_closed_on_a_full_disk_goes_back_to_a_whole_state() {
     drop(again);
     place.has_no_problems();
 }
+
+#[test]
+fn a_relaxed_store_tells_once_what_an_error_has_cost() {
+    let place = Place::new();
+    let relaxed = RedbOptions::default().with_durability(RedbDurability::Relaxed);
+    let storage = RedbStorage::open(place.path(), relaxed).unwrap();
+    fill(&storage);
+    storage.flush().unwrap();
+    let before = contents(&storage);
+    with_plan(Plan::FailKind { operation: "write", errno: EIO }, || {
+        storage.set(A, "new a".into()).unwrap();
+        assert!(matches!(storage.flush(), Err(StorageError::IoError(_))));
+    });
+    assert_eq!(contents(&storage), before);
+    storage.set(B, "new b".into()).unwrap();
+    storage.flush().unwrap();
+    drop(storage);
+    let again = open(&place.path());
+    assert_eq!(again.get(A), Ok(Some("old a".into())));
+    assert_eq!(again.get(B), Ok(Some("new b".into())));
+}
+
+#[test]
+fn a_reader_goes_on_after_a_page_that_could_not_be_read() {
+    let (before, file) = filled();
+    let place = Place::new();
+    std::fs::write(place.path(), file).unwrap();
+    let reader = RedbStorage::open_read_only(place.path(), options()).unwrap();
+    for _ in 0..2 {
+        let (result, _) =
+            with_plan(Plan::FailKind { operation: "read", errno: EIO }, || reader.get(A));
+        assert!(result.is_err(), "{result:?}");
+        assert_eq!(contents(&reader), before);
+    }
+}

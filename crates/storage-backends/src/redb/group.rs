@@ -4,17 +4,35 @@
 //! waits, serves them in one go, hands each its answer, and makes the first of
 //! those who came meanwhile the next leader. So while one group is on its way to
 //! the disk the next one gathers, and sixteen writers cost little more than one.
+//!
+//! Those who were just answered often ask again at once. Without more ado the
+//! first of them would go alone, and the others after it: half the groups would
+//! be groups of one. So whoever leads next takes in as many as there were last
+//! time, though it waits for them only a small part of the time that serving
+//! those took.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How many are served in one go, so that nobody waits for a very long one.
-const MAX_TOGETHER: usize = 256;
+pub(super) const MAX_TOGETHER: usize = 256;
+
+/// The part of the time that the last group took for which the next one is
+/// waited for.
+const PATIENCE: u32 = 4;
+
+/// The longest and the shortest such wait: a shorter one is over before anybody
+/// can come.
+const MAX_PATIENCE: Duration = Duration::from_millis(1);
+const MIN_PATIENCE: Duration = Duration::from_micros(20);
 
 /// A queue of requests, each of which gets an answer.
 #[derive(Debug)]
 pub(super) struct Group<R, A> {
     queue: Mutex<Queue<R, A>>,
+    /// Somebody has come, and the leader waits for that.
+    joined: Condvar,
 }
 
 #[derive(Debug)]
@@ -22,6 +40,26 @@ struct Queue<R, A> {
     waiting: VecDeque<Arc<Place<R, A>>>,
     /// Whether somebody leads, or is being told to.
     led: bool,
+    /// Whether the leader waits for more.
+    waited_for: bool,
+    last: Option<LastGroup>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LastGroup {
+    size: usize,
+    took: Duration,
+    ended: Instant,
+}
+
+impl LastGroup {
+    /// How long the next group is waited for.
+    fn patience(&self) -> Duration {
+        let patience = (self.took / PATIENCE).min(MAX_PATIENCE);
+        // Whoever comes later is none of those who were just answered.
+        let left = patience.saturating_sub(self.ended.elapsed());
+        if left < MIN_PATIENCE { Duration::ZERO } else { left }
+    }
 }
 
 /// A request's place in the queue.
@@ -94,21 +132,22 @@ impl<R, A> Place<R, A> {
 
 impl<R, A> Default for Group<R, A> {
     fn default() -> Self {
-        Self { queue: Mutex::new(Queue { waiting: VecDeque::new(), led: false }) }
+        let queue = Queue { waiting: VecDeque::new(), led: false, waited_for: false, last: None };
+        Self { queue: Mutex::new(queue), joined: Condvar::new() }
     }
 }
 
 impl<R, A> Group<R, A> {
     /// Has the request served, in this thread or another one's.
     ///
-    /// `serve` gets requests in the order in which they came and answers them in
-    /// that order; it runs in one thread at a time. `lost` is the answer for
-    /// those that it leaves without one, by a panic too, which goes on in the
-    /// thread that led.
+    /// `serve` takes requests in the order in which they came, until there are no
+    /// more, and answers them in that order; it runs in one thread at a time.
+    /// `lost` is the answer for those that it leaves without one, by a panic too,
+    /// which goes on in the thread that led.
     pub(super) fn submit(
         &self,
         request: R,
-        serve: impl FnOnce(Vec<R>) -> Vec<A>,
+        serve: impl FnOnce(&mut Requests<'_, R, A>) -> Vec<A>,
         lost: impl Fn() -> A,
     ) -> A {
         let place = Arc::new(Place {
@@ -119,6 +158,9 @@ impl<R, A> Group<R, A> {
         let leads = !queue.led;
         queue.led = true;
         queue.waiting.push_back(Arc::clone(&place));
+        if queue.waited_for {
+            self.joined.notify_one();
+        }
         drop(queue);
         if !leads && let Some(answer) = place.wait() {
             return answer;
@@ -128,47 +170,97 @@ impl<R, A> Group<R, A> {
         place.wait().unwrap_or_else(lost)
     }
 
-    fn lead(&self, serve: impl FnOnce(Vec<R>) -> Vec<A>, lost: &impl Fn() -> A) {
+    fn lead(&self, serve: impl FnOnce(&mut Requests<'_, R, A>) -> Vec<A>, lost: &dyn Fn() -> A) {
         let mut queue = lock(&self.queue);
-        let together = queue.waiting.len().min(MAX_TOGETHER);
-        let places: Vec<_> = queue.waiting.drain(..together).collect();
+        let mut requests = Requests {
+            group: self,
+            lost,
+            first: queue.waiting.pop_front(),
+            places: Vec::new(),
+            answered: 0,
+            last: queue.last,
+            began: Instant::now(),
+        };
         drop(queue);
-        let requests = places.iter().filter_map(|place| place.take()).collect();
-        // Dropped in the order of declaration reversed: the answers are handed
-        // out before the next one leads, on every way out.
-        let _next = Next(self);
-        let mut unanswered = Unanswered { places: places.into_iter(), lost };
-        for answer in serve(requests) {
-            if let Some(place) = unanswered.places.next() {
-                place.answer(answer);
-            }
+        for answer in serve(&mut requests) {
+            requests.answer(answer);
         }
     }
 }
 
-/// Makes the first who waits the leader when it is dropped.
-struct Next<'a, R, A>(&'a Group<R, A>);
+/// The requests of a group. Dropped, it answers whoever has no answer, and makes
+/// the first of those who wait the next leader, so on every way out.
+pub(super) struct Requests<'a, R, A> {
+    group: &'a Group<R, A>,
+    lost: &'a dyn Fn() -> A,
+    /// Whoever leads, until its request is taken.
+    first: Option<Arc<Place<R, A>>>,
+    /// Those whose requests were taken.
+    places: Vec<Arc<Place<R, A>>>,
+    /// How many of them have their answer.
+    answered: usize,
+    last: Option<LastGroup>,
+    began: Instant,
+}
 
-impl<R, A> Drop for Next<'_, R, A> {
+impl<R, A> Requests<'_, R, A> {
+    /// The next request. If there is none, it waits, though not for long, until
+    /// as many have come as there were last time.
+    pub(super) fn next(&mut self) -> Option<R> {
+        let place = match self.first.take() {
+            Some(first) => first,
+            None => self.next_place()?,
+        };
+        let request = place.take();
+        self.places.push(place);
+        request
+    }
+
+    fn next_place(&self) -> Option<Arc<Place<R, A>>> {
+        if self.places.len() >= MAX_TOGETHER {
+            return None;
+        }
+        let mut queue = lock(&self.group.queue);
+        if let Some(next) = queue.waiting.pop_front() {
+            return Some(next);
+        }
+        let last = self.last.filter(|last| last.size > self.places.len())?;
+        let patience = last.patience();
+        if patience.is_zero() {
+            return None;
+        }
+        queue.waited_for = true;
+        let (mut queue, _) = self
+            .group
+            .joined
+            .wait_timeout_while(queue, patience, |queue| queue.waiting.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.waited_for = false;
+        queue.waiting.pop_front()
+    }
+
+    /// Hands out the next answer.
+    fn answer(&mut self, answer: A) {
+        if let Some(place) = self.places.get(self.answered) {
+            place.answer(answer);
+            self.answered += 1;
+        }
+    }
+}
+
+impl<R, A> Drop for Requests<'_, R, A> {
     fn drop(&mut self) {
-        let mut queue = lock(&self.0.queue);
+        self.places.extend(self.first.take());
+        while self.answered < self.places.len() {
+            self.answer((self.lost)());
+        }
+        let mut queue = lock(&self.group.queue);
+        let ended = Instant::now();
+        let size = self.places.len();
+        queue.last = Some(LastGroup { size, took: ended - self.began, ended });
         match queue.waiting.front() {
             Some(next) => next.lead(),
             None => queue.led = false,
-        }
-    }
-}
-
-/// Answers those who have no answer when it is dropped.
-struct Unanswered<'a, R, A, L: Fn() -> A> {
-    places: std::vec::IntoIter<Arc<Place<R, A>>>,
-    lost: &'a L,
-}
-
-impl<R, A, L: Fn() -> A> Drop for Unanswered<'_, R, A, L> {
-    fn drop(&mut self) {
-        for place in self.places.by_ref() {
-            place.answer((self.lost)());
         }
     }
 }
@@ -186,6 +278,12 @@ mod tests {
 
     use super::*;
 
+    type Taken<'a, 'b, A> = &'a mut Requests<'b, u32, A>;
+
+    fn all<A>(requests: Taken<'_, '_, A>) -> Vec<u32> {
+        std::iter::from_fn(|| requests.next()).collect()
+    }
+
     fn doubled(requests: Vec<u32>) -> Vec<u32> {
         requests.into_iter().map(|request| request * 2).collect()
     }
@@ -200,9 +298,9 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..500 {
                         let request = n * 1000 + round;
-                        let serve = |requests| {
+                        let serve = |requests: Taken<'_, '_, u32>| {
                             groups.fetch_add(1, Ordering::Relaxed);
-                            doubled(requests)
+                            doubled(all(requests))
                         };
                         assert_eq!(group.submit(request, serve, || 0), request * 2);
                     }
@@ -227,16 +325,21 @@ mod tests {
         thread::scope(|scope| {
             let (lead, lost, follow) = (&lead, &lost, &follow);
             let leader = scope.spawn(move || {
-                let serve = |requests| {
+                let serve = |requests: Taken<'_, '_, A>| {
+                    // Its own alone: the others come later.
+                    let own = requests.next().unwrap();
                     begun.send(()).unwrap();
                     released.recv().unwrap();
-                    lead(requests)
+                    lead(vec![own])
                 };
                 group.submit(0, serve, lost)
             });
             begins.recv().unwrap();
             let followers: Vec<_> = (1..=waiting as u32)
-                .map(|n| scope.spawn(move || group.submit(n, follow, lost)))
+                .map(|n| {
+                    let serve = |requests: Taken<'_, '_, A>| follow(all(requests));
+                    scope.spawn(move || group.submit(n, serve, lost))
+                })
                 .collect();
             while lock(&group.queue).waiting.len() < waiting {
                 thread::yield_now();
@@ -270,7 +373,8 @@ mod tests {
         // The first of the others led, and panicked too; the rest were with it.
         assert_eq!(followers.iter().filter(|answer| answer.is_err()).count(), 1);
         assert_eq!(followers.iter().filter(|answer| matches!(answer, Ok(None))).count(), 6);
-        let served = group.submit(4, |requests| requests.into_iter().map(Some).collect(), || None);
+        let served =
+            group.submit(4, |requests| all(requests).into_iter().map(Some).collect(), || None);
         assert_eq!(served, Some(4));
     }
 

@@ -13,7 +13,8 @@ pub enum RedbDurability {
     /// about 100 ms, at [`flush`](storage_core::ComponentStorage::flush), and
     /// when the store is closed; a killed process or a power cut loses what was
     /// written since. What is left is a state that the store was in, with every
-    /// commit whole.
+    /// commit whole. An I/O error, though not a full disk, can cost as much while
+    /// the process lives; the next flush says so.
     Relaxed,
 }
 

@@ -54,6 +54,9 @@ pub(super) fn look(path: &Path) -> Result<Found, StorageError> {
                 path.display()
             )));
         }
+        Ok(found) if !found.is_file() => {
+            return Err(StorageError::IoError(format!("{} is no file", path.display())));
+        }
         // Made by `touch` or `mktemp`: nothing is lost in it.
         Ok(found) if found.len() == 0 => return Ok(Found::Nothing),
         Ok(_) => {}

@@ -191,7 +191,7 @@ impl Flusher {
                 drop(end);
                 if let Some(writer) = &inner.writer {
                     // Nobody is here to be told; writes and flushes will be.
-                    let _ = writer.flush(&inner.engine);
+                    let _ = writer.flush_silently(&inner.engine);
                 }
                 end = ended.lock().unwrap_or_else(PoisonError::into_inner);
             }

@@ -1,21 +1,23 @@
 //! Writing: the commits that wait together, in one transaction.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::redb::{Database, Durability, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use storage_core::{Commit, Revision, StorageError, StorageValue, Usage, Write, split_full_key};
 
 use super::engine::Engine;
 use super::fail::Fail;
-use super::group::Group;
+use super::group::{Group, MAX_TOGETHER, Requests};
 use super::options::RedbDurability;
 use super::tables::{self, DATA, LEDGERS, META, WriteTable};
 use crate::record;
 
 /// The largest value: the engine takes somewhat more, with the record around it.
 pub(super) const MAX_VALUE_BYTES: usize = 2 << 30;
+
+/// How many bytes are written in one transaction, unless one request has more.
+const MAX_BYTES_TOGETHER: usize = 8 << 20;
 
 /// How many revisions are reserved at once.
 const BLOCK: u64 = 1 << 16;
@@ -28,8 +30,23 @@ pub(super) enum Request {
     Flush,
 }
 
+impl Request {
+    /// The bytes of its values.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Flush => 0,
+            Self::Commit(commit) => {
+                let len = |write: &Write| write.value.as_ref().map_or(0, StorageValue::len);
+                commit.writes.iter().map(len).sum()
+            }
+        }
+    }
+}
+
 /// The answer: the revision of a commit, some number for a flush.
 type Answer = Result<Revision, StorageError>;
+
+type Waiting<'a> = Requests<'a, Request, Answer>;
 
 /// What a store needs to write.
 #[derive(Debug)]
@@ -37,8 +54,26 @@ pub(super) struct Writer {
     durability: RedbDurability,
     group: Group<Request, Answer>,
     revisions: Mutex<Revisions>,
-    /// Whether there is something that is not durable yet.
-    unflushed: AtomicBool,
+    unflushed: Mutex<Unflushed>,
+}
+
+/// What a relaxed store has not made durable yet.
+#[derive(Debug, Default)]
+struct Unflushed {
+    /// Whether there is something, and the generation of the engine that has it.
+    since: Option<u64>,
+    /// The engine stopped with it, and nobody who flushes was told.
+    lost: bool,
+}
+
+impl Unflushed {
+    /// Finds out whether the engine has stopped since.
+    fn look(&mut self, generation: u64) {
+        if self.since.is_some_and(|since| since < generation) {
+            self.since = None;
+            self.lost = true;
+        }
+    }
 }
 
 /// Revisions are reserved in blocks that are durable before their first number
@@ -55,7 +90,7 @@ impl Writer {
             durability,
             group: Group::default(),
             revisions: Mutex::new(Revisions { next: reserved_up_to, reserved_up_to }),
-            unflushed: AtomicBool::new(false),
+            unflushed: Mutex::default(),
         }
     }
 
@@ -75,100 +110,148 @@ impl Writer {
     }
 
     /// Makes durable what has been written.
+    ///
+    /// # Errors
+    /// [`StorageError::IoError`] also, once, if something was lost since the
+    /// last flush that was told of it.
     pub(super) fn flush(&self, engine: &Engine) -> Result<(), StorageError> {
-        if !self.unflushed.load(Ordering::Acquire) && !engine.disk().is_behind() {
-            return Ok(());
+        let flushed = self.flush_silently(engine);
+        let generation = engine.generation();
+        let mut unflushed = self.unflushed();
+        unflushed.look(generation);
+        if std::mem::take(&mut unflushed.lost) && flushed.is_ok() {
+            return Err(StorageError::IoError(format!(
+                "{}: writes of the last moment were lost in an I/O error",
+                engine.path().display()
+            )));
         }
-        self.submit(engine, Request::Flush).map(drop)
+        flushed
+    }
+
+    /// The same, but what was lost is left to be told to somebody else.
+    pub(super) fn flush_silently(&self, engine: &Engine) -> Result<(), StorageError> {
+        let generation = engine.generation();
+        let mut unflushed = self.unflushed();
+        unflushed.look(generation);
+        let nothing = unflushed.since.is_none() && !engine.disk().is_behind();
+        drop(unflushed);
+        if nothing { Ok(()) } else { self.submit(engine, Request::Flush).map(drop) }
+    }
+
+    fn unflushed(&self) -> MutexGuard<'_, Unflushed> {
+        self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn submit(&self, engine: &Engine, request: Request) -> Answer {
-        let serve = |requests: Vec<Request>| self.serve(engine, &requests);
+        let serve = |requests: &mut Waiting<'_>| self.serve(engine, requests);
         self.group.submit(request, serve, || Err(lost(engine)))
     }
 
-    /// Serves requests in order; in one thread at a time.
-    fn serve(&self, engine: &Engine, requests: &[Request]) -> Vec<Answer> {
-        let error = match self.serve_together(engine, requests) {
+    /// Serves those who wait, in order; in one thread at a time.
+    fn serve(&self, engine: &Engine, waiting: &mut Waiting<'_>) -> Vec<Answer> {
+        let mut served = Vec::new();
+        let together = self.serve_together(engine, &mut served, || waiting.next());
+        let error = match together {
             Ok(answers) => return answers,
             Err(error) => error,
         };
+        if served.is_empty() {
+            // It did not come to taking any.
+            served.extend(waiting.next());
+        }
         // Damage concerns whoever comes upon it, and the others have not been
         // served.
-        if matches!(error, StorageError::Corrupt { .. }) && requests.len() > 1 {
+        if matches!(error, StorageError::Corrupt { .. }) && served.len() > 1 {
             let alone = |request| {
-                let mut answers = self.serve_together(engine, std::slice::from_ref(request))?;
+                let mut once = Some(request);
+                let mut served = Vec::new();
+                let mut answers = self.serve_together(engine, &mut served, || once.take())?;
                 answers.pop().unwrap_or_else(|| Err(lost(engine)))
             };
-            return requests.iter().map(alone).collect();
+            return served.into_iter().map(alone).collect();
         }
-        requests.iter().map(|_| Err(error.clone())).collect()
+        served.iter().map(|_| Err(error.clone())).collect()
     }
 
+    /// Serves requests in one transaction, and keeps them in `served`.
     fn serve_together(
         &self,
         engine: &Engine,
-        requests: &[Request],
+        served: &mut Vec<Request>,
+        mut next: impl FnMut() -> Option<Request>,
     ) -> Result<Vec<Answer>, StorageError> {
         let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
         let relaxed = self.durability == RedbDurability::Relaxed;
-        let needed = revisions.next.saturating_add(requests.len() as u64);
+        let needed = revisions.next.saturating_add(MAX_TOGETHER as u64);
         let mut reserves = needed > revisions.reserved_up_to;
         if reserves && relaxed {
             // On its own, because what is relaxed may return before it is durable.
             let up_to = needed.saturating_add(BLOCK);
-            engine.write(|db| reserve(db, up_to))?;
+            engine.write(|db, _| reserve(db, up_to))?;
             if engine.disk().is_behind() {
-                return Err(StorageError::IoError(format!(
-                    "cannot write {}: the disk is full: free some space and try again",
-                    engine.path().display()
-                )));
+                return Err(disk_is_full(engine));
             }
             revisions.reserved_up_to = up_to;
             reserves = false;
         }
-        let flushes = requests.iter().any(|request| matches!(request, Request::Flush));
-        let durable = !relaxed || flushes;
-        let served = engine.write(|db| {
+        let written = engine.write(|db, generation| {
             let mut txn = db.begin_write()?;
-            if !durable {
-                txn.set_durability(Durability::None)?;
-            }
             let mut batch = Batch::open(&txn, &mut revisions)?;
-            let answers: Result<Vec<Answer>, Fail> =
-                requests.iter().map(|request| batch.serve(request)).collect();
-            let mut answers = answers?;
+            let mut answers = Vec::new();
+            let mut bytes = 0;
+            while bytes < MAX_BYTES_TOGETHER
+                && let Some(request) = next()
+            {
+                bytes += request.bytes();
+                // Kept whatever becomes of it: it wants an answer.
+                served.push(request);
+                if let Some(request) = served.last() {
+                    answers.push(batch.serve(request)?);
+                }
+            }
             let mut changed = batch.finish()?;
             if reserves {
                 revisions.reserved_up_to = needed.saturating_add(BLOCK);
                 tables::write_reserved(&mut txn.open_table(META)?, revisions.reserved_up_to)?;
                 changed = true;
             }
-            if changed || (flushes && self.unflushed.load(Ordering::Acquire)) {
+            let flushes = served.iter().any(|request| matches!(request, Request::Flush));
+            let durable = !relaxed || flushes;
+            if !durable {
+                txn.set_durability(Durability::None)?;
+            }
+            if changed || flushes {
                 txn.commit()?;
-                self.unflushed.store(!durable, Ordering::Release);
             } else {
                 txn.abort()?;
             }
-            if relaxed && durable && engine.disk().is_behind() {
-                self.unflushed.store(true, Ordering::Release);
-                let full = format!(
-                    "cannot write {}: the disk is full: free some space and try again",
-                    engine.path().display()
-                );
+            if relaxed && changed || flushes {
+                let mut unflushed = self.unflushed();
+                unflushed.look(generation);
+                let is_durable = durable && !engine.disk().is_behind();
+                unflushed.since = (!is_durable).then_some(generation);
+            }
+            if flushes && engine.disk().is_behind() {
                 for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
-                    *answer = Err(StorageError::IoError(full.clone()));
+                    *answer = Err(disk_is_full(engine));
                 }
             }
             Ok(answers)
         });
-        if served.is_err() {
+        if written.is_err() {
             // Whether the reservation happened is unknown; making it again does
             // no harm.
             revisions.reserved_up_to = revisions.reserved_up_to.min(revisions.next);
         }
-        served
+        written
     }
+}
+
+fn disk_is_full(engine: &Engine) -> StorageError {
+    StorageError::IoError(format!(
+        "cannot write {}: the disk is full: free some space and try again",
+        engine.path().display()
+    ))
 }
 
 /// The outcome of a write that nobody can tell.
