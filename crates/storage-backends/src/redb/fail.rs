@@ -5,6 +5,8 @@ use std::path::Path;
 
 use storage_core::StorageError;
 
+use super::snapshot::Revoked;
+
 /// Why something that runs on the engine stopped.
 #[derive(Debug)]
 pub(super) enum Fail {
@@ -65,16 +67,18 @@ impl Fail {
             ::redb::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 corrupt(path, "the file ends too early")
             }
+            ::redb::Error::Io(error)
+                if error.get_ref().is_some_and(|inner| inner.is::<Revoked>()) =>
+            {
+                unavailable(path, &error)
+            }
             ::redb::Error::Io(error) => super::place::failed("use", path, &error),
             ::redb::Error::UpgradeRequired(version) => StorageError::Unsupported(format!(
                 "{} has version {version} of the engine's format, which this program does not know; use the release that wrote it",
                 path.display()
             )),
             error @ (::redb::Error::PreviousIo | ::redb::Error::DatabaseClosed) => {
-                StorageError::Unavailable {
-                    key: None,
-                    detail: format!("{}: {error}", path.display()),
-                }
+                unavailable(path, &error)
             }
             ::redb::Error::ValueTooLarge(bytes) => StorageError::LimitExceeded {
                 limit: "bytes of a value",
@@ -84,6 +88,10 @@ impl Fail {
             error => corrupt(path, &error.to_string()),
         }
     }
+}
+
+fn unavailable(path: &Path, error: &dyn std::error::Error) -> StorageError {
+    StorageError::Unavailable { key: None, detail: format!("{}: {error}", path.display()) }
 }
 
 /// The store's file is damaged.

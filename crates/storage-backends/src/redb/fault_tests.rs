@@ -271,6 +271,21 @@ fn a_death_while_a_store_is_made_or_opened_leaves_no_half_store() {
 }
 
 #[test]
+fn a_store_whose_name_is_not_durable_is_not_opened() {
+    for missing in ["store.redb", "folder/store.redb"] {
+        let place = Place::new();
+        let path = place.0.path().join(missing);
+        let fails = Plan::FailKind { operation: "sync folder", errno: EIO };
+        let (made, _) = with_plan(fails.clone(), || RedbStorage::open(&path, options()));
+        assert!(matches!(made, Err(StorageError::IoError(_))), "{made:?}");
+        drop(RedbStorage::open(&path, options()).unwrap());
+        // Whoever made it may have been killed in front of that.
+        let (opened, _) = with_plan(fails, || RedbStorage::open(&path, options()));
+        assert!(matches!(opened, Err(StorageError::IoError(_))), "{opened:?}");
+    }
+}
+
+#[test]
 fn on_a_full_disk_old_values_are_read_and_writes_say_so_until_there_is_room() {
     for operation in ["write", "set_len"] {
         let place = Place::new();
@@ -316,29 +331,55 @@ fn a_delete_on_a_full_disk_says_so() {
     storage.delete(A).unwrap();
 }
 
-#[test]
-fn a_read_that_began_before_the_disk_was_full_sees_its_own_state_or_an_error() {
-    let place = Place::new();
-    let storage = open(&place.path());
-    fill(&storage);
-    let before = contents(&storage);
+/// What a walk sees in whose course, after its first key, something happens.
+fn walk_while(
+    storage: &RedbStorage,
+    happens: impl FnOnce(),
+) -> (Contents, Result<(), StorageError>) {
     let mut seen = Contents::new();
-    let mut first = true;
+    let mut happens = Some(happens);
     let read = storage.read_snapshot("", None, &mut |key, value| {
-        if std::mem::take(&mut first) {
-            let full = Plan::FailKind { operation: "write", errno: ENOSPC };
-            with_plan(full, || storage.set(C, large())).0.unwrap_err();
-            for n in 0..60 {
-                storage.set(&format!("app/notes/work/{n:03}"), large()).unwrap();
-            }
+        if let Some(happens) = happens.take() {
+            happens();
         }
         seen.insert(key.to_owned(), value.into_bytes());
         Ok(())
     });
-    assert!(seen.iter().all(|(key, value)| before.get(key) == Some(value)));
-    match read {
-        Ok(()) => assert_eq!(seen, before),
-        Err(error) => assert!(matches!(error, StorageError::Unavailable { .. }), "{error:?}"),
+    (seen, read)
+}
+
+fn overwrite_everything(storage: &RedbStorage) {
+    for round in 0..5 {
+        for n in 0..20 {
+            let value = StorageValue::new(vec![round; 3000]);
+            storage.set(&format!("app/notes/work/{n:03}"), value).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_walk_sees_its_own_state_or_an_error_whatever_becomes_of_the_disk() {
+    let full = Plan::FailKind { operation: "write", errno: ENOSPC };
+    for begun_on_a_full_disk in [false, true] {
+        let place = Place::new();
+        let storage = open(&place.path());
+        fill(&storage);
+        overwrite_everything(&storage);
+        let before = contents(&storage);
+        let fill_up = || with_plan(full.clone(), || storage.set(C, large())).0.unwrap_err();
+        if begun_on_a_full_disk {
+            fill_up();
+        }
+        let (seen, read) = walk_while(&storage, || {
+            if !begun_on_a_full_disk {
+                fill_up();
+            }
+            overwrite_everything(&storage);
+            storage.set(A, "new a".into()).unwrap();
+        });
+        assert!(seen.len() < before.len() && seen.iter().all(|(key, value)| before[key] == *value));
+        assert!(matches!(read, Err(StorageError::Unavailable { .. })), "{read:?}");
+        assert_eq!(storage.get(A), Ok(Some("new a".into())));
     }
 }
 

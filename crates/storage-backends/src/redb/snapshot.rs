@@ -9,6 +9,8 @@
 //! That engine is opened as a reader beside a writer in another process, which
 //! trusts the header and needs no recovery.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -56,6 +58,18 @@ impl Snapshot {
     }
 }
 
+/// The state that was being read is gone; there is a newer one.
+#[derive(Debug)]
+pub(super) struct Revoked;
+
+impl fmt::Display for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the state that was read has been written over; read again")
+    }
+}
+
+impl Error for Revoked {}
+
 #[derive(Debug)]
 struct View {
     disk: Arc<Disk>,
@@ -72,7 +86,7 @@ impl StorageBackend for View {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         if !*open {
-            return Err(io::Error::other("this state of the store is gone"));
+            return Err(io::Error::other(Revoked));
         }
         if offset != 0 {
             return self.disk.read(offset, out);
