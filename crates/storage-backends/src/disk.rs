@@ -63,6 +63,18 @@ pub(crate) fn create_store_folder(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Shuts everybody but its owner out of a folder.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn keep_private(path: &Path) -> Result<(), StorageError> {
+    #[cfg(unix)]
+    {
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(path, owner_only).map_err(|error| failed("restrict", path, &error))?;
+    }
+    let _ = path;
+    Ok(())
+}
+
 /// Makes the name of a folder durable, which is in the folder above it.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     let whole = path.canonicalize().map_err(|error| failed("look at", path, &error))?;
@@ -122,6 +134,7 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
 
 /// The same for a folder that may be missing: that of a component which has only
 /// lost keys.
+#[cfg(feature = "file")]
 pub(crate) fn sync_folder_if_there(path: &Path) -> Result<(), StorageError> {
     if is_there(path)? { sync_folder(path) } else { Ok(()) }
 }
@@ -130,6 +143,7 @@ pub(crate) fn sync_folder_if_there(path: &Path) -> Result<(), StorageError> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
+    #[cfg(feature = "file")]
     Folder,
     Any,
 }
@@ -162,6 +176,7 @@ pub(crate) fn visit_names(
         let file_type = entry.file_type().map_err(cannot_list)?;
         let wanted = match kind {
             Kind::File => file_type.is_file(),
+            #[cfg(feature = "file")]
             Kind::Folder => file_type.is_dir(),
             Kind::Any => true,
         };

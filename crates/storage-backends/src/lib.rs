@@ -29,6 +29,8 @@ mod partitions;
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod verify;
 
@@ -42,5 +44,7 @@ pub use lock::look_for_writer;
 pub use memory::MemoryStorage;
 #[cfg(feature = "redb")]
 pub use redb::{RedbDurability, RedbOptions, RedbStorage};
+#[cfg(feature = "rocksdb")]
+pub use rocksdb::{RocksDbOptions, RocksDbStorage};
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 pub use verify::{Problem, Verified};

@@ -91,6 +91,14 @@ pub(crate) fn decode_beside_key<'a>(
     Ok((value, revision))
 }
 
+/// How long the value is in a record that an engine stores beside its key, by the
+/// record's length and header alone: a damaged record too has some length.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn value_len_beside_key(bytes: &[u8]) -> usize {
+    let fields_len = Reader(bytes.get(HEADER_BYTES - 2..).unwrap_or_default()).u16();
+    bytes.len().saturating_sub(OVERHEAD_BESIDE_KEY + usize::from(fields_len.unwrap_or_default()))
+}
+
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
 fn checksum_beside_key(key: &str, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();

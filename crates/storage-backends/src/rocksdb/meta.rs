@@ -1,0 +1,115 @@
+//! What a store says of itself, in the column family `meta`.
+//!
+//! | key | value |
+//! |---|---|
+//! | `format` | the version of the format, in ASCII |
+//! | `store-id` | 128 random bits, in 32 hexadecimal digits |
+//! | `revisions` | the first revision that is not reserved: 8 bytes, little-endian |
+//! | `probe` | nothing; written to learn whether writing works again |
+
+use std::path::Path;
+
+use ::rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
+use storage_core::StorageError;
+
+use super::options::META;
+use super::{errors, revisions};
+
+const FORMAT_VERSION: &str = "1";
+const FORMAT: &str = "format";
+const STORE_ID: &str = "store-id";
+const REVISIONS: &str = "revisions";
+const PROBE: &str = "probe";
+
+/// What a store says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) store_id: String,
+    /// The first revision that is not reserved.
+    pub(super) reserved: u64,
+}
+
+/// Reads it, and refuses other formats.
+///
+/// # Errors
+/// [`StorageError::Unsupported`] for a store of another format;
+/// [`StorageError::Corrupt`] if something is missing or senseless.
+pub(super) fn read(db: &DB, root: &Path) -> Result<Meta, StorageError> {
+    let family = family(db, root)?;
+    let text = |key: &str| {
+        let bytes = get(db, family, root, key)?;
+        String::from_utf8(bytes).map_err(|_| broken(root, key))
+    };
+    let format = text(FORMAT)?;
+    if format != FORMAT_VERSION {
+        return Err(StorageError::Unsupported(format!(
+            "the store in {} has format {format}, this program knows format {FORMAT_VERSION}; use the release that wrote it",
+            root.display()
+        )));
+    }
+    let store_id = text(STORE_ID)?;
+    if store_id.len() != 32 || !store_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(broken(root, STORE_ID));
+    }
+    let reserved: [u8; 8] =
+        get(db, family, root, REVISIONS)?.try_into().map_err(|_| broken(root, REVISIONS))?;
+    Ok(Meta { store_id, reserved: u64::from_le_bytes(reserved) })
+}
+
+/// Makes a new database a store.
+pub(super) fn create(db: &DB, root: &Path) -> Result<(), StorageError> {
+    let family = family(db, root)?;
+    let mut batch = WriteBatch::default();
+    batch.put_cf(family, FORMAT, FORMAT_VERSION);
+    batch.put_cf(family, STORE_ID, new_store_id());
+    batch.put_cf(family, REVISIONS, revisions::FIRST.to_le_bytes());
+    db.write_opt(batch, &durably()).map_err(|error| errors::failed("make", root, &error))
+}
+
+/// Gives a copy an id of its own.
+pub(super) fn renew_store_id(db: &DB, root: &Path) -> Result<(), StorageError> {
+    put(db, root, STORE_ID, new_store_id().as_bytes())
+}
+
+/// Makes durable that the revisions before `up_to` are taken.
+pub(super) fn reserve(db: &DB, root: &Path, up_to: u64) -> Result<(), StorageError> {
+    put(db, root, REVISIONS, &up_to.to_le_bytes())
+}
+
+/// Writes something that means nothing.
+pub(super) fn probe(db: &DB, root: &Path) -> Result<(), StorageError> {
+    put(db, root, PROBE, b"")
+}
+
+fn put(db: &DB, root: &Path, key: &str, value: &[u8]) -> Result<(), StorageError> {
+    db.put_cf_opt(family(db, root)?, key, value, &durably())
+        .map_err(|error| errors::failed("write to", root, &error))
+}
+
+fn get(db: &DB, family: &ColumnFamily, root: &Path, key: &str) -> Result<Vec<u8>, StorageError> {
+    db.get_cf(family, key)
+        .map_err(|error| errors::failed("read", root, &error))?
+        .ok_or_else(|| broken(root, key))
+}
+
+fn family<'a>(db: &'a DB, root: &Path) -> Result<&'a ColumnFamily, StorageError> {
+    db.cf_handle(META).ok_or_else(|| errors::corrupt(root, None, "it has no column family meta"))
+}
+
+fn broken(root: &Path, key: &str) -> StorageError {
+    errors::corrupt(root, None, &format!("its {key} is missing or senseless"))
+}
+
+/// Whatever the durability of the store.
+fn durably() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+/// 128 random bits. Not a secret: it tells one store from another.
+pub(super) fn new_store_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    let random = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", random(), random())
+}

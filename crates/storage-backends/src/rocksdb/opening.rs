@@ -1,0 +1,244 @@
+//! Opening the database.
+//!
+//! A store is first opened for reading, which changes nothing, so that another
+//! format or damage is found before RocksDB tidies up.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use ::rocksdb::{DB, DEFAULT_COLUMN_FAMILY_NAME, Options, properties};
+use storage_core::StorageError;
+
+use super::layout::{Found, Layout, WRITER_FILE};
+use super::log::{self, LogFile};
+use super::meta::{self, Meta};
+use super::options::{Access, COLUMN_FAMILIES, Engine, LEDGERS, META, RocksDbOptions};
+use super::{errors, log::Verdict};
+use crate::disk;
+use crate::durability::Durability;
+use crate::lock::WriterLock;
+
+/// How often a reader begins again because a writer has changed the list of
+/// files meanwhile, and how much longer it waits each time.
+const TRIES: u32 = 50;
+const LONGER_EACH_TRY: Duration = Duration::from_millis(2);
+
+/// A database that is open.
+pub(super) struct Opened {
+    pub(super) db: DB,
+    pub(super) meta: Meta,
+}
+
+/// Opens a store for writing; makes it if there is none.
+pub(super) fn open(
+    layout: &Layout,
+    options: &RocksDbOptions,
+) -> Result<(Opened, WriterLock), StorageError> {
+    let root = &layout.root;
+    match layout.look()? {
+        Found::Foreign => {
+            return Err(StorageError::IoError(format!(
+                "{} holds files that belong to no store; give the path of a store, or of an empty or missing folder",
+                root.display()
+            )));
+        }
+        // Before anything is changed in a database that may be somebody else's.
+        Found::Database { ours: false } => drop(open_to_read(layout, options)?),
+        Found::Nothing | Found::Begun | Found::Database { ours: true } => {}
+    }
+    disk::create_store_folder(root)?;
+    let lock = WriterLock::take(root, WRITER_FILE)?;
+    // Whoever had the lock before may have made or finished it.
+    if matches!(layout.look()?, Found::Database { .. }) {
+        drop(open_to_read(layout, options)?);
+    } else {
+        create(layout)?;
+    }
+    // Whoever made the store may have been killed before this.
+    disk::sync_parent(root)?;
+    let unsynced = options.durability == Durability::Os;
+    if unsynced {
+        layout.set_unsynced(true)?;
+    }
+    let db = open_database(root, options, Access::Write)?;
+    if !unsynced {
+        // What earlier writers left in the log is in files now.
+        layout.set_unsynced(false)?;
+    }
+    let meta = meta::read(&db, root)?;
+    Ok((Opened { db, meta }, lock))
+}
+
+/// Makes a store in a folder that holds none.
+fn create(layout: &Layout) -> Result<(), StorageError> {
+    layout.begin()?;
+    layout.clear_begun()?;
+    let db = open_database(&layout.root, &RocksDbOptions::default(), Access::Create)?;
+    meta::create(&db, &layout.root)?;
+    drop(db);
+    layout.finish()
+}
+
+fn open_database(
+    root: &Path,
+    options: &RocksDbOptions,
+    access: Access,
+) -> Result<DB, StorageError> {
+    let Engine { options, families } = options.engine(&COLUMN_FAMILIES, access);
+    DB::open_cf_descriptors(&options, root, families).map_err(|error| cannot_open(root, &error))
+}
+
+/// Opens a copy that nobody else knows of.
+pub(super) fn open_copy(root: &Path, options: &RocksDbOptions) -> Result<DB, StorageError> {
+    open_database(root, options, Access::Write)
+}
+
+/// Opens a store for reading, as it is at one moment, beside whoever writes it.
+/// Changes nothing.
+pub(super) fn open_to_read(
+    layout: &Layout,
+    options: &RocksDbOptions,
+) -> Result<Opened, StorageError> {
+    let root = &layout.root;
+    match layout.look()? {
+        Found::Database { .. } => {}
+        found => {
+            let what = match found {
+                Found::Nothing if !disk::is_there(root)? => "does not exist",
+                _ => "is no store",
+            };
+            return Err(StorageError::IoError(format!(
+                "{} {what}; a store is made when something is first written to it",
+                root.display()
+            )));
+        }
+    }
+    let mut changed = None;
+    for try_number in 0..TRIES {
+        thread::sleep(LONGER_EACH_TRY * try_number);
+        // A writer that has taken something from the log says so in the manifest
+        // before it removes the log. If the manifest is the same afterwards,
+        // nothing was missed.
+        let before = Manifest::of(root)?;
+        let result = open_once(layout, options, &before);
+        if Manifest::of(root)? == before {
+            return result;
+        }
+        changed = result.err();
+    }
+    Err(StorageError::Unavailable {
+        key: None,
+        detail: format!(
+            "the writer of {} changes its files faster than they can be opened; try again{}",
+            root.display(),
+            changed.map(|error| format!(" ({error})")).unwrap_or_default()
+        ),
+    })
+}
+
+fn open_once(
+    layout: &Layout,
+    options: &RocksDbOptions,
+    manifest: &Manifest,
+) -> Result<Opened, StorageError> {
+    let root = &layout.root;
+    manifest.check(root)?;
+    let logs = if layout.is_unsynced()? { Vec::new() } else { log::read_all(root)? };
+    let names =
+        DB::list_cf(&Options::default(), root).map_err(|error| cannot_open(root, &error))?;
+    let has = |name: &str| names.iter().any(|one| one == name);
+    if !has(META) {
+        return Err(StorageError::IoError(format!(
+            "{} is a RocksDB database of another program, not a store",
+            root.display()
+        )));
+    }
+    // Another format may have others.
+    let known: Vec<&str> = COLUMN_FAMILIES.into_iter().filter(|name| has(name)).collect();
+    let Engine { options, families } = options.engine(&known, Access::Read);
+    let db = DB::open_cf_descriptors_read_only(&options, root, families, false)
+        .map_err(|error| cannot_open(root, &error))?;
+    let meta = meta::read(&db, root)?;
+    if !has(DEFAULT_COLUMN_FAMILY_NAME) || !has(LEDGERS) || names.len() != COLUMN_FAMILIES.len() {
+        return Err(errors::corrupt(root, None, "its column families are not those of a store"));
+    }
+    refuse_damaged_logs(root, &db, &logs)?;
+    Ok(Opened { db, meta })
+}
+
+/// Refuses a database whose log RocksDB would read up to damage and no further.
+fn refuse_damaged_logs(root: &Path, db: &DB, logs: &[LogFile]) -> Result<(), StorageError> {
+    // Older ones are waiting to be removed.
+    let first_needed = db
+        .property_int_value(properties::MIN_LOG_NUMBER_TO_KEEP)
+        .map_err(|error| errors::failed("open", root, &error))?
+        .unwrap_or_default();
+    match log::first_damaged(logs.iter().filter(|log| log.number >= first_needed)) {
+        None => Ok(()),
+        Some((path, offset)) => Err(errors::corrupt(
+            root,
+            None,
+            &format!("the log {} is damaged at byte {offset}", path.display()),
+        )),
+    }
+}
+
+/// The list of a database's files, as far as it tells one state from the next.
+#[derive(Debug, PartialEq, Eq)]
+struct Manifest {
+    name: Vec<u8>,
+    len: Option<u64>,
+}
+
+impl Manifest {
+    fn of(root: &Path) -> Result<Self, StorageError> {
+        let current = root.join("CURRENT");
+        let name = match fs::read(&current) {
+            Ok(name) => name,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(disk::failed("read", &current, &error)),
+        };
+        let len = match str_of(&name) {
+            Some(name) => disk::file_len(&root.join(name))?,
+            None => None,
+        };
+        Ok(Self { name, len })
+    }
+
+    /// Refuses one that RocksDB would read up to damage and no further.
+    fn check(&self, root: &Path) -> Result<(), StorageError> {
+        let Some(name) = str_of(&self.name) else {
+            return Err(errors::corrupt(root, None, "its file CURRENT names no manifest"));
+        };
+        let path = root.join(name);
+        let Some(bytes) = disk::read(&path)? else {
+            return Err(errors::corrupt(root, None, &format!("its file {name} is missing")));
+        };
+        match log::judge(&bytes, log::Kind::Manifest) {
+            Verdict::Damaged { offset } => Err(errors::corrupt(
+                root,
+                None,
+                &format!("its file {name} is damaged at byte {offset}"),
+            )),
+            Verdict::Whole { .. } | Verdict::Torn { .. } => Ok(()),
+        }
+    }
+}
+
+/// The file that `CURRENT` names; never one elsewhere.
+fn str_of(current: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(current).ok()?.strip_suffix('\n')?;
+    let number = name.strip_prefix("MANIFEST-")?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+/// An error of opening what is known to be a database.
+fn cannot_open(root: &Path, error: &::rocksdb::Error) -> StorageError {
+    if errors::names_a_missing_file(error) {
+        return errors::corrupt(root, None, error.as_ref());
+    }
+    errors::failed("open", root, error)
+}

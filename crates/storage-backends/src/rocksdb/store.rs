@@ -1,0 +1,234 @@
+//! The store itself: opening it, and the methods of the trait.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ::rocksdb::{DB, FlushOptions, IteratorMode, ReadOptions, WriteOptions};
+use storage_core::{
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
+    StorageValue, Usage, VersionedValue,
+};
+
+use super::errors;
+use super::layout::Layout;
+use super::opening::{self, Opened};
+use super::options::{COLUMN_FAMILIES, LEDGERS, RocksDbOptions};
+use super::usage::Ledgers;
+use super::writer::{self, Writer};
+use crate::durability::Durability;
+
+/// A store in RocksDB, an engine in C++: for many keys, many writers, and more
+/// data than memory.
+///
+/// Every record has a checksum that covers its key, and RocksDB's blocks have
+/// theirs, so damage is [`StorageError::Corrupt`] and never a wrong value. One
+/// process writes at a time ([`StorageError::Locked`]); others may read beside
+/// it.
+///
+/// Costs: a `get` looks into memory and, by bloom filters, into few files. A
+/// `set` appends to a log and, with [`Durability::Sync`], syncs it; writers that
+/// wait at the same time share a sync. A page of a listing costs a page. `usage`
+/// of a component reads its values, or one number once a budget has been used
+/// with it.
+///
+/// When it is dropped, what is in memory is written to files, so that nothing
+/// has to be replayed when the store is opened again. A process that is killed
+/// loses nothing either: it takes longer to open.
+///
+/// A write that fails with [`StorageError::IoError`] may have happened after the
+/// store was opened again, so its keys answer [`StorageError::Unavailable`] until
+/// they are written again or the store is opened anew. Until RocksDB accepts
+/// writes again, which after a full disk it does by itself, others are refused
+/// before they begin.
+///
+/// ```
+/// use storage_backends::{RocksDbOptions, RocksDbStorage};
+/// use storage_core::ComponentStorage;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("store");
+/// let storage = RocksDbStorage::open(&path, RocksDbOptions::default())?;
+/// storage.set("app/notes/home/note-1", "buy milk".into())?;
+/// drop(storage);
+///
+/// let again = RocksDbStorage::open_read_only(&path, RocksDbOptions::default())?;
+/// assert_eq!(again.get("app/notes/home/note-1")?, Some("buy milk".into()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct RocksDbStorage {
+    // Closed before the writer's lock is dropped.
+    pub(super) db: DB,
+    pub(super) root: PathBuf,
+    store_id: String,
+    pub(super) read_options: ReadOptions,
+    pub(super) write_options: WriteOptions,
+    /// What writing takes; `None` where the store is open for reading only.
+    pub(super) writer: Option<Writer>,
+}
+
+impl RocksDbStorage {
+    /// Opens the store in a folder for reading and writing, makes it if there is
+    /// none, and replays what a killed process left in the log. A folder that it
+    /// makes is for the process's own user alone.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if another process writes, or this one already
+    /// does; [`StorageError::Unsupported`] for a store of another format;
+    /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a
+    /// file, cannot be written, or holds other people's files.
+    pub fn open(path: impl AsRef<Path>, options: RocksDbOptions) -> Result<Self, StorageError> {
+        let layout = Layout::new(path.as_ref());
+        let (Opened { db, meta }, lock) = opening::open(&layout, &options)?;
+        let sync = options.durability == Durability::Sync;
+        let has_ledgers = has_ledgers(&db, &layout.root)?;
+        let writer = Writer::new(sync, meta.reserved, Ledgers::new(has_ledgers), lock);
+        Ok(Self::new(Opened { db, meta }, layout.root, Some(writer)))
+    }
+
+    /// Opens the store in a folder for reading, as it is at that moment: what a
+    /// running writer writes later is not seen. Creates nothing, changes nothing
+    /// and takes no lock. What is in the log is replayed in memory.
+    ///
+    /// # Errors
+    /// [`StorageError::IoError`] if there is no store;
+    /// [`StorageError::Unsupported`] and [`StorageError::Corrupt`] as in
+    /// [`open`](Self::open); [`StorageError::Unavailable`] if a writer changes
+    /// files faster than they can be opened.
+    pub fn open_read_only(
+        path: impl AsRef<Path>,
+        options: RocksDbOptions,
+    ) -> Result<Self, StorageError> {
+        let layout = Layout::new(path.as_ref());
+        let opened = opening::open_to_read(&layout, &options)?;
+        Ok(Self::new(opened, layout.root, None))
+    }
+
+    fn new(opened: Opened, root: PathBuf, writer: Option<Writer>) -> Self {
+        let sync = writer.as_ref().is_some_and(|writer| writer.sync);
+        Self {
+            db: opened.db,
+            root,
+            store_id: opened.meta.store_id,
+            read_options: ReadOptions::default(),
+            write_options: writer::write_options(sync),
+            writer,
+        }
+    }
+
+    /// The store's random id, which no copy of it shares.
+    pub fn store_id(&self) -> &str {
+        &self.store_id
+    }
+
+    /// Writes what is in memory to files, so that the log holds nothing that is
+    /// needed.
+    pub(super) fn write_out(&self) -> Result<(), ::rocksdb::Error> {
+        let families: Vec<_> =
+            COLUMN_FAMILIES.iter().filter_map(|name| self.db.cf_handle(name)).collect();
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families, &options)
+    }
+}
+
+/// Whether any partition has a ledger.
+fn has_ledgers(db: &DB, root: &Path) -> Result<bool, StorageError> {
+    let Some(family) = db.cf_handle(LEDGERS) else { return Ok(false) };
+    match db.iterator_cf(family, IteratorMode::Start).next() {
+        None => Ok(false),
+        Some(Ok(_)) => Ok(true),
+        // There is something, which whoever needs it will find broken.
+        Some(Err(error)) if error.kind() == ::rocksdb::ErrorKind::Corruption => Ok(true),
+        Some(Err(error)) => Err(errors::failed("read", root, &error)),
+    }
+}
+
+impl Drop for RocksDbStorage {
+    fn drop(&mut self) {
+        let Some(writer) = &self.writer else { return };
+        // If it fails, it is in the log still.
+        if self.write_out().is_ok() && !writer.sync {
+            let _ = Layout::new(&self.root).set_unsynced(false);
+        }
+    }
+}
+
+impl fmt::Debug for RocksDbStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksDbStorage")
+            .field("root", &self.root)
+            .field("store_id", &self.store_id)
+            .field("writer", &self.writer)
+            .finish_non_exhaustive()
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl ComponentStorage for RocksDbStorage {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.value(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.write_one(key, Some(value.as_bytes())).map(drop)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.write_one(key, None).map(drop)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        Ok(self.record_asked_for(key)?.is_some())
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        let all = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
+        Ok(self.page(all)?.keys)
+    }
+
+    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        self.page(request)
+    }
+
+    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.partitions(after, limit)
+    }
+
+    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
+        self.values(keys)
+    }
+
+    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
+        self.usage_of(prefix.unwrap_or_default())
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.visit_as_of_now(prefix, after, visit)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.make_durable()
+    }
+
+    fn try_get(&self, _key: &str) -> Option<Option<StorageValue>> {
+        // Whether an answer is in memory shows only on the way to the disk.
+        None
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        self.versioned(key)
+    }
+
+    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
+        self.write_one(key, Some(value.as_bytes()))
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        self.write_commit(&commit)
+    }
+}

@@ -1,0 +1,107 @@
+//! The RocksDB store: what it promises beyond the contract of every store.
+#![cfg(feature = "rocksdb")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rstest::rstest;
+use storage_backends::{Durability, RocksDbOptions, RocksDbStorage};
+use storage_core::{
+    Budget, Commit, ComponentStorage, PageRequest, StorageError, StorageValue, Usage,
+};
+
+/// Small, because a test opens many.
+fn small() -> RocksDbOptions {
+    RocksDbOptions::default().with_block_cache_bytes(1 << 20).with_write_buffer_bytes(1 << 20)
+}
+
+fn unsynced() -> RocksDbOptions {
+    small().with_durability(Durability::Os)
+}
+
+fn open(path: &Path) -> RocksDbStorage {
+    RocksDbStorage::open(path, small()).unwrap()
+}
+
+fn read_only(path: &Path) -> RocksDbStorage {
+    RocksDbStorage::open_read_only(path, small()).unwrap()
+}
+
+/// A folder for a store, gone at the end of the test.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("store")
+    }
+
+    /// Every file below, with its bytes.
+    fn tree(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        files_below(&self.path())
+    }
+}
+
+fn files_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        files.insert(path.clone(), fs::read(&path).unwrap());
+    }
+    files
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for (path, bytes) in files_below(from) {
+        fs::write(to.join(path.file_name().unwrap()), bytes).unwrap();
+    }
+}
+
+fn contents(storage: &RocksDbStorage) -> Vec<(String, StorageValue)> {
+    let mut found = Vec::new();
+    storage
+        .read_snapshot("", None, &mut |key, value| {
+            found.push((key.to_owned(), value));
+            Ok(())
+        })
+        .unwrap();
+    found
+}
+
+mod contract {
+    //! The conformance suite.
+    use super::*;
+    use std::sync::Arc;
+    use storage_core::conformance::{Implementation, run};
+
+    fn implementation(options: RocksDbOptions) -> Implementation {
+        Implementation::lasting("rocksdb", move || {
+            let (place, options) = (Place::new(), options.clone());
+            move || RocksDbStorage::open(place.path(), options.clone()).unwrap()
+        })
+    }
+
+    #[rstest]
+    #[case::synced(small())]
+    #[case::unsynced(unsynced())]
+    fn bare(#[case] options: RocksDbOptions) {
+        run(&implementation(options));
+    }
+
+    #[test]
+    fn under_a_namespace() {
+        run(&implementation(unsynced()).namespaced());
+    }
+
+    #[test]
+    fn as_an_arc() {
+        run(&implementation(unsynced())
+            .wrapped("an arc of rocksdb", Arc::<dyn ComponentStorage>::from));
+    }
+}
