@@ -123,6 +123,7 @@ impl BlockLog {
             position: Some(record.to_owned()),
             go_on: false,
             end: false,
+            last_commit: false,
         };
         let mut worker = Worker::start(&arguments)?;
         worker.wait_for("done")?;

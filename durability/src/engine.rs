@@ -72,6 +72,16 @@ impl Engine {
         })
     }
 
+    /// How many random faults of each kind to try, where the calls come in no
+    /// order that could be repeated.
+    pub(crate) fn sample(self) -> Option<usize> {
+        match self {
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => Some(300),
+            _ => None,
+        }
+    }
+
     /// Whether a power cut may leave a value that reads as corrupt, or part of a
     /// commit, when durability is relaxed. With no order between files there is
     /// no more to promise.

@@ -7,14 +7,19 @@
 mod block_log;
 mod check;
 mod content;
+mod corruption;
 mod engine;
 mod events;
+mod faults;
+mod full_disk;
 mod model;
 mod place;
 mod plan;
 mod power;
+mod probe;
 mod random;
 mod report;
+mod strace;
 mod workload;
 
 use std::process::ExitCode;
@@ -23,9 +28,13 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 use block_log::BlockLog;
+use corruption::Corruption;
 use engine::{Engine, Mode};
+use faults::Faults;
+use full_disk::FullDisk;
 use place::{FileSystem, Place};
 use power::PowerCuts;
+use probe::ProbeArguments;
 use report::Outcome;
 use workload::WorkArguments;
 
@@ -38,6 +47,12 @@ enum Part {
     Control,
     /// The disk as it was at moments of a record of all its writes.
     BlockLog,
+    /// System calls that kill, fail or find the disk full, one after another.
+    Faults,
+    /// A full disk, which gets room again.
+    FullDisk,
+    /// Files with flipped, lost and swapped bytes.
+    Corruption,
 }
 
 /// Power cuts, failing disks and damaged files against every store.
@@ -58,6 +73,14 @@ struct Arguments {
     /// How many moments of a block log.
     #[arg(long, default_value_t = 200)]
     prefixes: usize,
+    /// How many random faults of each kind, rather than every one; 300 where the
+    /// store has threads of its own and the order of their calls is chance.
+    #[arg(long)]
+    points: Option<usize>,
+    /// How many random damages to the files of an engine. In the store of a file
+    /// a key every byte has its turn.
+    #[arg(long, default_value_t = 1000)]
+    flips: u64,
     /// What random numbers begin with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -73,12 +96,24 @@ struct Work {
     arguments: WorkArguments,
 }
 
+#[derive(Debug, Parser)]
+#[command(name = "durability probe")]
+struct Probe {
+    #[command(flatten)]
+    arguments: ProbeArguments,
+}
+
 fn main() -> ExitCode {
-    let result = if std::env::args_os().nth(1).is_some_and(|word| word == "work") {
-        let words = std::env::args_os().skip(1);
-        workload::run(&Work::parse_from(words).arguments).map(|()| true)
-    } else {
-        place::enter_own_namespace().and_then(|()| suite(&Arguments::parse()))
+    // The two processes that it starts of itself are not for its user.
+    let words = || std::env::args_os().skip(1);
+    let result = match words().next() {
+        Some(word) if word == "work" => {
+            workload::run(&Work::parse_from(words()).arguments).map(|()| true)
+        }
+        Some(word) if word == "probe" => {
+            probe::run(&Probe::parse_from(words()).arguments).map(|()| true)
+        }
+        _ => place::enter_own_namespace().and_then(|()| suite(&Arguments::parse())),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -111,6 +146,9 @@ fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) ->
     let cannot = match part {
         Part::PowerCuts | Part::Control => power::cannot(place),
         Part::BlockLog => block_log::cannot(place),
+        Part::Faults => strace::cannot(),
+        Part::FullDisk => place.no_mounts(),
+        Part::Corruption => None,
     };
     if let Some(reason) = cannot {
         println!("  SKIPPED: {reason}");
@@ -129,6 +167,15 @@ fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) ->
         Part::BlockLog => {
             let (prefixes, steps) = if short { (30, 20) } else { (arguments.prefixes, 100) };
             BlockLog { engine, prefixes, steps, seed }.run(place)
+        }
+        Part::Faults => {
+            let sample = if short { Some(12) } else { arguments.points.or(engine.sample()) };
+            Faults { engine, seed, steps: 12, sample }.run(place)
+        }
+        Part::FullDisk => FullDisk { engine }.run(place),
+        Part::Corruption => {
+            let (flips, every) = if short { (40, 37) } else { (arguments.flips, 1) };
+            Corruption { engine, seed, flips, every }.run(place)
         }
     }
 }

@@ -90,7 +90,7 @@ pub(crate) struct Model {
 }
 
 /// What one log told.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
     pub(crate) ready: bool,
     pub(crate) acked_ops: u64,
@@ -99,6 +99,8 @@ pub(crate) struct Told {
     pub(crate) failed_ops: u64,
     pub(crate) failed_reads: u64,
     pub(crate) reads: u64,
+    /// Reads that failed although the key was in no doubt.
+    pub(crate) needless: Vec<String>,
 }
 
 impl Model {
@@ -146,7 +148,12 @@ impl Model {
                     self.read(key, *own, found, findings);
                 }
                 Event::Read { .. } => {}
-                Event::ReadFailed { .. } => told.failed_reads += 1,
+                Event::ReadFailed { key, why } => {
+                    told.failed_reads += 1;
+                    if self.key(key).possible.len() == 1 {
+                        told.needless.push(format!("{key}: {why}"));
+                    }
+                }
             }
         }
         told

@@ -284,6 +284,20 @@ pub(crate) fn umount(folder: &Path) -> Result<()> {
     run(Command::new("umount").arg(folder))
 }
 
+/// Copies a file or a folder.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    if from.is_file() {
+        fs::copy(from, to)?;
+        return Ok(());
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        copy_tree(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
 /// Runs a command that must succeed.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();

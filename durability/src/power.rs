@@ -161,6 +161,7 @@ impl Bench<'_> {
             position: None,
             go_on: false,
             end: false,
+            last_commit: false,
         };
         let switch = self.disk.switch()?;
         let mut worker = Worker::start(&arguments)?;

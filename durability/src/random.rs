@@ -31,11 +31,6 @@ impl Random {
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
-
-    /// One of several.
-    pub(crate) fn pick<'a, T>(&mut self, among: &'a [T]) -> Option<&'a T> {
-        among.get(self.index(among.len()))
-    }
 }
 
 /// A number that depends on every byte of a text (FNV-1a).

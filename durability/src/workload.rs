@@ -14,6 +14,10 @@ use crate::engine::{Engine, Mode};
 use crate::events::{Event, Found, Log};
 use crate::plan::{Plan, Step, commit_of};
 
+/// A path that is nowhere: looking for it shows in a trace of system calls
+/// where the work begins.
+pub(crate) const BEGIN_MARK: &str = "/durability-begins-here";
+
 /// How many errors in a row tell a thread that its disk has gone.
 const GIVE_UP_AFTER: u32 = 3;
 
@@ -50,6 +54,9 @@ pub(crate) struct WorkArguments {
     /// Go on after errors, to see what the store answers.
     #[arg(long)]
     pub(crate) go_on: bool,
+    /// End with a commit of several keys.
+    #[arg(long)]
+    pub(crate) last_commit: bool,
     /// End by oneself when the work is done, rather than wait to be killed.
     #[arg(long)]
     pub(crate) end: bool,
@@ -70,16 +77,17 @@ pub(crate) fn run(arguments: &WorkArguments) -> Result<()> {
     if !arguments.end {
         end_with_parent();
     }
+    let _ = std::fs::exists(BEGIN_MARK);
     let storage = match arguments.engine.open(arguments.mode, &arguments.store) {
         Ok(storage) => storage,
         Err(error) => {
             log.write(&Event::OpenFailed(error.to_string()))?;
-            tell("failed")?;
+            tell("failed", arguments)?;
             return wait_unless(arguments.end);
         }
     };
     log.write(&Event::Ready)?;
-    tell("ready")?;
+    tell("ready", arguments)?;
     let shared = Shared {
         storage,
         log,
@@ -93,6 +101,9 @@ pub(crate) fn run(arguments: &WorkArguments) -> Result<()> {
     } else if arguments.threads == 1 {
         // On the thread that strace counts the calls of.
         work(&shared, plan(0), arguments.steps)?;
+        if arguments.last_commit {
+            shared.step(&plan(0).kind(3))?;
+        }
     } else {
         std::thread::scope(|scope| {
             let start = |thread| {
@@ -106,7 +117,7 @@ pub(crate) fn run(arguments: &WorkArguments) -> Result<()> {
             })
         })?;
     }
-    tell("done")?;
+    tell("done", arguments)?;
     wait_unless(arguments.end)?;
     let Shared { storage, log, .. } = shared;
     drop(storage);
@@ -203,7 +214,11 @@ pub(crate) fn identify(key: &str, value: Option<&[u8]>) -> Found {
 }
 
 /// Tells the parent how far this is.
-fn tell(word: &str) -> Result<()> {
+fn tell(word: &str, arguments: &WorkArguments) -> Result<()> {
+    if arguments.end {
+        // Nobody listens, and the call may be one that is made to fail.
+        return Ok(());
+    }
     let mut out = std::io::stdout();
     writeln!(out, "{word}")?;
     Ok(out.flush()?)
@@ -258,6 +273,7 @@ pub(crate) fn words(arguments: &WorkArguments) -> Vec<String> {
     if let Some(position) = &arguments.position {
         add("position", path(position));
     }
+    words.extend(arguments.last_commit.then(|| "--last-commit".to_owned()));
     words.extend(arguments.go_on.then(|| "--go-on".to_owned()));
     words.extend(arguments.end.then(|| "--end".to_owned()));
     words

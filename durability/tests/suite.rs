@@ -1,6 +1,8 @@
 //! A short run of each part that a mutant has to fail. Prints SKIPPED and passes
 //! where the machine cannot run it.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test support")]
+
 use std::process::Command;
 
 /// Runs the program and fails if it does.
@@ -19,4 +21,14 @@ fn power_cuts_take_nothing_that_was_acknowledged() {
 #[test]
 fn crash_prefixes_hold_what_was_acknowledged() {
     durability(&["block-log", "--engine", "file", "--short"]);
+}
+
+#[test]
+fn faults_leave_each_operation_as_before_or_as_after() {
+    durability(&["faults", "--engine", "file", "--short"]);
+}
+
+#[test]
+fn a_full_disk_takes_nothing_away() {
+    durability(&["full-disk", "--engine", "file"]);
 }

@@ -1,0 +1,181 @@
+//! Runs of the workload in which one system call, or every one from then on, is
+//! made to fail, or kills the process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::place::missing;
+use crate::workload::{BEGIN_MARK, WorkArguments, command};
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Injury {
+    /// The process is killed before the call.
+    Kill,
+    /// The call does nothing and says that the disk failed.
+    Io,
+    /// The call does nothing and says that the disk is full.
+    Full,
+}
+
+impl Injury {
+    pub(crate) const ALL: [Self; 3] = [Self::Kill, Self::Io, Self::Full];
+
+    /// The calls that it is done to.
+    pub(crate) fn calls(self) -> &'static [&'static str] {
+        match self {
+            // Between two of these nothing changes on a disk.
+            Self::Kill => &[
+                "openat",
+                "write",
+                "pwrite64",
+                "fsync",
+                "fdatasync",
+                "rename",
+                "unlink",
+                "mkdir",
+                "ftruncate",
+                "fallocate",
+                "flock",
+                "fcntl",
+            ],
+            Self::Io => &[
+                "openat",
+                "write",
+                "pwrite64",
+                "fsync",
+                "fdatasync",
+                "rename",
+                "unlink",
+                "mkdir",
+                "ftruncate",
+                "fallocate",
+                "read",
+                "pread64",
+            ],
+            Self::Full => &[
+                "openat",
+                "write",
+                "pwrite64",
+                "fsync",
+                "fdatasync",
+                "rename",
+                "mkdir",
+                "ftruncate",
+                "fallocate",
+            ],
+        }
+    }
+}
+
+impl fmt::Display for Injury {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kill => "SIGKILL",
+            Self::Io => "EIO",
+            Self::Full => "ENOSPC",
+        })
+    }
+}
+
+/// One place to hurt a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) injury: Injury,
+    pub(crate) call: &'static str,
+    /// The number of the call, among those of its name in its thread.
+    pub(crate) number: usize,
+    /// Whether all later ones fail too.
+    pub(crate) onwards: bool,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let onwards = if self.onwards { " and all later ones" } else { "" };
+        write!(f, "{} at {} {}{onwards}", self.injury, self.call, self.number)
+    }
+}
+
+/// Why nothing can be traced here.
+pub(crate) fn cannot() -> Option<String> {
+    missing(&["strace"]).or_else(|| {
+        let traces = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+        let works = traces.is_ok_and(|output| output.status.success());
+        (!works).then(|| "strace may not trace here".to_owned())
+    })
+}
+
+/// How often a run makes each call, from where it opens the store on: the
+/// numbers of the first and the last in any thread.
+pub(crate) fn count(
+    arguments: &WorkArguments,
+    trace: &Path,
+) -> Result<BTreeMap<&'static str, (usize, usize)>> {
+    let mut names: Vec<&'static str> =
+        Injury::ALL.iter().flat_map(|injury| injury.calls()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    let filter = format!("trace={},statx", names.join(","));
+    let status =
+        run(arguments, &["-o".as_ref(), trace.as_os_str(), "-e".as_ref(), filter.as_ref()])?;
+    anyhow::ensure!(
+        status.success(),
+        "the workload ended with {status} before anything was done to it"
+    );
+    let text = std::fs::read_to_string(trace)?;
+    let mut counts: BTreeMap<(&str, &'static str), usize> = BTreeMap::new();
+    let mut ranges: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
+    let mut begun = false;
+    for line in text.lines() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let Some((call, _)) = rest.trim_start().split_once('(') else { continue };
+        begun |= call == "statx" && rest.contains(BEGIN_MARK);
+        let Some(name) = names.iter().find(|name| **name == call) else { continue };
+        let count = counts.entry((thread, *name)).or_default();
+        *count += 1;
+        if begun {
+            let range = ranges.entry(*name).or_insert((*count, *count));
+            *range = (range.0.min(*count), range.1.max(*count));
+        }
+    }
+    anyhow::ensure!(begun, "the trace does not show where the work begins");
+    Ok(ranges)
+}
+
+/// Runs the workload with one injury, and tells how it ended.
+pub(crate) fn hurt(arguments: &WorkArguments, point: &Point) -> Result<ExitStatus> {
+    let what = match point.injury {
+        Injury::Kill => "signal=SIGKILL",
+        Injury::Io => "error=EIO",
+        Injury::Full => "error=ENOSPC",
+    };
+    let onwards = if point.onwards { "+" } else { "" };
+    let inject = format!("inject={}:{what}:when={}{onwards}", point.call, point.number);
+    let filter = format!("trace={}", point.call);
+    let mut options = vec!["-o", "/dev/null", "-e", filter.as_str(), "-e", inject.as_str()];
+    if point.injury != Injury::Kill {
+        // Quicker; but with it no signal is sent.
+        options.push("--seccomp-bpf");
+    }
+    let options: Vec<&OsStr> = options.into_iter().map(OsStr::new).collect();
+    run(arguments, &options)
+}
+
+fn run(arguments: &WorkArguments, options: &[&OsStr]) -> Result<ExitStatus> {
+    let work = command(arguments)?;
+    Command::new("strace")
+        .args(["-f", "-qq"])
+        .args(options)
+        .arg(work.get_program())
+        .args(work.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .context("cannot start strace")
+}
