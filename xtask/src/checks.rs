@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::rocksdb::Variables;
 use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo};
-use crate::{dependencies, guests, layers, licences};
+use crate::{dependencies, guests, layers, licences, rocksdb};
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
 const HEAVY_FEATURES: [&str; 1] = ["rocksdb"];
@@ -22,8 +23,8 @@ struct Step {
 enum Action {
     /// A check of this program.
     Own(fn(&Path) -> Result<()>),
-    /// A cargo command with these arguments and this variable.
-    Cargo(Vec<String>, Option<(&'static str, &'static str)>),
+    /// A cargo command with these arguments and these variables.
+    Cargo(Vec<String>, Variables),
 }
 
 impl Step {
@@ -34,16 +35,16 @@ impl Step {
     fn cargo(arguments: &str) -> Self {
         Self {
             command: format!("cargo {arguments}"),
-            action: Action::Cargo(words(arguments), None),
+            action: Action::Cargo(words(arguments), Vec::new()),
         }
     }
 
     fn run(&self, root: &Path) -> Result<()> {
         match &self.action {
             Action::Own(check) => check(root),
-            Action::Cargo(arguments, variable) => {
+            Action::Cargo(arguments, variables) => {
                 let mut command = cargo(root);
-                command.args(arguments).envs(*variable);
+                command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
                 let status = command.status().context("cannot start cargo")?;
                 if !status.success() {
                     bail!("it ended with {status}");
@@ -54,32 +55,54 @@ impl Step {
     }
 }
 
-/// Runs every step and prints how long each took.
+/// Runs every step and prints how long each took; `fast` leaves out what needs
+/// RocksDB.
 ///
 /// # Errors
 /// The first step that fails, with the command that repeats it.
-pub(crate) fn run(root: &Path) -> Result<()> {
+pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     require_tools(root)?;
-    let steps = plan(root)?;
-    let mut times: Vec<(&str, Duration)> = Vec::new();
+    let mut times: Vec<(String, Duration)> = Vec::new();
+    run_steps(root, &plan(root)?, &mut times)?;
+    let without_rocksdb = match fast {
+        true => Some("asked for with --fast".to_owned()),
+        false => rocksdb::require_libclang().err().map(|error| error.to_string()),
+    };
+    if without_rocksdb.is_none() {
+        println!("\n== RocksDB's C++");
+        let start = Instant::now();
+        let variables = rocksdb::build(root)?;
+        times.push(("RocksDB's C++".to_owned(), start.elapsed()));
+        run_steps(root, &with_rocksdb(&variables), &mut times)?;
+    }
+    summary(&times, "ok");
+    match without_rocksdb {
+        Some(reason) => {
+            println!("SKIPPED every check of RocksDB: {reason}");
+            println!("every other check passed");
+        }
+        None => println!("every check passed"),
+    }
+    Ok(())
+}
+
+fn run_steps(root: &Path, steps: &[Step], times: &mut Vec<(String, Duration)>) -> Result<()> {
     for (index, step) in steps.iter().enumerate() {
         println!("\n== {} of {}: {}", index + 1, steps.len(), step.command);
         std::io::stdout().flush()?;
         let start = Instant::now();
         let result = step.run(root);
-        times.push((&step.command, start.elapsed()));
+        times.push((step.command.clone(), start.elapsed()));
         if let Err(error) = result {
-            summary(&times, "FAILED");
+            summary(times, "FAILED");
             bail!("{error:#}\nrepeat this step with: {}", step.command);
         }
     }
-    summary(&times, "ok");
-    println!("every check passed");
     Ok(())
 }
 
 /// Prints a line for each step that ran; `last` is how the last one ended.
-fn summary(times: &[(&str, Duration)], last: &str) {
+fn summary(times: &[(String, Duration)], last: &str) {
     println!("\n== summary");
     for (index, (command, time)) in times.iter().enumerate() {
         let end = if index + 1 == times.len() { last } else { "ok" };
@@ -126,7 +149,44 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     // Doctests are among them.
     steps.push(Step::cargo("test"));
     steps.push(Step::cargo("test --package xtask"));
+    for package in ["durability", "benches-compare"] {
+        steps.push(clippy(&format!("--package {package}"), Targets::All));
+    }
+    steps.push(Step::cargo("test --package durability"));
+    steps.push(Step::cargo(&format!("run --package durability -- {DURABILITY_IN_SHORT}")));
     Ok(steps)
+}
+
+/// Every part of the durability suite, with as few rounds as still tell.
+const DURABILITY_IN_SHORT: &str = "--short";
+
+/// The steps with RocksDB, once its C++ is compiled.
+fn with_rocksdb(variables: &Variables) -> Vec<Step> {
+    let host = "--no-default-features --features storage-host/wasmtime,storage-host/cli,\
+                storage-host/memory,storage-host/file,storage-host/redb,storage-host/rocksdb";
+    let lints = "-- -D warnings";
+    [
+        format!(
+            "clippy --package storage-backends --no-default-features --features rocksdb {lints}"
+        ),
+        format!("clippy --package storage-backends --features rocksdb --all-targets {lints}"),
+        "test --package storage-backends --features rocksdb --lib rocksdb".to_owned(),
+        "test --package storage-backends --features rocksdb --test rocksdb".to_owned(),
+        format!("clippy --package storage-host {host} --all-targets {lints}"),
+        format!("test --package storage-host {host}"),
+        format!("clippy --package durability --features rocksdb --all-targets {lints}"),
+        format!("clippy --package benches-compare --features rocksdb --all-targets {lints}"),
+        format!(
+            "run --package durability --features rocksdb -- {DURABILITY_IN_SHORT} --engine rocksdb"
+        ),
+    ]
+    .iter()
+    .map(|arguments| {
+        let mut step = Step::cargo(arguments);
+        step.action = Action::Cargo(words(arguments), variables.clone());
+        step
+    })
+    .collect()
 }
 
 /// Arguments that choose every default member, this one with the features of
@@ -175,7 +235,7 @@ fn doc(arguments: &str) -> Step {
     let arguments = line(&["doc --no-deps", arguments]);
     Step {
         command: format!("RUSTDOCFLAGS=\"-D warnings\" cargo {arguments}"),
-        action: Action::Cargo(words(&arguments), Some(("RUSTDOCFLAGS", "-D warnings"))),
+        action: Action::Cargo(words(&arguments), vec![("RUSTDOCFLAGS", "-D warnings".to_owned())]),
     }
 }
 

@@ -422,7 +422,7 @@ mod tests {
              1|helper v1.0.0|\n\
              2|sha2 v0.11.0|",
             &["storage-backends (no features): storage-backends -> helper -> sha2: \
-               only the feature file of storage-backends may bring it"],
+               only the features file, redb, rocksdb of storage-backends may bring it"],
         );
     }
 
@@ -453,7 +453,7 @@ mod tests {
              1|storage-backends v0.1.0 (/ws)|\n\
              2|crc32fast v1.5.0|",
             &["storage-host (wasmtime): storage-backends -> crc32fast: \
-               only the feature file of storage-backends may bring it"],
+               only the features file, redb, rocksdb of storage-backends may bring it"],
         );
     }
 

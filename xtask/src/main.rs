@@ -8,6 +8,7 @@ mod guests;
 mod layers;
 mod licences;
 mod mutants;
+mod rocksdb;
 mod workspace;
 
 use std::process::ExitCode;
@@ -31,7 +32,14 @@ enum Command {
     /// Formatting, the checks below, clippy on each feature set, all tests and
     /// doctests, and the documentation. It stops at the first step that fails
     /// and prints the command that repeats it.
-    Test,
+    ///
+    /// RocksDB is tested too where libclang is there, or can be installed (as
+    /// root on Debian); its C++ takes many minutes the first time.
+    Test {
+        /// Leave out what needs RocksDB.
+        #[arg(long)]
+        fast: bool,
+    },
     /// Check which of our crates depends on which, and what each feature brings.
     CheckLayers,
     /// Check the licence and the source of every dependency against deny.toml.
@@ -90,7 +98,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     let root = workspace::root()?;
     match command {
-        Command::Test => checks::run(&root),
+        Command::Test { fast } => checks::run(&root, fast),
         Command::CheckLayers => {
             layers::check(&root)?;
             println!("the layers hold");

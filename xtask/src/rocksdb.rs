@@ -1,0 +1,122 @@
+//! RocksDB's C++, compiled once.
+//!
+//! Cargo would compile it anew for each choice of packages and features, because
+//! the crate's build script shares dependencies with procedural macros of ours;
+//! that is many minutes each time. So it is built alone, in a target folder of
+//! its own, and every later step links what came out (`ROCKSDB_LIB_DIR`).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::{Workspace, cargo};
+
+/// Where the library is, as the crate's build script wants to be told.
+pub(crate) type Variables = Vec<(&'static str, String)>;
+
+/// The one command that brings what is missing.
+const ADVICE: &str =
+    "sudo apt-get install libclang-dev (or your system's package with libclang.so)";
+
+/// Finds libclang, which the bindings are made with. On Debian, as root, it is
+/// installed if it is missing.
+///
+/// # Errors
+/// What is missing, and the one command that brings it.
+pub(crate) fn require_libclang() -> Result<()> {
+    if has_libclang() {
+        return Ok(());
+    }
+    if is_root() && Path::new("/etc/debian_version").exists() {
+        println!("installing libclang-dev, which the bindings of RocksDB are made with");
+        for arguments in [
+            &["update", "-q"][..],
+            &["install", "-q", "-y", "--no-install-recommends", "libclang-dev"],
+        ] {
+            let mut command = Command::new("apt-get");
+            command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+            let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+            if !status.is_ok_and(|status| status.success()) {
+                bail!("libclang is missing and apt-get cannot install it: {ADVICE}");
+            }
+        }
+        if has_libclang() {
+            return Ok(());
+        }
+    }
+    bail!("libclang is missing: {ADVICE}")
+}
+
+fn has_libclang() -> bool {
+    let named = std::env::var_os("LIBCLANG_PATH").map(PathBuf::from);
+    let mut folders: Vec<PathBuf> = named.into_iter().collect();
+    folders.extend(
+        ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu"].map(Into::into),
+    );
+    folders.push("/usr/lib/aarch64-linux-gnu".into());
+    let versions = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders.extend(
+        versions
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm"))
+            .map(|entry| entry.path().join("lib")),
+    );
+    folders.iter().any(|folder| holds_libclang(folder))
+}
+
+fn holds_libclang(folder: &Path) -> bool {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.map(|entry| entry.file_name().to_string_lossy().into_owned()).any(|name| {
+        // Not libclang-cpp, which is another library.
+        name.starts_with("libclang.so")
+            || name.starts_with("libclang-")
+                && name.contains(".so")
+                && !name.starts_with("libclang-cpp")
+    })
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").stdin(Stdio::null()).output();
+    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// Compiles the C++, or finds it compiled, and tells where the library is.
+///
+/// # Errors
+/// If it does not compile.
+pub(crate) fn build(root: &Path) -> Result<Variables> {
+    if let Ok(folder) = std::env::var("ROCKSDB_LIB_DIR") {
+        println!("RocksDB is taken from ROCKSDB_LIB_DIR={folder}");
+        return Ok(vec![("ROCKSDB_LIB_DIR", folder), ("ROCKSDB_STATIC", "1".to_owned())]);
+    }
+    let target = Workspace::load(root)?.target_directory.join("rocksdb");
+    println!("compiling RocksDB's C++, which takes many minutes the first time");
+    let mut command = cargo(root);
+    command.args(["build", "--quiet", "--locked", "--package", "storage-backends"]);
+    command.args(["--no-default-features", "--features", "rocksdb", "--target-dir"]).arg(&target);
+    let status = command.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("RocksDB does not compile: cargo ended with {status}");
+    }
+    let library = newest_library(&target)?;
+    let folder = library.parent().context("the library lies in no folder")?;
+    Ok(vec![("ROCKSDB_LIB_DIR", folder.display().to_string()), ("ROCKSDB_STATIC", "1".to_owned())])
+}
+
+/// The library that was built last: an update of the crate leaves an older one.
+fn newest_library(target: &Path) -> Result<PathBuf> {
+    let builds = target.join("debug/build");
+    let mut found = Vec::new();
+    for entry in
+        std::fs::read_dir(&builds).with_context(|| format!("cannot list {}", builds.display()))?
+    {
+        let library = entry?.path().join("out/librocksdb.a");
+        if let Ok(metadata) = library.metadata() {
+            found.push((metadata.modified()?, library));
+        }
+    }
+    let newest = found.into_iter().max();
+    newest
+        .map(|(_, library)| library)
+        .with_context(|| format!("no librocksdb.a below {}", builds.display()))
+}
