@@ -15,6 +15,10 @@ use storage_host::{
 enum Store {
     Memory,
     File,
+    #[cfg(feature = "redb")]
+    Redb,
+    #[cfg(feature = "rocksdb")]
+    RocksDb,
     /// The five methods that are required, and no more.
     Toy,
 }
@@ -45,8 +49,13 @@ enum Pointer {
 const AMPLE: Budget = Budget { max_bytes: 1 << 40, max_keys: 1 << 30 };
 
 #[rstest]
+#[case::memory(Store::Memory)]
+#[case::file(Store::File)]
+#[cfg_attr(feature = "redb", case::redb(Store::Redb))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb(Store::RocksDb))]
+#[case::toy(Store::Toy)]
 fn the_contract_holds(
-    #[values(Store::Memory, Store::File, Store::Toy)] store: Store,
+    #[case] store: Store,
     #[values(
         Layers::Bare,
         Layers::Namespaced,
@@ -78,23 +87,32 @@ fn the_contract_holds(
 fn bare(store: Store) -> Implementation {
     match store {
         Store::Memory => Implementation::new("memory", || open(&"memory:".parse().unwrap())),
-        Store::File => Implementation::lasting("file", || {
-            let folder = tempfile::tempdir().unwrap();
-            // What a power cut does is tested elsewhere; without fsync the
-            // matrix takes seconds.
-            let url = format!("file:{}?durability=os", folder.path().join("store").display());
-            let url: StoreUrl = url.parse().unwrap();
-            move || {
-                let _kept_until_now = &folder;
-                open(&url)
-            }
-        }),
+        // What a power cut does is tested elsewhere; without fsync the matrix
+        // takes seconds.
+        Store::File => lasting("file", "os"),
+        #[cfg(feature = "redb")]
+        Store::Redb => lasting("redb", "relaxed"),
+        #[cfg(feature = "rocksdb")]
+        Store::RocksDb => lasting("rocksdb", "os"),
         Store::Toy => Implementation::new("toy", || Toy(open(&"memory:".parse().unwrap())))
             .without(Feature::Revisions)
             .without(Feature::Commits)
             .without(Feature::Budgets)
             .without(Feature::Snapshots),
     }
+}
+
+fn lasting(scheme: &'static str, durability: &'static str) -> Implementation {
+    Implementation::lasting(scheme, move || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let url = format!("{scheme}:{}?durability={durability}", path.display());
+        let url: StoreUrl = url.parse().unwrap();
+        move || {
+            let _kept_until_now = &folder;
+            open(&url)
+        }
+    })
 }
 
 fn open(url: &StoreUrl) -> Arc<dyn ComponentStorage> {
