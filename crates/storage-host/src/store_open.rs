@@ -22,17 +22,10 @@ impl StoreUrl {
     /// missing and not to be created, or cannot be read or created.
     pub fn open(&self, mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
         match self.scheme.kind {
-            #[cfg(feature = "file")]
             Kind::File => self.open_file(mode),
-            #[cfg(feature = "redb")]
             Kind::Redb => self.open_redb(mode),
-            #[cfg(feature = "rocksdb")]
             Kind::RocksDb => self.open_rocksdb(mode),
-            #[cfg(feature = "memory")]
-            Kind::Memory => open_memory(mode),
-            // Only a URL that was not parsed can name one.
-            #[allow(unreachable_patterns, reason = "a build with every store has no other")]
-            _ => self.not_compiled_in(),
+            Kind::Memory => self.open_memory(mode),
         }
     }
 
@@ -53,15 +46,26 @@ impl StoreUrl {
             Kind::RocksDb => storage_backends::RocksDbStorage::verify(&self.path, report),
             #[cfg(feature = "memory")]
             Kind::Memory => Err(nothing_to_open()),
-            #[allow(unreachable_patterns, reason = "a build with every store has no other")]
+            #[cfg(not(all(
+                feature = "file",
+                feature = "memory",
+                feature = "redb",
+                feature = "rocksdb"
+            )))]
             _ => self.not_compiled_in(),
         }
     }
 
-    #[allow(dead_code, reason = "a build with every store has no need of it")]
+    #[cfg(not(all(feature = "file", feature = "memory", feature = "redb", feature = "rocksdb")))]
     fn not_compiled_in<T>(&self) -> Result<T, StorageError> {
         let name = self.scheme.name;
         Err(StorageError::Unsupported(format!("{name}: stores need the feature {name:?}")))
+    }
+
+    // Parsing refuses what is not compiled in; this is for the compiler.
+    #[cfg(not(feature = "file"))]
+    fn open_file(&self, _mode: Mode) -> Opened {
+        self.not_compiled_in()
     }
 
     #[cfg(feature = "file")]
@@ -82,6 +86,12 @@ impl StoreUrl {
         Ok(Arc::new(FileStorage::open(&self.path, options)?))
     }
 
+    // Parsing refuses what is not compiled in; this is for the compiler.
+    #[cfg(not(feature = "redb"))]
+    fn open_redb(&self, _mode: Mode) -> Opened {
+        self.not_compiled_in()
+    }
+
     #[cfg(feature = "redb")]
     fn open_redb(&self, mode: Mode) -> Opened {
         use storage_backends::{RedbDurability, RedbOptions, RedbStorage};
@@ -97,6 +107,12 @@ impl StoreUrl {
             Mode::ReadWriteExisting if !self.path.exists() => Err(self.missing()),
             _ => Ok(Arc::new(RedbStorage::open(&self.path, options)?)),
         }
+    }
+
+    // Parsing refuses what is not compiled in; this is for the compiler.
+    #[cfg(not(feature = "rocksdb"))]
+    fn open_rocksdb(&self, _mode: Mode) -> Opened {
+        self.not_compiled_in()
     }
 
     #[cfg(feature = "rocksdb")]
@@ -118,6 +134,19 @@ impl StoreUrl {
         }
     }
 
+    #[cfg(not(feature = "memory"))]
+    fn open_memory(&self, _mode: Mode) -> Opened {
+        self.not_compiled_in()
+    }
+
+    #[cfg(feature = "memory")]
+    fn open_memory(&self, mode: Mode) -> Opened {
+        match mode {
+            Mode::ReadWrite => Ok(Arc::new(storage_backends::MemoryStorage::new())),
+            Mode::ReadWriteExisting | Mode::ReadOnly => Err(nothing_to_open()),
+        }
+    }
+
     #[cfg(any(feature = "file", feature = "rocksdb"))]
     fn sync_or_os(&self) -> storage_backends::Durability {
         use storage_backends::Durability;
@@ -130,14 +159,6 @@ impl StoreUrl {
             "{} does not exist; a store is made when something is first written to it",
             self.path.display()
         ))
-    }
-}
-
-#[cfg(feature = "memory")]
-fn open_memory(mode: Mode) -> Opened {
-    match mode {
-        Mode::ReadWrite => Ok(Arc::new(storage_backends::MemoryStorage::new())),
-        Mode::ReadWriteExisting | Mode::ReadOnly => Err(nothing_to_open()),
     }
 }
 

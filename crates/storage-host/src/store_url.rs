@@ -105,6 +105,7 @@ pub(crate) struct Settings {
     sizes: Vec<(&'static str, usize)>,
 }
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 impl Settings {
     /// Whether the weaker of the two durabilities was asked for.
     pub(crate) fn is_relaxed(&self) -> bool {

@@ -16,6 +16,9 @@ use crate::support::Folder;
 #[case("help_put", &["put", "--help"])]
 #[case("help_delete", &["delete", "--help"])]
 #[case("help_usage", &["usage", "--help"])]
+#[case("help_copy", &["copy", "--help"])]
+#[case("help_verify", &["verify", "--help"])]
+#[case("help_doctor", &["doctor", "--help"])]
 fn help_texts(#[case] name: &str, #[case] args: &[&str]) {
     let folder = Folder::new();
     folder.assert_snapshot(name, &folder.transcript(args));
@@ -48,6 +51,11 @@ fn wrong_usage() {
         &["delete", "a/b/c", "\u{7f}"],
         &["run", "notes.wasm"],
         &["run", "--id", "a/b/c"],
+        &["copy", "--from", "file:d"],
+        &["copy", "--from", "file:d", "--to", "./d"],
+        &["copy", "--from", "file:d", "--to", "file:./d"],
+        &["copy", "--from", "memory:", "--to", "file:d"],
+        &["copy", "--from", "file:d", "--to", "file:d/below"],
         &["--store", "storage-data", "components"],
         &["--store", "sqlite:x", "components"],
         &["--store", "file:", "components"],

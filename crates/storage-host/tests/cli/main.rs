@@ -10,10 +10,13 @@
     reason = "helpers of tests fail as tests do, and what is skipped is said"
 )]
 
+mod copy;
 mod data;
 mod demo;
+mod doctor;
 mod help;
 mod kill;
 mod run;
 mod stores;
 mod support;
+mod verify;

@@ -1,12 +1,10 @@
 //! Stores that cannot be used as they are: each says why, and loses nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use storage_host::{Mode, StoreUrl};
 
-use crate::support::{Folder, guest};
+use crate::support::{Folder, Mount, guest};
 
 #[test]
 fn a_path_that_is_no_store() {
@@ -117,43 +115,6 @@ fn a_component_learns_of_damage_without_the_path() {
     let mut silent = folder.command(&["run", "--id", "a/b/c", &probe, "get", "key"]);
     let output = silent.env("STORAGE_HOST_LOG", "off").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
-}
-
-/// A small file system in memory, for as long as it is held.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// `None`, with the reason, where this machine cannot.
-    fn new(at: &Path, options: &str) -> Option<Self> {
-        fs::create_dir(at).unwrap();
-        let done = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "storage-host-test"])
-            .arg(at)
-            .output();
-        match done {
-            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            Ok(output) => {
-                let reason = String::from_utf8_lossy(&output.stderr).into_owned();
-                println!("SKIPPED a small file system: {}", reason.trim());
-                None
-            }
-            Err(error) => {
-                println!("SKIPPED a small file system: there is no mount: {error}");
-                None
-            }
-        }
-    }
-
-    fn make_read_only(&self) {
-        let done = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
-        assert!(done.unwrap().success());
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A folder of its own for each test, and the command in it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,21 @@ impl Folder {
         self.path().join("storage-data").exists()
     }
 
+    /// Every file below a path, with its bytes.
+    pub(crate) fn tree(&self, below: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let mut left = vec![self.path().join(below)];
+        while let Some(path) = left.pop() {
+            if path.is_dir() {
+                left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.exists() {
+                let bytes = fs::read(&path).unwrap();
+                files.insert(path, bytes);
+            }
+        }
+        files
+    }
+
     /// Writes a file and gives its path.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.path().join(name);
@@ -145,4 +161,41 @@ fn guests() -> PathBuf {
 /// The file of a committed guest.
 pub(crate) fn guest(name: &str) -> String {
     guests().join(format!("{name}.wasm")).to_str().unwrap().to_owned()
+}
+
+/// A small file system in memory, for as long as it is held.
+pub(crate) struct Mount(PathBuf);
+
+impl Mount {
+    /// `None`, with the reason, where this machine cannot.
+    pub(crate) fn new(at: &Path, options: &str) -> Option<Self> {
+        fs::create_dir(at).unwrap();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "storage-host-test"])
+            .arg(at)
+            .output();
+        match done {
+            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
+            Ok(output) => {
+                let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+                println!("SKIPPED a small file system: {}", reason.trim());
+                None
+            }
+            Err(error) => {
+                println!("SKIPPED a small file system: there is no mount: {error}");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn make_read_only(&self) {
+        let done = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }

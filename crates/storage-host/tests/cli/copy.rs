@@ -1,0 +1,228 @@
+//! `copy`: what it says, what it refuses, and that it goes on after a kill.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use rstest::rstest;
+use storage_host::{ComponentStorage, Mode, StoreUrl};
+
+use crate::support::Folder;
+
+type Contents = BTreeMap<String, Vec<u8>>;
+
+/// The store that a command in the folder means by this URL.
+fn url_in(folder: &Folder, url: &str) -> StoreUrl {
+    let (scheme, path) = url.split_once(':').unwrap();
+    format!("{scheme}:{}/{path}", folder.path().display()).parse().unwrap()
+}
+
+fn fill(folder: &Folder, url: &str, contents: &Contents) {
+    let store = url_in(folder, url).relaxed().open(Mode::ReadWrite).unwrap();
+    for (key, value) in contents {
+        store.set(key, value.clone().into()).unwrap();
+    }
+    store.flush().unwrap();
+}
+
+fn contents(folder: &Folder, url: &str) -> Contents {
+    let mut contents = Contents::new();
+    let store = url_in(folder, url).open(Mode::ReadOnly).unwrap();
+    store
+        .read_snapshot("", None, &mut |key, value| {
+            contents.insert(key.to_owned(), value.into_bytes());
+            Ok(())
+        })
+        .unwrap();
+    contents
+}
+
+fn sample(keys: usize) -> Contents {
+    let mut sample = Contents::new();
+    for number in 0..keys {
+        let key = format!("app/c{}/x/key-{number:05}", number % 3);
+        sample.insert(key, number.to_string().repeat(number % 30 + 1).into_bytes());
+    }
+    for key in ["loose", "a/b/c/../x", "a/b/c/\u{e9} *%", "A/B/C/con", "a/b"] {
+        sample.insert(key.to_owned(), key.as_bytes().to_vec());
+    }
+    sample.insert(format!("a/b/c/{}", "long".repeat(256)), Vec::new());
+    sample.insert("a/b/c/large".to_owned(), (0..=255).cycle().take(3 << 20).collect());
+    sample
+}
+
+#[test]
+fn what_it_says() {
+    let folder = Folder::new();
+    folder.printed(&["put", "app/notes/home", "user:1", "Ada"]);
+    folder.printed(&["put", "app/notes/home", "user:2", "Grace"]);
+    folder.printed(&["put", "app/notes/work", "user:1", "Alan"]);
+    let from = ["copy", "--from", "file:storage-data"];
+    let with = |args: &[&'static str]| [&from, args].concat();
+    let text = folder.transcripts(&[
+        &with(&["--to", "file:backup"]),
+        // Once more there is nothing to do.
+        &with(&["--to", "file:backup"]),
+        &["--store", "file:backup", "components"],
+        &["--store", "file:backup", "get", "app/notes/home", "user:2"],
+        &["--json", "copy", "--from", "file:storage-data", "--to", "file:other"],
+        &with(&["--to", "file:other", "--json"]),
+        // Another value, then a key that the source lacks.
+        &["--store", "file:backup", "put", "app/notes/home", "user:1", "Adam"],
+        &with(&["--to", "file:backup"]),
+        &["--store", "file:backup", "put", "app/notes/here", "user:1", "Eve"],
+        &with(&["--to", "file:backup"]),
+        &with(&["--to", "file:backup", "--json"]),
+        &["--store", "file:backup", "get", "app/notes/home", "user:1"],
+        &with(&["--to", "file:backup", "--merge"]),
+        &["--store", "file:backup", "get", "app/notes/home", "user:1"],
+        &["--store", "file:backup", "get", "app/notes/here", "user:1"],
+        // What lacks, of what cannot be.
+        &["copy", "--from", "file:missing", "--to", "file:new"],
+        &["copy", "--from", "file:storage-data", "--to", "file:./storage-data/"],
+        &["copy", "--from", "file:storage-data", "--to", "file:storage-data/copy"],
+        &["copy", "--from", "file:storage-data", "--to", "memory:"],
+        &["copy", "--from", "file:storage-data", "--to", "sqlite:x"],
+    ]);
+    folder.assert_snapshot("copy", &text);
+    assert!(!folder.path().join("new").exists(), "nothing to copy makes no target");
+}
+
+/// Every pair of the kinds that last.
+#[rstest]
+#[case("file", "file")]
+#[cfg_attr(feature = "redb", case("file", "redb"))]
+#[cfg_attr(feature = "redb", case("redb", "file"))]
+#[cfg_attr(feature = "redb", case("redb", "redb"))]
+#[cfg_attr(feature = "rocksdb", case("rocksdb", "file"))]
+#[cfg_attr(feature = "rocksdb", case("file", "rocksdb"))]
+#[cfg_attr(feature = "rocksdb", case("rocksdb", "rocksdb"))]
+#[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("rocksdb", "redb"))]
+#[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("redb", "rocksdb"))]
+fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str, #[case] to: &str) {
+    const ROUNDS: u32 = 12;
+    let folder = Folder::new();
+    let sample = sample(1_500);
+    let (from, to) = (&*format!("{from}:from"), &*format!("{to}:to"));
+    fill(&folder, from, &sample);
+    let before = folder.tree("from");
+    let copy = |to: &str| -> Child {
+        let mut command = folder.command(&["copy", "--from", from, "--to", to]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let begun = Instant::now();
+    let whole = copy(&to.replace("to", "whole")).wait_with_output().unwrap();
+    assert_eq!((whole.status.code(), &*whole.stderr), (Some(0), &b""[..]));
+    let whole = begun.elapsed();
+
+    let mut interrupted = 0;
+    for round in 0..ROUNDS {
+        let mut child = copy(to);
+        // Where it is killed is left to chance, and nothing depends on it.
+        thread::sleep(whole * round / ROUNDS);
+        if round % 3 == 0 {
+            // As Ctrl-C does.
+            let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+            assert!(interrupt.unwrap().success() || child.try_wait().unwrap().is_some());
+        } else {
+            child.kill().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "round {round}");
+        interrupted += u32::from(!output.status.success());
+    }
+    println!("{from} to {to}: {interrupted} of {ROUNDS} interrupted");
+    let done = folder.run(&["copy", "--from", from, "--to", to]);
+    assert_eq!((done.code, &*done.stderr), (0, ""));
+    assert!(contents(&folder, to) == sample);
+    assert_eq!(folder.run(&["--store", to, "verify"]).code, 0);
+    assert_eq!(folder.tree("from"), before, "the source is as it was");
+}
+
+#[test]
+fn a_store_that_is_written_to_is_not_copied_and_no_target_is_made() {
+    let folder = Folder::new();
+    folder.printed(&["put", "a/b/c", "key", "value"]);
+    let held = url_in(&folder, "file:storage-data").open(Mode::ReadWrite).unwrap();
+    let text = folder.transcripts(&[
+        &["copy", "--from", "file:storage-data", "--to", "file:copy"],
+        &["--json", "copy", "--from", "file:storage-data", "--to", "file:copy"],
+    ]);
+    folder.assert_snapshot("copy_locked", &text);
+    assert!(!folder.path().join("copy").exists());
+    drop(held);
+    // A target that is in use is left alone too.
+    let held = url_in(&folder, "file:copy").open(Mode::ReadWrite).unwrap();
+    let done = folder.run(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
+    assert_eq!(done.code, 1);
+    let pid = format!("process {} has", std::process::id());
+    assert!(done.stderr.contains("file:copy") && done.stderr.contains(&pid), "{}", done.stderr);
+    drop(held);
+    folder.printed(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
+}
+
+#[test]
+fn a_damaged_value_ends_it_by_name_and_mended_it_goes_on() {
+    let folder = Folder::new();
+    let sample = sample(300);
+    fill(&folder, "file:storage-data", &sample);
+    let file = folder.path().join("storage-data/components/app/c1/x/key-00100");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    let copy = ["copy", "--from", "file:storage-data", "--to", "file:copy"];
+    let done = folder.run(&copy);
+    assert_eq!(done.code, 1);
+    let begins = "error: cannot read the source: key \"app/c1/x/key-00100\" is corrupt: ";
+    assert!(done.stderr.starts_with(begins), "{}", done.stderr);
+    fs::write(&file, whole).unwrap();
+    folder.printed(&copy);
+    assert!(contents(&folder, "file:copy") == sample);
+}
+
+#[test]
+fn a_target_without_room_says_so_and_goes_on_when_there_is() {
+    let folder = Folder::new();
+    let Some(_mount) = crate::support::Mount::new(&folder.path().join("disk"), "size=1m") else {
+        return;
+    };
+    let sample = sample(10);
+    fill(&folder, "file:storage-data", &sample);
+    let copy = ["copy", "--from", "file:storage-data", "--to", "file:disk/copy"];
+    let done = folder.run(&copy);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("cannot write \"") && done.stderr.contains("No space left"));
+    assert!(done.stderr.contains("copy again to go on"), "{}", done.stderr);
+    let remount = ["-o", "remount,size=50m"];
+    let grown = Command::new("mount").args(remount).arg(folder.path().join("disk")).status();
+    assert!(grown.unwrap().success());
+    folder.printed(&copy);
+    assert!(contents(&folder, "file:disk/copy") == sample);
+}
+
+/// A copy to a terminal shows how far it has come; `printed` elsewhere sees that
+/// nothing is shown to a pipe.
+#[test]
+fn a_terminal_sees_how_far_it_has_come() {
+    let folder = Folder::new();
+    fill(&folder, "file:storage-data", &sample(3_000));
+    let copy = folder.command(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
+    let line = [copy.get_program().to_str().unwrap().to_owned()]
+        .into_iter()
+        .chain(copy.get_args().map(|arg| arg.to_str().unwrap().to_owned()))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(folder.path()).stdin(Stdio::null());
+    let output = match script.env("TERM", "xterm").output() {
+        Ok(output) if output.status.success() => output,
+        _ => {
+            println!("SKIPPED a terminal: there is no script to make one");
+            return;
+        }
+    };
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("copying"), "{shown}");
+    assert!(shown.contains("copied 3007 keys"), "{shown}");
+}
