@@ -172,10 +172,10 @@ fn nothing_to_open() -> StorageError {
 }
 
 #[cfg(test)]
+#[cfg(feature = "memory")]
 mod tests {
     use super::*;
 
-    #[cfg(feature = "memory")]
     #[test]
     fn memory_has_nothing_to_read_before_it_is_written() {
         let url: StoreUrl = "memory:".parse().unwrap();

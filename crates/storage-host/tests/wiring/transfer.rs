@@ -156,7 +156,8 @@ fn other_data_is_refused_and_left_alone() {
     all.iter().for_each(|key| source.set(key, "mine".into()).unwrap());
     // What the target holds beside (or instead of) the source's: how many
     // others there are, and the first.
-    let cases: [(&[(&str, &str)], u64, &str); 8] = [
+    type Cases<'a> = [(&'a [(&'a str, &'a str)], u64, &'a str); 8];
+    let cases: Cases<'_> = [
         (&[("a/b/c/0", "x")], 1, "a/b/c/0"),
         (&[("a/b/c/2", "mine"), ("a/b/c/4", "mine")], 2, "a/b/c/2"),
         (&[("zzz", "x")], 1, "zzz"),
