@@ -32,8 +32,12 @@ fn what_was_written_becomes_durable_by_itself() {
     let place = Place::new();
     let storage = open_relaxed(&place);
     storage.set("a/b/c/key", "value".into()).unwrap();
-    // It takes 100 ms; the test waits for as long as it takes.
-    while read_only(&place.killed().path()).get("a/b/c/key").unwrap().is_none() {
+    // It takes 100 ms; the test waits for much longer before it gives up.
+    let is_durable = || read_only(&place.killed().path()).get("a/b/c/key").unwrap().is_some();
+    let mut tries = 0;
+    while !is_durable() {
+        assert!(tries < 3000, "not durable after a minute");
+        tries += 1;
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(storage.get("a/b/c/key"), Ok(Some("value".into())));
