@@ -231,6 +231,8 @@ impl Faults {
 #[derive(Debug, Default)]
 struct Tally {
     points: u64,
+    /// Before the program had begun: these count for nothing.
+    not_begun: u64,
     not_opened: u64,
     killed: u64,
     unknown: u64,
@@ -240,6 +242,9 @@ struct Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.not_begun > 0 {
+            write!(f, "{} of ", self.points - self.not_begun)?;
+        }
         write!(
             f,
             "{} points, {} killed, {} in which the store did not open, {} operations acknowledged, {} failed, {} reads refused",
@@ -272,11 +277,17 @@ fn judge_run(
     tally: &mut Tally,
 ) -> Result<()> {
     let killed = was_killed(status) && point.injury == Injury::Kill;
+    tally.points += 1;
+    if !arguments.log.exists() {
+        // A number that a thread of the store came to, and that the first thread
+        // had come to when it loaded the program.
+        tally.not_begun += 1;
+        return Ok(());
+    }
     if !killed && !status.success() {
         findings.add(Fault::Died, format!("the process ended with {status}"));
     }
-    // Killed, or ended, before it had begun a log.
-    let events = if arguments.log.exists() { events::read(&arguments.log)? } else { Vec::new() };
+    let events = events::read(&arguments.log)?;
     let reads_fail = matches!(point.call, "openat" | "read" | "pread64");
     for event in &events {
         match event {
@@ -300,7 +311,6 @@ fn judge_run(
     for read in told.needless.iter().filter(|_| !reads_fail) {
         findings.add(Fault::Contract, format!("in no doubt, and not read: {read}"));
     }
-    tally.points += 1;
     tally.killed += u64::from(killed);
     tally.unknown += told.failed_ops;
     tally.acked += told.acked_ops;

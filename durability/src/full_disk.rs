@@ -119,32 +119,38 @@ impl FullDisk {
 
     fn fill(self, root: &Path, room: &Room, findings: &mut Findings) -> Result<String> {
         let store = root.join("store");
-        let mut filled = Filled { open: Some(self.open(&store)?), kept: BTreeMap::new(), op: 0 };
+        let mut filled = Filled {
+            open: Some(self.open(&store)?),
+            kept: BTreeMap::new(),
+            op: 0,
+            doubts: Vec::new(),
+        };
         for number in 0..20 {
             filled.set(&format!("dur/full/a/old-{number}"), 1000)?;
         }
-        let before = filled.kept.len();
+        let before = filled.certain();
         let mut errors = 0;
         for len in room.lens {
             errors += filled.fill_up(*len, findings)?;
         }
-        let written = filled.kept.len() - before;
+        let written = filled.certain() - before;
 
-        filled.look("on the full disk", findings);
+        filled.look("on the full disk", false, findings);
         // An overwrite and a commit that find no room.
         let refused = filled.refusals(findings);
-        filled.look("after writes that were refused", findings);
+        filled.look("after writes that were refused", false, findings);
         let deletes = self.deletes(&mut filled, findings)?;
-        filled.look("after deletes", findings);
+        filled.look("after deletes", false, findings);
 
         run(std::process::Command::new("mount").args(["-o", room.more]).arg(root))?;
         let resumed = self.resume(&mut filled, &store, findings)?;
-        filled.look("once there is room", findings);
+        filled.look("once there is room", false, findings);
         filled.reopen(|| self.open(&store))?;
-        filled.look("after a reopen", findings);
+        filled.look("after a reopen", true, findings);
+        let doubts = filled.doubts.iter().max().copied().unwrap_or(0);
         self.open_without_room(root, room, filled, findings)?;
         Ok(format!(
-            "{written} writes until {errors} found it full, {refused} others were refused, {deletes}, with room writes went on {resumed}"
+            "{written} writes until {errors} found it full, {refused} others were refused, {deletes}, {doubts} keys in doubt until the reopen, with room writes went on {resumed}"
         ))
     }
 
@@ -154,18 +160,13 @@ impl FullDisk {
         let keys: Vec<String> = filled.kept.keys().step_by(3).cloned().collect();
         let (mut done, mut refused) = (0, 0);
         for key in keys {
-            let deleted = filled.storage()?.delete(&key);
-            match deleted {
-                Ok(()) => {
-                    filled.kept.insert(key, None);
-                    done += 1;
-                }
+            match filled.delete(&key) {
+                Ok(()) => done += 1,
                 Err(error) => {
                     refused += 1;
                     if matches!(self.engine, Engine::File) || !says_full(&error) {
                         findings.add(Fault::Contract, format!("the delete of {key}: {error}"));
                     }
-                    filled.keep_what_is_there(&key)?;
                 }
             }
         }
@@ -191,17 +192,13 @@ impl FullDisk {
         let go_on = |filled: &mut Filled| -> Result<(), StorageError> {
             filled.set("dur/full/a/resumed", 20_000)?;
             filled.set("dur/full/a/old-1", 2000)?;
-            filled.storage()?.delete("dur/full/a/old-2")?;
-            filled.kept.insert("dur/full/a/old-2".to_owned(), None);
+            filled.delete("dur/full/a/old-2")?;
             let keys: Vec<String> = (0..10).map(|n| format!("dur/full/b/commit-{n}")).collect();
             filled.commit(&keys, 300)
         };
         let Err(first) = go_on(filled) else { return Ok("at once") };
         if matches!(self.engine, Engine::File) {
             findings.add(Fault::Contract, format!("with room again: {first}"));
-        }
-        for key in ["dur/full/a/resumed", "dur/full/a/old-1", "dur/full/a/old-2"] {
-            filled.keep_what_is_there(key)?;
         }
         filled.reopen(|| self.open(store))?;
         if let Err(error) = go_on(filled) {
@@ -226,7 +223,7 @@ impl FullDisk {
         match self.open(&store) {
             Ok(storage) => {
                 filled.open = Some(storage);
-                filled.look("opened on a full disk", findings);
+                filled.look("opened on a full disk", true, findings);
                 filled.open = None;
             }
             Err(error) if says_full(&error) => {}
@@ -250,7 +247,7 @@ impl FullDisk {
                 return Ok(());
             }
         };
-        filled.look("opened with room", findings);
+        filled.look("opened with room", true, findings);
         if let Err(error) = self.open(&new).and_then(|other| other.set("a", "b".into())) {
             findings.add(Fault::Contract, format!("a new store once there is room: {error}"));
         }
@@ -262,10 +259,16 @@ impl FullDisk {
 struct Filled {
     /// `None` while it is closed.
     open: Option<Arc<dyn ComponentStorage>>,
-    /// The operation and the length of each key's value; `None` once deleted.
-    kept: BTreeMap<String, Option<(u64, usize)>>,
+    /// What each key may have, oldest first: one thing, or after writes that
+    /// failed several.
+    kept: BTreeMap<String, Vec<Kept>>,
     op: u64,
+    /// Keys that were refused to readers, being in doubt, by look.
+    doubts: Vec<usize>,
 }
+
+/// The operation and the length of a value; `None` for none.
+type Kept = Option<(u64, usize)>;
 
 impl Filled {
     fn storage(&self) -> Result<&dyn ComponentStorage, StorageError> {
@@ -284,9 +287,13 @@ impl Filled {
 
     fn set(&mut self, key: &str, len: usize) -> Result<(), StorageError> {
         self.op += 1;
-        self.storage()?.set(key, content(key, self.op, len).into())?;
-        self.kept.insert(key.to_owned(), Some((self.op, len)));
-        Ok(())
+        let result = self.storage()?.set(key, content(key, self.op, len).into());
+        self.wrote(key, Some((self.op, len)), result)
+    }
+
+    fn delete(&mut self, key: &str) -> Result<(), StorageError> {
+        let result = self.storage()?.delete(key);
+        self.wrote(key, None, result)
     }
 
     fn commit(&mut self, keys: &[String], len: usize) -> Result<(), StorageError> {
@@ -295,9 +302,29 @@ impl Filled {
         let commit = keys.iter().fold(Commit::new().with_budget(budget), |commit, key| {
             commit.set(key.as_str(), content(key, self.op, len).into())
         });
-        self.storage()?.commit(commit)?;
-        self.kept.extend(keys.iter().map(|key| (key.clone(), Some((self.op, len)))));
-        Ok(())
+        let result = self.storage()?.commit(commit).map(drop);
+        let wrote = Some((self.op, len));
+        keys.iter().fold(result, |result, key| self.wrote(key, wrote, result))
+    }
+
+    /// Remembers a write that was done, or may have been.
+    fn wrote(
+        &mut self,
+        key: &str,
+        kept: Kept,
+        result: Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let possible = self.kept.entry(key.to_owned()).or_insert_with(|| vec![None]);
+        if result.is_ok() {
+            possible.clear();
+        }
+        possible.push(kept);
+        result
+    }
+
+    /// How many keys certainly have a value.
+    fn certain(&self) -> usize {
+        self.kept.values().filter(|possible| matches!(possible.as_slice(), [Some(_)])).count()
     }
 
     /// Writes values of a length until several find no room.
@@ -310,7 +337,6 @@ impl Filled {
             if !says_full(&error) {
                 findings.add(Fault::Contract, format!("a write that found no room: {error}"));
             }
-            self.keep_what_is_there(&key)?;
             if errors == 5 {
                 return Ok(errors);
             }
@@ -340,49 +366,55 @@ impl Filled {
         refused
     }
 
-    /// After an error: the key has what it had, or is refused to readers, or has
-    /// what was written last. What it shows now it must go on to show.
-    fn keep_what_is_there(&mut self, key: &str) -> Result<()> {
-        let old = self.kept.get(key).copied().flatten();
-        match self.storage().and_then(|storage| storage.get(key)) {
-            Ok(None) => {
-                self.kept.insert(key.to_owned(), None);
-            }
-            Ok(Some(value)) => {
-                let fits = |op: u64, len: usize| value.as_ref() == content(key, op, len);
-                let len = value.len();
-                if fits(self.op, len) {
-                    self.kept.insert(key.to_owned(), Some((self.op, len)));
-                } else if !old.is_some_and(|(op, len)| fits(op, len)) {
-                    bail!("{key} has {len} bytes that nobody wrote");
-                }
-            }
-            Err(error) => bail!("{key} cannot be read after an error: {error}"),
-        }
-        Ok(())
-    }
-
-    /// Compares everything.
-    fn look(&self, when: &str, findings: &mut Findings) {
+    /// Compares everything. What a key in doubt shows now it must go on to show;
+    /// it may be refused, but not by a store that was opened since.
+    fn look(&mut self, when: &str, opened_since: bool, findings: &mut Findings) {
+        let Some(storage) = self.open.as_deref() else { return };
         let mut expected = Vec::new();
-        for (key, kept) in &self.kept {
-            let wanted = kept.map(|(op, len)| content(key, op, len));
-            expected.extend(wanted.is_some().then(|| key.clone()));
-            match self.storage().and_then(|storage| storage.get(key)) {
-                Ok(found) if found.as_ref().map(AsRef::as_ref) == wanted.as_deref() => {}
-                Ok(found) => findings
-                    .add(Fault::Lost, format!("{when}: {key} has {found:?} instead of {kept:?}")),
+        let mut doubts = Vec::new();
+        for (key, possible) in &mut self.kept {
+            match storage.get(key) {
+                Ok(found) => {
+                    let found = found.as_ref().map(AsRef::as_ref);
+                    let is = |kept: &&Kept| match (kept, found) {
+                        (Some((op, len)), Some(value)) => content(key, *op, *len) == value,
+                        (None, None) => true,
+                        _ => false,
+                    };
+                    let Some(kept) = possible.iter().rev().find(is).copied() else {
+                        let len = found.map(<[u8]>::len);
+                        findings.add(
+                            Fault::Lost,
+                            format!("{when}: {key} has {len:?} bytes instead of {possible:?}"),
+                        );
+                        continue;
+                    };
+                    *possible = vec![kept];
+                    expected.extend(kept.map(|_| key.clone()));
+                }
+                Err(StorageError::Unavailable { .. }) if possible.len() > 1 && !opened_since => {
+                    doubts.push(key.clone());
+                }
                 Err(error) => findings.add(Fault::Unreadable, format!("{when}: {key}: {error}")),
             }
         }
-        match self.storage().and_then(|storage| storage.list_keys(None)) {
-            Ok(listed) if listed == expected => {}
-            Ok(listed) => findings.add(
-                Fault::Listing,
-                format!("{when}: {} keys are listed, {} are there", listed.len(), expected.len()),
-            ),
+        match storage.list_keys(None) {
+            Ok(mut listed) => {
+                listed.retain(|key| !doubts.contains(key));
+                if listed != expected {
+                    findings.add(
+                        Fault::Listing,
+                        format!(
+                            "{when}: {} keys are listed, {} are there",
+                            listed.len(),
+                            expected.len()
+                        ),
+                    );
+                }
+            }
             Err(error) => findings.add(Fault::Unreadable, format!("{when}: {error}")),
         }
+        self.doubts.push(doubts.len());
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How many findings of a kind are worth reading.
-const SHOWN: u64 = 4;
+/// In how many places findings of a kind are worth reading about.
+const SHOWN: usize = 6;
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,15 +53,18 @@ impl fmt::Display for Fault {
 pub(crate) struct Findings {
     counts: BTreeMap<Fault, u64>,
     texts: Vec<String>,
+    /// The places that the texts tell of.
+    told: BTreeMap<Fault, Vec<String>>,
     /// What the texts begin with: where in the run they belong.
     pub(crate) place: String,
 }
 
 impl Findings {
     pub(crate) fn add(&mut self, fault: Fault, text: String) {
-        let count = self.counts.entry(fault).or_default();
-        *count += 1;
-        if *count <= SHOWN {
+        *self.counts.entry(fault).or_default() += 1;
+        let places = self.told.entry(fault).or_default();
+        if places.len() < SHOWN && places.last() != Some(&self.place) {
+            places.push(self.place.clone());
             self.texts.push(format!("{}: {fault}: {text}", self.place));
         }
     }
@@ -79,7 +82,7 @@ impl Findings {
         self.counts.iter().filter(|(fault, _)| !allowed.contains(fault)).map(|(_, n)| n).sum()
     }
 
-    /// The first findings, a line each.
+    /// One finding of a kind for each of the first places, a line each.
     pub(crate) fn texts(&self) -> &[String] {
         &self.texts
     }
