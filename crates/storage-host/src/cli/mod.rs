@@ -31,11 +31,12 @@ use self::output::Output;
 #[derive(Debug, Parser)]
 #[command(name = "storage-host", version, after_long_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
-    /// The store: file:PATH, or memory: for one that ends with the command
+    /// The store: file:PATH, redb:PATH, rocksdb:PATH, or memory: for one that ends
+    /// with the command
     ///
-    /// A path is relative to the folder that the command runs in. A file store
-    /// takes settings: file:PATH?durability=os is faster and survives a killed
-    /// process, but not a power cut.
+    /// A path is relative to the folder that the command runs in. Stores take
+    /// settings: file:PATH?durability=os is faster and survives a killed process,
+    /// but not a power cut.
     #[arg(
         long,
         global = true,

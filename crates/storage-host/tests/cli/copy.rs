@@ -84,7 +84,6 @@ fn what_it_says() {
         &["copy", "--from", "file:storage-data", "--to", "file:./storage-data/"],
         &["copy", "--from", "file:storage-data", "--to", "file:storage-data/copy"],
         &["copy", "--from", "file:storage-data", "--to", "memory:"],
-        &["copy", "--from", "file:storage-data", "--to", "sqlite:x"],
     ]);
     folder.assert_snapshot("copy", &text);
     assert!(!folder.path().join("new").exists(), "nothing to copy makes no target");

@@ -100,3 +100,20 @@ fn it_says_what_keeps_it_from_working() {
     ]);
     folder.assert_snapshot("demo_cannot", &text);
 }
+
+#[test]
+fn it_works_on_every_store_that_lasts() {
+    let stores = [
+        ("file:d", cfg!(feature = "file")),
+        ("redb:d", cfg!(feature = "redb")),
+        ("rocksdb:d", cfg!(feature = "rocksdb")),
+    ];
+    for (store, _) in stores.iter().filter(|(_, compiled_in)| *compiled_in) {
+        let folder = Folder::new();
+        for runs in ["0 to 2", "2 to 4"] {
+            let shown = folder.printed(&["--store", store, "demo"]);
+            assert!(shown.contains(&format!("counting from {runs}")), "{shown}");
+            assert!(!shown.contains("NOT SO"), "{shown}");
+        }
+    }
+}
