@@ -82,6 +82,15 @@ impl Engine {
         }
     }
 
+    /// Whether relaxed writes outlive the process, if not a power cut.
+    pub(crate) fn relaxed_outlives_kills(self) -> bool {
+        match self {
+            #[cfg(feature = "redb")]
+            Self::Redb => false,
+            _ => true,
+        }
+    }
+
     /// Whether a power cut may leave a value that reads as corrupt, or part of a
     /// commit, when durability is relaxed. With no order between files there is
     /// no more to promise.

@@ -45,6 +45,9 @@ enum Part {
     PowerCuts,
     /// The same cuts with relaxed durability: they must lose something.
     Control,
+    /// Processes killed while they write: nothing acknowledged is lost, with
+    /// relaxed durability neither where that is promised.
+    Kills,
     /// The disk as it was at moments of a record of all its writes.
     BlockLog,
     /// System calls that kill, fail or find the disk full, one after another.
@@ -70,6 +73,9 @@ struct Arguments {
     /// How many for the control.
     #[arg(long, default_value_t = 60)]
     control_cuts: u64,
+    /// How many kills, with each durability.
+    #[arg(long, default_value_t = 100)]
+    kills: u64,
     /// How many moments of a block log.
     #[arg(long, default_value_t = 200)]
     prefixes: usize,
@@ -144,7 +150,7 @@ fn suite(arguments: &Arguments) -> Result<bool> {
 
 fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) -> Result<Outcome> {
     let cannot = match part {
-        Part::PowerCuts | Part::Control => power::cannot(place),
+        Part::PowerCuts | Part::Control | Part::Kills => power::cannot(place),
         Part::BlockLog => block_log::cannot(place),
         Part::Faults => strace::cannot(),
         Part::FullDisk => place.no_mounts(),
@@ -158,11 +164,22 @@ fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) ->
     match part {
         Part::PowerCuts => {
             let cuts = if short { 24 } else { arguments.cuts };
-            power_cuts(PowerCuts { engine, mode: Mode::Sync, cuts, seed }, place)
+            power_cuts(PowerCuts { engine, mode: Mode::Sync, cuts, seed, kill: false }, place)
         }
         Part::Control => {
             let cuts = if short { 6 } else { arguments.control_cuts };
-            power_cuts(PowerCuts { engine, mode: Mode::Relaxed, cuts, seed }, place)
+            power_cuts(PowerCuts { engine, mode: Mode::Relaxed, cuts, seed, kill: false }, place)
+        }
+        Part::Kills => {
+            let cuts = if short { 5 } else { arguments.kills };
+            let mut outcome = Outcome::Passed;
+            for mode in [Mode::Sync, Mode::Relaxed] {
+                let kills = PowerCuts { engine, mode, cuts, seed, kill: true };
+                if kills.run(place, FileSystem::Ext4)? == Outcome::Failed {
+                    outcome = Outcome::Failed;
+                }
+            }
+            Ok(outcome)
         }
         Part::BlockLog => {
             let (prefixes, steps) = if short { (30, 20) } else { (arguments.prefixes, 100) };

@@ -1,4 +1,5 @@
-//! Power cuts, with durable writes and, as a control, with relaxed ones.
+//! Power cuts and kills, with durable writes and, as a control, with relaxed
+//! ones.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -27,6 +28,8 @@ pub(crate) struct PowerCuts {
     pub(crate) mode: Mode,
     pub(crate) cuts: u64,
     pub(crate) seed: u64,
+    /// Whether only the process is killed, and the power stays on.
+    pub(crate) kill: bool,
 }
 
 /// Why they cannot be done here.
@@ -72,11 +75,12 @@ impl PowerCuts {
         }
         let Bench { findings, told, opened_corrupt, .. } = bench;
         println!(
-            "  {} {} {}: {} cuts, {} acknowledged operations with {} writes, {} reads; {findings}{}; {:.0} s",
+            "  {} {} {}: {} {}, {} acknowledged operations with {} writes, {} reads; {findings}{}; {:.0} s",
             self.engine,
             self.mode,
             file_system.name(),
             self.cuts,
+            if self.kill { "kills" } else { "cuts" },
             told.acked_ops,
             told.acked_writes,
             told.reads,
@@ -104,13 +108,17 @@ impl PowerCuts {
 
     /// Whether what was found is as it must be.
     fn verdict(&self, findings: &Findings, opened_corrupt: u64) -> Result<(), &'static str> {
-        if self.mode == Mode::Sync {
+        let survives = match self.mode {
+            Mode::Sync => true,
+            Mode::Relaxed => self.kill && self.engine.relaxed_outlives_kills(),
+        };
+        if survives {
             if findings.total() + opened_corrupt > 0 {
-                return Err("durable writes must outlive every cut");
+                return Err("what was acknowledged must be there");
             }
             return Ok(());
         }
-        if findings.count(Fault::Lost) == 0 {
+        if findings.count(Fault::Lost) == 0 && !self.kill {
             return Err("VOID: relaxed writes were not lost, so the cuts prove nothing");
         }
         let allowed: &[Fault] = if self.engine.relaxed_may_tear() {
@@ -139,9 +147,7 @@ impl Bench<'_> {
         self.run += 1;
         self.findings.place = format!("{} cut {}", file_system.name(), self.cuts + 1);
         let log = self.place.path("log");
-        if log.exists() {
-            fs::remove_file(&log)?;
-        }
+        fs::write(&log, "")?;
         // Every fourth cut comes right after one write, when nothing else has
         // made the file system write: that is where a forgotten fsync shows.
         let one = self.cuts.is_multiple_of(4).then_some(self.cuts / 4);
@@ -163,7 +169,7 @@ impl Bench<'_> {
             end: false,
             last_commit: false,
         };
-        let switch = self.disk.switch()?;
+        let switch = if self.plan.kill { None } else { Some(self.disk.switch()?) };
         let mut worker = Worker::start(&arguments)?;
         if !from_start {
             worker.wait_for(if one.is_some() { "done" } else { "ready" })?;
@@ -172,7 +178,10 @@ impl Bench<'_> {
             let most = if from_start { 40_000 } else { 150_000 };
             std::thread::sleep(Duration::from_micros(self.random.below(most)));
         }
-        cut(switch, &mut self.disk, worker, &log)?;
+        match switch {
+            Some(switch) => cut(switch, &mut self.disk, worker, &log)?,
+            None => worker.kill()?,
+        }
         self.cuts += 1;
 
         let events = events::read(&log)?;
