@@ -4,18 +4,20 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::rocksdb;
 use crate::workspace::cargo;
 
 /// Runs the suite with these arguments.
 ///
 /// # Errors
-/// If a part fails.
+/// If a part fails, or RocksDB is asked for and cannot be built.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--package", "durability"]);
     // It takes minutes to build: only where it is asked for.
     if arguments.iter().any(|argument| argument.contains("rocksdb")) {
-        command.args(["--features", "rocksdb"]);
+        rocksdb::require_libclang()?;
+        command.args(["--features", "rocksdb"]).envs(rocksdb::build(root)?);
     }
     let status = command.arg("--").args(arguments).status().context("cannot start cargo")?;
     if !status.success() {
