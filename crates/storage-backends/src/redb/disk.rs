@@ -155,6 +155,10 @@ impl Disk {
 
     /// Puts what is held into the file, durably; from here on writes go there.
     ///
+    /// An engine that has only been opened has nothing but a header that waits
+    /// for its first commit: the one in the file is as good until then, because
+    /// the engine does not write over what that one names.
+    ///
     /// # Errors
     /// Of the file system; everything is still held then, and the file says what
     /// it said before.
@@ -168,6 +172,9 @@ impl Disk {
 
     fn settle_locked(&self, state: &mut State) -> io::Result<()> {
         let real_len = self.file.metadata()?.len();
+        if !state.blocks.is_empty() || state.len != real_len {
+            state.header_waits = true;
+        }
         if state.len > real_len {
             fault_point("set_len")?;
             self.file.set_len(state.len)?;
@@ -177,12 +184,12 @@ impl Disk {
             fault_point("write")?;
             write_at(&self.file, block, at)?;
         }
-        // The header must not reach the disk in front of what it names.
-        if !state.blocks.is_empty() || state.len != real_len {
+        if state.header_waits {
+            // The header must not reach the disk in front of what it names.
             fault_point("sync")?;
             self.file.sync_data()?;
+            self.sync_header(state)?;
         }
-        self.sync_header(state)?;
         if state.len < real_len {
             // Only now nothing durable lies there any more.
             fault_point("set_len")?;
@@ -389,6 +396,7 @@ impl Disk {
         let mut state = self.state();
         match state.hold {
             Hold::Scratch => {
+                // What the file has instead says the same.
                 state.is_durable();
                 Ok(())
             }

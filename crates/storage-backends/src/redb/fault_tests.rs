@@ -150,15 +150,17 @@ fn filled() -> (Contents, Vec<u8>) {
     (before, std::fs::read(place.path()).unwrap())
 }
 
-fn copy_of(file: &[u8]) -> (Place, RedbStorage) {
+/// A copy that is open, and has seen a commit in this opening if it is `used`.
+fn copy_of(file: &[u8], used: bool) -> (Place, RedbStorage) {
     let place = Place::new();
     std::fs::write(place.path(), file).unwrap();
     // With a cache there are fewer steps; what is read after an error is read by
     // an engine whose cache is empty.
     let cached = options().with_cache_bytes(1 << 20);
     let storage = RedbStorage::open(place.path(), cached).unwrap();
-    // So that there is a commit of this opening.
-    storage.set("app/notes/work/000", StorageValue::new(vec![0; 300])).unwrap();
+    if used {
+        storage.set("app/notes/work/000", StorageValue::new(vec![0; 300])).unwrap();
+    }
     (place, storage)
 }
 
@@ -166,13 +168,13 @@ fn copy_of(file: &[u8]) -> (Place, RedbStorage) {
 fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
     let (before, file) = filled();
     for (name, operation) in OPERATIONS {
-        let (_place, storage) = copy_of(&file);
+        let (_place, storage) = copy_of(&file, true);
         operation(&storage).unwrap();
         let after = contents(&storage);
         for errno in [EIO, ENOSPC] {
             let mut failed = 0;
             for at in 0.. {
-                let (place, storage) = copy_of(&file);
+                let (place, storage) = copy_of(&file, true);
                 let revision =
                     storage.get_versioned("app/notes/work/000").unwrap().unwrap().revision;
                 let context = format!("{name}, {errno} at step {at}");
@@ -214,18 +216,20 @@ fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
 #[test]
 fn a_death_at_any_step_leaves_old_or_new() {
     let (before, file) = filled();
-    for (name, operation) in OPERATIONS {
-        let (_place, storage) = copy_of(&file);
+    for ((name, operation), used) in
+        OPERATIONS.into_iter().flat_map(|one| [(one, true), (one, false)])
+    {
+        let (_place, storage) = copy_of(&file, true);
         operation(&storage).unwrap();
         let after = contents(&storage);
         for at in 0.. {
-            let (place, storage) = copy_of(&file);
+            let (place, storage) = copy_of(&file, used);
             let (result, steps) = with_plan(Plan::Die { at }, || {
                 let result = operation(&storage);
                 drop(storage);
                 result
             });
-            let context = format!("{name}, death at step {at}");
+            let context = format!("{name}, death at step {at}, {used}");
             let reader = RedbStorage::open_read_only(place.path(), options()).unwrap();
             let read = contents(&reader);
             drop(reader);
