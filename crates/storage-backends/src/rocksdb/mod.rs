@@ -17,6 +17,7 @@ mod read;
 mod revisions;
 mod store;
 mod usage;
+mod verify;
 mod write;
 mod writer;
 

@@ -336,7 +336,8 @@ impl RocksDbStorage {
         let counted = self.count(name, keys);
 
         let _gate = writer.gates.shut_all([name].into_iter());
-        let (counted, since) = match (counted, *ledger.state()) {
+        let state = *ledger.state();
+        let (counted, since) = match (counted, state) {
             (Ok(counted), State::Counting(since)) => (counted, since),
             (Err(error), _) => {
                 ledger.forget();

@@ -120,17 +120,15 @@ impl RocksDbStorage {
         writes: &[KeyAndValue<'_>],
         budget: Option<&Budget>,
     ) -> Result<Revision, StorageError> {
+        // Nothing grows by a delete, so it needs no ledger.
+        let grows = writes.iter().any(|(_, value)| value.is_some());
+        let budget = budget.filter(|_| grows);
         let mut mode = Mode::Keep;
         loop {
             match self.attempt(writer, checks, writes, budget, mode)? {
                 Attempt::Done(revision) => return Ok(revision),
                 Attempt::NeedsLedger(ledger) => self.prepare_ledger(writer, &ledger)?,
-                // Deleting always works; a budget for more cannot be kept.
-                Attempt::Unreadable(error)
-                    if budget.is_some() && writes.iter().any(|(_, value)| value.is_some()) =>
-                {
-                    return Err(error);
-                }
+                Attempt::Unreadable(error) if budget.is_some() => return Err(error),
                 Attempt::Unreadable(_) => mode = Mode::Remove,
             }
         }

@@ -6,11 +6,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rstest::rstest;
-use storage_backends::{Durability, RocksDbOptions, RocksDbStorage};
-use storage_core::{
-    Budget, Commit, ComponentStorage, PageRequest, StorageError, StorageValue, Usage,
-};
+use storage_backends::{Durability, Problem, RocksDbOptions, RocksDbStorage, Verified};
+use storage_core::{Commit, ComponentStorage, StorageValue};
+
+mod contract;
+mod copies;
+mod damage;
+mod fixture;
+mod ledgers;
+mod listing;
+mod opening;
+mod reading_only;
+mod verifying;
 
 /// Small, because a test opens many.
 fn small() -> RocksDbOptions {
@@ -74,34 +81,26 @@ fn contents(storage: &RocksDbStorage) -> Vec<(String, StorageValue)> {
     found
 }
 
-mod contract {
-    //! The conformance suite.
-    use super::*;
-    use std::sync::Arc;
-    use storage_core::conformance::{Implementation, run};
+fn verify(path: &Path) -> (Verified, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let verified = RocksDbStorage::verify(path, &mut |problem| problems.push(problem)).unwrap();
+    assert_eq!(verified.problems, problems.len() as u64);
+    (verified, problems)
+}
 
-    fn implementation(options: RocksDbOptions) -> Implementation {
-        Implementation::lasting("rocksdb", move || {
-            let (place, options) = (Place::new(), options.clone());
-            move || RocksDbStorage::open(place.path(), options.clone()).unwrap()
-        })
-    }
+/// Nothing is wrong, the ledgers included.
+#[track_caller]
+fn assert_sound(path: &Path) {
+    assert_eq!(verify(path).1, []);
+}
 
-    #[rstest]
-    #[case::synced(small())]
-    #[case::unsynced(unsynced())]
-    fn bare(#[case] options: RocksDbOptions) {
-        run(&implementation(options));
-    }
+/// A copy of the files of a store in use, as a killed process would leave them.
+fn as_if_killed(storage: &Place) -> Place {
+    let killed = Place::new();
+    copy_files(&storage.path(), &killed.path());
+    killed
+}
 
-    #[test]
-    fn under_a_namespace() {
-        run(&implementation(unsynced()).namespaced());
-    }
-
-    #[test]
-    fn as_an_arc() {
-        run(&implementation(unsynced())
-            .wrapped("an arc of rocksdb", Arc::<dyn ComponentStorage>::from));
-    }
+fn set(key: &str, value: &str) -> Commit {
+    Commit::new().set(key, value.into())
 }

@@ -1,0 +1,83 @@
+//! Copies of a store in use.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use storage_core::{Budget, StorageError};
+
+use super::*;
+
+#[test]
+fn a_copy_is_a_store_of_its_own() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    storage.set("app/notes/home/a", "1".into()).unwrap();
+    storage.set("loose", "2".into()).unwrap();
+    let last = storage.commit(set("app/notes/home/b", "3").with_budget(Budget::UNLIMITED)).unwrap();
+    let before = contents(&storage);
+    let target = place.0.path().join("missing/copy");
+    storage.checkpoint(&target).unwrap();
+    storage.set("app/notes/home/a", "later".into()).unwrap();
+    storage.delete("loose").unwrap();
+
+    assert_sound(&target);
+    assert_eq!(contents(&read_only(&target)), before);
+    let copy = open(&target);
+    assert_eq!(contents(&copy), before);
+    assert_ne!(copy.store_id(), storage.store_id());
+    assert!(copy.put("app/notes/home/c", "x".into()).unwrap() > last);
+    // Neither sees the other.
+    assert_eq!(storage.get("app/notes/home/c"), Ok(None));
+    drop((copy, storage));
+    assert_sound(&target);
+    assert_sound(&place.path());
+    let beside = fs::read_dir(target.parent().unwrap()).unwrap().count();
+    assert_eq!(beside, 1, "nothing is left beside the copy");
+}
+
+#[test]
+fn a_copy_is_not_made_over_anything() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    let target = place.0.path().join("taken");
+    fs::write(&target, "text").unwrap();
+    assert!(matches!(storage.checkpoint(&target), Err(StorageError::IoError(_))));
+    assert_eq!(fs::read(&target).unwrap(), b"text");
+    assert!(matches!(storage.checkpoint(&place.path()), Err(StorageError::IoError(_))));
+}
+
+#[test]
+fn a_copy_beside_writers_is_as_of_one_moment() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    let keys = ["app/notes/one/k", "app/notes/two/k", "loose"];
+    let commit = |number: u32| {
+        let text = number.to_string();
+        let commit =
+            keys.iter().fold(Commit::new(), |commit, key| commit.set(*key, text.as_str().into()));
+        storage.commit(commit).unwrap();
+        let budgeted = set(&format!("app/notes/one/{}", number % 30), &text);
+        storage.commit(budgeted.with_budget(Budget::UNLIMITED)).unwrap();
+    };
+    commit(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1.. {
+                commit(number);
+                if done.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        });
+        for number in 0..8 {
+            let target = place.0.path().join(format!("copy-{number}"));
+            storage.checkpoint(&target).unwrap();
+            assert_sound(&target);
+            let copy = read_only(&target);
+            let values: Vec<_> = keys.iter().map(|key| copy.get(key).unwrap()).collect();
+            assert!(values.iter().all(|value| *value == values[0]), "{number}");
+        }
+        done.store(true, Ordering::Release);
+    });
+}

@@ -1,0 +1,405 @@
+//! Flipped bytes, files that are cut short, and what a power cut leaves: the
+//! right values or `Corrupt`, never a wrong value, never a panic.
+
+use storage_core::{Budget, StorageError};
+
+use super::*;
+
+/// Marsaglia's xorshift: the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % end
+    }
+}
+
+/// How many damaged stores a test looks at; more if this is set.
+fn samples(default: usize) -> usize {
+    let more = std::env::var("STORAGE_TEST_ROCKSDB_SAMPLES").ok();
+    more.and_then(|number| number.parse().ok()).unwrap_or(default)
+}
+
+type Contents = BTreeMap<String, StorageValue>;
+
+/// Writes, overwrites and deletes; every round in files of its own.
+fn fill(place: &Place, rounds: usize) -> (RocksDbStorage, Contents) {
+    let mut expected = Contents::new();
+    let mut random = Random(42);
+    let mut storage = open(&place.path());
+    for round in 0..rounds {
+        if round > 0 {
+            drop(storage);
+            storage = open(&place.path());
+        }
+        for number in 0..40 {
+            let key = format!("app/notes/{}/{}", random.below(3), random.below(30));
+            let value: Vec<u8> = (0..random.below(600)).map(|_| random.below(256) as u8).collect();
+            let value = StorageValue::from(value);
+            match number % 8 {
+                0 => {
+                    storage.delete(&key).unwrap();
+                    expected.remove(&key);
+                    continue;
+                }
+                1 => {
+                    let commit = Commit::new().set(&key, value.clone());
+                    storage.commit(commit.with_budget(Budget::UNLIMITED)).unwrap();
+                }
+                2 => {
+                    let commit = Commit::new().set(&key, value.clone()).set("loose", value.clone());
+                    storage.commit(commit).unwrap();
+                    expected.insert("loose".to_owned(), value.clone());
+                }
+                _ => storage.set(&key, value.clone()).unwrap(),
+            }
+            expected.insert(key, value);
+        }
+    }
+    (storage, expected)
+}
+
+/// Everything that the store answers is right, or is said to be damaged.
+fn is_right_or_corrupt(storage: &RocksDbStorage, expected: &Contents) -> Result<bool, String> {
+    fn judge<T: PartialEq + std::fmt::Debug>(
+        what: &str,
+        found: Result<T, StorageError>,
+        right: &T,
+    ) -> Result<bool, String> {
+        match found {
+            Ok(found) if found == *right => Ok(true),
+            Err(StorageError::Corrupt { .. }) => Ok(false),
+            other => Err(format!("{what}: {other:?}")),
+        }
+    }
+    let mut whole = true;
+    for component in 0..3 {
+        for number in 0..30 {
+            let key = format!("app/notes/{component}/{number}");
+            let right = expected.get(&key).cloned();
+            whole &= judge(&key, storage.get(&key), &right)?;
+            whole &= judge(&key, storage.exists(&key), &right.is_some())?;
+        }
+        let prefix = format!("app/notes/{component}/");
+        let keys: Vec<String> =
+            expected.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
+        whole &= judge("list", storage.list_keys(Some(&prefix)), &keys)?;
+        let bytes = |key: &String| key.len() + expected.get(key).map_or(0, StorageValue::len);
+        let usage = storage_core::Usage {
+            bytes: keys.iter().map(bytes).sum::<usize>() as u64,
+            keys: keys.len() as u64,
+        };
+        whole &= judge("usage", storage.usage(Some(&prefix)), &usage)?;
+    }
+    let names: Vec<&str> = expected.keys().map(String::as_str).collect();
+    let values: Vec<_> = expected.values().cloned().map(Some).collect();
+    whole &= judge("get_many", storage.get_many(&names), &values)?;
+    let mut found = Contents::new();
+    let walked = storage.read_snapshot("", None, &mut |key, value| {
+        found.insert(key.to_owned(), value);
+        Ok(())
+    });
+    whole &= judge("snapshot", walked.map(|()| found), expected)?;
+    Ok(whole)
+}
+
+/// Opens the damaged store in both ways; tells whether anything was found.
+fn look_at(place: &Place, expected: &Contents) -> Result<bool, String> {
+    let before = place.tree();
+    let ways: [fn(&Path) -> Result<RocksDbStorage, StorageError>; 2] = [
+        |path| RocksDbStorage::open_read_only(path, small()),
+        |path| RocksDbStorage::open(path, small()),
+    ];
+    let mut found = false;
+    for (number, way) in ways.iter().enumerate() {
+        match way(&place.path()) {
+            Ok(storage) => found |= !is_right_or_corrupt(&storage, expected)?,
+            Err(StorageError::Corrupt { .. }) => found = true,
+            Err(error) => return Err(format!("opening: {error}")),
+        }
+        if number == 0 && place.tree() != before {
+            return Err("a reader changed something".to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Flips bytes of the files for which `of` answers true, one at a time.
+fn flip(
+    whole: &Place,
+    expected: &Contents,
+    count: usize,
+    seed: u64,
+    of: impl Fn(&str) -> bool,
+) -> usize {
+    let files: Vec<(String, Vec<u8>)> = whole
+        .tree()
+        .into_iter()
+        .map(|(path, bytes)| (path.file_name().unwrap().to_string_lossy().into_owned(), bytes))
+        .filter(|(name, bytes)| !bytes.is_empty() && of(name))
+        .collect();
+    assert!(!files.is_empty());
+    let mut random = Random(seed);
+    let mut found = 0;
+    for _ in 0..count {
+        let (name, bytes) = &files[random.below(files.len())];
+        let at = random.below(bytes.len());
+        let mask = [0x01, 0x80, 0xff, 0x10][random.below(4)];
+        let place = Place::new();
+        copy_files(&whole.path(), &place.path());
+        let mut damaged = bytes.clone();
+        damaged[at] ^= mask;
+        fs::write(place.path().join(name), damaged).unwrap();
+        match look_at(&place, expected) {
+            Ok(was_found) => found += usize::from(was_found),
+            Err(problem) => panic!("{name}, byte {at} ^ {mask:#x}: {problem}"),
+        }
+    }
+    found
+}
+
+fn holds_data(name: &str) -> bool {
+    name.ends_with(".sst") || name.ends_with(".log") || name.starts_with("MANIFEST")
+}
+
+#[test]
+fn every_flipped_byte_of_a_closed_store_is_found_or_harmless() {
+    let place = Place::new();
+    let (storage, expected) = fill(&place, 4);
+    drop(storage);
+    flip(&place, &expected, samples(60), 1, |_| true);
+    let count = samples(60);
+    let found = flip(&place, &expected, count, 2, holds_data);
+    assert!(found > count / 2, "the flips do no harm: {found} of {count} were found");
+}
+
+#[test]
+fn every_flipped_byte_of_a_killed_processs_store_is_found_or_harmless() {
+    let place = Place::new();
+    let (storage, expected) = fill(&place, 3);
+    let killed = as_if_killed(&place);
+    drop(storage);
+    flip(&killed, &expected, samples(60), 3, holds_data);
+    let count = samples(60);
+    let found = flip(&killed, &expected, count, 4, |name| name.ends_with(".log"));
+    assert!(found > count * 9 / 10, "{found} of {count} were found");
+}
+
+#[test]
+fn a_file_that_is_cut_short_or_gone_is_found() {
+    let whole = Place::new();
+    let (storage, expected) = fill(&whole, 2);
+    drop(storage);
+    for (path, bytes) in whole.tree() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.ends_with(".sst") && name != "CURRENT" {
+            continue;
+        }
+        let lens = [0, 1, bytes.len() / 2, bytes.len() - 1].map(Some);
+        for len in lens.into_iter().chain([None]) {
+            let place = Place::new();
+            copy_files(&whole.path(), &place.path());
+            let path = place.path().join(&name);
+            match len {
+                Some(len) => fs::write(path, &bytes[..len]).unwrap(),
+                None => fs::remove_file(path).unwrap(),
+            }
+            assert_eq!(look_at(&place, &expected), Ok(true), "{name} {len:?}");
+        }
+    }
+}
+
+/// The log of a store that was not closed, and its last record's place.
+fn killed_store() -> (Place, PathBuf, Vec<u8>, usize) {
+    let place = Place::new();
+    let storage = open(&place.path());
+    for number in 0..20 {
+        let value = StorageValue::from(vec![b'v'; 300]);
+        storage.set(&format!("app/notes/home/{number:02}"), value).unwrap();
+    }
+    let log = |place: &Place| {
+        let logs = place.tree().into_iter();
+        let mut logs = logs.filter(|(path, _)| path.extension().is_some_and(|end| end == "log"));
+        logs.next_back().unwrap()
+    };
+    let (_, before) = log(&place);
+    storage.set("app/notes/home/20", vec![b'l'; 3000].into()).unwrap();
+    let killed = as_if_killed(&place);
+    let (path, bytes) = log(&killed);
+    (killed, path, bytes, before.len())
+}
+
+fn numbers(storage: &RocksDbStorage) -> usize {
+    storage.list_keys(None).unwrap().len()
+}
+
+#[test]
+fn a_torn_end_of_the_log_is_what_was_not_acknowledged() {
+    let (place, log, bytes, last) = killed_store();
+    assert_eq!(numbers(&read_only(&place.path())), 21);
+    let cut: Vec<Vec<u8>> =
+        (last..bytes.len()).step_by(373).map(|len| bytes[..len].to_vec()).collect();
+    let holes = (last / 512 + 1..bytes.len() / 512).map(|sector| {
+        let mut holed = bytes.clone();
+        holed[sector * 512..(sector + 1) * 512].fill(0);
+        holed
+    });
+    let longer = (0..2).map(|kept| [&bytes[..last + kept * 100], &[0; 9000]].concat());
+    for torn in cut.iter().cloned().chain(holes).chain(longer) {
+        let again = Place::new();
+        copy_files(&place.path(), &again.path());
+        let path = again.path().join(log.file_name().unwrap());
+        fs::write(path, torn).unwrap();
+        assert_eq!(numbers(&read_only(&again.path())), 20);
+        assert_sound(&again.path());
+        let storage = open(&again.path());
+        assert_eq!(numbers(&storage), 20);
+        storage.set("app/notes/home/new", "after".into()).unwrap();
+        drop(storage);
+        assert_eq!(numbers(&open(&again.path())), 21);
+        assert_sound(&again.path());
+    }
+}
+
+#[test]
+fn damage_before_the_end_of_the_log_is_not_taken_for_its_end() {
+    let (place, log, bytes, last) = killed_store();
+    for at in [0, 5, 100, last / 2, last - 1, last, last + 5, last + 6, last + 1000] {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        fs::write(&log, damaged).unwrap();
+        let before = place.tree();
+        for result in [
+            RocksDbStorage::open_read_only(place.path(), small()),
+            RocksDbStorage::open(place.path(), small()),
+        ] {
+            let Err(StorageError::Corrupt { detail, .. }) = &result else {
+                panic!("byte {at}: {result:?}");
+            };
+            assert!(detail.contains("the log") && detail.contains("is damaged"), "{detail}");
+        }
+        let (_, problems) = verify(&place.path());
+        assert_eq!(problems.len(), 1);
+        let ours = |(path, _): &(PathBuf, Vec<u8>)| !path.ends_with("WRITER");
+        assert!(place.tree().into_iter().filter(ours).eq(before.into_iter().filter(ours)));
+    }
+    fs::write(&log, bytes).unwrap();
+    assert_eq!(numbers(&open(&place.path())), 21);
+}
+
+/// Without fsync a power cut may take any part of the log: what came before it
+/// is there.
+#[test]
+fn a_store_without_fsync_opens_after_a_power_cut() {
+    let place = Place::new();
+    let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
+    for number in 0..100 {
+        let value = StorageValue::from(vec![b'v'; 300]);
+        storage.set(&format!("app/notes/home/{number:02}"), value).unwrap();
+    }
+    storage.flush().unwrap();
+    let cut = as_if_killed(&place);
+    drop(storage);
+    let log =
+        cut.tree().into_keys().filter(|path| path.extension().is_some_and(|end| end == "log"));
+    let log = log.max().unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0);
+    fs::write(&log, bytes).unwrap();
+    let found = numbers(&read_only(&cut.path()));
+    assert!((40..60).contains(&found), "{found}");
+    let storage = open(&cut.path());
+    assert_eq!(numbers(&storage), found);
+    assert!(!cut.path().join("UNSYNCED").exists());
+    drop(storage);
+    assert_sound(&cut.path());
+}
+
+#[test]
+fn a_damaged_record_can_be_written_and_deleted() {
+    for budgets in [false, true] {
+        let place = Place::new();
+        let storage = open(&place.path());
+        for key in ["a", "b"] {
+            let commit = set(&format!("app/notes/home/{key}"), "12345");
+            let budget = budgets.then_some(Budget::UNLIMITED);
+            storage.commit(Commit { budget, ..commit }).unwrap();
+        }
+        drop(storage);
+        opening::raw(&place, |database| {
+            for key in ["app/notes/home/a", "app/notes/home/b"] {
+                let mut record = database.get(key).unwrap().unwrap();
+                record[14] ^= 1;
+                database.put(key, record).unwrap();
+            }
+        });
+        let storage = open(&place.path());
+        let corrupt = |result: Result<(), StorageError>| match result {
+            Err(StorageError::Corrupt { key: Some(key), detail }) => {
+                assert_eq!(key, "app/notes/home/a");
+                assert!(detail.contains("restore the store"), "{detail}");
+            }
+            other => panic!("{other:?}"),
+        };
+        let key = "app/notes/home/a";
+        corrupt(storage.get(key).map(drop));
+        corrupt(storage.get_versioned(key).map(drop));
+        corrupt(storage.get_many(&["app/notes/home/c", key]).map(drop));
+        corrupt(storage.commit(Commit::new().require_present(key)).map(drop));
+        corrupt(storage.read_snapshot("", None, &mut |_, _| Ok(())));
+        assert_eq!(storage.list_keys(None).unwrap().len(), 2);
+        storage.set(key, "whole again".into()).unwrap();
+        assert_eq!(storage.get(key), Ok(Some("whole again".into())));
+        storage.delete("app/notes/home/b").unwrap();
+        drop(storage);
+        assert_sound(&place.path());
+    }
+}
+
+/// A block of a file is damaged, and with it the old sizes that a ledger needs.
+#[test]
+fn keys_in_a_damaged_block_can_be_written_and_deleted() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    let mut random = Random(7);
+    for number in 0..200 {
+        // Nothing that could be compressed.
+        let value: Vec<u8> = (0..500).map(|_| random.below(256) as u8).collect();
+        let commit = Commit::new().set(format!("app/notes/home/{number:03}"), value.into());
+        storage.commit(commit.with_budget(Budget::UNLIMITED)).unwrap();
+    }
+    drop(storage);
+    let (largest, mut bytes) =
+        place.tree().into_iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    assert_eq!(largest.extension().unwrap(), "sst");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+
+    let storage = open(&place.path());
+    let keys: Vec<String> = (0..200).map(|number| format!("app/notes/home/{number:03}")).collect();
+    let (whole, broken): (Vec<&String>, Vec<&String>) =
+        keys.iter().partition(|key| storage.get(key).is_ok());
+    assert!(!broken.is_empty() && whole.len() > 150, "{broken:?}");
+    // A budget cannot be kept for what cannot be read, and says so.
+    let commit = set(broken[0], "new").with_budget(Budget::UNLIMITED);
+    assert!(matches!(storage.commit(commit), Err(StorageError::Corrupt { .. })));
+    for (number, key) in broken.iter().enumerate() {
+        match number % 3 {
+            0 => storage.set(key, "whole again".into()).unwrap(),
+            1 => storage.delete(key).unwrap(),
+            _ => drop(
+                storage.commit(Commit::new().delete(*key).with_budget(Budget::UNLIMITED)).unwrap(),
+            ),
+        }
+        let right = (number % 3 == 0).then(|| "whole again".into());
+        assert_eq!(storage.get(key), Ok(right));
+    }
+    for key in whole {
+        assert!(storage.get(key).unwrap().is_some());
+    }
+}

@@ -1,0 +1,87 @@
+//! Listings beside neighbours, and partitions beside loose keys.
+
+use storage_core::{ComponentId, NamespacedStorage, PageRequest};
+
+use super::*;
+
+#[test]
+fn none_of_64_neighbours_is_touched() {
+    let place = Place::new();
+    let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
+    let instance = |number: usize| format!("{number:03}");
+    let view = |number: usize| {
+        NamespacedStorage::new(ComponentId::new("a", "b", &instance(number)).unwrap(), &storage)
+    };
+    for number in 0..64 {
+        for key in ["k", "k/1", "\u{10ffff}", " "] {
+            view(number).set(key, instance(number).as_str().into()).unwrap();
+        }
+    }
+    for number in 0..64 {
+        let own = view(number);
+        assert_eq!(own.list_keys(None).unwrap(), [" ", "k", "k/1", "\u{10ffff}"]);
+        assert_eq!(own.list_keys(Some("k")).unwrap(), ["k", "k/1"]);
+        let page = own.list_page(PageRequest::new(2).after("k")).unwrap();
+        assert_eq!((page.keys.len(), page.more), (2, false));
+        assert_eq!(own.usage(None).unwrap().keys, 4);
+        own.read_snapshot("", None, &mut |_, value| {
+            assert_eq!(value, instance(number).as_str().into());
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+/// Also a key that does not decode: neither is looked at.
+#[test]
+fn a_neighbours_damage_is_not_met() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    for instance in ["001", "002", "003"] {
+        storage.set(&format!("a/b/{instance}/k"), "value".into()).unwrap();
+    }
+    drop(storage);
+    opening::raw(&place, |database| {
+        database.put("a/b/001/z", "no record").unwrap();
+        database.put("a/b/003/a", "no record").unwrap();
+    });
+    let storage = open(&place.path());
+    let mut found = Vec::new();
+    storage
+        .read_snapshot("a/b/002/", None, &mut |key, _| {
+            found.push(key.to_owned());
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(found, ["a/b/002/k"]);
+    assert!(storage.read_snapshot("", None, &mut |_, _| Ok(())).is_err());
+}
+
+#[test]
+fn partitions_are_found_among_loose_keys() {
+    let place = Place::new();
+    let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
+    let mut expected = Vec::new();
+    for number in 0..300 {
+        for loose in [format!("{number:04}"), format!("{number:04}/b/c")] {
+            storage.set(&loose, "".into()).unwrap();
+        }
+        if number % 50 == 0 {
+            storage.set(&format!("{number:04}/b/c/key"), "".into()).unwrap();
+            storage.set(&format!("{number:04}/b/c/other"), "".into()).unwrap();
+            expected.push(format!("{number:04}/b/c/"));
+        }
+    }
+    let page = storage.list_partitions(None, 100).unwrap();
+    assert_eq!((page.keys, page.more), (expected.clone(), false));
+    let page = storage.list_partitions(Some(&expected[1]), 2).unwrap();
+    assert_eq!((page.keys, page.more), (expected[2..4].to_vec(), true));
+    // In byte order, although they lie apart.
+    let keys = storage.list_keys(None).unwrap();
+    assert_eq!(keys.len(), 612);
+    assert!(keys.is_sorted());
+    assert_eq!(
+        storage.list_keys(Some("0050/b")).unwrap(),
+        ["0050/b/c", "0050/b/c/key", "0050/b/c/other"]
+    );
+}

@@ -1,0 +1,301 @@
+//! What is opened, what is refused, and what a killed process costs.
+
+use std::process::{Child, Command, Stdio};
+
+use storage_core::StorageError;
+
+use super::*;
+
+fn refusal(result: Result<RocksDbStorage, StorageError>, place: &Place) -> String {
+    let message = result.unwrap_err().to_string();
+    message
+        .replace(&*place.path().to_string_lossy(), "STORE")
+        .replace(&std::process::id().to_string(), "PID")
+}
+
+fn both(place: &Place) -> String {
+    [
+        refusal(RocksDbStorage::open(place.path(), small()), place),
+        refusal(RocksDbStorage::open_read_only(place.path(), small()), place),
+    ]
+    .join("\n")
+}
+
+#[test]
+fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
+    let place = Place::new();
+    let result = RocksDbStorage::open_read_only(place.path(), small());
+    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+    assert!(RocksDbStorage::verify(place.path(), &mut |_| {}).is_err());
+    assert!(!place.path().exists(), "a reader makes nothing");
+    drop(open(&place.path()));
+    assert_eq!(contents(&read_only(&place.path())), []);
+}
+
+#[test]
+fn a_file_is_no_store() {
+    let place = Place::new();
+    fs::write(place.path(), "text").unwrap();
+    insta::assert_snapshot!(both(&place), @r"
+    storage failed: STORE is a file, not the folder of a store
+    storage failed: STORE is a file, not the folder of a store
+    ");
+    assert_eq!(fs::read(place.path()).unwrap(), b"text");
+}
+
+#[test]
+fn a_folder_of_other_files_is_left_alone() {
+    let place = Place::new();
+    fs::create_dir(place.path()).unwrap();
+    fs::write(place.path().join("thesis.txt"), "text").unwrap();
+    let before = place.tree();
+    insta::assert_snapshot!(both(&place), @r"
+    storage failed: STORE holds files that belong to no store; give the path of a store, or of an empty or missing folder
+    storage failed: STORE is no store; a store is made when something is first written to it
+    ");
+    assert_eq!(place.tree(), before);
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let place = Place::new();
+    let mut options = ::rocksdb::Options::default();
+    options.create_if_missing(true);
+    let database = ::rocksdb::DB::open(&options, place.path()).unwrap();
+    database.put("key", "value").unwrap();
+    drop(database);
+    let before = place.tree();
+    insta::assert_snapshot!(both(&place), @r"
+    storage failed: STORE is a RocksDB database of another program, not a store
+    storage failed: STORE is a RocksDB database of another program, not a store
+    ");
+    assert_eq!(place.tree(), before);
+}
+
+#[test]
+fn another_format_is_refused_with_its_version() {
+    let place = Place::new();
+    drop(open(&place.path()));
+    raw(&place, |database| {
+        let meta = database.cf_handle("meta").unwrap();
+        database.put_cf(meta, "format", "2").unwrap();
+    });
+    let before = place.tree();
+    insta::assert_snapshot!(both(&place), @r"
+    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+    ");
+    let ours = |(path, _): &(PathBuf, Vec<u8>)| !path.ends_with("WRITER");
+    assert!(place.tree().into_iter().filter(ours).eq(before.into_iter().filter(ours)));
+}
+
+#[test]
+fn another_format_with_other_column_families_is_refused_with_its_version() {
+    let place = Place::new();
+    drop(open(&place.path()));
+    raw(&place, |database| {
+        let meta = database.cf_handle("meta").unwrap();
+        database.put_cf(meta, "format", "7").unwrap();
+        database.create_cf("more", &::rocksdb::Options::default()).unwrap();
+    });
+    assert_eq!(both(&place).matches("has format 7, this program knows format 1").count(), 2);
+}
+
+/// Opens the store's database itself.
+pub(super) fn raw(place: &Place, change: impl FnOnce(&mut ::rocksdb::DB)) {
+    let options = ::rocksdb::Options::default();
+    let names = ["default", "meta", "ledgers"];
+    let mut merging = ::rocksdb::Options::default();
+    merging.set_merge_operator_associative("airssys.ledger.1", |_, _, _| None);
+    let families = names.map(|name| {
+        let options = if name == "ledgers" { merging.clone() } else { options.clone() };
+        ::rocksdb::ColumnFamilyDescriptor::new(name, options)
+    });
+    let mut database =
+        ::rocksdb::DB::open_cf_descriptors(&options, place.path(), families).unwrap();
+    change(&mut database);
+    for name in names {
+        database.flush_cf(database.cf_handle(name).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_second_writer_is_told_who_has_the_store() {
+    let place = Place::new();
+    let first = open(&place.path());
+    let second = RocksDbStorage::open(place.path(), small());
+    assert!(matches!(second, Err(StorageError::Locked(_))), "{second:?}");
+    insta::assert_snapshot!(refusal(second, &place), @"the store is locked: process PID has STORE open; end it, or ask it for the data");
+    first.set("a/b/c/still", "works".into()).unwrap();
+    drop(first);
+    open(&place.path());
+}
+
+#[test]
+fn a_program_that_uses_rocksdb_itself_is_kept_out_and_told_of() {
+    let place = Place::new();
+    drop(open(&place.path()));
+    raw(&place, |_| {
+        let result = RocksDbStorage::open(place.path(), small());
+        assert!(matches!(result, Err(StorageError::Locked(_))), "{result:?}");
+    });
+    open(&place.path());
+}
+
+#[test]
+fn a_store_has_an_id_of_its_own() {
+    let [one, other] = [Place::new(), Place::new()];
+    let id = open(&one.path()).store_id().to_owned();
+    assert_eq!(id.len(), 32);
+    assert_eq!(read_only(&one.path()).store_id(), id);
+    assert_eq!(open(&one.path()).store_id(), id);
+    assert_ne!(open(&other.path()).store_id(), id);
+}
+
+#[test]
+fn a_store_that_was_begun_and_not_finished_is_made_anew() {
+    let whole = Place::new();
+    drop(open(&whole.path()));
+    let files: Vec<PathBuf> = whole.tree().into_keys().collect();
+    // Whatever was there already when the process was killed.
+    for lost in 0..=files.len() {
+        let place = Place::new();
+        copy_files(&whole.path(), &place.path());
+        for file in &files[..lost] {
+            fs::remove_file(place.path().join(file.file_name().unwrap())).unwrap();
+        }
+        fs::write(place.path().join("CREATING"), "").unwrap();
+        let result = RocksDbStorage::open_read_only(place.path(), small());
+        assert!(refusal(result, &place).contains("STORE is no store"));
+        let storage = open(&place.path());
+        storage.set("a/b/c/d", "value".into()).unwrap();
+        drop(storage);
+        assert_sound(&place.path());
+        assert!(!place.path().join("CREATING").exists());
+    }
+}
+
+#[test]
+fn a_database_without_its_first_file_is_not_begun_anew() {
+    let place = Place::new();
+    open(&place.path()).set("a/b/c/d", "value".into()).unwrap();
+    fs::remove_file(place.path().join("CURRENT")).unwrap();
+    let before = place.tree();
+    for result in [
+        RocksDbStorage::open(place.path(), small()),
+        RocksDbStorage::open_read_only(place.path(), small()),
+    ] {
+        assert!(matches!(result, Err(StorageError::Corrupt { .. })), "{result:?}");
+    }
+    assert_eq!(place.tree(), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_store_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    open(&place.path().join("below"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&place.path().join("below")), 0o700);
+    let given = place.path().join("given");
+    fs::create_dir(&given).unwrap();
+    fs::set_permissions(&given, fs::Permissions::from_mode(0o750)).unwrap();
+    open(&given);
+    assert_eq!(mode(&given), 0o750);
+}
+
+#[test]
+fn closing_leaves_nothing_to_replay() {
+    for options in [small(), unsynced()] {
+        let place = Place::new();
+        let storage = RocksDbStorage::open(place.path(), options).unwrap();
+        storage.set("a/b/c/d", "value".into()).unwrap();
+        drop(storage);
+        let logs: usize = place
+            .tree()
+            .iter()
+            .filter(|(path, _)| path.extension().is_some_and(|ending| ending == "log"))
+            .map(|(_, bytes)| bytes.len())
+            .sum();
+        assert_eq!(logs, 0);
+        assert!(!place.path().join("UNSYNCED").exists());
+    }
+}
+
+#[test]
+fn revisions_grow_from_opening_to_opening() {
+    let place = Place::new();
+    let mut last = None;
+    for round in 0..4 {
+        let storage = open(&place.path());
+        for _ in 0..3 {
+            let revision = storage.put("a/b/c/d", "value".into()).unwrap();
+            assert!(last < Some(revision));
+            last = Some(revision);
+        }
+        if round == 2 {
+            // As if it were killed, too.
+            let killed = as_if_killed(&place);
+            let storage = open(&killed.path());
+            assert!(Some(storage.put("a/b/c/d", "value".into()).unwrap()) > last);
+        }
+    }
+}
+
+/// This very test, in a process that writes until it is killed.
+const CHILD: &str = "STORAGE_TEST_ROCKSDB_CHILD";
+
+fn child(test: &str, place: &Place) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, place.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn is_child() -> Option<PathBuf> {
+    std::env::var_os(CHILD).map(PathBuf::from)
+}
+
+#[test]
+fn a_killed_process_loses_nothing_and_leaves_no_lock() {
+    if let Some(path) = is_child() {
+        let storage = RocksDbStorage::open(&path, unsynced()).unwrap();
+        for number in 0u32.. {
+            let text = number.to_string();
+            let commit = set("app/notes/home/number", &text).set("loose", text.as_str().into());
+            storage.commit(commit).unwrap();
+            // Outside of the store, so that it can be told what was acknowledged.
+            fs::write(path.with_extension("acknowledged"), &text).unwrap();
+        }
+    }
+    let place = Place::new();
+    let acknowledged = place.path().with_extension("acknowledged");
+    let mut writer = child("opening::a_killed_process_loses_nothing_and_leaves_no_lock", &place);
+    let number = || fs::read_to_string(&acknowledged).ok()?.parse::<u32>().ok();
+    while number().is_none_or(|number| number < 300) {
+        assert!(writer.try_wait().unwrap().is_none(), "the writer ended by itself");
+        std::thread::yield_now();
+    }
+    match RocksDbStorage::open(place.path(), small()) {
+        Err(StorageError::Locked(detail)) => {
+            assert!(detail.contains(&format!("process {}", writer.id())), "{detail}");
+        }
+        other => panic!("{other:?}"),
+    }
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    let last = number().unwrap();
+    for storage in [read_only(&place.path()), open(&place.path())] {
+        let value = |key| String::from_utf8(storage.get(key).unwrap().unwrap().into_bytes());
+        let found = value("app/notes/home/number").unwrap();
+        assert_eq!(value("loose").unwrap(), found);
+        let found: u32 = found.parse().unwrap();
+        assert!(found == last || found == last + 1, "{found}, {last} was acknowledged");
+    }
+    assert_sound(&place.path());
+    assert!(!place.path().join("UNSYNCED").exists());
+}

@@ -1,0 +1,117 @@
+//! Readers change nothing, and live beside a writer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use storage_core::{PageRequest, StorageError};
+
+use super::*;
+
+#[test]
+fn nothing_is_written_and_nothing_created() {
+    let closed = Place::new();
+    fixture::copy_to(&closed);
+    let killed = {
+        let storage = open(&closed.path());
+        storage.set("app/notes/home/in-the-log", "text".into()).unwrap();
+        as_if_killed(&closed)
+    };
+    for place in [closed, killed] {
+        // The lock's file, and whatever else: a copy may lack it.
+        fs::remove_file(place.path().join("WRITER")).unwrap();
+        let before = place.tree();
+        let reader = read_only(&place.path());
+        assert_eq!(reader.get("app/notes/home/in-the-log"), Ok(Some("text".into())));
+        contents(&reader);
+        reader.usage(None).unwrap();
+        reader.usage(Some("app/notes/home/")).unwrap();
+        reader.list_partitions(None, 10).unwrap();
+        reader.flush().unwrap();
+        let refused = [
+            reader.set("a/b/c/d", "x".into()),
+            reader.delete("app/notes/home/a"),
+            reader.put("a/b/c/d", "x".into()).map(drop),
+            reader.commit(Commit::new()).map(drop),
+            reader.checkpoint(&place.path().with_extension("copy")),
+        ];
+        assert!(refused.iter().all(|result| *result == Err(StorageError::ReadOnly)));
+        verify(&place.path());
+        drop(reader);
+        assert_eq!(place.tree(), before);
+        assert!(!place.path().with_extension("copy").exists());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_on_a_read_only_medium_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    fixture::copy_to(&place);
+    let expected = contents(&read_only(&place.path()));
+    let restrict = |mode| fs::set_permissions(place.path(), fs::Permissions::from_mode(mode));
+    restrict(0o500).unwrap();
+    let found = contents(&read_only(&place.path()));
+    restrict(0o700).unwrap();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_reader_sees_everything_that_was_written_before_it_came() {
+    let place = Place::new();
+    let writer = open(&place.path());
+    for number in 0..20 {
+        let key = format!("app/notes/n{}/note-{number}", number % 3);
+        writer.set(&key, "text".into()).unwrap();
+        let reader = read_only(&place.path());
+        assert_eq!(contents(&reader), contents(&writer));
+        assert_eq!(reader.usage(None), writer.usage(None));
+        assert_eq!(reader.list_partitions(None, 9), writer.list_partitions(None, 9));
+        writer.delete(&format!("app/notes/n0/note-{}", number / 2)).unwrap();
+        // What comes later it does not.
+        assert_eq!(reader.get(&key), Ok(Some("text".into())));
+    }
+}
+
+/// The writer writes out, compacts and removes files all the time.
+#[test]
+fn a_reader_beside_a_busy_writer_misses_nothing_and_keeps_what_it_has() {
+    let place = Place::new();
+    let options = unsynced().with_write_buffer_bytes(64 << 10);
+    let writer = RocksDbStorage::open(place.path(), options).unwrap();
+    let value = StorageValue::from(vec![b'v'; 1000]);
+    let key = |number: usize| format!("app/notes/{}/{number:06}", number % 7);
+    for number in 0..200 {
+        writer.set(&key(number), value.clone()).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    let written = std::sync::atomic::AtomicUsize::new(200);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 200;
+            while !done.load(Ordering::Acquire) {
+                writer.set(&key(number), value.clone()).unwrap();
+                number += 1;
+                written.store(number, Ordering::Release);
+            }
+        });
+        let mut kept = Vec::new();
+        for _ in 0..25 {
+            let before = written.load(Ordering::Acquire);
+            let reader = read_only(&place.path());
+            let found = reader.list_keys(None).unwrap().len();
+            let after = written.load(Ordering::Acquire);
+            assert!(found >= before && found <= after + 1, "{before}, {found}, {after}");
+            kept.push((reader, found));
+            kept.truncate(3);
+        }
+        for (reader, found) in kept {
+            assert_eq!(contents(&reader).len(), found);
+            let page = reader.list_page(PageRequest::new(5)).unwrap();
+            assert_eq!(page.keys.len(), 5);
+        }
+        done.store(true, Ordering::Release);
+    });
+    drop(writer);
+    assert_sound(&place.path());
+}
