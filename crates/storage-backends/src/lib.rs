@@ -31,7 +31,6 @@ mod record;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
-#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod verify;
 
 #[cfg(any(feature = "file", feature = "rocksdb"))]
@@ -46,5 +45,4 @@ pub use memory::MemoryStorage;
 pub use redb::{RedbDurability, RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{RocksDbOptions, RocksDbStorage};
-#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 pub use verify::{Problem, Verified};

@@ -59,7 +59,6 @@ pub use quota::QuotaStorage;
 pub use store_url::{Mode, StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
 
-#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 pub use storage_backends::{Problem, Verified};
 pub use storage_cache::{CacheConfig, CachedStorage};
 pub use storage_core::{

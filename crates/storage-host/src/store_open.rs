@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 use storage_backends::{Problem, Verified};
 use storage_core::{ComponentStorage, StorageError};
 
@@ -35,7 +34,6 @@ impl StoreUrl {
     /// # Errors
     /// What keeps the store from being looked at, as in [`open`](Self::open) with
     /// [`Mode::ReadOnly`]; damage is a [`Problem`] and no error.
-    #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
     pub fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         match self.scheme.kind {
             #[cfg(feature = "file")]
@@ -52,7 +50,10 @@ impl StoreUrl {
                 feature = "redb",
                 feature = "rocksdb"
             )))]
-            _ => self.not_compiled_in(),
+            _ => {
+                let _ = report;
+                self.not_compiled_in()
+            }
         }
     }
 

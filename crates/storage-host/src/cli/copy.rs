@@ -144,6 +144,7 @@ fn place(path: &Path) -> Place {
 }
 
 #[cfg(test)]
+#[cfg(feature = "file")]
 mod tests {
     use super::*;
 
