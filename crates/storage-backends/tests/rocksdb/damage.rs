@@ -24,6 +24,7 @@ fn samples(default: usize) -> usize {
 }
 
 type Contents = BTreeMap<String, StorageValue>;
+type Open = fn(&Path) -> Result<RocksDbStorage, StorageError>;
 
 /// Writes, overwrites and deletes; every round in files of its own.
 fn fill(place: &Place, rounds: usize) -> (RocksDbStorage, Contents) {
@@ -109,7 +110,7 @@ fn is_right_or_corrupt(storage: &RocksDbStorage, expected: &Contents) -> Result<
 /// Opens the damaged store in both ways; tells whether anything was found.
 fn look_at(place: &Place, expected: &Contents) -> Result<bool, String> {
     let before = place.tree();
-    let ways: [fn(&Path) -> Result<RocksDbStorage, StorageError>; 2] = [
+    let ways: [Open; 2] = [
         |path| RocksDbStorage::open_read_only(path, small()),
         |path| RocksDbStorage::open(path, small()),
     ];

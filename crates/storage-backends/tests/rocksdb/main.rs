@@ -12,6 +12,7 @@ use storage_core::{Commit, ComponentStorage, StorageValue};
 mod contract;
 mod copies;
 mod damage;
+mod faults;
 mod fixture;
 mod ledgers;
 mod listing;
