@@ -1,0 +1,193 @@
+//! Two sides measured in turns, so that whatever else the machine does falls on
+//! both.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// How often the whole is repeated.
+    pub(crate) rounds: usize,
+    /// The operations of each side in a round.
+    pub(crate) operations: usize,
+    /// The operations after which it is the other side's turn.
+    pub(crate) turn: usize,
+}
+
+/// Times of one operation, in seconds: medians of the rounds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Compared {
+    pub(crate) first: f64,
+    pub(crate) second: f64,
+    /// First by second, round by round.
+    pub(crate) ratio: Spread,
+    /// The same of the time in which the measuring thread had a core: what other
+    /// programs take does not count, nor does waiting, nor what other threads do.
+    pub(crate) core_ratio: f64,
+}
+
+/// The median and the quartiles around it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) low: f64,
+    pub(crate) median: f64,
+    pub(crate) high: f64,
+}
+
+impl Spread {
+    fn of(mut numbers: Vec<f64>) -> Self {
+        numbers.sort_by(f64::total_cmp);
+        let last = numbers.len().saturating_sub(1);
+        let at = |quarter: usize| numbers.get(last * quarter / 4).copied().unwrap_or(f64::NAN);
+        Self { low: at(1), median: at(2), high: at(3) }
+    }
+
+    /// The same of the inverse numbers.
+    pub(crate) fn inverse(self) -> Self {
+        Self { low: 1.0 / self.high, median: 1.0 / self.median, high: 1.0 / self.low }
+    }
+}
+
+/// A side: does the operations of these numbers.
+pub(crate) type Side<'a> = &'a mut dyn FnMut(Range<usize>) -> Result<()>;
+
+/// Measures two sides in turns. Both do the operations of the same numbers; no
+/// number comes twice. A first round is not counted.
+pub(crate) fn compare(plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
+    let mut rounds: Vec<[Spent; 2]> = Vec::new();
+    let mut number = 0;
+    for round in 0..=plan.rounds {
+        let mut spent = [Spent::default(); 2];
+        let mut done = 0;
+        let mut turns = round;
+        while done < plan.operations {
+            let turn = plan.turn.min(plan.operations - done);
+            let operations = number + done..number + done + turn;
+            let [by_first, by_second] = &mut spent;
+            // Whoever goes second finds caches as the other has left them.
+            if turns % 2 == 0 {
+                by_first.measure(first, operations.clone())?;
+                by_second.measure(second, operations)?;
+            } else {
+                by_second.measure(second, operations.clone())?;
+                by_first.measure(first, operations)?;
+            }
+            done += turn;
+            turns += 1;
+        }
+        number += plan.operations;
+        if round > 0 {
+            rounds.push(spent);
+        }
+    }
+    let of_rounds =
+        |figure: fn(&[Spent; 2]) -> f64| Spread::of(rounds.iter().map(figure).collect());
+    let operations = plan.operations.max(1) as f64;
+    Ok(Compared {
+        first: of_rounds(|[first, _]| first.wall.as_secs_f64()).median / operations,
+        second: of_rounds(|[_, second]| second.wall.as_secs_f64()).median / operations,
+        ratio: of_rounds(|[first, second]| first.wall.div_duration_f64(second.wall)),
+        core_ratio: of_rounds(|[first, second]| first.core.div_duration_f64(second.core)).median,
+    })
+}
+
+/// What a side has taken in a round.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spent {
+    wall: Duration,
+    core: Duration,
+}
+
+impl Spent {
+    fn measure(&mut self, side: Side<'_>, numbers: Range<usize>) -> Result<()> {
+        let (start, core) = (Instant::now(), core_time());
+        side(numbers)?;
+        self.core += core_time().saturating_sub(core);
+        self.wall += start.elapsed();
+        Ok(())
+    }
+}
+
+/// For how long this thread has had a core.
+fn core_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Measures one side as [`compare`] does: the median time of one operation, in
+/// seconds.
+pub(crate) fn alone(plan: Plan, side: Side<'_>) -> Result<f64> {
+    Ok(compare(plan, side, &mut |_| Ok(()))?.first)
+}
+
+/// Does operations from several threads, each taking the next number.
+pub(crate) fn together(
+    threads: usize,
+    numbers: Range<usize>,
+    operation: &(impl Fn(usize) -> Result<()> + Sync),
+) -> Result<()> {
+    let next = AtomicUsize::new(numbers.start);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= numbers.end {
+                return Ok(());
+            }
+            operation(number)?;
+        }
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(_) => bail!("a thread that measures has panicked"),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_do_the_same_and_no_number_comes_twice() {
+        let plan = Plan { rounds: 3, operations: 10, turn: 4 };
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let by_first = &mut |numbers: Range<usize>| {
+            first.extend(numbers);
+            Ok(())
+        };
+        let by_second = &mut |numbers: Range<usize>| {
+            second.extend(numbers);
+            Ok(())
+        };
+        compare(plan, by_first, by_second).unwrap();
+        assert_eq!(first, (0..40).collect::<Vec<_>>());
+        assert_eq!(second, first);
+    }
+
+    #[test]
+    fn a_side_that_takes_longer_shows() {
+        let spread = Spread::of(vec![4.0, 1.0, 3.0, 2.0, 5.0]);
+        assert_eq!((spread.low, spread.median, spread.high), (2.0, 3.0, 4.0));
+        let inverse = spread.inverse();
+        assert_eq!((inverse.low, inverse.median, inverse.high), (0.25, 1.0 / 3.0, 0.5));
+    }
+
+    #[test]
+    fn threads_share_the_numbers() {
+        let sum = AtomicUsize::new(0);
+        let operation = |number| {
+            sum.fetch_add(number, Ordering::Relaxed);
+            Ok(())
+        };
+        together(4, 10..1010, &operation).unwrap();
+        assert_eq!(sum.into_inner(), (10..1010).sum());
+        assert!(together(2, 0..5, &|_| bail!("no")).is_err());
+    }
+}
