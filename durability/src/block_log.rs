@@ -120,6 +120,8 @@ impl BlockLog {
             threads: 4,
             steps: Some(self.steps),
             one: None,
+            touch: None,
+            delete: false,
             position: Some(record.to_owned()),
             go_on: false,
             end: false,

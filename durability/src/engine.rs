@@ -77,7 +77,8 @@ impl Engine {
     pub(crate) fn sample(self) -> Option<usize> {
         match self {
             #[cfg(feature = "rocksdb")]
-            Self::RocksDb => Some(300),
+            // More than 300, for some come before the store is opened.
+            Self::RocksDb => Some(400),
             _ => None,
         }
     }

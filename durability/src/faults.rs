@@ -208,6 +208,8 @@ impl Faults {
             threads: 1,
             steps: None,
             one: None,
+            touch: None,
+            delete: false,
             position: None,
             go_on: true,
             end: true,

@@ -1,6 +1,7 @@
 //! Power cuts and kills, with durable writes and, as a control, with relaxed
 //! ones.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -152,8 +153,8 @@ impl Bench<'_> {
         // made the file system write: that is where a forgotten fsync shows.
         let one = self.cuts.is_multiple_of(4).then_some(self.cuts / 4);
         // Or it comes at any time since the start, in the opening too.
-        let from_start = one.is_none() && self.random.chance(20);
-        let arguments = WorkArguments {
+        let from_start = self.random.chance(20);
+        let mut arguments = WorkArguments {
             engine: self.plan.engine,
             mode: self.plan.mode,
             store: self.disk.root.join("store"),
@@ -164,17 +165,35 @@ impl Bench<'_> {
             threads: 4,
             steps: None,
             one,
+            touch: None,
+            delete: false,
             position: None,
             go_on: false,
             end: false,
             last_commit: false,
         };
+        // Or after a process that was killed, and another that touched what the
+        // first had not finished: what that one was told must be durable too.
+        let second = one.is_none() && self.cuts % 6 == 3;
+        if second {
+            let mut first = Worker::start(&arguments)?;
+            first.wait_for("ready")?;
+            std::thread::sleep(Duration::from_micros(self.random.below(60_000)));
+            first.kill()?;
+            let keys = self.place.path("keys");
+            arguments.first_op = name_unfinished(&events::read(&log)?, &keys)?;
+            arguments.touch = Some(keys);
+            arguments.delete = self.random.chance(50);
+        }
+        let quiet = one.is_some() || second;
         let switch = if self.plan.kill { None } else { Some(self.disk.switch()?) };
         let mut worker = Worker::start(&arguments)?;
-        if !from_start {
-            worker.wait_for(if one.is_some() { "done" } else { "ready" })?;
-        }
-        if one.is_none() {
+        if quiet {
+            worker.wait_for("done")?;
+        } else {
+            if !from_start {
+                worker.wait_for("ready")?;
+            }
             let most = if from_start { 40_000 } else { 150_000 };
             std::thread::sleep(Duration::from_micros(self.random.below(most)));
         }
@@ -221,6 +240,31 @@ impl Bench<'_> {
             }
         }
     }
+}
+
+/// Writes down the keys of the operations that were begun and not answered, and
+/// gives the number of the next operation.
+fn name_unfinished(events: &[Event], path: &Path) -> Result<u64> {
+    let mut unfinished = BTreeMap::new();
+    let mut next = 0;
+    for event in events {
+        match event {
+            Event::Begin { op, changes, .. } => {
+                next = next.max(op + 1);
+                unfinished.insert(*op, changes);
+            }
+            Event::Acked { op, .. } | Event::Refused { op, .. } => {
+                unfinished.remove(op);
+            }
+            _ => {}
+        }
+    }
+    let keys: Vec<&str> = unfinished
+        .values()
+        .flat_map(|changes| changes.iter().map(|(key, _)| key.as_str()))
+        .collect();
+    fs::write(path, keys.join("\n"))?;
+    Ok(next)
 }
 
 /// Cuts the power, kills who worked, and mounts what the disk has.

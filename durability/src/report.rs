@@ -82,6 +82,19 @@ impl Findings {
         self.counts.iter().filter(|(fault, _)| !allowed.contains(fault)).map(|(_, n)| n).sum()
     }
 
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (fault, count) in other.counts {
+            *self.counts.entry(fault).or_default() += count;
+        }
+        for (fault, places) in other.told {
+            let told = self.told.entry(fault).or_default();
+            if told.len() < SHOWN {
+                told.extend(places);
+                self.texts.extend(other.texts.iter().cloned());
+            }
+        }
+    }
+
     /// One finding of a kind for each of the first places, a line each.
     pub(crate) fn texts(&self) -> &[String] {
         &self.texts

@@ -48,6 +48,13 @@ pub(crate) struct WorkArguments {
     /// One write of this kind by one thread, then nothing until killed.
     #[arg(long)]
     pub(crate) one: Option<u64>,
+    /// A file that names keys, a line each: these are touched by one thread, then
+    /// nothing until killed.
+    #[arg(long)]
+    pub(crate) touch: Option<PathBuf>,
+    /// Delete them rather than read them.
+    #[arg(long)]
+    pub(crate) delete: bool,
     /// A file whose length tells how much the disk has seen.
     #[arg(long)]
     pub(crate) position: Option<PathBuf>,
@@ -98,6 +105,13 @@ pub(crate) fn run(arguments: &WorkArguments) -> Result<()> {
     let plan = |thread| Plan::new(arguments.seed, arguments.run, thread, arguments.threads);
     if let Some(kind) = arguments.one {
         shared.step(&plan(0).kind(kind))?;
+    } else if let Some(keys) = &arguments.touch {
+        for key in std::fs::read_to_string(keys)?.lines().map(str::to_owned) {
+            shared.step(&match arguments.delete {
+                true => Step::Plain((key, None)),
+                false => Step::Read { key, own: true },
+            })?;
+        }
     } else if arguments.threads == 1 {
         // On the thread that strace counts the calls of.
         work(&shared, plan(0), arguments.steps)?;
@@ -270,9 +284,13 @@ pub(crate) fn words(arguments: &WorkArguments) -> Vec<String> {
     if let Some(one) = arguments.one {
         add("one", one.to_string());
     }
+    if let Some(keys) = &arguments.touch {
+        add("touch", path(keys));
+    }
     if let Some(position) = &arguments.position {
         add("position", path(position));
     }
+    words.extend(arguments.delete.then(|| "--delete".to_owned()));
     words.extend(arguments.last_commit.then(|| "--last-commit".to_owned()));
     words.extend(arguments.go_on.then(|| "--go-on".to_owned()));
     words.extend(arguments.end.then(|| "--end".to_owned()));
