@@ -1,6 +1,7 @@
 //! The workspace's own checks and chores. `cargo xtask --help` lists them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
+mod bench;
 mod checks;
 mod dependencies;
 mod durability;
@@ -67,6 +68,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure what is claimed in docs/benchmarks.md.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Break one line at a time and see that a test notices.
     ///
     /// Each patch in xtask/mutants is applied to a copy of the tree, and its
@@ -82,6 +88,20 @@ enum Command {
         /// How long tests may run on a mutant, in seconds; longer counts as killed.
         #[arg(long, value_name = "SECONDS", default_value_t = 120)]
         timeout: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Each store against the engine, or the system calls, below it.
+    ///
+    /// `cargo xtask bench engines --help` shows the options. RocksDB's C++ is
+    /// compiled first, which takes minutes: `--engine file,redb` does without.
+    #[command(disable_help_flag = true)]
+    Engines {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
 }
 
@@ -125,6 +145,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Guests { check: false } => guests::build(&root),
+        Command::Bench { what: Bench::Engines { arguments } } => bench::engines(&root, &arguments),
         Command::Durability { arguments } => durability::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {

@@ -1,0 +1,54 @@
+//! `bench engines`: builds the comparison of the stores with what lies below
+//! them, a program of its own, and runs it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::cargo;
+
+/// Runs the comparison with these arguments.
+///
+/// # Errors
+/// If it does not build, or fails.
+pub(crate) fn engines(root: &Path, arguments: &[String]) -> Result<()> {
+    let mut command = cargo(root);
+    command.args(["run", "--quiet", "--release", "--package", "benches-compare"]);
+    if needs_rocksdb(arguments) {
+        println!("RocksDB's C++ is compiled first: minutes, once; --engine file,redb does without");
+        command.args(["--features", "rocksdb"]);
+    }
+    let status = command.arg("--").args(arguments).status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the comparison ended with {status}");
+    }
+    Ok(())
+}
+
+/// All engines are measured where none is named.
+fn needs_rocksdb(arguments: &[String]) -> bool {
+    let is_named = |argument: &String| argument.starts_with("--engine");
+    let asks_for_help = arguments.iter().any(|one| one == "--help" || one == "-h");
+    !asks_for_help
+        && (!arguments.iter().any(is_named) || arguments.iter().any(|one| one.contains("rocksdb")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cxx_is_compiled_only_where_it_is_asked_for() {
+        let needs = |line: &str| {
+            let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            needs_rocksdb(&arguments)
+        };
+        assert!(needs(""));
+        assert!(needs("--quick"));
+        assert!(needs("--engine rocksdb --quick"));
+        assert!(needs("--engine=file,rocksdb"));
+        assert!(!needs("--engine redb"));
+        assert!(!needs("--engine=file --engine redb --quick"));
+        assert!(!needs("--help"));
+    }
+}
