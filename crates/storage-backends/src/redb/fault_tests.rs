@@ -26,6 +26,8 @@ enum Plan {
     FailKind { operation: &'static str, errno: i32 },
     /// From this number on all fail: the process is gone.
     Die { at: usize },
+    /// The engine panics in those of this kind, as it does on some damage.
+    Panic { operation: &'static str },
 }
 
 type SharedPlan = Arc<Mutex<(Plan, usize)>>;
@@ -37,15 +39,18 @@ thread_local! {
 /// Asked before every access to the disk.
 pub(super) fn fault_point(operation: &str) -> io::Result<()> {
     let plan = PLAN.with_borrow(Arc::clone);
-    let (plan, seen) = &mut *plan.lock().unwrap();
-    let this = *seen;
-    *seen += 1;
+    let (plan, this) = {
+        let (plan, seen) = &mut *plan.lock().unwrap();
+        *seen += 1;
+        (plan.clone(), *seen - 1)
+    };
     match plan {
-        Plan::Fail { at, errno } if *at == this => Err(io::Error::from_raw_os_error(*errno)),
-        Plan::FailKind { operation: kind, errno } if *kind == operation => {
-            Err(io::Error::from_raw_os_error(*errno))
+        Plan::Panic { operation: kind } if kind == operation => panic!("a test of {kind}"),
+        Plan::Fail { at, errno } if at == this => Err(io::Error::from_raw_os_error(errno)),
+        Plan::FailKind { operation: kind, errno } if kind == operation => {
+            Err(io::Error::from_raw_os_error(errno))
         }
-        Plan::Die { at } if *at <= this => Err(io::Error::from_raw_os_error(EIO)),
+        Plan::Die { at } if at <= this => Err(io::Error::from_raw_os_error(EIO)),
         _ => Ok(()),
     }
 }
@@ -520,5 +525,35 @@ fn a_reader_goes_on_after_a_page_that_could_not_be_read() {
             with_plan(Plan::FailKind { operation: "read", errno: EIO }, || reader.get(A));
         assert!(result.is_err(), "{result:?}");
         assert_eq!(contents(&reader), before);
+    }
+}
+
+#[test]
+fn after_a_panic_of_the_engine_nothing_is_asked_of_it() {
+    let (before, file) = filled();
+    let reads: Operation = |storage| storage.get(A).map(drop);
+    let writes: Operation = |storage| storage.set(A, "new a".into());
+    for (operation, call) in [("read", reads), ("write", writes), ("sync", writes)] {
+        let place = Place::new();
+        std::fs::write(place.path(), &file).unwrap();
+        let storage = open(&place.path());
+        let (result, _) = with_plan(Plan::Panic { operation }, || call(&storage));
+        let expected = match result {
+            // A write may have happened.
+            Err(StorageError::Unavailable { detail, .. }) if operation != "read" => detail,
+            Err(StorageError::Corrupt { key: None, detail }) => detail,
+            other => panic!("{operation}: {other:?}"),
+        };
+        assert!(expected.contains("the engine stopped"), "{expected}");
+        for result in [reads(&storage), writes(&storage), storage.list_keys(None).map(drop)] {
+            assert!(matches!(result, Err(StorageError::Corrupt { key: None, .. })), "{result:?}");
+        }
+        drop(storage);
+        let again = open(&place.path());
+        let then = contents(&again);
+        assert!(then == before || operation != "read" && then[A] == b"new a");
+        writes(&again).unwrap();
+        drop(again);
+        place.has_no_problems();
     }
 }

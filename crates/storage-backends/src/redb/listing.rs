@@ -60,10 +60,16 @@ pub(super) fn page(txn: &ReadTransaction, request: PageRequest<'_>) -> Result<Ke
     // One key more than the limit tells whether more follow.
     let wanted = request.limit.saturating_add(1);
     let mut keys = Vec::new();
-    walk(&table, request.prefix, request.after, |key, _| {
-        keys.push(key.to_owned());
-        Ok(keys.len() < wanted)
-    })?;
+    let end = end_of_prefix(request.prefix.as_bytes());
+    if let Some(bounds) = bounds(request.prefix, request.after, end.as_deref()) {
+        // Not by `walk`, which looks at every record too.
+        for entry in table.range::<&[u8]>(bounds)? {
+            keys.push(key_text(entry?.0.value())?.to_owned());
+            if keys.len() == wanted {
+                break;
+            }
+        }
+    }
     Ok(KeyPage::cut(keys, request.limit))
 }
 
