@@ -101,9 +101,9 @@ fn what_it_says() {
 #[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("rocksdb", "redb"))]
 #[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("redb", "rocksdb"))]
 fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str, #[case] to: &str) {
-    const ROUNDS: u32 = 12;
+    const ROUNDS: u32 = 9;
     let folder = Folder::new();
-    let sample = sample(1_500);
+    let sample = sample(600);
     let (from, to) = (&*format!("{from}:from"), &*format!("{to}:to"));
     fill(&folder, from, &sample);
     let before = folder.tree("from");
@@ -160,6 +160,20 @@ fn a_store_that_is_written_to_is_not_copied_and_no_target_is_made() {
     assert!(done.stderr.contains("file:copy") && done.stderr.contains(&pid), "{}", done.stderr);
     drop(held);
     folder.printed(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_rocksdb_store_is_copied_while_it_is_written_to() {
+    let folder = Folder::new();
+    let sample = sample(300);
+    fill(&folder, "rocksdb:from", &sample);
+    let held = url_in(&folder, "rocksdb:from").open(Mode::ReadWrite).unwrap();
+    held.set("a/b/c/just now", "x".into()).unwrap();
+    folder.printed(&["copy", "--from", "rocksdb:from", "--to", "file:to"]);
+    let mut expected = sample;
+    expected.insert("a/b/c/just now".to_owned(), b"x".to_vec());
+    assert!(contents(&folder, "file:to") == expected);
 }
 
 #[test]

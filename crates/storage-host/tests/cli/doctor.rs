@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rstest::rstest;
 use serde_json::Value;
 use storage_host::{Mode, StoreUrl};
 
@@ -65,35 +66,29 @@ fn what_it_says() {
     assert_snapshot(&folder, "doctor", &text);
 }
 
-#[test]
-fn a_store_in_use_is_no_trouble() {
+#[rstest]
+#[case::file("file:data")]
+#[cfg_attr(feature = "redb", case::redb("redb:data"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
+fn a_store_in_use_is_no_trouble(#[case] store: &str) {
     let folder = Folder::new();
-    folder.printed(&["put", "a/b/c", "key", "value"]);
-    assert!(json(&folder, &[]).0["store"]["locked"].is_null());
-    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    let look = || json(&folder, &["--store", store]);
+    let (document, code) = look();
+    assert_eq!((code, document["store"]["id"].as_str().unwrap().len()), (0, 32));
+    assert!(document["store"]["locked"].is_null());
+    let url: StoreUrl =
+        store.replace(":", &format!(":{}/", folder.path().display())).parse().unwrap();
     let held = url.open(Mode::ReadWrite).unwrap();
-    let (document, code) = json(&folder, &[]);
+    let (document, code) = look();
     assert_eq!(code, 0);
     let locked = document["store"]["locked"].as_str().unwrap();
-    assert!(locked.starts_with(&format!("process {} has", std::process::id())), "{locked}");
-    assert_eq!(document["store"]["id"].as_str().unwrap().len(), 32);
+    // What redb locks has no room for a name.
+    let pid = format!("process {} has", std::process::id());
+    assert!(store.starts_with("redb") || locked.starts_with(&pid), "{locked}");
+    assert!(codes(&document).iter().all(|code| *code == "open_files"), "{document}");
     drop(held);
-    assert!(json(&folder, &[]).0["store"]["locked"].is_null());
-}
-
-#[cfg(feature = "redb")]
-#[test]
-fn a_redb_store_in_use_is_no_trouble_either() {
-    let folder = Folder::new();
-    folder.printed(&["--store", "redb:data", "put", "a/b/c", "key", "value"]);
-    let (document, code) = json(&folder, &["--store", "redb:data"]);
-    assert_eq!((code, document["store"]["id"].as_str().unwrap().len()), (0, 32));
-    let url: StoreUrl = format!("redb:{}/data", folder.path().display()).parse().unwrap();
-    let _held = url.open(Mode::ReadWrite).unwrap();
-    let (document, code) = json(&folder, &["--store", "redb:data"]);
-    assert_eq!(code, 0);
-    assert!(document["store"]["locked"].is_string());
-    assert_eq!(codes(&document), Vec::<&str>::new());
+    assert!(look().0["store"]["locked"].is_null());
 }
 
 #[test]

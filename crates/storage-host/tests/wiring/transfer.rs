@@ -36,7 +36,7 @@ fn contents(storage: &dyn ComponentStorage) -> Contents {
 }
 
 /// A bit of everything that may be stored.
-fn sample() -> Contents {
+fn sample(many: usize) -> Contents {
     let mut sample = Contents::new();
     for key in [
         "loose",
@@ -57,7 +57,7 @@ fn sample() -> Contents {
     sample.insert("a/b/c/every byte".to_owned(), (0..=255).cycle().take(70_000).collect());
     // More than waits to be written at once.
     sample.insert("a/b/c/large".to_owned(), vec![7; 9 << 20]);
-    for number in 0..5_000 {
+    for number in 0..many {
         sample.insert(format!("many/keys/{}/{number:05}", number % 3), vec![1; number % 50]);
     }
     sample
@@ -84,7 +84,7 @@ fn kinds() -> Vec<&'static str> {
 
 #[test]
 fn keys_and_values_go_over_byte_for_byte_between_every_pair_of_stores() {
-    let sample = sample();
+    let sample = sample(1_000);
     let folder = tempfile::tempdir().unwrap();
     let place = |kind: &str, name: &str| -> StoreUrl {
         let path = folder.path().join(name);
@@ -117,7 +117,7 @@ fn keys_and_values_go_over_byte_for_byte_between_every_pair_of_stores() {
 #[test]
 fn a_copy_that_fails_at_any_write_is_completed_by_the_next() {
     let source = ReferenceStorage::new();
-    let mut sample = sample();
+    let mut sample = sample(5_000);
     sample.remove("a/b/c/large");
     fill(&source, &sample);
     let mut failures = 0;
@@ -194,7 +194,7 @@ fn other_data_is_refused_and_left_alone() {
 #[test]
 fn what_a_target_lacks_before_what_it_has_is_written() {
     let source = ReferenceStorage::new();
-    let mut sample = sample();
+    let mut sample = sample(5_000);
     sample.remove("a/b/c/large");
     fill(&source, &sample);
     for lacking in ["A/B/C/key", "a/b", "many/keys/1/02500", "many/keys/2/04997"] {
@@ -264,7 +264,7 @@ impl ComponentStorage for Recorder {
 #[test]
 fn writes_come_in_bounded_batches_of_one_component_and_are_flushed() {
     let source = ReferenceStorage::new();
-    let sample = sample();
+    let sample = sample(5_000);
     fill(&source, &sample);
     for number in 0..30 {
         source.set(&format!("many/keys/0/big-{number}"), vec![0; 1 << 20].into()).unwrap();
@@ -288,7 +288,7 @@ fn writes_come_in_bounded_batches_of_one_component_and_are_flushed() {
 #[test]
 fn progress_tells_of_every_key_in_order() {
     let source = ReferenceStorage::new();
-    let sample = sample();
+    let sample = sample(5_000);
     fill(&source, &sample);
     let target = ReferenceStorage::new();
     let mut seen = Vec::new();

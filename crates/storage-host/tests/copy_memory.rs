@@ -1,0 +1,41 @@
+//! What a copy takes in memory. It is counted for the whole process, so this is
+//! a process of its own.
+
+#![cfg(feature = "file")]
+#![allow(clippy::unwrap_used, reason = "a test reports by panicking")]
+
+use peak_alloc::PeakAlloc;
+use storage_host::{ComponentStorage, CopyOptions, Mode, StoreUrl, copy_store};
+
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+const VALUES: usize = 400;
+const VALUE: usize = 256 << 10;
+
+/// A batch that waits, as it was read and as it is written.
+const MOST: usize = 32 << 20;
+
+#[test]
+fn a_copy_takes_no_more_however_much_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |name: &str, mode| {
+        let url = StoreUrl::from_path(folder.path().join(name));
+        url.relaxed().open(mode).unwrap()
+    };
+    let source = open("from", Mode::ReadWrite);
+    for number in 0..VALUES {
+        source.set(&format!("a/b/c/{number}"), vec![7; VALUE].into()).unwrap();
+    }
+    drop(source);
+    let (from, to) = (open("from", Mode::ReadOnly), open("to", Mode::ReadWrite));
+    for written in [VALUES, 0] {
+        let before = ALLOCATED.current_usage();
+        ALLOCATED.reset_peak_usage();
+        let copied = copy_store(&from, &to, CopyOptions::new(), &mut |_, _| {}).unwrap();
+        let taken = ALLOCATED.peak_usage().saturating_sub(before);
+        assert_eq!(copied.written.keys, written as u64);
+        assert_eq!(copied.total().keys, VALUES as u64);
+        assert!(taken < MOST, "{} bytes of {}", taken, VALUES * VALUE);
+    }
+}
