@@ -422,7 +422,7 @@ mod tests {
              1|helper v1.0.0|\n\
              2|sha2 v0.11.0|",
             &["storage-backends (no features): storage-backends -> helper -> sha2: \
-               only the features file, redb, rocksdb of storage-backends may bring it"],
+               only the feature file of storage-backends may bring it"],
         );
     }
 
