@@ -79,7 +79,10 @@ impl Gates {
         &self,
         partitions: impl Iterator<Item = &'a str>,
     ) -> impl Iterator<Item = &RwLock<()>> {
-        let mut numbers: Vec<usize> = partitions.map(|name| self.number(name)).collect();
+        let mut last = None;
+        // Most writes are to one partition.
+        let other = partitions.filter(|name| last.replace(*name) != Some(*name));
+        let mut numbers: Vec<usize> = other.map(|name| self.number(name)).collect();
         numbers.sort_unstable();
         numbers.dedup();
         numbers.into_iter().filter_map(|number| self.gates.get(number))

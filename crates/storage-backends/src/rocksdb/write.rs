@@ -44,6 +44,8 @@ struct Touched<'a> {
 /// Whether ledgers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
+    /// There should be none that had to be.
+    Blind,
     Keep,
     /// The old value of a key cannot be read, and so no change be told: the
     /// ledgers of the partitions are removed, to be counted again when a budget
@@ -54,6 +56,8 @@ enum Mode {
 /// What became of an attempt.
 enum Attempt {
     Done(Revision),
+    /// There is a ledger to be kept, so no key may be written twice.
+    NeedsCounting,
     /// The budget needs the partition's ledger, which is not at hand.
     NeedsLedger(Arc<Ledger>),
     /// It has to be done in the other mode.
@@ -94,7 +98,7 @@ impl RocksDbStorage {
             };
         }
         drop(gate);
-        self.attempt_until_done(writer, &[], &[(key, value)], None)
+        self.attempt_until_done(writer, &[], vec![(key, value)], Vec::new, None)
     }
 
     /// Checks and applies a commit.
@@ -105,28 +109,39 @@ impl RocksDbStorage {
             commit.single_partition()?;
         }
         self.refuse_while_broken(writer)?;
-        let writes: Vec<KeyAndValue<'_>> = match &*commit.writes {
-            [] => Vec::new(),
-            [only] => vec![change_of(only)],
-            _ => commit.effective_writes().into_iter().map(change_of).collect(),
-        };
-        self.attempt_until_done(writer, &commit.checks, &writes, commit.budget.as_ref())
+        // Of two writes to a key in one batch the later one counts, so nothing
+        // has to be sorted out first unless there is something to count.
+        let all: Vec<KeyAndValue<'_>> = commit.writes.iter().map(change_of).collect();
+        let counted = || commit.effective_writes().into_iter().map(change_of).collect();
+        self.attempt_until_done(writer, &commit.checks, all, counted, commit.budget.as_ref())
     }
 
-    fn attempt_until_done(
+    /// `counted` are the writes of which none is to the same key as another.
+    fn attempt_until_done<'a>(
         &self,
         writer: &Writer,
         checks: &[Check],
-        writes: &[KeyAndValue<'_>],
+        mut writes: Vec<KeyAndValue<'a>>,
+        counted: impl Fn() -> Vec<KeyAndValue<'a>>,
         budget: Option<&Budget>,
     ) -> Result<Revision, StorageError> {
         // Nothing grows by a delete, so it needs no ledger.
         let grows = writes.iter().any(|(_, value)| value.is_some());
         let budget = budget.filter(|_| grows);
         let mut mode = Mode::Keep;
+        if writes.len() > 1 {
+            match budget {
+                Some(_) => writes = counted(),
+                None => mode = Mode::Blind,
+            }
+        }
         loop {
-            match self.attempt(writer, checks, writes, budget, mode)? {
+            match self.attempt(writer, checks, &writes, budget, mode)? {
                 Attempt::Done(revision) => return Ok(revision),
+                Attempt::NeedsCounting => {
+                    writes = counted();
+                    mode = Mode::Keep;
+                }
                 Attempt::NeedsLedger(ledger) => self.prepare_ledger(writer, &ledger)?,
                 Attempt::Unreadable(error) if budget.is_some() => return Err(error),
                 Attempt::Unreadable(_) => mode = Mode::Remove,
@@ -146,10 +161,13 @@ impl RocksDbStorage {
             || checks.iter().map(|check| &*check.key).chain(writes.iter().map(|(key, _)| *key));
         let partitions = || writes.iter().map(|(key, _)| split_full_key(key).0);
         let gates = match mode {
-            Mode::Keep => (writer.gates.enter_all(partitions()), Vec::new()),
+            Mode::Blind | Mode::Keep => (writer.gates.enter_all(partitions()), Vec::new()),
             Mode::Remove => (Vec::new(), writer.gates.shut_all(partitions())),
         };
         let mut touched = self.touched(writer, partitions(), budget.is_some())?;
+        if mode == Mode::Blind && touched.iter().any(|one| one.keeping != Keeping::Nothing) {
+            return Ok(Attempt::NeedsCounting);
+        }
         let locks = writer.key_locks.write(keys());
         for check in checks {
             writer.unsettled.check(&check.key)?;
@@ -196,7 +214,7 @@ impl RocksDbStorage {
             match mode {
                 Mode::Remove => one.ledger.removed(),
                 Mode::Keep if one.ledger.settle(one.change) => long.push(one.ledger),
-                Mode::Keep => {}
+                Mode::Blind | Mode::Keep => {}
             }
         }
         drop((locks, gates));

@@ -1,6 +1,12 @@
 //! The RocksDB store: what it promises beyond the contract of every store.
 #![cfg(feature = "rocksdb")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "test support"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
