@@ -477,6 +477,13 @@ mod snapshots {
             storage
                 .read_snapshot("app/notes/home/", None, &mut |key, value| {
                     seen.push((key.to_owned(), value));
+                    if *key == numbered(100) {
+                        write(vec![numbered(300)], "passed later");
+                    }
+                    if *key == numbered(599) {
+                        // It waited for the walk to pass, and not for its end.
+                        assert_eq!(heard.recv_timeout(PATIENCE), Ok("passed later"));
+                    }
                     if *key == numbered(400) {
                         write(vec![last.clone()], "ahead");
                         write(vec![first.clone(), last.clone()], "both");
