@@ -4,6 +4,7 @@
 //! number, then for moments a ledger's state. RocksDB syncs the writes of several
 //! threads at once, so nothing that they share is held alone meanwhile.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use ::rocksdb::WriteBatch;
@@ -26,11 +27,27 @@ const BATCH_ENTRY_BYTES: usize = 16;
 /// The size of what a batch holds for a change of a ledger beside its name.
 const LEDGER_ENTRY_BYTES: usize = 40;
 
+/// The largest buffer that a thread keeps.
+const MAX_BUFFER_BYTES: usize = 16 << 10;
+
 /// A key and what it shall hold.
 type KeyAndValue<'a> = (&'a str, Option<&'a [u8]>);
 
 fn change_of(write: &Write) -> KeyAndValue<'_> {
     (&write.key, write.value.as_ref().map(StorageValue::as_bytes))
+}
+
+/// Lends a buffer for a record, which the thread keeps for the next.
+fn with_buffer<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let mut buffer = BUFFER.take();
+    let result = write(&mut buffer);
+    buffer.clear();
+    buffer.shrink_to(MAX_BUFFER_BYTES);
+    BUFFER.set(buffer);
+    result
 }
 
 /// A partition that a write touches.
@@ -78,15 +95,14 @@ impl RocksDbStorage {
         if !writer.ledgers.are_any() {
             let _lock = writer.key_locks.write_one(key);
             let revision = self.next_revision(writer)?;
-            let mut record = Vec::new();
-            let entry = match value {
-                Some(value) => {
-                    record::encode_beside_key(key, value, revision, &mut record);
-                    Entry::Set(key, &record)
-                }
-                None => Entry::Delete(key),
+            let written = match value {
+                Some(value) => with_buffer(|record| {
+                    record::encode_beside_key(key, value, revision, record);
+                    self.put_entry(writer, Entry::Set(key, record))
+                }),
+                None => self.put_entry(writer, Entry::Delete(key)),
             };
-            return match self.put_entry(writer, entry) {
+            return match written {
                 Ok(()) => {
                     writer.unsettled.remove([key].into_iter());
                     Ok(revision)
