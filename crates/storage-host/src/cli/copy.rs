@@ -1,7 +1,7 @@
 //! `copy`: a store into another one.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 use storage_host::{CopyError, CopyOptions, Mode, StorageError, StoreUrl, copy_store};
@@ -128,7 +128,17 @@ fn places(path: &Path) -> Vec<Place> {
     });
     let whole = match there {
         Some((real, rest)) if rest.as_os_str().is_empty() => real,
-        Some((real, rest)) => real.join(rest),
+        Some((real, rest)) => {
+            // Nothing is there, so no link gives `..` another meaning.
+            let named = rest.components().fold(real, |mut path, part| {
+                match part {
+                    Component::ParentDir => drop(path.pop()),
+                    part => path.push(part),
+                }
+                path
+            });
+            fs::canonicalize(&named).unwrap_or(named)
+        }
         None => absolute,
     };
     whole.ancestors().map(place).collect()
