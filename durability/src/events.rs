@@ -39,8 +39,9 @@ pub(crate) enum Event {
     Refused { op: u64, why: String },
     /// It failed; its outcome is unknown.
     Unknown { op: u64, why: String },
-    /// A read returned. `own`: by the only thread that writes the key.
-    Read { at: u64, own: bool, key: String, found: Found },
+    /// A read returned, with this revision, or 0 with no value. `own`: by the only
+    /// thread that writes the key.
+    Read { at: u64, own: bool, key: String, revision: u64, found: Found },
     /// A read failed.
     ReadFailed { key: String, why: String },
     /// The power is about to be cut.
@@ -71,7 +72,7 @@ impl Event {
             }
             Self::Refused { op, why } => format!("refused\t{op}\t{}\n", flat(why)),
             Self::Unknown { op, why } => format!("unknown\t{op}\t{}\n", flat(why)),
-            Self::Read { at, own, key, found } => {
+            Self::Read { at, own, key, revision, found } => {
                 let found = match found {
                     Found::Absent => "absent".to_owned(),
                     Found::By(op) => format!("by\t{op}"),
@@ -81,7 +82,7 @@ impl Event {
                     }
                     Found::Wrong(what) => format!("wrong\t{}", flat(what)),
                 };
-                format!("read\t{at}\t{own}\t{key}\t{found}\n")
+                format!("read\t{at}\t{own}\t{key}\t{revision}\t{found}\n")
             }
             Self::ReadFailed { key, why } => format!("unread\t{key}\t{}\n", flat(why)),
         }
@@ -121,6 +122,7 @@ impl Event {
                 at: words.next()?.parse().ok()?,
                 own: words.next()?.parse().ok()?,
                 key: words.next()?.to_owned(),
+                revision: words.next()?.parse().ok()?,
                 found: match words.next()? {
                     "absent" => Found::Absent,
                     "by" => Found::By(words.next()?.parse().ok()?),
@@ -192,7 +194,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let key = || "dur/app/c0/t1/k2".to_owned();
-        let read = |found| Event::Read { at: 3, own: true, key: key(), found };
+        let read = |found| Event::Read { at: 3, own: true, key: key(), revision: 8, found };
         let events = [
             Event::Ready,
             Event::OpenFailed("disk on fire".to_owned()),

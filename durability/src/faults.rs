@@ -96,7 +96,7 @@ impl Faults {
         let mut tally = Tally::default();
         for base in bases {
             let ranges = strace::count(&self.prepare(place, base)?, &place.path("trace"))?;
-            for point in self.choose(injury, &ranges, base) {
+            for point in self.choose(injury, &ranges, base, |_| true) {
                 let arguments = self.prepare(place, base)?;
                 let status = strace::hurt(&arguments, &point)?;
                 findings.place = format!("{point}, {}", base.name);
@@ -126,9 +126,8 @@ impl Faults {
         let mut disk = Disk::make(place, FileSystem::Ext4Bare)?;
         for base in bases {
             let ranges = strace::count(&self.prepare(place, base)?, &place.path("trace"))?;
-            let mut points = self.choose(Injury::Io, &ranges, base);
-            points.retain(|point| point.call.ends_with("sync"));
-            for point in points {
+            let is_sync = |call: &str| call.ends_with("sync");
+            for point in self.choose(Injury::Io, &ranges, base, is_sync) {
                 let mut arguments = self.prepare(place, base)?;
                 let on_disk = disk.root.join("store");
                 remove(&on_disk)?;
@@ -162,9 +161,10 @@ impl Faults {
         injury: Injury,
         ranges: &BTreeMap<&'static str, (usize, usize)>,
         base: &Base,
+        wanted: impl Fn(&str) -> bool,
     ) -> Vec<Point> {
         let mut points = Vec::new();
-        for call in injury.calls() {
+        for call in injury.calls().iter().filter(|call| wanted(call)) {
             let Some((first, last)) = ranges.get(call) else { continue };
             for number in *first..=*last {
                 points.push(Point { injury, call, number, onwards: false });
@@ -176,10 +176,10 @@ impl Faults {
         }
         let Some(sample) = self.sample else { return points };
         // More of them where there is more to go wrong.
-        let wanted = if base.store.is_some() { sample - sample / 4 } else { sample / 4 };
+        let count = if base.store.is_some() { sample - sample / 4 } else { sample / 4 };
         let mut random = Random::new(self.seed ^ points.len() as u64);
         let mut chosen = Vec::new();
-        while chosen.len() < wanted && !points.is_empty() {
+        while chosen.len() < count && !points.is_empty() {
             chosen.push(points.swap_remove(random.index(points.len())));
         }
         chosen

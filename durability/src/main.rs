@@ -22,6 +22,7 @@ mod report;
 mod strace;
 mod workload;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -90,6 +91,9 @@ struct Arguments {
     /// What random numbers begin with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Where to keep the logs of rounds of cuts and kills with a finding.
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// A few of each kind, in all under a minute and a half.
     #[arg(long)]
     short: bool,
@@ -161,20 +165,24 @@ fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) ->
         return Ok(Outcome::Skipped);
     }
     let Arguments { seed, short, .. } = *arguments;
+    let keep = arguments.keep.as_deref();
     match part {
         Part::PowerCuts => {
             let cuts = if short { 24 } else { arguments.cuts };
-            power_cuts(PowerCuts { engine, mode: Mode::Sync, cuts, seed, kill: false }, place)
+            power_cuts(PowerCuts { engine, mode: Mode::Sync, cuts, seed, kill: false, keep }, place)
         }
         Part::Control => {
             let cuts = if short { 6 } else { arguments.control_cuts };
-            power_cuts(PowerCuts { engine, mode: Mode::Relaxed, cuts, seed, kill: false }, place)
+            power_cuts(
+                PowerCuts { engine, mode: Mode::Relaxed, cuts, seed, kill: false, keep },
+                place,
+            )
         }
         Part::Kills => {
             let cuts = if short { 5 } else { arguments.kills };
             let mut outcome = Outcome::Passed;
             for mode in [Mode::Sync, Mode::Relaxed] {
-                let kills = PowerCuts { engine, mode, cuts, seed, kill: true };
+                let kills = PowerCuts { engine, mode, cuts, seed, kill: true, keep };
                 if kills.run(place, FileSystem::Ext4)? == Outcome::Failed {
                     outcome = Outcome::Failed;
                 }
@@ -198,7 +206,7 @@ fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) ->
 }
 
 /// Shares the cuts out over the file systems.
-fn power_cuts(whole: PowerCuts, place: &Place) -> Result<Outcome> {
+fn power_cuts(whole: PowerCuts<'_>, place: &Place) -> Result<Outcome> {
     let cuts = whole.cuts.div_ceil(FileSystem::ALL.len() as u64);
     let mut outcome = Outcome::Passed;
     for file_system in FileSystem::ALL {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::content::content;
+use crate::engine::Mode;
 use crate::events::{Event, Found};
 use crate::report::{Fault, Findings};
 
@@ -57,7 +58,7 @@ impl KeyModel {
     }
 
     /// What happened since the key was last settled, that state included.
-    fn recent(&self) -> &[State] {
+    pub(crate) fn recent(&self) -> &[State] {
         self.history.get(self.settled..).unwrap_or_default()
     }
 
@@ -73,7 +74,7 @@ pub(crate) struct Op {
     pub(crate) keys: Vec<String>,
     /// The largest revision that was acknowledged before it began.
     after: u64,
-    acked: bool,
+    pub(crate) acked: bool,
 }
 
 /// What may be in a store.
@@ -87,6 +88,8 @@ pub(crate) struct Model {
     revisions: BTreeSet<u64>,
     /// The number of the next operation.
     pub(crate) next_op: u64,
+    /// Whether what was acknowledged may be gone.
+    relaxed: bool,
 }
 
 /// What one log told.
@@ -106,6 +109,11 @@ pub(crate) struct Told {
 impl Model {
     pub(crate) fn new() -> Self {
         Self { next_op: 1, ..Self::default() }
+    }
+
+    /// The model of a store with this durability.
+    pub(crate) fn of(mode: Mode) -> Self {
+        Self { relaxed: mode == Mode::Relaxed, ..Self::new() }
     }
 
     /// A key, which is absent if it is new.
@@ -143,9 +151,9 @@ impl Model {
                 Event::Acked { .. } => {}
                 Event::Refused { op, .. } => self.refused(*op),
                 Event::Unknown { .. } => told.failed_ops += 1,
-                Event::Read { at, own, key, found } if seen(*at) && powered => {
+                Event::Read { at, own, key, revision, found } if seen(*at) && powered => {
                     told.reads += 1;
-                    self.read(key, *own, found, findings);
+                    self.read(key, *own, *revision, found, findings);
                 }
                 Event::Read { .. } => {}
                 Event::ReadFailed { key, why } => {
@@ -186,6 +194,13 @@ impl Model {
         }
         for key in &keys {
             let model = self.key(key);
+            let read = model.recent_mut(op).find_map(|state| state.revision);
+            if read.is_some() && read != revision {
+                findings.add(
+                    Fault::Revision,
+                    format!("operation {op} got {revision:?}, and {key} was read at {read:?}"),
+                );
+            }
             model.recent_mut(op).for_each(|state| state.revision = revision);
             model.possible.retain(|state| state.op >= op);
         }
@@ -201,23 +216,49 @@ impl Model {
         }
     }
 
-    fn read(&mut self, key: &str, own: bool, found: &Found, findings: &mut Findings) {
+    fn read(
+        &mut self,
+        key: &str,
+        own: bool,
+        revision: u64,
+        found: &Found,
+        findings: &mut Findings,
+    ) {
         let model = self.key(key);
+        // The bytes of short values repeat, so the revision has to fit as well.
+        let is = |state: &&State| match found {
+            Found::By(op) => state.op == *op,
+            Found::Short(bytes) => {
+                state.len == Some(bytes.len()) && content(key, state.op, bytes.len()) == *bytes
+            }
+            Found::Absent | Found::Wrong(_) => false,
+        };
+        let known =
+            model.recent().iter().find(|state| is(state) && state.revision == Some(revision));
+        let unknown = || {
+            let mut recent = model.recent().iter().rev();
+            recent.find(|state| is(state) && state.revision.is_none())
+        };
         let op = match found {
             Found::Wrong(what) => {
                 findings.add(Fault::Torn, format!("a read of {key} gave {what}"));
                 return;
             }
-            Found::By(op) => Some(*op),
-            Found::Short(bytes) => {
-                let writes = |state: &&State| {
-                    state.len == Some(bytes.len()) && content(key, state.op, bytes.len()) == *bytes
-                };
-                model.recent().iter().rev().find(writes).map(|state| state.op)
-            }
             Found::Absent => None,
+            Found::By(_) | Found::Short(_) => known.or_else(unknown).map(|state| state.op),
         };
+        if op.is_none() && *found != Found::Absent {
+            let may_be = model.recent();
+            findings.add(
+                Fault::Lost,
+                format!("{key} was read as {found:?} at {revision}, of {may_be:?}"),
+            );
+            return;
+        }
         if let Some(op) = op {
+            // Once seen it has this revision for good, and nothing older comes
+            // back.
+            model.recent_mut(op).for_each(|state| state.revision = Some(revision));
             model.floor = model.floor.max(op);
         }
         // Others write the key between its read and the line in the log.
@@ -279,8 +320,10 @@ impl Model {
         if own.len.is_some() {
             return Some(false);
         }
-        let was_there =
-            model.recent().iter().filter(|state| state.op < op).all(|state| state.len.is_some());
+        // It is the operation that deleted the key, if it was there before.
+        let before: Vec<&State> = model.recent().iter().filter(|state| state.op < op).collect();
+        let known = before.iter().rposition(|state| state.revision.is_some() && !self.relaxed);
+        let was_there = before.iter().skip(known.unwrap_or(0)).all(|state| state.len.is_some());
         was_there.then_some(true)
     }
 }

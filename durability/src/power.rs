@@ -24,13 +24,15 @@ const CUTS_A_STORE: u64 = 40;
 
 /// How a run of cuts is done.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PowerCuts {
+pub(crate) struct PowerCuts<'a> {
     pub(crate) engine: Engine,
     pub(crate) mode: Mode,
     pub(crate) cuts: u64,
     pub(crate) seed: u64,
     /// Whether only the process is killed, and the power stays on.
     pub(crate) kill: bool,
+    /// Where the logs of rounds with a finding are kept.
+    pub(crate) keep: Option<&'a Path>,
 }
 
 /// Why they cannot be done here.
@@ -41,7 +43,7 @@ pub(crate) fn cannot(place: &Place) -> Option<String> {
 /// The store under test, on a disk that is cut off again and again.
 struct Bench<'a> {
     place: &'a Place,
-    plan: PowerCuts,
+    plan: PowerCuts<'a>,
     disk: Disk,
     model: Model,
     run: u64,
@@ -52,7 +54,7 @@ struct Bench<'a> {
     opened_corrupt: u64,
 }
 
-impl PowerCuts {
+impl PowerCuts<'_> {
     /// Cuts on one file system, and prints what they showed.
     pub(crate) fn run(self, place: &Place, file_system: FileSystem) -> Result<Outcome> {
         let start = Instant::now();
@@ -60,7 +62,7 @@ impl PowerCuts {
             place,
             plan: self,
             disk: Disk::make(place, file_system)?,
-            model: Model::new(),
+            model: Model::of(self.mode),
             run: 0,
             random: Random::new(self.seed ^ crate::random::hash(file_system.name())),
             findings: Findings::default(),
@@ -138,7 +140,7 @@ impl Bench<'_> {
     fn start_anew(&mut self, file_system: FileSystem) -> Result<()> {
         self.disk.umount()?;
         self.disk = Disk::make(self.place, file_system)?;
-        self.model = Model::new();
+        self.model = Model::of(self.plan.mode);
         self.run = 0;
         Ok(())
     }
@@ -212,11 +214,19 @@ impl Bench<'_> {
                 bail!("the workload could not open the store: {why}");
             }
         }
+        let before = self.findings.total();
         let told = self.model.replay(&events, None, &mut self.findings);
         self.told.acked_ops += told.acked_ops;
         self.told.acked_writes += told.acked_writes;
         self.told.reads += told.reads;
-        self.look(&arguments.store, file_system)
+        self.look(&arguments.store, file_system)?;
+        if let Some(folder) = &self.plan.keep
+            && self.findings.total() > before
+        {
+            fs::create_dir_all(folder)?;
+            fs::copy(&log, folder.join(format!("{}-{}.log", file_system.name(), self.cuts)))?;
+        }
+        Ok(())
     }
 
     /// Opens the store after a cut and compares.

@@ -191,13 +191,14 @@ impl Shared {
     }
 
     fn read(&self, key: &str, own: bool) -> Result<bool> {
-        let read = self.storage.get(key);
+        let read = self.storage.get_versioned(key);
         let event = match &read {
-            Ok(value) => Event::Read {
+            Ok(found) => Event::Read {
                 at: self.at(),
                 own,
                 key: key.to_owned(),
-                found: identify(key, value.as_ref().map(AsRef::as_ref)),
+                revision: found.as_ref().map_or(0, |found| found.revision.get()),
+                found: identify(key, found.as_ref().map(|found| found.value.as_ref())),
             },
             Err(error) => Event::ReadFailed { key: key.to_owned(), why: error.to_string() },
         };
