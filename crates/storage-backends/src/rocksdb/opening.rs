@@ -116,25 +116,33 @@ pub(super) fn open_to_read(
             )));
         }
     }
-    let mut changed = None;
+    while_still(root, || Manifest::of(root), |manifest| open_once(layout, options, manifest))
+}
+
+/// Opens something when what `look` sees is the same before and after; so
+/// nothing was missed: a writer that has taken something from the log says so in
+/// the manifest before it removes the log.
+fn while_still<L: PartialEq, T>(
+    root: &Path,
+    look: impl Fn() -> Result<L, StorageError>,
+    open: impl Fn(&L) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let mut failed = None;
     for try_number in 0..TRIES {
         thread::sleep(LONGER_EACH_TRY * try_number);
-        // A writer that has taken something from the log says so in the manifest
-        // before it removes the log. If the manifest is the same afterwards,
-        // nothing was missed.
-        let before = Manifest::of(root)?;
-        let result = open_once(layout, options, &before);
-        if Manifest::of(root)? == before {
+        let before = look()?;
+        let result = open(&before);
+        if look()? == before {
             return result;
         }
-        changed = result.err();
+        failed = result.err();
     }
     Err(StorageError::Unavailable {
         key: None,
         detail: format!(
             "the writer of {} changes its files faster than they can be opened; try again{}",
             root.display(),
-            changed.map(|error| format!(" ({error})")).unwrap_or_default()
+            failed.map(|error| format!(" ({error})")).unwrap_or_default()
         ),
     })
 }
@@ -201,7 +209,7 @@ impl Manifest {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(disk::failed("read", &current, &error)),
         };
-        let len = match str_of(&name) {
+        let len = match manifest_named_in(&name) {
             Some(name) => disk::file_len(&root.join(name))?,
             None => None,
         };
@@ -210,7 +218,7 @@ impl Manifest {
 
     /// Refuses one that RocksDB would read up to damage and no further.
     fn check(&self, root: &Path) -> Result<(), StorageError> {
-        let Some(name) = str_of(&self.name) else {
+        let Some(name) = manifest_named_in(&self.name) else {
             return Err(errors::corrupt(root, None, "its file CURRENT names no manifest"));
         };
         let path = root.join(name);
@@ -229,7 +237,7 @@ impl Manifest {
 }
 
 /// The file that `CURRENT` names; never one elsewhere.
-fn str_of(current: &[u8]) -> Option<&str> {
+fn manifest_named_in(current: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(current).ok()?.strip_suffix('\n')?;
     let number = name.strip_prefix("MANIFEST-")?;
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
@@ -241,4 +249,63 @@ fn cannot_open(root: &Path, error: &::rocksdb::Error) -> StorageError {
         return errors::corrupt(root, None, error.as_ref());
     }
     errors::failed("open", root, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Opens something of which the state changes at each of these looks.
+    fn opened(
+        changes_at: &[u32],
+        open: impl Fn(u32) -> Result<u32, StorageError>,
+    ) -> Result<u32, StorageError> {
+        let (looks, state) = (Cell::new(0), Cell::new(0));
+        let look = || {
+            looks.set(looks.get() + 1);
+            if changes_at.contains(&looks.get()) {
+                state.set(state.get() + 1);
+            }
+            Ok(state.get())
+        };
+        while_still(Path::new("store"), look, |seen| open(*seen))
+    }
+
+    #[test]
+    fn what_was_opened_while_files_changed_is_opened_anew() {
+        assert_eq!(opened(&[], Ok), Ok(0));
+        // Before and after the first try.
+        assert_eq!(opened(&[2], Ok), Ok(1));
+        assert_eq!(opened(&[1, 2, 3, 4], Ok), Ok(4));
+        // Between two tries nothing is missed.
+        assert_eq!(opened(&[1], Ok), Ok(1));
+    }
+
+    #[test]
+    fn an_error_counts_only_if_nothing_changed_meanwhile() {
+        let missing = |seen| {
+            if seen == 0 { Err(StorageError::IoError("gone".into())) } else { Ok(seen) }
+        };
+        assert_eq!(opened(&[2], missing), Ok(1));
+        assert_eq!(opened(&[], missing), Err(StorageError::IoError("gone".into())));
+        let all: Vec<u32> = (0..=2 * TRIES).collect();
+        match opened(&all, |_| Err(StorageError::IoError("gone".into()))) {
+            Err(StorageError::Unavailable { detail, .. }) => {
+                assert!(detail.contains("gone"), "{detail}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_manifest_is_named_in_its_own_folder_alone() {
+        assert_eq!(manifest_named_in(b"MANIFEST-000004\n"), Some("MANIFEST-000004"));
+        for other in
+            ["", "\n", "MANIFEST-\n", "MANIFEST-4", "MANIFEST-4/../5\n", "../MANIFEST-4\n", "X-4\n"]
+        {
+            assert_eq!(manifest_named_in(other.as_bytes()), None, "{other:?}");
+        }
+    }
 }
