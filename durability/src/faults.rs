@@ -13,6 +13,7 @@ use crate::engine::{Engine, Mode};
 use crate::events::{self, Event};
 use crate::model::Model;
 use crate::place::{Disk, FileSystem, Place, copy_tree, run};
+use crate::power::{Worker, name_unfinished};
 use crate::random::Random;
 use crate::report::{Fault, Findings, Outcome};
 use crate::strace::{self, Injury, Point};
@@ -51,7 +52,9 @@ impl Faults {
         for injury in Injury::ALL {
             failed |= self.points_of(place, &bases, injury)?;
         }
-        failed |= self.failed_then_cut(place, &bases)?;
+        for injury in [Injury::Io, Injury::Kill] {
+            failed |= self.then_cut(place, &bases, injury)?;
+        }
         Ok(if failed { Outcome::Failed } else { Outcome::Passed })
     }
 
@@ -113,46 +116,86 @@ impl Faults {
         Ok(verdict(&findings, &tally))
     }
 
-    /// Fsyncs that fail, and after all of it a power cut: what was read or
-    /// acknowledged after the failure must be on the disk.
-    fn failed_then_cut(&self, place: &Place, bases: &[Base]) -> Result<bool> {
+    /// Fsyncs that fail, or at which the process is killed, and then a power cut.
+    ///
+    /// What was read or acknowledged after the failure must be on the disk; and
+    /// so must what another process, after the kill, was told of the keys that
+    /// the first had not finished.
+    fn then_cut(&self, place: &Place, bases: &[Base], injury: Injury) -> Result<bool> {
+        let after = match injury {
+            Injury::Kill => "another process looks or deletes, ",
+            Injury::Io | Injury::Full => "",
+        };
+        let what = format!("{} {injury} at an fsync, {after}then a power cut", self.engine);
         if let Some(reason) = crate::power::cannot(place) {
-            println!("  {} EIO, then a power cut: SKIPPED: {reason}", self.engine);
+            println!("  {what}: SKIPPED: {reason}");
             return Ok(false);
         }
-        let start = Instant::now();
-        let mut findings = Findings::default();
-        let mut tally = Tally::default();
-        let mut disk = Disk::make(place, FileSystem::Ext4Bare)?;
-        for base in bases {
-            let ranges = strace::count(&self.prepare(place, base)?, &place.path("trace"))?;
-            let is_sync = |call: &str| call.ends_with("sync");
-            for point in self.choose(Injury::Io, &ranges, base, is_sync) {
-                let mut arguments = self.prepare(place, base)?;
-                let on_disk = disk.root.join("store");
-                remove(&on_disk)?;
-                if arguments.store.exists() {
-                    copy_tree(&arguments.store, &on_disk)?;
+        let mut failed = false;
+        for file_system in [FileSystem::Ext4Bare, FileSystem::Xfs] {
+            let start = Instant::now();
+            let mut findings = Findings::default();
+            let mut tally = Tally::default();
+            let mut disk = Disk::make(place, file_system)?;
+            for base in bases {
+                let ranges = strace::count(&self.prepare(place, base)?, &place.path("trace"))?;
+                let is_sync = |call: &str| call.ends_with("sync");
+                for point in self.choose(injury, &ranges, base, is_sync) {
+                    findings.place = format!("{point}, {after}then a power cut, {}", base.name);
+                    self.hurt_and_cut(place, base, &mut disk, &point, &mut findings, &mut tally)?;
                 }
-                run(std::process::Command::new("sync").arg("-f").arg(&disk.root))?;
-                arguments.store.clone_from(&on_disk);
-                let switch = disk.switch()?;
-                let status = strace::hurt(&arguments, &point)?;
-                switch.cut(&arguments.log)?;
-                disk.umount()?;
-                disk.mount()?;
-                findings.place = format!("{point}, then a power cut, {}", base.name);
-                let mut model = base.model.clone();
-                judge_run(&arguments, &point, status, &mut model, &mut findings, &mut tally)?;
-                self.look(&on_disk, &mut model, &mut findings);
             }
+            println!(
+                "  {what} on {}: {tally}; {findings}; {:.0} s",
+                file_system.name(),
+                start.elapsed().as_secs_f64()
+            );
+            failed |= verdict(&findings, &tally);
         }
-        println!(
-            "  {} EIO of an fsync, then a power cut: {tally}; {findings}; {:.0} s",
-            self.engine,
-            start.elapsed().as_secs_f64()
-        );
-        Ok(verdict(&findings, &tally))
+        Ok(failed)
+    }
+
+    fn hurt_and_cut(
+        &self,
+        place: &Place,
+        base: &Base,
+        disk: &mut Disk,
+        point: &Point,
+        findings: &mut Findings,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let mut arguments = self.prepare(place, base)?;
+        let on_disk = disk.root.join("store");
+        remove(&on_disk)?;
+        if arguments.store.exists() {
+            copy_tree(&arguments.store, &on_disk)?;
+        }
+        run(std::process::Command::new("sync").arg("-f").arg(&disk.root))?;
+        arguments.store.clone_from(&on_disk);
+        let switch = disk.switch()?;
+        let status = strace::hurt(&arguments, point)?;
+        let begun = arguments.log.exists();
+        if point.injury == Injury::Kill && begun {
+            let mut second = arguments.clone();
+            let keys = place.path("keys");
+            let next = name_unfinished(&events::read(&second.log)?, &keys)?;
+            second.first_op = next.max(arguments.first_op);
+            second.touch = Some(keys);
+            second.delete = point.number.is_multiple_of(2);
+            second.end = false;
+            let mut worker = Worker::start(&second)?;
+            worker.wait_for("done")?;
+            switch.cut(&second.log)?;
+            worker.kill()?;
+        } else if begun {
+            switch.cut(&arguments.log)?;
+        }
+        disk.umount()?;
+        disk.mount()?;
+        let mut model = base.model.clone();
+        judge_run(&arguments, point, status, &mut model, findings, tally)?;
+        self.look(&on_disk, &mut model, findings);
+        Ok(())
     }
 
     /// The points to try.

@@ -254,7 +254,7 @@ impl Bench<'_> {
 
 /// Writes down the keys of the operations that were begun and not answered, and
 /// gives the number of the next operation.
-fn name_unfinished(events: &[Event], path: &Path) -> Result<u64> {
+pub(crate) fn name_unfinished(events: &[Event], path: &Path) -> Result<u64> {
     let mut unfinished = BTreeMap::new();
     let mut next = 0;
     for event in events {

@@ -295,6 +295,22 @@ fn a_store_whose_name_is_not_durable_is_not_opened() {
 }
 
 #[test]
+fn a_store_whose_last_commit_may_not_be_durable_is_not_opened() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    fill(&storage);
+    let expected = contents(&storage);
+    drop(storage);
+    // Of a process that was killed before its fsync there is no trace: every
+    // opening has to make sure.
+    let plan = Plan::FailKind { operation: "sync", errno: EIO };
+    let (opened, _) = with_plan(plan, || RedbStorage::open(place.path(), options()));
+    let error = opened.err().unwrap();
+    assert!(matches!(&error, StorageError::IoError(text) if text.contains("fsync")), "{error}");
+    assert_eq!(contents(&open(&place.path())), expected);
+}
+
+#[test]
 fn on_a_full_disk_old_values_are_read_and_writes_say_so_until_there_is_room() {
     for operation in ["write", "set_len"] {
         let place = Place::new();

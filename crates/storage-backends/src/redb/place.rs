@@ -88,6 +88,11 @@ pub(super) fn open_to_write(path: &Path) -> Result<File, StorageError> {
     let open = OpenOptions::new().read(true).write(true).open(path);
     let file = open.map_err(|error| failed("open", path, &error))?;
     locked(path, file.try_lock(), &file)?;
+    // A process that was killed may have left a commit that the system has not
+    // written yet. Nothing is read of it before it outlives a power cut.
+    fault_point("sync")
+        .and_then(|()| file.sync_data())
+        .map_err(|error| failed("fsync", path, &error))?;
     Ok(file)
 }
 
