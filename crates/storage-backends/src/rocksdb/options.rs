@@ -2,7 +2,7 @@
 
 use ::rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
-    DEFAULT_COLUMN_FAMILY_NAME, InfoLogger, LogLevel, Options, WriteBufferManager,
+    DEFAULT_COLUMN_FAMILY_NAME, LogLevel, Options, WriteBufferManager,
 };
 
 use super::ledger;
@@ -89,11 +89,8 @@ impl RocksDbOptions {
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
         match access {
-            Access::Read => {
-                // Otherwise it writes a LOG into the folder.
-                options
-                    .set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
-            }
+            // It writes no messages then.
+            Access::Read => {}
             Access::Write => {
                 options.set_log_level(LogLevel::Warn);
                 options.set_max_log_file_size(1 << 20);

@@ -403,4 +403,10 @@ fn keys_in_a_damaged_block_can_be_written_and_deleted() {
     for key in whole {
         assert!(storage.get(key).unwrap().is_some());
     }
+    // Nobody can tell what the component uses now.
+    drop(storage);
+    opening::raw(&place, |database| {
+        let ledgers = database.cf_handle("ledgers").unwrap();
+        assert_eq!(database.get_cf(ledgers, "app/notes/home/").unwrap(), None);
+    });
 }
