@@ -207,7 +207,7 @@ impl Faults {
         wanted: impl Fn(&str) -> bool,
     ) -> Vec<Point> {
         let mut points = Vec::new();
-        for call in injury.calls().iter().filter(|call| wanted(call)) {
+        for call in injury.calls().filter(|call| wanted(call)) {
             let Some((first, last)) = ranges.get(call) else { continue };
             for number in *first..=*last {
                 points.push(Point { injury, call, number, onwards: false });

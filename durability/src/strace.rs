@@ -27,51 +27,32 @@ impl Injury {
     pub(crate) const ALL: [Self; 3] = [Self::Kill, Self::Io, Self::Full];
 
     /// The calls that it is done to.
-    pub(crate) fn calls(self) -> &'static [&'static str] {
-        match self {
-            // Between two of these nothing changes on a disk.
-            Self::Kill => &[
-                "openat",
-                "write",
-                "pwrite64",
-                "fsync",
-                "fdatasync",
-                "rename",
-                "unlink",
-                "mkdir",
-                "ftruncate",
-                "fallocate",
-                "flock",
-                "fcntl",
-            ],
-            Self::Io => &[
-                "openat",
-                "write",
-                "pwrite64",
-                "fsync",
-                "fdatasync",
-                "rename",
-                "unlink",
-                "mkdir",
-                "ftruncate",
-                "fallocate",
-                "read",
-                "pread64",
-            ],
-            Self::Full => &[
-                "openat",
-                "write",
-                "pwrite64",
-                "fsync",
-                "fdatasync",
-                "rename",
-                "mkdir",
-                "ftruncate",
-                "fallocate",
-            ],
-        }
+    pub(crate) fn calls(self) -> impl Iterator<Item = &'static str> {
+        CALLS.iter().filter(move |(_, injuries)| injuries.contains(&self)).map(|(call, _)| *call)
     }
 }
+
+/// The calls that change something on a disk, or read from it, and what is done to
+/// them. Between two of those that kill, nothing changes on a disk.
+const CALLS: [(&str, &[Injury]); 14] = {
+    use Injury::{Full, Io, Kill};
+    [
+        ("openat", &[Kill, Io, Full]),
+        ("write", &[Kill, Io, Full]),
+        ("pwrite64", &[Kill, Io, Full]),
+        ("fsync", &[Kill, Io, Full]),
+        ("fdatasync", &[Kill, Io, Full]),
+        ("rename", &[Kill, Io, Full]),
+        ("unlink", &[Kill, Io]),
+        ("mkdir", &[Kill, Io, Full]),
+        ("ftruncate", &[Kill, Io, Full]),
+        ("fallocate", &[Kill, Io, Full]),
+        ("flock", &[Kill]),
+        ("fcntl", &[Kill]),
+        ("read", &[Io]),
+        ("pread64", &[Io]),
+    ]
+};
 
 impl fmt::Display for Injury {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,10 +97,7 @@ pub(crate) fn count(
     arguments: &WorkArguments,
     trace: &Path,
 ) -> Result<BTreeMap<&'static str, (usize, usize)>> {
-    let mut names: Vec<&'static str> =
-        Injury::ALL.iter().flat_map(|injury| injury.calls()).copied().collect();
-    names.sort_unstable();
-    names.dedup();
+    let names = CALLS.map(|(call, _)| call);
     let filter = format!("trace={},statx", names.join(","));
     let status =
         run(arguments, &["-o".as_ref(), trace.as_os_str(), "-e".as_ref(), filter.as_ref()])?;

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
-use crate::workspace::cargo;
+use crate::rocksdb;
+use crate::workspace::{cargo, succeed};
 
 /// Runs the comparison with these arguments.
 ///
@@ -15,14 +16,11 @@ pub(crate) fn engines(root: &Path, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--release", "--package", "benches-compare"]);
     if needs_rocksdb(arguments) {
+        rocksdb::require_libclang()?;
         println!("RocksDB's C++ is compiled first: minutes, once; --engine file,redb does without");
         command.args(["--features", "rocksdb"]);
     }
-    let status = command.arg("--").args(arguments).status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("the comparison ended with {status}");
-    }
-    Ok(())
+    succeed(command.arg("--").args(arguments), "the comparison")
 }
 
 /// All engines are measured where none is named.

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::rocksdb::Variables;
-use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo};
+use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo, succeed};
 use crate::{dependencies, guests, layers, licences, rocksdb};
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
@@ -45,11 +45,7 @@ impl Step {
             Action::Cargo(arguments, variables) => {
                 let mut command = cargo(root);
                 command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
-                let status = command.status().context("cannot start cargo")?;
-                if !status.success() {
-                    bail!("it ended with {status}");
-                }
-                Ok(())
+                succeed(&mut command, "it")
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
 use crate::rocksdb;
-use crate::workspace::cargo;
+use crate::workspace::{cargo, succeed};
 
 /// Runs the suite with these arguments.
 ///
@@ -19,9 +19,5 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
         rocksdb::require_libclang()?;
         command.args(["--features", "rocksdb"]).envs(rocksdb::build(root)?);
     }
-    let status = command.arg("--").args(arguments).status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("the durability suite ended with {status}");
-    }
-    Ok(())
+    succeed(command.arg("--").args(arguments), "the durability suite")
 }

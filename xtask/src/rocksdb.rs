@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, cargo, succeed};
 
 /// Where the library is, as the crate's build script wants to be told.
 pub(crate) type Variables = Vec<(&'static str, String)>;
@@ -94,10 +94,7 @@ pub(crate) fn build(root: &Path) -> Result<Variables> {
     let mut command = cargo(root);
     command.args(["build", "--quiet", "--locked", "--package", "storage-backends"]);
     command.args(["--no-default-features", "--features", "rocksdb", "--target-dir"]).arg(&target);
-    let status = command.status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("RocksDB does not compile: cargo ended with {status}");
-    }
+    succeed(&mut command, "RocksDB does not compile: cargo")?;
     let library = newest_library(&target)?;
     let folder = library.parent().context("the library lies in no folder")?;
     Ok(vec![("ROCKSDB_LIB_DIR", folder.display().to_string()), ("ROCKSDB_STATIC", "1".to_owned())])

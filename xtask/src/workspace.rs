@@ -31,6 +31,18 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("{} wrote text that is not UTF-8", line(command)))
 }
 
+/// Runs `command` to its end, its output beside ours.
+///
+/// # Errors
+/// That `what` ended with the status that it ended with, if it failed.
+pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
+    if !status.success() {
+        bail!("{what} ended with {status}");
+    }
+    Ok(())
+}
+
 /// The command as one would type it.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());

@@ -2,63 +2,80 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-#[cfg(feature = "file")]
-use std::sync::RwLockReadGuard;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use storage_core::StorageError;
 
-/// Enough that two keys in use at once seldom meet; 16 KiB a store.
-const STRIPES: usize = 1024;
+/// How many locks on keys there are. Enough that two keys in use at once seldom
+/// meet; 16 KiB a store.
+pub(crate) const KEY_STRIPES: usize = 1024;
 
-/// Locks by the hash of the key. A writer holds a key's lock until its change is
-/// durable, and so a reader never sees a value that a power cut could take back.
+/// Locks by the hash of a name. On keys a writer holds a key's lock until its
+/// change is durable, and so a reader never sees a value that a power cut could
+/// take back.
 #[derive(Debug)]
-pub(crate) struct KeyLocks {
-    stripes: Box<[RwLock<()>]>,
+pub(crate) struct Stripes {
+    locks: Box<[RwLock<()>]>,
     hasher: RandomState,
 }
 
-impl KeyLocks {
-    pub(crate) fn new() -> Self {
-        Self {
-            stripes: (0..STRIPES).map(|_| RwLock::new(())).collect(),
-            hasher: RandomState::new(),
-        }
+impl Stripes {
+    pub(crate) fn new(count: usize) -> Self {
+        Self { locks: (0..count).map(|_| RwLock::new(())).collect(), hasher: RandomState::new() }
     }
 
-    fn stripe(&self, key: &str) -> usize {
-        // The remainder is less than STRIPES.
-        (self.hasher.hash_one(key) % STRIPES as u64) as usize
+    fn number(&self, name: &str) -> usize {
+        // The remainder is less than their number.
+        (self.hasher.hash_one(name) % self.locks.len().max(1) as u64) as usize
     }
 
-    #[cfg(feature = "file")]
-    pub(crate) fn read(&self, key: &str) -> Option<RwLockReadGuard<'_, ()>> {
-        let stripe = self.stripes.get(self.stripe(key))?;
-        Some(stripe.read().unwrap_or_else(PoisonError::into_inner))
+    fn of(&self, name: &str) -> Option<&RwLock<()>> {
+        self.locks.get(self.number(name))
     }
 
-    /// Locks one key.
-    #[cfg(feature = "rocksdb")]
-    pub(crate) fn write_one(&self, key: &str) -> Option<RwLockWriteGuard<'_, ()>> {
-        let stripe = self.stripes.get(self.stripe(key))?;
-        Some(stripe.write().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Locks several keys, in an order that everybody keeps.
-    pub(crate) fn write<'a>(
+    /// Those of several names, each once and in an order that everybody keeps.
+    fn of_all<'a>(
         &self,
-        keys: impl Iterator<Item = &'a str>,
-    ) -> Vec<RwLockWriteGuard<'_, ()>> {
-        let mut numbers: Vec<usize> = keys.map(|key| self.stripe(key)).collect();
+        names: impl Iterator<Item = &'a str>,
+    ) -> impl Iterator<Item = &RwLock<()>> {
+        let mut last = None;
+        // The partitions of a write are most often one.
+        let other = names.filter(|name| last.replace(*name) != Some(*name));
+        let mut numbers: Vec<usize> = other.map(|name| self.number(name)).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        numbers
-            .iter()
-            .filter_map(|number| self.stripes.get(*number))
-            .map(|stripe| stripe.write().unwrap_or_else(PoisonError::into_inner))
-            .collect()
+        numbers.into_iter().filter_map(|number| self.locks.get(number))
+    }
+
+    /// Shares the lock of one name.
+    pub(crate) fn read(&self, name: &str) -> Option<RwLockReadGuard<'_, ()>> {
+        Some(self.of(name)?.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Shares the locks of several names.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn read_all<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Vec<RwLockReadGuard<'_, ()>> {
+        let locks = self.of_all(names);
+        locks.map(|lock| lock.read().unwrap_or_else(PoisonError::into_inner)).collect()
+    }
+
+    /// Takes the lock of one name alone.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn write(&self, name: &str) -> Option<RwLockWriteGuard<'_, ()>> {
+        Some(self.of(name)?.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the locks of several names alone.
+    pub(crate) fn write_all<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Vec<RwLockWriteGuard<'_, ()>> {
+        let locks = self.of_all(names);
+        locks.map(|lock| lock.write().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 }
 

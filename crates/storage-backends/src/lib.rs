@@ -17,6 +17,8 @@ mod disk;
 mod durability;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod identity;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod key_locks;
 #[cfg(any(feature = "file", feature = "rocksdb"))]

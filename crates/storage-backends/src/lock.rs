@@ -16,9 +16,11 @@ use storage_core::StorageError;
 
 use crate::disk;
 
-/// The files that writers lock: of a store with a file a key, and on RocksDB,
-/// whose own `LOCK` is of another kind.
-const WRITERS_FILES: [&str; 2] = ["LOCK", "WRITER"];
+/// What the writer of a store with a file a key locks; holds its process id.
+pub(crate) const LOCK_FILE: &str = "LOCK";
+
+/// The same for RocksDB, whose own `LOCK` is of another kind.
+pub(crate) const WRITER_FILE: &str = "WRITER";
 
 /// How often, and how long apart, a writer tries where only readers are in its
 /// way: somebody who looks whether the store is locked takes it for an instant.
@@ -130,7 +132,7 @@ impl ReadersHold {
 /// [`StorageError::IoError`] if that cannot be found out.
 pub fn look_for_writer(store: impl AsRef<Path>) -> Result<(), StorageError> {
     let root = store.as_ref();
-    for name in WRITERS_FILES {
+    for name in [LOCK_FILE, WRITER_FILE] {
         let path = root.join(name);
         match File::open(&path) {
             Ok(mut file) if !granted(file.try_lock_shared(), &path)? => {

@@ -64,8 +64,7 @@ pub(crate) fn encode_beside_key(key: &str, value: &[u8], revision: Revision, byt
     push_header(bytes, revision);
     bytes.extend_from_slice(&0_u16.to_le_bytes());
     bytes.extend_from_slice(value);
-    let checksum = checksum_beside_key(key, bytes);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
+    seal_beside_key(key.as_bytes(), bytes);
 }
 
 /// How many bytes [`encode_beside_key`] adds to a value.
@@ -82,12 +81,7 @@ pub(crate) fn decode_beside_key<'a>(
     key: &str,
     bytes: &'a [u8],
 ) -> Result<(&'a [u8], Revision), &'static str> {
-    let (body, checksum) =
-        bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short to be whole")?;
-    if checksum_beside_key(key, body) != u32::from_le_bytes(*checksum) {
-        return Err("its checksum does not match");
-    }
-    let (revision, _, value) = decode_body(body)?;
+    let (revision, _, value) = decode_body(unseal_beside_key(key.as_bytes(), bytes)?)?;
     Ok((value, revision))
 }
 
@@ -99,10 +93,32 @@ pub(crate) fn value_len_beside_key(bytes: &[u8]) -> usize {
     bytes.len().saturating_sub(OVERHEAD_BESIDE_KEY + usize::from(fields_len.unwrap_or_default()))
 }
 
+/// Appends the checksum of bytes that an engine stores beside a key: it covers the
+/// key first.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-fn checksum_beside_key(key: &str, body: &[u8]) -> u32 {
+pub(crate) fn seal_beside_key(key: &[u8], bytes: &mut Vec<u8>) {
+    let checksum = checksum_beside_key(key, bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+}
+
+/// The bytes that such a seal covers, without the key.
+///
+/// # Errors
+/// What is wrong with them.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+pub(crate) fn unseal_beside_key<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
+    let (body, checksum) =
+        bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short to be whole")?;
+    if checksum_beside_key(key, body) != u32::from_le_bytes(*checksum) {
+        return Err("its checksum does not match");
+    }
+    Ok(body)
+}
+
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+fn checksum_beside_key(key: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(key.as_bytes());
+    hasher.update(key);
     hasher.update(body);
     hasher.finalize()
 }

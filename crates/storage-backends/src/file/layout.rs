@@ -15,15 +15,14 @@ use storage_core::{Revision, StorageError, split_full_key};
 
 use super::disk::Kind;
 use super::{disk, name, revisions};
-use crate::record;
+use crate::lock::LOCK_FILE;
+use crate::{identity, record};
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_TITLE: &str = "airssys file store";
 const FORMAT_VERSION: &str = "1";
 const COMPONENTS: &str = "components";
 const LOOSE: &str = "loose";
-/// Locked by the writer; holds its process id.
-pub(super) const LOCK_FILE: &str = "LOCK";
 const JOURNAL: &str = "journal";
 
 /// What the name of a file that is being written begins with. No key's name
@@ -124,7 +123,7 @@ impl Layout {
         let temp = self.root.join(temp_name(FORMAT_FILE));
         let path = self.format_file();
         disk::remove(&temp).map_err(|error| disk::failed("remove", &temp, &error))?;
-        disk::write_new(&temp, format_text(&new_store_id()).as_bytes(), true)?;
+        disk::write_new(&temp, format_text(&identity::new_store_id()).as_bytes(), true)?;
         disk::rename(&temp, &path).map_err(|error| disk::failed("make", &path, &error))?;
         disk::sync_folder(&self.root)
     }
@@ -143,10 +142,7 @@ impl Layout {
         let version = field("format").unwrap_or_default();
         let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
         if text.lines().next() == Some(FORMAT_TITLE) && is_number && version != FORMAT_VERSION {
-            return Err(StorageError::Unsupported(format!(
-                "the store in {} has format {version}, this program knows format {FORMAT_VERSION}; use the release that wrote it",
-                self.root.display()
-            )));
+            return Err(identity::other_format(&self.root, version, FORMAT_VERSION));
         }
         match field("store-id") {
             Some(id) if text == format_text(id) => Ok(id.to_owned()),
@@ -168,13 +164,6 @@ fn format_text(store_id: &str) -> String {
     let checksum: String =
         sealed.iter().skip(body.len()).map(|byte| format!("{byte:02x}")).collect();
     format!("{body}checksum: {checksum}\n")
-}
-
-/// 128 random bits. Not a secret: it tells one store from another.
-fn new_store_id() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    let random = || RandomState::new().hash_one(std::process::id());
-    format!("{:016x}{:016x}", random(), random())
 }
 
 #[cfg(test)]

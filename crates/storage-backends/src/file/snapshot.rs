@@ -11,10 +11,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard
 
 use storage_core::{ComponentStorage, PageRequest, SnapshotVisitor, StorageError, Write};
 
-use super::layout::LOCK_FILE;
 use super::lock::ReadersHold;
 use super::read_only::Unfinished;
 use super::store::{FileOptions, FileStorage};
+use crate::lock::LOCK_FILE;
 use crate::partitions;
 
 /// How many keys are listed at a time; writers learn of the progress as often.

@@ -10,7 +10,7 @@ use storage_core::{
 };
 
 use super::index::IndexBudget;
-use super::layout::{LOCK_FILE, Layout};
+use super::layout::Layout;
 use super::lock::WriterLock;
 use super::locks::UnsettledKeys;
 use super::partition::Partition;
@@ -20,8 +20,9 @@ use super::snapshot::Walks;
 use super::unflushed::Unflushed;
 use super::{disk, journal, listing};
 use crate::durability::Durability;
-use crate::key_locks::KeyLocks;
-use crate::{partitions, record};
+use crate::key_locks::{KEY_STRIPES, Stripes};
+use crate::lock::LOCK_FILE;
+use crate::{identity, partitions, record};
 
 /// How to open a [`FileStorage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +106,7 @@ pub struct FileStorage {
     pub(super) index_budget: Arc<IndexBudget>,
     /// The partitions that hold a key, once a listing over several has asked.
     pub(super) names: Mutex<Option<BTreeSet<Arc<str>>>>,
-    pub(super) key_locks: KeyLocks,
+    pub(super) key_locks: Stripes,
     pub(super) unsettled: UnsettledKeys,
     pub(super) walks: Walks,
     partitions: RwLock<Partitions>,
@@ -147,13 +148,10 @@ impl FileStorage {
         let root = path.as_ref();
         let layout = Layout::new(root);
         let sync = options.durability == Durability::Sync;
-        refuse_file(root)?;
+        identity::refuse_file(root)?;
         disk::create_store_folder(root)?;
         if !layout.is_store()? && !layout.may_become_store()? {
-            return Err(StorageError::IoError(format!(
-                "{} holds files that belong to no store; give the path of a store, or of an empty or missing folder",
-                root.display()
-            )));
+            return Err(identity::foreign_folder(root));
         }
         let lock = WriterLock::take(root, LOCK_FILE)?;
         if !layout.is_store()? {
@@ -193,13 +191,10 @@ impl FileStorage {
 
     /// Refuses what is no store, for whoever does not make one.
     pub(super) fn refuse_missing(root: &Path) -> Result<(), StorageError> {
-        refuse_file(root)?;
+        identity::refuse_file(root)?;
         if !Layout::new(root).is_store()? {
             let what = if disk::is_there(root)? { "is no store" } else { "does not exist" };
-            return Err(StorageError::IoError(format!(
-                "{} {what}; a store is made when something is first written to it",
-                root.display()
-            )));
+            return Err(identity::no_store(root, what));
         }
         Ok(())
     }
@@ -218,7 +213,7 @@ impl FileStorage {
             unfinished,
             index_budget: Arc::new(IndexBudget::new(options.index_budget_bytes)),
             names: Mutex::default(),
-            key_locks: KeyLocks::new(),
+            key_locks: Stripes::new(KEY_STRIPES),
             unsettled: UnsettledKeys::default(),
             walks: Walks::default(),
             partitions: RwLock::new(Partitions { known: HashMap::new(), sweep_at: MIN_SWEEP_AT }),
@@ -305,16 +300,6 @@ pub(super) fn read_record(key: &str, file: &Path) -> Result<Option<VersionedValu
             file.display()
         ),
     })
-}
-
-fn refuse_file(root: &Path) -> Result<(), StorageError> {
-    if root.is_file() {
-        return Err(StorageError::IoError(format!(
-            "{} is a file, not the folder of a store",
-            root.display()
-        )));
-    }
-    Ok(())
 }
 
 #[deny(clippy::missing_trait_methods)]

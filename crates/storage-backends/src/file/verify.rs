@@ -18,13 +18,14 @@ use storage_core::{
 };
 
 use super::journal::{self, Journal};
-use super::layout::{LOCK_FILE, Layout, TEMP_PREFIX};
+use super::layout::{Layout, TEMP_PREFIX};
 use super::lock::ReadersHold;
 use super::name::{self, Decoded};
 use super::read_only::Unfinished;
 use super::store::{FileOptions, FileStorage};
 use super::write::usage_of_file;
 use super::{disk, revisions};
+use crate::lock::LOCK_FILE;
 use crate::record;
 use crate::verify::{Problem, Verified};
 

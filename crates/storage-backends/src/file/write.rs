@@ -80,7 +80,7 @@ impl FileStorage {
                 self.load_ledger(partition)?;
             }
             let gates: Vec<_> = touched.values().map(|one| one.enter_to_write()).collect();
-            let locks = self.key_locks.write(commit.keys());
+            let locks = self.key_locks.write_all(commit.keys());
             // Between the steps above and these locks another write may have
             // failed half-way, or have dropped the ledger.
             let in_doubt = commit
@@ -376,7 +376,7 @@ impl FileStorage {
                 .map(|name| (name.to_owned(), self.partition(name)))
                 .collect();
             let _gates: Vec<_> = touched.values().map(|one| one.enter_to_write()).collect();
-            let _locks = self.key_locks.write(keys());
+            let _locks = self.key_locks.write_all(keys());
             if !matches!(self.unsettled.get(key), Some(Unsettled::Commit(_))) {
                 continue;
             }

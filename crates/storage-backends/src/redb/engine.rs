@@ -18,9 +18,10 @@ use storage_core::StorageError;
 use super::disk::{Disk, Failure, FailureKind};
 use super::fail::{Fail, corrupt, panic_text};
 use super::options::{RedbDurability, RedbOptions};
+use super::place;
 use super::snapshot::Snapshot;
 use super::tables::{BadMeta, DATA, FORMAT, LEDGERS, META, Meta};
-use super::{place, tables};
+use crate::identity;
 
 /// How often a read is begun again when the engine stops under it.
 const TRIES: usize = 3;
@@ -101,7 +102,7 @@ impl Engine {
             let txn = db.begin_write()?;
             txn.open_table(DATA)?;
             txn.open_table(LEDGERS)?;
-            let meta = Meta { store_id: tables::new_store_id(), reserved_up_to: 1 };
+            let meta = Meta { store_id: identity::new_store_id(), reserved_up_to: 1 };
             meta.write(&mut txn.open_table(META)?)?;
             txn.commit()?;
             db.close()?;
@@ -369,10 +370,7 @@ pub(super) fn read_meta(path: &Path, db: &Database) -> Result<Meta, Fail> {
         Err(bad) => bad,
     };
     Err(Fail::Store(match bad {
-        BadMeta::OtherFormat(version) => StorageError::Unsupported(format!(
-            "the store in {} has format {version}, this program knows format {FORMAT}; use the release that wrote it",
-            path.display()
-        )),
+        BadMeta::OtherFormat(version) => identity::other_format(path, version, FORMAT),
         BadMeta::Damaged(what) => corrupt(path, &format!("{what} is damaged")),
     }))
 }

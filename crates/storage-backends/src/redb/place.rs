@@ -73,13 +73,6 @@ pub(super) fn look(path: &Path) -> Result<Found, StorageError> {
     }
 }
 
-pub(super) fn missing(path: &Path) -> StorageError {
-    StorageError::IoError(format!(
-        "{} does not exist; a store is made when something is first written to it",
-        path.display()
-    ))
-}
-
 /// Opens an existing file for writing, alone.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ use super::place::{self, Found};
 use super::tables::DATA;
 use super::write::{Writer, damaged};
 use super::{listing, verify};
+use crate::identity;
 use crate::record;
 use crate::verify::{Problem, Verified};
 
@@ -115,7 +116,7 @@ impl RedbStorage {
     ) -> Result<Self, StorageError> {
         let path = path.as_ref();
         if matches!(place::look(path)?, Found::Nothing) {
-            return Err(place::missing(path));
+            return Err(identity::no_store(path, "does not exist"));
         }
         let file = place::open_to_read(path)?;
         let (engine, meta) = Engine::open(path, file, &options, Purpose::Read)?;
@@ -136,7 +137,7 @@ impl RedbStorage {
     ) -> Result<Verified, StorageError> {
         let path = path.as_ref();
         if matches!(place::look(path)?, Found::Nothing) {
-            return Err(place::missing(path));
+            return Err(identity::no_store(path, "does not exist"));
         }
         verify::verify(path, place::open_to_read(path)?, report)
     }

@@ -14,7 +14,7 @@ use ::redb::{ReadOnlyTable, ReadableTable, Table, TableDefinition};
 use storage_core::{StorageError, Usage};
 
 use super::fail::Fail;
-use crate::record::Reader;
+use crate::record::{self, Reader};
 
 /// Keys are bytes, not text: what is no UTF-8 is damage, and no panic.
 pub(super) type Bytes = &'static [u8];
@@ -33,24 +33,14 @@ const FORMAT_KEY: &[u8] = b"format";
 const STORE_ID_KEY: &[u8] = b"store-id";
 const REVISIONS_KEY: &[u8] = b"revisions";
 
-const CHECKSUM_BYTES: usize = 4;
-
 fn seal(key: &[u8], body: &[u8]) -> Vec<u8> {
     let mut bytes = body.to_vec();
-    bytes.extend_from_slice(&checksum(key, body).to_le_bytes());
+    record::seal_beside_key(key, &mut bytes);
     bytes
 }
 
 fn unseal<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
-    let (body, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
-    (checksum(key, body) == u32::from_le_bytes(*sum)).then_some(body)
-}
-
-fn checksum(key: &[u8], body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(key);
-    hasher.update(body);
-    hasher.finalize()
+    record::unseal_beside_key(key, bytes).ok()
 }
 
 /// What a store says of itself.
@@ -109,13 +99,6 @@ pub(super) fn write_reserved(table: &mut WriteTable<'_>, up_to: u64) -> Result<(
     let value = seal(REVISIONS_KEY, &up_to.to_le_bytes());
     table.insert(REVISIONS_KEY, value.as_slice())?;
     Ok(())
-}
-
-/// 128 random bits. Not a secret: it tells one store from another.
-pub(super) fn new_store_id() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    let random = || RandomState::new().hash_one(std::process::id());
-    format!("{:016x}{:016x}", random(), random())
 }
 
 /// What a ledger says that the own keys of a partition and their values take

@@ -12,6 +12,7 @@ use super::options::RocksDbOptions;
 use super::store::RocksDbStorage;
 use super::{errors, meta};
 use crate::disk;
+use crate::identity;
 
 /// What the copy may take in memory while it is given its id.
 const SMALL_BYTES: usize = 1 << 20;
@@ -72,6 +73,6 @@ impl RocksDbStorage {
 /// A path beside the target that nobody else uses.
 fn partial(target: &Path) -> PathBuf {
     let mut name = OsString::from(target);
-    name.push(format!(".partial-{}", meta::new_store_id()));
+    name.push(format!(".partial-{}", identity::new_store_id()));
     name.into()
 }

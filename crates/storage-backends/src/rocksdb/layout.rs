@@ -15,9 +15,9 @@ use storage_core::StorageError;
 
 use super::errors;
 use crate::disk::{self, Kind};
+use crate::identity;
+use crate::lock::WRITER_FILE;
 
-/// Locked by the writer; holds its process id.
-pub(super) const WRITER_FILE: &str = "WRITER";
 const CREATING_FILE: &str = "CREATING";
 const UNSYNCED_FILE: &str = "UNSYNCED";
 /// Names the manifest; without it RocksDB sees no database.
@@ -59,12 +59,7 @@ impl Layout {
     /// without which RocksDB would begin a new one in their place.
     pub(super) fn look(&self) -> Result<Found, StorageError> {
         let root = &self.root;
-        if root.is_file() {
-            return Err(StorageError::IoError(format!(
-                "{} is a file, not the folder of a store",
-                root.display()
-            )));
-        }
+        identity::refuse_file(root)?;
         let names = disk::names(root, Kind::Any)?;
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         if has(CREATING_FILE) {

@@ -14,6 +14,8 @@
 use ::rocksdb::MergeOperands;
 use storage_core::Usage;
 
+use crate::record;
+
 /// The name of the merge, which RocksDB keeps with the data.
 pub(super) const MERGE_NAME: &str = "airssys.ledger.1";
 
@@ -142,23 +144,12 @@ fn sealed(partition: &[u8], kind: u8, bytes: [u8; 8], keys: [u8; 8]) -> Vec<u8> 
     entry.push(kind);
     entry.extend_from_slice(&bytes);
     entry.extend_from_slice(&keys);
-    let checksum = checksum(partition, &entry);
-    entry.extend_from_slice(&checksum.to_le_bytes());
+    record::seal_beside_key(partition, &mut entry);
     entry
 }
 
-fn checksum(partition: &[u8], body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(partition);
-    hasher.update(body);
-    hasher.finalize()
-}
-
 fn parse(partition: &[u8], entry: &[u8]) -> Option<Entry> {
-    let (body, stored) = entry.split_last_chunk::<4>()?;
-    if checksum(partition, body) != u32::from_le_bytes(*stored) {
-        return None;
-    }
+    let body = record::unseal_beside_key(partition, entry).ok()?;
     let (kind, numbers) = body.split_first()?;
     let (bytes, keys) = numbers.split_first_chunk::<8>()?;
     let keys: [u8; 8] = keys.try_into().ok()?;

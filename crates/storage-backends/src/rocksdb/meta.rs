@@ -14,6 +14,7 @@ use storage_core::StorageError;
 
 use super::options::META;
 use super::{errors, revisions};
+use crate::identity;
 
 const FORMAT_VERSION: &str = "1";
 const FORMAT: &str = "format";
@@ -42,10 +43,7 @@ pub(super) fn read(db: &DB, root: &Path) -> Result<Meta, StorageError> {
     };
     let format = text(FORMAT)?;
     if format != FORMAT_VERSION {
-        return Err(StorageError::Unsupported(format!(
-            "the store in {} has format {format}, this program knows format {FORMAT_VERSION}; use the release that wrote it",
-            root.display()
-        )));
+        return Err(identity::other_format(root, format, FORMAT_VERSION));
     }
     let store_id = text(STORE_ID)?;
     if store_id.len() != 32 || !store_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -61,14 +59,14 @@ pub(super) fn create(db: &DB, root: &Path) -> Result<(), StorageError> {
     let family = family(db, root)?;
     let mut batch = WriteBatch::default();
     batch.put_cf(family, FORMAT, FORMAT_VERSION);
-    batch.put_cf(family, STORE_ID, new_store_id());
+    batch.put_cf(family, STORE_ID, identity::new_store_id());
     batch.put_cf(family, REVISIONS, revisions::FIRST.to_le_bytes());
     db.write_opt(batch, &durably()).map_err(|error| errors::failed("make", root, &error))
 }
 
 /// Gives a copy an id of its own.
 pub(super) fn renew_store_id(db: &DB, root: &Path) -> Result<(), StorageError> {
-    put(db, root, STORE_ID, new_store_id().as_bytes())
+    put(db, root, STORE_ID, identity::new_store_id().as_bytes())
 }
 
 /// Makes durable that the revisions before `up_to` are taken.
@@ -105,11 +103,4 @@ fn durably() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(true);
     options
-}
-
-/// 128 random bits. Not a secret: it tells one store from another.
-pub(super) fn new_store_id() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    let random = || RandomState::new().hash_one(std::process::id());
-    format!("{:016x}{:016x}", random(), random())
 }

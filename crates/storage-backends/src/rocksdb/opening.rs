@@ -12,14 +12,14 @@ use std::time::Duration;
 use ::rocksdb::{DB, DEFAULT_COLUMN_FAMILY_NAME, Options, properties};
 use storage_core::StorageError;
 
-use super::layout::{Found, Layout, WRITER_FILE};
+use super::layout::{Found, Layout};
 use super::log::{self, LogFile};
 use super::meta::{self, Meta};
 use super::options::{Access, COLUMN_FAMILIES, Engine, LEDGERS, META, RocksDbOptions};
 use super::{errors, log::Verdict};
-use crate::disk;
 use crate::durability::Durability;
-use crate::lock::WriterLock;
+use crate::lock::{WRITER_FILE, WriterLock};
+use crate::{disk, identity};
 
 /// How often a reader begins again because a writer has changed the list of
 /// files meanwhile, and how much longer it waits each time.
@@ -40,10 +40,7 @@ pub(super) fn open(
     let root = &layout.root;
     match layout.look()? {
         Found::Foreign => {
-            return Err(StorageError::IoError(format!(
-                "{} holds files that belong to no store; give the path of a store, or of an empty or missing folder",
-                root.display()
-            )));
+            return Err(identity::foreign_folder(root));
         }
         // Before anything is changed in a database that may be somebody else's.
         Found::Database { ours: false } => drop(open_to_read(layout, options)?),
@@ -110,10 +107,7 @@ pub(super) fn open_to_read(
                 Found::Nothing if !disk::is_there(root)? => "does not exist",
                 _ => "is no store",
             };
-            return Err(StorageError::IoError(format!(
-                "{} {what}; a store is made when something is first written to it",
-                root.display()
-            )));
+            return Err(identity::no_store(root, what));
         }
     }
     while_still(root, || Manifest::of(root), |manifest| open_once(layout, options, manifest))

@@ -7,9 +7,8 @@
 //! so that two of them cannot use the same room.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use ::rocksdb::{ColumnFamily, WriteBatch};
 use storage_core::{PageRequest, StorageError, Usage, split_full_key};
@@ -23,9 +22,10 @@ use super::store::RocksDbStorage;
 use super::writer::{Entry, Writer};
 use crate::record;
 
-/// Enough that two partitions in use at once seldom share one. A gate is shut for
-/// a moment only.
-const GATES: usize = 256;
+/// How many gates of partitions there are: shared by writers, shut by whoever
+/// changes whether there is a ledger, for a moment only. Enough that two
+/// partitions in use at once seldom share one.
+pub(super) const GATES: usize = 256;
 
 /// How many ledgers may be remembered before idle ones are dropped: some 4 MB.
 const MAX_KNOWN: usize = 16_384;
@@ -33,61 +33,6 @@ const MAX_KNOWN: usize = 16_384;
 /// How many changes a ledger may have before they are written as one total, so
 /// that reading it stays cheap.
 const CHANGES_PER_TOTAL: u32 = 1024;
-
-/// Gates of partitions, by the hash of their names: shared by writers, shut by
-/// whoever changes whether there is a ledger.
-#[derive(Debug)]
-pub(super) struct Gates {
-    gates: Box<[RwLock<()>]>,
-    hasher: RandomState,
-}
-
-impl Gates {
-    pub(super) fn new() -> Self {
-        Self { gates: (0..GATES).map(|_| RwLock::new(())).collect(), hasher: RandomState::new() }
-    }
-
-    fn number(&self, partition: &str) -> usize {
-        // The remainder is less than GATES.
-        (self.hasher.hash_one(partition) % GATES as u64) as usize
-    }
-
-    pub(super) fn enter(&self, partition: &str) -> Option<RwLockReadGuard<'_, ()>> {
-        let gate = self.gates.get(self.number(partition))?;
-        Some(gate.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Enters several, in an order that everybody keeps.
-    pub(super) fn enter_all<'a>(
-        &self,
-        partitions: impl Iterator<Item = &'a str>,
-    ) -> Vec<RwLockReadGuard<'_, ()>> {
-        let gates = self.in_order(partitions);
-        gates.map(|gate| gate.read().unwrap_or_else(PoisonError::into_inner)).collect()
-    }
-
-    /// Shuts several, in the same order.
-    pub(super) fn shut_all<'a>(
-        &self,
-        partitions: impl Iterator<Item = &'a str>,
-    ) -> Vec<RwLockWriteGuard<'_, ()>> {
-        let gates = self.in_order(partitions);
-        gates.map(|gate| gate.write().unwrap_or_else(PoisonError::into_inner)).collect()
-    }
-
-    fn in_order<'a>(
-        &self,
-        partitions: impl Iterator<Item = &'a str>,
-    ) -> impl Iterator<Item = &RwLock<()>> {
-        let mut last = None;
-        // Most writes are to one partition.
-        let other = partitions.filter(|name| last.replace(*name) != Some(*name));
-        let mut numbers: Vec<usize> = other.map(|name| self.number(name)).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers.into_iter().filter_map(|number| self.gates.get(number))
-    }
-}
 
 /// The ledgers that are remembered.
 #[derive(Debug)]
@@ -323,7 +268,7 @@ impl RocksDbStorage {
             return Ok(());
         }
         let name = &*ledger.name;
-        let gate = writer.gates.shut_all([name].into_iter());
+        let gate = writer.gates.write(name);
         if writer.ledgers.are_any()
             && let Some(usage) = self.stored_total(name)?
         {
@@ -338,7 +283,7 @@ impl RocksDbStorage {
         drop(gate);
         let counted = self.count(name, keys);
 
-        let _gate = writer.gates.shut_all([name].into_iter());
+        let _gate = writer.gates.write(name);
         let state = *ledger.state();
         let (counted, since) = match (counted, state) {
             (Ok(counted), State::Counting(since)) => (counted, since),
@@ -355,7 +300,7 @@ impl RocksDbStorage {
 
     /// Writes the changes of a ledger as one total.
     pub(super) fn fold_ledger(&self, writer: &Writer, ledger: &Ledger) -> Result<(), StorageError> {
-        let _gate = writer.gates.shut_all([&*ledger.name].into_iter());
+        let _gate = writer.gates.write(&ledger.name);
         let State::Present { usage: Some(usage), .. } = *ledger.state() else { return Ok(()) };
         self.write_total(writer, ledger, usage)
     }

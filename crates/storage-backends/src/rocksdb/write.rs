@@ -91,9 +91,9 @@ impl RocksDbStorage {
         let writer = self.writer()?;
         validate_full_key(key)?;
         self.refuse_while_broken(writer)?;
-        let gate = writer.gates.enter(split_full_key(key).0);
+        let gate = writer.gates.read(split_full_key(key).0);
         if !writer.ledgers.are_any() {
-            let _lock = writer.key_locks.write_one(key);
+            let _lock = writer.key_locks.write(key);
             let revision = self.next_revision(writer)?;
             let written = match value {
                 Some(value) => with_buffer(|record| {
@@ -177,14 +177,14 @@ impl RocksDbStorage {
             || checks.iter().map(|check| &*check.key).chain(writes.iter().map(|(key, _)| *key));
         let partitions = || writes.iter().map(|(key, _)| split_full_key(key).0);
         let gates = match mode {
-            Mode::Blind | Mode::Keep => (writer.gates.enter_all(partitions()), Vec::new()),
-            Mode::Remove => (Vec::new(), writer.gates.shut_all(partitions())),
+            Mode::Blind | Mode::Keep => (writer.gates.read_all(partitions()), Vec::new()),
+            Mode::Remove => (Vec::new(), writer.gates.write_all(partitions())),
         };
         let mut touched = self.touched(writer, partitions(), budget.is_some())?;
         if mode == Mode::Blind && touched.iter().any(|one| one.keeping != Keeping::Nothing) {
             return Ok(Attempt::NeedsCounting);
         }
-        let locks = writer.key_locks.write(keys());
+        let locks = writer.key_locks.write_all(keys());
         for check in checks {
             writer.unsettled.check(&check.key)?;
             let found = self.found(&check.key)?;

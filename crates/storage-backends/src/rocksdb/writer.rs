@@ -8,9 +8,9 @@ use storage_core::{Revision, StorageError};
 
 use super::revisions::Revisions;
 use super::store::RocksDbStorage;
-use super::usage::{Gates, Ledgers};
+use super::usage::{GATES, Ledgers};
 use super::{errors, keys, meta};
-use crate::key_locks::{Doubt, KeyLocks, UnsettledKeys};
+use crate::key_locks::{Doubt, KEY_STRIPES, Stripes, UnsettledKeys};
 use crate::lock::WriterLock;
 
 /// What a store needs to write.
@@ -18,8 +18,8 @@ use crate::lock::WriterLock;
 pub(super) struct Writer {
     pub(super) sync: bool,
     pub(super) revisions: Revisions,
-    pub(super) key_locks: KeyLocks,
-    pub(super) gates: Gates,
+    pub(super) key_locks: Stripes,
+    pub(super) gates: Stripes,
     pub(super) ledgers: Ledgers,
     pub(super) unsettled: UnsettledKeys<FailedWrite>,
     /// Whether a write has failed since the last one that worked.
@@ -53,8 +53,8 @@ impl Writer {
         Self {
             sync,
             revisions: Revisions::new(reserved),
-            key_locks: KeyLocks::new(),
-            gates: Gates::new(),
+            key_locks: Stripes::new(KEY_STRIPES),
+            gates: Stripes::new(GATES),
             ledgers,
             unsettled: UnsettledKeys::default(),
             suspect: AtomicBool::new(false),
