@@ -10,29 +10,15 @@ pub(super) fn copy_to(place: &Place) {
     copy_files(&folder(), &place.path());
 }
 
-fn expected() -> Vec<(String, StorageValue)> {
-    let long = format!("app/notes/home/{}", "long/".repeat(100));
-    [
-        ("App/Notes/con/UPPER", "case"),
-        ("app/counter/001/runs", "3"),
-        ("app/notes/home/by-commit", "new"),
-        (&*long, "long key"),
-        ("app/notes/home/user:\u{e9}", "accent"),
-        ("loose-key", ""),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.into()))
-    .into()
-}
-
 #[test]
 fn the_first_format_is_read() {
     let place = Place::new();
     copy_to(&place);
     let (verified, problems) = verify(&place.path());
     assert_eq!((verified.usage.keys, verified.partitions, problems), (6, 3, Vec::new()));
-    assert_eq!(contents(&read_only(&place.path())), expected());
+    assert_eq!(contents(&read_only(&place.path())), support::first_format());
     let writer = open(&place.path());
-    assert_eq!(contents(&writer), expected());
+    assert_eq!(contents(&writer), support::first_format());
     assert_eq!(writer.store_id(), "53b40a4d772368865ebc8c11bc536c54");
     // There is a ledger of it, and its last write is older than a new one.
     assert_eq!(writer.usage(Some("app/notes/home/")).unwrap().keys, 3);
@@ -49,7 +35,9 @@ fn a_new_fixture() {
     let path = std::env::temp_dir().join("rocksdb-format-1");
     let _ = fs::remove_dir_all(&path);
     let storage = open(&path);
-    for (key, value) in expected().iter().filter(|(key, _)| !key.ends_with("by-commit")) {
+    for (key, value) in
+        support::first_format().iter().filter(|(key, _)| !key.ends_with("by-commit"))
+    {
         storage.set(key, value.clone()).unwrap();
     }
     let commit = set("app/notes/home/by-commit", "new").delete("app/notes/home/gone");

@@ -24,7 +24,11 @@ mod ledgers;
 mod listing;
 mod opening;
 mod reading_only;
+#[path = "../support/mod.rs"]
+mod support;
 mod verifying;
+
+use support::{Place, files_below};
 
 /// Small, because a test opens many.
 fn small() -> RocksDbOptions {
@@ -41,33 +45,6 @@ fn open(path: &Path) -> RocksDbStorage {
 
 fn read_only(path: &Path) -> RocksDbStorage {
     RocksDbStorage::open_read_only(path, small()).unwrap()
-}
-
-/// A folder for a store, gone at the end of the test.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("store")
-    }
-
-    /// Every file below, with its bytes.
-    fn tree(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        files_below(&self.path())
-    }
-}
-
-fn files_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(root).unwrap() {
-        let path = entry.unwrap().path();
-        files.insert(path.clone(), fs::read(&path).unwrap());
-    }
-    files
 }
 
 fn copy_files(from: &Path, to: &Path) {

@@ -1,0 +1,39 @@
+//! The first version of the format, as a store on disk: three components, a
+//! loose key, and a commit that was interrupted.
+use super::*;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/file-format-1")
+}
+
+pub(super) fn copy_to(place: &Place) {
+    for (path, bytes) in files_below(&folder()) {
+        let target = place.path().join(path.strip_prefix(folder()).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(target, bytes).unwrap();
+    }
+}
+
+pub(super) fn contents(storage: &FileStorage) -> Vec<(String, StorageValue)> {
+    let keys = storage.list_keys(None).unwrap();
+    keys.into_iter()
+        .map(|key| {
+            let value = storage.get(&key).unwrap().unwrap();
+            (key, value)
+        })
+        .collect()
+}
+
+#[test]
+fn the_first_format_is_read() {
+    let place = Place::new();
+    copy_to(&place);
+    assert_eq!(contents(&read_only(&place.path())), support::first_format());
+    let writer = open(&place.path());
+    assert_eq!(contents(&writer), support::first_format());
+    assert_eq!(writer.store_id(), "6b6c6170982517b157088be1f96b5d0d");
+    // The commit is finished, and its revision is older than a new one.
+    assert!(files_below(&place.path().join("journal")).is_empty());
+    let committed = writer.get_versioned("app/notes/home/by-commit").unwrap().unwrap();
+    assert!(writer.put("app/notes/home/later", "x".into()).unwrap() > committed.revision);
+}

@@ -1,0 +1,207 @@
+//! The file store: what it promises beyond the contract of every store.
+#![cfg(feature = "file")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
+
+mod contract;
+mod damage;
+mod fixture;
+mod isolation;
+mod opening;
+mod reading_only;
+mod snapshots;
+#[path = "../support/mod.rs"]
+mod support;
+mod verifying;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rstest::rstest;
+use storage_backends::{Durability, FileOptions, FileStorage};
+use storage_core::{
+    Budget, Commit, ComponentId, ComponentStorage, NamespacedStorage, PageRequest, StorageError,
+    StorageValue,
+};
+
+use support::{Place, files_below};
+
+fn open(path: &Path) -> FileStorage {
+    FileStorage::open(path, FileOptions::default()).unwrap()
+}
+
+fn read_only(path: &Path) -> FileStorage {
+    FileStorage::open_read_only(path, FileOptions::default()).unwrap()
+}
+
+#[test]
+fn a_journal_that_comes_back_after_a_power_cut_changes_nothing() {
+    let place = Place::new();
+    fixture::copy_to(&place);
+    let journal = files_below(&place.path().join("journal"));
+    let storage = open(&place.path());
+    assert!(files_below(&place.path().join("journal")).is_empty());
+    // Written after the commit that set the one and deleted the other.
+    storage.set("app/notes/home/by-commit", "newer".into()).unwrap();
+    storage.set("app/notes/home/to-delete", "newer".into()).unwrap();
+    drop(storage);
+    for (path, bytes) in journal {
+        fs::write(path, bytes).unwrap();
+    }
+    for storage in [read_only(&place.path()), open(&place.path())] {
+        for key in ["app/notes/home/by-commit", "app/notes/home/to-delete"] {
+            assert_eq!(storage.get(key), Ok(Some("newer".into())), "{key}");
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_without_fsync_either() {
+    let place = Place::new();
+    let options = FileOptions::default().with_durability(Durability::Os);
+    let storage = FileStorage::open(place.path(), options.clone()).unwrap();
+    let first = storage.put("a/b/c/1", "x".into()).unwrap();
+    storage.commit(Commit::new().set("a/b/c/2", "y".into()).set("d/e/f/3", "z".into())).unwrap();
+    storage.flush().unwrap();
+    storage.delete("a/b/c/1").unwrap();
+    storage.flush().unwrap();
+    drop(storage);
+    let storage = FileStorage::open(place.path(), options).unwrap();
+    assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/2", "d/e/f/3"]);
+    assert!(storage.put("a/b/c/1", "x".into()).unwrap() > first);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_store_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    open(&place.path().join("below"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&place.path().join("below")), 0o700);
+    // A folder that was there keeps what its owner gave it.
+    let given = place.path().join("given");
+    fs::create_dir(&given).unwrap();
+    fs::set_permissions(&given, fs::Permissions::from_mode(0o750)).unwrap();
+    open(&given);
+    assert_eq!(mode(&given), 0o750);
+}
+
+#[test]
+fn more_components_than_are_remembered_are_kept_apart() {
+    let place = Place::new();
+    let options =
+        FileOptions::default().with_durability(Durability::Os).with_index_budget_bytes(10_000);
+    let storage = FileStorage::open(place.path(), options).unwrap();
+    let budget = Budget { max_bytes: 1000, max_keys: 2 };
+    let prefix = |number: usize| format!("app/many/{number}/");
+    for round in 0..2 {
+        for number in 0..5000 {
+            let key = format!("{}{round}", prefix(number));
+            storage.commit(Commit::new().set(key, "x".into()).with_budget(budget)).unwrap();
+        }
+    }
+    for number in (0..5000).step_by(97) {
+        let third = Commit::new().set(format!("{}2", prefix(number)), "x".into());
+        let refused = storage.commit(third.with_budget(budget));
+        assert_eq!(refused, Err(StorageError::QuotaExceeded));
+        let keys = [0, 1].map(|round| format!("{}{round}", prefix(number)));
+        assert_eq!(storage.list_keys(Some(&prefix(number))).unwrap(), keys);
+    }
+    assert_eq!(storage.list_partitions(None, 10_000).unwrap().keys.len(), 5000);
+}
+
+#[test]
+fn indexes_that_do_not_fit_their_budget_are_built_anew() {
+    let place = Place::new();
+    let options =
+        FileOptions::default().with_durability(Durability::Os).with_index_budget_bytes(200);
+    let storage = FileStorage::open(place.path(), options).unwrap();
+    for component in 0..5 {
+        for key in 0..10 {
+            storage.set(&format!("app/notes/{component}/{key}"), "".into()).unwrap();
+        }
+    }
+    for round in 0..3 {
+        for component in 0..5 {
+            let prefix = format!("app/notes/{component}/");
+            let page = storage.list_page(PageRequest::new(100).with_prefix(&prefix)).unwrap();
+            assert_eq!(page.keys.len(), 10 + round);
+            storage.set(&format!("{prefix}new-{round}"), "".into()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn files_of_others_in_the_folders_are_no_keys() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    storage.set("app/notes/home/a", "".into()).unwrap();
+    let folder = place.path().join("components/app/notes/home");
+    for name in ["README.md", ".DS_Store", "Upper", "with space", "x%%y"] {
+        fs::write(folder.join(name), "x").unwrap();
+    }
+    fs::create_dir(folder.join("backup")).unwrap();
+    let in_journal = [place.path().join("journal/notes.txt"), place.path().join("journal/old")];
+    fs::write(&in_journal[0], "x").unwrap();
+    fs::create_dir(&in_journal[1]).unwrap();
+    fs::create_dir_all(place.path().join("components/lost+found")).unwrap();
+    fs::write(place.path().join("components/notes.txt"), "x").unwrap();
+    assert_eq!(storage.list_keys(None).unwrap(), ["app/notes/home/a"]);
+    assert_eq!(storage.list_partitions(None, 9).unwrap().keys, ["app/notes/home/"]);
+    assert_eq!(read_only(&place.path()).usage(None).unwrap().keys, 1);
+    drop(storage);
+    assert_eq!(open(&place.path()).list_keys(None).unwrap(), ["app/notes/home/a"]);
+    assert!(in_journal.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn a_store_without_its_counter_goes_on_beyond_what_it_holds() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    let mut last = storage.put("app/notes/home/a", "x".into()).unwrap();
+    for _ in 0..10 {
+        last = storage.put("loose", "x".into()).unwrap();
+    }
+    drop(storage);
+    fs::remove_file(place.path().join("revisions")).unwrap();
+    let storage = open(&place.path());
+    assert!(storage.put("app/notes/home/a", "y".into()).unwrap() > last);
+    assert_eq!(storage.get("loose"), Ok(Some("x".into())));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_behind_a_link_or_missing_folders_is_made_there() {
+    let place = Place::new();
+    let deep = place.path().join("a/b/c");
+    open(&deep).set("k", "v".into()).unwrap();
+    let link = place.path().join("link");
+    std::os::unix::fs::symlink(&deep, &link).unwrap();
+    assert_eq!(open(&link).get("k"), Ok(Some("v".into())));
+}
+
+#[test]
+fn writers_of_one_component_and_listings_agree() {
+    let place = Place::new();
+    let options = FileOptions::default().with_durability(Durability::Os);
+    let storage = FileStorage::open(place.path(), options).unwrap();
+    let budget = Budget { max_bytes: 1_000_000, max_keys: 200 };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let storage = &storage;
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let key = format!("app/notes/home/{thread}-{number:02}");
+                    storage
+                        .commit(Commit::new().set(&key, "x".into()).with_budget(budget))
+                        .unwrap();
+                    let listed = storage.list_keys(Some(&key)).unwrap();
+                    assert_eq!(listed, [key]);
+                }
+            });
+        }
+    });
+    let over = Commit::new().set("app/notes/home/one-more", "x".into()).with_budget(budget);
+    assert_eq!(storage.commit(over), Err(StorageError::QuotaExceeded));
+    assert_eq!(storage.list_keys(None).unwrap().len(), 200);
+}

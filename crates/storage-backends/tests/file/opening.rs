@@ -1,0 +1,84 @@
+use super::*;
+
+fn refusal(result: Result<FileStorage, StorageError>, place: &Place) -> String {
+    let message = result.unwrap_err().to_string();
+    message
+        .replace(&*place.path().to_string_lossy(), "STORE")
+        .replace(&std::process::id().to_string(), "PID")
+}
+
+fn both(place: &Place) -> [String; 2] {
+    [
+        refusal(FileStorage::open(place.path(), FileOptions::default()), place),
+        refusal(FileStorage::open_read_only(place.path(), FileOptions::default()), place),
+    ]
+}
+
+#[test]
+fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
+    let place = Place::new();
+    let result = FileStorage::open_read_only(place.path(), FileOptions::default());
+    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+    assert!(!place.path().exists(), "a reader makes nothing");
+    drop(open(&place.path()));
+    read_only(&place.path());
+}
+
+#[test]
+fn a_file_is_no_store() {
+    let place = Place::new();
+    fs::write(place.path(), "text").unwrap();
+    insta::assert_snapshot!(both(&place).join("\n"), @r"
+    storage failed: STORE is a file, not the folder of a store
+    storage failed: STORE is a file, not the folder of a store
+    ");
+    assert_eq!(fs::read(place.path()).unwrap(), b"text");
+}
+
+#[test]
+fn a_folder_of_other_files_is_left_alone() {
+    let place = Place::new();
+    fs::create_dir(place.path()).unwrap();
+    fs::write(place.path().join("thesis.txt"), "text").unwrap();
+    let before = place.tree();
+    insta::assert_snapshot!(both(&place).join("\n"), @r"
+    storage failed: STORE holds files that belong to no store; give the path of a store, or of an empty or missing folder
+    storage failed: STORE is no store; a store is made when something is first written to it
+    ");
+    assert_eq!(place.tree(), before);
+}
+
+#[test]
+fn a_second_writer_is_told_who_has_the_store() {
+    let place = Place::new();
+    let first = open(&place.path());
+    let second = FileStorage::open(place.path(), FileOptions::default());
+    assert!(matches!(second, Err(StorageError::Locked(_))));
+    insta::assert_snapshot!(refusal(second, &place), @"the store is locked: process PID has STORE open; end it, or ask it for the data");
+    first.set("a/b/c/still", "works".into()).unwrap();
+    drop(first);
+    open(&place.path());
+}
+
+#[test]
+fn another_format_is_refused_with_its_version() {
+    let place = Place::new();
+    drop(open(&place.path()));
+    let format = place.path().join("FORMAT");
+    fs::write(&format, "airssys file store\nformat: 2\nstore-id: 00\n").unwrap();
+    let before = place.tree();
+    insta::assert_snapshot!(both(&place).join("\n"), @r"
+    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+    ");
+    let ours = |(path, _): &(PathBuf, Vec<u8>)| !path.ends_with("LOCK");
+    assert!(place.tree().into_iter().filter(ours).eq(before.into_iter().filter(ours)));
+}
+
+#[test]
+fn a_store_has_an_id_of_its_own() {
+    let [one, other] = [Place::new(), Place::new()];
+    let id = open(&one.path()).store_id().to_owned();
+    assert_eq!(read_only(&one.path()).store_id(), id);
+    assert_ne!(open(&other.path()).store_id(), id);
+}

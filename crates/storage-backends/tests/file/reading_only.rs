@@ -1,0 +1,37 @@
+use super::*;
+
+#[test]
+fn nothing_is_written_and_nothing_created() {
+    let place = Place::new();
+    fixture::copy_to(&place);
+    let before = place.tree();
+    let reader = read_only(&place.path());
+    assert_eq!(fixture::contents(&reader), support::first_format());
+    reader.usage(None).unwrap();
+    reader.list_partitions(None, 10).unwrap();
+    reader.flush().unwrap();
+    let refused = [
+        reader.set("a/b/c/d", "x".into()),
+        reader.delete("app/notes/home/a"),
+        reader.put("a/b/c/d", "x".into()).map(drop),
+        reader.commit(Commit::new()).map(drop),
+    ];
+    assert!(refused.iter().all(|result| *result == Err(StorageError::ReadOnly)));
+    drop(reader);
+    assert_eq!(place.tree(), before);
+}
+
+#[test]
+fn a_running_writer_is_seen() {
+    let place = Place::new();
+    let writer = open(&place.path());
+    let reader = read_only(&place.path());
+    for number in 0..20 {
+        let key = format!("app/notes/n{}/note-{number}", number % 3);
+        writer.set(&key, "text".into()).unwrap();
+        assert_eq!(reader.get(&key), Ok(Some("text".into())));
+        assert_eq!(reader.list_keys(None), writer.list_keys(None));
+        assert_eq!(reader.usage(None), writer.usage(None));
+        assert_eq!(reader.list_partitions(None, 9), writer.list_partitions(None, 9));
+    }
+}

@@ -1,0 +1,56 @@
+//! What the tests of stores that are folders share.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use storage_core::StorageValue;
+
+/// A folder for a store, gone at the end of the test.
+pub(crate) struct Place(pub(crate) tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.path().join("store")
+    }
+
+    /// Every file below, with its bytes.
+    pub(crate) fn tree(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        files_below(&self.path())
+    }
+}
+
+pub(crate) fn files_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(path.clone(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// What the fixtures of the first formats hold.
+pub(crate) fn first_format() -> Vec<(String, StorageValue)> {
+    let long = format!("app/notes/home/{}", "long/".repeat(100));
+    [
+        ("App/Notes/con/UPPER", "case"),
+        ("app/counter/001/runs", "3"),
+        ("app/notes/home/by-commit", "new"),
+        (&*long, "long key"),
+        ("app/notes/home/user:\u{e9}", "accent"),
+        ("loose-key", ""),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.into()))
+    .into()
+}
