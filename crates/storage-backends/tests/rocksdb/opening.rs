@@ -269,7 +269,9 @@ fn a_killed_process_loses_nothing_and_leaves_no_lock() {
             let commit = set("app/notes/home/number", &text).set("loose", text.as_str().into());
             storage.commit(commit).unwrap();
             // Outside of the store, so that it can be told what was acknowledged.
-            fs::write(path.with_extension("acknowledged"), &text).unwrap();
+            // Under its name only when it is whole: the kill may come any time.
+            fs::write(path.with_extension("new"), &text).unwrap();
+            fs::rename(path.with_extension("new"), path.with_extension("acknowledged")).unwrap();
         }
     }
     let place = Place::new();
