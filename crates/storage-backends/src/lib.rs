@@ -23,6 +23,8 @@ mod identity;
 mod key_locks;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod lock;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod locked_file;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(any(feature = "memory", feature = "file"))]

@@ -4,7 +4,7 @@
 //! writer leaves nothing behind that a person has to clean up. Readers that need
 //! the store to stand still share the lock, and so keep writers out.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 #[cfg(feature = "file")]
@@ -15,6 +15,7 @@ use std::time::Duration;
 use storage_core::StorageError;
 
 use crate::disk;
+use crate::locked_file::LockedFile;
 
 /// What the writer of a store with a file a key locks; holds its process id.
 pub(crate) const LOCK_FILE: &str = "LOCK";
@@ -30,7 +31,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 /// Held for as long as the store is open for writing.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
-    _file: File,
+    _file: LockedFile,
 }
 
 impl WriterLock {
@@ -41,34 +42,34 @@ impl WriterLock {
     /// [`StorageError::Locked`] with the path and the process that has it.
     pub(crate) fn take(root: &Path, name: &str) -> Result<Self, StorageError> {
         let path = root.join(name);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| disk::failed("open", &path, &error))?;
-        let mut tries = 0;
-        while !granted(file.try_lock(), &path)? {
-            if !granted(file.try_lock_shared(), &path)? {
-                return Err(locked_by_writer(root, &mut file));
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(&path).map_err(|error| disk::failed("open", &path, &error))
+        };
+        for _ in 0..TRIES {
+            match LockedFile::exclusive(open()?) {
+                Ok(Ok(file)) => return Ok(Self::signed(file)),
+                Ok(Err(_)) => {}
+                Err(error) => return Err(disk::failed("lock", &path, &error)),
             }
-            file.unlock().map_err(|error| disk::failed("unlock", &path, &error))?;
-            tries += 1;
-            if tries == TRIES {
-                return Err(StorageError::Locked(format!(
-                    "another process reads {} as of one moment, to copy it; wait until it is done",
-                    root.display()
-                )));
-            }
+            hold_beside_readers(root, &path, open()?)?;
             thread::sleep(BETWEEN_TRIES);
         }
-        // The number is a courtesy: a full disk must not keep a store shut.
+        Err(StorageError::Locked(format!(
+            "another process reads {} as of one moment, to copy it; wait until it is done",
+            root.display()
+        )))
+    }
+
+    /// Writes the process's number into the file. It is a courtesy: a full disk
+    /// must not keep a store shut.
+    fn signed(file: LockedFile) -> Self {
         let _ = file
             .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+            .and_then(|()| (&*file).rewind())
+            .and_then(|()| writeln!(&*file, "{}", std::process::id()));
+        Self { _file: file }
     }
 }
 
@@ -79,7 +80,7 @@ impl WriterLock {
 pub(crate) struct ReadersHold {
     path: PathBuf,
     /// `None` where there is no file to lock, as in a copy that left it out.
-    file: Option<File>,
+    file: Option<LockedFile>,
 }
 
 #[cfg(feature = "file")]
@@ -90,17 +91,12 @@ impl ReadersHold {
     /// [`StorageError::Locked`] with the path and the process that writes.
     pub(crate) fn take(root: &Path, name: &str) -> Result<Self, StorageError> {
         let path = root.join(name);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self { path, file: None });
-            }
+        let file = match File::open(&path) {
+            Ok(file) => Some(hold_beside_readers(root, &path, file)?),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(disk::failed("open", &path, &error)),
         };
-        if !granted(file.try_lock_shared(), &path)? {
-            return Err(locked_by_writer(root, &mut file));
-        }
-        Ok(Self { path, file: Some(file) })
+        Ok(Self { path, file })
     }
 
     /// Lets go.
@@ -135,10 +131,7 @@ pub fn look_for_writer(store: impl AsRef<Path>) -> Result<(), StorageError> {
     for name in [LOCK_FILE, WRITER_FILE] {
         let path = root.join(name);
         match File::open(&path) {
-            Ok(mut file) if !granted(file.try_lock_shared(), &path)? => {
-                return Err(locked_by_writer(root, &mut file));
-            }
-            Ok(_) => {}
+            Ok(file) => drop(hold_beside_readers(root, &path, file)?),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(disk::failed("open", &path, &error)),
         }
@@ -146,12 +139,12 @@ pub fn look_for_writer(store: impl AsRef<Path>) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Whether a lock was granted.
-fn granted(tried: Result<(), TryLockError>, path: &Path) -> Result<bool, StorageError> {
-    match tried {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(disk::failed("lock", path, &error)),
+/// Shares the lock with other readers of the store in `root`.
+fn hold_beside_readers(root: &Path, path: &Path, file: File) -> Result<LockedFile, StorageError> {
+    match LockedFile::shared(file) {
+        Ok(Ok(file)) => Ok(file),
+        Ok(Err(mut file)) => Err(locked_by_writer(root, &mut file)),
+        Err(error) => Err(disk::failed("lock", path, &error)),
     }
 }
 

@@ -25,6 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::redb::StorageBackend;
 
+use crate::locked_file::LockedFile;
+
 /// The unit in which writes are held.
 const BLOCK: u64 = 4096;
 
@@ -36,7 +38,7 @@ const FIRST_PAGE: u64 = 4096;
 #[derive(Debug)]
 pub(super) struct Disk {
     path: PathBuf,
-    file: File,
+    file: Arc<LockedFile>,
     /// Whether a full disk is hidden from the engine, as [`Hold::Behind`].
     absorbs: bool,
     /// Whether reads have to look at what is held.
@@ -103,7 +105,7 @@ pub(super) enum FailureKind {
 impl Disk {
     /// Takes a file whose lock is held. Writes are held until
     /// [`settle`](Self::settle).
-    pub(super) fn new(path: &Path, file: File, absorbs: bool) -> io::Result<Arc<Self>> {
+    pub(super) fn new(path: &Path, file: Arc<LockedFile>, absorbs: bool) -> io::Result<Arc<Self>> {
         let len = file.metadata()?.len();
         let state = State {
             hold: Hold::Scratch,

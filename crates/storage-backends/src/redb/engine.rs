@@ -7,7 +7,6 @@
 //! opened anew by whoever uses it. After a panic, which the engine answers some
 //! damage with, nothing is asked of it any more.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -22,6 +21,7 @@ use super::place;
 use super::snapshot::Snapshot;
 use super::tables::{BadMeta, DATA, FORMAT, LEDGERS, META, Meta};
 use crate::identity;
+use crate::locked_file::LockedFile;
 
 /// How often a read is begun again when the engine stops under it.
 const TRIES: usize = 3;
@@ -64,7 +64,7 @@ impl Engine {
     /// says of itself. A file that is refused is left as it is.
     pub(super) fn open(
         path: &Path,
-        file: File,
+        file: Arc<LockedFile>,
         options: &RedbOptions,
         purpose: Purpose,
     ) -> Result<(Self, Meta), StorageError> {
@@ -92,7 +92,7 @@ impl Engine {
     }
 
     /// Writes an empty store into an empty file, durably.
-    pub(super) fn create(path: &Path, file: File) -> Result<(), StorageError> {
+    pub(super) fn create(path: &Path, file: Arc<LockedFile>) -> Result<(), StorageError> {
         let disk =
             Disk::new(path, file, false).map_err(|error| place::failed("look at", path, &error))?;
         let settle = || disk.settle().map_err(|error| place::failed("write", path, &error));

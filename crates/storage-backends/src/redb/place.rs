@@ -4,13 +4,15 @@
 //! beside a store, and a killed process leaves no lock behind.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use storage_core::StorageError;
 
 use super::disk::fault_point;
+use crate::locked_file::LockedFile;
 
 /// What every file of the engine begins with.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -77,10 +79,10 @@ pub(super) fn look(path: &Path) -> Result<Found, StorageError> {
 ///
 /// # Errors
 /// [`StorageError::Locked`] if it is open anywhere.
-pub(super) fn open_to_write(path: &Path) -> Result<File, StorageError> {
+pub(super) fn open_to_write(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
     let open = OpenOptions::new().read(true).write(true).open(path);
     let file = open.map_err(|error| failed("open", path, &error))?;
-    locked(path, file.try_lock(), &file)?;
+    let file = locked(path, LockedFile::exclusive(file))?;
     // A process that was killed may have left a commit that the system has not
     // written yet. Nothing is read of it before it outlives a power cut.
     fault_point("sync")
@@ -93,10 +95,9 @@ pub(super) fn open_to_write(path: &Path) -> Result<File, StorageError> {
 ///
 /// # Errors
 /// [`StorageError::Locked`] if a writer has it open.
-pub(super) fn open_to_read(path: &Path) -> Result<File, StorageError> {
+pub(super) fn open_to_read(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
     let file = File::open(path).map_err(|error| failed("open", path, &error))?;
-    locked(path, file.try_lock_shared(), &file)?;
-    Ok(file)
+    locked(path, LockedFile::shared(file))
 }
 
 /// Makes the file of a new store: under another name first, so that a store is
@@ -106,7 +107,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<File, StorageError> {
 /// process has made one meanwhile.
 pub(super) fn create(
     path: &Path,
-    fill: impl FnOnce(&Path, File) -> Result<(), StorageError>,
+    fill: impl FnOnce(&Path, Arc<LockedFile>) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     create_parents(path)?;
     let new = new_name(path);
@@ -116,7 +117,7 @@ pub(super) fn create(
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     fault_point("create").map_err(|error| failed("make", &new, &error))?;
     let file = options.open(&new).map_err(|error| failed("make", &new, &error))?;
-    locked(path, file.try_lock(), &file)?;
+    let file = locked(path, LockedFile::exclusive(file))?;
     // Whoever had the lock before may have finished, and taken the name away.
     if matches!(look(path)?, Found::Database) {
         let _ = fs::remove_file(&new);
@@ -124,10 +125,9 @@ pub(super) fn create(
     }
     let made = file
         .set_len(0)
-        // The lock is held until the store has its name.
-        .and_then(|()| file.try_clone())
         .map_err(|error| failed("make", &new, &error))
-        .and_then(|file| fill(&new, file))
+        // The lock is held here too until the store has its name.
+        .and_then(|()| fill(&new, Arc::clone(&file)))
         .and_then(|()| {
             fault_point("rename")
                 .and_then(|()| fs::rename(&new, path))
@@ -185,12 +185,15 @@ pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-fn locked(path: &Path, taken: Result<(), TryLockError>, file: &File) -> Result<(), StorageError> {
+fn locked(
+    path: &Path,
+    taken: io::Result<Result<LockedFile, File>>,
+) -> Result<Arc<LockedFile>, StorageError> {
     match taken {
-        Ok(()) => Ok(()),
-        Err(TryLockError::Error(error)) => Err(failed("lock", path, &error)),
-        Err(TryLockError::WouldBlock) => {
-            let holder = holder_of(file)
+        Ok(Ok(file)) => Ok(Arc::new(file)),
+        Err(error) => Err(failed("lock", path, &error)),
+        Ok(Err(file)) => {
+            let holder = holder_of(&file)
                 .map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             Err(StorageError::Locked(format!(
                 "{holder} has {} open; end it, or ask it for the data",

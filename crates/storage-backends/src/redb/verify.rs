@@ -1,9 +1,9 @@
 //! A check of the whole store, which changes nothing.
 
 use std::any::Any;
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use ::redb::{Database, ReadTransaction, ReadableDatabase};
 use storage_core::{StorageError, Usage, split_full_key, validate_full_key};
@@ -13,6 +13,7 @@ use super::engine::{guarded, read_meta, start};
 use super::fail::Fail;
 use super::tables::{self, DATA, LEDGERS, ReadTable};
 use super::{listing, place};
+use crate::locked_file::LockedFile;
 use crate::record;
 use crate::verify::{Problem, Verified};
 
@@ -22,7 +23,7 @@ const CACHE_BYTES: usize = 64 << 20;
 /// Checks the store in a file whose lock is held.
 pub(super) fn verify(
     path: &Path,
-    file: File,
+    file: Arc<LockedFile>,
     report: &mut dyn FnMut(Problem),
 ) -> Result<Verified, StorageError> {
     let disk =
