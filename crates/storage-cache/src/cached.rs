@@ -1,7 +1,7 @@
 //! The decorator.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use storage_core::{
     Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
@@ -12,6 +12,7 @@ use crate::clock::{Clock, Moment, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::entry::{Held, Question, ReadPresence, ReadValue, ReadVersioned};
 use crate::reentry::{Below, Doing, doing_below};
+use crate::shared::Shared;
 use crate::stats::CacheStats;
 use crate::table::{Claim, Guard, Table, Waited};
 
@@ -66,10 +67,10 @@ use crate::table::{Claim, Guard, Table, Waited};
 /// 0.97 of a shard. Larger values pass by, are counted in
 /// [`CacheStats::refusals`] and are read from below each time.
 ///
-/// In an `Arc` under several
-/// [`NamespacedStorage`](storage_core::NamespacedStorage)s, one cache serves
-/// them all within one budget, and the entries of one component can displace
-/// those of another.
+/// It is made for one component. For many within one budget there is
+/// [`SharedCache`](crate::SharedCache): in an `Arc` under several
+/// [`NamespacedStorage`](storage_core::NamespacedStorage)s this one serves them
+/// too, but then the entries of one component can displace those of any other.
 ///
 /// # What it costs
 ///
@@ -83,10 +84,15 @@ use crate::table::{Claim, Guard, Table, Waited};
 /// it writes is [`StorageError::Unsupported`], because it could wait for itself.
 pub struct CachedStorage<S: ComponentStorage> {
     inner: S,
-    config: CacheConfig,
-    clock: Clock,
+    origin: Origin,
     /// Made by the first call; `None` where nothing shall be kept.
     table: OnceLock<Option<Box<Table>>>,
+}
+
+/// What its table is made of.
+enum Origin {
+    Own { config: CacheConfig, clock: Clock },
+    Shared { shared: Arc<Shared>, prefix: Box<str> },
 }
 
 /// How often a read looks again after writes got between, before it keeps them
@@ -101,7 +107,12 @@ impl<S: ComponentStorage> CachedStorage<S> {
 
     /// The same with another clock, for tests of what expires.
     pub fn with_clock(storage: S, config: CacheConfig, clock: Clock) -> Self {
-        Self { inner: storage, config, clock, table: OnceLock::new() }
+        Self { inner: storage, origin: Origin::Own { config, clock }, table: OnceLock::new() }
+    }
+
+    /// A cache within a shared budget, for the keys that begin with `prefix`.
+    pub(crate) fn shared(storage: S, shared: Arc<Shared>, prefix: Box<str>) -> Self {
+        Self { inner: storage, origin: Origin::Shared { shared, prefix }, table: OnceLock::new() }
     }
 
     /// The storage below.
@@ -109,9 +120,13 @@ impl<S: ComponentStorage> CachedStorage<S> {
         &self.inner
     }
 
-    /// What was asked of the cache.
+    /// What was asked of the cache; of a [`SharedCache`](crate::SharedCache), what
+    /// was asked for all together.
     pub fn config(&self) -> &CacheConfig {
-        &self.config
+        match &self.origin {
+            Origin::Own { config, .. } => config,
+            Origin::Shared { shared, .. } => &shared.config,
+        }
     }
 
     /// What the cache has done and holds. All zero where nothing shall be kept.
@@ -140,8 +155,13 @@ impl<S: ComponentStorage> CachedStorage<S> {
 
     #[cold]
     fn new_table(&self) -> Option<Box<Table>> {
-        let timer = Timer::new(&self.clock, self.config.ttl);
-        Table::new(Layout::of(&self.config)?, timer).map(Box::new)
+        let table = match &self.origin {
+            Origin::Own { config, clock } => {
+                Table::alone(Layout::of(config)?, Timer::new(clock, config.ttl))
+            }
+            Origin::Shared { shared, prefix } => shared.table(prefix),
+        };
+        table.map(Box::new)
     }
 
     #[inline]
@@ -151,10 +171,10 @@ impl<S: ComponentStorage> CachedStorage<S> {
         };
         let began = table.now();
         if let Some(answer) = table.recall::<Q>(key, began) {
-            table.counters.hit();
+            table.counters().hit();
             return Ok(answer);
         }
-        table.counters.missed(1);
+        table.counters().missed(1);
         self.read_below::<Q>(table, key, began)
     }
 
@@ -171,7 +191,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
         key: &str,
         began: Moment,
     ) -> Result<Q::Answer, StorageError> {
-        if doing_below(table).is_some() {
+        if doing_below(table.budget()).is_some() || !table.owns(key) {
             // Whoever is to fill the place may be further up in this very call.
             return Q::ask(&self.inner, key);
         }
@@ -203,8 +223,8 @@ impl<S: ComponentStorage> CachedStorage<S> {
                 return Ok(answer);
             }
         }
-        let _stripe = table.stripes.lock(key);
-        let _below = Below::enter(table, Doing::Locked);
+        let _stripe = table.stripes().lock(key);
+        let _below = Below::enter(table.budget(), Doing::Locked);
         Q::ask(&self.inner, key)
     }
 
@@ -217,7 +237,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     ) -> Result<Option<Q::Answer>, StorageError> {
         let stamp = table.stamp();
         let asked = {
-            let _below = Below::enter(table, Doing::Filling);
+            let _below = Below::enter(table.budget(), Doing::Filling);
             Q::ask(&self.inner, key)
         };
         match asked {
@@ -261,10 +281,10 @@ impl<S: ComponentStorage> CachedStorage<S> {
         began: Moment,
     ) -> Result<(), StorageError> {
         // Below this very cache nobody is waited for.
-        let may_wait = doing_below(table).is_none();
+        let may_wait = doing_below(table.budget()).is_none();
         let mut claimed = Vec::new();
         for (key, answer) in unanswered(keys, answers) {
-            if !may_wait {
+            if !may_wait || !table.owns(key) {
                 claimed.push((key, answer, None));
                 continue;
             }
@@ -281,7 +301,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
             // An error may be about one key alone, so those who wait for another
             // are not told: dropped, the guards go to them.
             let found = {
-                let _below = Below::enter(table, Doing::Filling);
+                let _below = Below::enter(table.budget(), Doing::Filling);
                 self.inner.get_many(&asked)?
             };
             if found.len() != asked.len() {
@@ -315,8 +335,8 @@ impl<S: ComponentStorage> CachedStorage<S> {
             return call(&self.inner);
         };
         refuse_below_a_write(table)?;
-        let _stripe = table.stripes.lock(key);
-        let _below = Below::enter(table, Doing::Locked);
+        let _stripe = table.stripes().lock(key);
+        let _below = Below::enter(table.budget(), Doing::Locked);
         let stamp = table.stamp();
         let forget = Forget { table, keys: &[key] };
         let result = call(&self.inner);
@@ -353,7 +373,7 @@ impl Drop for Forget<'_> {
 /// A write below a write would wait for a stripe that its own thread holds, or
 /// that is held by one who waits for this thread.
 fn refuse_below_a_write(table: &Table) -> Result<(), StorageError> {
-    if doing_below(table) == Some(Doing::Locked) {
+    if doing_below(table.budget()) == Some(Doing::Locked) {
         return Err(StorageError::Unsupported(
             "a write through a cache by the storage below it, which is writing for the same \
              cache; write to that storage itself"
@@ -403,13 +423,13 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         for key in keys {
             let answer = table.recall::<ReadValue>(key, began);
             if answer.is_some() {
-                table.counters.hit();
+                table.counters().hit();
             }
             answers.push(answer);
         }
         let missed = answers.iter().filter(|answer| answer.is_none()).count();
         if missed > 0 {
-            table.counters.missed(missed as u64);
+            table.counters().missed(missed as u64);
             self.get_missing(table, keys, &mut answers, began)?;
         }
         Ok(answers.into_iter().map(Option::flatten).collect())
@@ -435,7 +455,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
     fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
         let table = self.table_in_use()?;
         let answer = table.try_recall::<ReadValue>(key, table.now())?;
-        table.counters.hit();
+        table.counters().hit();
         Some(answer)
     }
 
@@ -459,8 +479,8 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let named: Vec<&str> = applied.keys().collect();
         let written: Vec<&str> = writes.iter().map(|write| write.key.as_str()).collect();
 
-        let _stripes = table.stripes.lock_all(named.iter().copied());
-        let _below = Below::enter(table, Doing::Locked);
+        let _stripes = table.stripes().lock_all(named.iter().copied());
+        let _below = Below::enter(table.budget(), Doing::Locked);
         let stamp = table.stamp();
         let mut forget = Forget { table, keys: &named };
         let result = self.inner.commit(commit);
@@ -486,7 +506,7 @@ impl<S: ComponentStorage + fmt::Debug> fmt::Debug for CachedStorage<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CachedStorage")
             .field("inner", &self.inner)
-            .field("config", &self.config)
+            .field("config", self.config())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

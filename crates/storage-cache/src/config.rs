@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::entry::{ENTRY_BYTES, Entry};
+use crate::owner::Key;
 
 /// How much a [`CachedStorage`](crate::CachedStorage) may keep, and for how
 /// long.
@@ -39,6 +40,17 @@ impl Default for CacheConfig {
     /// 10,000 entries, 60 seconds, 16 MiB.
     fn default() -> Self {
         Self { max_entries: 10_000, ttl: Some(Duration::from_secs(60)), max_size_bytes: 16 << 20 }
+    }
+}
+
+impl CacheConfig {
+    /// What each of so many parts gets.
+    pub(crate) fn part(&self, parts: usize) -> Self {
+        Self {
+            max_entries: self.max_entries / parts.max(1),
+            ttl: self.ttl,
+            max_size_bytes: self.max_size_bytes / parts.max(1),
+        }
     }
 }
 
@@ -125,7 +137,7 @@ pub(crate) fn bytes(key: &str, entry: &Entry) -> u64 {
 /// What a shard's table can grow to: a vector of slots, which doubles, and an
 /// index of 4-byte positions with a byte of hash each, filled to 7/8 at most.
 fn table_bytes(entries: u64) -> u64 {
-    const SLOT_BYTES: u64 = (size_of::<String>() + size_of::<Entry>() + 24) as u64;
+    const SLOT_BYTES: u64 = (size_of::<Key>() + size_of::<Entry>() + 24) as u64;
     const INDEX_BYTES: u64 = 5;
     let slots = entries + (entries as f64 * GHOSTS_PER_ENTRY) as u64 + 1;
     let buckets = (slots * 8 / 7 + 1).next_power_of_two();

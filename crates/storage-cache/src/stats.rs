@@ -31,6 +31,28 @@ pub struct CacheStats {
     pub entries: u64,
 }
 
+impl std::iter::Sum for CacheStats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            hits: sum.hits + one.hits,
+            misses: sum.misses + one.misses,
+            fills: sum.fills + one.fills,
+            evictions: sum.evictions + one.evictions,
+            refusals: sum.refusals + one.refusals,
+            bytes: sum.bytes + one.bytes,
+            entries: sum.entries + one.entries,
+        })
+    }
+}
+
+impl CacheStats {
+    /// No entry weighs less than its bytes, so these are at no moment more than
+    /// what is weighed.
+    pub(crate) fn within(self, weight: u64) -> Self {
+        Self { bytes: self.bytes.min(weight), ..self }
+    }
+}
+
 /// The running numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -39,8 +61,10 @@ pub(crate) struct Counters {
     pub(crate) fills: AtomicU64,
     pub(crate) evictions: AtomicU64,
     pub(crate) refusals: AtomicU64,
-    /// May be behind or ahead while a change is on its way, and below zero too.
+    /// These two may be behind or ahead while a change is on its way, and below
+    /// zero too.
     bytes: AtomicI64,
+    entries: AtomicI64,
 }
 
 impl Counters {
@@ -53,22 +77,28 @@ impl Counters {
         self.misses.fetch_add(keys, Ordering::Relaxed);
     }
 
-    pub(crate) fn bytes_changed(&self, added: u64, removed: u64) {
-        self.bytes.fetch_add(added.wrapping_sub(removed) as i64, Ordering::Relaxed);
+    /// An entry of so many bytes came.
+    pub(crate) fn added(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+        self.entries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The numbers, with those that the table knows.
-    pub(crate) fn read(&self, entries: u64, weight: u64) -> CacheStats {
-        let bytes = self.bytes.load(Ordering::Relaxed);
+    /// An entry of so many bytes went.
+    pub(crate) fn removed(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes as i64, Ordering::Relaxed);
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> CacheStats {
+        let now = |number: &AtomicI64| u64::try_from(number.load(Ordering::Relaxed)).unwrap_or(0);
         CacheStats {
             hits: self.hits.total(),
             misses: self.misses.load(Ordering::Relaxed),
             fills: self.fills.load(Ordering::Relaxed),
             evictions: self.evictions.load(Ordering::Relaxed),
             refusals: self.refusals.load(Ordering::Relaxed),
-            // No entry weighs less than its bytes, so this holds at every moment.
-            bytes: u64::try_from(bytes).unwrap_or(0).min(weight),
-            entries,
+            bytes: now(&self.bytes),
+            entries: now(&self.entries),
         }
     }
 }
@@ -183,17 +213,19 @@ mod tests {
                     });
                 }
             });
-            assert_eq!(counters.read(0, 0).hits, round * THREADS as u64 * 10_000);
+            assert_eq!(counters.read().hits, round * THREADS as u64 * 10_000);
         }
     }
 
     #[test]
     fn bytes_on_their_way_are_never_shown_above_the_weight_or_below_zero() {
         let counters = Counters::default();
-        counters.bytes_changed(0, 100);
-        assert_eq!(counters.read(0, 1_000).bytes, 0);
-        counters.bytes_changed(2_100, 0);
-        assert_eq!(counters.read(0, 1_000).bytes, 1_000);
-        assert_eq!(counters.read(0, 3_000).bytes, 2_000);
+        counters.removed(100);
+        assert_eq!((counters.read().bytes, counters.read().entries), (0, 0));
+        counters.added(2_100);
+        counters.added(0);
+        assert_eq!(counters.read().within(1_000).bytes, 1_000);
+        assert_eq!(counters.read().within(3_000).bytes, 2_000);
+        assert_eq!(counters.read().entries, 1);
     }
 }

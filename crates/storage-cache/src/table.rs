@@ -8,7 +8,9 @@
 //! - A guard is no lock: after `forget` there can be two for one key, of which
 //!   one is void.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, EntryAction, EntryResult, GuardResult, PlaceholderGuard};
@@ -18,26 +20,65 @@ use storage_core::StorageError;
 use crate::clock::{Moment, Timer};
 use crate::config::{GHOSTS_PER_ENTRY, HOT_PART, Layout, bytes};
 use crate::entry::{Entry, Failure, Held, Kind, Question, Recall, Stamp};
+use crate::owner::{Key, Named, Owner, Register, Wanted};
 use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
 
-type Entries = Cache<String, Entry, Layout, DefaultHashBuilder, CountEvicted>;
+type Entries = Cache<Key, Entry, Layout, DefaultHashBuilder, CountEvicted>;
 
 /// A claim on the place of a key. Dropped without a fill, it goes to one of
 /// those who wait for it.
 pub(crate) type Guard<'a> =
-    PlaceholderGuard<'a, String, Entry, Layout, DefaultHashBuilder, CountEvicted>;
+    PlaceholderGuard<'a, Key, Entry, Layout, DefaultHashBuilder, CountEvicted>;
+
+/// The entries of a budget: of one cache, or of several that share it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// Each with its part of the budget, within which it evicts.
+    segments: Box<[Arc<Entries>]>,
+    /// That of a segment.
+    layout: Layout,
+    timer: Timer,
+    next_mark: AtomicU64,
+}
+
+/// How many segments of a shared budget a user can fill.
+const SEGMENTS_EACH: usize = 2;
+
+impl Budget {
+    /// `None` if there is nothing to build.
+    pub(crate) fn new(layout: Layout, segments: usize, timer: Timer) -> Option<Arc<Self>> {
+        let segment = || {
+            let options = OptionsBuilder::new()
+                .weight_capacity(layout.room)
+                .estimated_items_capacity(usize::try_from(layout.max_entries).unwrap_or(usize::MAX))
+                .shards(usize::try_from(layout.shards).unwrap_or(1))
+                .hot_allocation(HOT_PART)
+                .ghost_allocation(GHOSTS_PER_ENTRY)
+                .build()
+                .ok()?;
+            let hasher = DefaultHashBuilder::default();
+            Some(Arc::new(Cache::with_options(options, layout, hasher, CountEvicted)))
+        };
+        let segments = (0..segments).map(|_| segment()).collect::<Option<_>>()?;
+        Some(Arc::new(Self { segments, layout, timer, next_mark: AtomicU64::new(0) }))
+    }
+
+    /// What all segments hold.
+    pub(crate) fn weight(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.weight()).sum()
+    }
+}
 
 /// What a cache has once it is in use.
 #[derive(Debug)]
 pub(crate) struct Table {
-    entries: Entries,
-    layout: Layout,
-    timer: Timer,
-    generation: AtomicU32,
-    next_mark: AtomicU64,
-    pub(crate) stripes: Stripes,
-    pub(crate) counters: Counters,
+    budget: Arc<Budget>,
+    /// Where its entries stand; the same twice where there is one segment.
+    segments: [Arc<Entries>; SEGMENTS_EACH],
+    /// Tells its segments apart.
+    hasher: Option<DefaultHashBuilder>,
+    owner: Arc<Owner>,
 }
 
 /// What to do about a key that is not at hand.
@@ -63,56 +104,98 @@ pub(crate) enum Waited<'a> {
 }
 
 impl Table {
-    /// `None` if there is nothing to build.
-    pub(crate) fn new(layout: Layout, timer: Timer) -> Option<Self> {
-        let options = OptionsBuilder::new()
-            .weight_capacity(layout.room)
-            .estimated_items_capacity(usize::try_from(layout.max_entries).unwrap_or(usize::MAX))
-            .shards(usize::try_from(layout.shards).unwrap_or(1))
-            .hot_allocation(HOT_PART)
-            .ghost_allocation(GHOSTS_PER_ENTRY)
-            .build()
-            .ok()?;
-        let hasher = DefaultHashBuilder::default();
+    /// A table of its own; `None` if there is nothing to build.
+    pub(crate) fn alone(layout: Layout, timer: Timer) -> Option<Self> {
+        let budget = Budget::new(layout, 1, timer)?;
+        let only = budget.segments.first()?;
+        let segments = [Arc::clone(only), Arc::clone(only)];
+        Some(Self { segments, budget, hasher: None, owner: Owner::alone() })
+    }
+
+    /// A table within a shared budget, for the keys that begin with `prefix`.
+    /// Which segments it has follows from the prefix.
+    pub(crate) fn within(
+        budget: &Arc<Budget>,
+        register: &Arc<Register>,
+        hasher: &DefaultHashBuilder,
+        prefix: &str,
+    ) -> Option<Self> {
+        let count = budget.segments.len() as u64;
+        let hash = hasher.hash_one(prefix);
+        let first = hash % count;
+        // Any but the first.
+        let other = (first + 1 + (hash >> 32) % (count - 1).max(1)) % count;
+        let segment = |number: u64| budget.segments.get(number as usize).cloned();
         Some(Self {
-            entries: Cache::with_options(options, layout, hasher, CountEvicted),
-            layout,
-            timer,
-            generation: AtomicU32::new(0),
-            next_mark: AtomicU64::new(0),
-            stripes: Stripes::new(),
-            counters: Counters::default(),
+            segments: [segment(first)?, segment(other)?],
+            budget: Arc::clone(budget),
+            hasher: Some(hasher.clone()),
+            owner: register.owner(prefix),
         })
+    }
+
+    /// What all tables of the budget are known by.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Whether a key is one that may be kept here. Another's would be kept in two
+    /// places.
+    pub(crate) fn owns(&self, key: &str) -> bool {
+        self.owner.owns(key)
+    }
+
+    pub(crate) fn stripes(&self) -> &Stripes {
+        &self.owner.stripes
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.owner.counters
+    }
+
+    /// The segment of a key.
+    #[inline]
+    fn entries(&self, key: &str) -> &Entries {
+        let [first, other] = &self.segments;
+        match &self.hasher {
+            Some(hasher) if hasher.hash_one(key) >> 40 & 1 == 1 => other,
+            _ => first,
+        }
+    }
+
+    fn wanted<'a>(&'a self, key: &'a str) -> Wanted<'a> {
+        Wanted { text: key, owner: &self.owner }
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Moment {
-        self.timer.now()
+        self.budget.timer.now()
     }
 
     /// What an entry gets whose storage is asked after this.
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp {
-            deadline: self.timer.deadline(self.now()),
-            generation: self.generation.load(Ordering::SeqCst),
+            deadline: self.budget.timer.deadline(self.now()),
+            generation: self.owner.generation.load(Ordering::SeqCst),
         }
     }
 
     #[inline]
     fn counts(&self, stamp: Stamp, now: Moment) -> bool {
-        now < stamp.deadline && stamp.generation == self.generation.load(Ordering::SeqCst)
+        now < stamp.deadline && stamp.generation == self.owner.generation.load(Ordering::SeqCst)
     }
 
     /// The answer to a question that began at `now`, if it is at hand.
     #[inline]
     pub(crate) fn recall<Q: Question>(&self, key: &str, now: Moment) -> Option<Q::Answer> {
-        self.answer::<Q>(self.entries.get(key)?, now)
+        self.answer::<Q>(self.entries(key).get(key)?, now)
     }
 
     /// The same, and waits for nobody, not even for a moment.
     #[inline]
     pub(crate) fn try_recall<Q: Question>(&self, key: &str, now: Moment) -> Option<Q::Answer> {
-        self.answer::<Q>(self.entries.try_get(key).ok()??, now)
+        self.answer::<Q>(self.entries(key).try_get(key).ok()??, now)
     }
 
     #[inline]
@@ -127,7 +210,7 @@ impl Table {
     /// `began`. Of many readers one gets to fill it; an entry that does not
     /// count, or does not answer, makes way.
     pub(crate) fn claim<Q: Question>(&self, key: &str, began: Moment) -> Claim<'_, Q::Answer> {
-        let inspect = |_: &String, entry: &mut Entry| {
+        let inspect = |_: &Key, entry: &mut Entry| {
             if !self.counts(entry.stamp, began) {
                 return EntryAction::ReplaceWithGuard;
             }
@@ -137,11 +220,12 @@ impl Table {
                 Recall::Unknown => EntryAction::ReplaceWithGuard,
             }
         };
-        match self.entries.entry(key, Some(Duration::ZERO), inspect) {
+        let wanted = &self.wanted(key) as &dyn Named;
+        match self.entries(key).entry(wanted, Some(Duration::ZERO), inspect) {
             EntryResult::Retained(known) => known,
             EntryResult::Vacant(guard) => Claim::Fill(guard),
             EntryResult::Replaced(guard, old) => {
-                self.counters.bytes_changed(0, bytes(key, &old));
+                self.counters().removed(bytes(key, &old));
                 Claim::Fill(guard)
             }
             EntryResult::Timeout | EntryResult::Removed(..) => Claim::Wait,
@@ -153,7 +237,8 @@ impl Table {
     /// What he brings is not taken from his hand: if his guard is void, it may be
     /// newer than what others still find here, or older.
     pub(crate) fn wait(&self, key: &str) -> Waited<'_> {
-        match self.entries.get_value_or_guard(key, None) {
+        let wanted = &self.wanted(key) as &dyn Named;
+        match self.entries(key).get_value_or_guard(wanted, None) {
             GuardResult::Guard(guard) => Waited::Fill(guard),
             GuardResult::Value(Entry { held: Held::Failed(failure), .. }) => {
                 Waited::Failed(failure)
@@ -172,7 +257,7 @@ impl Table {
             return false;
         }
         if self.settle(key, added, &evicted) {
-            self.counters.fills.fetch_add(1, Ordering::Relaxed);
+            self.counters().fills.fetch_add(1, Ordering::Relaxed);
         }
         true
     }
@@ -189,56 +274,66 @@ impl Table {
     /// Holds what a write has stored. The caller has forgotten the key since the
     /// write took effect, and keeps its stripe.
     pub(crate) fn insert(&self, key: &str, held: Held, stamp: Stamp) {
+        if !self.owns(key) {
+            return;
+        }
         let entry = self.admissible(key, Entry { held, stamp });
         let added = bytes(key, &entry);
         let mut evicted = Evicted::default();
-        self.entries.insert_with_lifecycle(key.to_owned(), entry, &mut evicted);
+        let named = (&self.wanted(key) as &dyn Named).to_owned();
+        self.entries(key).insert_with_lifecycle(named, entry, &mut evicted);
         self.settle(key, added, &evicted);
     }
 
     /// Drops what is held of a key and voids the guards of its place.
     pub(crate) fn forget(&self, key: &str) {
-        if let Some((key, entry)) = self.entries.remove(key) {
-            self.counters.bytes_changed(0, bytes(&key, &entry));
+        if let Some((key, entry)) = self.entries(key).remove(key) {
+            key.owner.counters.removed(bytes(&key.text, &entry));
         }
     }
 
     /// Whether a value is not kept because it is too large, as it was when the
     /// mark was made.
     pub(crate) fn is_marked(&self, key: &str, mark: u64) -> bool {
-        let there = self.entries.peek(key).map(|entry| entry.held);
+        let there = self.entries(key).peek(key).map(|entry| entry.held);
         matches!(there, Some(Held::TooLarge { mark: there }) if there == mark)
     }
 
     /// Whether this could be kept.
     pub(crate) fn admits(&self, key: &str, held: Held) -> bool {
         let entry = Entry { held, stamp: Stamp { deadline: 0, generation: 0 } };
-        self.layout.weight(key, &entry) <= self.layout.largest
+        self.budget.layout.weight(key, &entry) <= self.budget.layout.largest
     }
 
     /// Drops everything. Nothing that was read or written before counts after it.
     pub(crate) fn clear(&self) {
-        // What is on its way carries the old generation. Draining alone would
-        // leave it, because it voids no guards.
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        for (key, entry) in self.entries.drain() {
-            self.counters.bytes_changed(0, bytes(&key, &entry));
+        // What is on its way carries the old generation. Taking out what is there
+        // alone would leave it, because that voids no guards.
+        self.owner.generation.fetch_add(1, Ordering::SeqCst);
+        for segment in &self.segments {
+            segment.retain(|key, entry| {
+                let stays = !Arc::ptr_eq(&key.owner, &self.owner);
+                if !stays {
+                    self.counters().removed(bytes(&key.text, entry));
+                }
+                stays
+            });
         }
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
-        self.counters.read(self.entries.len() as u64, self.entries.weight())
+        self.counters().read().within(self.budget.weight())
     }
 
     /// The entry, or in place of a value that is too large its mark.
     fn admissible(&self, key: &str, entry: Entry) -> Entry {
-        if self.layout.weight(key, &entry) <= self.layout.largest {
+        if self.budget.layout.weight(key, &entry) <= self.budget.layout.largest {
             return entry;
         }
-        self.counters.refusals.fetch_add(1, Ordering::Relaxed);
+        self.counters().refusals.fetch_add(1, Ordering::Relaxed);
         match entry.held {
             Held::Value(..) => {
-                let mark = self.next_mark.fetch_add(1, Ordering::Relaxed);
+                let mark = self.budget.next_mark.fetch_add(1, Ordering::Relaxed);
                 Entry { held: Held::TooLarge { mark }, ..entry }
             }
             _ => entry,
@@ -248,17 +343,19 @@ impl Table {
     /// Counts what an insert has changed. `false` if the entry was not admitted,
     /// or took the place of another of its key.
     fn settle(&self, key: &str, added: u64, evicted: &Evicted) -> bool {
-        self.counters.bytes_changed(added, evicted.bytes);
+        self.counters().added(added);
         // It would come first, before those that had to make room.
-        let own = evicted.first.iter().flatten().any(|(evicted, _)| evicted == key);
-        self.counters.evictions.fetch_add(evicted.count - u64::from(own), Ordering::Relaxed);
+        let own = evicted.first.iter().flatten().any(|(evicted, _)| *evicted.text == *key);
+        if own {
+            self.counters().evictions.fetch_sub(1, Ordering::Relaxed);
+        }
         !own
     }
 }
 
-impl Weighter<String, Entry> for Layout {
-    fn weight(&self, key: &String, entry: &Entry) -> u64 {
-        Layout::weight(self, key, entry)
+impl Weighter<Key, Entry> for Layout {
+    fn weight(&self, key: &Key, entry: &Entry) -> u64 {
+        Layout::weight(self, &key.text, entry)
     }
 }
 
@@ -266,22 +363,20 @@ impl Weighter<String, Entry> for Layout {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CountEvicted;
 
-/// What gave way to an insert.
+/// What gave way to an insert. Mostly it is one or two entries, which are kept
+/// here and freed when the shard is no longer locked.
 #[derive(Debug, Default)]
 pub(crate) struct Evicted {
-    /// Mostly it is one or two. Kept here, they are freed when the shard is no
-    /// longer locked.
-    first: [Option<(String, Entry)>; 2],
-    count: u64,
-    bytes: u64,
+    first: [Option<(Key, Entry)>; 2],
 }
 
-impl Lifecycle<String, Entry> for CountEvicted {
+impl Lifecycle<Key, Entry> for CountEvicted {
     type RequestState = Evicted;
 
-    fn on_evict(&self, evicted: &mut Evicted, key: String, entry: Entry) {
-        evicted.count += 1;
-        evicted.bytes += bytes(&key, &entry);
+    fn on_evict(&self, evicted: &mut Evicted, key: Key, entry: Entry) {
+        let counters = &key.owner.counters;
+        counters.evictions.fetch_add(1, Ordering::Relaxed);
+        counters.removed(bytes(&key.text, &entry));
         if let Some(free) = evicted.first.iter_mut().find(|first| first.is_none()) {
             *free = Some((key, entry));
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use storage_cache::{CacheConfig, CachedStorage};
+use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
 use storage_core::{
     Budget, Commit, ComponentId, ComponentStorage, KeyPage, NamespacedStorage, PageRequest,
     Revision, SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue,
@@ -36,10 +36,25 @@ pub struct StorageHost {
 
 struct Shared {
     backend: Arc<dyn ComponentStorage>,
-    cache: CacheConfig,
+    cache: Cache,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
     chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
+}
+
+/// Where components' caches take their memory from.
+enum Cache {
+    Private(CacheConfig),
+    Shared(SharedCache<Arc<dyn ComponentStorage>>),
+}
+
+impl Cache {
+    fn config(&self) -> &CacheConfig {
+        match self {
+            Self::Private(config) => config,
+            Self::Shared(shared) => shared.config(),
+        }
+    }
 }
 
 impl StorageHost {
@@ -68,6 +83,7 @@ impl StorageHost {
         StorageHostBuilder {
             backend,
             cache: CacheConfig::default(),
+            shares_cache: false,
             defaults: ComponentSettings::default(),
             overrides: HashMap::new(),
         }
@@ -93,6 +109,24 @@ impl StorageHost {
         self.component(id).component_usage()
     }
 
+    /// What a component's cache has done since its chain was made, and holds: all
+    /// zero while nobody uses the component.
+    pub fn cache_stats(&self, id: &ComponentId) -> CacheStats {
+        let chain = self.shared.lock_chains().get(id).and_then(Weak::upgrade);
+        chain.map_or_else(CacheStats::default, |chain| chain.cache_stats())
+    }
+
+    /// What all caches hold and have done: of a shared one since the host was
+    /// made, of private ones those of the components that are in use.
+    pub fn total_cache_stats(&self) -> CacheStats {
+        if let Cache::Shared(shared) = &self.shared.cache {
+            return shared.stats();
+        }
+        // The last holder of a chain takes the lock when it lets go.
+        let chains: Vec<_> = self.shared.lock_chains().values().filter_map(Weak::upgrade).collect();
+        chains.iter().map(|chain| chain.cache_stats()).sum()
+    }
+
     /// The backend, which names keys in full.
     pub fn backend(&self) -> &Arc<dyn ComponentStorage> {
         &self.shared.backend
@@ -100,8 +134,13 @@ impl StorageHost {
 
     fn new_chain(&self, id: &ComponentId) -> ComponentChain {
         let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
-        let cached = CachedStorage::new(self.shared.backend.clone(), self.shared.cache.clone());
-        let namespaced = NamespacedStorage::new(id.clone(), cached);
+        let namespaced = match &self.shared.cache {
+            Cache::Private(config) => {
+                let cached = CachedStorage::new(self.shared.backend.clone(), config.clone());
+                NamespacedStorage::new(id.clone(), cached)
+            }
+            Cache::Shared(shared) => shared.component(id.clone()),
+        };
         let within_quota = QuotaStorage::new(namespaced, settings.quota);
         ComponentChain {
             storage: LimitedStorage::new(within_quota, settings.limits),
@@ -117,7 +156,8 @@ impl fmt::Debug for StorageHost {
             (chains.len(), chains.capacity())
         };
         f.debug_struct("StorageHost")
-            .field("cache", &self.shared.cache)
+            .field("cache", self.shared.cache.config())
+            .field("shares_cache", &matches!(self.shared.cache, Cache::Shared(_)))
             .field("defaults", &self.shared.defaults)
             .field("overrides", &self.shared.overrides)
             .field("chains", &chains)
@@ -137,6 +177,7 @@ impl Shared {
 pub struct StorageHostBuilder {
     backend: Arc<dyn ComponentStorage>,
     cache: CacheConfig,
+    shares_cache: bool,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
 }
@@ -146,6 +187,32 @@ impl StorageHostBuilder {
     #[must_use]
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.cache = cache;
+        self.shares_cache = false;
+        self
+    }
+
+    /// One cache for all components, whose numbers are those of all together: for
+    /// hosts of many components, of which some are busy. A component can fill an
+    /// eighth of it ([`SharedCache`]).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use storage_core::conformance::ReferenceStorage;
+    /// use storage_host::{CacheConfig, ComponentStorage, StorageHost};
+    ///
+    /// let cache = CacheConfig { max_entries: 200_000, ttl: None, max_size_bytes: 256 << 20 };
+    /// let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).shared_cache(cache).build();
+    /// let id = "app/notes/home".parse()?;
+    /// let storage = host.component(&id);
+    /// storage.set("user:123", "Ada".into())?;
+    /// storage.get("user:123")?;
+    /// assert_eq!((host.cache_stats(&id).hits, host.total_cache_stats().entries), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn shared_cache(mut self, cache: CacheConfig) -> Self {
+        self.cache = cache;
+        self.shares_cache = true;
         self
     }
 
@@ -172,10 +239,15 @@ impl StorageHostBuilder {
 
     /// The host.
     pub fn build(self) -> StorageHost {
+        let cache = if self.shares_cache {
+            Cache::Shared(SharedCache::new(Arc::clone(&self.backend), self.cache))
+        } else {
+            Cache::Private(self.cache)
+        };
         StorageHost {
             shared: Arc::new(Shared {
                 backend: self.backend,
-                cache: self.cache,
+                cache,
                 defaults: self.defaults,
                 overrides: self.overrides,
                 chains: Mutex::default(),
@@ -188,6 +260,7 @@ impl fmt::Debug for StorageHostBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StorageHostBuilder")
             .field("cache", &self.cache)
+            .field("shares_cache", &self.shares_cache)
             .field("defaults", &self.defaults)
             .field("overrides", &self.overrides)
             .finish_non_exhaustive()
@@ -232,6 +305,22 @@ impl ComponentChain {
     /// The most that the component may keep, if that is limited.
     pub fn quota(&self) -> Option<Budget> {
         self.storage.inner().quota()
+    }
+
+    /// What the component's cache has done and holds. In a shared cache these are
+    /// the component's own numbers.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cached().stats()
+    }
+
+    /// Drops what the component's cache holds: for who has changed the component's
+    /// data in the backend, around this host.
+    pub fn clear_cache(&self) {
+        self.cached().clear();
+    }
+
+    fn cached(&self) -> &CachedStorage<Arc<dyn ComponentStorage>> {
+        self.storage.inner().inner().inner()
     }
 
     /// How much the component keeps and may keep.

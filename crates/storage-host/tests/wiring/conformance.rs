@@ -37,6 +37,8 @@ enum Layers {
     Created,
     /// What a `StorageHost` hands out, with a quota where the store can keep one.
     Host,
+    /// The same where components share a cache.
+    HostSharing,
 }
 
 /// Through which pointer it is used.
@@ -64,7 +66,8 @@ fn the_contract_holds(
         Layers::Quota,
         Layers::Limited,
         Layers::Created,
-        Layers::Host
+        Layers::Host,
+        Layers::HostSharing
     )]
     layers: Layers,
     #[values(Pointer::Box, Pointer::Arc)] pointer: Pointer,
@@ -136,10 +139,14 @@ fn layered(bare: Implementation, layers: Layers, quota: Option<Budget>) -> Imple
         Layers::Created => one_component(bare).wrapped("create_component_storage", |inner| {
             create_component_storage(id(), Arc::from(inner), CacheConfig::default())
         }),
-        Layers::Host => one_component(bare).wrapped("host", move |inner| {
+        Layers::Host | Layers::HostSharing => one_component(bare).wrapped("host", move |inner| {
             let settings = ComponentSettings { quota, limits: Limits::default() };
-            let host = StorageHost::builder(Arc::from(inner)).component(id(), settings).build();
-            host.component(&id())
+            let host = StorageHost::builder(Arc::from(inner)).component(id(), settings);
+            let host = match layers {
+                Layers::HostSharing => host.shared_cache(CacheConfig::default()),
+                _ => host,
+            };
+            host.build().component(&id())
         }),
     }
 }

@@ -1,0 +1,199 @@
+//! What belongs to one user of a table.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::stats::{CacheStats, Counters};
+use crate::stripes::Stripes;
+
+/// A user of a table: whose entries count together and are cleared together, and
+/// whose writers wait for each other.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// What its keys begin with.
+    prefix: Box<str>,
+    /// The number of times that it was cleared.
+    pub(crate) generation: AtomicU32,
+    pub(crate) stripes: Stripes,
+    pub(crate) counters: Counters,
+    /// Where it is to be found by others; dangling where nobody else looks.
+    register: Weak<Register>,
+}
+
+impl Owner {
+    /// The only user of a table.
+    pub(crate) fn alone() -> Arc<Self> {
+        Arc::new(Self::new("", Weak::new()))
+    }
+
+    fn new(prefix: &str, register: Weak<Register>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            generation: AtomicU32::new(0),
+            stripes: Stripes::new(),
+            counters: Counters::default(),
+            register,
+        }
+    }
+
+    /// Whether a key is one of its own.
+    pub(crate) fn owns(&self, key: &str) -> bool {
+        key.starts_with(&*self.prefix)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(register) = self.register.upgrade() {
+            register.forget(self);
+        }
+    }
+}
+
+/// The users of a table that several share. All who use the keys of one prefix at
+/// a time are one owner, and so is whoever comes back while entries of it are
+/// held.
+#[derive(Debug, Default)]
+pub(crate) struct Register(Mutex<Registered>);
+
+#[derive(Debug, Default)]
+struct Registered {
+    owners: HashMap<Box<str>, Weak<Owner>>,
+    /// What owners did that are no more.
+    past: CacheStats,
+}
+
+impl Register {
+    fn lock(&self) -> MutexGuard<'_, Registered> {
+        // Every change is one call or a sum, so a panic leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The owner of the keys that begin with `prefix`.
+    pub(crate) fn owner(self: &Arc<Self>, prefix: &str) -> Arc<Owner> {
+        let mut registered = self.lock();
+        if let Some(owner) = registered.owners.get(prefix).and_then(Weak::upgrade) {
+            return owner;
+        }
+        let owner = Arc::new(Owner::new(prefix, Arc::downgrade(self)));
+        registered.owners.insert(prefix.into(), Arc::downgrade(&owner));
+        owner
+    }
+
+    fn forget(&self, owner: &Owner) {
+        let mut registered = self.lock();
+        // Another may have come meanwhile.
+        let mine = registered.owners.get(&owner.prefix);
+        if mine.is_some_and(|known| std::ptr::eq(known.as_ptr(), owner)) {
+            registered.owners.remove(&owner.prefix);
+            // A map keeps its memory; users that came and went must leave none.
+            let capacity = registered.owners.capacity();
+            if registered.owners.len() < capacity / 4 {
+                registered.owners.shrink_to(capacity / 2);
+            }
+        }
+        registered.past = [registered.past, owner.counters.read()].into_iter().sum();
+    }
+
+    /// What all owners have done, and hold together.
+    pub(crate) fn stats(&self) -> CacheStats {
+        let registered = self.lock();
+        let past = registered.past;
+        // The last holder of one forgets it, which takes the lock again.
+        let owners: Vec<Arc<Owner>> =
+            registered.owners.values().filter_map(Weak::upgrade).collect();
+        drop(registered);
+        owners.iter().map(|owner| owner.counters.read()).chain([past]).sum()
+    }
+}
+
+/// The name of an entry, and whose it is.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) text: Box<str>,
+    pub(crate) owner: Arc<Owner>,
+}
+
+/// A key that is looked for, and made if it is not there.
+pub(crate) trait Named {
+    fn text(&self) -> &str;
+    fn owner(&self) -> &Arc<Owner>;
+}
+
+/// A key that may have to be made.
+pub(crate) struct Wanted<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) owner: &'a Arc<Owner>,
+}
+
+impl Named for Wanted<'_> {
+    fn text(&self) -> &str {
+        self.text
+    }
+
+    fn owner(&self) -> &Arc<Owner> {
+        self.owner
+    }
+}
+
+impl Named for Key {
+    fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+}
+
+impl<'a> ToOwned for dyn Named + 'a {
+    type Owned = Key;
+
+    fn to_owned(&self) -> Key {
+        Key { text: self.text().into(), owner: Arc::clone(self.owner()) }
+    }
+}
+
+impl<'a> std::borrow::Borrow<dyn Named + 'a> for Key {
+    fn borrow(&self) -> &(dyn Named + 'a) {
+        self
+    }
+}
+
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.text
+    }
+}
+
+// A key is its text, however it is asked for: the hash of a `str`.
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for dyn Named + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text().hash(state);
+    }
+}
+
+impl PartialEq for dyn Named + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for dyn Named + '_ {}
