@@ -131,13 +131,23 @@ impl<S: ComponentStorage> CachedStorage<S> {
 
     /// What the cache has done and holds. All zero where nothing shall be kept.
     pub fn stats(&self) -> CacheStats {
-        self.table_in_use().map_or_else(CacheStats::default, Table::stats)
+        match (self.table_in_use(), &self.origin) {
+            (Some(table), _) => table.stats(),
+            // Another of the same component may be in use.
+            (None, Origin::Shared { shared, prefix }) => shared.stats_of(prefix),
+            (None, Origin::Own { .. }) => CacheStats::default(),
+        }
     }
 
     /// Drops everything that is kept: reads that begin afterwards see what the
     /// storage below holds. For who has changed it around this cache.
     pub fn clear(&self) {
-        if let Some(table) = self.table_in_use() {
+        let table = match self.origin {
+            Origin::Own { .. } => self.table_in_use(),
+            // Another of the same component may be in use.
+            Origin::Shared { .. } => self.table(),
+        };
+        if let Some(table) = table {
             table.clear();
         }
     }
@@ -453,7 +463,11 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
     }
 
     fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        let table = self.table_in_use()?;
+        let table = match self.origin {
+            // Nothing is at hand before the first use.
+            Origin::Own { .. } => self.table_in_use()?,
+            Origin::Shared { .. } => self.table()?,
+        };
         let answer = table.try_recall::<ReadValue>(key, table.now())?;
         table.counters().hit();
         Some(answer)

@@ -97,6 +97,13 @@ impl Register {
         registered.past = [registered.past, owner.counters.read()].into_iter().sum();
     }
 
+    /// What the owner of the keys that begin with `prefix` has done, if there is
+    /// one.
+    pub(crate) fn stats_of(&self, prefix: &str) -> CacheStats {
+        let owner = self.lock().owners.get(prefix).and_then(Weak::upgrade);
+        owner.map_or_else(CacheStats::default, |owner| owner.counters.read())
+    }
+
     /// What all owners have done, and hold together.
     pub(crate) fn stats(&self) -> CacheStats {
         let registered = self.lock();

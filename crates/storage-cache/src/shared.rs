@@ -105,15 +105,21 @@ impl<S: ComponentStorage + Clone> SharedCache<S> {
     /// What all components together have done and hold, those included that are
     /// there no more.
     pub fn stats(&self) -> CacheStats {
-        let weight = match self.shared.budget.get() {
-            Some(Some(budget)) => budget.weight(),
-            _ => 0,
-        };
-        self.shared.register.stats().within(weight)
+        self.shared.register.stats().within(self.shared.weight())
     }
 }
 
 impl Shared {
+    fn weight(&self) -> u64 {
+        let budget = self.budget.get().and_then(Option::as_ref);
+        budget.map_or(0, |budget| budget.weight())
+    }
+
+    /// What the caches of the keys that begin with `prefix` have done and hold.
+    pub(crate) fn stats_of(&self, prefix: &str) -> CacheStats {
+        self.register.stats_of(prefix).within(self.weight())
+    }
+
     /// The table of the keys that begin with `prefix`.
     pub(crate) fn table(&self, prefix: &str) -> Option<Table> {
         let budget = self.budget.get_or_init(|| {

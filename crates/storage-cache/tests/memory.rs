@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use peak_alloc::PeakAlloc;
 use rstest::rstest;
-use storage_cache::{CacheConfig, CachedStorage};
-use storage_core::{ComponentStorage, StorageError, StorageValue};
+use storage_cache::{CacheConfig, CachedStorage, SharedCache};
+use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
@@ -112,4 +112,65 @@ fn what_is_kept_stays_within_its_bytes(#[case] config: CacheConfig) {
     }
     // The bound is no pretext for keeping nothing.
     assert!(largest > max / 2, "{largest} of {max}");
+}
+
+/// Several threads, each with a value in its hands beside what is kept.
+#[rstest]
+#[case::of_one(false)]
+#[case::shared_by_many(true)]
+fn whoever_uses_it_at_once_it_stays_within_its_bytes(#[case] is_shared: bool) {
+    const THREADS: usize = 4;
+    const LARGEST: usize = 1 << 20;
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: 64 << 20 };
+    let max = config.max_size_bytes;
+    let before = ALLOCATED.current_usage();
+    ALLOCATED.reset_peak_usage();
+    let storages: Vec<Box<dyn ComponentStorage>> = if is_shared {
+        let shared = SharedCache::new(&Generated, config);
+        let id = |n| -> ComponentId { format!("app/many/{n}").parse().unwrap() };
+        (0..64).map(|n| Box::new(shared.component(id(n))) as Box<dyn ComponentStorage>).collect()
+    } else {
+        vec![Box::new(CachedStorage::new(&Generated, config))]
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let storages = &storages;
+            scope.spawn(move || {
+                for (len, count) in [(1, 40_000), (4 << 10, 50_000), (LARGEST, 90), (100, 20_000)] {
+                    for n in 0..count {
+                        let storage = &storages[(n * 7 + thread) % storages.len()];
+                        let key = format!("{}/{len}", (n + thread) / 3);
+                        match n % 5 {
+                            0 => storage.set(&key, vec![b'y'; len].into()).unwrap(),
+                            _ => drop(storage.get(&key).unwrap()),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let peak = ALLOCATED.peak_usage().saturating_sub(before);
+    // A value is copied once on its way into shared memory.
+    let in_flight = THREADS * 2 * LARGEST;
+    let most = max + max / 20 + in_flight + NOISE;
+    assert!(peak <= most, "{peak} bytes where {most} are allowed");
+    assert!(peak > max / 2, "{peak} of {max}");
+}
+
+/// A component that comes and goes leaves nothing but what it has in the cache.
+#[test]
+fn components_of_a_shared_cache_leave_nothing_behind() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = CacheConfig { ttl: None, max_entries: 160, max_size_bytes: 320 << 10 };
+    let shared = SharedCache::new(&Generated, config);
+    let mut taken = [0; 2];
+    for (round, taken) in taken.iter_mut().enumerate() {
+        for n in 0..50_000 {
+            let id = format!("app/{round}/{n}").parse().unwrap();
+            assert_eq!(shared.component(id).get("absent"), Ok(None));
+        }
+        *taken = ALLOCATED.current_usage();
+    }
+    assert!(taken[1] < taken[0] + NOISE, "{taken:?}");
 }

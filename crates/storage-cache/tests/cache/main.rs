@@ -12,6 +12,7 @@ mod interleavings;
 mod model;
 mod reads;
 mod reentry;
+mod shared;
 mod stress;
 mod support;
 mod writes;
