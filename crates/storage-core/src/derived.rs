@@ -14,7 +14,15 @@ pub(crate) fn list_page<S: ComponentStorage + ?Sized>(
     Ok(KeyPage::cut(keys, request.limit))
 }
 
-pub(crate) fn list_partitions<S: ComponentStorage + ?Sized>(
+/// Answers [`list_partitions`](ComponentStorage::list_partitions) from the listing
+/// of all keys.
+///
+/// For decorators that show a part of the storage below, and whose partitions are
+/// not its own. Costs a whole listing.
+///
+/// # Errors
+/// Those of the listing.
+pub fn partitions_from_listing<S: ComponentStorage + ?Sized>(
     storage: &S,
     after: Option<&str>,
     limit: usize,

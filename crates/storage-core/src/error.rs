@@ -53,6 +53,9 @@ pub enum StorageError {
     Locked(String),
     /// The store was opened for reading only.
     ReadOnly,
+    /// The caller may not do this with this key of another component. Payload:
+    /// the key.
+    AccessDenied(String),
     /// A limit other than the quota. Nothing was changed or truncated.
     LimitExceeded {
         /// The limit and its unit, such as `bytes of a value`.
@@ -90,6 +93,7 @@ impl fmt::Display for StorageError {
             }
             Self::Locked(detail) => write!(f, "the store is locked: {detail}"),
             Self::ReadOnly => f.write_str("the store is open for reading only"),
+            Self::AccessDenied(key) => write!(f, "access to key {key:?} is not granted"),
             Self::LimitExceeded { limit, max, actual } => {
                 write!(f, "{actual} {limit} are over the limit of {max}")
             }
@@ -109,6 +113,7 @@ impl StorageError {
             Self::NotFound(key) => Self::NotFound(rename(key)),
             Self::AlreadyExists(key) => Self::AlreadyExists(rename(key)),
             Self::Conflict(key) => Self::Conflict(rename(key)),
+            Self::AccessDenied(key) => Self::AccessDenied(rename(key)),
             Self::Corrupt { key, detail } => Self::Corrupt { key: key.map(rename), detail },
             Self::Unavailable { key, detail } => Self::Unavailable { key: key.map(rename), detail },
             other => other,

@@ -32,6 +32,7 @@ mod value;
 
 pub use commit::{Budget, Check, Commit, Expected, Write};
 pub use component_id::{ComponentId, InvalidComponentId, MAX_SEGMENT_BYTES};
+pub use derived::partitions_from_listing;
 pub use error::StorageError;
 pub use key::{MAX_FULL_KEY_BYTES, MAX_KEY_BYTES, split_full_key, validate_full_key, validate_key};
 pub use listing::{KeyPage, PageRequest};

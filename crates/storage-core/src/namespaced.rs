@@ -146,7 +146,7 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
 
     fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
         // Partitions among the component's own keys, not those of the store.
-        derived::list_partitions(self, after, limit)
+        derived::partitions_from_listing(self, after, limit)
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {

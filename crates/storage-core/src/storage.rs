@@ -199,7 +199,7 @@ pub trait ComponentStorage: Send + Sync {
     /// # Ok::<(), storage_core::StorageError>(())
     /// ```
     fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        derived::list_partitions(self, after, limit)
+        derived::partitions_from_listing(self, after, limit)
     }
 
     /// Reads several keys; the answers stand in the order of the keys.

@@ -24,6 +24,7 @@ fn every_error_says_what_failed_on_what() {
         StorageError::Unavailable { key: None, detail: "the server does not answer".into() },
         StorageError::Locked("data is open in process 4711".into()),
         StorageError::ReadOnly,
+        StorageError::AccessDenied("user:1".into()),
         StorageError::LimitExceeded { limit: "bytes of a value", max: 1024, actual: 4096 },
     ];
     insta::assert_snapshot!(lines(errors), @r#"
@@ -40,6 +41,7 @@ fn every_error_says_what_failed_on_what() {
     the store is unavailable: the server does not answer
     the store is locked: data is open in process 4711
     the store is open for reading only
+    access to key "user:1" is not granted
     4096 bytes of a value are over the limit of 1024
     "#);
 }

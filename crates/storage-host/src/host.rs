@@ -10,6 +10,7 @@ use storage_core::{
     Revision, SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue,
 };
 
+use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
 use crate::quota::QuotaStorage;
 
@@ -39,6 +40,7 @@ struct Shared {
     cache: Cache,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
+    grants: Grants,
     chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
 }
 
@@ -127,6 +129,52 @@ impl StorageHost {
         chains.iter().map(|chain| chain.cache_stats()).sum()
     }
 
+    /// Lets a component at keys of another, from its next call on. One for the same
+    /// prefix is replaced.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use storage_core::conformance::ReferenceStorage;
+    /// use storage_host::{Access, ComponentId, ComponentStorage, Grant, StorageHost};
+    ///
+    /// let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
+    /// let (home, report): (ComponentId, ComponentId) =
+    ///     ("app/notes/home".parse()?, "app/report/1".parse()?);
+    /// host.component(&home).set("shared/title", "Home".into())?;
+    /// assert!(host.granted(&report, &home).is_none());
+    ///
+    /// let prefix = "shared/".to_owned();
+    /// host.grant(&report, Grant { owner: home.clone(), prefix, access: Access::Read });
+    /// let granted = host.granted(&report, &home).ok_or("nothing granted")?;
+    /// assert_eq!(granted.get("shared/title")?, Some("Home".into()));
+    /// assert!(granted.set("shared/title", "Mine".into()).is_err());
+    ///
+    /// host.revoke(&report, &home, "shared/");
+    /// assert!(granted.get("shared/title").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn grant(&self, to: &ComponentId, grant: Grant) {
+        self.shared.grants.add(to, grant);
+    }
+
+    /// Takes a grant back: what is open by it answers
+    /// [`StorageError::AccessDenied`], or goes on with what other grants allow.
+    /// `false` if there was none.
+    pub fn revoke(&self, to: &ComponentId, owner: &ComponentId, prefix: &str) -> bool {
+        self.shared.grants.remove(to, owner, prefix)
+    }
+
+    /// What a component has been granted, in the order of owners and prefixes.
+    pub fn grants(&self, to: &ComponentId) -> Vec<Grant> {
+        self.shared.grants.of(to)
+    }
+
+    /// What `to` has been granted of the keys of `owner`; `None` if nothing is.
+    pub fn granted(&self, to: &ComponentId, owner: &ComponentId) -> Option<GrantedStorage> {
+        let allowed = self.shared.grants.between(to, owner)?;
+        Some(GrantedStorage::new(self.component(owner), allowed))
+    }
+
     /// The backend, which names keys in full.
     pub fn backend(&self) -> &Arc<dyn ComponentStorage> {
         &self.shared.backend
@@ -144,7 +192,7 @@ impl StorageHost {
         let within_quota = QuotaStorage::new(namespaced, settings.quota);
         ComponentChain {
             storage: LimitedStorage::new(within_quota, settings.limits),
-            host: Arc::downgrade(&self.shared),
+            host: self.clone(),
         }
     }
 }
@@ -250,6 +298,7 @@ impl StorageHostBuilder {
                 cache,
                 defaults: self.defaults,
                 overrides: self.overrides,
+                grants: Grants::default(),
                 chains: Mutex::default(),
             }),
         }
@@ -288,13 +337,18 @@ type Chain =
 /// takes the component's own keys.
 pub struct ComponentChain {
     storage: Chain,
-    host: Weak<Shared>,
+    host: StorageHost,
 }
 
 impl ComponentChain {
     /// Whose storage it is.
     pub fn id(&self) -> &ComponentId {
         self.storage.inner().inner().namespace()
+    }
+
+    /// The host that it belongs to, which lives as long as it does.
+    pub fn host(&self) -> &StorageHost {
+        &self.host
     }
 
     /// How large one call may be.
@@ -349,8 +403,7 @@ impl fmt::Debug for ComponentChain {
 
 impl Drop for ComponentChain {
     fn drop(&mut self) {
-        let Some(host) = self.host.upgrade() else { return };
-        let mut chains = host.lock_chains();
+        let mut chains = self.host.shared.lock_chains();
         // Since the last holder let go, the component may have got a new chain.
         let mine = chains.get(self.id()).is_some_and(|chain| chain.as_ptr() == &raw const *self);
         if mine {

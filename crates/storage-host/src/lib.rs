@@ -41,6 +41,7 @@
 //! backend that is not ours.
 
 mod chain;
+mod grants;
 #[cfg(feature = "wasmtime")]
 pub mod guest;
 mod host;
@@ -51,6 +52,7 @@ mod store_url;
 mod transfer;
 
 pub use chain::create_component_storage;
+pub use grants::{Access, Grant, GrantedStorage};
 pub use host::{
     ComponentChain, ComponentSettings, ComponentUsage, StorageHost, StorageHostBuilder,
 };

@@ -109,7 +109,7 @@ impl ComponentStorage for ReferenceStorage {
     }
 
     fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        derived::list_partitions(self, after, limit)
+        derived::partitions_from_listing(self, after, limit)
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {

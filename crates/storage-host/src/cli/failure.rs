@@ -103,6 +103,7 @@ fn kind_of(error: &StorageError) -> &'static str {
         StorageError::Unavailable { .. } => "unavailable",
         StorageError::Locked(_) => "locked",
         StorageError::ReadOnly => "read_only",
+        StorageError::AccessDenied(_) => "access_denied",
         StorageError::LimitExceeded { .. } => "limit_exceeded",
         _ => "io",
     }

@@ -54,6 +54,9 @@ impl Call<'_> {
             StorageError::Conflict(_) => {
                 GuestError::IoError("the key was changed meanwhile: try again".to_owned())
             }
+            StorageError::AccessDenied(_) => {
+                GuestError::IoError("access to this key is not granted".to_owned())
+            }
             StorageError::Corrupt { .. } => self.internal(error, "what is stored is damaged"),
             StorageError::Unavailable { .. } => self.internal(error, "storage is unavailable now"),
             StorageError::Locked(_) => self.internal(error, "storage is in use elsewhere"),

@@ -6,5 +6,6 @@
 #![allow(clippy::print_stdout, reason = "what is skipped is said")]
 
 mod conformance;
+mod grants;
 mod host;
 mod transfer;
