@@ -193,6 +193,8 @@ impl StorageHost {
         ComponentChain {
             storage: LimitedStorage::new(within_quota, settings.limits),
             host: self.clone(),
+            #[cfg(feature = "wasmtime")]
+            cursors: crate::guest::Cursors::default(),
         }
     }
 }
@@ -338,6 +340,8 @@ type Chain =
 pub struct ComponentChain {
     storage: Chain,
     host: StorageHost,
+    #[cfg(feature = "wasmtime")]
+    cursors: crate::guest::Cursors,
 }
 
 impl ComponentChain {
@@ -349,6 +353,12 @@ impl ComponentChain {
     /// The host that it belongs to, which lives as long as it does.
     pub fn host(&self) -> &StorageHost {
         &self.host
+    }
+
+    /// Where its instances' listings go on.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn cursors(&self) -> &crate::guest::Cursors {
+        &self.cursors
     }
 
     /// How large one call may be.

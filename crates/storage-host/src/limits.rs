@@ -74,6 +74,22 @@ impl Limits {
     pub fn check_value_len(&self, len: usize) -> Result<(), StorageError> {
         at_most("bytes of a value", self.value_bytes, len)
     }
+
+    /// Checks the number of operations of a batch.
+    ///
+    /// # Errors
+    /// [`StorageError::LimitExceeded`].
+    pub fn check_batch_len(&self, operations: usize) -> Result<(), StorageError> {
+        at_most("operations of a batch", self.batch_operations, operations)
+    }
+
+    /// Checks the bytes of a batch.
+    ///
+    /// # Errors
+    /// [`StorageError::LimitExceeded`].
+    pub fn check_batch_bytes(&self, bytes: usize) -> Result<(), StorageError> {
+        at_most("bytes of a batch", self.batch_bytes, bytes)
+    }
 }
 
 fn at_most(limit: &'static str, max: usize, actual: usize) -> Result<(), StorageError> {
@@ -137,7 +153,7 @@ impl<S: ComponentStorage> LimitedStorage<S> {
 
     fn check_commit(&self, commit: &Commit) -> Result<(), StorageError> {
         let operations = commit.checks.len().saturating_add(commit.writes.len());
-        at_most("operations of a batch", self.limits.batch_operations, operations)?;
+        self.limits.check_batch_len(operations)?;
         // Values share their bytes, so the sum may be more than memory holds.
         let mut bytes: usize = 0;
         for check in &commit.checks {
@@ -153,7 +169,7 @@ impl<S: ComponentStorage> LimitedStorage<S> {
                 bytes = bytes.saturating_add(value.len());
             }
         }
-        at_most("bytes of a batch", self.limits.batch_bytes, bytes)
+        self.limits.check_batch_bytes(bytes)
     }
 }
 
@@ -234,14 +250,14 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        at_most("operations of a batch", self.limits.batch_operations, keys.len())?;
+        self.limits.check_batch_len(keys.len())?;
         let mut bytes = keys.iter().map(|key| key.len()).sum();
-        at_most("bytes of a batch", self.limits.batch_bytes, bytes)?;
+        self.limits.check_batch_bytes(bytes)?;
         let mut values = Vec::with_capacity(keys.len());
         for some in keys.chunks(VALUES_PER_READ) {
             for value in self.inner.get_many(some)? {
                 bytes += value.as_ref().map_or(0, StorageValue::len);
-                at_most("bytes of a batch", self.limits.batch_bytes, bytes)?;
+                self.limits.check_batch_bytes(bytes)?;
                 values.push(value);
             }
         }

@@ -88,7 +88,9 @@ fn call(
 fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPre<State>, Failure> {
     let mut linker = Linker::<State>::new(engine);
     p2::add_to_linker_sync(&mut linker)
-        .and_then(|()| guest::add_to_linker(&mut linker, |state: &mut State| &mut state.storage))
+        .and_then(|()| {
+            guest::add_to_linker_for(component, &mut linker, |state: &mut State| &mut state.storage)
+        })
         .map_err(|error| {
             Failure::new("internal", format!("cannot set up the linker: {error:#}"))
         })?;

@@ -10,12 +10,12 @@ use wasmtime::component::{ComponentType, Linker, Lower, WasmList, WasmStr};
 use super::INTERFACE;
 use super::errors::{Call, GuestError};
 use super::state::ComponentState;
-use crate::host::ComponentChain;
+use crate::host::{ComponentChain, ComponentUsage};
 
 /// `storage-usage` of the interface.
 #[derive(Debug, Clone, Copy, ComponentType, Lower)]
 #[component(record)]
-struct GuestUsage {
+pub(super) struct GuestUsage {
     #[component(name = "used-bytes")]
     used_bytes: u64,
     #[component(name = "quota-bytes")]
@@ -24,12 +24,15 @@ struct GuestUsage {
     key_count: u64,
 }
 
-/// Gives the guests of a linker `airssys:core/storage@1.0.0`: each sees the
-/// storage in its own store's [`ComponentState`], which `state` finds.
-///
-/// # Errors
-/// If the linker has the interface already.
-pub fn add_to_linker<T: 'static>(
+impl From<ComponentUsage> for GuestUsage {
+    fn from(usage: ComponentUsage) -> Self {
+        let ComponentUsage { used_bytes, quota_bytes, key_count } = usage;
+        Self { used_bytes, quota_bytes, key_count }
+    }
+}
+
+/// Gives the guests of a linker `airssys:core/storage@1.0.0`.
+pub(super) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
@@ -79,11 +82,7 @@ pub fn add_to_linker<T: 'static>(
 
     interface.func_wrap("usage", move |mut store, (): ()| {
         let chain = chain_of(&mut store);
-        let usage = chain.component_usage().map(|usage| GuestUsage {
-            used_bytes: usage.used_bytes,
-            quota_bytes: usage.quota_bytes,
-            key_count: usage.key_count,
-        });
+        let usage = chain.component_usage().map(GuestUsage::from);
         Ok((answer(&chain, "usage", None, usage),))
     })?;
 

@@ -32,13 +32,65 @@
 //! and the whole error.
 
 mod airssys;
+mod batch;
+mod bucket;
 mod errors;
+mod extended;
+mod keyvalue;
 mod state;
 mod trap;
 
-pub use airssys::add_to_linker;
+use wasmtime::component::{Component, Linker};
+
+pub(crate) use keyvalue::Cursors;
 pub use state::{ComponentState, SandboxLimits, engine_config, new_store};
 pub use trap::describe_failure;
 
-/// The interface that [`add_to_linker`] provides, as guests import it.
+/// The interface for single keys, as guests import it.
 pub const INTERFACE: &str = "airssys:core/storage@1.0.0";
+
+/// The interface for more than single keys.
+pub const EXTENDED: &str = "airssys:storage/extended@0.1.0";
+
+/// Gives the guests of a linker every interface of storage: each sees the storage
+/// in its own store's [`ComponentState`], which `state` finds.
+///
+/// - [`airssys:core/storage@1.0.0`](INTERFACE);
+/// - [`airssys:storage/extended@0.1.0`](EXTENDED);
+/// - `wasi:keyvalue` `store`, `atomics` and `batch`, in the drafts `0.2.0-draft`
+///   and `0.2.0-draft2`.
+///
+/// `get-many` of the second draft is as the specification has it. Components that
+/// were built for Spin expect another type of it: for them there is
+/// [`add_to_linker_for`].
+///
+/// # Errors
+/// If the linker has one of the interfaces already.
+pub fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    state: fn(&mut T) -> &mut ComponentState,
+) -> wasmtime::Result<()> {
+    airssys::add_to_linker(linker, state)?;
+    extended::add_to_linker(linker, state)?;
+    keyvalue::add_to_linker(linker, keyvalue::Shape::Upstream, state)
+}
+
+/// The same for one component, whose imports tell which shape of an interface it
+/// was built for where there are two of one name.
+///
+/// # Errors
+/// As [`add_to_linker`].
+pub fn add_to_linker_for<T: 'static>(
+    component: &Component,
+    linker: &mut Linker<T>,
+    state: fn(&mut T) -> &mut ComponentState,
+) -> wasmtime::Result<()> {
+    airssys::add_to_linker(linker, state)?;
+    extended::add_to_linker(linker, state)?;
+    keyvalue::add_to_linker(linker, keyvalue::shape_for(component), state)
+}
+
+/// Whether an import of a component is one of the interfaces of storage.
+pub fn provides(import: &str) -> bool {
+    import == INTERFACE || import == EXTENDED || keyvalue::has(import)
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use wasmtime::component::ResourceTable;
 use wasmtime::{Config, Engine, Store, StoreLimits, StoreLimitsBuilder};
 
 use crate::host::ComponentChain;
@@ -14,6 +15,8 @@ use crate::limits::Limits;
 #[derive(Debug)]
 pub struct ComponentState {
     chain: Arc<ComponentChain>,
+    /// What the guest has open: buckets, and keys to be compared and swapped.
+    handles: ResourceTable,
     sandbox: StoreLimits,
 }
 
@@ -25,12 +28,22 @@ impl ComponentState {
 
     /// The same with other limits on the instance.
     pub fn with_sandbox(chain: Arc<ComponentChain>, limits: SandboxLimits) -> Self {
-        Self { chain, sandbox: limits.into() }
+        let mut handles = ResourceTable::new();
+        handles.set_max_capacity(chain.limits().handles);
+        Self { chain, handles, sandbox: limits.into() }
     }
 
     /// The component's storage.
     pub fn storage(&self) -> &Arc<ComponentChain> {
         &self.chain
+    }
+
+    pub(super) fn handles(&self) -> &ResourceTable {
+        &self.handles
+    }
+
+    pub(super) fn handles_mut(&mut self) -> &mut ResourceTable {
+        &mut self.handles
     }
 }
 
@@ -102,9 +115,14 @@ pub fn new_store<T: 'static>(
     let limits = *state(store.data_mut()).storage().limits();
     store.limiter(move |data| &mut state(data).sandbox);
     store.set_hostcall_fuel(hostcall_bytes(&limits));
-    store.set_max_component_handles(limits.handles);
+    // The guest is told of the limit before wasmtime would end it, and what WASI
+    // opens does not count.
+    store.set_max_component_handles(limits.handles.saturating_add(OTHER_HANDLES));
     store
 }
+
+/// How many handles a guest may have beside those of storage: streams, clocks.
+const OTHER_HANDLES: usize = 1_000;
 
 /// The most bytes that a guest may pass to the host in one call: the largest
 /// call that storage allows, and never less than WASI needs to write a stream.

@@ -1,0 +1,37 @@
+//! Lists of keys that a guest passes, copied no sooner than they are known to be
+//! within the limits.
+
+use storage_core::StorageError;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{WasmList, WasmStr};
+
+use crate::limits::Limits;
+
+/// The key that an error about a key must be about.
+pub(super) fn first_bad_key<'a>(keys: &[&'a str]) -> Option<&'a str> {
+    let bad = keys.iter().find(|key| storage_core::validate_key(key).is_err());
+    bad.or(keys.first()).copied()
+}
+
+/// Copies the keys of a list, if they are within the limits of a batch.
+pub(super) fn read_keys<T: 'static>(
+    store: &mut StoreContextMut<'_, T>,
+    limits: &Limits,
+    list: &WasmList<WasmStr>,
+) -> wasmtime::Result<Result<Vec<String>, StorageError>> {
+    if let Err(error) = limits.check_batch_len(list.len()) {
+        return Ok(Err(error));
+    }
+    let mut keys = Vec::with_capacity(list.len());
+    let mut bytes = 0_usize;
+    let listed = list.iter(&mut *store)?.collect::<wasmtime::Result<Vec<_>>>()?;
+    for key in listed {
+        let key = key.to_str(&*store)?;
+        bytes = bytes.saturating_add(key.len());
+        if let Err(error) = limits.check_batch_bytes(bytes) {
+            return Ok(Err(error));
+        }
+        keys.push(key.into_owned());
+    }
+    Ok(Ok(keys))
+}

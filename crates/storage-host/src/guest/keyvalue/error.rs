@@ -1,0 +1,72 @@
+//! `error` of the store interface.
+
+use storage_core::StorageError;
+use wasmtime::component::{ComponentType, Lower};
+
+use crate::guest::bucket::{Bucket, CannotOpen};
+use crate::guest::errors::{Call, GuestError};
+use crate::host::ComponentChain;
+
+#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
+#[component(variant)]
+pub(super) enum Error {
+    #[component(name = "no-such-store")]
+    NoSuchStore,
+    #[component(name = "access-denied")]
+    AccessDenied,
+    #[component(name = "other")]
+    Other(String),
+}
+
+impl Error {
+    pub(super) fn other(text: impl Into<String>) -> Self {
+        Self::Other(text.into())
+    }
+
+    /// There is no room for another handle.
+    pub(super) fn of_handles(error: StorageError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl From<CannotOpen> for Error {
+    fn from(why: CannotOpen) -> Self {
+        match why {
+            CannotOpen::NoSuchStore => Self::NoSuchStore,
+            CannotOpen::AccessDenied => Self::AccessDenied,
+        }
+    }
+}
+
+/// A call of an interface's function.
+#[derive(Clone, Copy)]
+pub(super) struct Calling<'a> {
+    /// The caller's own.
+    pub(super) chain: &'a ComponentChain,
+    pub(super) bucket: &'a Bucket,
+    pub(super) operation: &'static str,
+}
+
+impl Calling<'_> {
+    /// What the guest is told. Nothing that a backend has worded goes through.
+    pub(super) fn error(&self, key: Option<&str>, error: &StorageError) -> Error {
+        if matches!(error, StorageError::AccessDenied(_)) {
+            return Error::AccessDenied;
+        }
+        let call = Call { chain: self.chain, operation: self.operation, key };
+        Error::Other(match call.error(error) {
+            GuestError::NotFound(_) => "the key does not exist".to_owned(),
+            GuestError::AlreadyExists(_) => "the key exists already".to_owned(),
+            GuestError::QuotaExceeded => self.bucket.quota_text(self.chain),
+            GuestError::InvalidKey(text) | GuestError::IoError(text) => text,
+        })
+    }
+
+    pub(super) fn answer<R>(
+        &self,
+        key: Option<&str>,
+        result: Result<R, StorageError>,
+    ) -> Result<R, Error> {
+        result.map_err(|error| self.error(key, &error))
+    }
+}

@@ -1,0 +1,59 @@
+//! `wasi:keyvalue`, for guests that were built for other hosts: the drafts
+//! `0.2.0-draft` and `0.2.0-draft2` side by side, on the same data as
+//! `airssys:core/storage`.
+//!
+//! The drafts differ in the types of cursors and of increments, and the second
+//! has compare-and-swap. What they do stands once, in `store`, `atomics` and
+//! `batch`.
+
+mod atomics;
+mod batch;
+mod cursors;
+mod error;
+mod store;
+
+pub(crate) use cursors::Cursors;
+
+pub(super) use batch::Shape;
+
+use wasmtime::component::{Component, Linker};
+
+use super::state::ComponentState;
+
+const DRAFT: &str = "0.2.0-draft";
+const DRAFT_2: &str = "0.2.0-draft2";
+
+/// Gives the guests of a linker all interfaces of both drafts.
+pub(super) fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    shape: Shape,
+    state: fn(&mut T) -> &mut ComponentState,
+) -> wasmtime::Result<()> {
+    store::add::<T, u64>(linker, &interface("store", DRAFT), state)?;
+    atomics::add_increment::<T, u64>(linker, &interface("atomics", DRAFT), state)?;
+    batch::add(linker, &interface("batch", DRAFT), Shape::Upstream, state)?;
+
+    store::add::<T, String>(linker, &interface("store", DRAFT_2), state)?;
+    atomics::add_increment::<T, i64>(linker, &interface("atomics", DRAFT_2), state)?;
+    atomics::add_swap(linker, &interface("atomics", DRAFT_2), state)?;
+    batch::add(linker, &interface("batch", DRAFT_2), shape, state)
+}
+
+/// In which shape a component wants `get-many` of the second draft.
+pub(super) fn shape_for(component: &Component) -> Shape {
+    Shape::imported_by(component, &interface("batch", DRAFT_2))
+}
+
+/// Whether an import is one of these interfaces.
+pub(super) fn has(import: &str) -> bool {
+    let Some((name, version)) =
+        import.strip_prefix("wasi:keyvalue/").and_then(|rest| rest.split_once('@'))
+    else {
+        return false;
+    };
+    ["store", "atomics", "batch"].contains(&name) && [DRAFT, DRAFT_2].contains(&version)
+}
+
+fn interface(name: &str, version: &str) -> String {
+    format!("wasi:keyvalue/{name}@{version}")
+}
