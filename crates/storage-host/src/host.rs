@@ -15,12 +15,14 @@ use crate::limits::{LimitedStorage, Limits};
 use crate::quota::QuotaStorage;
 
 /// What a host applies to a component.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ComponentSettings {
     /// The most that the component may keep; `None` for as much as it likes.
     pub quota: Option<Budget>,
     /// How large one call may be.
     pub limits: Limits,
+    /// A cache of its own, in place of the host's.
+    pub cache: Option<CacheConfig>,
 }
 
 /// Owns a backend and gives each component its own chain of storage.
@@ -121,12 +123,14 @@ impl StorageHost {
     /// What all caches hold and have done: of a shared one since the host was
     /// made, of private ones those of the components that are in use.
     pub fn total_cache_stats(&self) -> CacheStats {
-        if let Cache::Shared(shared) = &self.shared.cache {
-            return shared.stats();
-        }
         // The last holder of a chain takes the lock when it lets go.
         let chains: Vec<_> = self.shared.lock_chains().values().filter_map(Weak::upgrade).collect();
-        chains.iter().map(|chain| chain.cache_stats()).sum()
+        let own = chains.iter().filter(|chain| !chain.shares_cache);
+        let own = own.map(|chain| chain.cache_stats());
+        match &self.shared.cache {
+            Cache::Shared(shared) => own.chain([shared.stats()]).sum(),
+            Cache::Private(_) => own.sum(),
+        }
     }
 
     /// Lets a component at keys of another, from its next call on. One for the same
@@ -182,16 +186,18 @@ impl StorageHost {
 
     fn new_chain(&self, id: &ComponentId) -> ComponentChain {
         let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
-        let namespaced = match &self.shared.cache {
-            Cache::Private(config) => {
-                let cached = CachedStorage::new(self.shared.backend.clone(), config.clone());
-                NamespacedStorage::new(id.clone(), cached)
-            }
-            Cache::Shared(shared) => shared.component(id.clone()),
+        let private = |config: &CacheConfig| {
+            let cached = CachedStorage::new(self.shared.backend.clone(), config.clone());
+            NamespacedStorage::new(id.clone(), cached)
+        };
+        let namespaced = match (&settings.cache, &self.shared.cache) {
+            (Some(config), _) | (None, Cache::Private(config)) => private(config),
+            (None, Cache::Shared(shared)) => shared.component(id.clone()),
         };
         let within_quota = QuotaStorage::new(namespaced, settings.quota);
         ComponentChain {
             storage: LimitedStorage::new(within_quota, settings.limits),
+            shares_cache: settings.cache.is_none() && matches!(self.shared.cache, Cache::Shared(_)),
             host: self.clone(),
             #[cfg(feature = "wasmtime")]
             cursors: crate::guest::Cursors::default(),
@@ -280,7 +286,15 @@ impl StorageHostBuilder {
         self
     }
 
-    /// Settings for one component, in place of the host's quota and limits.
+    /// What applies to every component without settings of its own, in place of
+    /// [`quota`](Self::quota) and [`limits`](Self::limits).
+    #[must_use]
+    pub fn defaults(mut self, settings: ComponentSettings) -> Self {
+        self.defaults = settings;
+        self
+    }
+
+    /// Settings for one component, in place of the host's defaults.
     #[must_use]
     pub fn component(mut self, id: ComponentId, settings: ComponentSettings) -> Self {
         self.overrides.insert(id, settings);
@@ -339,6 +353,7 @@ type Chain =
 /// takes the component's own keys.
 pub struct ComponentChain {
     storage: Chain,
+    shares_cache: bool,
     host: StorageHost,
     #[cfg(feature = "wasmtime")]
     cursors: crate::guest::Cursors,

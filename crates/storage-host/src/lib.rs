@@ -30,7 +30,8 @@
 //! | feature | brings | default |
 //! |---|---|---|
 //! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported | yes |
-//! | `cli` | the `storage-host` command; brings `wasmtime` | yes |
+//! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
+//! | `cli` | the `storage-host` command; brings `wasmtime` and `manifest` | yes |
 //! | `memory` | the store `memory:` | yes |
 //! | `file` | the store `file:PATH` | yes |
 //! | `redb` | the store `redb:PATH` | yes |
@@ -46,6 +47,8 @@ mod grants;
 pub mod guest;
 mod host;
 mod limits;
+#[cfg(feature = "manifest")]
+mod manifest;
 mod quota;
 mod store_open;
 mod store_url;
@@ -57,6 +60,8 @@ pub use host::{
     ComponentChain, ComponentSettings, ComponentUsage, StorageHost, StorageHostBuilder,
 };
 pub use limits::{LimitedStorage, Limits};
+#[cfg(feature = "manifest")]
+pub use manifest::{Manifest, ManifestComponent, ManifestError};
 pub use quota::QuotaStorage;
 pub use store_url::{Mode, StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};

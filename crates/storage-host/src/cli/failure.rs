@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use storage_host::{CopyError, StorageError, StoreUrl};
+use storage_host::{ComponentId, CopyError, StorageError, StoreUrl};
 
 /// Something that ends the command.
 #[derive(Debug)]
@@ -64,6 +64,21 @@ impl Failure {
             _ => "",
         };
         Self::Error { kind, message: format!("{error}{resume}") }
+    }
+
+    /// Why a key could not be set before its component starts.
+    pub(super) fn of_preset(key: &str, error: StorageError) -> Self {
+        Self::Error { kind: kind_of(&error), message: format!("cannot preset {key:?}: {error}") }
+    }
+
+    /// The same failure, of one of several components.
+    pub(super) fn of_component(self, id: &ComponentId) -> Self {
+        match self {
+            Self::Error { kind, message } => {
+                Self::Error { kind, message: format!("{id}: {message}") }
+            }
+            Self::OutputClosed => Self::OutputClosed,
+        }
     }
 
     /// What went wrong with writing the output.

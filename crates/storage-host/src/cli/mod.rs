@@ -1,6 +1,7 @@
 //! What the command takes, and what each part of it does.
 
 mod compiled;
+mod config;
 mod copy;
 mod data;
 mod demo;
@@ -15,11 +16,12 @@ mod run;
 mod verify;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, value_parser};
-use storage_host::{ComponentId, StoreUrl};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
+use storage_host::{ComponentId, Mode, StoreUrl, validate_key};
 
 use self::failure::Failure;
 use self::output::Output;
@@ -78,27 +80,53 @@ Ids:
 enum Command {
     /// Run a component, with storage of its own
     ///
+    /// Either run --id ID COMPONENT.wasm, or run --config storage.toml ID, which
+    /// takes the file, the store, quota, limits, cache and grants from a manifest.
+    ///
     /// The component is a command: it exports wasi:cli/run. It gets standard
-    /// input, output and error, the arguments behind its file, and the storage of
-    /// its id; no environment variables, files or network. Whatever stands
-    /// behind the file goes to the component, hyphens included, so the options
-    /// of run stand before it. run ends with the component's own status, and
-    /// with 1 after a trap.
+    /// input, output and error, the arguments behind its file or id, and the
+    /// storage of its id; no environment variables, files or network. Whatever
+    /// stands behind the file or id goes to the component, hyphens included, so
+    /// the options of run stand before it; a -- right behind an id is left out.
+    /// run ends with the component's own status, and with 1 after a trap.
     ///
     /// What it is compiled to is kept in the user's cache folder, where there is
     /// one, so that the next run starts at once.
     Run {
         /// Whose storage it is: NAMESPACE/NAME/INSTANCE
-        #[arg(long, value_name = "ID")]
-        id: ComponentId,
+        #[arg(long, value_name = "ID", required_unless_present = "config")]
+        id: Option<ComponentId>,
 
-        /// The component's file
-        #[arg(value_name = "COMPONENT.wasm")]
-        component: PathBuf,
+        /// A manifest, in TOML; an ID stands in place of the component's file
+        ///
+        /// Its store counts unless --store is given. docs/operators.md has the
+        /// fields; the command check looks whether all is well.
+        #[arg(long, value_name = "FILE", conflicts_with = "id")]
+        config: Option<PathBuf>,
 
-        /// What the component gets as its arguments
-        #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
+        /// Set a key before the component starts; may be repeated
+        #[arg(long = "preset", value_name = "KEY=VALUE", value_parser = preset)]
+        presets: Vec<(String, String)>,
+
+        /// Run so many instances at once, each on a thread of its own
+        ///
+        /// They share the component's storage and standard output. run ends with
+        /// the worst of their statuses.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1_000))]
+        instances: u16,
+
+        /// The component's file, or with --config its ID; and what the component
+        /// gets as its arguments
+        // One argument, so that whatever stands behind the file is the component's,
+        // even what looks like an option of run.
+        #[arg(
+            value_names = ["COMPONENT.wasm|ID", "ARGS"],
+            num_args = 1..,
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        command: Vec<String>,
     },
 
     /// See it work: two notebooks and a counter on one store
@@ -208,6 +236,17 @@ enum Command {
     /// there is any.
     Verify,
 
+    /// Read a manifest and see whether everything in it could be run
+    ///
+    /// Every field, the ids, the quotas and grants, and each component's file:
+    /// whether it is a component, and imports nothing that this host does not have.
+    /// Opens no store and changes nothing.
+    Check {
+        /// The manifest, in TOML
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+
     /// Tell what this command is, how the store is, and what could go wrong
     ///
     /// Versions and features; where the store lies, its format, durability and
@@ -219,24 +258,57 @@ enum Command {
     Doctor,
 }
 
+/// What `--preset` takes: everything before the first equals sign is the key.
+fn preset(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    validate_key(key).map_err(|error| error.to_string())?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 pub(crate) fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(&args) {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches_from(&args).and_then(|matches| {
+        let source = matches.value_source("store");
+        // A global option may stand behind the command too.
+        let behind = matches.subcommand().and_then(|(_, sub)| sub.value_source("store"));
+        let on_line = [source, behind].contains(&Some(ValueSource::CommandLine));
+        Ok((Cli::from_arg_matches(&matches)?, on_line))
+    });
+    let (cli, store_on_line) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return failure::usage(&error, &args),
     };
     logging::start();
     let mut output = Output::new(cli.json);
-    match dispatch(cli, &mut output) {
+    match dispatch(cli, store_on_line, &mut output) {
         Ok(code) => code,
         Err(failure) => failure.report(output.json()),
     }
 }
 
-fn dispatch(cli: Cli, output: &mut Output) -> Result<ExitCode, Failure> {
+/// `store_on_line` tells whether the store was named on the command line itself.
+fn dispatch(cli: Cli, store_on_line: bool, output: &mut Output) -> Result<ExitCode, Failure> {
     let store = &cli.store;
     match cli.command {
-        Command::Run { id, component, args } => return run::run(store, &id, &component, &args),
+        Command::Run { id, config, presets, instances, command } => {
+            // There is at least one, or the command line was refused.
+            let Some((first, args)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
+            if let Some(id) = id {
+                let component = Path::new(first);
+                let job = run::Job { id: &id, component, args, presets, instances };
+                return job.run(|| inspect::open(store, Mode::ReadWrite));
+            }
+            let run = config::Run {
+                config: &config.unwrap_or_default(),
+                id: first,
+                args: args.strip_prefix(&["--".to_owned()]).unwrap_or(args),
+                presets,
+                instances,
+                store: store_on_line.then_some(store),
+            };
+            return run.run();
+        }
+        Command::Check { manifest } => config::check(&manifest, output)?,
         Command::Demo => demo::demo(store, output)?,
         Command::Components => inspect::components(store, output)?,
         Command::Keys { id, prefix, after, limit } => {

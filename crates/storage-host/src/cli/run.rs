@@ -2,17 +2,18 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
 
 use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
 use storage_host::wasmtime::{self, Engine};
 use storage_host::wasmtime_wasi::p2::bindings::sync::CommandPre;
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2};
-use storage_host::{ComponentId, ComponentStorage, Limits, Mode, StorageHost, StoreUrl};
+use storage_host::{ComponentChain, ComponentId, ComponentStorage, StorageHost};
 
 use super::compiled;
 use super::failure::Failure;
-use super::inspect::open;
 
 /// What a component runs with: its storage, and what WASI lends it.
 struct State {
@@ -27,61 +28,124 @@ impl WasiView for State {
     }
 }
 
-/// Runs a component to its end and gives its own status.
-pub(super) fn run(
-    store: &StoreUrl,
-    id: &ComponentId,
-    component: &Path,
-    args: &[String],
-) -> Result<ExitCode, Failure> {
-    // A component that cannot run must not leave a new store behind.
-    let engine = compiled::engine()?;
-    let command = compiled::load(&engine, component)?;
-    let linked = link(&engine, &command, component)?;
-    let host = open(store, Mode::ReadWrite)?;
-
-    let ended = call(&engine, &linked, &host, id, component, args);
-    // Also after a trap: what was written before it stays.
-    host.backend().flush()?;
-    ended
+/// A component that is to be run, and how.
+pub(super) struct Job<'a> {
+    pub(super) id: &'a ComponentId,
+    /// Its file.
+    pub(super) component: &'a Path,
+    pub(super) args: &'a [String],
+    /// Keys that are set first, in this order.
+    pub(super) presets: Vec<(String, String)>,
+    /// How many instances run at a time.
+    pub(super) instances: u16,
 }
 
-fn call(
-    engine: &Engine,
-    command: &CommandPre<State>,
-    host: &StorageHost,
-    id: &ComponentId,
-    component: &Path,
-    args: &[String],
-) -> Result<ExitCode, Failure> {
-    let name = component.file_name().unwrap_or_default().to_string_lossy();
-    let state = State {
-        storage: ComponentState::new(host.component(id)),
-        wasi: WasiCtx::builder()
-            .inherit_stdio()
-            .arg(name)
-            .args(args)
-            .allow_blocking_current_thread(true)
-            .build(),
-        resources: ResourceTable::new(),
-    };
-    let mut store = guest::new_store(engine, state, |state| &mut state.storage);
-    let ended = command
-        .instantiate(&mut store)
-        .and_then(|command| command.wasi_cli_run().call_run(&mut store));
-    match ended {
-        Ok(Ok(())) => Ok(ExitCode::SUCCESS),
-        // The component says that it failed, and has said why itself.
-        Ok(Err(())) => Ok(ExitCode::FAILURE),
-        Err(error) => match error.downcast_ref::<I32Exit>() {
-            Some(I32Exit(status)) => Ok(ExitCode::from(u8::try_from(*status).unwrap_or(1))),
-            None => {
-                tracing::debug!("{error:?}");
-                let reason = guest::describe_failure(&error, &Limits::default());
-                Err(Failure::new("trap", format!("{id} trapped: {reason}")))
-            }
-        },
+impl Job<'_> {
+    /// Runs the component to its end and gives the worst status of its instances.
+    /// `open` makes the host once it is known that the component can run: one that
+    /// cannot must not leave a new store behind.
+    pub(super) fn run(
+        &self,
+        open: impl FnOnce() -> Result<StorageHost, Failure>,
+    ) -> Result<ExitCode, Failure> {
+        let engine = compiled::engine()?;
+        let component = compiled::load(&engine, self.component)?;
+        let command = link(&engine, &component, self.component)?;
+        let host = open()?;
+        let storage = host.component(self.id);
+        for (key, value) in &self.presets {
+            storage
+                .set(key, value.as_str().into())
+                .map_err(|error| Failure::of_preset(key, error))?;
+        }
+        let ended = self.run_instances(&engine, &command, &storage);
+        // Also after a trap: what was written before it stays.
+        host.backend().flush()?;
+        ended
     }
+
+    /// Runs all instances at once, each on a thread of its own.
+    fn run_instances(
+        &self,
+        engine: &Engine,
+        command: &CommandPre<State>,
+        storage: &Arc<ComponentChain>,
+    ) -> Result<ExitCode, Failure> {
+        let call = || self.call(engine, command, Arc::clone(storage));
+        let ended: Vec<Result<u8, Failure>> = if self.instances <= 1 {
+            vec![call()]
+        } else {
+            thread::scope(|scope| {
+                let instances: Vec<_> = (0..self.instances).map(|_| scope.spawn(call)).collect();
+                let join = |instance: thread::ScopedJoinHandle<'_, _>| instance.join();
+                let panicked =
+                    |_| Err(Failure::new("internal", "an instance panicked in the host"));
+                instances.into_iter().map(|one| join(one).unwrap_or_else(panicked)).collect()
+            })
+        };
+        let mut worst = 0;
+        let mut first_failure = None;
+        for end in ended {
+            match end {
+                Ok(status) => worst = worst.max(status),
+                Err(failure) => first_failure = first_failure.or(Some(failure)),
+            }
+        }
+        match first_failure {
+            // A trap is 1; a status above it is worse.
+            Some(failure) if worst <= 1 => Err(failure),
+            Some(failure) => {
+                failure.report(false);
+                Ok(ExitCode::from(worst))
+            }
+            None => Ok(ExitCode::from(worst)),
+        }
+    }
+
+    /// Runs one instance and gives its status.
+    fn call(
+        &self,
+        engine: &Engine,
+        command: &CommandPre<State>,
+        storage: Arc<ComponentChain>,
+    ) -> Result<u8, Failure> {
+        let name = self.component.file_name().unwrap_or_default().to_string_lossy();
+        let limits = *storage.limits();
+        let state = State {
+            storage: ComponentState::new(storage),
+            wasi: WasiCtx::builder()
+                .inherit_stdio()
+                .arg(name)
+                .args(self.args)
+                .allow_blocking_current_thread(true)
+                .build(),
+            resources: ResourceTable::new(),
+        };
+        let mut store = guest::new_store(engine, state, |state| &mut state.storage);
+        let ended = command
+            .instantiate(&mut store)
+            .and_then(|command| command.wasi_cli_run().call_run(&mut store));
+        match ended {
+            Ok(Ok(())) => Ok(0),
+            // The component says that it failed, and has said why itself.
+            Ok(Err(())) => Ok(1),
+            Err(error) => match error.downcast_ref::<I32Exit>() {
+                Some(I32Exit(status)) => Ok(u8::try_from(*status).unwrap_or(1)),
+                None => {
+                    tracing::debug!("{error:?}");
+                    let reason = guest::describe_failure(&error, &limits);
+                    Err(Failure::new("trap", format!("{} trapped: {reason}", self.id)))
+                }
+            },
+        }
+    }
+}
+
+/// Sees whether a component could be run.
+pub(super) fn check(path: &Path) -> Result<(), Failure> {
+    let engine = compiled::engine()?;
+    let component = compiled::load(&engine, path)?;
+    link(&engine, &component, path).map(drop)
 }
 
 /// Finds everything that the component imports.
@@ -107,28 +171,29 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
     })
 }
 
-/// What the interfaces that this host has begin with.
-const HERE: [&str; 7] = [
-    "airssys:core/storage@1.",
-    "wasi:cli/",
-    "wasi:clocks/",
-    "wasi:filesystem/",
-    "wasi:io/",
-    "wasi:random/",
-    "wasi:sockets/",
-];
+/// What the interfaces of WASI that this host has begin with.
+const WASI: [&str; 6] =
+    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+
+/// Whether an interface is here, if not in the version or with all that is asked.
+fn is_known(import: &str) -> bool {
+    let storage = ["airssys:core/storage@1.", "airssys:storage/extended@0.1."];
+    guest::provides(import) || WASI.iter().chain(&storage).any(|prefix| import.starts_with(prefix))
+}
 
 /// Names the import that the linker did not find.
 fn describe_missing(engine: &Engine, component: &Component, error: &wasmtime::Error) -> String {
     let here = format!(
-        "this host has {} and WASI 0.2 (cli, clocks, filesystem, io, random and sockets)",
-        guest::INTERFACE
+        "this host has {}, {}, wasi:keyvalue (store, atomics and batch in 0.2.0-draft and \
+         0.2.0-draft2) and WASI 0.2 (cli, clocks, filesystem, io, random and sockets)",
+        guest::INTERFACE,
+        guest::EXTENDED
     );
     let shown = format!("{error:#}");
     let imports = component.component_type();
     let mut names = imports.imports(engine).map(|(name, _)| name);
     match names.find(|name| shown.contains(&format!("`{name}`"))) {
-        Some(name) if !HERE.iter().any(|prefix| name.starts_with(prefix)) => {
+        Some(name) if !is_known(name) => {
             format!(" imports {name}, which this host does not have; {here}")
         }
         // The interface is here, but not with all that the component asks of it.

@@ -140,7 +140,7 @@ fn layered(bare: Implementation, layers: Layers, quota: Option<Budget>) -> Imple
             create_component_storage(id(), Arc::from(inner), CacheConfig::default())
         }),
         Layers::Host | Layers::HostSharing => one_component(bare).wrapped("host", move |inner| {
-            let settings = ComponentSettings { quota, limits: Limits::default() };
+            let settings = ComponentSettings { quota, ..ComponentSettings::default() };
             let host = StorageHost::builder(Arc::from(inner)).component(id(), settings);
             let host = match layers {
                 Layers::HostSharing => host.shared_cache(CacheConfig::default()),

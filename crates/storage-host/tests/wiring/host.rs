@@ -209,7 +209,7 @@ fn settings_of_a_component_stand_in_place_of_the_hosts() {
     let mut limits = Limits::default();
     limits.value_bytes = 3;
     let quota = Budget { max_bytes: 100, max_keys: 10 };
-    let own = ComponentSettings { quota: None, limits: Limits::default() };
+    let own = ComponentSettings::default();
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new()))
         .cache(CacheConfig::default())
         .quota(quota)

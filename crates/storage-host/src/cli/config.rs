@@ -1,0 +1,123 @@
+//! `run --config` and `check`: a manifest.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use storage_host::{ComponentId, Manifest, ManifestError, Mode, StorageHost, StoreUrl};
+
+use super::failure::Failure;
+use super::output::Output;
+use super::run::{self, Job};
+
+impl From<ManifestError> for Failure {
+    fn from(error: ManifestError) -> Self {
+        Self::new("manifest", error.to_string())
+    }
+}
+
+/// Reads a manifest; its errors name the file.
+fn read(path: &Path) -> Result<Manifest, Failure> {
+    Manifest::from_file(path).map_err(|error| match error {
+        error @ ManifestError::Read { .. } => error.into(),
+        error => Failure::new("manifest", format!("{}: {error}", path.display())),
+    })
+}
+
+/// What stands on the command line of `run --config`.
+pub(super) struct Run<'a> {
+    pub(super) config: &'a Path,
+    pub(super) id: &'a str,
+    pub(super) args: &'a [String],
+    pub(super) presets: Vec<(String, String)>,
+    pub(super) instances: u16,
+    /// In place of the manifest's.
+    pub(super) store: Option<&'a StoreUrl>,
+}
+
+impl Run<'_> {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let manifest = read(self.config)?;
+        let id: ComponentId = self.id.parse().map_err(|error| {
+            Failure::new("usage", format!("with --config, run takes an id: {error}"))
+        })?;
+        let Some(component) = manifest.component(&id) else {
+            let known: Vec<&str> =
+                manifest.components.iter().map(|component| component.id.as_str()).collect();
+            return Err(Failure::new(
+                "manifest",
+                format!(
+                    "{} has no component {id}; it has {}",
+                    self.config.display(),
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                ),
+            ));
+        };
+        let Some(wasm) = &component.wasm else {
+            return Err(Failure::new(
+                "manifest",
+                format!(
+                    "{} names no file for the component {id}: add wasm = \"...\"",
+                    self.config.display()
+                ),
+            ));
+        };
+        let presets = component.presets.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let job = Job {
+            id: &id,
+            component: wasm,
+            args: self.args,
+            // The command line's come later and win.
+            presets: presets.chain(self.presets).collect(),
+            instances: self.instances,
+        };
+        let store = self.store.unwrap_or(&manifest.store);
+        job.run(|| open(&manifest, store))
+    }
+}
+
+fn open(manifest: &Manifest, store: &StoreUrl) -> Result<StorageHost, Failure> {
+    let backend =
+        store.open(Mode::ReadWrite).map_err(|error| Failure::of_opening(store, &error))?;
+    Ok(manifest.host(backend))
+}
+
+#[derive(Serialize)]
+struct Checked {
+    manifest: PathBuf,
+    store: String,
+    components: usize,
+    runnable: usize,
+    grants: usize,
+}
+
+/// Reads a manifest, compiles what it names, and says whether all of it could be
+/// run. Creates nothing.
+pub(super) fn check(path: &Path, output: &mut Output) -> Result<(), Failure> {
+    let manifest = read(path)?;
+    let mut runnable = 0;
+    for component in &manifest.components {
+        if let Some(wasm) = &component.wasm {
+            run::check(wasm).map_err(|failure| failure.of_component(&component.id))?;
+            runnable += 1;
+        }
+    }
+    let checked = Checked {
+        manifest: path.to_owned(),
+        store: manifest.store.to_string(),
+        components: manifest.components.len(),
+        runnable,
+        grants: manifest.components.iter().map(|component| component.grants.len()).sum(),
+    };
+    if output.json() {
+        return output.document(&checked);
+    }
+    output.line(format_args!(
+        "{}: ok: store {}, {} components, {} of them with a file that can be run, {} grants",
+        path.display(),
+        checked.store,
+        checked.components,
+        checked.runnable,
+        checked.grants
+    ))
+}

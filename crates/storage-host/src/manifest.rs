@@ -1,0 +1,355 @@
+//! A host's settings in a file: the store, and each component with its quota,
+//! limits, cache and grants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use storage_core::{Budget, ComponentId, ComponentStorage, validate_key};
+
+use crate::grants::{Access, Grant};
+use crate::host::{ComponentSettings, StorageHost};
+use crate::limits::Limits;
+use crate::store_url::StoreUrl;
+use storage_cache::CacheConfig;
+
+/// A host as a TOML file describes it.
+///
+/// ```
+/// use storage_host::Manifest;
+///
+/// let manifest: Manifest = r#"
+///     store = "file:./data"
+///
+///     [[component]]
+///     id = "app/notes/home"
+///     wasm = "notes.wasm"
+///     quota = { bytes = 1_048_576, keys = 1_000 }
+///
+///     [[component]]
+///     id = "app/report/1"
+///     grants = [{ owner = "app/notes/home", prefix = "shared/", access = "read" }]
+/// "#
+/// .parse()?;
+/// assert_eq!(manifest.store.to_string(), "file:./data");
+/// assert_eq!(manifest.components.len(), 2);
+///
+/// let error = "stroe = 'memory:'".parse::<Manifest>().unwrap_err();
+/// assert!(error.to_string().contains("unknown field `stroe`"));
+/// # Ok::<(), storage_host::ManifestError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// Where all components keep their data. A path is relative to the folder that
+    /// the process runs in.
+    pub store: StoreUrl,
+    /// The cache of every component without one of its own.
+    pub cache: CacheConfig,
+    /// Whether all components share that one, rather than have one each.
+    pub shares_cache: bool,
+    /// What applies to components that have nothing of their own, and to those that
+    /// are not named.
+    pub defaults: ComponentSettings,
+    /// The components, in the order of the file.
+    pub components: Vec<ManifestComponent>,
+}
+
+/// A component of a [`Manifest`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManifestComponent {
+    /// Whose storage it is.
+    pub id: ComponentId,
+    /// The component's file. [`Manifest::from_file`] makes it relative to the
+    /// manifest's folder.
+    pub wasm: Option<PathBuf>,
+    /// What applies to it, the manifest's defaults included.
+    pub settings: ComponentSettings,
+    /// What it may do with others' keys.
+    pub grants: Vec<Grant>,
+    /// Keys that are set before it starts.
+    pub presets: BTreeMap<String, String>,
+}
+
+/// Why a file is no [`Manifest`].
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// It cannot be read.
+    #[error("cannot read {}: {problem}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// It is not TOML, has a field that is not known, or a value that cannot be.
+    /// Names the line.
+    #[error("{0}")]
+    Syntax(String),
+    /// Two parts of it do not fit together.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// As [`ManifestError`] says.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ManifestError> {
+        let path = path.as_ref();
+        let text = fs::read_to_string(path).map_err(|error| ManifestError::Read {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        })?;
+        let mut manifest: Self = text.parse()?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for wasm in manifest.components.iter_mut().filter_map(|component| component.wasm.as_mut()) {
+            *wasm = folder.join(&*wasm);
+        }
+        Ok(manifest)
+    }
+
+    /// The component with this id, if the manifest names it.
+    pub fn component(&self, id: &ComponentId) -> Option<&ManifestComponent> {
+        self.components.iter().find(|component| component.id == *id)
+    }
+
+    /// A host on this backend with everything that the manifest says of its
+    /// components. Presets are for whoever starts them.
+    pub fn host(&self, backend: Arc<dyn ComponentStorage>) -> StorageHost {
+        let mut builder = StorageHost::builder(backend).defaults(self.defaults.clone());
+        builder = match self.shares_cache {
+            true => builder.shared_cache(self.cache.clone()),
+            false => builder.cache(self.cache.clone()),
+        };
+        for component in &self.components {
+            builder = builder.component(component.id.clone(), component.settings.clone());
+        }
+        let host = builder.build();
+        for component in &self.components {
+            for grant in &component.grants {
+                host.grant(&component.id, grant.clone());
+            }
+        }
+        host
+    }
+}
+
+impl FromStr for Manifest {
+    type Err = ManifestError;
+
+    fn from_str(text: &str) -> Result<Self, ManifestError> {
+        let file: File = toml::from_str(text)
+            .map_err(|error| ManifestError::Syntax(error.to_string().trim_end().to_owned()))?;
+        file.resolve()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(deserialize_with = "parsed")]
+    store: StoreUrl,
+    #[serde(default)]
+    cache: HostCache,
+    #[serde(default)]
+    quota: Option<Quota>,
+    #[serde(default)]
+    limits: LimitsTable,
+    #[serde(default, rename = "component")]
+    components: Vec<Component>,
+}
+
+/// A component's fields; what is left out is the host's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Component {
+    #[serde(deserialize_with = "parsed")]
+    id: ComponentId,
+    wasm: Option<PathBuf>,
+    quota: Option<Quota>,
+    #[serde(default)]
+    limits: LimitsTable,
+    cache: Option<CacheTable>,
+    #[serde(default)]
+    grants: Vec<GrantTable>,
+    #[serde(default)]
+    presets: BTreeMap<String, String>,
+}
+
+/// At least one of the two; the other is without bound.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Quota {
+    bytes: Option<u64>,
+    keys: Option<u64>,
+}
+
+impl Quota {
+    fn budget(self) -> Budget {
+        Budget {
+            max_bytes: self.bytes.unwrap_or(u64::MAX),
+            max_keys: self.keys.unwrap_or(u64::MAX),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostCache {
+    #[serde(default)]
+    shared: bool,
+    max_entries: Option<usize>,
+    max_size_bytes: Option<usize>,
+    ttl: Option<Ttl>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheTable {
+    max_entries: Option<usize>,
+    max_size_bytes: Option<usize>,
+    ttl: Option<Ttl>,
+}
+
+impl CacheTable {
+    fn over(&self, base: &CacheConfig) -> CacheConfig {
+        CacheConfig {
+            max_entries: self.max_entries.unwrap_or(base.max_entries),
+            max_size_bytes: self.max_size_bytes.unwrap_or(base.max_size_bytes),
+            ttl: match self.ttl {
+                None => base.ttl,
+                Some(Ttl::Seconds(seconds)) => Some(Duration::from_secs(seconds)),
+                Some(Ttl::Word(Word::None)) => None,
+            },
+        }
+    }
+}
+
+/// How long an entry counts.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged, expecting = "a number of seconds, or \"none\" for as long as it is kept")]
+enum Ttl {
+    Seconds(u64),
+    Word(Word),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    None,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    key_bytes: Option<usize>,
+    value_bytes: Option<usize>,
+    listing_keys: Option<usize>,
+    listing_bytes: Option<usize>,
+    batch_operations: Option<usize>,
+    batch_bytes: Option<usize>,
+    handles: Option<usize>,
+}
+
+impl LimitsTable {
+    fn over(&self, base: Limits) -> Limits {
+        Limits {
+            key_bytes: self.key_bytes.unwrap_or(base.key_bytes),
+            value_bytes: self.value_bytes.unwrap_or(base.value_bytes),
+            listing_keys: self.listing_keys.unwrap_or(base.listing_keys),
+            listing_bytes: self.listing_bytes.unwrap_or(base.listing_bytes),
+            batch_operations: self.batch_operations.unwrap_or(base.batch_operations),
+            batch_bytes: self.batch_bytes.unwrap_or(base.batch_bytes),
+            handles: self.handles.unwrap_or(base.handles),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrantTable {
+    #[serde(deserialize_with = "parsed")]
+    owner: ComponentId,
+    prefix: String,
+    access: AccessWord,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AccessWord {
+    Read,
+    ReadWrite,
+}
+
+impl File {
+    fn resolve(self) -> Result<Manifest, ManifestError> {
+        let HostCache { shared, max_entries, max_size_bytes, ttl } = self.cache;
+        let cache = CacheTable { max_entries, max_size_bytes, ttl }.over(&CacheConfig::default());
+        let defaults = ComponentSettings {
+            quota: self.quota.map(Quota::budget),
+            limits: self.limits.over(Limits::default()),
+            cache: None,
+        };
+        let mut seen = BTreeSet::new();
+        let mut components = Vec::with_capacity(self.components.len());
+        for component in self.components {
+            if !seen.insert(component.id.clone()) {
+                return Err(ManifestError::Contradiction(format!(
+                    "the component {} is there twice",
+                    component.id
+                )));
+            }
+            components.push(component.resolve(&defaults, &cache)?);
+        }
+        Ok(Manifest { store: self.store, cache, shares_cache: shared, defaults, components })
+    }
+}
+
+impl Component {
+    fn resolve(
+        self,
+        defaults: &ComponentSettings,
+        cache: &CacheConfig,
+    ) -> Result<ManifestComponent, ManifestError> {
+        let id = self.id;
+        let mut grants = Vec::with_capacity(self.grants.len());
+        for GrantTable { owner, prefix, access } in self.grants {
+            if owner == id {
+                return Err(ManifestError::Contradiction(format!(
+                    "the component {id} is granted its own keys, which it has anyway"
+                )));
+            }
+            let access = match access {
+                AccessWord::Read => Access::Read,
+                AccessWord::ReadWrite => Access::ReadWrite,
+            };
+            grants.push(Grant { owner, prefix, access });
+        }
+        for key in self.presets.keys() {
+            validate_key(key).map_err(|error| {
+                ManifestError::Contradiction(format!("a preset of {id}: {error}"))
+            })?;
+        }
+        let settings = ComponentSettings {
+            quota: self.quota.map(Quota::budget).or(defaults.quota),
+            limits: self.limits.over(defaults.limits),
+            cache: self.cache.map(|own| own.over(cache)),
+        };
+        Ok(ManifestComponent { id, wasm: self.wasm, settings, grants, presets: self.presets })
+    }
+}
+
+/// A value that is written as text.
+fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}

@@ -1,0 +1,191 @@
+//! Manifests: `run --config`, `check`, presets and instances.
+
+use crate::support::{Folder, guest};
+
+/// A manifest with everything in it, beside the components that it names.
+fn write_manifest(folder: &Folder) -> String {
+    for name in ["notes", "probe"] {
+        std::fs::copy(guest(name), folder.path().join(format!("{name}.wasm"))).unwrap();
+    }
+    folder.file(
+        "storage.toml",
+        br#"
+store = "file:./data?durability=os"
+quota = { bytes = 1_000_000 }
+limits = { value_bytes = 5_000 }
+
+[cache]
+shared = true
+max_size_bytes = 33_554_432
+ttl = 30
+
+[[component]]
+id = "app/notes/home"
+wasm = "notes.wasm"
+
+[[component]]
+id = "app/probe/1"
+wasm = "probe.wasm"
+quota = { bytes = 1_000, keys = 3 }
+limits = { value_bytes = 500, key_bytes = 20 }
+cache = { max_entries = 10, ttl = "none" }
+grants = [{ owner = "app/notes/home", prefix = "note/", access = "read" }]
+presets = { greeting = "hello", "with space" = "=" }
+
+[[component]]
+id = "app/data/only"
+"#,
+    )
+}
+
+#[test]
+fn a_component_runs_as_the_manifest_says() {
+    let folder = Folder::new();
+    write_manifest(&folder);
+    let text = folder.transcripts(&[
+        &["check", "storage.toml"],
+        &["--json", "check", "storage.toml"],
+        &["run", "--config", "storage.toml", "app/notes/home", "--", "add", "buy milk"],
+        &["run", "--config", "storage.toml", "app/notes/home", "list"],
+        &["run", "--config", "storage.toml", "app/probe/1", "--", "get", "greeting"],
+        &[
+            "run",
+            "--config",
+            "storage.toml",
+            "--preset",
+            "greeting=hi",
+            "app/probe/1",
+            "get",
+            "greeting",
+        ],
+        &["run", "--config", "storage.toml", "app/probe/1", "usage"],
+        &["run", "--config", "storage.toml", "app/probe/1", "set-size", "big", "501"],
+        &[
+            "run",
+            "--config",
+            "storage.toml",
+            "app/probe/1",
+            "set",
+            "a-key-longer-than-20-bytes",
+            "x",
+        ],
+        &["run", "--config", "storage.toml", "app/probe/1", "fill", "3"],
+        &["--store", "file:./data", "components"],
+    ]);
+    folder.assert_snapshot("config_run", &text);
+    assert!(!folder.has_store(), "the default store was not asked for");
+}
+
+#[test]
+fn a_store_on_the_command_line_wins_over_the_manifest_and_that_over_the_environment() {
+    let folder = Folder::new();
+    write_manifest(&folder);
+    let add = ["run", "--config", "storage.toml", "app/notes/home", "add", "x"];
+    let mut command = folder.command(&add);
+    command.env("STORAGE_HOST_STORE", "file:./environment");
+    assert!(command.status().unwrap().success());
+    assert!(folder.path().join("data").exists());
+    assert!(!folder.path().join("environment").exists());
+    folder.printed(&[
+        "--store",
+        "file:./line",
+        "run",
+        "--config",
+        "storage.toml",
+        "app/notes/home",
+        "add",
+        "x",
+    ]);
+    assert!(folder.path().join("line").exists());
+}
+
+#[test]
+fn what_is_wrong_with_a_manifest_is_told_with_its_line() {
+    let folder = Folder::new();
+    folder.file("text.wasm", b"(component)");
+    let wrong = [
+        ("syntax", "store = "),
+        ("no_store", "[cache]\nshared = true"),
+        ("unknown", "store = 'memory:'\nquotas = 1"),
+        ("unknown_inside", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwsam = 'x'"),
+        ("store", "store = 'sqlite:x'"),
+        ("id", "store = 'memory:'\n[[component]]\nid = 'a/b'"),
+        ("twice", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\n[[component]]\nid = 'a/b/c'"),
+        (
+            "own",
+            "store = 'memory:'\n[[component]]\nid = 'a/b/c'\ngrants = [{ owner = 'a/b/c', prefix = '', access = 'read' }]",
+        ),
+        (
+            "access",
+            "store = 'memory:'\n[[component]]\nid = 'a/b/c'\ngrants = [{ owner = 'a/b/d', prefix = '', access = 'write' }]",
+        ),
+        ("ttl", "store = 'memory:'\n[cache]\nttl = 'never'"),
+        ("number", "store = 'memory:'\nquota = { bytes = -1 }"),
+        ("preset", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\npresets = { '' = 'x' }"),
+        ("file", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwasm = 'missing.wasm'"),
+        ("no_wasm", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwasm = 'text.wasm'"),
+    ];
+    let mut text = String::new();
+    for (name, manifest) in wrong {
+        let file = format!("{name}.toml");
+        folder.file(&file, manifest.as_bytes());
+        text.push_str(&folder.transcript(&["check", &file]));
+        text.push('\n');
+    }
+    text.push_str(&folder.transcript(&["check", "missing.toml"]));
+    folder.assert_snapshot("config_wrong", &text);
+    assert!(!folder.has_store());
+}
+
+#[test]
+fn what_cannot_be_run_by_a_manifest_is_told() {
+    let folder = Folder::new();
+    write_manifest(&folder);
+    let text = folder.transcripts(&[
+        &["run", "--config", "storage.toml", "app/other/1"],
+        &["run", "--config", "storage.toml", "app/data/only"],
+        &["run", "--config", "storage.toml", "notes.wasm"],
+        &["run", "--config", "storage.toml", "--id", "a/b/c", "notes.wasm"],
+        &["run", "notes.wasm"],
+        &["run", "--id", "a/b/c", "--preset", "novalue", "notes.wasm"],
+        &["run", "--id", "a/b/c", "--preset", "=x", "notes.wasm"],
+        &["run", "--id", "a/b/c", "--instances", "0", "notes.wasm"],
+    ]);
+    folder.assert_snapshot("config_cannot", &text);
+}
+
+#[test]
+fn presets_are_there_before_the_component_starts() {
+    let folder = Folder::new();
+    let probe = guest("probe");
+    let run = |args: &[&str]| {
+        folder.printed(
+            &[&["run", "--id", "a/b/c", "--preset", "a=1", "--preset", "b=x=y", &probe], args]
+                .concat(),
+        )
+    };
+    assert_eq!(run(&["get", "a"]), "value 1\n");
+    assert_eq!(run(&["get", "b"]), "value x=y\n");
+    // The component gets what looks like options of run.
+    for argument in ["--preset", "--help", "--json", "--instances=7", "--"] {
+        let done = folder.run(&["run", "--id", "a/b/c", &probe, argument, "a=2"]);
+        assert_eq!(done.code, 2, "{argument}: {}", done.stderr);
+        assert!(done.stderr.contains("usage: probe"), "{argument}: {}", done.stderr);
+    }
+    assert_eq!(folder.printed(&["get", "a/b/c", "a"]), "1");
+}
+
+#[test]
+fn instances_share_the_storage_and_the_worst_status_counts() {
+    let folder = Folder::new();
+    let (notes, probe) = (guest("notes"), guest("probe"));
+    let out = folder.printed(&["run", "--id", "a/b/c", "--instances", "8", &notes, "add", "x"]);
+    assert_eq!(out.lines().count(), 8, "{out}");
+    let listed = folder.printed(&["run", "--id", "a/b/c", &notes, "list"]);
+    assert_eq!(listed.lines().count(), 8, "{listed}");
+    let done = folder.run(&["run", "--id", "a/b/c", "--instances", "3", &probe, "exit", "7"]);
+    assert_eq!(done.code, 7);
+    let done = folder.run(&["run", "--id", "a/b/c", "--instances", "3", &probe, "trap"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("a/b/c trapped"), "{}", done.stderr);
+}
