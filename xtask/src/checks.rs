@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::rocksdb::Variables;
 use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo, succeed};
-use crate::{dependencies, guests, layers, licences, rocksdb};
+use crate::{dependencies, guests, layers, licences, packages, rocksdb};
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
 const HEAVY_FEATURES: [&str; 1] = ["rocksdb"];
@@ -58,6 +58,7 @@ impl Step {
 /// The first step that fails, with the command that repeats it.
 pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     require_tools(root)?;
+    packages::bring_durability_programs();
     let mut times: Vec<(String, Duration)> = Vec::new();
     run_steps(root, &plan(root)?, &mut times)?;
     let without_rocksdb = match fast {

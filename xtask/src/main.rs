@@ -9,6 +9,7 @@ mod guests;
 mod layers;
 mod licences;
 mod mutants;
+mod packages;
 mod rocksdb;
 mod workspace;
 
