@@ -38,7 +38,7 @@ pub(crate) fn run(folder: &Path, size: Size) -> Result<Figures> {
     }
     machine::settle();
 
-    let bench = Bench { data: &data, rounds: size.pick(9, 3) };
+    let bench = Bench { data: &data, rounds: size.pick(27, 3) };
     let store = RocksDbStorage::open(&path, options.clone())?;
     let raw = Raw::open(&copy, &options)?;
     rocks_raw::compare_options(&path, &copy)?;
