@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context as _, Result};
 
 /// The machine and the file system of a folder, in one line.
-pub(crate) fn describe(folder: &Path) -> Result<String> {
+pub fn describe(folder: &Path) -> Result<String> {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let unknown = || "unknown".to_owned();
     let cpu = value_in("/proc/cpuinfo", "model name").unwrap_or_else(unknown);
@@ -25,7 +25,7 @@ pub(crate) fn describe(folder: &Path) -> Result<String> {
 
 /// How many threads wanted to run in the last minute, on average; the measuring
 /// counts too.
-pub(crate) fn load() -> String {
+pub fn load() -> String {
     let loads = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     loads.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
@@ -53,14 +53,14 @@ fn file_system(folder: &Path) -> Result<Option<String>> {
 
 /// Waits until what was written before is on the disk, so that the next to sync
 /// does not wait for it.
-pub(crate) fn settle() {
+pub fn settle() {
     // Where there is no such command the figures are only noisier.
     let _ = Command::new("sync").status();
 }
 
 /// What a file, or a folder with all that is in it, takes up on the disk, in
 /// bytes.
-pub(crate) fn bytes_on_disk(path: &Path) -> Result<u64> {
+pub fn bytes_on_disk(path: &Path) -> Result<u64> {
     let metadata = path.symlink_metadata()?;
     #[cfg(unix)]
     let mut total = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;

@@ -10,33 +10,38 @@ use anyhow::{Result, bail};
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// How often the whole is repeated.
-    pub(crate) rounds: usize,
+    pub rounds: usize,
     /// The operations of each side in a round.
-    pub(crate) operations: usize,
+    pub operations: usize,
     /// The operations after which it is the other side's turn.
-    pub(crate) turn: usize,
+    pub turn: usize,
 }
 
 /// Times of one operation, in seconds: medians of the rounds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Compared {
-    pub(crate) first: f64,
-    pub(crate) second: f64,
+pub struct Compared {
+    /// The first side's.
+    pub first: f64,
+    /// The second side's.
+    pub second: f64,
     /// First by second, round by round.
-    pub(crate) ratio: Spread,
+    pub ratio: Spread,
     /// The same of the time in which the measuring thread had a core: what other
     /// programs take does not count, nor does waiting, nor what other threads do.
-    pub(crate) core_ratio: f64,
+    pub core_ratio: f64,
 }
 
 /// The median and the quartiles around it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spread {
-    pub(crate) low: f64,
-    pub(crate) median: f64,
-    pub(crate) high: f64,
+pub struct Spread {
+    /// A quarter of the numbers is at most this.
+    pub low: f64,
+    /// Half of them is.
+    pub median: f64,
+    /// Three quarters are.
+    pub high: f64,
 }
 
 impl Spread {
@@ -48,17 +53,17 @@ impl Spread {
     }
 
     /// The same of the inverse numbers.
-    pub(crate) fn inverse(self) -> Self {
+    pub fn inverse(self) -> Self {
         Self { low: 1.0 / self.high, median: 1.0 / self.median, high: 1.0 / self.low }
     }
 }
 
 /// A side: does the operations of these numbers.
-pub(crate) type Side<'a> = &'a mut dyn FnMut(Range<usize>) -> Result<()>;
+pub type Side<'a> = &'a mut dyn FnMut(Range<usize>) -> Result<()>;
 
 /// Measures two sides in turns. Both do the operations of the same numbers; no
 /// number comes twice. A first round is not counted.
-pub(crate) fn compare(plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
+pub fn compare(plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
     let mut rounds: Vec<[Spent; 2]> = Vec::new();
     let mut number = 0;
     for round in 0..=plan.rounds {
@@ -121,12 +126,12 @@ fn core_time() -> Duration {
 
 /// Measures one side as [`compare`] does: the median time of one operation, in
 /// seconds.
-pub(crate) fn alone(plan: Plan, side: Side<'_>) -> Result<f64> {
+pub fn alone(plan: Plan, side: Side<'_>) -> Result<f64> {
     Ok(compare(plan, side, &mut |_| Ok(()))?.first)
 }
 
 /// Does operations from several threads, each taking the next number.
-pub(crate) fn together(
+pub fn together(
     threads: usize,
     numbers: Range<usize>,
     operation: &(impl Fn(usize) -> Result<()> + Sync),

@@ -4,7 +4,7 @@ use crate::measure::{Compared, Spread};
 
 /// What a ratio shall be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Target {
+pub enum Target {
     /// The first side's time by the second's, at most.
     TimeAtMost(f64),
     /// The first side's throughput by the second's, at least.
@@ -17,7 +17,7 @@ pub(crate) enum Target {
 
 /// Two sides compared.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub struct Row {
     what: String,
     compared: Compared,
     target: Target,
@@ -25,7 +25,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// Shows it at once too: all of them take minutes.
-    pub(crate) fn new(what: &str, compared: Compared, target: Target) -> Self {
+    pub fn new(what: &str, compared: Compared, target: Target) -> Self {
         let row = Self { what: what.to_owned(), compared, target };
         eprintln!("{}", row.line());
         row
@@ -73,7 +73,7 @@ impl Row {
 }
 
 /// The table of comparisons.
-pub(crate) fn comparisons(sides: [&str; 2], rows: &[Row]) -> String {
+pub fn comparisons(sides: [&str; 2], rows: &[Row]) -> String {
     let [first, second] = sides;
     let mut table = format!(
         "| | {first} | {second} | ratio | middle half | by core time | target | |\n|---|---|---|---|---|---|---|---|\n"
@@ -85,39 +85,8 @@ pub(crate) fn comparisons(sides: [&str; 2], rows: &[Row]) -> String {
     table
 }
 
-/// What tells which engine to choose. Times are of one operation, in seconds.
-#[derive(Debug)]
-pub(crate) struct Figures {
-    pub(crate) engine: &'static str,
-    pub(crate) put_by_one: f64,
-    pub(crate) put_by_sixteen: f64,
-    pub(crate) get: f64,
-    pub(crate) listing: f64,
-    pub(crate) keys: usize,
-    pub(crate) bytes: u64,
-}
-
-/// The table of all engines.
-pub(crate) fn figures(all: &[Figures]) -> String {
-    let mut table = String::from(
-        "| engine | synced put, 1 writer | synced put, 16 writers | random get | 10,000 keys listed | on disk |\n|---|---|---|---|---|---|\n",
-    );
-    for one in all {
-        table.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {} for {} keys |\n",
-            one.engine,
-            rate(one.put_by_one),
-            rate(one.put_by_sixteen),
-            time(one.get),
-            time(one.listing),
-            mib(one.bytes),
-            one.keys
-        ));
-    }
-    table
-}
-
-fn time(seconds: f64) -> String {
+/// A time, from seconds, in the unit that suits it.
+pub fn time(seconds: f64) -> String {
     match seconds {
         1e-3.. => format!("{:.2} ms", seconds * 1e3),
         1e-5.. => format!("{:.1} µs", seconds * 1e6),
@@ -126,12 +95,8 @@ fn time(seconds: f64) -> String {
 }
 
 /// Operations a second, from the seconds that one takes.
-fn rate(seconds: f64) -> String {
+pub fn rate(seconds: f64) -> String {
     format!("{:.0}/s", 1.0 / seconds)
-}
-
-pub(crate) fn mib(bytes: u64) -> String {
-    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]

@@ -14,7 +14,15 @@ use crate::workspace::{cargo, succeed};
 /// If it does not build, or fails.
 pub(crate) fn engines(root: &Path, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root);
-    command.args(["run", "--quiet", "--release", "--package", "benches-compare"]);
+    command.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "benches-compare",
+        "--bin",
+        "engines",
+    ]);
     if needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
         println!("RocksDB's C++ is compiled first: minutes, once; --engine file,redb does without");

@@ -6,11 +6,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 mod data;
+mod figures;
 mod file;
-mod machine;
-mod measure;
 mod redb;
-mod report;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 #[cfg(feature = "rocksdb")]
@@ -21,9 +19,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use benches_compare::{Size, machine};
 use clap::{Parser, ValueEnum};
 
-use report::Figures;
+use figures::Figures;
 
 /// Which engine to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,22 +41,6 @@ const BUILT: &[Engine] = if cfg!(feature = "rocksdb") {
 } else {
     &[Engine::File, Engine::Redb]
 };
-
-/// How much is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Size {
-    Full,
-    Quick,
-}
-
-impl Size {
-    fn pick(self, full: usize, quick: usize) -> usize {
-        match self {
-            Self::Full => full,
-            Self::Quick => quick,
-        }
-    }
-}
 
 /// Each store against what lies below it, measured in turns.
 ///
@@ -104,7 +87,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("load before and after: {load} and {}\n", machine::load());
         fs::remove_dir_all(folder.path())?;
     }
-    println!("{}", report::figures(&figures));
+    println!("{}", figures::figures(&figures));
     Ok(())
 }
 
