@@ -2,9 +2,12 @@
 //! is shown. `cargo xtask bench --help` names the comparisons.
 #![expect(clippy::print_stderr, reason = "a command reports to its user")]
 
+pub mod caches;
+pub mod keys;
 pub mod machine;
 pub mod measure;
 pub mod report;
+pub mod traces;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,8 +75,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let engines = if arguments.engines.is_empty() { BUILT } else { &arguments.engines };
     let size = if arguments.quick { Size::Quick } else { Size::Full };
-    let machine = machine::describe(&arguments.folder)?;
-    println!("{machine}\n");
+    let file_system = machine::file_system(&arguments.folder)?;
+    println!("{}, {file_system}\n", machine::describe());
     let mut figures = Vec::new();
     for engine in engines {
         let folder = tempfile::tempdir_in(&arguments.folder)
