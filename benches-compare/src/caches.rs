@@ -1,14 +1,17 @@
 //! Caches that are asked for values, and ask the same maker for those that they
 //! do not hold.
 
+use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::Result;
 use lru::LruCache;
 use storage_cache::{CacheConfig, CachedStorage};
 use storage_core::{ComponentStorage, StorageError, StorageValue};
 
-use crate::keys::Maker;
+use crate::keys::{Keys, Maker};
+use crate::traces::Trace;
 
 /// What bounds a cache.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +71,16 @@ impl Kind {
             Self::Lru => Box::new(Lru { state: Mutex::new(LruState::new(bound)), maker }),
         }
     }
+}
+
+/// Asks a cache for the keys of a trace, from so many threads.
+///
+/// # Errors
+/// If it has no answer.
+pub fn replay(trace: &Trace, keys: &Keys, threads: usize, cache: &dyn ReadThrough) -> Result<()> {
+    trace.replay(threads, &|number| {
+        black_box(cache.get(keys.get(number))).is_ok_and(|found| found.is_some())
+    })
 }
 
 /// So many bytes for each entry that the entries are what binds, with the values
@@ -190,7 +203,7 @@ impl ReadThrough for Lru<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::{Keys, PREFIX};
+    use crate::keys::PREFIX;
 
     #[test]
     fn every_cache_answers_with_the_values_of_the_keys_and_stays_within_its_bound() {

@@ -59,6 +59,11 @@ impl Spread {
     }
 }
 
+/// The number in the middle.
+pub fn median(numbers: Vec<f64>) -> f64 {
+    Spread::of(numbers).median
+}
+
 /// A side: does the operations of these numbers.
 pub type Side<'a> = &'a mut dyn FnMut(Range<usize>) -> Result<()>;
 

@@ -6,7 +6,8 @@ use rand::SeedableRng as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::{Distribution as _, Zipf};
 
-use crate::measure;
+use crate::keys::{Keys, PREFIX};
+use crate::{Size, measure};
 
 /// Numbers of keys, in the order in which they are asked for.
 #[derive(Debug)]
@@ -27,6 +28,19 @@ pub struct Extent {
     pub accesses: usize,
 }
 
+impl Extent {
+    /// That of a measurement of this size.
+    pub fn of(size: Size) -> Self {
+        Self { keys: size.pick(100_000, 10_000), accesses: size.pick(1_000_000, 100_000) }
+    }
+
+    /// The capacities in which the traces are tried: how many in a hundred of the
+    /// keys, and how many that is.
+    pub fn rooms(self) -> [(usize, usize); 3] {
+        [1, 5, 20].map(|percent| (percent, self.keys * percent / 100))
+    }
+}
+
 /// How skewed the Zipf distributions are.
 const SKEWS: [f64; 3] = [0.7, 0.9, 1.1];
 
@@ -43,6 +57,11 @@ pub fn all(extent: Extent) -> Result<Vec<Trace>> {
     }
     traces.push(Trace { name: "loop".to_owned(), has_scans: false, accesses: looping(extent) });
     Ok(traces)
+}
+
+/// The keys that are asked for in them, in full.
+pub fn keys(traces: &[Trace]) -> Keys {
+    Keys::new(PREFIX, traces.iter().map(Trace::keys).max().unwrap_or_default())
 }
 
 /// Each key as often as its rank says, at random.
@@ -92,7 +111,7 @@ impl Source {
 
 impl Trace {
     /// One more than the largest number in it.
-    pub fn keys(&self) -> usize {
+    fn keys(&self) -> usize {
         self.accesses.iter().max().map_or(0, |last| *last as usize + 1)
     }
 

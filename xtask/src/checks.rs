@@ -150,6 +150,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
         steps.push(clippy(&format!("--package {package}"), Targets::All));
     }
     steps.push(Step::cargo("test --package durability"));
+    steps.push(Step::cargo("test --package benches-compare"));
     steps.push(Step::cargo(&format!("run --package durability -- {DURABILITY_IN_SHORT}")));
     Ok(steps)
 }

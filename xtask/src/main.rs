@@ -104,6 +104,16 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The cache against the bare one below it, and against other caches.
+    ///
+    /// Without options it measures all and writes the tables and pictures of
+    /// docs/benchmarks.md. `cargo xtask bench cache --help` shows the options.
+    #[command(disable_help_flag = true)]
+    Cache {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -147,6 +157,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Guests { check: false } => guests::build(&root),
         Command::Bench { what: Bench::Engines { arguments } } => bench::engines(&root, &arguments),
+        Command::Bench { what: Bench::Cache { arguments } } => bench::cache(&root, &arguments),
         Command::Durability { arguments } => durability::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {
