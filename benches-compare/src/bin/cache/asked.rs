@@ -4,7 +4,7 @@ use benches_compare::keys::{Keys, PREFIX};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// Keys, each there as the component names it and in full, and a random order.
+/// Keys, and a random order of them.
 #[derive(Debug)]
 pub(crate) struct Asked {
     own: Keys,
@@ -32,28 +32,38 @@ impl Asked {
         self.value_bytes
     }
 
-    /// Every key: the component's own, and the full one.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.own.iter().zip(self.full.iter())
+    /// Every key.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key<'_>> {
+        (0..self.len()).map(|number| Key { asked: self, number })
     }
 
-    /// The number of the key that an operation asks for.
+    /// The key that an operation asks for.
     #[inline]
-    fn number(&self, operation: usize) -> usize {
+    pub(crate) fn key(&self, operation: usize) -> Key<'_> {
         // The length is a power of two: this is no division.
-        self.order.get(operation & (self.order.len() - 1)).map_or(0, |number| *number as usize)
+        let at = operation & (self.order.len() - 1);
+        Key { asked: self, number: self.order.get(at).map_or(0, |number| *number as usize) }
+    }
+}
+
+/// A key by both its names.
+#[derive(Clone, Copy)]
+pub(crate) struct Key<'a> {
+    asked: &'a Asked,
+    number: usize,
+}
+
+impl<'a> Key<'a> {
+    /// As the component names it.
+    #[inline]
+    pub(crate) fn own(self) -> &'a str {
+        self.asked.own.get(self.number)
     }
 
-    /// The component's own key that an operation asks for.
+    /// With the component's prefix.
     #[inline]
-    pub(crate) fn own(&self, operation: usize) -> &str {
-        self.own.get(self.number(operation))
-    }
-
-    /// The same in full.
-    #[inline]
-    pub(crate) fn full(&self, operation: usize) -> &str {
-        self.full.get(self.number(operation))
+    pub(crate) fn full(self) -> &'a str {
+        self.asked.full.get(self.number)
     }
 }
 
@@ -67,9 +77,9 @@ mod tests {
     fn operations_ask_for_the_same_keys_by_both_names() {
         let asked = Asked::new(1_000, 100);
         let mut numbers = HashSet::new();
-        for operation in 0..20_000 {
-            assert_eq!(asked.full(operation), format!("{PREFIX}{}", asked.own(operation)));
-            numbers.insert(asked.number(operation));
+        for key in (0..20_000).map(|operation| asked.key(operation)) {
+            assert_eq!(key.full(), format!("{PREFIX}{}", key.own()));
+            numbers.insert(key.number);
         }
         // Each of a thousand, eight times on average.
         assert!(numbers.len() > 990 && asked.len() == 1_000, "{}", numbers.len());

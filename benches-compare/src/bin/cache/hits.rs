@@ -60,8 +60,8 @@ pub(crate) fn run(size: Size) -> Result<Hits> {
     text.push_str("\nThe document's composition beside ours:\n\n");
     text.push_str(&comparisons([LITERAL, CREATED], &bench.of_literal));
     text.push_str(
-        "\nBytes of the value that a hit copies: none in each of ours (two hits of a key return \
-         one allocation, which is checked for every key), all of them in the document's.\n",
+        "\nBytes of the value that a hit copies: all of them in the document's, none in all others \
+         (two hits of a key return one allocation, which is checked for every key).\n",
     );
     Ok(Hits { text, figures: bench.figures })
 }
@@ -111,7 +111,7 @@ impl Bench {
         Ok(())
     }
 
-    fn measure_in_turn(&mut self, setting: Setting, asked: &Asked, bare: &Bare<'_>) -> Result<()> {
+    fn measure_in_turn(&mut self, setting: Setting, asked: &Asked, bare: &Bare) -> Result<()> {
         let turns = Turns::new(setting, asked, self.rounds, bare)?;
         let what = |name: &str| {
             format!("{} × {} bytes: {name}", thousands(asked.len()), setting.value_bytes)

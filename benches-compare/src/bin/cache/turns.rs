@@ -40,11 +40,11 @@ impl Setting {
     }
 
     /// Gets the keys of these operations; each thread those of its own chunk.
-    fn ask(self, side: &impl Side, numbers: Range<usize>) -> Result<()> {
+    fn ask(self, side: &impl Side, asked: &Asked, numbers: Range<usize>) -> Result<()> {
         let ask = |numbers: Range<usize>| {
             let all_there = match self.pace {
-                Pace::Ahead => ask_ahead(side, numbers),
-                Pace::InTurn => ask_in_turn(side, numbers),
+                Pace::Ahead => ask_ahead(side, asked, numbers),
+                Pace::InTurn => ask_in_turn(side, asked, numbers),
             };
             ensure!(all_there, "a key is missing");
             Ok(())
@@ -57,16 +57,16 @@ impl Setting {
 }
 
 #[inline(never)]
-fn ask_ahead(side: &impl Side, mut numbers: Range<usize>) -> bool {
-    numbers.all(|number| black_box(side.get(number)).is_some())
+fn ask_ahead(side: &impl Side, asked: &Asked, mut numbers: Range<usize>) -> bool {
+    numbers.all(|number| black_box(side.get(asked.key(number))).is_some())
 }
 
 #[inline(never)]
-fn ask_in_turn(side: &impl Side, mut numbers: Range<usize>) -> bool {
+fn ask_in_turn(side: &impl Side, asked: &Asked, mut numbers: Range<usize>) -> bool {
     // Always zero, as values begin with a digit; but that only the value says.
     let mut high_bit = 0;
     numbers.all(|number| {
-        let value = black_box(side.get(number + high_bit));
+        let value = black_box(side.get(asked.key(number + high_bit)));
         let first = value.as_ref().and_then(|value| value.as_ref().first());
         high_bit = first.map_or(0, |byte| usize::from(byte >> 7));
         first.is_some()
@@ -95,7 +95,7 @@ impl<'a> Turns<'a> {
         let mut least = Duration::MAX;
         for _ in 0..5 {
             let start = Instant::now();
-            setting.ask(fastest, 0..TRIED)?;
+            setting.ask(fastest, asked, 0..TRIED)?;
             least = least.min(start.elapsed());
         }
         let operations = (TRIED as f64 * TURN.div_duration_f64(least)) as usize;
@@ -109,12 +109,12 @@ impl<'a> Turns<'a> {
         let missed = || (first.missed(), second.missed());
         let missed_before = missed();
         let core = if self.setting.threads == 1 { Core::OfThread } else { Core::OfProgram };
-        let Self { setting, rounds, operations, .. } = self;
+        let Self { setting, asked, rounds, operations } = self;
         let compared = measure::compare_by(
             core,
             Plan { rounds, operations, turn: operations },
-            &mut |numbers| setting.ask(first, numbers),
-            &mut |numbers| setting.ask(second, numbers),
+            &mut |numbers| setting.ask(first, asked, numbers),
+            &mut |numbers| setting.ask(second, asked, numbers),
         )?;
         ensure!(
             missed() == missed_before,
