@@ -11,6 +11,7 @@ use storage_core::{
 use crate::clock::{Clock, Moment, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::entry::{Held, Question, ReadPresence, ReadValue, ReadVersioned};
+use crate::key::{Parts, Whole};
 use crate::reentry::{Below, Doing, doing_below};
 use crate::shared::Shared;
 use crate::stats::CacheStats;
@@ -180,7 +181,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
             return Q::ask(&self.inner, key);
         };
         let began = table.now();
-        if let Some(answer) = table.recall::<Q>(key, began) {
+        if let Some(answer) = table.recall::<Q>(&Whole(key), began) {
             table.counters().hit();
             return Ok(answer);
         }
@@ -431,7 +432,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let began = table.now();
         let mut answers: Vec<Option<Option<StorageValue>>> = Vec::with_capacity(keys.len());
         for key in keys {
-            let answer = table.recall::<ReadValue>(key, began);
+            let answer = table.recall::<ReadValue>(&Whole(key), began);
             if answer.is_some() {
                 table.counters().hit();
             }
@@ -469,6 +470,14 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
             Origin::Shared { .. } => self.table()?,
         };
         let answer = table.try_recall::<ReadValue>(key, table.now())?;
+        table.counters().hit();
+        Some(answer)
+    }
+
+    #[inline]
+    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+        let table = self.table()?;
+        let answer = table.recall::<ReadValue>(&Parts { partition, own_key }, table.now())?;
         table.counters().hit();
         Some(answer)
     }

@@ -9,6 +9,7 @@ mod cached;
 mod clock;
 mod config;
 mod entry;
+mod key;
 mod owner;
 mod reentry;
 mod shared;

@@ -10,7 +10,7 @@ use crate::cached::CachedStorage;
 use crate::clock::{Clock, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::owner::Register;
-use crate::stats::CacheStats;
+use crate::stats::{CacheStats, Held};
 use crate::table::{Budget, Table};
 
 /// Into how many segments a shared budget is divided.
@@ -105,19 +105,19 @@ impl<S: ComponentStorage + Clone> SharedCache<S> {
     /// What all components together have done and hold, those included that are
     /// there no more.
     pub fn stats(&self) -> CacheStats {
-        self.shared.register.stats().within(self.shared.weight())
+        self.shared.register.stats().within(self.shared.held())
     }
 }
 
 impl Shared {
-    fn weight(&self) -> u64 {
+    fn held(&self) -> Held {
         let budget = self.budget.get().and_then(Option::as_ref);
-        budget.map_or(0, |budget| budget.weight())
+        budget.map_or_else(Held::default, |budget| budget.held())
     }
 
     /// What the caches of the keys that begin with `prefix` have done and hold.
     pub(crate) fn stats_of(&self, prefix: &str) -> CacheStats {
-        self.register.stats_of(prefix).within(self.weight())
+        self.register.stats_of(prefix).within(self.held())
     }
 
     /// The table of the keys that begin with `prefix`.

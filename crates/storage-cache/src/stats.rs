@@ -46,11 +46,18 @@ impl std::iter::Sum for CacheStats {
 }
 
 impl CacheStats {
-    /// No entry weighs less than its bytes, so these are at no moment more than
-    /// what is weighed.
-    pub(crate) fn within(self, weight: u64) -> Self {
-        Self { bytes: self.bytes.min(weight), ..self }
+    /// The numbers, of which none is at any moment more than what is held by all: no
+    /// entry weighs less than its bytes.
+    pub(crate) fn within(self, held: Held) -> Self {
+        Self { bytes: self.bytes.min(held.weight), entries: self.entries.min(held.entries), ..self }
     }
+}
+
+/// What all users of a budget hold, as the entries themselves tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
+    pub(crate) weight: u64,
+    pub(crate) entries: u64,
 }
 
 /// The running numbers.
@@ -224,8 +231,8 @@ mod tests {
         assert_eq!((counters.read().bytes, counters.read().entries), (0, 0));
         counters.added(2_100);
         counters.added(0);
-        assert_eq!(counters.read().within(1_000).bytes, 1_000);
-        assert_eq!(counters.read().within(3_000).bytes, 2_000);
-        assert_eq!(counters.read().entries, 1);
+        let within = |weight, entries| counters.read().within(Held { weight, entries });
+        assert_eq!((within(1_000, 9).bytes, within(1_000, 0).entries), (1_000, 0));
+        assert_eq!((within(3_000, 9).bytes, within(3_000, 9).entries), (2_000, 1));
     }
 }

@@ -243,6 +243,10 @@ impl ComponentStorage for RocksDbStorage {
         None
     }
 
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        None
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.versioned(key)
     }
