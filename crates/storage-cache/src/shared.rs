@@ -1,9 +1,8 @@
 //! One budget for the caches of many components.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use quick_cache::DefaultHashBuilder;
 use storage_core::{ComponentId, ComponentStorage, NamespacedStorage};
 
 use crate::cached::CachedStorage;
@@ -11,6 +10,7 @@ use crate::clock::{Clock, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::owner::Register;
 use crate::stats::CacheStats;
+use crate::sync::{DefaultHashBuilder, OnceLock};
 use crate::table::{Budget, Table};
 
 /// Into how many segments a shared budget is divided.

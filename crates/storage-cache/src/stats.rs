@@ -1,7 +1,9 @@
 //! What a cache has done, counted so that a hit hardly notices.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use crate::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{shared_static, thread_local};
 
 /// What a [`CachedStorage`](crate::CachedStorage) has done since it was made,
 /// and what it holds now.
@@ -141,9 +143,11 @@ impl Hits {
     }
 }
 
-/// A bit for each number below [`OWNED`] that no live thread has. Giving one
-/// back and taking it orders what its threads have counted.
-static FREE_NUMBERS: AtomicU32 = AtomicU32::new((1 << OWNED) - 1);
+shared_static! {
+    /// A bit for each number below [`OWNED`] that no live thread has. Giving one
+    /// back and taking it orders what its threads have counted.
+    static FREE_NUMBERS: AtomicU32 = AtomicU32::new((1 << OWNED) - 1);
+}
 
 /// The number of a thread that is ending, or came when all others were taken.
 const NO_NUMBER: usize = OWNED;

@@ -10,11 +10,10 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, EntryAction, EntryResult, GuardResult, PlaceholderGuard};
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use storage_core::StorageError;
 
 use crate::clock::{Moment, Timer};
@@ -23,6 +22,8 @@ use crate::entry::{Entry, Failure, Held, Kind, Question, Recall, Stamp};
 use crate::owner::{Key, Named, Owner, Register, Wanted};
 use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
+use crate::sync::DefaultHashBuilder;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 type Entries = Cache<Key, Entry, Layout, DefaultHashBuilder, CountEvicted>;
 
