@@ -65,9 +65,10 @@ impl Budget {
         Some(Arc::new(Self { segments, layout, timer, next_mark: AtomicU64::new(0) }))
     }
 
-    /// What all segments hold.
-    pub(crate) fn weight(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.weight()).sum()
+    /// What was counted, as far as all segments hold it.
+    pub(crate) fn bound(&self, counted: CacheStats) -> CacheStats {
+        let weight = self.segments.iter().map(|segment| segment.weight()).sum();
+        counted.within(weight, self.layout.floor)
     }
 }
 
@@ -323,7 +324,7 @@ impl Table {
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
-        self.counters().read().within(self.budget.weight())
+        self.budget.bound(self.counters().read())
     }
 
     /// The entry, or in place of a value that is too large its mark.
