@@ -8,6 +8,7 @@ mod durability;
 mod guests;
 mod layers;
 mod licences;
+mod models;
 mod mutants;
 mod packages;
 mod rocksdb;
@@ -65,6 +66,17 @@ enum Command {
     /// the machine cannot run say SKIPPED and why.
     #[command(disable_help_flag = true)]
     Durability {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Try the interleavings of every two and every three operations of the cache.
+    ///
+    /// Its source runs on a scheduler that chooses which thread goes on, at random
+    /// but so that a seed repeats it. `cargo xtask models --help` shows the options;
+    /// --short takes a minute.
+    #[command(disable_help_flag = true)]
+    Models {
         /// Passed on.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -159,6 +171,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { what: Bench::Engines { arguments } } => bench::engines(&root, &arguments),
         Command::Bench { what: Bench::Cache { arguments } } => bench::cache(&root, &arguments),
         Command::Durability { arguments } => durability::run(&root, &arguments),
+        Command::Models { arguments } => models::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {
             mutants::run(&root, &names, Duration::from_secs(timeout))

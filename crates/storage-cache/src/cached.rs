@@ -1,7 +1,7 @@
 //! The decorator.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use storage_core::{
     Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
@@ -15,6 +15,7 @@ use crate::key::{Parts, Whole};
 use crate::reentry::{Below, Doing, doing_below};
 use crate::shared::Shared;
 use crate::stats::CacheStats;
+use crate::sync::{OnceLock, unwinding};
 use crate::table::{Claim, Guard, Table, Waited};
 
 /// A storage with a cache in front of it: reads are answered from memory where
@@ -350,7 +351,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
         let _below = Below::enter(table.budget(), Doing::Locked);
         let stamp = table.stamp();
         let forget = Forget { table, keys: &[key] };
-        let result = call(&self.inner);
+        let result = unwinding(|| call(&self.inner))?;
         drop(forget);
         if let Ok(done) = &result {
             table.insert(key, learn(done), stamp);
@@ -506,7 +507,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let _below = Below::enter(table.budget(), Doing::Locked);
         let stamp = table.stamp();
         let mut forget = Forget { table, keys: &named };
-        let result = self.inner.commit(commit);
+        let result = unwinding(|| self.inner.commit(commit))?;
         if result.is_ok() {
             // What was checked alone is as it was.
             forget.keys = &written;

@@ -15,6 +15,7 @@ mod reentry;
 mod shared;
 mod stats;
 mod stripes;
+mod sync;
 mod table;
 
 pub use cached::CachedStorage;

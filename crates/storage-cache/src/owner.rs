@@ -1,11 +1,12 @@
 //! What belongs to one user of a table.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A user of a table: whose entries count together and are cleared together, and
 /// whose writers wait for each other.

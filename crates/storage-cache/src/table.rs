@@ -10,11 +10,10 @@
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, EntryAction, EntryResult, GuardResult, PlaceholderGuard};
-use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use storage_core::StorageError;
 
 use crate::clock::{Moment, Timer};
@@ -22,8 +21,10 @@ use crate::config::{GHOSTS_PER_ENTRY, HOT_PART, Layout, bytes};
 use crate::entry::{Entry, Failure, Held, Kind, Question, Recall, Stamp};
 use crate::key::{Key, Named, Wanted, Whole};
 use crate::owner::{Owner, Register};
-use crate::stats::{self, CacheStats, Counters};
+use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
+use crate::sync::DefaultHashBuilder;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 type Entries = Cache<Key, Entry, Layout, DefaultHashBuilder, CountEvicted>;
 
@@ -65,12 +66,10 @@ impl Budget {
         Some(Arc::new(Self { segments, layout, timer, next_mark: AtomicU64::new(0) }))
     }
 
-    /// What all segments hold.
-    pub(crate) fn held(&self) -> stats::Held {
-        stats::Held {
-            weight: self.segments.iter().map(|segment| segment.weight()).sum(),
-            entries: self.segments.iter().map(|segment| segment.len() as u64).sum(),
-        }
+    /// What was counted, as far as all segments hold it.
+    pub(crate) fn bound(&self, counted: CacheStats) -> CacheStats {
+        let weight = self.segments.iter().map(|segment| segment.weight()).sum();
+        counted.within(weight, self.layout.floor)
     }
 }
 
@@ -331,7 +330,7 @@ impl Table {
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
-        self.counters().read().within(self.budget.held())
+        self.budget.bound(self.counters().read())
     }
 
     /// The entry, or in place of a value that is too large its mark.

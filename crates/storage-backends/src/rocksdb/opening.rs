@@ -61,7 +61,6 @@ pub(super) fn open(
     if unsynced {
         layout.set_unsynced(true)?;
     }
-    seal::take_away(layout)?;
     let db = open_database(root, options, Access::Write)?;
     if !unsynced {
         // What earlier writers left in the log is in files now.

@@ -3,8 +3,8 @@
 //! RocksDB takes the first record of its list of files, the manifest, that is not
 //! whole for the list's end, as after a power cut. A list that damage has cut
 //! short at a record's edge is a whole one of an older state, without some keys.
-//! So whoever closes a store writes down which list there was and how long;
-//! whoever opens it to write takes that away first.
+//! So whoever closes a store writes down which list there was and how long. Whoever
+//! opens it to write begins a new list, and then that counts no more.
 //!
 //! ```text
 //! MANIFEST-000017 1234     the list and its length in bytes
@@ -52,17 +52,8 @@ pub(super) fn put(layout: &Layout, list: &ListOfFiles) -> Result<(), StorageErro
     disk::sync_folder(&layout.root)
 }
 
-/// Says, durably, that the store is open for writing.
-pub(super) fn take_away(layout: &Layout) -> Result<(), StorageError> {
-    let path = layout.path(SEAL_FILE);
-    if disk::remove(&path).map_err(|error| disk::failed("remove", &path, &error))? {
-        disk::sync_folder(&layout.root)?;
-    }
-    Ok(())
-}
-
 /// Compares what the store was closed with, if it was, with what there is. A newer
-/// list is another program's, which has opened the database since.
+/// list is of one who has opened it since and was killed, or is another program.
 ///
 /// # Errors
 /// [`StorageError::Corrupt`] if it is an older one, or the same with another
