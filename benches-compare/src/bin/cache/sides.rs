@@ -102,16 +102,24 @@ impl Side for ByHand {
     }
 }
 
-/// moka, asked with the full key.
-pub(crate) struct Moka(moka::sync::Cache<String, StorageValue>);
+/// moka, asked with the full key, and then filled where that is missing.
+pub(crate) struct Moka {
+    cache: moka::sync::Cache<String, StorageValue>,
+    maker: Maker,
+}
 
 impl Moka {
     pub(crate) fn new(asked: &Asked) -> Self {
         let builder = moka::sync::Cache::builder();
         let cache = builder.max_capacity(room(asked) as u64).time_to_live(TTL).build();
-        let maker = Maker::new(asked.value_bytes());
-        asked.keys().for_each(|key| cache.insert(key.full().to_owned(), maker.make(key.full())));
-        Self(cache)
+        Self { cache, maker: Maker::new(asked.value_bytes()) }
+    }
+
+    #[cold]
+    fn make(&self, key: &str) -> StorageValue {
+        let value = self.maker.make(key);
+        self.cache.insert(key.to_owned(), value.clone());
+        value
     }
 }
 
@@ -120,7 +128,12 @@ impl Side for Moka {
 
     #[inline]
     fn get(&self, key: Key<'_>) -> Option<StorageValue> {
-        self.0.get(key.full())
+        let found = self.cache.get(key.full());
+        Some(found.unwrap_or_else(|| self.make(key.full())))
+    }
+
+    fn missed(&self) -> u64 {
+        self.maker.made()
     }
 }
 
