@@ -132,17 +132,20 @@ impl Write {
         outcome: Result<(), StorageError>,
         fails: bool,
     ) -> Result<Vec<Told>, StorageError> {
-        let present = match outcome {
-            Err(StorageError::IoError(_)) if fails => return Ok(Vec::new()),
-            Err(StorageError::AlreadyExists(_)) => true,
-            Err(StorageError::NotFound(_)) => false,
-            Err(error) => return Err(error),
-            Ok(()) => match self {
-                Self::Commit(Commit { checks, .. }) if !checks.is_empty() => {
-                    checks.iter().any(|check| check.expected == Expected::Present)
-                }
-                _ => return Ok(Vec::new()),
-            },
+        let checks = match self {
+            Self::Commit(commit) => commit.checks.as_slice(),
+            _ => &[],
+        };
+        let present = match (outcome, fails, checks.first()) {
+            (Err(StorageError::IoError(_)), true, _) => return Ok(Vec::new()),
+            (Ok(()), true, _) => {
+                return Err(StorageError::IoError("it was acknowledged, and failed".into()));
+            }
+            (Ok(()), false, None) => return Ok(Vec::new()),
+            (Ok(()), false, Some(check)) => check.expected == Expected::Present,
+            (Err(StorageError::AlreadyExists(_)), false, Some(_)) => true,
+            (Err(StorageError::NotFound(_)), false, Some(_)) => false,
+            (Err(error), ..) => return Err(error),
         };
         Ok(vec![(KEY, Saw::Present(present))])
     }

@@ -62,11 +62,11 @@ pub(crate) fn judge<'a>(
         match versions.iter().skip(oldest).position(fits) {
             Some(further) => placed.push((seen.ended, oldest + further)),
             None => {
-                let reason = match shown > written {
-                    true => "an earlier read saw",
-                    false => "a write that had returned left",
+                let since = match shown > written {
+                    true => "which an earlier call saw",
+                    false => "which was there when it began",
                 };
-                return Err(format!("{seen:?} is older than version {oldest}, which {reason}"));
+                return Err(format!("{seen:?} fits no version from {oldest} on, {since}"));
             }
         }
     }

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, anyhow, bail};
 use clap::{Parser, ValueEnum as _};
 
 use operation::Operation;
@@ -61,39 +62,51 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let result = match arguments.replay {
-        Some(seed) => run::replay(arguments.operations, seed, |line| println!("{line}")),
-        None => models(&arguments),
-    };
-    match result {
+    match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {}", failure.problem);
+        Err(error) => {
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn models(arguments: &Arguments) -> Result<(), Failure> {
+fn run(arguments: Arguments) -> Result<()> {
+    if let Some(seed) = arguments.replay {
+        return run::replay(arguments.operations, seed, |line| println!("{line}"))
+            .map_err(|failure| anyhow!(failure.problem));
+    }
     let budget = match arguments.seconds.or(arguments.short.then_some(60)) {
         Some(seconds) => Budget::Time(Duration::from_secs(seconds)),
         None => Budget::Executions { pairs: arguments.pairs, triples: arguments.triples },
     };
     let plan = Plan::new(&arguments.operations, budget, arguments.seed);
     let (pairs, triples) = plan.models();
+    if pairs + triples == 0 {
+        bail!("no two and no three operations are these");
+    }
     println!("{pairs} pairs and {triples} triples of operations");
+    if let Some(total) = plan.total() {
+        println!("{total} schedules");
+    }
     let threads = arguments.threads.or(available_parallelism().ok().map(usize::from));
     let start = Instant::now();
-    let done = run::carry_out(&plan, threads.unwrap_or(1)).inspect_err(show)?;
-    let [of_pairs, of_triples] = done;
-    let seconds = start.elapsed().as_secs_f64();
-    let rate = (of_pairs + of_triples) as f64 / seconds;
-    println!(
-        "ok: {of_pairs} schedules of pairs and {of_triples} of triples in {seconds:.0} s, \
-         {rate:.0} in a second"
-    );
-    Ok(())
+    let done = run::carry_out(&plan, threads.unwrap_or(1), |done| println!("  {done}"));
+    match done {
+        Ok([of_pairs, of_triples]) => {
+            let seconds = start.elapsed().as_secs_f64();
+            let rate = (of_pairs + of_triples) as f64 / seconds;
+            println!(
+                "ok: {of_pairs} schedules of pairs and {of_triples} of triples in {seconds:.0} s, \
+                 {rate:.0} in a second"
+            );
+            Ok(())
+        }
+        Err(failure) => {
+            show(&failure);
+            bail!(failure.problem)
+        }
+    }
 }
 
 /// Shows a failure by running it again.
@@ -103,9 +116,8 @@ fn show(failure: &Failure) {
     let names = names.join(" ");
     println!("FAILED: {names}, with the schedule of seed {}", failure.seed);
     let again = run::replay(failure.operations.clone(), failure.seed, |line| println!("  {line}"));
-    match again {
-        Err(again) if again.problem == failure.problem => {}
-        _ => println!("another run of it ended otherwise: something is not decided by the seed"),
+    if !again.is_err_and(|again| again.problem == failure.problem) {
+        println!("another run of it ended otherwise: something is not decided by the seed");
     }
     println!("see this again with: cargo xtask models {names} --replay {}", failure.seed);
 }

@@ -17,7 +17,9 @@ pub(crate) enum Operation {
     TryGet,
     /// A set or a put, now and then of a value too large to keep.
     Set,
+    /// A delete, of what may not be there.
     Delete,
+    /// A read of whether there is a value.
     Exists,
     /// A commit of two keys, or of one with a check.
     Commit,

@@ -46,6 +46,16 @@ impl Plan {
         Self { models, budget, seed, began: Instant::now(), next: Mutex::new(0) }
     }
 
+    /// How many executions it comes to, if that is not left to the time.
+    pub(crate) fn total(&self) -> Option<u64> {
+        match self.budget {
+            Budget::Executions { .. } => {
+                Some(self.models.iter().map(|model| self.executions(model)).sum())
+            }
+            Budget::Time(_) => None,
+        }
+    }
+
     /// How many models there are, pairs and triples.
     pub(crate) fn models(&self) -> (usize, usize) {
         let pairs = self.models.iter().filter(|model| model.len() == 2).count();
@@ -55,17 +65,16 @@ impl Plan {
     /// The next turn, if there is one.
     pub(crate) fn turn(&self) -> Option<Turn> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let rounds = self.most().div_ceil(TURN) as usize;
+        let models = self.models.len().max(1);
         loop {
-            let (round, number) =
-                (*next / self.models.len().max(1), *next % self.models.len().max(1));
+            let (round, number) = (*next / models, *next % models);
             let operations = self.models.get(number)?;
             let first = round as u64 * TURN;
-            let last = self.executions(operations).min(first + TURN);
-            if self.is_over() || round >= rounds {
+            if self.is_over() || first >= self.most() {
                 return None;
             }
             *next += 1;
+            let last = self.executions(operations).min(first + TURN);
             if first < last {
                 let seeds = (first..last).map(|n| self.seed_of(number, n)).collect();
                 return Some(Turn { operations: operations.clone(), seeds });

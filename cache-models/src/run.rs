@@ -24,13 +24,21 @@ pub(crate) struct Failure {
 /// No execution takes a tenth of this, unless it never ends.
 const STEPS: usize = 100_000;
 
+/// After so many executions it tells how far it is.
+const PROGRESS: u64 = 500_000;
+
 /// Carries the plan out with so many threads; tells how many executions there
-/// were of pairs and of triples.
+/// were of pairs and of triples, and `progress` how many there are so far.
 ///
 /// # Errors
 /// The first failure that is found.
-pub(crate) fn carry_out(plan: &Plan, threads: usize) -> Result<[u64; 2], Failure> {
+pub(crate) fn carry_out(
+    plan: &Plan,
+    threads: usize,
+    progress: fn(u64),
+) -> Result<[u64; 2], Failure> {
     let done = [AtomicU64::new(0), AtomicU64::new(0)];
+    let all = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
     let work = || {
         while let Some(turn) = plan.turn() {
@@ -42,6 +50,10 @@ pub(crate) fn carry_out(plan: &Plan, threads: usize) -> Result<[u64; 2], Failure
             take(turn, silent).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             if let Some(done) = done.get(which) {
                 done.fetch_add(count, Ordering::Relaxed);
+            }
+            let sum = all.fetch_add(count, Ordering::Relaxed) + count;
+            if sum / PROGRESS > (sum - count) / PROGRESS {
+                progress(sum);
             }
         }
         Ok(())
@@ -89,10 +101,10 @@ fn take(turn: Turn, tell: fn(Arguments<'_>)) -> Result<(), Failure> {
         (None, Ok(_)) => return Ok(()),
         (Some(problem), _) => problem,
         // A deadlock, or a panic somewhere in the cache.
-        (None, Err(panic)) => match panic.downcast::<String>() {
-            Ok(message) => *message,
-            Err(_) => "a panic".to_owned(),
-        },
+        (None, Err(panic)) => {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            text.or(panic.downcast_ref().cloned()).unwrap_or_else(|| "a panic".to_owned())
+        }
     };
     Err(Failure { operations: turn.operations, seed: current.load(Ordering::Relaxed), problem })
 }

@@ -10,8 +10,8 @@ use crate::random::Random;
 /// Probabilities are so many of these.
 const OUT_OF: usize = 64;
 
-/// How a schedule goes about it. Each finds in a hundred executions what takes
-/// another a hundred thousand.
+/// How a schedule goes about it. What one finds soon may take another a hundred
+/// times as long.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     /// At every step anybody may come next, with this probability of a change.
