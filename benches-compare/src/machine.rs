@@ -7,25 +7,24 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 
-/// The machine and the file system of a folder, in one line.
-pub(crate) fn describe(folder: &Path) -> Result<String> {
+/// The machine, in one line.
+pub fn describe() -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let unknown = || "unknown".to_owned();
     let cpu = value_in("/proc/cpuinfo", "model name").unwrap_or_else(unknown);
     let memory = value_in("/proc/meminfo", "MemTotal").unwrap_or_else(unknown);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_else(|_| unknown());
-    let file_system = file_system(folder)?.unwrap_or_else(unknown);
-    Ok(format!(
-        "{cores} cores of {cpu} ({}), {memory} of memory, {} {}, {file_system}",
+    format!(
+        "{cores} cores of {cpu} ({}), {memory} of memory, {} {}",
         std::env::consts::ARCH,
         std::env::consts::OS,
         kernel.trim()
-    ))
+    )
 }
 
 /// How many threads wanted to run in the last minute, on average; the measuring
 /// counts too.
-pub(crate) fn load() -> String {
+pub fn load() -> String {
     let loads = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     loads.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
@@ -37,7 +36,7 @@ fn value_in(file: &str, name: &str) -> Option<String> {
 }
 
 /// The type of the file system that a folder lies in.
-fn file_system(folder: &Path) -> Result<Option<String>> {
+pub fn file_system(folder: &Path) -> Result<String> {
     let folder = folder
         .canonicalize()
         .with_context(|| format!("cannot find the folder {}", folder.display()))?;
@@ -48,19 +47,20 @@ fn file_system(folder: &Path) -> Result<Option<String>> {
         folder.starts_with(&point).then_some((point.len(), kind))
     };
     // The last of equals hides those before it.
-    Ok(mounts.lines().filter_map(of_line).max_by_key(|(len, _)| *len).map(|(_, kind)| kind))
+    let nearest = mounts.lines().filter_map(of_line).max_by_key(|(len, _)| *len);
+    Ok(nearest.map_or_else(|| "unknown".to_owned(), |(_, kind)| kind))
 }
 
 /// Waits until what was written before is on the disk, so that the next to sync
 /// does not wait for it.
-pub(crate) fn settle() {
+pub fn settle() {
     // Where there is no such command the figures are only noisier.
     let _ = Command::new("sync").status();
 }
 
 /// What a file, or a folder with all that is in it, takes up on the disk, in
 /// bytes.
-pub(crate) fn bytes_on_disk(path: &Path) -> Result<u64> {
+pub fn bytes_on_disk(path: &Path) -> Result<u64> {
     let metadata = path.symlink_metadata()?;
     #[cfg(unix)]
     let mut total = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;

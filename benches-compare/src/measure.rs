@@ -7,36 +7,42 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use rustix::time::ClockId;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// How often the whole is repeated.
-    pub(crate) rounds: usize,
+    pub rounds: usize,
     /// The operations of each side in a round.
-    pub(crate) operations: usize,
+    pub operations: usize,
     /// The operations after which it is the other side's turn.
-    pub(crate) turn: usize,
+    pub turn: usize,
 }
 
 /// Times of one operation, in seconds: medians of the rounds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Compared {
-    pub(crate) first: f64,
-    pub(crate) second: f64,
+pub struct Compared {
+    /// The first side's.
+    pub first: f64,
+    /// The second side's.
+    pub second: f64,
     /// First by second, round by round.
-    pub(crate) ratio: Spread,
-    /// The same of the time in which the measuring thread had a core: what other
-    /// programs take does not count, nor does waiting, nor what other threads do.
-    pub(crate) core_ratio: f64,
+    pub ratio: Spread,
+    /// The same of the time in which a thread had a core: what other programs take
+    /// does not count, nor does waiting.
+    pub core_ratio: f64,
 }
 
 /// The median and the quartiles around it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spread {
-    pub(crate) low: f64,
-    pub(crate) median: f64,
-    pub(crate) high: f64,
+pub struct Spread {
+    /// A quarter of the numbers is at most this.
+    pub low: f64,
+    /// Half of them is.
+    pub median: f64,
+    /// Three quarters are.
+    pub high: f64,
 }
 
 impl Spread {
@@ -48,17 +54,47 @@ impl Spread {
     }
 
     /// The same of the inverse numbers.
-    pub(crate) fn inverse(self) -> Self {
+    pub fn inverse(self) -> Self {
         Self { low: 1.0 / self.high, median: 1.0 / self.median, high: 1.0 / self.low }
     }
 }
 
+/// The number in the middle.
+pub fn median(numbers: Vec<f64>) -> f64 {
+    Spread::of(numbers).median
+}
+
 /// A side: does the operations of these numbers.
-pub(crate) type Side<'a> = &'a mut dyn FnMut(Range<usize>) -> Result<()>;
+pub type Side<'a> = &'a mut dyn FnMut(Range<usize>) -> Result<()>;
+
+/// Whose time with a core counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Core {
+    /// That of the thread that measures, and not that of others.
+    OfThread,
+    /// That of all threads of the program.
+    OfProgram,
+}
+
+impl Core {
+    /// For how long there has been a core.
+    fn time(self) -> Duration {
+        let clock = match self {
+            Self::OfThread => ClockId::ThreadCPUTime,
+            Self::OfProgram => ClockId::ProcessCPUTime,
+        };
+        Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
+    }
+}
 
 /// Measures two sides in turns. Both do the operations of the same numbers; no
 /// number comes twice. A first round is not counted.
-pub(crate) fn compare(plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
+pub fn compare(plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
+    compare_by(Core::OfThread, plan, first, second)
+}
+
+/// The same, by the time that `core` had a core.
+pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
     let mut rounds: Vec<[Spent; 2]> = Vec::new();
     let mut number = 0;
     for round in 0..=plan.rounds {
@@ -71,11 +107,11 @@ pub(crate) fn compare(plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<C
             let [by_first, by_second] = &mut spent;
             // Whoever goes second finds caches as the other has left them.
             if turns % 2 == 0 {
-                by_first.measure(first, operations.clone())?;
-                by_second.measure(second, operations)?;
+                by_first.measure(core, first, operations.clone())?;
+                by_second.measure(core, second, operations)?;
             } else {
-                by_second.measure(second, operations.clone())?;
-                by_first.measure(first, operations)?;
+                by_second.measure(core, second, operations.clone())?;
+                by_first.measure(core, first, operations)?;
             }
             done += turn;
             turns += 1;
@@ -104,29 +140,23 @@ struct Spent {
 }
 
 impl Spent {
-    fn measure(&mut self, side: Side<'_>, numbers: Range<usize>) -> Result<()> {
-        let (start, core) = (Instant::now(), core_time());
+    fn measure(&mut self, core: Core, side: Side<'_>, numbers: Range<usize>) -> Result<()> {
+        let (start, had) = (Instant::now(), core.time());
         side(numbers)?;
-        self.core += core_time().saturating_sub(core);
+        self.core += core.time().saturating_sub(had);
         self.wall += start.elapsed();
         Ok(())
     }
 }
 
-/// For how long this thread has had a core.
-fn core_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 /// Measures one side as [`compare`] does: the median time of one operation, in
 /// seconds.
-pub(crate) fn alone(plan: Plan, side: Side<'_>) -> Result<f64> {
+pub fn alone(plan: Plan, side: Side<'_>) -> Result<f64> {
     Ok(compare(plan, side, &mut |_| Ok(()))?.first)
 }
 
 /// Does operations from several threads, each taking the next number.
-pub(crate) fn together(
+pub fn together(
     threads: usize,
     numbers: Range<usize>,
     operation: &(impl Fn(usize) -> Result<()> + Sync),
@@ -141,8 +171,27 @@ pub(crate) fn together(
             operation(number)?;
         }
     };
+    side_by_side((0..threads).map(|_| work))
+}
+
+/// Does operations from several threads, each a chunk of its own: nothing is
+/// shared between them but what they operate on.
+pub fn in_chunks(
+    threads: usize,
+    numbers: Range<usize>,
+    chunk: &(impl Fn(Range<usize>) -> Result<()> + Sync),
+) -> Result<()> {
+    let border = |thread: usize| numbers.start + numbers.len() * thread / threads.max(1);
+    side_by_side((0..threads).map(|thread| {
+        let numbers = border(thread)..border(thread + 1);
+        move || chunk(numbers)
+    }))
+}
+
+/// Does each piece of work in a thread of its own.
+pub fn side_by_side(work: impl Iterator<Item = impl FnOnce() -> Result<()> + Send>) -> Result<()> {
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = work.map(|work| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| match thread.join() {
             Ok(result) => result,
             Err(_) => bail!("a thread that measures has panicked"),
@@ -177,6 +226,25 @@ mod tests {
         assert_eq!((spread.low, spread.median, spread.high), (2.0, 3.0, 4.0));
         let inverse = spread.inverse();
         assert_eq!((inverse.low, inverse.median, inverse.high), (0.25, 1.0 / 3.0, 0.5));
+    }
+
+    #[test]
+    fn each_thread_gets_a_chunk_and_no_number_is_left_out() {
+        for threads in [1, 2, 3] {
+            let chunks = std::sync::Mutex::new(Vec::new());
+            in_chunks(threads, 5..16, &|numbers| {
+                chunks.lock().unwrap().push(numbers);
+                Ok(())
+            })
+            .unwrap();
+            let mut chunks = chunks.into_inner().unwrap();
+            chunks.sort_by_key(|numbers| numbers.start);
+            assert_eq!(chunks.len(), threads);
+            assert_eq!(
+                chunks.into_iter().flatten().collect::<Vec<_>>(),
+                (5..16).collect::<Vec<_>>()
+            );
+        }
     }
 
     #[test]

@@ -4,9 +4,11 @@ use crate::measure::{Compared, Spread};
 
 /// What a ratio shall be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Target {
+pub enum Target {
     /// The first side's time by the second's, at most.
     TimeAtMost(f64),
+    /// The first side's time by the second's, at least.
+    TimeAtLeast(f64),
     /// The first side's throughput by the second's, at least.
     RateAtLeast(f64),
     /// Nothing is asked of the times.
@@ -17,7 +19,7 @@ pub(crate) enum Target {
 
 /// Two sides compared.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub struct Row {
     what: String,
     compared: Compared,
     target: Target,
@@ -25,7 +27,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// Shows it at once too: all of them take minutes.
-    pub(crate) fn new(what: &str, compared: Compared, target: Target) -> Self {
+    pub fn new(what: &str, compared: Compared, target: Target) -> Self {
         let row = Self { what: what.to_owned(), compared, target };
         eprintln!("{}", row.line());
         row
@@ -33,8 +35,8 @@ impl Row {
 
     fn ratio(&self) -> Spread {
         match self.target {
-            Target::TimeAtMost(_) | Target::Time => self.compared.ratio,
             Target::RateAtLeast(_) | Target::Rate => self.compared.ratio.inverse(),
+            _ => self.compared.ratio,
         }
     }
 
@@ -42,7 +44,9 @@ impl Row {
         let ratio = self.ratio().median;
         let (target, is_met) = match self.target {
             Target::TimeAtMost(most) => (format!("at most {most}"), ratio <= most),
-            Target::RateAtLeast(least) => (format!("at least {least}"), ratio >= least),
+            Target::TimeAtLeast(least) | Target::RateAtLeast(least) => {
+                (format!("at least {least}"), ratio >= least)
+            }
             Target::Time | Target::Rate => return "- | -".to_owned(),
         };
         format!("{target} | {}", if is_met { "met" } else { "MISSED" })
@@ -50,8 +54,8 @@ impl Row {
 
     fn figure(&self, seconds: f64) -> String {
         match self.target {
-            Target::TimeAtMost(_) | Target::Time => time(seconds),
             Target::RateAtLeast(_) | Target::Rate => rate(seconds),
+            _ => time(seconds),
         }
     }
 
@@ -59,8 +63,8 @@ impl Row {
     fn line(&self) -> String {
         let Spread { low, median, high } = self.ratio();
         let core = match self.target {
-            Target::TimeAtMost(_) | Target::Time => format!("{:.2}", self.compared.core_ratio),
             Target::RateAtLeast(_) | Target::Rate => "-".to_owned(),
+            _ => format!("{:.2}", self.compared.core_ratio),
         };
         format!(
             "| {} | {} | {} | {median:.2} | {low:.2} to {high:.2} | {core} | {} |",
@@ -73,7 +77,7 @@ impl Row {
 }
 
 /// The table of comparisons.
-pub(crate) fn comparisons(sides: [&str; 2], rows: &[Row]) -> String {
+pub fn comparisons(sides: [&str; 2], rows: &[Row]) -> String {
     let [first, second] = sides;
     let mut table = format!(
         "| | {first} | {second} | ratio | middle half | by core time | target | |\n|---|---|---|---|---|---|---|---|\n"
@@ -85,53 +89,19 @@ pub(crate) fn comparisons(sides: [&str; 2], rows: &[Row]) -> String {
     table
 }
 
-/// What tells which engine to choose. Times are of one operation, in seconds.
-#[derive(Debug)]
-pub(crate) struct Figures {
-    pub(crate) engine: &'static str,
-    pub(crate) put_by_one: f64,
-    pub(crate) put_by_sixteen: f64,
-    pub(crate) get: f64,
-    pub(crate) listing: f64,
-    pub(crate) keys: usize,
-    pub(crate) bytes: u64,
-}
-
-/// The table of all engines.
-pub(crate) fn figures(all: &[Figures]) -> String {
-    let mut table = String::from(
-        "| engine | synced put, 1 writer | synced put, 16 writers | random get | 10,000 keys listed | on disk |\n|---|---|---|---|---|---|\n",
-    );
-    for one in all {
-        table.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {} for {} keys |\n",
-            one.engine,
-            rate(one.put_by_one),
-            rate(one.put_by_sixteen),
-            time(one.get),
-            time(one.listing),
-            mib(one.bytes),
-            one.keys
-        ));
-    }
-    table
-}
-
-fn time(seconds: f64) -> String {
+/// A time, from seconds, in the unit that suits it.
+pub fn time(seconds: f64) -> String {
     match seconds {
         1e-3.. => format!("{:.2} ms", seconds * 1e3),
         1e-5.. => format!("{:.1} µs", seconds * 1e6),
-        _ => format!("{:.2} µs", seconds * 1e6),
+        1e-6.. => format!("{:.2} µs", seconds * 1e6),
+        _ => format!("{:.1} ns", seconds * 1e9),
     }
 }
 
 /// Operations a second, from the seconds that one takes.
-fn rate(seconds: f64) -> String {
+pub fn rate(seconds: f64) -> String {
     format!("{:.0}/s", 1.0 / seconds)
-}
-
-pub(crate) fn mib(bytes: u64) -> String {
-    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]
@@ -150,6 +120,8 @@ mod tests {
         // Twice the time is half the throughput.
         assert!(row(2.0, Target::RateAtLeast(0.9)).line().ends_with("MISSED |"));
         assert!(row(1.0, Target::RateAtLeast(0.9)).line().ends_with("met |"));
+        assert!(row(3.9, Target::TimeAtLeast(4.0)).line().ends_with("MISSED |"));
+        assert!(row(4.0, Target::TimeAtLeast(4.0)).line().ends_with("met |"));
         assert!(row(9.0, Target::Time).line().ends_with("| - | - |"));
     }
 
@@ -158,6 +130,7 @@ mod tests {
         assert_eq!(time(0.0021), "2.10 ms");
         assert_eq!(time(21e-6), "21.0 µs");
         assert_eq!(time(2.1e-6), "2.10 µs");
+        assert_eq!(time(41.23e-9), "41.2 ns");
         assert_eq!(rate(0.001), "1000/s");
     }
 }

@@ -69,7 +69,6 @@ impl Corruption {
         let damages = if file { self.every_damage(&whole)? } else { self.sample(&whole)? };
         let start = Instant::now();
         let mut all = Findings::default();
-        let (mut shortened, mut lost_ends) = (0_u64, 0_u64);
         let mut findings = Findings::default();
         let mut told = Told::default();
         let folder = place.fresh_folder("damaged")?;
@@ -89,27 +88,15 @@ impl Corruption {
             };
             harmless += u64::from(now.refused == 0 && now.corrupt == 0);
             told += now;
-            let wrong = std::mem::take(&mut findings);
-            if damage.looks_like_a_crash() && wrong.besides(&[Fault::Contract]) == 0 {
-                shortened += 1;
-                lost_ends += u64::from(wrong.total() > 0);
-            } else {
-                all.merge(wrong);
-            }
+            all.merge(std::mem::take(&mut findings));
         }
         println!(
-            "  {}: {count} damages to a store of {} keys: {} did not open, {} keys told corrupt, {} values right; {harmless} touched no value{}; {all}; {:.0} s",
+            "  {}: {count} damages to a store of {} keys: {} did not open, {} keys told corrupt, {} values right; {harmless} touched no value; {all}; {:.0} s",
             self.engine,
             expected.keys.len(),
             told.refused,
             told.corrupt,
             told.right,
-            match shortened {
-                0 => String::new(),
-                _ => format!(
-                    ", {lost_ends} of {shortened} shortened logs lost writes as after a crash"
-                ),
-            },
             start.elapsed().as_secs_f64()
         );
         if told.refused + told.corrupt == 0 {
@@ -199,14 +186,6 @@ impl Corruption {
 }
 
 impl Damage {
-    /// Whether it is a log that has lost its end. A crash leaves it so too, and
-    /// there the end is what was never acknowledged: RocksDB cannot tell.
-    fn looks_like_a_crash(&self) -> bool {
-        let Self::Cut { file, .. } = self else { return false };
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("MANIFEST-") || name.ends_with(".log")
-    }
-
     fn apply(&self, folder: &Path) -> Result<()> {
         let edit = |file: &Path, change: &dyn Fn(&mut Vec<u8>)| -> Result<()> {
             let path = folder.join(file);

@@ -1,5 +1,4 @@
-//! `bench engines`: builds the comparison of the stores with what lies below
-//! them, a program of its own, and runs it.
+//! `bench`: builds a comparison, a program of its own, and runs it.
 
 use std::path::Path;
 
@@ -8,19 +7,34 @@ use anyhow::Result;
 use crate::rocksdb;
 use crate::workspace::{cargo, succeed};
 
-/// Runs the comparison with these arguments.
+/// Runs the comparison of the stores with what lies below them.
 ///
 /// # Errors
 /// If it does not build, or fails.
 pub(crate) fn engines(root: &Path, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--release", "--package", "benches-compare"]);
+    command.args(["--bin", "engines"]);
     if needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
         println!("RocksDB's C++ is compiled first: minutes, once; --engine file,redb does without");
         command.args(["--features", "rocksdb"]);
     }
     succeed(command.arg("--").args(arguments), "the comparison")
+}
+
+/// Runs the comparison of the cache with others.
+///
+/// # Errors
+/// If it does not build, or fails.
+pub(crate) fn cache(root: &Path, arguments: &[String]) -> Result<()> {
+    let package = ["--quiet", "--release", "--package", "benches-compare"];
+    let mut command = cargo(root);
+    command.arg("build").args(package).args(["--bin", "cache-bytes"]);
+    succeed(&mut command, "building what counts bytes for the comparison")?;
+    let mut command = cargo(root);
+    command.arg("run").args(package).args(["--bin", "cache", "--"]).args(arguments);
+    succeed(&mut command, "the comparison")
 }
 
 /// All engines are measured where none is named.

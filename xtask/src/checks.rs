@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::rocksdb::Variables;
 use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo, succeed};
-use crate::{dependencies, guests, layers, licences, rocksdb};
+use crate::{dependencies, guests, layers, licences, models, packages, rocksdb};
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
 const HEAVY_FEATURES: [&str; 1] = ["rocksdb"];
@@ -58,6 +58,7 @@ impl Step {
 /// The first step that fails, with the command that repeats it.
 pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     require_tools(root)?;
+    packages::bring_durability_programs();
     let mut times: Vec<(String, Duration)> = Vec::new();
     run_steps(root, &plan(root)?, &mut times)?;
     let without_rocksdb = match fast {
@@ -145,16 +146,23 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     // Doctests are among them.
     steps.push(Step::cargo("test"));
     steps.push(Step::cargo("test --package xtask"));
-    for package in ["durability", "benches-compare"] {
-        steps.push(clippy(&format!("--package {package}"), Targets::All));
+    for package in ["--package durability", "--package benches-compare", models::PACKAGE] {
+        steps.push(clippy(package, Targets::All));
     }
     steps.push(Step::cargo("test --package durability"));
+    steps.push(Step::cargo("test --package benches-compare"));
     steps.push(Step::cargo(&format!("run --package durability -- {DURABILITY_IN_SHORT}")));
+    let models = line(&[models::PROFILE, models::PACKAGE]);
+    steps.push(Step::cargo(&format!("test {models}")));
+    steps.push(Step::cargo(&format!("run {models} -- {MODELS_IN_SHORT}")));
     Ok(steps)
 }
 
 /// Every part of the durability suite, with as few rounds as still tell.
 const DURABILITY_IN_SHORT: &str = "--short";
+
+/// A minute, shared out among all models of the cache.
+const MODELS_IN_SHORT: &str = "--short";
 
 /// The steps with RocksDB, once its C++ is compiled.
 fn with_rocksdb(variables: &Variables) -> Vec<Step> {

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::rocksdb;
 use crate::workspace::{cargo, succeed};
+use crate::{packages, rocksdb};
 
 /// Runs the suite with these arguments.
 ///
 /// # Errors
 /// If a part fails, or RocksDB is asked for and cannot be built.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
+    packages::bring_durability_programs();
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--package", "durability"]);
     // It takes minutes to build: only where it is asked for.

@@ -26,7 +26,8 @@ struct Package {
     source: Option<String>,
 }
 
-/// Judges every crate that the workspace builds on [`PLATFORM`], for tests too.
+/// Judges every crate that the workspace builds on [`PLATFORM`] with all features,
+/// for tests too.
 ///
 /// # Errors
 /// Every crate whose licence is not allowed or that is not from crates.io.
@@ -37,7 +38,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let allowed = allowed(&deny)?;
     let json = output(
         cargo(root)
-            .args(["metadata", "--format-version", "1", "--locked"])
+            .args(["metadata", "--format-version", "1", "--locked", "--all-features"])
             .args(["--filter-platform", PLATFORM]),
     )?;
     let metadata: Metadata =

@@ -8,7 +8,9 @@ mod durability;
 mod guests;
 mod layers;
 mod licences;
+mod models;
 mod mutants;
+mod packages;
 mod rocksdb;
 mod workspace;
 
@@ -68,6 +70,17 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Try the interleavings of every two and every three operations of the cache.
+    ///
+    /// Its source runs on a scheduler that chooses which thread goes on, at random
+    /// but so that a seed repeats it. `cargo xtask models --help` shows the options;
+    /// --short takes a minute.
+    #[command(disable_help_flag = true)]
+    Models {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Measure what is claimed in docs/benchmarks.md.
     Bench {
         #[command(subcommand)]
@@ -99,6 +112,16 @@ enum Bench {
     /// compiled first, which takes minutes: `--engine file,redb` does without.
     #[command(disable_help_flag = true)]
     Engines {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The cache against the bare one below it, and against other caches.
+    ///
+    /// Without options it measures all and writes the tables and pictures of
+    /// docs/benchmarks.md. `cargo xtask bench cache --help` shows the options.
+    #[command(disable_help_flag = true)]
+    Cache {
         /// Passed on.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -146,7 +169,9 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Guests { check: false } => guests::build(&root),
         Command::Bench { what: Bench::Engines { arguments } } => bench::engines(&root, &arguments),
+        Command::Bench { what: Bench::Cache { arguments } } => bench::cache(&root, &arguments),
         Command::Durability { arguments } => durability::run(&root, &arguments),
+        Command::Models { arguments } => models::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {
             mutants::run(&root, &names, Duration::from_secs(timeout))

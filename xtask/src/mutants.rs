@@ -55,6 +55,9 @@ pub(crate) fn list(root: &Path, names: &[String]) -> Result<()> {
         for tests in &patch.tests {
             println!("  tests    cargo test {}", tests.join(" "));
         }
+        for tests in &patch.also {
+            println!("  also     cargo test {}", tests.join(" "));
+        }
     }
     Ok(())
 }
@@ -75,7 +78,7 @@ pub(crate) fn run(root: &Path, names: &[String], limit: Duration) -> Result<()> 
 
     println!("the unmutated tree, in {}", scratch.tree().display());
     let commands: BTreeSet<&[String]> =
-        patches.iter().flat_map(|patch| patch.tests.iter().map(Vec::as_slice)).collect();
+        patches.iter().flat_map(Patch::commands).map(Vec::as_slice).collect();
     for tests in commands {
         let start = Instant::now();
         let sound = scratch.build(tests)? && scratch.test(tests, None)? == Outcome::Passed;
@@ -129,16 +132,16 @@ fn attempt(scratch: &Scratch, patch: &Patch, limit: Duration) -> Result<(Verdict
     };
     let verdict = trial(scratch, patch, limit);
     applied.revert()?;
-    let verdict = verdict?;
+    let (verdict, passed) = verdict?;
     let details = match verdict {
         Verdict::Broken => indent(&scratch.log_end()?),
         Verdict::Survived => {
-            let ran: Vec<String> = patch.tests.iter().map(|tests| tests.join(" ")).collect();
+            let passed: Vec<String> = passed.iter().map(|tests| tests.join(" ")).collect();
             format!(
                 "  breaks   {}\n  matters  {}\n  passed   cargo test {}",
                 patch.breaks,
                 patch.matters,
-                ran.join("\n  passed   cargo test ")
+                passed.join("\n  passed   cargo test ")
             )
         }
         _ => String::new(),
@@ -146,19 +149,44 @@ fn attempt(scratch: &Scratch, patch: &Patch, limit: Duration) -> Result<(Verdict
     Ok((verdict, details))
 }
 
-/// Judges the mutant that stands in the scratch folder now.
-fn trial(scratch: &Scratch, patch: &Patch, limit: Duration) -> Result<Verdict> {
+/// Judges the mutant that stands in the scratch folder now. Returns the verdict
+/// and which tests have not noticed.
+fn trial<'p>(
+    scratch: &Scratch,
+    patch: &'p Patch,
+    limit: Duration,
+) -> Result<(Verdict, Vec<&'p Vec<String>>)> {
+    let mut verdict = Verdict::Survived;
+    let mut passed = Vec::new();
     for tests in &patch.tests {
-        if !scratch.build(tests)? {
-            return Ok(Verdict::Broken);
+        verdict = judge(scratch, tests, limit)?;
+        if verdict != Verdict::Survived {
+            break;
         }
-        match scratch.test(tests, Some(limit))? {
-            Outcome::Passed => {}
-            Outcome::Failed => return Ok(Verdict::Killed),
-            Outcome::Hung => return Ok(Verdict::Hung),
+        passed.push(tests);
+    }
+    for tests in &patch.also {
+        if !matches!(verdict, Verdict::Killed | Verdict::Hung) {
+            break;
+        }
+        verdict = judge(scratch, tests, limit)?;
+        if verdict == Verdict::Survived {
+            passed.push(tests);
         }
     }
-    Ok(Verdict::Survived)
+    Ok((verdict, passed))
+}
+
+/// What one command makes of the mutant.
+fn judge(scratch: &Scratch, tests: &[String], limit: Duration) -> Result<Verdict> {
+    if !scratch.build(tests)? {
+        return Ok(Verdict::Broken);
+    }
+    Ok(match scratch.test(tests, Some(limit))? {
+        Outcome::Passed => Verdict::Survived,
+        Outcome::Failed => Verdict::Killed,
+        Outcome::Hung => Verdict::Hung,
+    })
 }
 
 fn indent(text: &str) -> String {

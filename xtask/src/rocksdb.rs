@@ -6,18 +6,14 @@
 //! its own, and every later step links what came out (`ROCKSDB_LIB_DIR`).
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::packages;
 use crate::workspace::{Workspace, cargo, succeed};
 
 /// Where the library is, as the crate's build script wants to be told.
 pub(crate) type Variables = Vec<(&'static str, String)>;
-
-/// The one command that brings what is missing.
-const ADVICE: &str =
-    "sudo apt-get install libclang-dev (or your system's package with libclang.so)";
 
 /// Finds libclang, which the bindings are made with. On Debian, as root, it is
 /// installed if it is missing.
@@ -28,24 +24,12 @@ pub(crate) fn require_libclang() -> Result<()> {
     if has_libclang() {
         return Ok(());
     }
-    if is_root() && Path::new("/etc/debian_version").exists() {
-        println!("installing libclang-dev, which the bindings of RocksDB are made with");
-        for arguments in [
-            &["update", "-q"][..],
-            &["install", "-q", "-y", "--no-install-recommends", "libclang-dev"],
-        ] {
-            let mut command = Command::new("apt-get");
-            command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-            let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-            if !status.is_ok_and(|status| status.success()) {
-                bail!("libclang is missing and apt-get cannot install it: {ADVICE}");
-            }
-        }
-        if has_libclang() {
-            return Ok(());
-        }
+    println!("libclang, which the bindings of RocksDB are made with, is missing");
+    packages::install(&["libclang-dev"])?;
+    if !has_libclang() {
+        bail!("libclang-dev is installed, and libclang.so is not found: set LIBCLANG_PATH");
     }
-    bail!("libclang is missing: {ADVICE}")
+    Ok(())
 }
 
 fn has_libclang() -> bool {
@@ -73,11 +57,6 @@ fn holds_libclang(folder: &Path) -> bool {
                 && name.contains(".so")
                 && !name.starts_with("libclang-cpp")
     })
-}
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").stdin(Stdio::null()).output();
-    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// Compiles the C++, or finds it compiled, and tells where the library is.

@@ -367,6 +367,10 @@ impl ComponentStorage for MemoryStorage {
         Some(partition.keys.get(own).map(|found| found.value.clone()))
     }
 
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        None
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         validate_full_key(key)?;
         let (name, own) = split_full_key(key);

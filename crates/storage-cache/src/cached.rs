@@ -1,7 +1,7 @@
 //! The decorator.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use storage_core::{
     Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
@@ -11,9 +11,11 @@ use storage_core::{
 use crate::clock::{Clock, Moment, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::entry::{Held, Question, ReadPresence, ReadValue, ReadVersioned};
+use crate::key::{Parts, Whole};
 use crate::reentry::{Below, Doing, doing_below};
 use crate::shared::Shared;
 use crate::stats::CacheStats;
+use crate::sync::{OnceLock, unwinding};
 use crate::table::{Claim, Guard, Table, Waited};
 
 /// A storage with a cache in front of it: reads are answered from memory where
@@ -180,7 +182,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
             return Q::ask(&self.inner, key);
         };
         let began = table.now();
-        if let Some(answer) = table.recall::<Q>(key, began) {
+        if let Some(answer) = table.recall::<Q>(&Whole(key), began) {
             table.counters().hit();
             return Ok(answer);
         }
@@ -349,7 +351,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
         let _below = Below::enter(table.budget(), Doing::Locked);
         let stamp = table.stamp();
         let forget = Forget { table, keys: &[key] };
-        let result = call(&self.inner);
+        let result = unwinding(|| call(&self.inner))?;
         drop(forget);
         if let Ok(done) = &result {
             table.insert(key, learn(done), stamp);
@@ -431,7 +433,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let began = table.now();
         let mut answers: Vec<Option<Option<StorageValue>>> = Vec::with_capacity(keys.len());
         for key in keys {
-            let answer = table.recall::<ReadValue>(key, began);
+            let answer = table.recall::<ReadValue>(&Whole(key), began);
             if answer.is_some() {
                 table.counters().hit();
             }
@@ -473,6 +475,14 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         Some(answer)
     }
 
+    #[inline]
+    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+        let table = self.table()?;
+        let answer = table.recall::<ReadValue>(&Parts { partition, own_key }, table.now())?;
+        table.counters().hit();
+        Some(answer)
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.read::<ReadVersioned>(key)
     }
@@ -497,7 +507,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let _below = Below::enter(table.budget(), Doing::Locked);
         let stamp = table.stamp();
         let mut forget = Forget { table, keys: &named };
-        let result = self.inner.commit(commit);
+        let result = unwinding(|| self.inner.commit(commit))?;
         if result.is_ok() {
             // What was checked alone is as it was.
             forget.keys = &written;

@@ -1,8 +1,9 @@
 //! What time it is, as cheaply as a hit can afford.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a [`CachedStorage`](crate::CachedStorage) reads the time: the system's
 /// monotonic clock, or a [`ManualClock`].

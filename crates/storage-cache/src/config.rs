@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::entry::{ENTRY_BYTES, Entry};
-use crate::owner::Key;
+use crate::key::Key;
 
 /// How much a [`CachedStorage`](crate::CachedStorage) may keep, and for how
 /// long.

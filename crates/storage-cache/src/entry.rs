@@ -9,10 +9,17 @@ use crate::clock::Moment;
 pub(crate) const ENTRY_BYTES: u64 = 48;
 
 /// A key's state, and how long it counts.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) held: Held,
     pub(crate) stamp: Stamp,
+}
+
+impl Clone for Entry {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self { held: self.held.clone(), stamp: self.stamp }
+    }
 }
 
 /// Since when and until when something counts. Taken before the storage below
@@ -26,7 +33,7 @@ pub(crate) struct Stamp {
 }
 
 /// What is known about a key.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum Held {
     /// It has no value.
     Absent {
@@ -42,6 +49,20 @@ pub(crate) enum Held {
     TooLarge { mark: u64 },
     /// The read failed. Handed to those who waited for it, and never kept.
     Failed(Box<Failure>),
+}
+
+impl Clone for Held {
+    /// A hit clones what is held: most often a value, which is worth a short way.
+    #[inline]
+    fn clone(&self) -> Self {
+        match self {
+            Self::Value(value, revision) => Self::Value(value.clone(), *revision),
+            Self::Absent { versioned } => Self::Absent { versioned: *versioned },
+            Self::Present => Self::Present,
+            Self::TooLarge { mark } => Self::TooLarge { mark: *mark },
+            Self::Failed(failure) => Self::Failed(failure.clone()),
+        }
+    }
 }
 
 /// How a read failed.

@@ -9,11 +9,13 @@ mod cached;
 mod clock;
 mod config;
 mod entry;
+mod key;
 mod owner;
 mod reentry;
 mod shared;
 mod stats;
 mod stripes;
+mod sync;
 mod table;
 
 pub use cached::CachedStorage;

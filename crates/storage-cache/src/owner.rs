@@ -1,12 +1,12 @@
 //! What belongs to one user of a table.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
-use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A user of a table: whose entries count together and are cleared together, and
 /// whose writers wait for each other.
@@ -115,92 +115,3 @@ impl Register {
         owners.iter().map(|owner| owner.counters.read()).chain([past]).sum()
     }
 }
-
-/// The name of an entry, and whose it is.
-#[derive(Debug)]
-pub(crate) struct Key {
-    pub(crate) text: Box<str>,
-    pub(crate) owner: Arc<Owner>,
-}
-
-/// A key that is looked for, and made if it is not there.
-pub(crate) trait Named {
-    fn text(&self) -> &str;
-    fn owner(&self) -> &Arc<Owner>;
-}
-
-/// A key that may have to be made.
-pub(crate) struct Wanted<'a> {
-    pub(crate) text: &'a str,
-    pub(crate) owner: &'a Arc<Owner>,
-}
-
-impl Named for Wanted<'_> {
-    fn text(&self) -> &str {
-        self.text
-    }
-
-    fn owner(&self) -> &Arc<Owner> {
-        self.owner
-    }
-}
-
-impl Named for Key {
-    fn text(&self) -> &str {
-        &self.text
-    }
-
-    fn owner(&self) -> &Arc<Owner> {
-        &self.owner
-    }
-}
-
-impl<'a> ToOwned for dyn Named + 'a {
-    type Owned = Key;
-
-    fn to_owned(&self) -> Key {
-        Key { text: self.text().into(), owner: Arc::clone(self.owner()) }
-    }
-}
-
-impl<'a> std::borrow::Borrow<dyn Named + 'a> for Key {
-    fn borrow(&self) -> &(dyn Named + 'a) {
-        self
-    }
-}
-
-impl std::borrow::Borrow<str> for Key {
-    fn borrow(&self) -> &str {
-        &self.text
-    }
-}
-
-// A key is its text, however it is asked for: the hash of a `str`.
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Key {}
-
-impl Hash for dyn Named + '_ {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text().hash(state);
-    }
-}
-
-impl PartialEq for dyn Named + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.text() == other.text()
-    }
-}
-
-impl Eq for dyn Named + '_ {}

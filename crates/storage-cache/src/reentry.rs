@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 
+use crate::sync::thread_local;
+
 thread_local! {
     static BELOW: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
 }

@@ -1,9 +1,8 @@
 //! One budget for the caches of many components.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use quick_cache::DefaultHashBuilder;
 use storage_core::{ComponentId, ComponentStorage, NamespacedStorage};
 
 use crate::cached::CachedStorage;
@@ -11,6 +10,7 @@ use crate::clock::{Clock, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::owner::Register;
 use crate::stats::CacheStats;
+use crate::sync::{DefaultHashBuilder, OnceLock};
 use crate::table::{Budget, Table};
 
 /// Into how many segments a shared budget is divided.
@@ -105,19 +105,21 @@ impl<S: ComponentStorage + Clone> SharedCache<S> {
     /// What all components together have done and hold, those included that are
     /// there no more.
     pub fn stats(&self) -> CacheStats {
-        self.shared.register.stats().within(self.shared.weight())
+        self.shared.bound(self.shared.register.stats())
     }
 }
 
 impl Shared {
-    fn weight(&self) -> u64 {
-        let budget = self.budget.get().and_then(Option::as_ref);
-        budget.map_or(0, |budget| budget.weight())
+    fn bound(&self, counted: CacheStats) -> CacheStats {
+        match self.budget.get() {
+            Some(Some(budget)) => budget.bound(counted),
+            _ => counted,
+        }
     }
 
     /// What the caches of the keys that begin with `prefix` have done and hold.
     pub(crate) fn stats_of(&self, prefix: &str) -> CacheStats {
-        self.register.stats_of(prefix).within(self.weight())
+        self.bound(self.register.stats_of(prefix))
     }
 
     /// The table of the keys that begin with `prefix`.

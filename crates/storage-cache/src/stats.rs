@@ -1,7 +1,9 @@
 //! What a cache has done, counted so that a hit hardly notices.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use crate::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{shared_static, thread_local};
 
 /// What a [`CachedStorage`](crate::CachedStorage) has done since it was made,
 /// and what it holds now.
@@ -46,10 +48,11 @@ impl std::iter::Sum for CacheStats {
 }
 
 impl CacheStats {
-    /// No entry weighs less than its bytes, so these are at no moment more than
-    /// what is weighed.
-    pub(crate) fn within(self, weight: u64) -> Self {
-        Self { bytes: self.bytes.min(weight), ..self }
+    /// No entry weighs less than its bytes, nor less than `floor`, so there are at
+    /// no moment more than what is weighed. What is counted may be ahead.
+    pub(crate) fn within(self, weight: u64, floor: u64) -> Self {
+        let (bytes, entries) = (self.bytes.min(weight), self.entries.min(weight / floor.max(1)));
+        Self { bytes, entries, ..self }
     }
 }
 
@@ -141,9 +144,11 @@ impl Hits {
     }
 }
 
-/// A bit for each number below [`OWNED`] that no live thread has. Giving one
-/// back and taking it orders what its threads have counted.
-static FREE_NUMBERS: AtomicU32 = AtomicU32::new((1 << OWNED) - 1);
+shared_static! {
+    /// A bit for each number below [`OWNED`] that no live thread has. Giving one
+    /// back and taking it orders what its threads have counted.
+    static FREE_NUMBERS: AtomicU32 = AtomicU32::new((1 << OWNED) - 1);
+}
 
 /// The number of a thread that is ending, or came when all others were taken.
 const NO_NUMBER: usize = OWNED;
@@ -218,14 +223,19 @@ mod tests {
     }
 
     #[test]
-    fn bytes_on_their_way_are_never_shown_above_the_weight_or_below_zero() {
+    fn what_is_on_its_way_is_never_shown_above_the_weight_or_below_zero() {
         let counters = Counters::default();
         counters.removed(100);
         assert_eq!((counters.read().bytes, counters.read().entries), (0, 0));
         counters.added(2_100);
         counters.added(0);
-        assert_eq!(counters.read().within(1_000).bytes, 1_000);
-        assert_eq!(counters.read().within(3_000).bytes, 2_000);
+        assert_eq!(counters.read().within(1_000, 1).bytes, 1_000);
+        assert_eq!(counters.read().within(3_000, 1).bytes, 2_000);
         assert_eq!(counters.read().entries, 1);
+        // Two that are gone already, and not counted yet.
+        counters.added(0);
+        counters.added(0);
+        assert_eq!(counters.read().within(1_000, 400).entries, 2);
+        assert_eq!(counters.read().within(4_000, 400).entries, 3);
     }
 }

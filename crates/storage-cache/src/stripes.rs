@@ -1,9 +1,9 @@
 //! Locks that order the writes to a key, without a lock for each key.
 
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
-use quick_cache::DefaultHashBuilder;
+use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard};
 
 /// As many writes as can be on their way at once.
 const STRIPES: usize = 64;

@@ -8,21 +8,23 @@
 //! - A guard is no lock: after `forget` there can be two for one key, of which
 //!   one is void.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, EntryAction, EntryResult, GuardResult, PlaceholderGuard};
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use storage_core::StorageError;
 
 use crate::clock::{Moment, Timer};
 use crate::config::{GHOSTS_PER_ENTRY, HOT_PART, Layout, bytes};
 use crate::entry::{Entry, Failure, Held, Kind, Question, Recall, Stamp};
-use crate::owner::{Key, Named, Owner, Register, Wanted};
+use crate::key::{Key, Named, Wanted, Whole};
+use crate::owner::{Owner, Register};
 use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
+use crate::sync::DefaultHashBuilder;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 type Entries = Cache<Key, Entry, Layout, DefaultHashBuilder, CountEvicted>;
 
@@ -64,9 +66,10 @@ impl Budget {
         Some(Arc::new(Self { segments, layout, timer, next_mark: AtomicU64::new(0) }))
     }
 
-    /// What all segments hold.
-    pub(crate) fn weight(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.weight()).sum()
+    /// What was counted, as far as all segments hold it.
+    pub(crate) fn bound(&self, counted: CacheStats) -> CacheStats {
+        let weight = self.segments.iter().map(|segment| segment.weight()).sum();
+        counted.within(weight, self.layout.floor)
     }
 }
 
@@ -156,7 +159,7 @@ impl Table {
 
     /// The segment of a key.
     #[inline]
-    fn entries(&self, key: &str) -> &Entries {
+    fn entries(&self, key: &(impl Hash + ?Sized)) -> &Entries {
         let [first, other] = &self.segments;
         match &self.hasher {
             Some(hasher) if hasher.hash_one(key) >> 40 & 1 == 1 => other,
@@ -188,14 +191,19 @@ impl Table {
 
     /// The answer to a question that began at `now`, if it is at hand.
     #[inline]
-    pub(crate) fn recall<Q: Question>(&self, key: &str, now: Moment) -> Option<Q::Answer> {
+    pub(crate) fn recall<Q: Question>(
+        &self,
+        key: &(impl Hash + Equivalent<Key>),
+        now: Moment,
+    ) -> Option<Q::Answer> {
         self.answer::<Q>(self.entries(key).get(key)?, now)
     }
 
     /// The same, and waits for nobody, not even for a moment.
     #[inline]
     pub(crate) fn try_recall<Q: Question>(&self, key: &str, now: Moment) -> Option<Q::Answer> {
-        self.answer::<Q>(self.entries(key).try_get(key).ok()??, now)
+        let key = Whole(key);
+        self.answer::<Q>(self.entries(&key).try_get(&key).ok()??, now)
     }
 
     #[inline]
@@ -221,7 +229,7 @@ impl Table {
             }
         };
         let wanted = &self.wanted(key) as &dyn Named;
-        match self.entries(key).entry(wanted, Some(Duration::ZERO), inspect) {
+        match self.entries(wanted).entry(wanted, Some(Duration::ZERO), inspect) {
             EntryResult::Retained(known) => known,
             EntryResult::Vacant(guard) => Claim::Fill(guard),
             EntryResult::Replaced(guard, old) => {
@@ -238,7 +246,7 @@ impl Table {
     /// newer than what others still find here, or older.
     pub(crate) fn wait(&self, key: &str) -> Waited<'_> {
         let wanted = &self.wanted(key) as &dyn Named;
-        match self.entries(key).get_value_or_guard(wanted, None) {
+        match self.entries(wanted).get_value_or_guard(wanted, None) {
             GuardResult::Guard(guard) => Waited::Fill(guard),
             GuardResult::Value(Entry { held: Held::Failed(failure), .. }) => {
                 Waited::Failed(failure)
@@ -281,13 +289,13 @@ impl Table {
         let added = bytes(key, &entry);
         let mut evicted = Evicted::default();
         let named = (&self.wanted(key) as &dyn Named).to_owned();
-        self.entries(key).insert_with_lifecycle(named, entry, &mut evicted);
+        self.entries(&named).insert_with_lifecycle(named, entry, &mut evicted);
         self.settle(key, added, &evicted);
     }
 
     /// Drops what is held of a key and voids the guards of its place.
     pub(crate) fn forget(&self, key: &str) {
-        if let Some((key, entry)) = self.entries(key).remove(key) {
+        if let Some((key, entry)) = self.entries(&Whole(key)).remove(&Whole(key)) {
             key.owner.counters.removed(bytes(&key.text, &entry));
         }
     }
@@ -295,7 +303,7 @@ impl Table {
     /// Whether a value is not kept because it is too large, as it was when the
     /// mark was made.
     pub(crate) fn is_marked(&self, key: &str, mark: u64) -> bool {
-        let there = self.entries(key).peek(key).map(|entry| entry.held);
+        let there = self.entries(&Whole(key)).peek(&Whole(key)).map(|entry| entry.held);
         matches!(there, Some(Held::TooLarge { mark: there }) if there == mark)
     }
 
@@ -322,7 +330,7 @@ impl Table {
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
-        self.counters().read().within(self.budget.weight())
+        self.budget.bound(self.counters().read())
     }
 
     /// The entry, or in place of a value that is too large its mark.

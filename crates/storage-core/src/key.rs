@@ -42,13 +42,37 @@ pub fn validate_full_key(key: &str) -> Result<(), StorageError> {
 
 #[inline]
 fn validate(key: &str, max: usize) -> Result<(), StorageError> {
-    // 0xC2 begins U+0080 to U+00BF, the first half of which are control
-    // characters: rare enough to look again.
-    let plain = |byte: &u8| *byte >= 0x20 && *byte != 0x7f && *byte != 0xc2;
-    if !key.is_empty() && key.len() <= max && key.as_bytes().iter().all(plain) {
+    if !key.is_empty() && key.len() <= max && is_plain(key.as_bytes()) {
         return Ok(());
     }
     validate_slowly(key, max)
+}
+
+/// Whether no byte can belong to a control character: none below 0x20, no 0x7F,
+/// and no 0xC2, which begins U+0080 to U+00BF, the first half of which are
+/// control characters. Those are rare enough to look again.
+///
+/// A key is checked at every call, and most of them are answered from memory: so
+/// eight bytes at a time, the last eight of which may overlap those before.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk() else {
+        return bytes.iter().all(|byte| *byte >= 0x20 && *byte != 0x7f && *byte != 0xc2);
+    };
+    let words = bytes.chunks_exact(8).filter_map(|word| word.first_chunk());
+    words.chain([last]).all(|word| is_plain_word(u64::from_ne_bytes(*word)))
+}
+
+/// The same for eight bytes.
+#[inline]
+fn is_plain_word(word: u64) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH_BITS: u64 = ONES << 7;
+    // The high bit of a byte's place ends up set if the byte is less than `n`, and
+    // of none if no byte is (of those above a smaller one it may be too).
+    let any_below = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGH_BITS;
+    let any_equal = |byte: u64| any_below(word ^ (ONES * byte), 1);
+    any_below(word, 0x20) | any_equal(0x7f) | any_equal(0xc2) == 0
 }
 
 #[cold]
@@ -114,6 +138,24 @@ mod tests {
             let message = validate_key(&format!("ab{control}c")).unwrap_err().to_string();
             assert!(message.contains("no control characters"), "{message}");
             assert!(message.contains("at byte 2"), "{message}");
+        }
+    }
+
+    /// Each byte in each place, among such that a borrow could come from.
+    #[test]
+    fn every_byte_is_judged_alike_wherever_it_stands() {
+        for len in 1..=24 {
+            for around in [0x20, 0x21, 0x7e, 0x80, 0xc1, 0xc3, 0xff] {
+                assert!(is_plain(&vec![around; len]), "{around:#x}");
+                for at in 0..len {
+                    for byte in 0..=u8::MAX {
+                        let mut bytes = vec![around; len];
+                        bytes[at] = byte;
+                        let plain = byte >= 0x20 && byte != 0x7f && byte != 0xc2;
+                        assert_eq!(is_plain(&bytes), plain, "{byte:#x} at {at} of {len}");
+                    }
+                }
+            }
         }
     }
 

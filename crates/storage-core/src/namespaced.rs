@@ -65,6 +65,13 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
         with_joined(self.prefix(), key, call).map_err(|error| self.own_error(error))
     }
 
+    /// What is not at hand. Apart, so that a hit stays small.
+    #[inline(never)]
+    fn get_joined(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        with_joined(self.prefix(), key, |full| self.inner.get(full))
+            .map_err(|error| self.own_error(error))
+    }
+
     fn full_key(&self, key: &str) -> String {
         [self.prefix(), key].concat()
     }
@@ -109,7 +116,11 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.with_full_key(key, |full| self.inner.get(full))
+        validate_key(key)?;
+        if let Some(at_hand) = self.inner.recall(self.prefix(), key) {
+            return Ok(at_hand);
+        }
+        self.get_joined(key)
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
@@ -193,6 +204,11 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
         validate_key(key).ok()?;
         with_joined(self.prefix(), key, |full| self.inner.try_get(full))
+    }
+
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        // These keys have no partition below: theirs is the component.
+        None
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {

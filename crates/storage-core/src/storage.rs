@@ -323,6 +323,34 @@ pub trait ComponentStorage: Send + Sync {
         None
     }
 
+    /// Reads a key from memory if it is there, for a caller who has the key's
+    /// partition and the rest apart ([`split_full_key`](crate::split_full_key)),
+    /// and who asks [`get`](Self::get) next if it is not.
+    ///
+    /// It spares a cache's caller from joining the two for a hit, which takes as
+    /// long as the look-up itself. The answer is what `get` would give; `None` says
+    /// nothing, and is always right. It never waits for I/O or another read, but
+    /// unlike [`try_get`](Self::try_get) it may wait for a lock for a moment.
+    ///
+    /// The default never knows, so a decorator that does not override it is asked
+    /// by `get`.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
+    /// let storage = ReferenceStorage::new();
+    /// storage.set("app/notes/home/a", "1".into())?;
+    /// let value = match storage.recall("app/notes/home/", "a") {
+    ///     Some(at_hand) => at_hand,
+    ///     None => storage.get("app/notes/home/a")?,
+    /// };
+    /// assert_eq!(value, Some("1".into()));
+    /// # Ok::<(), storage_core::StorageError>(())
+    /// ```
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        None
+    }
+
     /// Reads the value of a key together with its revision.
     ///
     /// The two belong together: the value is the one that the revision's write
@@ -454,6 +482,9 @@ macro_rules! forward_to_pointee {
             }
             fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
                 (**self).try_get(key)
+            }
+            fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+                (**self).recall(partition, own_key)
             }
             fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
                 (**self).get_versioned(key)

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
-use storage_core::{Commit, ComponentStorage, NamespacedStorage, PageRequest, StorageError};
+use storage_core::{
+    Commit, ComponentStorage, NamespacedStorage, PageRequest, StorageError, StorageValue,
+};
 
 fn call_each<S: ComponentStorage>(storage: S) -> Result<(), StorageError> {
     storage.set("key", "value".into())?;
@@ -77,4 +79,52 @@ fn a_namespace_tells_whose_it_is_and_what_is_below() {
     assert_eq!(component.namespace().to_string(), "app/notes/home");
     component.set("key", "value".into()).unwrap();
     assert_eq!(component.inner().get("app/notes/home/key").unwrap(), Some("value".into()));
+}
+
+/// Knows one key by its parts.
+struct Recalls(ReferenceStorage);
+
+impl ComponentStorage for Recalls {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.0.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.0.set(key, value)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.0.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.0.list_keys(prefix)
+    }
+
+    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+        ((partition, own_key) == ("app/notes/home/", "known")).then_some(Some("recalled".into()))
+    }
+}
+
+#[test]
+fn what_is_in_memory_is_asked_for_by_its_parts() {
+    let inner = Arc::new(Recalls(ReferenceStorage::new()));
+    let forwarded: [&dyn ComponentStorage; 3] = [&&*inner, &Box::new(Arc::clone(&inner)), &inner];
+    for storage in forwarded {
+        assert_eq!(storage.recall("app/notes/home/", "known"), Some(Some("recalled".into())));
+        assert_eq!(storage.recall("app/notes/", "home/known"), None);
+    }
+    let home = NamespacedStorage::new("app/notes/home".parse().unwrap(), Arc::clone(&inner));
+    assert_eq!(home.get("known"), Ok(Some("recalled".into())));
+    assert_eq!(home.get("unknown"), Ok(None));
+    // The rules come first.
+    assert!(home.get("kno\nwn").is_err());
+    // A component's keys have no partition of their own below it.
+    assert_eq!(home.recall("app/notes/home/", "known"), None);
+    let work = NamespacedStorage::new("app/notes/work".parse().unwrap(), inner);
+    assert_eq!(work.get("known"), Ok(None));
 }

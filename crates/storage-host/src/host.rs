@@ -498,6 +498,10 @@ impl ComponentStorage for ComponentChain {
         self.storage.try_get(key)
     }
 
+    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+        self.storage.recall(partition, own_key)
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.storage.get_versioned(key)
     }

@@ -116,6 +116,10 @@ impl<S: ComponentStorage> ComponentStorage for QuotaStorage<S> {
         self.inner.try_get(key)
     }
 
+    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+        self.inner.recall(partition, own_key)
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.inner.get_versioned(key)
     }

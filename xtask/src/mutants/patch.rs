@@ -1,6 +1,6 @@
 //! The format of a mutant: a unified diff below comment lines that say what it
-//! breaks, why that matters, which tests should notice, and what these need of
-//! the machine.
+//! breaks, why that matters, which tests should notice, which must notice too,
+//! and what these need of the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ pub(super) struct Patch {
     pub(super) matters: String,
     /// The arguments of `cargo test`, one list for each `tests:` line.
     pub(super) tests: Vec<Vec<String>>,
+    /// The same for tests each of which must notice by itself, whatever the
+    /// others do.
+    pub(super) also: Vec<Vec<String>>,
     /// What its tests need of the machine: `root`, or a program.
     pub(super) needs: Vec<String>,
     /// The files that the diff touches, from the workspace's root.
@@ -31,6 +34,11 @@ impl Patch {
     /// begins with, up to a hyphen.
     fn is_called(&self, name: &str) -> bool {
         self.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
+    /// Every command that it names.
+    pub(super) fn commands(&self) -> impl Iterator<Item = &Vec<String>> {
+        self.tests.iter().chain(&self.also)
     }
 
     /// The first thing that its tests need and this machine has not.
@@ -96,6 +104,7 @@ fn parse(path: &Path, text: &str) -> Result<Patch> {
     let mut breaks = Vec::new();
     let mut matters = Vec::new();
     let mut tests = Vec::new();
+    let mut also = Vec::new();
     let mut needs = Vec::new();
     let mut header = text.lines().map_while(|line| line.strip_prefix('#'));
     for line in &mut header {
@@ -103,14 +112,16 @@ fn parse(path: &Path, text: &str) -> Result<Patch> {
             bail!("cannot read the header's line #{line}: it is no `# field: text`");
         };
         let value = value.trim();
+        let words = || value.split_whitespace().map(str::to_owned);
         match field.trim() {
             "breaks" => breaks.push(value),
             "matters" => matters.push(value),
-            "tests" => tests.push(value.split_whitespace().map(str::to_owned).collect()),
-            "needs" => needs.extend(value.split_whitespace().map(str::to_owned)),
-            other => {
-                bail!("the header's field {other} is none of breaks, matters, tests and needs")
-            }
+            "tests" => tests.push(words().collect()),
+            "also" => also.push(words().collect()),
+            "needs" => needs.extend(words()),
+            other => bail!(
+                "the header's field {other} is none of breaks, matters, tests, also and needs"
+            ),
         }
     }
     let mut files = Vec::new();
@@ -136,6 +147,7 @@ fn parse(path: &Path, text: &str) -> Result<Patch> {
         breaks: breaks.join(" "),
         matters: matters.join(" "),
         tests,
+        also,
         needs,
         files,
     })
@@ -166,13 +178,14 @@ mod tests {
     fn a_header_is_read() {
         let text = format!(
             "# breaks: the first line,\n# breaks: and only it\n# matters: because: so\n\
-             # tests: -p one --lib\n# tests: -p two -- name\n{DIFF}"
+             # tests: -p one --lib\n# tests: -p two -- name\n# also: -p three\n{DIFF}"
         );
         let patch = parse(Path::new("/x/first-line.patch"), &text).unwrap();
         assert_eq!(patch.name, "first-line");
         assert_eq!(patch.breaks, "the first line, and only it");
         assert_eq!(patch.matters, "because: so");
         assert_eq!(patch.tests, [vec!["-p", "one", "--lib"], vec!["-p", "two", "--", "name"]]);
+        assert_eq!(patch.also, [vec!["-p", "three"]]);
         assert_eq!(patch.files, [Path::new("src/lib.rs")]);
     }
 
@@ -200,7 +213,7 @@ mod tests {
             ),
             (
                 format!("# braeks: a\n{DIFF}"),
-                "the header's field braeks is none of breaks, matters, tests and needs",
+                "the header's field braeks is none of breaks, matters, tests, also and needs",
             ),
             (
                 format!("# something\n{DIFF}"),

@@ -369,6 +369,10 @@ impl ComponentStorage for FileStorage {
         None
     }
 
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        None
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         validate_full_key(key)?;
         let partition = self.partition(split_full_key(key).0);

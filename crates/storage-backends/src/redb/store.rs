@@ -309,6 +309,10 @@ impl ComponentStorage for RedbStorage {
         None
     }
 
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        None
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         validate_full_key(key)?;
         self.read(|txn| find(txn, key))

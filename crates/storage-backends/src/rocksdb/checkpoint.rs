@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use ::rocksdb::checkpoint::Checkpoint;
 use storage_core::StorageError;
 
+use super::layout::Layout;
 use super::opening;
 use super::options::RocksDbOptions;
-use super::store::RocksDbStorage;
+use super::store::{RocksDbStorage, write_out};
 use super::{errors, meta};
 use crate::disk;
 use crate::identity;
@@ -62,8 +63,9 @@ impl RocksDbStorage {
             .with_write_buffer_bytes(SMALL_BYTES);
         let copy = opening::open_copy(partial, &options)?;
         meta::renew_store_id(&copy, partial)?;
-        copy.flush_wal(true).map_err(|error| errors::failed("flush", partial, &error))?;
+        write_out(&copy).map_err(|error| errors::failed("flush", partial, &error))?;
         drop(copy);
+        opening::seal_closed(&Layout::new(partial))?;
         disk::sync_folder(partial)?;
         disk::rename(partial, target).map_err(|error| disk::failed("make", target, &error))?;
         disk::sync_parent(target)

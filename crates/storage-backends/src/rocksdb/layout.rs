@@ -6,6 +6,7 @@
 //! CREATING    there while a store is made: what is here is nobody's data yet
 //! UNSYNCED    there while a store without fsync is open for writing, or was
 //!             when its process was killed
+//! CLOSED      how the store was last closed in order ([`super::seal`])
 //! (others)    RocksDB's; its own LOCK keeps other programs out
 //! ```
 

@@ -15,6 +15,7 @@ mod opening;
 mod options;
 mod read;
 mod revisions;
+mod seal;
 mod store;
 mod usage;
 mod verify;

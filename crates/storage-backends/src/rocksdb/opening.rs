@@ -16,6 +16,7 @@ use super::layout::{Found, Layout};
 use super::log::{self, LogFile};
 use super::meta::{self, Meta};
 use super::options::{Access, COLUMN_FAMILIES, Engine, LEDGERS, META, RocksDbOptions};
+use super::seal::{self, ListOfFiles};
 use super::{errors, log::Verdict};
 use crate::durability::Durability;
 use crate::lock::{WRITER_FILE, WriterLock};
@@ -147,7 +148,7 @@ fn open_once(
     manifest: &Manifest,
 ) -> Result<Opened, StorageError> {
     let root = &layout.root;
-    manifest.check(root)?;
+    manifest.check(layout)?;
     let logs = if layout.is_unsynced()? { Vec::new() } else { log::read_all(root)? };
     let names =
         DB::list_cf(&Options::default(), root).map_err(|error| cannot_open(root, &error))?;
@@ -188,7 +189,7 @@ fn refuse_damaged_logs(root: &Path, db: &DB, logs: &[LogFile]) -> Result<(), Sto
     }
 }
 
-/// The list of a database's files, as far as it tells one state from the next.
+/// What says which files a database has.
 #[derive(Debug, PartialEq, Eq)]
 struct Manifest {
     name: Vec<u8>,
@@ -211,7 +212,8 @@ impl Manifest {
     }
 
     /// Refuses one that RocksDB would read up to damage and no further.
-    fn check(&self, root: &Path) -> Result<(), StorageError> {
+    fn check(&self, layout: &Layout) -> Result<(), StorageError> {
+        let root = &layout.root;
         let Some(name) = manifest_named_in(&self.name) else {
             return Err(errors::corrupt(root, None, "its file CURRENT names no manifest"));
         };
@@ -219,14 +221,24 @@ impl Manifest {
         let Some(bytes) = disk::read(&path)? else {
             return Err(errors::corrupt(root, None, &format!("its file {name} is missing")));
         };
-        match log::judge(&bytes, log::Kind::Manifest) {
-            Verdict::Damaged { offset } => Err(errors::corrupt(
+        if let Verdict::Damaged { offset } = log::judge(&bytes, log::Kind::Manifest) {
+            return Err(errors::corrupt(
                 root,
                 None,
                 &format!("its file {name} is damaged at byte {offset}"),
-            )),
-            Verdict::Whole { .. } | Verdict::Torn { .. } => Ok(()),
+            ));
         }
+        seal::check(layout, &ListOfFiles { name: name.to_owned(), len: bytes.len() as u64 })
+    }
+}
+
+/// Writes down that a store which nobody has open was closed in order.
+pub(super) fn seal_closed(layout: &Layout) -> Result<(), StorageError> {
+    let Manifest { name, len } = Manifest::of(&layout.root)?;
+    match (manifest_named_in(&name), len) {
+        (Some(name), Some(len)) => seal::put(layout, &ListOfFiles { name: name.to_owned(), len }),
+        // Nothing that could be opened again.
+        _ => Ok(()),
     }
 }
 

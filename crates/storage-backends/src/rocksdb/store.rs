@@ -58,6 +58,8 @@ use crate::durability::Durability;
 pub struct RocksDbStorage {
     // Closed before the writer's lock is dropped.
     pub(super) db: DB,
+    /// What is done behind it.
+    closing: Closing,
     pub(super) root: PathBuf,
     store_id: String,
     pub(super) read_options: ReadOptions,
@@ -107,6 +109,7 @@ impl RocksDbStorage {
         let sync = writer.as_ref().is_some_and(|writer| writer.sync);
         Self {
             db: opened.db,
+            closing: Closing { layout: Layout::new(&root), in_order: false },
             root,
             store_id: opened.meta.store_id,
             read_options: ReadOptions::default(),
@@ -119,16 +122,15 @@ impl RocksDbStorage {
     pub fn store_id(&self) -> &str {
         &self.store_id
     }
+}
 
-    /// Writes what is in memory to files, so that the log holds nothing that is
-    /// needed.
-    pub(super) fn write_out(&self) -> Result<(), ::rocksdb::Error> {
-        let families: Vec<_> =
-            COLUMN_FAMILIES.iter().filter_map(|name| self.db.cf_handle(name)).collect();
-        let mut options = FlushOptions::default();
-        options.set_wait(true);
-        self.db.flush_cfs_opt(&families, &options)
-    }
+/// Writes what a database has in memory to files, so that its log holds nothing
+/// that is needed.
+pub(super) fn write_out(db: &DB) -> Result<(), ::rocksdb::Error> {
+    let families: Vec<_> = COLUMN_FAMILIES.iter().filter_map(|name| db.cf_handle(name)).collect();
+    let mut options = FlushOptions::default();
+    options.set_wait(true);
+    db.flush_cfs_opt(&families, &options)
 }
 
 /// Whether any partition has a ledger.
@@ -147,8 +149,29 @@ impl Drop for RocksDbStorage {
     fn drop(&mut self) {
         let Some(writer) = &self.writer else { return };
         // If it fails, it is in the log still.
-        if self.write_out().is_ok() && !writer.sync {
-            let _ = Layout::new(&self.root).set_unsynced(false);
+        if write_out(&self.db).is_err() {
+            return;
+        }
+        if !writer.sync {
+            let _ = self.closing.layout.set_unsynced(false);
+        }
+        self.closing.in_order = true;
+    }
+}
+
+/// Dropped behind the database, which writes to its list of files until then, and
+/// before the writer's lock.
+#[derive(Debug)]
+struct Closing {
+    layout: Layout,
+    in_order: bool,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if self.in_order {
+            // Without it the store opens as after a kill.
+            let _ = opening::seal_closed(&self.layout);
         }
     }
 }
@@ -217,6 +240,10 @@ impl ComponentStorage for RocksDbStorage {
 
     fn try_get(&self, _key: &str) -> Option<Option<StorageValue>> {
         // Whether an answer is in memory shows only on the way to the disk.
+        None
+    }
+
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
         None
     }
 

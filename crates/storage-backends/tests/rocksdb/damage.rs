@@ -196,11 +196,16 @@ fn a_file_that_is_cut_short_or_gone_is_found() {
     drop(storage);
     for (path, bytes) in whole.tree() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if !name.ends_with(".sst") && name != "CURRENT" {
-            continue;
-        }
-        let lens = [0, 1, bytes.len() / 2, bytes.len() - 1].map(Some);
-        for len in lens.into_iter().chain([None]) {
+        // A list of files that ends at the edge of an entry looks like a whole one.
+        let step = match &*name {
+            "CURRENT" | "CLOSED" => 1,
+            name if name.starts_with("MANIFEST") => 5,
+            name if name.ends_with(".sst") => bytes.len() / 3,
+            _ => continue,
+        };
+        let lens = (0..bytes.len()).step_by(step).chain([bytes.len() - 1]).map(Some);
+        let gone = (name != "CLOSED").then_some(None);
+        for len in lens.chain(gone) {
             let place = Place::new();
             copy_files(&whole.path(), &place.path());
             let path = place.path().join(&name);
@@ -210,6 +215,31 @@ fn a_file_that_is_cut_short_or_gone_is_found() {
             }
             assert_eq!(look_at(&place, &expected), Ok(true), "{name} {len:?}");
         }
+    }
+}
+
+/// Neither a reader nor a writer that was killed since, nor another program, is
+/// taken for damage.
+#[test]
+fn how_a_store_was_closed_counts_until_it_is_opened_to_write() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    storage.set("app/notes/home/a", "1".into()).unwrap();
+    assert!(!place.path().join("CLOSED").exists());
+    let copy = Place::new();
+    storage.checkpoint(&copy.path()).unwrap();
+    drop(storage);
+    for place in [&place, &copy] {
+        assert!(place.path().join("CLOSED").exists());
+        drop(read_only(&place.path()));
+        let storage = open(&place.path());
+        storage.set("app/notes/home/b", "2".into()).unwrap();
+        let killed = as_if_killed(place);
+        assert_eq!(numbers(&read_only(&killed.path())), 2);
+        assert_eq!(numbers(&open(&killed.path())), 2);
+        drop(storage);
+        opening::raw(place, |database| database.put("app/notes/home/c", "").unwrap());
+        assert_eq!(numbers(&open(&place.path())), 3);
     }
 }
 

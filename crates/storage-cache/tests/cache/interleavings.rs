@@ -385,12 +385,20 @@ fn an_error_is_not_kept_and_who_waited_asks_again(
 #[test]
 fn while_the_storage_below_fails_waiters_fail_together() {
     const WAITERS: u64 = 16;
+    // Nobody can see whether all of them wait when the second flight is let go on;
+    // on a busy machine that takes several attempts. One after another they would
+    // make as many flights as there are waiters, every time.
+    let together = |_| flights_of_a_failing_read(WAITERS) < WAITERS / 2;
+    assert!((0..50).any(together), "each on his own");
+}
+
+fn flights_of_a_failing_read(waiters: u64) -> u64 {
     let setup = Setup::new();
     // After, so that the calls are counted.
     setup.failing().inject(Fault::error(io_error()).after());
     let first_flight = setup.backend().hold(&READS, Moment::After);
-    let readers: Vec<_> = (0..=WAITERS).map(|_| setup.start(|cached| cached.get("key"))).collect();
-    setup.wait_for_misses(WAITERS + 1);
+    let readers: Vec<_> = (0..=waiters).map(|_| setup.start(|cached| cached.get("key"))).collect();
+    setup.wait_for_misses(waiters + 1);
     // The next flight is held up too, until all who waited for the first are in it.
     let second_flight = setup.backend().hold(&READS, Moment::Before);
     first_flight.release();
@@ -402,9 +410,9 @@ fn while_the_storage_below_fails_waiters_fail_together() {
     }
     // Two, and one more for each who came too late for the second.
     let flights = setup.counting().calls(Method::Get);
-    assert!(flights < WAITERS / 2, "{flights} flights");
     setup.failing().heal();
     assert_eq!(setup.cached.get("key"), Ok(None));
+    flights
 }
 
 /// The errors of one question are no answer to another. Many times, because who

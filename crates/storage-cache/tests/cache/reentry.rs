@@ -91,6 +91,10 @@ impl ComponentStorage for CallsBack {
     fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
         self.call_back().try_get(key)
     }
+
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        None
+    }
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.call_back().get_versioned(key)
     }

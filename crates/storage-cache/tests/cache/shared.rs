@@ -102,6 +102,10 @@ impl ComponentStorage for InTurn {
         self.next().try_get(key)
     }
 
+    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+        self.next().recall(partition, own_key)
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.next().get_versioned(key)
     }

@@ -145,6 +145,10 @@ impl ComponentStorage for ReferenceStorage {
         Some(state.keys.get(key).map(|found| found.value.clone()))
     }
 
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        None
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         validate_full_key(key)?;
         Ok(self.state().keys.get(key).cloned())

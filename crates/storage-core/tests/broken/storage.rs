@@ -515,6 +515,10 @@ impl ComponentStorage for Broken {
         self.get(key).ok()
     }
 
+    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+        None
+    }
+
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         let key = self.stored(key)?;
         let state = self.state();

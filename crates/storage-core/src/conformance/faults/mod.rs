@@ -137,6 +137,11 @@ macro_rules! storage_around {
                 self.around(Method::Flush, || self.inner.flush())
             }
 
+            fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+                // Whatever it does not know, `get` is asked for, and counted there.
+                self.inner.recall(partition, own_key)
+            }
+
             fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
                 // It has no errors: a failure is an answer that is not at hand.
                 self.around(Method::TryGet, || Ok(self.inner.try_get(key))).ok().flatten()

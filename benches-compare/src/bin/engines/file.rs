@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use benches_compare::measure::{self, Compared, Plan};
+use benches_compare::report::{Row, Target, comparisons};
+use benches_compare::{Size, machine};
 use storage_backends::{Durability, FileOptions, FileStorage};
 use storage_core::{ComponentStorage, Revision};
 
 use crate::data::{self, Data};
-use crate::measure::{self, Compared, Plan};
-use crate::report::{Figures, Row, Target, comparisons};
-use crate::{Size, machine};
+use crate::figures::Figures;
 
 /// The keys that are written over and over.
 const WRITTEN_KEYS: usize = 1_000;

@@ -7,14 +7,15 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use benches_compare::measure::{self, Compared, Plan};
+use benches_compare::report::{Row, Target, comparisons};
+use benches_compare::{Size, machine};
 use storage_backends::{Durability, RocksDbOptions, RocksDbStorage};
 use storage_core::{Budget, Commit, ComponentStorage};
 
 use crate::data::{self, Data};
-use crate::measure::{self, Compared, Plan};
-use crate::report::{Figures, Row, Target, comparisons};
+use crate::figures::Figures;
 use crate::rocks_raw::{self, Raw};
-use crate::{Size, machine};
 
 /// How many keys a commit has.
 const COMMITTED: usize = 100;
@@ -38,7 +39,7 @@ pub(crate) fn run(folder: &Path, size: Size) -> Result<Figures> {
     }
     machine::settle();
 
-    let bench = Bench { data: &data, rounds: size.pick(9, 3) };
+    let bench = Bench { data: &data, rounds: size.pick(27, 3) };
     let store = RocksDbStorage::open(&path, options.clone())?;
     let raw = Raw::open(&copy, &options)?;
     rocks_raw::compare_options(&path, &copy)?;

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use ::redb::{Database, ReadableDatabase as _, TableDefinition};
 use anyhow::{Context as _, Result, ensure};
+use benches_compare::measure::{self, Plan};
+use benches_compare::report::{Row, Target, comparisons};
+use benches_compare::{Size, machine};
 use storage_backends::{RedbOptions, RedbStorage};
 use storage_core::{ComponentStorage, Revision};
 
 use crate::data::{self, Data};
-use crate::measure::{self, Plan};
-use crate::report::{Figures, Row, Target, comparisons};
-use crate::{Size, machine};
+use crate::figures::Figures;
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("data");
 

@@ -6,11 +6,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 mod data;
+mod figures;
 mod file;
-mod machine;
-mod measure;
 mod redb;
-mod report;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 #[cfg(feature = "rocksdb")]
@@ -21,9 +19,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use benches_compare::{Size, machine};
 use clap::{Parser, ValueEnum};
 
-use report::Figures;
+use figures::Figures;
 
 /// Which engine to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,22 +41,6 @@ const BUILT: &[Engine] = if cfg!(feature = "rocksdb") {
 } else {
     &[Engine::File, Engine::Redb]
 };
-
-/// How much is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Size {
-    Full,
-    Quick,
-}
-
-impl Size {
-    fn pick(self, full: usize, quick: usize) -> usize {
-        match self {
-            Self::Full => full,
-            Self::Quick => quick,
-        }
-    }
-}
 
 /// Each store against what lies below it, measured in turns.
 ///
@@ -92,8 +75,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let engines = if arguments.engines.is_empty() { BUILT } else { &arguments.engines };
     let size = if arguments.quick { Size::Quick } else { Size::Full };
-    let machine = machine::describe(&arguments.folder)?;
-    println!("{machine}\n");
+    let file_system = machine::file_system(&arguments.folder)?;
+    println!("{}, {file_system}\n", machine::describe());
     let mut figures = Vec::new();
     for engine in engines {
         let folder = tempfile::tempdir_in(&arguments.folder)
@@ -104,7 +87,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("load before and after: {load} and {}\n", machine::load());
         fs::remove_dir_all(folder.path())?;
     }
-    println!("{}", report::figures(&figures));
+    println!("{}", figures::figures(&figures));
     Ok(())
 }
 

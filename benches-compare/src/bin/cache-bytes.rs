@@ -1,0 +1,61 @@
+//! What the caches hold after the traces, by the allocator's own count. Started
+//! by the comparison of the caches, which counts nothing: counting takes time.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use benches_compare::Size;
+use benches_compare::caches::{self, Bound, Kind};
+use benches_compare::keys::Maker;
+use benches_compare::traces::{self, Extent};
+use clap::Parser;
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+/// What the caches hold, as lines of numbers for `cargo xtask bench cache`.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Short traces.
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(if arguments.quick { Size::Quick } else { Size::Full }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints, for each size of values, capacity and cache: these, the bytes that
+/// were allocated and the bytes that the cache says it holds, the most after any
+/// trace.
+fn run(size: Size) -> Result<()> {
+    let extent = Extent::of(size);
+    let traces = traces::all(extent)?;
+    let keys = traces::keys(&traces);
+    for value_bytes in [100, 4096] {
+        for (percent, entries) in extent.rooms() {
+            for kind in Kind::ALL {
+                let (mut allocated, mut stated) = (0, 0);
+                for trace in &traces {
+                    let maker = Maker::new(value_bytes);
+                    let before = ALLOCATED.current_usage();
+                    let cache = kind.build(Bound::Entries(entries), &maker);
+                    caches::replay(trace, &keys, 1, &*cache)?;
+                    allocated = allocated.max(ALLOCATED.current_usage().saturating_sub(before));
+                    stated = stated.max(cache.stated_bytes().unwrap_or_default());
+                }
+                println!("{value_bytes} {percent} {entries} {} {allocated} {stated}", kind.name());
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The cache beside others: what a hit costs, and how often there is one.
+//!
+//! `cargo xtask bench cache --help`
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
+
+mod asked;
+mod document;
+mod hits;
+mod literal;
+mod memory;
+mod plots;
+mod rate_tables;
+mod rates;
+mod sides;
+mod turns;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use benches_compare::traces::{self, Extent};
+use benches_compare::{Size, machine};
+use clap::{Parser, ValueEnum};
+
+use hits::Hits;
+use rates::{PERCENT_IN_BYTES, Tried};
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What a hit costs, beside the bare cache and other ways to have one.
+    Hits,
+    /// How often there is a hit on given traces, and what asking costs.
+    Traces,
+}
+
+/// The cache beside others, measured in turns.
+///
+/// Prints, as tables, what a hit costs beside one of the bare cache below, and
+/// hit rates, costs and memory on traces beside those of other caches; and
+/// whether that meets its targets. Writes the tables into benchmarks.md, between
+/// its markers, and draws them.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench cache", bin_name = "cargo xtask bench cache")]
+struct Arguments {
+    /// Measure one part alone; write nothing.
+    #[arg(long)]
+    part: Option<Part>,
+    /// A tenth of the keys and few rounds, to see that it works; write nothing.
+    #[arg(long)]
+    quick: bool,
+    /// The folder of benchmarks.md, and of the pictures in images.
+    #[arg(long, value_name = "PATH", default_value = "docs")]
+    docs: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let size = if arguments.quick { Size::Quick } else { Size::Full };
+    let load = machine::load();
+    let hits = match arguments.part {
+        Some(Part::Traces) => None,
+        _ => Some(hits::run(size)?),
+    };
+    let rates = match arguments.part {
+        Some(Part::Hits) => None,
+        _ => Some(rates(size)?),
+    };
+    let machine = format!(
+        "{}; load before and after: {load} and {}.\n",
+        machine::describe(),
+        machine::load()
+    );
+    let mut tables = String::new();
+    if let Some(hits) = &hits {
+        tables.push_str(&format!("### What a hit costs\n\n{}\n", hits.text));
+    }
+    if let Some((text, _)) = &rates {
+        tables.push_str(text);
+    }
+    tables.push_str(&machine);
+    println!("{tables}");
+    if let (Some(hits), Some((_, tried)), Size::Full) = (&hits, &rates, size) {
+        write(arguments, &tables, hits, tried)?;
+    }
+    Ok(())
+}
+
+fn write(arguments: &Arguments, tables: &str, hits: &Hits, tried: &[Tried]) -> Result<()> {
+    let images = arguments.docs.join("images");
+    plots::write(&images.join("cache-hits.svg"), &plots::hits(&hits.figures)?)?;
+    plots::write(&images.join("cache-rates.svg"), &plots::rates(tried)?)?;
+    document::write(&arguments.docs.join("benchmarks.md"), tables)
+}
+
+/// The tables of the traces, and what they were made of.
+fn rates(size: Size) -> Result<(String, Vec<Tried>)> {
+    let extent = Extent::of(size);
+    let traces = traces::all(extent)?;
+    let keys = traces::keys(&traces);
+    let tried = rates::by_entries(&traces, &keys, &extent.rooms(), size)?;
+    let in_bytes = rates::by_bytes(&traces, &keys, extent)?;
+    let text = format!(
+        "### Hit rates\n\n{}\n### What an access costs\n\nIn nanoseconds, {}:\n\n{}\n\
+         ### What is held\n\n{}\n### With {PERCENT_IN_BYTES} % of the bytes\n\n{}\n",
+        rate_tables::rates(&tried),
+        rate_tables::names().replace(" | ", " / "),
+        rate_tables::costs(&tried),
+        memory::table(size)?,
+        rate_tables::in_bytes(&in_bytes),
+    );
+    Ok((text, tried))
+}

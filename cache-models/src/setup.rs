@@ -1,0 +1,188 @@
+//! What an execution begins with: a cache over a storage, and what both know.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_under_test::{CacheConfig, CacheStats, CachedStorage, ManualClock, SharedCache};
+use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
+
+use crate::below::{Below, announce};
+use crate::random::Random;
+use crate::values::{KEY, Names, Values};
+
+pub(crate) const TTL: Duration = Duration::from_secs(60);
+
+/// Which call wrote what was there before the threads.
+pub(crate) const SETUP: usize = 0;
+/// Which call wrote around the cache.
+pub(crate) const AROUND: usize = 1;
+
+/// What is known of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nothing, there is none, and the cache has never been used.
+    Unused,
+    /// Nothing, but there is one.
+    Unread,
+    /// Its value, from a write that told no revision.
+    Set,
+    /// Its value, from a write that told one.
+    Put,
+    /// Its value, from a read.
+    Read,
+    /// That there is none.
+    Absent,
+    /// That there is one.
+    Present,
+    /// That its value is too large.
+    TooLarge,
+    /// What is no longer true, but has expired.
+    Expired,
+    /// What is no longer true, and will expire.
+    Overtaken,
+}
+
+impl Start {
+    const ALL: [Self; 10] = [
+        Self::Unused,
+        Self::Unread,
+        Self::Set,
+        Self::Put,
+        Self::Read,
+        Self::Absent,
+        Self::Present,
+        Self::TooLarge,
+        Self::Expired,
+        Self::Overtaken,
+    ];
+
+    /// Where nothing expires, what was overtaken would never be seen.
+    pub(crate) fn choose(random: &mut Random, expires: bool) -> Self {
+        match random.pick(&Self::ALL) {
+            Self::Overtaken if !expires => Self::Expired,
+            start => start,
+        }
+    }
+}
+
+/// A cache and what belongs to it.
+pub(crate) struct Setup {
+    /// What threads use: two views of one component in a shared cache, or twice the
+    /// same cache, which is nobody else's.
+    views: [Arc<dyn ComponentStorage>; 2],
+    shared: bool,
+    stats: Box<dyn Fn() -> CacheStats + Send + Sync>,
+    pub(crate) below: Arc<Below>,
+    pub(crate) clock: ManualClock,
+    pub(crate) names: Names,
+    pub(crate) config: CacheConfig,
+    /// Whether it has room for all keys.
+    pub(crate) roomy: bool,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = if self.shared { "a shared cache" } else { "a cache of its own" };
+        write!(f, "{whose} of {:?}", self.config)
+    }
+}
+
+/// The budget of a shared cache is divided among so many segments.
+const SEGMENTS: usize = 16;
+
+impl Setup {
+    pub(crate) fn choose(random: &mut Random, evicts: bool) -> Self {
+        let roomy = !evicts && !random.once_in(4);
+        let shared = random.once_in(4);
+        let (max_entries, kib) = if roomy { (16, 16) } else { (random.pick(&[1, 2]), 4) };
+        let parts = if shared { SEGMENTS } else { 1 };
+        let config = CacheConfig {
+            max_entries: max_entries * parts,
+            ttl: Some(TTL),
+            max_size_bytes: (kib << 10) * parts,
+        };
+        let names = Names::new(if shared { "app/models/1/" } else { "" }, random);
+        let (below, clock) = (Arc::new(Below::new()), ManualClock::new());
+        let (storage, with, time) = (Arc::clone(&below), config.clone(), clock.clock());
+        let (views, stats): (_, Box<dyn Fn() -> CacheStats + Send + Sync>) = if shared {
+            let cache = SharedCache::with_clock(storage, with, time);
+            let view = || -> Arc<dyn ComponentStorage> { Arc::new(cache.component(component())) };
+            ([view(), view()], Box::new(move || cache.stats()))
+        } else {
+            let cache = Arc::new(CachedStorage::with_clock(storage, with, time));
+            let view = || -> Arc<dyn ComponentStorage> { Arc::clone(&cache) as _ };
+            ([view(), view()], Box::new(move || cache.stats()))
+        };
+        Self { views, shared, stats, below, clock, names, config, roomy }
+    }
+
+    /// The cache as a thread of this number uses it.
+    pub(crate) fn view(&self, thread: usize) -> &dyn ComponentStorage {
+        let [first, second] = &self.views;
+        if thread.is_multiple_of(2) { first } else { second }
+    }
+
+    /// Each way to see the cache.
+    pub(crate) fn views(&self) -> impl Iterator<Item = &dyn ComponentStorage> {
+        (0..if self.shared { 2 } else { 1 }).map(|thread| self.view(thread))
+    }
+
+    pub(crate) fn stats(&self) -> CacheStats {
+        (self.stats)()
+    }
+
+    /// Writes the key without the cache; `None` deletes it.
+    pub(crate) fn write_around(&self, value: Option<StorageValue>) -> Result<(), StorageError> {
+        let key = self.names.below(KEY);
+        match value {
+            Some(value) => self.below.set(&key, value),
+            None => self.below.delete(&key),
+        }
+    }
+
+    /// Brings the cache and the storage to where the threads begin; tells how
+    /// many keys were read through the cache.
+    pub(crate) fn bring_to(
+        &self,
+        start: Start,
+        random: &mut Random,
+        values: &mut Values,
+    ) -> Result<u64, StorageError> {
+        let (cached, key) = (self.view(0), self.names.get(KEY));
+        let below = self.names.below(KEY);
+        announce(SETUP, None);
+        match start {
+            Start::Unused => return Ok(0),
+            Start::Unread => self.below.set(&below, values.small())?,
+            Start::Set => cached.set(key, values.small())?,
+            Start::Put => drop(cached.put(key, values.small())?),
+            Start::Read | Start::Present => {
+                self.below.set(&below, values.small())?;
+                match start {
+                    Start::Read => drop(cached.get(key)?),
+                    _ => drop(cached.exists(key)?),
+                }
+                return Ok(1);
+            }
+            Start::Absent => cached.delete(key)?,
+            Start::TooLarge => cached.set(key, values.large())?,
+            Start::Expired | Start::Overtaken => {
+                match random.coin() {
+                    true => cached.set(key, values.small())?,
+                    false => cached.delete(key)?,
+                }
+                announce(AROUND, None);
+                self.write_around(random.coin().then(|| values.small()))?;
+                if start == Start::Expired {
+                    self.clock.advance(TTL);
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn component() -> ComponentId {
+    "app/models/1".parse().unwrap_or_else(|error| unreachable!("{error}"))
+}
