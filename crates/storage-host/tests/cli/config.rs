@@ -108,7 +108,7 @@ fn what_is_wrong_with_a_manifest_is_told_with_its_line() {
         ("no_store", "[cache]\nshared = true"),
         ("unknown", "store = 'memory:'\nquotas = 1"),
         ("unknown_inside", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwsam = 'x'"),
-        ("store", "store = 'sqlite:x'"),
+        ("store", "store = 'nowhere'"),
         ("id", "store = 'memory:'\n[[component]]\nid = 'a/b'"),
         ("twice", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\n[[component]]\nid = 'a/b/c'"),
         (
