@@ -123,3 +123,43 @@ pub(super) fn opened<T: 'static>(
     let state = state(store.data_mut());
     Ok((Arc::clone(state.storage()), Bucket::of(state, handle)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use storage_core::conformance::ReferenceStorage;
+
+    use super::*;
+    use crate::{Limits, StorageHost};
+
+    #[test]
+    fn a_guest_holds_no_more_handles_than_it_may() {
+        let limits = Limits { handles: 2, ..Limits::default() };
+        let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
+        let mut state = ComponentState::new(host.component(&"a/b/1".parse().unwrap()));
+        let mut open = || {
+            let bucket = Bucket::open(&state, "").unwrap();
+            push(&mut state, bucket)
+        };
+        let (first, second) = (open().unwrap(), open().unwrap());
+        let refused = StorageError::LimitExceeded { limit: "handles", max: 2, actual: 3 };
+        assert_eq!(open().unwrap_err(), refused);
+        state.handles_mut().delete(first).unwrap();
+        drop(second);
+        let bucket = Bucket::open(&state, "default").unwrap();
+        assert!(push(&mut state, bucket).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_granted_is_denied_whether_or_not_it_exists() {
+        let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
+        let state = ComponentState::new(host.component(&"a/b/1".parse().unwrap()));
+        host.component(&"a/b/2".parse().unwrap()).set("key", "value".into()).unwrap();
+        for other in ["a/b/2", "a/b/3"] {
+            assert_eq!(Bucket::open(&state, other).unwrap_err(), CannotOpen::AccessDenied);
+        }
+        for name in ["a", "a/b", "a/b/c/d", "a//c", "Default", " ", "a/b/2/"] {
+            assert_eq!(Bucket::open(&state, name).unwrap_err(), CannotOpen::NoSuchStore, "{name}");
+        }
+        assert!(Bucket::open(&state, "a/b/1").is_ok());
+    }
+}
