@@ -42,7 +42,7 @@ fn a_trap_ends_with_a_line_and_keeps_what_was_written() {
         &["run", "--id", "a/b/c", &probe, "trap"],
         &["get", "a/b/c", "before-trap"],
         &["--json", "run", "--id", "a/b/c", &probe, "trap"],
-        &["run", "--id", "a/b/c", &probe, "set-size", "big", "30000000"],
+        &["run", "--id", "a/b/c", &probe, "set-size", "big", "40000000"],
         &["keys", "a/b/c"],
     ]);
     folder.assert_snapshot("run_trap", &text);

@@ -1,6 +1,6 @@
 //! The interface `store`.
 
-use storage_core::{MAX_FULL_KEY_BYTES, PageRequest, StorageValue};
+use storage_core::{MAX_KEY_BYTES, PageRequest, StorageValue};
 use wasmtime::component::{
     ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
 };
@@ -41,7 +41,7 @@ impl Cursor for u64 {
 /// keys that the guest may see.
 impl Cursor for String {
     fn resolve(self, _: &ComponentChain, _: &Bucket) -> Result<String, Error> {
-        if self.len() > MAX_FULL_KEY_BYTES {
+        if self.len() > MAX_KEY_BYTES {
             return Err(Error::other(
                 "the cursor is none of a listing's: it is longer than any key",
             ));
