@@ -2,8 +2,13 @@
 //! operator has granted, through both drafts of `wasi:keyvalue` and the extended
 //! interface.
 
+use std::sync::Arc;
+
 use rstest::rstest;
-use storage_host::{Access, ComponentId, ComponentStorage, Grant, StorageHost};
+use storage_core::conformance::ReferenceStorage;
+use storage_host::{
+    Access, Budget, ComponentId, ComponentSettings, ComponentStorage, Grant, StorageHost,
+};
 
 use crate::runner::{Session, host_on, memory};
 
@@ -262,4 +267,33 @@ fn a_change_of_the_grants_is_seen_by_what_is_open() {
     revoke(&host, "shared/a");
     assert_eq!(session.say("draft get shared/a"), "none", "one of two grants is left");
     assert_eq!(session.say("draft list-keys"), "shared/n");
+}
+
+/// What is written counts for the owner, whose quota is nobody else's business.
+#[test]
+fn the_owners_quota_holds_and_is_not_told() {
+    let mut settings = ComponentSettings::default();
+    settings.quota = Some(Budget { max_bytes: 39, max_keys: 5 });
+    let host = StorageHost::builder(Arc::new(ReferenceStorage::new()))
+        .component(id(OWNER), settings)
+        .build();
+    fill(&host);
+    grant(&host, "shared/", Access::ReadWrite);
+    let mut session = Session::with_open(&host, READER, OWNER);
+    let over = "other: over the quota of the store's owner";
+    for draft in ["draft", "draft2"] {
+        for call in ["set shared/a 1234567", "set-many shared/x 1 shared/y 2"] {
+            assert_eq!(session.say(&format!("{draft} {call}")), over, "{call}");
+        }
+    }
+    assert_eq!(session.say("draft2 cas shared/a"), "ok");
+    assert_eq!(session.say("draft2 swap 1234567"), over);
+    assert_eq!(session.say("extended update shared/a 1234567"), "quota-exceeded");
+    assert_eq!(session.say("extended usage"), "27 bytes, 3 keys, no quota");
+    assert_eq!(owned(&host), UNCHANGED);
+    assert_eq!(session.say("draft delete shared/b"), "ok");
+    assert_eq!(session.say("draft set shared/a 1234567"), "ok");
+    // The reader's own store has none.
+    assert_eq!(session.call(&["draft", "open", ""]), "ok");
+    assert_eq!(session.call(&["draft", "set", "k", &"x".repeat(100)]), "ok");
 }

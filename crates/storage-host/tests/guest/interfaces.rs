@@ -9,11 +9,12 @@ use storage_host::guest;
 use storage_host::wasmtime::component::Linker;
 use storage_host::wasmtime_wasi::p2;
 use storage_host::{
-    CacheConfig, ComponentId, ComponentStorage, StorageError, StorageHost, StorageValue,
+    CacheConfig, ComponentId, ComponentStorage, KeyPage, PageRequest, StorageError, StorageHost,
+    StorageValue,
 };
 
 use crate::raw::ENGINE;
-use crate::runner::{Runner, State, host_on, linker_for, load, memory};
+use crate::runner::{Runner, Session, State, host_on, linker_for, load, memory};
 
 const NO_CACHE: CacheConfig = CacheConfig { max_entries: 0, ttl: None, max_size_bytes: 0 };
 
@@ -172,4 +173,44 @@ fn a_host_that_does_something_else_is_told_so() {
     }
     assert!(table.ends_with(" as the specification asks\n"), "{table}");
     assert!(!table.contains("84 of 84"), "{table}");
+}
+
+/// A store that says there is more, and never comes out with it.
+#[derive(Debug, Default)]
+struct Stalling(Simple);
+
+impl ComponentStorage for Stalling {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.0.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.0.set(key, value)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.0.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.0.list_keys(prefix)
+    }
+
+    fn list_page(&self, _: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        Ok(KeyPage { keys: Vec::new(), more: true })
+    }
+}
+
+#[test]
+fn no_part_of_a_listing_passes_for_the_whole() {
+    let host = StorageHost::new(Arc::new(Stalling::default()));
+    let mut session = Session::with_open(&host, ID, "");
+    for draft in ["draft", "draft2"] {
+        let answer = session.call(&[draft, "list-keys"]);
+        assert!(answer.starts_with("other: storage failed (incident "), "{answer}");
+    }
 }
