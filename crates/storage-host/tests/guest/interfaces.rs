@@ -122,7 +122,6 @@ fn without_the_component_the_shape_is_the_specifications_and_spins_is_refused() 
     linker.instantiate_pre(&load("keyvalue-draft2")).map(drop).unwrap();
     let error = linker.instantiate_pre(&load("keyvalue-spin")).map(drop).unwrap_err();
     let shown = format!("{error:#}");
-    println!("{shown}");
     for part in ["wasi:keyvalue/batch@0.2.0-draft2", "get-many", "expected"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
@@ -172,7 +171,10 @@ fn a_host_that_does_something_else_is_told_so() {
         assert!(line.ends_with(&format!("NOT AS ASKED: {came}")), "{line}");
     }
     assert!(table.ends_with(" as the specification asks\n"), "{table}");
-    assert!(!table.contains("84 of 84"), "{table}");
+    let last = table.lines().last().unwrap();
+    let mut numbers = last.split(' ').filter_map(|word| word.parse::<u32>().ok());
+    let (as_asked, asked) = (numbers.next().unwrap(), numbers.next().unwrap());
+    assert!(as_asked > 30 && as_asked < asked, "{last}");
 }
 
 /// A store that says there is more, and never comes out with it.

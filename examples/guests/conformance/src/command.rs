@@ -24,10 +24,8 @@ enum Asked {
 }
 
 /// Runs the cases as the arguments say. The exit code is 0 if all that the
-/// specification fixes is as it asks, else 1.
-///
-/// # Errors
-/// None. A text from `cases` says why they cannot run at all.
+/// specification fixes is as it asks, else 1. An error of `cases` says why they
+/// cannot run at all.
 pub fn run(
     name: &str,
     cases: impl FnOnce(&Options, &mut Table<'_>) -> Result<(), String>,

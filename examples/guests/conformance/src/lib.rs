@@ -14,6 +14,8 @@ pub mod command;
 pub mod keyvalue;
 pub mod table;
 
+use table::{Failure, Outcome};
+
 /// What every key of these cases begins with.
 pub const PREFIX: &str = "conformance/";
 
@@ -25,6 +27,26 @@ pub fn key(name: &str) -> String {
 /// A key of these cases with so many bytes.
 pub fn key_of(bytes: usize) -> String {
     key(&"k".repeat(bytes.saturating_sub(PREFIX.len())))
+}
+
+/// Makes handles until there are so many, or the host refuses; answers them and
+/// what came of it.
+pub fn hold<T, E: Failure>(
+    count: usize,
+    mut make: impl FnMut() -> Result<T, E>,
+) -> (Vec<T>, Outcome) {
+    let mut held = Vec::new();
+    while held.len() < count {
+        match make() {
+            Ok(handle) => held.push(handle),
+            Err(error) => {
+                let (got, refused) = (grouped(held.len()), Outcome::refused(&error));
+                let words = format!("{got} of them, then {refused}");
+                return (held, Outcome::new(words).with_text(&error));
+            }
+        }
+    }
+    (held, Outcome::new("all of them"))
 }
 
 /// A number with commas, as in 1,048,576.

@@ -21,7 +21,7 @@ use bindings::airssys::core::errors::StorageError;
 use bindings::airssys::core::storage;
 use bindings::airssys::storage::extended::{Error, Store};
 use conformance::table::{Failure, Outcome, Table};
-use conformance::{PREFIX, command, grouped};
+use conformance::{PREFIX, command, hold};
 
 impl Failure for Error {
     fn variant(&self) -> &'static str {
@@ -163,29 +163,9 @@ fn opening(table: &mut Table<'_>, store: &Store) -> Result<(), Error> {
     let what = "airssys:core/storage gives a later revision";
     table.asks("get-versioned", what, "true", &Outcome::new(later.to_string()));
 
-    let mut open = Vec::new();
-    while open.len() < 1_001 {
-        match Store::open("") {
-            Ok(store) => open.push(store),
-            Err(error) => {
-                let words =
-                    format!("{} open, then {}", grouped(open.len() + 1), Outcome::refused(&error));
-                table.leaves(
-                    "open",
-                    "1,001 handles at a time",
-                    &Outcome::new(words).with_text(&error),
-                );
-                break;
-            }
-        }
-    }
-    if open.len() >= 1_001 {
-        table.leaves("open", "1,001 handles at a time", &Outcome::new("1,001 open"));
-    }
+    let (mut open, came) = hold(1_001, || Store::open(""));
+    table.leaves("open", "1,001 handles at a time, beside one", &came);
     open.pop();
-    table.asks("open", "one more, after one was dropped", "\"here\"", &{
-        store.update(&key, b"here")?;
-        found("")
-    });
+    table.asks("open", "one more, after one was dropped", "\"back\"", &found(""));
     Ok(())
 }

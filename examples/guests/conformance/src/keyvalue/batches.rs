@@ -1,8 +1,8 @@
 //! `get-many`, `set-many`, `delete-many`.
 
 use super::{Batch, Error, Found, set_all};
-use crate::key;
 use crate::table::{Answer, Outcome, Table};
+use crate::{grouped, key};
 
 pub(super) fn reads<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), Error> {
     let bucket = B::open(store)?;
@@ -41,8 +41,7 @@ pub(super) fn reads<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
     ] {
         let keys = [a.clone(), bad, b.clone()];
         let came = bucket.get_many(&keys).and_then(|found| compared(&bucket, &keys, found));
-        let may = ["each in its place", "each in another", "other"];
-        table.leaves_between("get-many", what, &may, &Outcome::of(&came));
+        table.leaves("get-many", what, &Outcome::of(&came));
     }
 
     let many: Vec<String> = (0..1_001).map(|number| key(&format!("many/{number:04}"))).collect();
@@ -52,7 +51,7 @@ pub(super) fn reads<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
         let came = bucket.get_many(keys).map(|found| {
             let right = found.len() == keys.len()
                 && found.iter().all(|(_, value)| value.as_deref() == Some(b"x"));
-            if right { "all of them".to_owned() } else { format!("{} of them", found.len()) }
+            if right { "all of them".to_owned() } else { format!("{} answers", found.len()) }
         });
         table.leaves_between("get-many", what, &["all of them", "other"], &Outcome::of(&came));
     }
@@ -209,7 +208,10 @@ pub(super) fn deletes<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<()
         let came = match deleted {
             Ok(()) if left == 0 => Outcome::new("all of them deleted"),
             Ok(()) => Outcome::wrong(format!("accepted, and {left} of them are left")),
-            Err(error) => Outcome::new(format!("refused, {left} of them left")).with_text(&error),
+            Err(error) => {
+                let words = format!("refused, {} of them left", grouped(left));
+                Outcome::new(words).with_text(&error)
+            }
         };
         table.leaves("delete-many", what, &came);
     }

@@ -2,7 +2,7 @@
 
 use super::{Bucket, Error};
 use crate::table::{Outcome, Table};
-use crate::{grouped, key};
+use crate::{hold, key};
 
 /// More than some hosts let a component hold.
 const MANY: usize = 1_001;
@@ -19,21 +19,7 @@ pub(super) fn handles<B: Bucket>(table: &mut Table<'_>, store: &str) -> Result<(
     let reopened = B::open(store).and_then(|bucket| bucket.get(&key));
     table.asks("get", "after both were dropped", "\"by one\"", &Outcome::of(&reopened));
 
-    let mut open = Vec::new();
-    let mut refusal = None;
-    while open.len() < MANY && refusal.is_none() {
-        match B::open(store) {
-            Ok(bucket) => open.push(bucket),
-            Err(error) => refusal = Some(error),
-        }
-    }
-    let came = match &refusal {
-        None => Outcome::new("1,001 open"),
-        Some(error) => {
-            let words = format!("{} open, then {}", grouped(open.len()), Outcome::refused(error));
-            Outcome::new(words).with_text(error)
-        }
-    };
+    let (mut open, came) = hold(MANY, || B::open(store));
     table.leaves("open", "1,001 handles at a time", &came);
     let works = open.last().map_or(Ok(None), |bucket| bucket.get(&key));
     table.asks("get", "by the last handle that is open", "\"by one\"", &Outcome::of(&works));

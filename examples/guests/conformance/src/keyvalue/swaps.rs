@@ -2,7 +2,7 @@
 
 use super::{Atomics, Batch, Error, Swap, SwapError};
 use crate::table::{Answer, Failure, Outcome, Table};
-use crate::{grouped, key};
+use crate::{grouped, hold, key};
 
 /// What happens to the key between the handle and the swap.
 type Meanwhile<B> = fn(&B, &str) -> Result<(), Error>;
@@ -296,22 +296,7 @@ pub(super) fn handles<B: Swap>(table: &mut Table<'_>, store: &str) -> Result<(),
     let bucket = B::open(store)?;
     let key = key("swap");
     bucket.set(&key, b"old")?;
-    let mut held = Vec::new();
-    let mut refusal = None;
-    while held.len() < MANY && refusal.is_none() {
-        match bucket.cas(&key) {
-            Ok(cas) => held.push(cas),
-            Err(error) => refusal = Some(error),
-        }
-    }
-    let came = match &refusal {
-        None => Outcome::new("1,001 of them"),
-        Some(error) => {
-            let words =
-                format!("{} of them, then {}", grouped(held.len()), Outcome::refused(error));
-            Outcome::new(words).with_text(error)
-        }
-    };
+    let (mut held, came) = hold(MANY, || bucket.cas(&key));
     table.leaves("cas.new", "1,001 handles at a time, beside a bucket's", &came);
 
     // A swap that fails hands back a handle where there is room for no other.
