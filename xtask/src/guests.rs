@@ -16,7 +16,18 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-const GUESTS: [&str; 3] = ["counter", "notes", "probe"];
+const GUESTS: [&str; 10] = [
+    "core-storage",
+    "counter",
+    "extended",
+    "keyvalue-draft",
+    "keyvalue-draft2",
+    "keyvalue-main",
+    "keyvalue-spin",
+    "notes",
+    "probe",
+    "session",
+];
 const TARGET: &str = "wasm32-wasip2";
 const FOLDER: &str = "examples/guests";
 const LOCK: &str = "examples/guests/guests.lock";

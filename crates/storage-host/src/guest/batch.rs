@@ -7,10 +7,12 @@ use wasmtime::component::{WasmList, WasmStr};
 
 use crate::limits::Limits;
 
-/// The key that an error about a key must be about.
-pub(super) fn first_bad_key<'a>(keys: &[&'a str]) -> Option<&'a str> {
-    let bad = keys.iter().find(|key| storage_core::validate_key(key).is_err());
-    bad.or(keys.first()).copied()
+/// The key that an error about a key must be about: one that is no key, or one
+/// that is longer than the host allows, which only matters where it is written.
+pub(super) fn first_bad_key<'a>(limits: &Limits, keys: &[&'a str]) -> Option<&'a str> {
+    let invalid = || keys.iter().find(|key| storage_core::validate_key(key).is_err());
+    let too_long = || keys.iter().find(|key| limits.check_key(key).is_err());
+    invalid().or_else(too_long).or(keys.first()).copied()
 }
 
 /// Copies the keys of a list, if they are within the limits of a batch.

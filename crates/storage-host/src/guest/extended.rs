@@ -151,7 +151,12 @@ pub(super) fn add_to_linker<T: 'static>(
                 let shared = |value: Option<StorageValue>| value.map(StorageValue::into_shared);
                 values.into_iter().map(shared).collect::<Vec<_>>()
             });
-            Ok((answer(&chain, "get-many", super::batch::first_bad_key(&asked), found),))
+            Ok((answer(
+                &chain,
+                "get-many",
+                super::batch::first_bad_key(chain.limits(), &asked),
+                found,
+            ),))
         },
     )?;
 
@@ -200,7 +205,7 @@ pub(super) fn add_to_linker<T: 'static>(
                     | StorageError::AlreadyExists(key)
                     | StorageError::Conflict(key),
                 ) => keys.iter().find(|own| *own == key).copied(),
-                _ => super::batch::first_bad_key(&keys),
+                _ => super::batch::first_bad_key(chain.limits(), &keys),
             };
             Ok((answer(&chain, "commit", key, written),))
         },

@@ -124,13 +124,19 @@ pub fn new_store<T: 'static>(
 /// How many handles a guest may have beside those of storage: streams, clocks.
 const OTHER_HANDLES: usize = 1_000;
 
-/// The most bytes that a guest may pass to the host in one call: the largest
-/// call that storage allows, and never less than WASI needs to write a stream.
+/// The most bytes that a guest may pass to the host in one call: twice the
+/// largest call that storage allows, and never less than WASI needs to write a
+/// stream.
 ///
 /// wasmtime counts this before a host function sees the arguments and ends the
-/// guest when it is passed. Below it, a key or value over its own limit is an
-/// error that the guest can handle.
+/// guest when it is passed. Below it, whatever is over a limit of its own is an
+/// error that the guest can handle, and the room of as much again is for those
+/// who find out by trying: storage copies nothing before it has compared.
 pub(super) fn hostcall_bytes(limits: &Limits) -> usize {
     const STREAMS: usize = 1 << 20;
-    limits.key_bytes.saturating_add(limits.value_bytes).max(limits.batch_bytes).max(STREAMS)
+    /// What wasmtime counts for an operation of a batch beside its bytes.
+    const OPERATION: usize = 128;
+    let single = limits.key_bytes.saturating_add(limits.value_bytes);
+    let batch = limits.batch_bytes.max(limits.batch_operations.saturating_mul(OPERATION));
+    single.max(batch).saturating_mul(2).max(STREAMS)
 }

@@ -42,7 +42,7 @@ fn a_trap_ends_with_a_line_and_keeps_what_was_written() {
         &["run", "--id", "a/b/c", &probe, "trap"],
         &["get", "a/b/c", "before-trap"],
         &["--json", "run", "--id", "a/b/c", &probe, "trap"],
-        &["run", "--id", "a/b/c", &probe, "set-size", "big", "30000000"],
+        &["run", "--id", "a/b/c", &probe, "set-size", "big", "40000000"],
         &["keys", "a/b/c"],
     ]);
     folder.assert_snapshot("run_trap", &text);
@@ -90,6 +90,16 @@ fn what_cannot_run_is_told_apart_and_leaves_no_store() {
         "version.wasm",
         &import(r#"(import "airssys:core/storage@2.0.0" (instance (export "get" (func))))"#),
     );
+    folder.file(
+        "draft.wasm",
+        &import(r#"(import "wasi:keyvalue/store@0.2.0-draft9" (instance (export "open" (func))))"#),
+    );
+    folder.file(
+        "shape.wasm",
+        &import(
+            r#"(import "wasi:keyvalue/batch@0.2.0-draft2" (instance (export "get-many" (func))))"#,
+        ),
+    );
     let mut text = String::new();
     for file in [
         "missing",
@@ -102,6 +112,8 @@ fn what_cannot_run_is_told_apart_and_leaves_no_store() {
         "gpu",
         "function",
         "version",
+        "draft",
+        "shape",
     ] {
         text += &folder.transcript(&["run", "--id", "a/b/c", &format!("{file}.wasm")]);
         text += "\n";
@@ -164,6 +176,24 @@ fn nothing_is_cached_where_no_place_is_and_it_runs_all_the_same() {
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["a-file", "storage-data"]);
+}
+
+#[test]
+fn components_that_were_built_for_other_hosts_run() {
+    let folder = Folder::new();
+    let program = guest("keyvalue-main");
+    let args = ["run", "--id", "a/b/c", "--preset", "atomics_key=5", &program];
+    assert_eq!(folder.printed(&args), "");
+    assert_eq!(folder.printed(&["keys", "a/b/c"]), "a2\natomics_key\n");
+    assert_eq!(folder.printed(&["get", "a/b/c", "atomics_key"]), "6");
+    // Both shapes of `get-many`, each to who asks for it.
+    for guest_name in ["keyvalue-draft2", "keyvalue-spin"] {
+        let cases = guest(guest_name);
+        let table = folder.printed(&["--store", "memory:", "run", "--id", "a/b/c", &cases]);
+        let get_many = table.lines().filter(|line| line.starts_with("get-many"));
+        assert_eq!(get_many.count(), 14, "{guest_name}: {table}");
+        assert!(table.ends_with(" as the specification asks\n"), "{guest_name}: {table}");
+    }
 }
 
 #[test]

@@ -1,100 +1,16 @@
 //! The committed guests, as a host of its own embeds them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rstest::rstest;
 use storage_core::conformance::ReferenceStorage;
-use storage_host::guest::{self, ComponentState, describe_failure};
-use storage_host::wasmtime::Store;
-use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
-use storage_host::wasmtime_wasi::p2::{self, bindings::sync::Command, pipe::MemoryOutputPipe};
-use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
-use storage_host::{Budget, ComponentStorage, Limits, StorageHost};
+use storage_host::{Budget, ComponentStorage, StorageHost};
 
-use crate::raw::ENGINE;
-
-struct State {
-    storage: ComponentState,
-    wasi: WasiCtx,
-    resources: ResourceTable,
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
-    }
-}
-
-static NOTES: LazyLock<Component> = LazyLock::new(|| load("notes"));
-static COUNTER: LazyLock<Component> = LazyLock::new(|| load("counter"));
-static PROBE: LazyLock<Component> = LazyLock::new(|| load("probe"));
-
-fn load(guest: &str) -> Component {
-    let file = format!("{}/../../examples/guests/{guest}.wasm", env!("CARGO_MANIFEST_DIR"));
-    Component::from_file(&ENGINE, file).unwrap()
-}
-
-/// A host with one of the committed guests.
-struct Runner {
-    host: StorageHost,
-    linker: Linker<State>,
-    component: &'static Component,
-}
-
-/// How a guest ended: its status, or why it trapped.
-#[derive(Debug, PartialEq, Eq)]
-struct Ended {
-    status: Result<i32, String>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Runner {
-    fn new(host: StorageHost, component: &'static Component) -> Self {
-        let mut linker = Linker::new(&ENGINE);
-        p2::add_to_linker_sync(&mut linker).unwrap();
-        guest::add_to_linker(&mut linker, |state: &mut State| &mut state.storage).unwrap();
-        Self { host, linker, component }
-    }
-
-    fn run(&self, id: &str, args: &[&str]) -> Ended {
-        let (stdout, stderr) = (MemoryOutputPipe::new(1 << 20), MemoryOutputPipe::new(1 << 20));
-        let mut wasi = WasiCtx::builder();
-        wasi.stdout(stdout.clone()).stderr(stderr.clone()).arg("guest").args(args);
-        let state = State {
-            storage: ComponentState::new(self.host.component(&id.parse().unwrap())),
-            wasi: wasi.build(),
-            resources: ResourceTable::new(),
-        };
-        let mut store: Store<State> = guest::new_store(&ENGINE, state, |state| &mut state.storage);
-        let command = Command::instantiate(&mut store, self.component, &self.linker).unwrap();
-        let status = match command.wasi_cli_run().call_run(&mut store) {
-            Ok(Ok(())) => Ok(0),
-            Ok(Err(())) => Ok(1),
-            Err(error) => match error.downcast_ref() {
-                Some(I32Exit(status)) => Ok(*status),
-                None => Err(describe_failure(&error, &Limits::default())),
-            },
-        };
-        let text = |pipe: &MemoryOutputPipe| String::from_utf8(pipe.contents().to_vec()).unwrap();
-        Ended { status, stdout: text(&stdout), stderr: text(&stderr) }
-    }
-
-    /// What a run that ends well prints.
-    fn printed(&self, id: &str, args: &[&str]) -> String {
-        let ended = self.run(id, args);
-        assert_eq!((ended.status, ended.stderr.as_str()), (Ok(0), ""));
-        ended.stdout
-    }
-}
-
-fn memory() -> StorageHost {
-    StorageHost::new(Arc::new(ReferenceStorage::new()))
-}
+use crate::runner::{Runner, memory};
 
 #[test]
 fn notebooks_hold_their_own_notes_and_nobody_elses() {
-    let notes = Runner::new(memory(), &NOTES);
+    let notes = Runner::new(memory(), "notes");
     assert_eq!(notes.printed("app/notes/home", &["add", "buy milk"]), "added note 1\n");
     assert_eq!(notes.printed("app/notes/work", &["list"]), "");
     assert_eq!(notes.printed("app/notes/work", &["add", "call", "the bank"]), "added note 1\n");
@@ -107,7 +23,7 @@ fn notebooks_hold_their_own_notes_and_nobody_elses() {
 
 #[test]
 fn a_counter_counts_for_each_id_alone() {
-    let counter = Runner::new(memory(), &COUNTER);
+    let counter = Runner::new(memory(), "counter");
     assert_eq!(counter.printed("app/counter/001", &[]), "run 1\n");
     assert_eq!(counter.printed("app/counter/001", &[]), "run 2\n");
     assert_eq!(counter.printed("app/counter/0011", &[]), "run 1\n");
@@ -117,7 +33,7 @@ fn a_counter_counts_for_each_id_alone() {
 fn a_component_learns_its_usage_and_quota() {
     let quota = Budget { max_bytes: 60, max_keys: 100 };
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).quota(quota).build();
-    let probe = Runner::new(host, &PROBE);
+    let probe = Runner::new(host, "probe");
     probe.printed("a/b/1", &["set", "key", "value"]);
     let usage = "used-bytes 8\nquota-bytes 60\nkey-count 1\n";
     assert_eq!(probe.printed("a/b/1", &["usage"]), usage);
@@ -135,13 +51,13 @@ fn a_component_learns_its_usage_and_quota() {
     assert_eq!(probe.printed("a/b/1", &["set", "fill/0000000x", "y"]), "set\n");
     // A neighbour has its own.
     assert_eq!(probe.printed("a/b/2", &["fill", "4"]), "filled 4\n");
-    let unlimited = Runner::new(memory(), &PROBE).printed("a/b/1", &["usage"]);
+    let unlimited = Runner::new(memory(), "probe").printed("a/b/1", &["usage"]);
     assert_eq!(unlimited, format!("used-bytes 0\nquota-bytes {}\nkey-count 0\n", u64::MAX));
 }
 
 #[test]
 fn what_was_written_before_a_trap_stays() {
-    let probe = Runner::new(memory(), &PROBE);
+    let probe = Runner::new(memory(), "probe");
     let ended = probe.run("a/b/1", &["trap"]);
     assert_eq!(ended.status, Err("wasm `unreachable` instruction executed".to_owned()));
     assert_eq!(ended.stdout, "set before-trap\n");
@@ -154,7 +70,7 @@ fn what_was_written_before_a_trap_stays() {
 #[case(7)]
 #[case(255)]
 fn a_status_reaches_the_host(#[case] status: i32) {
-    let probe = Runner::new(memory(), &PROBE);
+    let probe = Runner::new(memory(), "probe");
     assert_eq!(probe.run("a/b/1", &["exit", &status.to_string()]).status, Ok(status));
 }
 
@@ -164,12 +80,12 @@ fn what_wasi_opens_is_no_handle_of_storage() {
     limits.handles = 0;
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
     // To print it opens its standard output.
-    assert_eq!(Runner::new(host, &PROBE).run("a/b/1", &["exists", "key"]).status, Ok(0));
+    assert_eq!(Runner::new(host, "probe").run("a/b/1", &["exists", "key"]).status, Ok(0));
 }
 
 #[test]
 fn keys_are_listed_in_the_order_of_their_bytes() {
-    let probe = Runner::new(memory(), &PROBE);
+    let probe = Runner::new(memory(), "probe");
     for key in ["b", "B", "a/2", "a/10", "\u{e9}", "%", " x "] {
         probe.printed("a/b/1", &["set", key, ""]);
     }
@@ -185,7 +101,7 @@ fn a_listing_over_the_default_limit_is_an_error() {
     for n in 0..100_000 {
         chain.set(&format!("{n:06}"), "".into()).unwrap();
     }
-    let probe = Runner::new(host, &PROBE);
+    let probe = Runner::new(host, "probe");
     let listed = probe.run("a/b/1", &["list"]);
     assert_eq!(listed.status, Ok(0));
     assert_eq!(listed.stdout.lines().count(), 100_000);

@@ -11,4 +11,8 @@
 mod boundary;
 mod commands;
 mod errors;
+mod granted;
+mod instances;
+mod interfaces;
 mod raw;
+mod runner;

@@ -1,6 +1,6 @@
 //! The interface `store`.
 
-use storage_core::{MAX_FULL_KEY_BYTES, PageRequest, StorageValue};
+use storage_core::{MAX_KEY_BYTES, PageRequest, StorageError, StorageValue};
 use wasmtime::component::{
     ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
 };
@@ -41,7 +41,7 @@ impl Cursor for u64 {
 /// keys that the guest may see.
 impl Cursor for String {
     fn resolve(self, _: &ComponentChain, _: &Bucket) -> Result<String, Error> {
-        if self.len() > MAX_FULL_KEY_BYTES {
+        if self.len() > MAX_KEY_BYTES {
             return Err(Error::other(
                 "the cursor is none of a listing's: it is longer than any key",
             ));
@@ -145,9 +145,14 @@ fn list_keys<C: Cursor>(
     let calling = Calling { chain, bucket, operation: "list-keys" };
     let request = PageRequest { prefix: "", after: after.as_deref(), limit: KEYS_PER_PAGE };
     let page = calling.answer(None, bucket.storage().list_page(request))?;
-    let cursor = match page.keys.last() {
-        Some(last) if page.more => Some(C::behind(last, chain, bucket)),
-        _ => None,
+    let cursor = match (page.keys.last(), page.more) {
+        (Some(last), true) => Some(C::behind(last, chain, bucket)),
+        // Without a cursor the guest would take a part for the whole.
+        (None, true) => {
+            let reason = "the storage below says that more keys follow, and lists none";
+            return Err(calling.error(None, &StorageError::IoError(reason.to_owned())));
+        }
+        (_, false) => None,
     };
     Ok(KeyResponse { keys: page.keys, cursor })
 }

@@ -1,0 +1,238 @@
+//! Several instances of a component at a time, and what the host applies to all
+//! of them: atomicity, quota, limits.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread;
+
+use rstest::rstest;
+use storage_core::conformance::ReferenceStorage;
+use storage_host::guest;
+use storage_host::wasmtime::component::Component;
+use storage_host::wasmtime_wasi::WasiCtx;
+use storage_host::{Budget, ComponentStorage, Limits, StorageHost};
+
+use crate::raw::ENGINE;
+use crate::runner::{Session, State, host_on, linker_for, memory};
+
+const ID: &str = "app/counter/1";
+const THREADS: usize = 4;
+
+/// Runs an instance on each of several threads.
+fn on_threads<R: Send>(host: &StorageHost, work: impl Fn(usize, Session) -> R + Sync) -> Vec<R> {
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..THREADS)
+            .map(|index| scope.spawn(move || work(index, Session::with_open(host, ID, ""))))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[rstest]
+fn increments_of_several_instances_lose_nothing(
+    #[values("memory", "file", "redb", "rocksdb")] store: &str,
+) {
+    const TIMES: usize = 100;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, folder.path()) else { return };
+    let answers = on_threads(&host, |index, mut session| {
+        let draft = if index % 2 == 0 { "draft" } else { "draft2" };
+        (0..TIMES).map(|_| session.call(&[draft, "increment", "n", "1"])).collect::<Vec<_>>()
+    });
+    let sums: HashSet<String> = answers.concat().into_iter().collect();
+    assert_eq!(sums.len(), THREADS * TIMES, "no sum is answered twice");
+    let last = (THREADS * TIMES).to_string();
+    assert!(sums.contains(&last), "{sums:?}");
+    let chain = host.component(&ID.parse().unwrap());
+    assert_eq!(chain.get("n").unwrap(), Some(last.as_str().into()));
+    // Nothing is left behind but the number.
+    assert_eq!(chain.list_keys(None).unwrap(), ["n"]);
+}
+
+#[rstest]
+fn swaps_of_several_instances_lose_nothing(
+    #[values("memory", "file", "redb", "rocksdb")] store: &str,
+) {
+    const TIMES: usize = 25;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, folder.path()) else { return };
+    on_threads(&host, |index, mut session| {
+        for time in 0..TIMES {
+            assert_eq!(session.say("draft2 cas words"), "ok");
+            // Each adds a word of its own to those that are there.
+            loop {
+                let words = session.say("draft2 current");
+                let words = words.strip_prefix("none").unwrap_or(&words);
+                let next = format!("{words}{index}:{time};");
+                match session.call(&["draft2", "swap", &next]).as_str() {
+                    "ok" => break,
+                    answer => assert_eq!(answer, "cas-failed"),
+                }
+            }
+        }
+    });
+    let words = host.component(&ID.parse().unwrap()).get("words").unwrap().unwrap();
+    let text = std::str::from_utf8(words.as_bytes()).unwrap();
+    let distinct: HashSet<&str> = text.split_terminator(';').collect();
+    assert_eq!(distinct.len(), THREADS * TIMES, "{text}");
+    assert_eq!(text.split_terminator(';').count(), THREADS * TIMES, "{text}");
+}
+
+#[rstest]
+fn of_several_who_create_one_key_one_does(
+    #[values("memory", "file", "redb", "rocksdb")] store: &str,
+) {
+    const KEYS: usize = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, folder.path()) else { return };
+    let answers = on_threads(&host, |index, mut session| {
+        let create = |key: usize| {
+            let (key, value) = (format!("k{key}"), index.to_string());
+            session.call(&["extended", "create", &key, &value])
+        };
+        (0..KEYS).map(create).collect::<Vec<_>>()
+    });
+    for key in 0..KEYS {
+        let answers: Vec<&str> = answers.iter().map(|all| all[key].as_str()).collect();
+        let created: Vec<usize> = (0..THREADS).filter(|thread| answers[*thread] == "ok").collect();
+        assert_eq!(created.len(), 1, "{answers:?}");
+        let name = format!("k{key}");
+        let others = answers.iter().filter(|answer| **answer == format!("already-exists: {name}"));
+        assert_eq!(others.count(), THREADS - 1, "{answers:?}");
+        let value = host.component(&ID.parse().unwrap()).get(&name).unwrap();
+        assert_eq!(value, Some(created[0].to_string().as_str().into()));
+    }
+}
+
+#[test]
+fn one_instance_sees_what_another_wrote_through_any_interface() {
+    let host = memory();
+    let mut one = Session::with_open(&host, ID, "");
+    let mut other = Session::with_open(&host, ID, "");
+    assert_eq!(one.say("draft get key"), "none");
+    assert_eq!(other.say("draft2 set key a"), "ok");
+    assert_eq!(one.say("draft get key"), "a");
+    assert_eq!(other.say("extended update key b"), "ok");
+    assert_eq!(one.say("draft2 get key"), "b");
+    assert_eq!(other.say("draft delete-many key"), "ok");
+    assert_eq!(one.say("extended get-versioned key"), "none");
+}
+
+#[rstest]
+fn a_quota_holds_through_every_interface(
+    #[values("memory", "file", "redb", "rocksdb")] store: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, folder.path()) else { return };
+    let quota = Budget { max_bytes: 10, max_keys: 3 };
+    let host = StorageHost::builder(Arc::clone(host.backend())).quota(quota).build();
+    let mut session = Session::with_open(&host, ID, "");
+    assert_eq!(session.say("draft set k 12345678"), "ok");
+    let over = "other: over the quota of 10 bytes and 3 keys: delete some first";
+    for draft in ["draft", "draft2"] {
+        for call in ["set k 1234567890", "set m 1", "increment m 10", "set-many a 1 b 2"] {
+            assert_eq!(session.say(&format!("{draft} {call}")), over, "{call}");
+        }
+        assert_eq!(session.say(&format!("{draft} get-many k m a b")), "12345678 none none none");
+    }
+    assert_eq!(session.say("draft2 cas m"), "ok");
+    assert_eq!(session.say("draft2 swap 123"), over);
+    for call in ["create m 1", "update k 1234567890", "commit m=1"] {
+        assert_eq!(session.say(&format!("extended {call}")), "quota-exceeded", "{call}");
+    }
+    assert_eq!(session.say("extended usage"), "9 bytes, 1 keys, a quota");
+    // What makes room in the same commit counts.
+    assert_eq!(session.say("extended commit k m=123456789"), "ok");
+    assert_eq!(session.say("draft delete m"), "ok");
+    assert_eq!(session.say("draft increment n 7"), "7");
+    assert_eq!(session.say("draft set-many a 1 b 2 c 3"), over, "one key too many");
+    assert_eq!(session.say("draft set-many a 1 b 2"), "ok");
+}
+
+/// Limits that a host has lowered are named as such, whichever key of several is
+/// over them.
+#[test]
+fn a_lowered_limit_is_named_for_the_key_that_is_over_it() {
+    let mut limits = Limits::default();
+    (limits.key_bytes, limits.value_bytes) = (4, 2);
+    (limits.batch_operations, limits.batch_bytes, limits.handles) = (3, 12, 4);
+    let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
+    let mut session = Session::with_open(&host, ID, "");
+    let long_key = "a key has at most 4 bytes here; this one has 5";
+    for draft in ["draft", "draft2"] {
+        let mut says = |call: &str| session.say(&format!("{draft} {call}"));
+        assert_eq!(says("set 12345 x"), format!("other: {long_key}"));
+        assert_eq!(says("set-many ok x 12345 x"), format!("other: {long_key}"));
+        assert_eq!(says("increment 12345 1"), format!("other: {long_key}"));
+        assert_eq!(says("set k xyz"), "other: 3 bytes of a value are over the limit of 2");
+        let operations = "other: 4 operations of a batch are over the limit of 3";
+        for call in ["get-many 1 2 3 4", "delete-many 1 2 3 4", "set-many 1 x 2 x 3 x 4 x"] {
+            assert_eq!(says(call), operations, "{call}");
+        }
+        let bytes = "other: 13 bytes of a batch are over the limit of 12";
+        assert_eq!(says("set-many 1234 x 123 x 123 x"), bytes);
+        assert_eq!(says("get-many 12345 1234 1234"), bytes);
+        assert_eq!(says("get 12345"), "none", "reading is not limited");
+        assert_eq!(says("delete-many ok 12345"), "ok");
+    }
+    assert_eq!(session.say("draft2 cas 12345"), "ok");
+    assert_eq!(session.say("draft2 swap x"), format!("other: {long_key}"));
+    let mut says = |call: &str| session.say(&format!("extended {call}"));
+    assert_eq!(says("create 12345 x"), format!("invalid-key: {long_key}"));
+    assert_eq!(says("commit ok=x 12345=x"), format!("invalid-key: {long_key}"));
+    assert_eq!(says("commit check ok x 12345=x"), format!("invalid-key: {long_key}"));
+    assert_eq!(says("commit 12345 ok=x"), "ok");
+    assert_eq!(says("update k xyz"), "io-error: 3 bytes of a value are over the limit of 2");
+
+    // A fourth handle, and no fifth one.
+    assert_eq!(session.say("draft2 cas k"), "ok");
+    assert_eq!(session.call(&["draft", "open", ""]), "other: 5 handles are over the limit of 4");
+    assert_eq!(
+        session.call(&["extended", "open", ""]),
+        "io-error: 5 handles are over the limit of 4"
+    );
+}
+
+/// Takes its standard output as often as it is asked to, and drops none.
+const TAKER: &str = r#"(component
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (export "output-stream" (type (sub resource)))))
+  (alias export $streams "output-stream" (type $stream))
+  (import "wasi:cli/stdout@0.2.0" (instance $stdout
+    (alias outer 1 $stream (type $outer))
+    (export "output-stream" (type $out (eq $outer)))
+    (export "get-stdout" (func (result (own $out))))))
+  (core func $take (canon lower (func $stdout "get-stdout")))
+  (core module $main
+    (import "wasi" "take" (func $take (result i32)))
+    (func (export "take") (param $times i32)
+      (loop $again
+        (if (local.get $times)
+          (then
+            (drop (call $take))
+            (local.set $times (i32.sub (local.get $times) (i32.const 1)))
+            (br $again))))))
+  (core instance $main (instantiate $main
+    (with "wasi" (instance (export "take" (func $take))))))
+  (func (export "take") (param "times" u32) (canon lift (core func $main "take"))))"#;
+
+/// What storage does not count, wasmtime does.
+#[test]
+fn handles_of_others_end_a_guest_that_takes_too_many() {
+    let mut limits = Limits::default();
+    limits.handles = 5;
+    let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
+    let component = Component::new(&ENGINE, wat::parse_str(TAKER).unwrap()).unwrap();
+    let linker = linker_for(&component);
+    let take = |times: u32| {
+        let state = State::new(&host, ID, WasiCtx::builder().build());
+        let mut store = guest::new_store(&ENGINE, state, |state| &mut state.storage);
+        let instance = linker.instantiate(&mut store, &component).unwrap();
+        let take = instance.get_typed_func::<(u32,), ()>(&mut store, "take").unwrap();
+        take.call(&mut store, (times,))
+    };
+    take(1_005).unwrap();
+    let reason = guest::describe_failure(&take(1_006).unwrap_err(), &limits);
+    assert!(reason.contains("handle"), "{reason}");
+}

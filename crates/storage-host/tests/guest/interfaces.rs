@@ -1,0 +1,218 @@
+//! The interfaces, function by function: what the conformance guests find is the
+//! same on every store.
+
+use std::sync::Arc;
+
+use rstest::rstest;
+use storage_core::conformance::ReferenceStorage;
+use storage_host::guest;
+use storage_host::wasmtime::component::Linker;
+use storage_host::wasmtime_wasi::p2;
+use storage_host::{
+    CacheConfig, ComponentId, ComponentStorage, KeyPage, PageRequest, StorageError, StorageHost,
+    StorageValue,
+};
+
+use crate::raw::ENGINE;
+use crate::runner::{Runner, Session, State, host_on, linker_for, load, memory};
+
+const NO_CACHE: CacheConfig = CacheConfig { max_entries: 0, ttl: None, max_size_bytes: 0 };
+
+const ID: &str = "conformance/guest/1";
+
+fn id(text: &str) -> ComponentId {
+    text.parse().unwrap()
+}
+
+#[rstest]
+fn a_table_is_the_same_on_every_store(
+    #[values("core-storage", "extended", "keyvalue-draft", "keyvalue-draft2", "keyvalue-spin")]
+    guest: &str,
+    #[values("memory", "file", "redb", "rocksdb")] store: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, folder.path()) else { return };
+    // One of the two whose ids the guests try has keys, and the other none.
+    let neighbour = host.component(&id("conformance/neighbour/1"));
+    neighbour.set("conformance/opening", "the neighbour's".into()).unwrap();
+
+    let ended = Runner::new(host.clone(), guest).run(ID, &[]);
+    insta::with_settings!({
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+        description => format!("what {guest}.wasm finds, on every store"),
+    }, {
+        insta::assert_snapshot!(guest.replace('-', "_"), ended.stdout);
+    });
+    assert_eq!((ended.status, ended.stderr.as_str()), (Ok(0), ""));
+    let left = host.component(&id(ID)).list_keys(None).unwrap();
+    assert_eq!(left, Vec::<String>::new(), "the guest leaves nothing behind");
+}
+
+#[test]
+fn texts_of_errors_name_what_is_wrong_and_nothing_of_the_host() {
+    let texts = |guest| Runner::new(memory(), guest).printed(ID, &["--texts"]);
+    for (guest, others) in [("keyvalue-draft", "other: "), ("keyvalue-draft2", "other: ")] {
+        let table = texts(guest);
+        assert!(table.lines().filter(|line| line.contains(others)).count() > 30, "{table}");
+        for text in [
+            "other: a key has at least 1 byte; this one is empty",
+            "other: 1048577 bytes of a value are over the limit of 1048576",
+            "other: 1001 operations of a batch are over the limit of 1000",
+            "other: 1001 handles are over the limit of 1000",
+            "other: the value is no decimal number of 64 bits",
+            "other: the sum is not within ",
+        ] {
+            assert!(table.contains(text), "{text}\n{table}");
+        }
+        for word in ["incident", ID, "cannot take"] {
+            assert!(!table.contains(word), "{word}\n{table}");
+        }
+    }
+    assert!(texts("keyvalue-draft").contains("other: cursor expired"));
+    assert!(texts("keyvalue-draft2").contains("other: the cursor is none of a listing's"));
+}
+
+#[test]
+fn a_store_with_other_keys_is_left_alone() {
+    let host = memory();
+    let chain = host.component(&id(ID));
+    chain.set("mine", "kept".into()).unwrap();
+    chain.set("conformance/left-over", "of an earlier run".into()).unwrap();
+    for guest in ["core-storage", "extended", "keyvalue-draft", "keyvalue-draft2"] {
+        let ended = Runner::new(host.clone(), guest).run(ID, &[]);
+        assert_eq!((ended.status, ended.stdout.as_str()), (Ok(1), ""), "{guest}");
+        assert!(ended.stderr.contains("keys that are not these cases'"), "{}", ended.stderr);
+        assert_eq!(chain.list_keys(None).unwrap(), ["mine"]);
+    }
+}
+
+#[rstest]
+fn a_small_program_of_the_first_draft_runs(
+    #[values("memory", "file", "redb", "rocksdb")] store: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, folder.path()) else { return };
+    let chain = host.component(&id(ID));
+    chain.set("atomics_key", "5".into()).unwrap();
+    let program = Runner::new(host.clone(), "keyvalue-main");
+    assert_eq!(program.printed(ID, &[]), "");
+    assert_eq!(chain.list_keys(None).unwrap(), ["a2", "atomics_key"]);
+    assert_eq!(chain.get("atomics_key").unwrap(), Some("6".into()));
+    // Once more it finds what it left, and says so.
+    let ended = program.run(ID, &[]);
+    assert_eq!(ended.status, Ok(1));
+    assert!(ended.stderr.contains("the keys at the start"), "{}", ended.stderr);
+}
+
+#[rstest]
+fn both_shapes_of_get_many_are_linked_for_who_asks(
+    #[values("keyvalue-draft2", "keyvalue-spin")] guest: &str,
+) {
+    let component = load(guest);
+    linker_for(&component).instantiate_pre(&component).map(drop).unwrap();
+}
+
+#[test]
+fn without_the_component_the_shape_is_the_specifications_and_spins_is_refused() {
+    let mut linker = Linker::<State>::new(&ENGINE);
+    p2::add_to_linker_sync(&mut linker).unwrap();
+    guest::add_to_linker(&mut linker, |state: &mut State| &mut state.storage).unwrap();
+    linker.instantiate_pre(&load("keyvalue-draft")).map(drop).unwrap();
+    linker.instantiate_pre(&load("keyvalue-draft2")).map(drop).unwrap();
+    let error = linker.instantiate_pre(&load("keyvalue-spin")).map(drop).unwrap_err();
+    let shown = format!("{error:#}");
+    for part in ["wasi:keyvalue/batch@0.2.0-draft2", "get-many", "expected"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+/// A store of single keys that cannot keep an empty value and knows no commits.
+#[derive(Debug, Default)]
+struct Simple(ReferenceStorage);
+
+impl ComponentStorage for Simple {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.0.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        if value.is_empty() { self.0.delete(key) } else { self.0.set(key, value) }
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.0.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.0.list_keys(prefix)
+    }
+}
+
+#[test]
+fn a_host_that_does_something_else_is_told_so() {
+    let host = StorageHost::builder(Arc::new(Simple::default())).cache(NO_CACHE).build();
+    let ended = Runner::new(host, "keyvalue-draft2").run(ID, &[]);
+    assert_eq!((ended.status, ended.stderr.as_str()), (Ok(1), ""));
+    let table = ended.stdout;
+    for (function, what, came) in [
+        ("get", "the empty value", "none"),
+        ("exists", "a key with an empty value", "false"),
+        ("increment", "a missing key by 3", "refused with other"),
+        ("set-many", "two new keys", "other"),
+        ("cas.new", "a missing key", "other"),
+    ] {
+        let line = table.lines().find(|line| line.starts_with(function) && line.contains(what));
+        let line = line.unwrap_or_else(|| panic!("no line of {function}, {what}:\n{table}"));
+        assert!(line.ends_with(&format!("NOT AS ASKED: {came}")), "{line}");
+    }
+    assert!(table.ends_with(" as the specification asks\n"), "{table}");
+    let last = table.lines().last().unwrap();
+    let mut numbers = last.split(' ').filter_map(|word| word.parse::<u32>().ok());
+    let (as_asked, asked) = (numbers.next().unwrap(), numbers.next().unwrap());
+    assert!(as_asked > 30 && as_asked < asked, "{last}");
+}
+
+/// A store that says there is more, and never comes out with it.
+#[derive(Debug, Default)]
+struct Stalling(Simple);
+
+impl ComponentStorage for Stalling {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.0.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        self.0.set(key, value)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.0.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.0.list_keys(prefix)
+    }
+
+    fn list_page(&self, _: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        Ok(KeyPage { keys: Vec::new(), more: true })
+    }
+}
+
+#[test]
+fn no_part_of_a_listing_passes_for_the_whole() {
+    let host = StorageHost::new(Arc::new(Stalling::default()));
+    let mut session = Session::with_open(&host, ID, "");
+    for draft in ["draft", "draft2"] {
+        let answer = session.call(&[draft, "list-keys"]);
+        assert!(answer.starts_with("other: storage failed (incident "), "{answer}");
+    }
+}

@@ -1,0 +1,267 @@
+//! The cases of `wasi:keyvalue`.
+//!
+//! The drafts differ in the types of cursors and increments, in what `get-many`
+//! answers, and the second has `cas`. The traits here are what they share; the
+//! macros `bind_store`, `bind_atomics`, `bind_swap` and `bind_batch` tie the
+//! bindings of a draft to them.
+//!
+//! A case asks for no more than the text of `wasi:keyvalue` at version
+//! `0.2.0-draft2` says. In short:
+//!
+//! - A client reads its own writes. Which keys and values a store takes is the
+//!   store's affair, but what it took it has, and what it refused it has not.
+//! - A listing answers every key over its pages, in any order. Cursors that no
+//!   page gave are the host's affair.
+//! - An increment of a missing key stores the number; one that fails changes
+//!   nothing. How a number is stored, and how far it goes, is not said.
+//! - A swap fails if the key was changed since the handle was made, and hands
+//!   back a handle on the key as it is now. Whether the same value written again
+//!   is a change is not said.
+//! - Batches promise no atomicity.
+
+mod batches;
+mod bind;
+mod handles;
+mod increments;
+mod listings;
+mod opening;
+mod store;
+mod swaps;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use crate::table::{Failure, Outcome, Table};
+use crate::{PREFIX, command};
+
+/// `error` of the interface `store`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// `no-such-store`.
+    NoSuchStore,
+    /// `access-denied`.
+    AccessDenied,
+    /// `other`, with its text.
+    Other(String),
+}
+
+impl Failure for Error {
+    fn variant(&self) -> &'static str {
+        match self {
+            Self::NoSuchStore => "no-such-store",
+            Self::AccessDenied => "access-denied",
+            Self::Other(_) => "other",
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Other(text) => Some(text),
+            Self::NoSuchStore | Self::AccessDenied => None,
+        }
+    }
+}
+
+/// A page of a listing, and the cursor of the next one.
+pub type Page<C> = (Vec<String>, Option<C>);
+
+/// The interface `store`, function by function.
+pub trait Bucket: Sized {
+    type Cursor: Cursor;
+
+    fn open(identifier: &str) -> Result<Self, Error>;
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error>;
+    fn set(&self, key: &str, value: &[u8]) -> Result<(), Error>;
+    fn delete(&self, key: &str) -> Result<(), Error>;
+    fn exists(&self, key: &str) -> Result<bool, Error>;
+    fn list_keys(&self, cursor: Option<&Self::Cursor>) -> Result<Page<Self::Cursor>, Error>;
+}
+
+/// Where a listing goes on, as a draft has it.
+pub trait Cursor: Clone {
+    /// As the bindings take it.
+    type Argument<'a>
+    where
+        Self: 'a;
+
+    fn argument(&self) -> Self::Argument<'_>;
+
+    /// Cursors that no listing gave, and what they are.
+    fn made_up() -> Vec<(&'static str, Self)>;
+}
+
+/// The interface `atomics` of the first draft, and a part of the second's.
+pub trait Atomics: Bucket {
+    /// What is added: `u64` or `s64`.
+    type Number: Display + FromStr + From<u8>;
+
+    fn increment(&self, key: &str, delta: Self::Number) -> Result<Self::Number, Error>;
+}
+
+/// `cas` and `swap` of the second draft.
+pub trait Swap: Bucket {
+    type Cas;
+
+    fn cas(&self, key: &str) -> Result<Self::Cas, Error>;
+    fn current(cas: &Self::Cas) -> Result<Option<Vec<u8>>, Error>;
+    fn swap(cas: Self::Cas, value: &[u8]) -> Result<(), SwapError<Self::Cas>>;
+}
+
+/// `cas-error`.
+pub enum SwapError<C> {
+    /// `store-error`.
+    Store(Error),
+    /// `cas-failed`, with a handle on the key as it is now.
+    Failed(C),
+}
+
+/// What `get-many` answers for one key: itself, unless the draft tells an absent
+/// key by its place alone, and its value.
+pub type Found = (Option<String>, Option<Vec<u8>>);
+
+/// The interface `batch`.
+pub trait Batch: Bucket {
+    /// Whether an answer of `get-many` names its key also where it is absent.
+    const NAMES_EACH: bool;
+
+    fn get_many(&self, keys: &[String]) -> Result<Vec<Found>, Error>;
+    fn set_many(&self, pairs: &[(String, Vec<u8>)]) -> Result<(), Error>;
+    fn delete_many(&self, keys: &[String]) -> Result<(), Error>;
+}
+
+/// Cases that belong together. An error is one of a call that the cases need and
+/// do not judge.
+type Group = fn(&mut Table<'_>, &str) -> Result<(), Error>;
+
+/// Runs the cases of a draft without `cas`, as a component's whole main function.
+pub fn run<B: Atomics + Batch>(name: &str) -> ExitCode {
+    run_groups::<B>(name, groups::<B>())
+}
+
+/// Runs the cases of a draft with `cas`, as a component's whole main function.
+pub fn run_with_swap<B: Atomics + Batch + Swap>(name: &str) -> ExitCode {
+    let mut groups = groups::<B>();
+    groups.push(("swap", swaps::swaps::<B>));
+    groups.push(("cas.new", swaps::handles::<B>));
+    run_groups::<B>(name, groups)
+}
+
+fn groups<B: Atomics + Batch>() -> Vec<(&'static str, Group)> {
+    vec![
+        ("open", opening::opening::<B>),
+        ("list-keys", listings::empty::<B>),
+        ("get", store::reads_and_writes::<B>),
+        ("set", store::keys::<B>),
+        ("set", store::values::<B>),
+        ("list-keys", listings::pages::<B>),
+        ("list-keys", listings::cursors::<B>),
+        ("increment", increments::increments::<B>),
+        ("get-many", batches::reads::<B>),
+        ("set-many", batches::writes::<B>),
+        ("delete-many", batches::deletes::<B>),
+    ]
+}
+
+fn run_groups<B: Batch>(name: &str, mut groups: Vec<(&'static str, Group)>) -> ExitCode {
+    groups.push(("open", handles::handles::<B>));
+    groups.push(("set-many", batches::large::<B>));
+    command::run(name, |options, table| {
+        let store = match &options.store {
+            Some(name) => name.clone(),
+            None => {
+                default_store::<B>().map_err(|error| cannot("open \"\" or \"default\"", &error))?
+            }
+        };
+        prepare::<B>(&store)?;
+        for (function, group) in groups {
+            let ended = group(table, &store);
+            if ended.is_err() {
+                let came = Outcome::of(&ended);
+                table.asks(function, "a call that the next cases need", "ok", &came);
+            }
+            // The next group begins with what this one began with.
+            clean::<B>(&store).map_err(|error| cannot("remove the keys of the cases", &error))?;
+        }
+        Ok(())
+    })
+}
+
+fn default_store<B: Bucket>() -> Result<String, Error> {
+    B::open("").map(|_| String::new()).or_else(|error| match error {
+        Error::NoSuchStore | Error::AccessDenied => {
+            B::open("default").map(|_| "default".to_owned())
+        }
+        Error::Other(_) => Err(error),
+    })
+}
+
+/// Removes what an earlier run may have left, and sees that nobody else's keys
+/// are there.
+fn prepare<B: Batch>(store: &str) -> Result<(), String> {
+    clean::<B>(store).map_err(|error| cannot("use the store", &error))?;
+    let bucket = B::open(store).map_err(|error| cannot("open the store", &error))?;
+    let keys = list(&bucket).map_err(|error| cannot("list the store", &error))?.concat();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "the store holds {} keys that are not these cases': give them a store of their own",
+        keys.len()
+    ))
+}
+
+fn cannot(what: &str, error: &Error) -> String {
+    format!("cannot {what}: {}: {}", error.variant(), error.text().unwrap_or("no text"))
+}
+
+/// Removes every key of the cases.
+fn clean<B: Batch>(store: &str) -> Result<(), Error> {
+    let bucket = B::open(store)?;
+    let keys = list(&bucket)?.concat();
+    // One that is not theirs alone is the empty one.
+    let own: Vec<String> =
+        keys.into_iter().filter(|key| key.is_empty() || key.starts_with(PREFIX)).collect();
+    delete_all(&bucket, &own)
+}
+
+/// Deletes many keys, in batches where the host takes them.
+fn delete_all<B: Batch>(bucket: &B, keys: &[String]) -> Result<(), Error> {
+    for some in keys.chunks(BATCH) {
+        if bucket.delete_many(some).is_err() {
+            some.iter().try_for_each(|key| bucket.delete(key))?;
+        }
+    }
+    Ok(())
+}
+
+/// Stores one value under many keys, in batches where the host takes them.
+fn set_all<B: Batch>(bucket: &B, keys: &[String], value: &[u8]) -> Result<(), Error> {
+    for some in keys.chunks(BATCH) {
+        let pairs: Vec<_> = some.iter().map(|key| (key.clone(), value.to_vec())).collect();
+        if bucket.set_many(&pairs).is_err() {
+            some.iter().try_for_each(|key| bucket.set(key, value))?;
+        }
+    }
+    Ok(())
+}
+
+/// As many keys as a modest host takes in a batch.
+const BATCH: usize = 250;
+
+/// The pages of a whole listing.
+fn list<B: Bucket>(bucket: &B) -> Result<Vec<Vec<String>>, Error> {
+    /// More than any host needs for the few thousand keys of these cases.
+    const PAGES: usize = 10_000;
+    let (keys, mut cursor) = bucket.list_keys(None)?;
+    let mut pages = vec![keys];
+    while let Some(next) = &cursor {
+        if pages.len() >= PAGES {
+            return Err(Error::Other("the listing does not end".to_owned()));
+        }
+        let (keys, next) = bucket.list_keys(Some(next))?;
+        pages.push(keys);
+        cursor = next;
+    }
+    Ok(pages)
+}

@@ -1,0 +1,21 @@
+//! Calls every function of `wasi:keyvalue@0.2.0-draft2`, as Spin has it, and
+//! prints what came: `get-many` answers each key with its value or none.
+
+#![forbid(unsafe_code)]
+
+mod bindings {
+    wit_bindgen::generate!({ path: "../../../wit/keyvalue-spin", world: "imports" });
+}
+
+use std::process::ExitCode;
+
+use bindings::wasi::keyvalue::{atomics, batch, store};
+
+conformance::bind_store!(String);
+conformance::bind_atomics!(i64);
+conformance::bind_swap!();
+conformance::bind_batch!(spin);
+
+fn main() -> ExitCode {
+    conformance::keyvalue::run_with_swap::<store::Bucket>("keyvalue-spin")
+}

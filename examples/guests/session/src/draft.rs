@@ -1,0 +1,21 @@
+//! `wasi:keyvalue@0.2.0-draft`.
+
+mod bindings {
+    wit_bindgen::generate!({ path: "../../../wit/keyvalue-draft", world: "imports" });
+}
+
+use bindings::wasi::keyvalue::{atomics, batch, store};
+
+use crate::{Kept, keyvalue};
+
+conformance::bind_store!(u64);
+conformance::bind_atomics!(u64);
+conformance::bind_batch!();
+
+thread_local! {
+    static BUCKET: Kept<store::Bucket> = const { Kept::new(None) };
+}
+
+pub(crate) fn call(words: &[&str]) -> Option<String> {
+    BUCKET.with(|bucket| keyvalue::call(bucket, words))
+}

@@ -1,0 +1,50 @@
+//! The calls that both drafts of `wasi:keyvalue` have.
+
+use conformance::keyvalue::{Atomics, Batch, Error, Found};
+
+use crate::{Kept, text, told};
+
+/// Does a call; `None` for one that there is not.
+pub(crate) fn call<B: Atomics + Batch>(kept: &Kept<B>, words: &[&str]) -> Option<String> {
+    if let ["open", name] = words {
+        let opened = B::open(name).map(|bucket| {
+            kept.replace(Some(bucket));
+            "ok".to_owned()
+        });
+        return Some(told(opened));
+    }
+    let kept = kept.borrow();
+    let bucket = kept.as_ref()?;
+    let owned = |keys: &[&str]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let answer: Result<String, Error> = match words {
+        ["get", key] => bucket.get(key).map(text),
+        ["set", key, value] => bucket.set(key, value.as_bytes()).map(done),
+        ["delete", key] => bucket.delete(key).map(done),
+        ["exists", key] => bucket.exists(key).map(|exists| exists.to_string()),
+        ["list-keys"] => bucket.list_keys(None).map(|(keys, _)| keys.join(" ")),
+        ["increment", key, delta] => {
+            bucket.increment(key, delta.parse().ok()?).map(|sum| sum.to_string())
+        }
+        ["get-many", keys @ ..] => bucket.get_many(&owned(keys)).map(|found| {
+            let values: Vec<_> = found.into_iter().map(|(_, value): Found| text(value)).collect();
+            values.join(" ")
+        }),
+        ["set-many", pairs @ ..] => {
+            let pairs: Vec<_> = pairs
+                .chunks_exact(2)
+                .filter_map(|pair| match pair {
+                    [key, value] => Some(((*key).to_owned(), value.as_bytes().to_vec())),
+                    _ => None,
+                })
+                .collect();
+            bucket.set_many(&pairs).map(done)
+        }
+        ["delete-many", keys @ ..] => bucket.delete_many(&owned(keys)).map(done),
+        _ => return None,
+    };
+    Some(told(answer))
+}
+
+fn done((): ()) -> String {
+    "ok".to_owned()
+}
