@@ -1,15 +1,17 @@
 //! Lists of keys that a guest passes, copied no sooner than they are known to be
 //! within the limits.
 
-use storage_core::StorageError;
+use storage_core::{StorageError, validate_key};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{WasmList, WasmStr};
 
 use crate::limits::Limits;
 
-/// The key that an error about a key must be about.
-pub(super) fn first_bad_key<'a>(keys: &[&'a str]) -> Option<&'a str> {
-    let bad = keys.iter().find(|key| storage_core::validate_key(key).is_err());
+/// The key that an error about a key must be about: the first that is none, or
+/// the first that is too long to be written here.
+pub(super) fn first_bad_key<'a>(keys: &[&'a str], limits: &Limits) -> Option<&'a str> {
+    let invalid = keys.iter().find(|key| validate_key(key).is_err());
+    let bad = invalid.or_else(|| keys.iter().find(|key| limits.check_key(key).is_err()));
     bad.or(keys.first()).copied()
 }
 
