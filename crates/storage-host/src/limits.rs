@@ -230,7 +230,8 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
         // A page may be shorter than it was asked to be: it says whether more
         // follows. So here a limit shortens and loses nothing.
         let limit = request.limit.min(KEYS_PER_PAGE);
-        let mut page = self.inner.list_page(PageRequest { limit, ..request })?;
+        let after = request.after.map(cut_behind_any_key);
+        let mut page = self.inner.list_page(PageRequest { limit, after, ..request })?;
         let mut bytes = 0;
         let fits = page.keys.iter().take_while(|key| {
             bytes += key.len();
@@ -302,6 +303,13 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
         self.check_commit(&commit)?;
         self.inner.commit(commit)
     }
+}
+
+/// The beginning of a text that is longer than any key, so that the same keys come
+/// behind it as behind the whole.
+fn cut_behind_any_key(text: &str) -> &str {
+    // A character ends within four bytes.
+    (1..=4).find_map(|more| text.get(..MAX_KEY_BYTES + more)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -414,6 +422,29 @@ mod tests {
         let page = storage.list_page(PageRequest::new(10).with_prefix(&prefix)).unwrap();
         assert_eq!(page, KeyPage::default());
         assert_eq!(storage.inner().total(), 0);
+    }
+
+    #[test]
+    fn a_place_longer_than_any_key_is_cut_and_means_the_same() {
+        let storage = LimitedStorage::new(ReferenceStorage::new(), Limits::default());
+        let longest = "k".repeat(MAX_KEY_BYTES);
+        let keys = ["a", &longest, "k\u{e9}", "l"];
+        for key in keys {
+            storage.set(key, "".into()).unwrap();
+        }
+        let all = PageRequest::new(10);
+        for (after, from) in [
+            (format!("{longest}k"), 2),
+            (longest.repeat(9), 2),
+            (format!("{}\u{1f600}\u{1f600}", &longest[..MAX_KEY_BYTES - 1]), 2),
+            ("\u{1f600}".repeat(1_000), 4),
+            ("A".repeat(2_000), 0),
+        ] {
+            let cut = cut_behind_any_key(&after);
+            assert!(cut.len() > MAX_KEY_BYTES && cut.len() <= MAX_KEY_BYTES + 4, "{}", cut.len());
+            assert_eq!(storage.list_page(all.after(&after)).unwrap().keys, keys[from..]);
+        }
+        assert_eq!(cut_behind_any_key("short"), "short");
     }
 
     #[test]

@@ -28,6 +28,9 @@ impl WasiView for State {
     }
 }
 
+/// The most random bytes that a component gets in one call.
+const MAX_RANDOM_BYTES: u64 = 1 << 20;
+
 /// A component that is to be run, and how.
 pub(super) struct Job<'a> {
     pub(super) id: &'a ComponentId,
@@ -118,6 +121,8 @@ impl Job<'_> {
                 .arg(name)
                 .args(self.args)
                 .allow_blocking_current_thread(true)
+                // By default 64 MiB of the host's memory a call.
+                .max_random_size(MAX_RANDOM_BYTES)
                 .build(),
             resources: ResourceTable::new(),
         };

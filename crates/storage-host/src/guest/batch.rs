@@ -1,7 +1,7 @@
 //! Lists of keys that a guest passes, copied no sooner than they are known to be
 //! within the limits.
 
-use storage_core::StorageError;
+use storage_core::{StorageError, validate_key};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{WasmList, WasmStr};
 
@@ -10,7 +10,7 @@ use crate::limits::Limits;
 /// The key that an error about a key must be about: one that is no key, or one
 /// that is longer than the host allows, which only matters where it is written.
 pub(super) fn first_bad_key<'a>(limits: &Limits, keys: &[&'a str]) -> Option<&'a str> {
-    let invalid = || keys.iter().find(|key| storage_core::validate_key(key).is_err());
+    let invalid = || keys.iter().find(|key| validate_key(key).is_err());
     let too_long = || keys.iter().find(|key| limits.check_key(key).is_err());
     invalid().or_else(too_long).or(keys.first()).copied()
 }

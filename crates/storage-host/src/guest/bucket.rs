@@ -29,9 +29,8 @@ pub(super) enum Bucket {
 }
 
 impl Bucket {
-    /// Opens what a guest names.
-    pub(super) fn open(state: &ComponentState, identifier: &str) -> Result<Self, CannotOpen> {
-        let own = state.storage();
+    /// Opens what a guest names, to which this storage belongs.
+    pub(super) fn open(own: &Arc<ComponentChain>, identifier: &str) -> Result<Self, CannotOpen> {
         if matches!(identifier, "" | "default") {
             return Ok(Self::Own(Arc::clone(own)));
         }

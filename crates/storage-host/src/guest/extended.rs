@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use storage_core::{Check, Commit, Expected, PageRequest, Revision, StorageError, StorageValue};
+use storage_core::{
+    Check, Commit, Expected, PageRequest, Revision, StorageError, StorageValue, validate_key,
+};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
     ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
@@ -94,10 +96,12 @@ pub(super) fn add_to_linker<T: 'static>(
     })?;
 
     interface.func_wrap("[static]store.open", move |mut store, (name,): (WasmStr,)| {
-        let name = name.to_str(&store)?.into_owned();
-        let state = state(store.data_mut());
-        let handle = Bucket::open(state, &name).map_err(Error::from).and_then(|bucket| {
+        let chain = Arc::clone(state(store.data_mut()).storage());
+        // Not copied: it may be longer than any name.
+        let opened = Bucket::open(&chain, &name.to_str(&store)?);
+        let handle = opened.map_err(Error::from).and_then(|bucket| {
             let no_room = |error: StorageError| GuestError::IoError(error.to_string());
+            let state = state(store.data_mut());
             push(state, bucket).map_err(|error| Error::Storage(no_room(error)))
         });
         Ok((handle,))
@@ -167,7 +171,8 @@ pub(super) fn add_to_linker<T: 'static>(
           -> wasmtime::Result<Result<u64, Error>> {
         let (chain, bucket) = opened(store, state, &handle)?;
         let key = key.to_str(&*store)?;
-        let written = chain.limits().check_value_len(value.len()).and_then(|()| {
+        let checked = validate_key(&key).and(chain.limits().check_value_len(value.len()));
+        let written = checked.and_then(|()| {
             let check = Check { key: key.clone().into_owned(), expected };
             let commit = Commit { checks: vec![check], ..Commit::new() };
             let value = StorageValue::from(value.as_le_slice(&*store));

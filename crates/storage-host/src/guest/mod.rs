@@ -23,6 +23,43 @@
 //! store in which functions of `wasmtime_wasi`'s async linker stand too works,
 //! but storage blocks it.
 //!
+//! # A guest that does not end
+//!
+//! What a guest may take of memory is bounded by [`new_store`]; how long it may
+//! run is the embedder's to say, with wasmtime's epochs:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! # use storage_host::guest::{self, ComponentState};
+//! # use storage_host::wasmtime::Engine;
+//! # use storage_host::{Mode, StorageHost, StoreUrl};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut config = guest::engine_config();
+//! config.epoch_interruption(true);
+//! let engine = Engine::new(&config)?;
+//! // A tick every ten milliseconds, as long as the engine lives.
+//! let ticking = engine.weak();
+//! std::thread::spawn(move || {
+//!     while let Some(engine) = ticking.upgrade() {
+//!         engine.increment_epoch();
+//!         drop(engine);
+//!         std::thread::sleep(Duration::from_millis(10));
+//!     }
+//! });
+//!
+//! # let host = StorageHost::new("file:./data".parse::<StoreUrl>()?.open(Mode::ReadWrite)?);
+//! # let state = ComponentState::new(host.component(&"app/notes/home".parse()?));
+//! let mut store = guest::new_store(&engine, state, |state| state);
+//! // Before each call into a guest, its start included: a second from now on.
+//! store.set_epoch_deadline(100);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A store without a deadline ends its guest at once. A call to storage is not
+//! interrupted: it is as long as its limits let it be.
+//!
 //! # What a guest learns
 //!
 //! The errors of the interface, with a key of its own or a short reason; never a

@@ -94,7 +94,9 @@ impl From<SandboxLimits> for StoreLimits {
 /// synchronously.
 ///
 /// Concurrent component calls are off, which takes 100 ns off each call of a
-/// host function. An engine with another configuration works too.
+/// host function. An engine with another configuration works too. A guest runs for
+/// as long as it likes unless `epoch_interruption` is switched on, as the
+/// [module](crate::guest) shows.
 pub fn engine_config() -> Config {
     let mut config = Config::new();
     config.concurrency_support(false);

@@ -11,6 +11,9 @@ use crate::limits::Limits;
 /// For the host's operator: the text of a host function's own error is in it.
 pub fn describe_failure(error: &Error, limits: &Limits) -> String {
     if let Some(trap) = error.downcast_ref::<Trap>() {
+        if *trap == Trap::Interrupt {
+            return "it ran past the deadline that the host had set".to_owned();
+        }
         let text = trap.to_string();
         return text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
     }

@@ -153,9 +153,8 @@ pub(super) fn add_swap<T: 'static>(
         "[static]cas.new",
         move |mut store, (handle, key): (Resource<Bucket>, WasmStr)| {
             let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let key = key.to_str(&store)?.into_owned();
             let calling = Calling { chain: &chain, bucket: &bucket, operation: "cas.new" };
-            let cas = Cas::new(&calling, &key);
+            let cas = Cas::new(&calling, &key.to_str(&store)?);
             let state = state(store.data_mut());
             Ok((cas.and_then(|cas| push(state, cas).map_err(Error::of_handles)),))
         },

@@ -1,5 +1,7 @@
 //! The interface `store`.
 
+use std::sync::Arc;
+
 use storage_core::{MAX_KEY_BYTES, PageRequest, StorageError, StorageValue};
 use wasmtime::component::{
     ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
@@ -75,10 +77,13 @@ pub(super) fn add<T: 'static, C: Cursor>(
     })?;
 
     interface.func_wrap("open", move |mut store, (identifier,): (WasmStr,)| {
-        let identifier = identifier.to_str(&store)?.into_owned();
-        let state = state(store.data_mut());
-        let opened = Bucket::open(state, &identifier).map_err(Error::from);
-        Ok((opened.and_then(|bucket| push(state, bucket).map_err(Error::of_handles)),))
+        let chain = Arc::clone(state(store.data_mut()).storage());
+        // Not copied: it may be longer than any name.
+        let opened = Bucket::open(&chain, &identifier.to_str(&store)?);
+        let handle = opened
+            .map_err(Error::from)
+            .and_then(|bucket| push(state(store.data_mut()), bucket).map_err(Error::of_handles));
+        Ok((handle,))
     })?;
 
     interface.func_wrap(

@@ -1,0 +1,281 @@
+//! Keys and values larger than any.
+
+use storage_host::guest::SandboxLimits;
+
+use crate::arena::{Arena, EVIL, alone};
+use crate::component::{DATA, Kind};
+use crate::guest::{Guest, PAGE, Told};
+use crate::measure::available_memory;
+
+/// Every function that takes a key, or another text.
+pub(crate) const TAKE_TEXTS: [&str; 26] = [
+    "storage.get",
+    "storage.set",
+    "storage.delete",
+    "storage.exists",
+    "storage.list-keys",
+    "extended.open",
+    "extended.get-versioned",
+    "extended.list-page",
+    "extended.get-many",
+    "extended.create",
+    "extended.update",
+    "extended.commit",
+    "draft.open",
+    "draft.get",
+    "draft.set",
+    "draft.delete",
+    "draft.exists",
+    "draft.increment",
+    "draft.get-many",
+    "draft.set-many",
+    "draft.delete-many",
+    "draft2.open",
+    "draft2.list-keys",
+    "draft2.increment",
+    "draft2.cas",
+    "draft2.get-many",
+];
+
+/// Those of them that keep the text, or a part of it, for longer than a look at it.
+const KEEP_TEXTS: [&str; 9] = [
+    "storage.get",
+    "extended.open",
+    "extended.list-page",
+    "extended.get-many",
+    "extended.create",
+    "extended.commit",
+    "draft.set-many",
+    "draft2.cas",
+    "draft2.list-keys",
+];
+
+/// Every function that takes a value.
+pub(crate) const TAKE_VALUES: [&str; 9] = [
+    "storage.set",
+    "extended.create",
+    "extended.update",
+    "extended.commit",
+    "draft.set",
+    "draft.set-many",
+    "draft2.set",
+    "draft2.set-many",
+    "draft2.swap",
+];
+
+/// A guest with more to give than the host takes.
+struct Full {
+    guest: Guest,
+    name: &'static str,
+    arguments: Vec<u64>,
+}
+
+impl Full {
+    /// Prepares a call with a key and a value, each given by its place.
+    fn new(mut guest: Guest, name: &'static str, key: [u64; 2], value: [u64; 2]) -> Self {
+        let arguments = arguments(&mut guest, name, key, value);
+        Self { guest, name, arguments }
+    }
+
+    /// Has all of the gibibyte in memory. Of the others' the kernel makes zeros when
+    /// somebody reads it.
+    fn fill(&mut self, byte: u8) {
+        match available_memory() {
+            Some(bytes) if bytes < 4 * GIB => {
+                println!("\nSKIPPED a gibibyte that is filled: there are {bytes} bytes of memory");
+            }
+            _ => self.guest.fill(LARGE, byte, 1 << 30),
+        }
+    }
+
+    fn trap(&mut self) -> String {
+        self.guest.trap(self.name, &self.arguments)
+    }
+
+    fn call(&mut self) -> Told {
+        self.guest.call(self.name, &self.arguments)
+    }
+}
+
+/// The arguments of a call with this key, or other text, and value.
+pub(crate) fn arguments(
+    guest: &mut Guest,
+    name: &str,
+    [key, key_len]: [u64; 2],
+    [value, value_len]: [u64; 2],
+) -> Vec<u64> {
+    let (interface, function) = name.split_once('.').unwrap();
+    let mut arguments = Vec::new();
+    if interface != "storage" && function != "open" {
+        arguments.push(guest.open(interface, "").unwrap());
+    }
+    match function {
+        "get" | "delete" | "exists" | "open" | "get-versioned" | "cas" => {
+            arguments.extend([key, key_len]);
+        }
+        "set" | "create" | "update" => arguments.extend([key, key_len, value, value_len]),
+        "list-keys" => arguments.extend([1, key, key_len]),
+        // The place where the page begins; a long prefix lists nothing at once.
+        "list-page" => arguments.extend([key, key_len.min(4), 1, key, key_len, 10]),
+        "increment" => arguments.extend([key, key_len, 1]),
+        "get-many" | "delete-many" => arguments.extend(guest.list(&[key, key_len], 2)),
+        "set-many" => arguments.extend(guest.pairs(&[[key, key_len, value, value_len]])),
+        "commit" => {
+            arguments.extend([0, 0]);
+            arguments.extend(guest.writes(&[[key, key_len, value, value_len]]));
+        }
+        "swap" => {
+            let cas = guest.call("draft2.cas", &[arguments[0], key, key_len]).unwrap();
+            arguments = vec![cas.word(4).into(), value, value_len];
+        }
+        _ => panic!("what are the arguments of {name}?"),
+    }
+    arguments
+}
+
+/// Where the test's large things begin, behind all that is small.
+const LARGE: u32 = 0x100_0000;
+
+const GIB: u64 = 1 << 30;
+
+const TOO_MUCH: &str = "it passed more to the host in one call than the limit of 16777216 bytes";
+
+/// A sandbox for guests that have more than a gibibyte.
+fn roomy() -> SandboxLimits {
+    let mut limits = SandboxLimits::default();
+    limits.memory_bytes = 2 << 30;
+    limits
+}
+
+/// A guest with so many bytes from [`LARGE`] on, of which none is in memory yet.
+fn large(arena: &Arena, kind: Kind, bytes: u64) -> Guest {
+    let mut guest = arena.guest_with(kind, EVIL, roomy());
+    let pages = (u64::from(LARGE) + bytes).div_ceil(PAGE) - 16;
+    assert!(guest.grow(u32::try_from(pages).unwrap()));
+    guest
+}
+
+#[test]
+fn a_key_of_a_gibibyte() {
+    alone(|arena| {
+        let mut guests: Vec<Full> = TAKE_TEXTS
+            .iter()
+            .map(|name| {
+                let guest = large(arena, Kind::PLAIN, GIB);
+                Full::new(guest, name, [LARGE.into(), GIB], [DATA.into(), 4])
+            })
+            .collect();
+        guests[0].fill(b'k');
+        arena.begin(0);
+        for full in &mut guests {
+            assert_eq!(full.trap(), TOO_MUCH, "{}", full.name);
+        }
+    });
+}
+
+#[test]
+fn a_value_of_a_gibibyte() {
+    alone(|arena| {
+        let mut guests: Vec<Full> = TAKE_VALUES
+            .iter()
+            .map(|name| {
+                let mut guest = large(arena, Kind::PLAIN, GIB);
+                let key = guest.string("key");
+                Full::new(guest, name, key, [LARGE.into(), GIB])
+            })
+            .collect();
+        guests[0].fill(b'v');
+        // And one that a key is compared with.
+        let mut guest = large(arena, Kind::PLAIN, GIB);
+        let (store, key) = (guest.open("extended", "").unwrap(), guest.string("key"));
+        let [check, checks] = guest.check_of(key, [LARGE.into(), GIB]);
+        let arguments = vec![store, check, checks, 0, 0];
+        guests.push(Full { guest, name: "extended.commit", arguments });
+        arena.begin(0);
+        for full in &mut guests {
+            assert_eq!(full.trap(), TOO_MUCH, "{}", full.name);
+        }
+    });
+}
+
+#[test]
+fn what_does_not_fit_into_the_sandbox() {
+    alone(|arena| {
+        let mut guest = arena.guest();
+        // 512 MiB are 8,192 pages, of which 16 are there.
+        assert!(!guest.grow(16_384));
+        assert!(!guest.grow(8_192 - 16 + 1));
+        assert!(guest.grow(8_192 - 16));
+        let mut other = arena.guest();
+        assert!(other.grow(8_192 - 16));
+        arena.begin(0);
+        let reason = guest.trap("storage.get", &[DATA.into(), GIB]);
+        assert!(reason.contains("out of bounds"), "{reason}");
+        let reason = other.trap("storage.get", &[DATA.into(), 500 << 20]);
+        assert_eq!(reason, TOO_MUCH);
+    });
+}
+
+/// The most that may be passed at all is refused by what it is, and costs the
+/// host little more than itself.
+#[test]
+fn a_key_of_sixteen_mebibytes_in_every_encoding() {
+    alone(|arena| {
+        const LEN: u64 = 16 << 20;
+        // U+6B6B becomes three bytes, and U+00E9 two.
+        let kinds = [(Kind::PLAIN, b'k', 1), (Kind::UTF16, 0x6b, 2), (Kind::LATIN1, 0xe9, 1)];
+        let mut guests = kinds.map(|(kind, byte, unit)| {
+            let mut guest = large(arena, kind, LEN);
+            guest.fill(LARGE, byte, LEN as u32);
+            (guest, unit)
+        });
+        arena.begin(0);
+        for (guest, unit) in &mut guests {
+            // To decode so much takes a second where nothing is optimised.
+            let names = if guest.is_utf8() { &TAKE_TEXTS[..] } else { &KEEP_TEXTS };
+            for name in names.iter().copied() {
+                // What else the call passes counts too.
+                let len = (LEN - 128) / *unit;
+                let value = guest.put(b"v");
+                let arguments = arguments(guest, name, [LARGE.into(), len], [value, 1]);
+                let told = guest.call(name, &arguments);
+                let is_refused = match told {
+                    Ok(answer) => name.contains("list") && answer.word(8) == 0,
+                    Err(text) if name.ends_with("open") => text == "no-such-store",
+                    Err(text) => text.len() < 300 && REASONS.iter().any(|why| text.contains(why)),
+                };
+                assert!(is_refused, "{name}");
+            }
+        }
+    });
+}
+
+const REASONS: [&str; 3] = [
+    "a key has at most 1024 bytes",
+    "bytes of a batch are over the limit of 16777216",
+    "longer than any key",
+];
+
+#[test]
+fn a_value_a_byte_over_the_limit() {
+    alone(|arena| {
+        const LEN: u64 = (1 << 20) + 1;
+        let mut guests: Vec<Full> = TAKE_VALUES
+            .iter()
+            .map(|name| {
+                let mut guest = large(arena, Kind::PLAIN, LEN);
+                guest.fill(LARGE, b'v', LEN as u32);
+                let key = guest.string("key");
+                Full::new(guest, name, key, [LARGE.into(), LEN])
+            })
+            .collect();
+        arena.begin(0);
+        for full in &mut guests {
+            let text = full.call().unwrap_err();
+            let reason = "1048577 bytes of a value are over the limit of 1048576";
+            assert!(text.ends_with(reason), "{}: {text}", full.name);
+        }
+        let chain = arena.host.component(&crate::arena::id(EVIL));
+        assert_eq!(storage_host::ComponentStorage::get(&*chain, "key"), Ok(None));
+    });
+}

@@ -1,0 +1,63 @@
+  (core module $calls
+    (import "memory" "memory" (memory 16))
+    (import "memory" "table" (table 1 funcref))
+IMPORTS
+    ;; An answer leaves bytes as they are that say nothing.
+    (func $forget (memory.fill (i32.const ANSWER) (i32.const 0) (i32.const 64)))
+WRAPPERS
+    (func $call-storage (call $storage.get (i32.const 0x10000) (i32.const 4) (i32.const ANSWER)))
+    (elem (i32.const 0) func $call-storage)
+
+    (func (export "look") (param i32 i32) (result i32)
+      (i32.store (i32.const 0) (local.get 0))
+      (i32.store (i32.const 4) (local.get 1))
+      (i32.const 0))
+    (func (export "write") (param i32 i32))
+    (func (export "fill") (param i32 i32 i32)
+      (memory.fill (local.get 0) (local.get 1) (local.get 2)))
+    (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+    (func (export "spin") (loop $for-ever (br $for-ever)))
+    (func (export "spin-calls") (loop $for-ever (call $call-storage) (br $for-ever)))
+    (func $dive (param i32) (result i32)
+      (i32.add (i32.const 1) (call $dive (i32.add (local.get 0) (i32.const 1)))))
+    (func (export "dive") (drop (call $dive (i32.const 0))))
+    ;; Calls storage at each depth.
+    (func $dive-calls (param i32) (result i32)
+      (call $call-storage)
+      (i32.add (i32.const 1) (call $dive-calls (i32.add (local.get 0) (i32.const 1)))))
+    (func (export "dive-calls") (drop (call $dive-calls (i32.const 0))))
+    (func (export "boom") unreachable)
+    ;; Its clean-up calls storage.
+    (func (export "late") (result i32) (i32.const 0))
+    (func (export "clean-up") (param i32) (call $call-storage))
+    (table $big 1 funcref)
+    (func (export "grow-table") (param i32) (result i32)
+      (table.grow $big (ref.null func) (local.get 0)))
+  )
+  (core instance $calls (instantiate $calls
+    (with "memory" (instance $memory))
+    (with "host" (instance
+LOWERED
+    ))))
+EXPORTS
+  (func (export "look") (param "at" u32) (param "len" u32) (result (list u8))
+    (canon lift (core func $calls "look") (memory $mem)))
+  (func (export "write") (param "bytes" (list u8))
+    (canon lift (core func $calls "write") (memory $mem) (realloc $aimed)))
+  (func (export "aim") (param "at" u32) (canon lift (core func $memory "aim")))
+  (func (export "next") (result u32) (canon lift (core func $memory "next")))
+  (func (export "misbehave") (param "mode" u32) (param "after" u32)
+    (canon lift (core func $memory "misbehave")))
+  (func (export "fill") (param "at" u32) (param "byte" u32) (param "len" u32)
+    (canon lift (core func $calls "fill")))
+  (func (export "grow") (param "pages" u32) (result s32) (canon lift (core func $calls "grow")))
+  (func (export "spin") (canon lift (core func $calls "spin")))
+  (func (export "spin-calls") (canon lift (core func $calls "spin-calls")))
+  (func (export "dive") (canon lift (core func $calls "dive")))
+  (func (export "dive-calls") (canon lift (core func $calls "dive-calls")))
+  (func (export "boom") (canon lift (core func $calls "boom")))
+  (func (export "late") (result string)
+    (canon lift (core func $calls "late") (memory $mem)
+      (post-return (core func $calls "clean-up"))))
+  (func (export "grow-table") (param "by" u32) (result s32)
+    (canon lift (core func $calls "grow-table")))
