@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use storage_core::{
     Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue,
+    StorageValue, Usage, VersionedValue, split_full_key,
 };
 
 use crate::clock::{Clock, Moment, Timer};
 use crate::config::{CacheConfig, Layout};
-use crate::entry::{Held, Question, ReadPresence, ReadValue, ReadVersioned};
+use crate::entry::{Fact, Held, Question, ReadPresence, ReadValue, ReadVersioned, WrittenBy};
 use crate::key::{Parts, Whole};
 use crate::reentry::{Below, Doing, doing_below};
 use crate::shared::Shared;
@@ -147,17 +147,23 @@ impl<S: ComponentStorage> CachedStorage<S> {
         let table = match self.origin {
             Origin::Own { .. } => self.table_in_use(),
             // Another of the same component may be in use.
-            Origin::Shared { .. } => self.table(),
+            Origin::Shared { .. } => self.table_for(""),
         };
         if let Some(table) = table {
             table.clear();
         }
     }
 
-    /// The table, where anything may be kept.
+    /// The table, where anything may be kept. Whose partition the first call is
+    /// about has the table made for its keys; those of others are kept as well.
     #[inline]
-    fn table(&self) -> Option<&Table> {
-        self.table.get_or_init(|| self.new_table()).as_deref()
+    fn table<'k>(&self, partition: impl FnOnce() -> &'k str) -> Option<&Table> {
+        self.table.get_or_init(|| self.new_table(partition())).as_deref()
+    }
+
+    #[inline]
+    fn table_for(&self, key: &str) -> Option<&Table> {
+        self.table(|| split_full_key(key).0)
     }
 
     #[inline]
@@ -166,10 +172,12 @@ impl<S: ComponentStorage> CachedStorage<S> {
     }
 
     #[cold]
-    fn new_table(&self) -> Option<Box<Table>> {
+    fn new_table(&self, partition: &str) -> Option<Box<Table>> {
         let table = match &self.origin {
             Origin::Own { config, clock } => {
-                Table::alone(Layout::of(config)?, Timer::new(clock, config.ttl))
+                // What is no partition is none that keys could be of.
+                let home = split_full_key(partition).0;
+                Table::alone(Layout::of(config)?, Timer::new(clock, config.ttl), home)
             }
             Origin::Shared { shared, prefix } => shared.table(prefix),
         };
@@ -178,7 +186,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
 
     #[inline]
     fn read<Q: Question>(&self, key: &str) -> Result<Q::Answer, StorageError> {
-        let Some(table) = self.table() else {
+        let Some(table) = self.table_for(key) else {
             return Q::ask(&self.inner, key);
         };
         let began = table.now();
@@ -343,7 +351,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
         call: impl FnOnce(&S) -> Result<T, StorageError>,
         learn: impl FnOnce(&T) -> Held,
     ) -> Result<T, StorageError> {
-        let Some(table) = self.table() else {
+        let Some(table) = self.table_for(key) else {
             return call(&self.inner);
         };
         refuse_below_a_write(table)?;
@@ -403,11 +411,15 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
         let kept = value.clone();
-        self.write(key, |inner| inner.set(key, value), |()| Held::Value(kept, None))
+        self.write(key, |inner| inner.set(key, value), |()| Held::Value(kept, WrittenBy::UNKNOWN))
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.write(key, |inner| inner.delete(key), |()| Held::Absent { versioned: false })
+        self.write(
+            key,
+            |inner| inner.delete(key),
+            |()| Held::Fact(Fact::Absent { versioned: false }),
+        )
     }
 
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
@@ -427,7 +439,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        let Some(table) = self.table() else {
+        let Some(table) = self.table_for(keys.first().copied().unwrap_or_default()) else {
             return self.inner.get_many(keys);
         };
         let began = table.now();
@@ -468,7 +480,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let table = match self.origin {
             // Nothing is at hand before the first use.
             Origin::Own { .. } => self.table_in_use()?,
-            Origin::Shared { .. } => self.table()?,
+            Origin::Shared { .. } => self.table_for(key)?,
         };
         let answer = table.try_recall::<ReadValue>(key, table.now())?;
         table.counters().hit();
@@ -477,7 +489,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
 
     #[inline]
     fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-        let table = self.table()?;
+        let table = self.table(|| partition)?;
         let answer = table.recall::<ReadValue>(&Parts { partition, own_key }, table.now())?;
         table.counters().hit();
         Some(answer)
@@ -489,12 +501,13 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
 
     fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
         let kept = value.clone();
-        let learn = |revision: &Revision| Held::Value(kept, Some(*revision));
+        let learn = |revision: &Revision| Held::Value(kept, (*revision).into());
         self.write(key, |inner| inner.put(key, value), learn)
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        let Some(table) = self.table() else {
+        let first = commit.keys().next().unwrap_or_default();
+        let Some(table) = self.table_for(first) else {
             return self.inner.commit(commit);
         };
         refuse_below_a_write(table)?;
@@ -516,8 +529,8 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         if let Ok(revision) = &result {
             for write in writes {
                 let held = match &write.value {
-                    Some(value) => Held::Value(value.clone(), Some(*revision)),
-                    None => Held::Absent { versioned: true },
+                    Some(value) => Held::Value(value.clone(), (*revision).into()),
+                    None => Held::Fact(Fact::Absent { versioned: true }),
                 };
                 table.insert(&write.key, held, stamp);
             }

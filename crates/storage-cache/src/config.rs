@@ -77,7 +77,7 @@ const MAX_BUDGET: u64 = 1 << 56;
 pub(crate) const HOT_PART: f64 = 0.97;
 
 /// For each entry of a shard, how many evicted ones it remembers.
-pub(crate) const GHOSTS_PER_ENTRY: f64 = 0.5;
+pub(crate) const GHOSTS_PER_ENTRY: f64 = 1.0;
 
 /// How a cache of a given size is built.
 ///
@@ -124,14 +124,14 @@ impl Layout {
     }
 
     /// What an entry takes of the room.
-    pub(crate) fn weight(&self, key: &str, entry: &Entry) -> u64 {
-        bytes(key, entry).max(self.floor)
+    pub(crate) fn weight(&self, key_len: usize, entry: &Entry) -> u64 {
+        bytes(key_len, entry).max(self.floor)
     }
 }
 
 /// The bytes of an entry outside the table.
-pub(crate) fn bytes(key: &str, entry: &Entry) -> u64 {
-    (key.len() + entry.held.value_len()) as u64 + ENTRY_BYTES
+pub(crate) fn bytes(key_len: usize, entry: &Entry) -> u64 {
+    (key_len + entry.held.value_len()) as u64 + ENTRY_BYTES
 }
 
 /// What a shard's table can grow to: a vector of slots, which doubles, and an

@@ -1,5 +1,7 @@
 //! What is known about a key, and which questions that answers.
 
+use std::num::NonZeroU64;
+
 use storage_core::{ComponentStorage, Revision, StorageError, StorageValue, VersionedValue};
 
 use crate::clock::Moment;
@@ -33,16 +35,25 @@ pub(crate) struct Stamp {
 }
 
 /// What is known about a key.
+///
+/// A hit fetches it, so it is laid out for few bytes of the table.
 #[derive(Debug)]
 pub(crate) enum Held {
+    /// It has this value.
+    Value(StorageValue, WrittenBy),
+    /// It has none, or not here.
+    Fact(Fact),
+}
+
+/// What is known about a key whose value is not held.
+#[derive(Debug, Clone)]
+pub(crate) enum Fact {
     /// It has no value.
     Absent {
         /// Whether that was said by a storage with revisions. One without them
         /// must answer a read with revision itself.
         versioned: bool,
     },
-    /// It has this value, written by this revision if that is known.
-    Value(StorageValue, Option<Revision>),
     /// It has a value, which nobody has read.
     Present,
     /// It has a value that is too large to keep. No two marks are the same.
@@ -56,12 +67,28 @@ impl Clone for Held {
     #[inline]
     fn clone(&self) -> Self {
         match self {
-            Self::Value(value, revision) => Self::Value(value.clone(), *revision),
-            Self::Absent { versioned } => Self::Absent { versioned: *versioned },
-            Self::Present => Self::Present,
-            Self::TooLarge { mark } => Self::TooLarge { mark: *mark },
-            Self::Failed(failure) => Self::Failed(failure.clone()),
+            Self::Value(value, written_by) => Self::Value(value.clone(), *written_by),
+            Self::Fact(fact) => Self::Fact(fact.clone()),
         }
+    }
+}
+
+/// The revision of the write that stored a value, where it is known. Number zero
+/// is taken for unknown, which is always true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WrittenBy(Option<NonZeroU64>);
+
+impl WrittenBy {
+    pub(crate) const UNKNOWN: Self = Self(None);
+
+    fn revision(self) -> Option<Revision> {
+        self.0.map(|number| Revision::new(number.get()))
+    }
+}
+
+impl From<Revision> for WrittenBy {
+    fn from(revision: Revision) -> Self {
+        Self(NonZeroU64::new(revision.get()))
     }
 }
 
@@ -130,9 +157,9 @@ impl Question for ReadValue {
     fn recall(held: Held) -> Recall<Self::Answer> {
         match held {
             Held::Value(value, _) => Recall::Answer(Some(value)),
-            Held::Absent { .. } => Recall::Answer(None),
-            Held::TooLarge { mark } => Recall::PassBy { mark },
-            Held::Present | Held::Failed(_) => Recall::Unknown,
+            Held::Fact(Fact::Absent { .. }) => Recall::Answer(None),
+            Held::Fact(Fact::TooLarge { mark }) => Recall::PassBy { mark },
+            Held::Fact(Fact::Present | Fact::Failed(_)) => Recall::Unknown,
         }
     }
 
@@ -142,8 +169,8 @@ impl Question for ReadValue {
 
     fn learn(answer: &Self::Answer) -> Held {
         match answer {
-            Some(value) => Held::Value(value.clone(), None),
-            None => Held::Absent { versioned: false },
+            Some(value) => Held::Value(value.clone(), WrittenBy::UNKNOWN),
+            None => Held::Fact(Fact::Absent { versioned: false }),
         }
     }
 }
@@ -158,15 +185,15 @@ impl Question for ReadVersioned {
     #[inline]
     fn recall(held: Held) -> Recall<Self::Answer> {
         match held {
-            Held::Value(value, Some(revision)) => {
-                Recall::Answer(Some(VersionedValue { value, revision }))
+            Held::Value(value, written_by) => match written_by.revision() {
+                Some(revision) => Recall::Answer(Some(VersionedValue { value, revision })),
+                None => Recall::Unknown,
+            },
+            Held::Fact(Fact::Absent { versioned: true }) => Recall::Answer(None),
+            Held::Fact(Fact::TooLarge { mark }) => Recall::PassBy { mark },
+            Held::Fact(Fact::Absent { versioned: false } | Fact::Present | Fact::Failed(_)) => {
+                Recall::Unknown
             }
-            Held::Absent { versioned: true } => Recall::Answer(None),
-            Held::TooLarge { mark } => Recall::PassBy { mark },
-            Held::Value(_, None)
-            | Held::Absent { versioned: false }
-            | Held::Present
-            | Held::Failed(_) => Recall::Unknown,
         }
     }
 
@@ -176,8 +203,8 @@ impl Question for ReadVersioned {
 
     fn learn(answer: &Self::Answer) -> Held {
         match answer {
-            Some(found) => Held::Value(found.value.clone(), Some(found.revision)),
-            None => Held::Absent { versioned: true },
+            Some(found) => Held::Value(found.value.clone(), found.revision.into()),
+            None => Held::Fact(Fact::Absent { versioned: true }),
         }
     }
 }
@@ -192,9 +219,11 @@ impl Question for ReadPresence {
     #[inline]
     fn recall(held: Held) -> Recall<Self::Answer> {
         match held {
-            Held::Value(..) | Held::Present | Held::TooLarge { .. } => Recall::Answer(true),
-            Held::Absent { .. } => Recall::Answer(false),
-            Held::Failed(_) => Recall::Unknown,
+            Held::Value(..) | Held::Fact(Fact::Present | Fact::TooLarge { .. }) => {
+                Recall::Answer(true)
+            }
+            Held::Fact(Fact::Absent { .. }) => Recall::Answer(false),
+            Held::Fact(Fact::Failed(_)) => Recall::Unknown,
         }
     }
 
@@ -203,6 +232,18 @@ impl Question for ReadPresence {
     }
 
     fn learn(answer: &Self::Answer) -> Held {
-        if *answer { Held::Present } else { Held::Absent { versioned: false } }
+        Held::Fact(if *answer { Fact::Present } else { Fact::Absent { versioned: false } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_few_bytes_of_the_table() {
+        let value_and_revision = size_of::<StorageValue>() + size_of::<Revision>();
+        assert_eq!(size_of::<Held>(), value_and_revision);
+        assert_eq!(size_of::<Entry>(), value_and_revision + 2 * size_of::<Moment>());
     }
 }

@@ -12,8 +12,11 @@ use crate::sync::{Mutex, MutexGuard};
 /// whose writers wait for each other.
 #[derive(Debug)]
 pub(crate) struct Owner {
-    /// What its keys begin with.
-    prefix: Box<str>,
+    /// What its keys begin with: a partition, or nothing. The keys of one who is
+    /// alone may begin otherwise too.
+    home: Box<str>,
+    /// Whether it has the table to itself.
+    is_alone: bool,
     /// The number of times that it was cleared.
     pub(crate) generation: AtomicU32,
     pub(crate) stripes: Stripes,
@@ -23,14 +26,15 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// The only user of a table.
-    pub(crate) fn alone() -> Arc<Self> {
-        Arc::new(Self::new("", Weak::new()))
+    /// The only user of a table. Most of its keys are of this partition.
+    pub(crate) fn alone(home: &str) -> Arc<Self> {
+        Arc::new(Self::new(home, true, Weak::new()))
     }
 
-    fn new(prefix: &str, register: Weak<Register>) -> Self {
+    fn new(home: &str, is_alone: bool, register: Weak<Register>) -> Self {
         Self {
-            prefix: prefix.into(),
+            home: home.into(),
+            is_alone,
             generation: AtomicU32::new(0),
             stripes: Stripes::new(),
             counters: Counters::default(),
@@ -38,9 +42,14 @@ impl Owner {
         }
     }
 
+    #[inline]
+    pub(crate) fn home(&self) -> &str {
+        &self.home
+    }
+
     /// Whether a key is one of its own.
     pub(crate) fn owns(&self, key: &str) -> bool {
-        key.starts_with(&*self.prefix)
+        self.is_alone || key.starts_with(&*self.home)
     }
 }
 
@@ -77,7 +86,7 @@ impl Register {
         if let Some(owner) = registered.owners.get(prefix).and_then(Weak::upgrade) {
             return owner;
         }
-        let owner = Arc::new(Owner::new(prefix, Arc::downgrade(self)));
+        let owner = Arc::new(Owner::new(prefix, false, Arc::downgrade(self)));
         registered.owners.insert(prefix.into(), Arc::downgrade(&owner));
         owner
     }
@@ -85,9 +94,9 @@ impl Register {
     fn forget(&self, owner: &Owner) {
         let mut registered = self.lock();
         // Another may have come meanwhile.
-        let mine = registered.owners.get(&owner.prefix);
+        let mine = registered.owners.get(&owner.home);
         if mine.is_some_and(|known| std::ptr::eq(known.as_ptr(), owner)) {
-            registered.owners.remove(&owner.prefix);
+            registered.owners.remove(&owner.home);
             // A map keeps its memory; users that came and went must leave none.
             let capacity = registered.owners.capacity();
             if registered.owners.len() < capacity / 4 {

@@ -18,7 +18,7 @@ use storage_core::StorageError;
 
 use crate::clock::{Moment, Timer};
 use crate::config::{GHOSTS_PER_ENTRY, HOT_PART, Layout, bytes};
-use crate::entry::{Entry, Failure, Held, Kind, Question, Recall, Stamp};
+use crate::entry::{Entry, Fact, Failure, Held, Kind, Question, Recall, Stamp};
 use crate::key::{Key, Named, Wanted, Whole};
 use crate::owner::{Owner, Register};
 use crate::stats::{CacheStats, Counters};
@@ -107,12 +107,13 @@ pub(crate) enum Waited<'a> {
 }
 
 impl Table {
-    /// A table of its own; `None` if there is nothing to build.
-    pub(crate) fn alone(layout: Layout, timer: Timer) -> Option<Self> {
+    /// A table of its own, most of whose keys are of the partition `home`; `None`
+    /// if there is nothing to build.
+    pub(crate) fn alone(layout: Layout, timer: Timer, home: &str) -> Option<Self> {
         let budget = Budget::new(layout, 1, timer)?;
         let only = budget.segments.first()?;
         let segments = [Arc::clone(only), Arc::clone(only)];
-        Some(Self { segments, budget, hasher: None, owner: Owner::alone() })
+        Some(Self { segments, budget, hasher: None, owner: Owner::alone(home) })
     }
 
     /// A table within a shared budget, for the keys that begin with `prefix`.
@@ -233,7 +234,7 @@ impl Table {
             EntryResult::Retained(known) => known,
             EntryResult::Vacant(guard) => Claim::Fill(guard),
             EntryResult::Replaced(guard, old) => {
-                self.counters().removed(bytes(key, &old));
+                self.counters().removed(bytes(key.len(), &old));
                 Claim::Fill(guard)
             }
             EntryResult::Timeout | EntryResult::Removed(..) => Claim::Wait,
@@ -248,7 +249,7 @@ impl Table {
         let wanted = &self.wanted(key) as &dyn Named;
         match self.entries(wanted).get_value_or_guard(wanted, None) {
             GuardResult::Guard(guard) => Waited::Fill(guard),
-            GuardResult::Value(Entry { held: Held::Failed(failure), .. }) => {
+            GuardResult::Value(Entry { held: Held::Fact(Fact::Failed(failure)), .. }) => {
                 Waited::Failed(failure)
             }
             GuardResult::Value(_) | GuardResult::Timeout => Waited::Done,
@@ -259,7 +260,7 @@ impl Table {
     /// or forgotten since, and what was read must not be relied on.
     pub(crate) fn fill(&self, guard: Guard<'_>, key: &str, held: Held, stamp: Stamp) -> bool {
         let entry = self.admissible(key, Entry { held, stamp });
-        let added = bytes(key, &entry);
+        let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
         if guard.insert_with_lifecycle(entry, &mut evicted).is_err() {
             return false;
@@ -274,7 +275,7 @@ impl Table {
     pub(crate) fn fail(&self, guard: Guard<'_>, key: &str, kind: Kind, error: StorageError) {
         // Void first, so that the error gets to them but not into the cache.
         self.forget(key);
-        let held = Held::Failed(Box::new(Failure { kind, error }));
+        let held = Held::Fact(Fact::Failed(Box::new(Failure { kind, error })));
         let stamp = Stamp { deadline: 0, generation: 0 };
         let _ = guard.insert(Entry { held, stamp });
     }
@@ -286,7 +287,7 @@ impl Table {
             return;
         }
         let entry = self.admissible(key, Entry { held, stamp });
-        let added = bytes(key, &entry);
+        let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
         let named = (&self.wanted(key) as &dyn Named).to_owned();
         self.entries(&named).insert_with_lifecycle(named, entry, &mut evicted);
@@ -296,7 +297,7 @@ impl Table {
     /// Drops what is held of a key and voids the guards of its place.
     pub(crate) fn forget(&self, key: &str) {
         if let Some((key, entry)) = self.entries(&Whole(key)).remove(&Whole(key)) {
-            key.owner.counters.removed(bytes(&key.text, &entry));
+            key.owner.counters.removed(bytes(key.len(), &entry));
         }
     }
 
@@ -304,13 +305,13 @@ impl Table {
     /// mark was made.
     pub(crate) fn is_marked(&self, key: &str, mark: u64) -> bool {
         let there = self.entries(&Whole(key)).peek(&Whole(key)).map(|entry| entry.held);
-        matches!(there, Some(Held::TooLarge { mark: there }) if there == mark)
+        matches!(there, Some(Held::Fact(Fact::TooLarge { mark: there })) if there == mark)
     }
 
     /// Whether this could be kept.
     pub(crate) fn admits(&self, key: &str, held: Held) -> bool {
         let entry = Entry { held, stamp: Stamp { deadline: 0, generation: 0 } };
-        self.budget.layout.weight(key, &entry) <= self.budget.layout.largest
+        self.budget.layout.weight(key.len(), &entry) <= self.budget.layout.largest
     }
 
     /// Drops everything. Nothing that was read or written before counts after it.
@@ -322,7 +323,7 @@ impl Table {
             segment.retain(|key, entry| {
                 let stays = !Arc::ptr_eq(&key.owner, &self.owner);
                 if !stays {
-                    self.counters().removed(bytes(&key.text, entry));
+                    self.counters().removed(bytes(key.len(), entry));
                 }
                 stays
             });
@@ -335,14 +336,14 @@ impl Table {
 
     /// The entry, or in place of a value that is too large its mark.
     fn admissible(&self, key: &str, entry: Entry) -> Entry {
-        if self.budget.layout.weight(key, &entry) <= self.budget.layout.largest {
+        if self.budget.layout.weight(key.len(), &entry) <= self.budget.layout.largest {
             return entry;
         }
         self.counters().refusals.fetch_add(1, Ordering::Relaxed);
         match entry.held {
             Held::Value(..) => {
                 let mark = self.budget.next_mark.fetch_add(1, Ordering::Relaxed);
-                Entry { held: Held::TooLarge { mark }, ..entry }
+                Entry { held: Held::Fact(Fact::TooLarge { mark }), ..entry }
             }
             _ => entry,
         }
@@ -353,7 +354,7 @@ impl Table {
     fn settle(&self, key: &str, added: u64, evicted: &Evicted) -> bool {
         self.counters().added(added);
         // It would come first, before those that had to make room.
-        let own = evicted.first.iter().flatten().any(|(evicted, _)| *evicted.text == *key);
+        let own = evicted.first.iter().flatten().any(|(evicted, _)| Whole(key).equivalent(evicted));
         if own {
             self.counters().evictions.fetch_sub(1, Ordering::Relaxed);
         }
@@ -363,7 +364,7 @@ impl Table {
 
 impl Weighter<Key, Entry> for Layout {
     fn weight(&self, key: &Key, entry: &Entry) -> u64 {
-        Layout::weight(self, &key.text, entry)
+        Layout::weight(self, key.len(), entry)
     }
 }
 
@@ -384,7 +385,7 @@ impl Lifecycle<Key, Entry> for CountEvicted {
     fn on_evict(&self, evicted: &mut Evicted, key: Key, entry: Entry) {
         let counters = &key.owner.counters;
         counters.evictions.fetch_add(1, Ordering::Relaxed);
-        counters.removed(bytes(&key.text, &entry));
+        counters.removed(bytes(key.len(), &entry));
         if let Some(free) = evicted.first.iter_mut().find(|first| first.is_none()) {
             *free = Some((key, entry));
         }

@@ -59,8 +59,14 @@ fn is_plain(bytes: &[u8]) -> bool {
     let Some(last) = bytes.last_chunk() else {
         return bytes.iter().all(|byte| *byte >= 0x20 && *byte != 0x7f && *byte != 0xc2);
     };
-    let words = bytes.chunks_exact(8).filter_map(|word| word.first_chunk());
-    words.chain([last]).all(|word| is_plain_word(u64::from_ne_bytes(*word)))
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk() {
+        if !is_plain_word(u64::from_ne_bytes(*word)) {
+            return false;
+        }
+        rest = after;
+    }
+    is_plain_word(u64::from_ne_bytes(*last))
 }
 
 /// The same for eight bytes.
