@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_under_test::{CacheConfig, CacheStats, CachedStorage, ManualClock, SharedCache};
-use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
+use storage_core::{ComponentId, ComponentStorage, NamespacedStorage, StorageError, StorageValue};
 
 use crate::below::{Below, announce};
 use crate::random::Random;
@@ -66,13 +66,24 @@ impl Start {
     }
 }
 
+/// Where the cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In front of the storage, and nothing in front of it.
+    Bare,
+    /// Below the namespace of a component, which asks it in a way of its own.
+    Namespaced,
+    /// The same, in a budget that several components share.
+    Shared,
+}
+
 /// A cache and what belongs to it.
 pub(crate) struct Setup {
+    place: Place,
     /// What threads use: two views of one component in a shared cache, or twice the
-    /// same cache, which is nobody else's.
+    /// same.
     views: [Arc<dyn ComponentStorage>; 2],
-    shared: bool,
-    stats: Box<dyn Fn() -> CacheStats + Send + Sync>,
+    stats: Stats,
     pub(crate) below: Arc<Below>,
     pub(crate) clock: ManualClock,
     pub(crate) names: Names,
@@ -83,10 +94,11 @@ pub(crate) struct Setup {
 
 impl fmt::Debug for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whose = if self.shared { "a shared cache" } else { "a cache of its own" };
-        write!(f, "{whose} of {:?}", self.config)
+        write!(f, "{:?} with {:?}", self.place, self.config)
     }
 }
+
+type Stats = Box<dyn Fn() -> CacheStats + Send + Sync>;
 
 /// The budget of a shared cache is divided among so many segments.
 const SEGMENTS: usize = 16;
@@ -94,27 +106,35 @@ const SEGMENTS: usize = 16;
 impl Setup {
     pub(crate) fn choose(random: &mut Random, evicts: bool) -> Self {
         let roomy = !evicts && !random.once_in(4);
-        let shared = random.once_in(4);
+        let place = match random.below(4) {
+            0 => Place::Shared,
+            1 => Place::Namespaced,
+            _ => Place::Bare,
+        };
         let (max_entries, kib) = if roomy { (16, 16) } else { (random.pick(&[1, 2]), 4) };
-        let parts = if shared { SEGMENTS } else { 1 };
+        let parts = if place == Place::Shared { SEGMENTS } else { 1 };
         let config = CacheConfig {
             max_entries: max_entries * parts,
             ttl: Some(TTL),
             max_size_bytes: (kib << 10) * parts,
         };
-        let names = Names::new(if shared { "app/models/1/" } else { "" }, random);
+        let prefix = if place == Place::Bare { "" } else { "app/models/1/" };
+        let names = Names::new(prefix, random);
         let (below, clock) = (Arc::new(Below::new()), ManualClock::new());
         let (storage, with, time) = (Arc::clone(&below), config.clone(), clock.clock());
-        let (views, stats): (_, Box<dyn Fn() -> CacheStats + Send + Sync>) = if shared {
+        let (views, stats): ([Arc<dyn ComponentStorage>; 2], Stats) = if place == Place::Shared {
             let cache = SharedCache::with_clock(storage, with, time);
-            let view = || -> Arc<dyn ComponentStorage> { Arc::new(cache.component(component())) };
+            let view = || Arc::new(cache.component(component()));
             ([view(), view()], Box::new(move || cache.stats()))
         } else {
             let cache = Arc::new(CachedStorage::with_clock(storage, with, time));
-            let view = || -> Arc<dyn ComponentStorage> { Arc::clone(&cache) as _ };
-            ([view(), view()], Box::new(move || cache.stats()))
+            let view: Arc<dyn ComponentStorage> = match place {
+                Place::Bare => Arc::clone(&cache) as _,
+                _ => Arc::new(NamespacedStorage::new(component(), Arc::clone(&cache))),
+            };
+            ([Arc::clone(&view), view], Box::new(move || cache.stats()))
         };
-        Self { views, shared, stats, below, clock, names, config, roomy }
+        Self { place, views, stats, below, clock, names, config, roomy }
     }
 
     /// The cache as a thread of this number uses it.
@@ -125,7 +145,7 @@ impl Setup {
 
     /// Each way to see the cache.
     pub(crate) fn views(&self) -> impl Iterator<Item = &dyn ComponentStorage> {
-        (0..if self.shared { 2 } else { 1 }).map(|thread| self.view(thread))
+        (0..if self.place == Place::Shared { 2 } else { 1 }).map(|thread| self.view(thread))
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
