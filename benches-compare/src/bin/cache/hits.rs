@@ -82,6 +82,7 @@ impl Bench {
         let bare = Bare::new(asked);
         let turns = Turns::new(setting, asked, self.rounds, &bare)?;
         let target = target_of_ours(setting, asked.len());
+        let place = self.figures.len();
         let mut of_bare = Vec::new();
         let mut add = |name: &'static str, target, compared: measure::Compared| {
             let what = format!("{}: {name}", thousands(asked.len()));
@@ -100,7 +101,7 @@ impl Bench {
         add("moka", Target::Time, turns.compare(&Moka::new(asked), &bare)?);
         add(LITERAL, Target::Time, turns.compare(&Literal::new(asked), &bare)?);
         let seconds = measure::median(of_bare);
-        self.figures.push(Figure { side: BARE, setting, keys: asked.len(), seconds });
+        self.figures.insert(place, Figure { side: BARE, setting, keys: asked.len(), seconds });
 
         let compared = turns.compare(&Literal::new(asked), &sides::created(asked)?)?;
         let what = format!("{}, {} keys", setting.name(), thousands(asked.len()));

@@ -17,14 +17,14 @@ use crate::turns::Setting;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const FONT: &str = "sans-serif";
-const SMALL: i32 = 12;
+const FONT_SIZE: i32 = 14;
 
 /// Room beside the bars: for the names of the sides and of the numbers of keys,
 /// and for the figures.
-const NAMES_WIDTH: i32 = 170;
-const KEYS_WIDTH: i32 = 55;
+const NAMES_WIDTH: i32 = 185;
+const KEYS_WIDTH: i32 = 60;
 const FIGURES_WIDTH: i32 = 65;
-const BAR_HEIGHT: i32 = 11;
+const BAR_HEIGHT: i32 = 12;
 
 /// Writes a picture.
 pub(crate) fn write(path: &Path, picture: &str) -> Result<()> {
@@ -66,13 +66,15 @@ fn rates_of_trace(panel: &Area<'_>, tried: &[Tried]) -> Result<()> {
     let percents: Vec<String> = tried.iter().map(|one| format!("{} %", one.percent)).collect();
     let last = tried.len().saturating_sub(1) as f64;
     let mut chart = ChartBuilder::on(panel)
-        .caption(name, (FONT, 15))
+        .caption(name, (FONT, 16))
         .margin(8)
+        .margin_right(20)
         .x_label_area_size(22)
-        .y_label_area_size(32)
+        .y_label_area_size(34)
         .build_cartesian_2d(0.0..last, 0.0..100.0)?;
     chart
         .configure_mesh()
+        .label_style((FONT, FONT_SIZE))
         .x_labels(tried.len())
         .x_label_formatter(&|at| percents.get(*at as usize).cloned().unwrap_or_default())
         .y_labels(6)
@@ -150,7 +152,7 @@ fn hits_of_setting(panel: &Area<'_>, setting: Setting, figures: &[&Figure]) -> R
 }
 
 fn text(position: Pos) -> TextStyle<'static> {
-    (FONT, SMALL).into_font().color(&BLACK).pos(position)
+    (FONT, FONT_SIZE).into_font().color(&BLACK).pos(position)
 }
 
 fn stroke(kind: Kind) -> ShapeStyle {
