@@ -100,11 +100,11 @@ fn cursors_without_end() {
         chain.commit(commit).unwrap();
         chain.set("z", "".into()).unwrap();
         let mut guests = [arena.guest(), arena.guest()];
-        arena.begin(2 * (400 << 20));
+        arena.begin(2 * (140 << 20));
         for guest in &mut guests {
             let store = guest.open("draft", "").unwrap();
             let mut last = None;
-            for _ in 0..300 {
+            for _ in 0..100 {
                 let page = guest.call("draft.list-keys", &[store, 0, 0]).unwrap();
                 last = Some(page.long(24));
             }

@@ -60,8 +60,8 @@ fn as_many_values_as_are_allowed() {
     });
 }
 
-/// So many writes of a mebibyte that their values alone are all that one call may
-/// pass, and one byte more.
+/// Writes of a mebibyte each: as many as fit, more than that, and more than one call
+/// may pass.
 #[test]
 fn a_batch_of_values_at_its_limit() {
     alone(|arena| {
@@ -87,11 +87,22 @@ fn a_batch_of_values_at_its_limit() {
         guest.call("draft2.set-many", &[store, at, len]).unwrap();
         let [at, len] = guest.writes(&fifteen);
         guest.call("extended.commit", &[extended, 0, 0, at, len]).unwrap();
-        // With the bytes of its keys it is over what may be passed at all.
-        let sixteen = pairs(&mut guest, 16);
-        let [at, len] = guest.pairs(&sixteen);
+        // The sixteenth is over the limit by the bytes of the keys, and told so.
+        let over = "16777264 bytes of a batch are over the limit of 16777216";
+        for count in [16, 20] {
+            let many = pairs(&mut guest, count);
+            let [at, len] = guest.pairs(&many);
+            let text = guest.call("draft2.set-many", &[store, at, len]).unwrap_err();
+            assert_eq!(text, format!("other: {over}"));
+            let [at, len] = guest.writes(&many);
+            let text = guest.call("extended.commit", &[extended, 0, 0, at, len]).unwrap_err();
+            assert_eq!(text, format!("io-error: {over}"));
+        }
+        // And this is over what may be passed at all.
+        let many = pairs(&mut guest, 21);
+        let [at, len] = guest.pairs(&many);
         let reason = guest.trap("draft2.set-many", &[store, at, len]);
-        assert!(reason.contains("16777216 bytes"), "{reason}");
+        assert!(reason.contains("21131520 bytes"), "{reason}");
     });
 }
 
