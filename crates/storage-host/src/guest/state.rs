@@ -119,8 +119,13 @@ pub fn new_store<T: 'static>(
     store.set_hostcall_fuel(hostcall_bytes(&limits));
     // The guest is told of the limit before wasmtime would end it, and what WASI
     // opens does not count.
-    store.set_max_component_handles(limits.handles.saturating_add(OTHER_HANDLES));
+    store.set_max_component_handles(all_handles(&limits));
     store
+}
+
+/// How many handles of all kinds a guest may have.
+pub(super) fn all_handles(limits: &Limits) -> usize {
+    limits.handles.saturating_add(OTHER_HANDLES)
 }
 
 /// How many handles a guest may have beside those of storage: streams, clocks.
