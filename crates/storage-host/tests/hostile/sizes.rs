@@ -267,13 +267,16 @@ fn two_long_texts_that_have_to_be_decoded() {
         let first = (16 << 20) / 3 + 100;
         let second = MAY_PASS / 2 - first - 100;
         let texts = [[LARGE.into(), first], [LARGE.into(), second]];
-        for [[prefix, prefix_len], [after, after_len]] in [texts, [texts[1], texts[0]]] {
+        // Where the first is within the limit of a batch, it is no key all the same, and
+        // the other is not looked at.
+        let orders = [(texts, REASONS[1]), ([texts[1], texts[0]], REASONS[0])];
+        for ([[prefix, prefix_len], [after, after_len]], reason) in orders {
             let page = [store, prefix, prefix_len, 1, after, after_len, 10];
             let page = guest.call("extended.list-page", &page).unwrap();
             assert_eq!((page.word(8), page.byte(12)), (0, 0));
             let [at, len] = guest.list(&[prefix, prefix_len, after, after_len], 2);
             let text = guest.call("extended.get-many", &[store, at, len]).unwrap_err();
-            assert!(REASONS[..2].iter().any(|why| text.contains(why)), "{text}");
+            assert!(text.contains(reason), "{text}");
             let [at, len] = guest.writes(&[
                 [prefix, prefix_len, DATA.into(), 1],
                 [after, after_len, DATA.into(), 1],
