@@ -315,8 +315,7 @@ impl File {
                     component.id
                 )));
             }
-            let timeout = self.timeout.and_then(Seconds::duration);
-            components.push(component.resolve(&defaults, timeout, &cache)?);
+            components.push(component.resolve(&defaults, self.timeout, &cache)?);
         }
         Ok(Manifest { store: self.store, cache, shares_cache: shared, defaults, components })
     }
@@ -326,7 +325,7 @@ impl Component {
     fn resolve(
         self,
         defaults: &ComponentSettings,
-        timeout: Option<Duration>,
+        timeout: Option<Seconds>,
         cache: &CacheConfig,
     ) -> Result<ManifestComponent, ManifestError> {
         let id = self.id;
@@ -348,6 +347,13 @@ impl Component {
                 ManifestError::Contradiction(format!("a preset of {id}: {error}"))
             })?;
         }
+        let timeout = self.timeout.or(timeout).and_then(Seconds::duration);
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(ManifestError::Contradiction(format!(
+                "the timeout of {id} is 0: it would never run; \"none\" lets it run for as long as \
+                 it likes"
+            )));
+        }
         let settings = ComponentSettings {
             quota: self.quota.map(Quota::budget).or(defaults.quota),
             limits: self.limits.over(defaults.limits),
@@ -357,7 +363,7 @@ impl Component {
             id,
             wasm: self.wasm,
             settings,
-            timeout: self.timeout.map_or(timeout, Seconds::duration),
+            timeout,
             grants,
             presets: self.presets,
         })
