@@ -68,6 +68,9 @@ pub struct ManifestComponent {
     pub wasm: Option<PathBuf>,
     /// What applies to it, the manifest's defaults included.
     pub settings: ComponentSettings,
+    /// How long it may run, the manifest's default included. It is for whoever runs
+    /// it, as the command does.
+    pub timeout: Option<Duration>,
     /// What it may do with others' keys.
     pub grants: Vec<Grant>,
     /// Keys that are set before it starts.
@@ -161,6 +164,7 @@ struct File {
     quota: Option<Quota>,
     #[serde(default)]
     limits: LimitsTable,
+    timeout: Option<Seconds>,
     #[serde(default, rename = "component")]
     components: Vec<Component>,
 }
@@ -175,6 +179,7 @@ struct Component {
     quota: Option<Quota>,
     #[serde(default)]
     limits: LimitsTable,
+    timeout: Option<Seconds>,
     cache: Option<CacheTable>,
     #[serde(default)]
     grants: Vec<GrantTable>,
@@ -206,7 +211,7 @@ struct HostCache {
     shared: bool,
     max_entries: Option<usize>,
     max_size_bytes: Option<usize>,
-    ttl: Option<Ttl>,
+    ttl: Option<Seconds>,
 }
 
 #[derive(Deserialize)]
@@ -214,7 +219,7 @@ struct HostCache {
 struct CacheTable {
     max_entries: Option<usize>,
     max_size_bytes: Option<usize>,
-    ttl: Option<Ttl>,
+    ttl: Option<Seconds>,
 }
 
 impl CacheTable {
@@ -222,21 +227,26 @@ impl CacheTable {
         CacheConfig {
             max_entries: self.max_entries.unwrap_or(base.max_entries),
             max_size_bytes: self.max_size_bytes.unwrap_or(base.max_size_bytes),
-            ttl: match self.ttl {
-                None => base.ttl,
-                Some(Ttl::Seconds(seconds)) => Some(Duration::from_secs(seconds)),
-                Some(Ttl::Word(Word::None)) => None,
-            },
+            ttl: self.ttl.map_or(base.ttl, Seconds::duration),
         }
     }
 }
 
-/// How long an entry counts.
+/// How long something lasts.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "a number of seconds, or \"none\" for as long as it is kept")]
-enum Ttl {
-    Seconds(u64),
+#[serde(untagged, expecting = "a number of seconds, or \"none\" for no end")]
+enum Seconds {
+    Number(u64),
     Word(Word),
+}
+
+impl Seconds {
+    fn duration(self) -> Option<Duration> {
+        match self {
+            Self::Number(seconds) => Some(Duration::from_secs(seconds)),
+            Self::Word(Word::None) => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -305,7 +315,7 @@ impl File {
                     component.id
                 )));
             }
-            components.push(component.resolve(&defaults, &cache)?);
+            components.push(component.resolve(&defaults, self.timeout, &cache)?);
         }
         Ok(Manifest { store: self.store, cache, shares_cache: shared, defaults, components })
     }
@@ -315,6 +325,7 @@ impl Component {
     fn resolve(
         self,
         defaults: &ComponentSettings,
+        timeout: Option<Seconds>,
         cache: &CacheConfig,
     ) -> Result<ManifestComponent, ManifestError> {
         let id = self.id;
@@ -336,12 +347,26 @@ impl Component {
                 ManifestError::Contradiction(format!("a preset of {id}: {error}"))
             })?;
         }
+        let timeout = self.timeout.or(timeout).and_then(Seconds::duration);
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(ManifestError::Contradiction(format!(
+                "the timeout of {id} is 0: it would never run; \"none\" lets it run for as long as \
+                 it likes"
+            )));
+        }
         let settings = ComponentSettings {
             quota: self.quota.map(Quota::budget).or(defaults.quota),
             limits: self.limits.over(defaults.limits),
             cache: self.cache.map(|own| own.over(cache)),
         };
-        Ok(ManifestComponent { id, wasm: self.wasm, settings, grants, presets: self.presets })
+        Ok(ManifestComponent {
+            id,
+            wasm: self.wasm,
+            settings,
+            timeout,
+            grants,
+            presets: self.presets,
+        })
     }
 }
 

@@ -10,9 +10,10 @@ use storage_host::wasmtime::{Cache, CacheConfig, Engine};
 use super::failure::Failure;
 
 /// The engine, with a cache of compiled components where there is a place for
-/// one.
-pub(super) fn engine() -> Result<Engine, Failure> {
+/// one. With deadlines, guests run a little slower and are compiled anew.
+pub(super) fn engine(has_deadlines: bool) -> Result<Engine, Failure> {
     let mut config = guest::engine_config();
+    config.epoch_interruption(has_deadlines);
     config.cache(cache());
     Engine::new(&config)
         .map_err(|error| Failure::new("internal", format!("cannot start wasmtime: {error:#}")))

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 use storage_host::{ComponentId, Manifest, ManifestError, Mode, StorageHost, StoreUrl};
@@ -31,6 +32,9 @@ pub(super) struct Run<'a> {
     pub(super) args: &'a [String],
     pub(super) presets: Vec<(String, String)>,
     pub(super) instances: u16,
+    /// In place of the manifest's.
+    pub(super) timeout: Option<Duration>,
+    pub(super) json: bool,
     /// In place of the manifest's.
     pub(super) store: Option<&'a StoreUrl>,
 }
@@ -70,6 +74,8 @@ impl Run<'_> {
             // The command line's come later and win.
             presets: presets.chain(self.presets).collect(),
             instances: self.instances,
+            timeout: self.timeout.or(component.timeout),
+            json: self.json,
         };
         let store = self.store.unwrap_or(&manifest.store);
         job.run(|| open(&manifest, store))

@@ -18,6 +18,7 @@ mod verify;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
@@ -114,6 +115,13 @@ enum Command {
         /// the worst of their statuses.
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1_000))]
         instances: u16,
+
+        /// End the component if it has not ended after so many seconds
+        ///
+        /// With exit code 1; what it has written stays. Without it, or a timeout in
+        /// the manifest, a component runs for as long as it likes.
+        #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
+        timeout: Option<u32>,
 
         /// The component's file, or with --config its ID; and what the component
         /// gets as its arguments
@@ -290,12 +298,14 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(cli: Cli, store_on_line: bool, output: &mut Output) -> Result<ExitCode, Failure> {
     let store = &cli.store;
     match cli.command {
-        Command::Run { id, config, presets, instances, command } => {
+        Command::Run { id, config, presets, instances, timeout, command } => {
+            let json = output.json();
+            let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
             // There is at least one, or the command line was refused.
             let Some((first, args)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
             if let Some(id) = id {
                 let component = Path::new(first);
-                let job = run::Job { id: &id, component, args, presets, instances };
+                let job = run::Job { id: &id, component, args, presets, instances, timeout, json };
                 return job.run(|| inspect::open(store, Mode::ReadWrite));
             }
             let run = config::Run {
@@ -304,6 +314,8 @@ fn dispatch(cli: Cli, store_on_line: bool, output: &mut Output) -> Result<ExitCo
                 args: args.strip_prefix(&["--".to_owned()]).unwrap_or(args),
                 presets,
                 instances,
+                timeout,
+                json,
                 store: store_on_line.then_some(store),
             };
             return run.run();

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
-use storage_host::wasmtime::{self, Engine};
+use storage_host::wasmtime::{self, Engine, Trap};
 use storage_host::wasmtime_wasi::p2::bindings::sync::CommandPre;
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2};
 use storage_host::{ComponentChain, ComponentId, ComponentStorage, StorageHost};
@@ -31,6 +32,9 @@ impl WasiView for State {
 /// The most random bytes that a component gets in one call.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
+/// How long after its timeout a component may still be in a call to the host.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// A component that is to be run, and how.
 pub(super) struct Job<'a> {
     pub(super) id: &'a ComponentId,
@@ -41,6 +45,10 @@ pub(super) struct Job<'a> {
     pub(super) presets: Vec<(String, String)>,
     /// How many instances run at a time.
     pub(super) instances: u16,
+    /// How long they may run.
+    pub(super) timeout: Option<Duration>,
+    /// Whether an error is told in JSON.
+    pub(super) json: bool,
 }
 
 impl Job<'_> {
@@ -51,7 +59,7 @@ impl Job<'_> {
         &self,
         open: impl FnOnce() -> Result<StorageHost, Failure>,
     ) -> Result<ExitCode, Failure> {
-        let engine = compiled::engine()?;
+        let engine = compiled::engine(self.timeout.is_some())?;
         let component = compiled::load(&engine, self.component)?;
         let command = link(&engine, &component, self.component)?;
         let host = open()?;
@@ -61,10 +69,50 @@ impl Job<'_> {
                 .set(key, value.as_str().into())
                 .map_err(|error| Failure::of_preset(key, error))?;
         }
-        let ended = self.run_instances(&engine, &command, &storage);
+        let ended = match self.timeout {
+            None => self.run_instances(&engine, &command, &storage),
+            Some(timeout) => {
+                guest::start_clock(&engine).map_err(|error| {
+                    Failure::new("internal", format!("cannot start a clock: {error}"))
+                })?;
+                let ended = || self.run_instances(&engine, &command, &storage);
+                self.within(timeout, &host, ended)
+            }
+        };
         // Also after a trap: what was written before it stays.
         host.backend().flush()?;
         ended
+    }
+
+    /// Ends the command if what it runs has not ended some time after the timeout: a
+    /// component that waits for input or sleeps is not running, and so no epoch
+    /// ends it.
+    fn within<R>(&self, timeout: Duration, host: &StorageHost, run: impl FnOnce() -> R) -> R {
+        let (done, is_done) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let waited = is_done.recv_timeout(timeout.saturating_add(GRACE));
+                if waited == Err(mpsc::RecvTimeoutError::Timeout) {
+                    // What was written is kept, as after every other end.
+                    if let Err(error) = host.backend().flush() {
+                        tracing::error!(%error, "the store could not be flushed");
+                    }
+                    self.timed_out(timeout).report(self.json);
+                    std::process::exit(1);
+                }
+            });
+            let ended = run();
+            drop(done);
+            ended
+        })
+    }
+
+    fn timed_out(&self, timeout: Duration) -> Failure {
+        let seconds = timeout.as_secs();
+        Failure::new(
+            "timeout",
+            format!("{} was ended: it ran for more than the {seconds} s of its timeout", self.id),
+        )
     }
 
     /// Runs all instances at once, each on a thread of its own.
@@ -98,7 +146,7 @@ impl Job<'_> {
             // A trap is 1; a status above it is worse.
             Some(failure) if worst <= 1 => Err(failure),
             Some(failure) => {
-                failure.report(false);
+                failure.report(self.json);
                 Ok(ExitCode::from(worst))
             }
             None => Ok(ExitCode::from(worst)),
@@ -127,6 +175,9 @@ impl Job<'_> {
             resources: ResourceTable::new(),
         };
         let mut store = guest::new_store(engine, state, |state| &mut state.storage);
+        if let Some(timeout) = self.timeout {
+            guest::set_timeout(&mut store, timeout);
+        }
         let ended = command
             .instantiate(&mut store)
             .and_then(|command| command.wasi_cli_run().call_run(&mut store));
@@ -138,6 +189,11 @@ impl Job<'_> {
                 Some(I32Exit(status)) => Ok(u8::try_from(*status).unwrap_or(1)),
                 None => {
                     tracing::debug!("{error:?}");
+                    if let (Some(timeout), Some(Trap::Interrupt)) =
+                        (self.timeout, error.downcast_ref())
+                    {
+                        return Err(self.timed_out(timeout));
+                    }
                     let reason = guest::describe_failure(&error, &limits);
                     Err(Failure::new("trap", format!("{} trapped: {reason}", self.id)))
                 }
@@ -148,7 +204,7 @@ impl Job<'_> {
 
 /// Sees whether a component could be run.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
-    let engine = compiled::engine()?;
+    let engine = compiled::engine(false)?;
     let component = compiled::load(&engine, path)?;
     link(&engine, &component, path).map(drop)
 }

@@ -1,10 +1,11 @@
 //! Lists of keys that a guest passes, copied no sooner than they are known to be
 //! within the limits.
 
-use storage_core::{StorageError, validate_key};
+use storage_core::{MAX_KEY_BYTES, validate_key};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{WasmList, WasmStr};
 
+use super::errors::{Call, GuestError};
 use crate::limits::Limits;
 
 /// The key that an error about a key must be about: one that is no key, or one
@@ -15,14 +16,16 @@ pub(super) fn first_bad_key<'a>(limits: &Limits, keys: &[&'a str]) -> Option<&'a
     invalid().or_else(too_long).or(keys.first()).copied()
 }
 
-/// Copies the keys of a list, if they are within the limits of a batch.
+/// Copies the keys that a call passes, if they are within the limits of a batch and
+/// none is longer than any.
 pub(super) fn read_keys<T: 'static>(
     store: &mut StoreContextMut<'_, T>,
-    limits: &Limits,
+    call: &Call<'_>,
     list: &WasmList<WasmStr>,
-) -> wasmtime::Result<Result<Vec<String>, StorageError>> {
+) -> wasmtime::Result<Result<Vec<String>, GuestError>> {
+    let limits = call.chain.limits();
     if let Err(error) = limits.check_batch_len(list.len()) {
-        return Ok(Err(error));
+        return Ok(Err(call.error(&error)));
     }
     let mut keys = Vec::with_capacity(list.len());
     let mut bytes = 0_usize;
@@ -31,7 +34,13 @@ pub(super) fn read_keys<T: 'static>(
         let key = key.to_str(&*store)?;
         bytes = bytes.saturating_add(key.len());
         if let Err(error) = limits.check_batch_bytes(bytes) {
-            return Ok(Err(error));
+            return Ok(Err(call.error(&error)));
+        }
+        // One that is so long is refused before the next is decoded.
+        if key.len() > MAX_KEY_BYTES
+            && let Err(error) = validate_key(&key)
+        {
+            return Ok(Err(Call { key: Some(&key), ..*call }.error(&error)));
         }
         keys.push(key.into_owned());
     }

@@ -136,7 +136,7 @@ mod tests {
         let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
         let mut state = ComponentState::new(host.component(&"a/b/1".parse().unwrap()));
         let mut open = || {
-            let bucket = Bucket::open(&state, "").unwrap();
+            let bucket = Bucket::open(state.storage(), "").unwrap();
             push(&mut state, bucket)
         };
         let first = open().unwrap();
@@ -144,7 +144,7 @@ mod tests {
         let refused = StorageError::LimitExceeded { limit: "handles", max: 2, actual: 3 };
         assert_eq!(open().unwrap_err(), refused);
         state.handles_mut().delete(first).unwrap();
-        let bucket = Bucket::open(&state, "default").unwrap();
+        let bucket = Bucket::open(state.storage(), "default").unwrap();
         assert!(push(&mut state, bucket).is_ok());
     }
 
@@ -154,11 +154,15 @@ mod tests {
         let state = ComponentState::new(host.component(&"a/b/1".parse().unwrap()));
         host.component(&"a/b/2".parse().unwrap()).set("key", "value".into()).unwrap();
         for other in ["a/b/2", "a/b/3"] {
-            assert_eq!(Bucket::open(&state, other).unwrap_err(), CannotOpen::AccessDenied);
+            assert_eq!(Bucket::open(state.storage(), other).unwrap_err(), CannotOpen::AccessDenied);
         }
         for name in ["a", "a/b", "a/b/c/d", "a//c", "Default", " ", "a/b/2/"] {
-            assert_eq!(Bucket::open(&state, name).unwrap_err(), CannotOpen::NoSuchStore, "{name}");
+            assert_eq!(
+                Bucket::open(state.storage(), name).unwrap_err(),
+                CannotOpen::NoSuchStore,
+                "{name}"
+            );
         }
-        assert!(Bucket::open(&state, "a/b/1").is_ok());
+        assert!(Bucket::open(state.storage(), "a/b/1").is_ok());
     }
 }

@@ -25,6 +25,7 @@ pub(super) enum GuestError {
 }
 
 /// One call of a guest.
+#[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) chain: &'a ComponentChain,
     pub(super) operation: &'static str,

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use storage_core::{
-    Check, Commit, Expected, PageRequest, Revision, StorageError, StorageValue, validate_key,
+    Check, Commit, Expected, MAX_KEY_BYTES, PageRequest, Revision, StorageError, StorageValue,
+    validate_key,
 };
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
@@ -133,6 +134,10 @@ pub(super) fn add_to_linker<T: 'static>(
         )| {
             let (chain, bucket) = opened(&mut store, state, &handle)?;
             let prefix = prefix.to_str(&store)?;
+            if prefix.len() > MAX_KEY_BYTES {
+                // No key begins with it. The place is not decoded beside it.
+                return Ok((Ok(Page { keys: Vec::new(), more: false }),));
+            }
             let after = after.map(|after| after.to_str(&store)).transpose()?;
             let request =
                 PageRequest { prefix: &prefix, after: after.as_deref(), limit: limit as usize };
@@ -146,9 +151,10 @@ pub(super) fn add_to_linker<T: 'static>(
         "[method]store.get-many",
         move |mut store, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
             let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let keys = match super::batch::read_keys(&mut store, chain.limits(), &keys)? {
+            let call = Call { chain: &chain, operation: "get-many", key: None };
+            let keys = match super::batch::read_keys(&mut store, &call, &keys)? {
                 Ok(keys) => keys,
-                Err(error) => return Ok((answer(&chain, "get-many", None, Err(error)),)),
+                Err(error) => return Ok((Err(Error::Storage(error)),)),
             };
             let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
             let found = bucket.storage().get_many(&asked).map(|values| {

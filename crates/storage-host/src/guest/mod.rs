@@ -28,37 +28,42 @@
 //! What a guest may take of memory is bounded by [`new_store`]; how long it may
 //! run is the embedder's to say, with wasmtime's epochs:
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
-//! # use storage_host::guest::{self, ComponentState};
-//! # use storage_host::wasmtime::Engine;
-//! # use storage_host::{Mode, StorageHost, StoreUrl};
+//! use storage_host::guest::{self, ComponentState};
+//! # use std::sync::Arc;
+//! # use storage_core::conformance::ReferenceStorage;
+//! # use storage_host::StorageHost;
+//! # use storage_host::wasmtime::{Engine, Store, component::{Component, Linker}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut config = guest::engine_config();
 //! config.epoch_interruption(true);
 //! let engine = Engine::new(&config)?;
-//! // A tick every ten milliseconds, as long as the engine lives.
-//! let ticking = engine.weak();
-//! std::thread::spawn(move || {
-//!     while let Some(engine) = ticking.upgrade() {
-//!         engine.increment_epoch();
-//!         drop(engine);
-//!         std::thread::sleep(Duration::from_millis(10));
-//!     }
-//! });
+//! guest::start_clock(&engine)?;
 //!
-//! # let host = StorageHost::new("file:./data".parse::<StoreUrl>()?.open(Mode::ReadWrite)?);
+//! # let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
 //! # let state = ComponentState::new(host.component(&"app/notes/home".parse()?));
 //! let mut store = guest::new_store(&engine, state, |state| state);
-//! // Before each call into a guest, its start included: a second from now on.
-//! store.set_epoch_deadline(100);
+//! // Before each call into the guest, its instantiation included.
+//! guest::set_timeout(&mut store, Duration::from_millis(50));
+//! # let endless = "(component
+//! #     (core module $m (func $start (loop $l (br $l))) (start $start))
+//! #     (core instance (instantiate $m)))";
+//! # let component = Component::new(&engine, wat::parse_str(endless)?)?;
+//! # let linker = Linker::<ComponentState>::new(&engine);
+//! let ended = linker.instantiate(&mut store, &component);
+//! # let limits = storage_host::Limits::default();
+//! let reason = guest::describe_failure(&ended.unwrap_err(), &limits);
+//! assert_eq!(reason, "it ran past the deadline that the host had set");
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! A store without a deadline ends its guest at once. A call to storage is not
-//! interrupted: it is as long as its limits let it be.
+//! interrupted: it is as long as its limits let it be. Nor is one to WASI, where a
+//! guest can wait for input or for a time of its own choice: who lends that to
+//! guests bounds it too.
 //!
 //! # What a guest learns
 //!
@@ -71,6 +76,7 @@
 mod airssys;
 mod batch;
 mod bucket;
+mod deadline;
 mod errors;
 mod extended;
 mod keyvalue;
@@ -79,6 +85,7 @@ mod trap;
 
 use wasmtime::component::{Component, Linker};
 
+pub use deadline::{EPOCH, set_timeout, start_clock};
 pub(crate) use keyvalue::Cursors;
 pub use state::{ComponentState, SandboxLimits, engine_config, new_store};
 pub use trap::describe_failure;

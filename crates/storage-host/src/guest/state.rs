@@ -119,26 +119,34 @@ pub fn new_store<T: 'static>(
     store.set_hostcall_fuel(hostcall_bytes(&limits));
     // The guest is told of the limit before wasmtime would end it, and what WASI
     // opens does not count.
-    store.set_max_component_handles(limits.handles.saturating_add(OTHER_HANDLES));
+    store.set_max_component_handles(all_handles(&limits));
     store
+}
+
+/// How many handles of all kinds a guest may have.
+pub(super) fn all_handles(limits: &Limits) -> usize {
+    limits.handles.saturating_add(OTHER_HANDLES)
 }
 
 /// How many handles a guest may have beside those of storage: streams, clocks.
 const OTHER_HANDLES: usize = 1_000;
 
-/// The most bytes that a guest may pass to the host in one call: twice the
-/// largest call that storage allows, and never less than WASI needs to write a
-/// stream.
+/// The most bytes that a guest may pass to the host in one call: the largest call
+/// that storage allows and a quarter more, and never less than WASI needs to write
+/// a stream.
 ///
 /// wasmtime counts this before a host function sees the arguments and ends the
 /// guest when it is passed. Below it, whatever is over a limit of its own is an
-/// error that the guest can handle, and the room of as much again is for those
-/// who find out by trying: storage copies nothing before it has compared.
+/// error that the guest can handle; the quarter is for those who find out by
+/// trying. There is no room for more: the length of a text is known only when it
+/// is decoded, and one in UTF-16 takes up to four and a half times what it passes
+/// while it is. With the defaults these are 48 MiB.
 pub(super) fn hostcall_bytes(limits: &Limits) -> usize {
     const STREAMS: usize = 1 << 20;
     /// What wasmtime counts for an operation of a batch beside its bytes.
     const OPERATION: usize = 128;
     let single = limits.key_bytes.saturating_add(limits.value_bytes);
-    let batch = limits.batch_bytes.max(limits.batch_operations.saturating_mul(OPERATION));
-    single.max(batch).saturating_mul(2).max(STREAMS)
+    let operations = limits.batch_operations.saturating_mul(OPERATION);
+    let legal = single.max(limits.batch_bytes.saturating_add(operations));
+    legal.saturating_add(legal / 4).max(STREAMS)
 }

@@ -2,7 +2,7 @@
 
 use wasmtime::{Error, Trap};
 
-use super::state::hostcall_bytes;
+use super::state::{all_handles, hostcall_bytes};
 use crate::limits::Limits;
 
 /// Says in one line why a guest's call failed, without wasmtime's backtrace; a
@@ -18,12 +18,16 @@ pub fn describe_failure(error: &Error, limits: &Limits) -> String {
         return text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
     }
     let cause = error.root_cause().to_string();
-    // wasmtime keeps this error's type to itself.
+    // wasmtime keeps these errors' types to itself.
     if cause.contains("fuel allocated for hostcalls") {
         return format!(
             "it passed more to the host in one call than the limit of {} bytes",
             hostcall_bytes(limits)
         );
+    }
+    if cause.contains("handle limit exceeded") {
+        let most = all_handles(limits);
+        return format!("it held more handles of all kinds than the limit of {most}");
     }
     cause
 }

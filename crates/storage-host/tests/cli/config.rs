@@ -120,6 +120,7 @@ fn what_is_wrong_with_a_manifest_is_told_with_its_line() {
             "store = 'memory:'\n[[component]]\nid = 'a/b/c'\ngrants = [{ owner = 'a/b/d', prefix = '', access = 'write' }]",
         ),
         ("ttl", "store = 'memory:'\n[cache]\nttl = 'never'"),
+        ("timeout", "store = 'memory:'\ntimeout = 0\n[[component]]\nid = 'a/b/c'"),
         ("number", "store = 'memory:'\nquota = { bytes = -1 }"),
         ("preset", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\npresets = { '' = 'x' }"),
         ("file", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwasm = 'missing.wasm'"),

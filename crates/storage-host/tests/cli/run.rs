@@ -206,3 +206,73 @@ fn a_component_runs_on_a_store_that_ends_with_it() {
     }
     assert!(!folder.has_store());
 }
+
+/// A command that runs without end, and one that waits so long.
+const ENDLESS: &str = r#"(component
+  (core module $main (func (export "run") (result i32) (loop $again (br $again)) i32.const 0))
+  (core instance $main (instantiate $main))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))"#;
+const WAITS: &str = r#"(component
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $pollable (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+    (alias outer 1 $pollable (type $outer))
+    (export "pollable" (type $own (eq $outer)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $own))))))
+  (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core module $main
+    (import "wasi" "subscribe" (func $subscribe (param i64) (result i32)))
+    (import "wasi" "block" (func $block (param i32)))
+    (func (export "run") (result i32)
+      (call $block (call $subscribe (i64.const 3600000000000)))
+      (i32.const 0)))
+  (core instance $main (instantiate $main (with "wasi" (instance
+    (export "subscribe" (func $subscribe)) (export "block" (func $block))))))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))"#;
+
+#[test]
+fn a_component_that_does_not_end_is_ended() {
+    let folder = Folder::new();
+    folder.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
+    folder.file("waits.wasm", &wat::parse_str(WAITS).unwrap());
+    folder.file(
+        "storage.toml",
+        br#"
+store = "file:./data"
+timeout = 1
+
+[[component]]
+id = "a/endless/1"
+wasm = "endless.wasm"
+
+[[component]]
+id = "a/waits/1"
+wasm = "waits.wasm"
+timeout = "none"
+presets = { key = "value" }
+"#,
+    );
+    let notes = guest("notes");
+    let text = folder.transcripts(&[
+        &["run", "--id", "a/b/c", "--timeout", "1", "endless.wasm"],
+        &["--json", "run", "--id", "a/b/c", "--timeout", "1", "endless.wasm"],
+        &["run", "--id", "a/b/c", "--timeout", "1", "--instances", "3", "endless.wasm"],
+        &["run", "--id", "a/b/c", "--timeout", "1", "waits.wasm"],
+        &["--json", "run", "--id", "a/b/c", "--timeout", "1", "waits.wasm"],
+        &["run", "--config", "storage.toml", "a/endless/1"],
+        // The command line wins over the manifest.
+        &["run", "--config", "storage.toml", "--timeout", "1", "a/waits/1"],
+        &["--store", "file:./data", "get", "a/waits/1", "key"],
+        &["run", "--id", "a/b/c", "--timeout", "0", "endless.wasm"],
+        // What ends in time is not touched.
+        &["run", "--id", "a/b/c", "--timeout", "3600", &notes, "add", "x"],
+    ]);
+    folder.assert_snapshot("run_timeout", &text);
+}

@@ -121,14 +121,14 @@ fn more_than_any_legal_call_passes_ends_the_guest_and_names_the_limit() {
         let reason = guest.trap(call, (DATA, 90_u32 << 20));
         assert_eq!(
             reason,
-            "it passed more to the host in one call than the limit of 33554432 bytes"
+            "it passed more to the host in one call than the limit of 21131520 bytes"
         );
     }
     let mut guest = RawGuest::new(&host, "a/b/1");
     guest.call::<_, i32>("grow", (MANY_PAGES,));
     guest.fill(DATA, b'k', 4);
     let reason = guest.trap("set", (DATA, 4_u32, DATA, 90_u32 << 20));
-    assert!(reason.contains("33554432 bytes"), "{reason}");
+    assert!(reason.contains("21131520 bytes"), "{reason}");
     assert_eq!(backend.total(), 0);
 }
 

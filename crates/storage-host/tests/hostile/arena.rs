@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::panic;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -39,6 +39,9 @@ const SECRET: &str = "T0P-7f3a91c2d5";
 
 /// An epoch's deadline that no test reaches.
 pub(crate) const NEVER: u64 = 1 << 60;
+
+/// When a case has hung: the longest takes half a minute on a machine that is busy.
+const HUNG: Duration = Duration::from_secs(300);
 
 /// Names the test that a process is for.
 const CASE: &str = "STORAGE_HOST_HOSTILE_CASE";
@@ -102,6 +105,12 @@ fn run<F: FnOnce(&mut Arena)>(name: &str, setup: Setup, case: F) {
         PANICS.fetch_add(1, Ordering::SeqCst);
         shown(what);
     }));
+    let watched = name.to_owned();
+    thread::spawn(move || {
+        thread::sleep(HUNG);
+        eprintln!("{watched} has not ended in {HUNG:?}");
+        std::process::exit(1);
+    });
     let mut arena = Arena::new(setup);
     case(&mut arena);
     arena.finish(name);
@@ -218,11 +227,35 @@ impl Arena {
         self.baseline = Some(Baseline::new(guests_own, ALLOWED));
     }
 
+    /// How often the neighbour has called storage and been answered.
+    pub(crate) fn neighbours_calls(&self) -> u64 {
+        self.neighbour.calls.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the neighbour has called so many times more. Where it cannot go
+    /// on, the case hangs and is ended.
+    pub(crate) fn let_the_neighbour_call(&self, times: u64) {
+        let goal = self.neighbours_calls() + times;
+        while self.neighbours_calls() < goal {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Runs something while the engine's epoch goes on.
     pub(crate) fn with_epochs<R>(&self, run: impl FnOnce() -> R) -> R {
+        self.with_epochs_after(|| (), run)
+    }
+
+    /// The same, where the epoch goes on only after something has happened.
+    pub(crate) fn with_epochs_after<R>(
+        &self,
+        first: impl FnOnce() + Send,
+        run: impl FnOnce() -> R,
+    ) -> R {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
+                first();
                 while !done.load(Ordering::SeqCst) {
                     self.engine.increment_epoch();
                     thread::sleep(Duration::from_millis(1));
@@ -305,6 +338,7 @@ fn link(engine: &Engine, kind: Kind) -> InstancePre<ComponentState> {
 /// A guest of the victim's, which calls storage all the while.
 struct Neighbour {
     leave: Arc<AtomicBool>,
+    calls: Arc<AtomicU64>,
     thread: Option<JoinHandle<Seen>>,
 }
 
@@ -318,6 +352,8 @@ impl Neighbour {
     fn new(mut guest: Guest) -> Self {
         let leave = Arc::new(AtomicBool::new(false));
         let leaving = Arc::clone(&leave);
+        let calls = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&calls);
         // What calls allocate once does not count.
         Seen::new().call(&mut guest);
         let thread = thread::spawn(move || {
@@ -325,12 +361,13 @@ impl Neighbour {
             // At least once after the attack.
             while !leaving.load(Ordering::SeqCst) {
                 seen.call(&mut guest);
+                counted.store(seen.calls, Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(1));
             }
             seen.call(&mut guest);
             seen
         });
-        Self { leave, thread: Some(thread) }
+        Self { leave, calls, thread: Some(thread) }
     }
 
     fn leave(&mut self) -> Seen {

@@ -191,16 +191,19 @@ fn many_long_keys_at_once() {
             let mut limits = Limits::default();
             limits.value_bytes = 64 << 10;
             limits.batch_bytes = 1 << 20;
+            limits.batch_operations = 100;
             builder.limits(limits)
         },
         ..Setup::PLAIN
     };
     alone_with(SMALL_BATCHES, |arena| {
         const LARGE: u32 = 0x20_0000;
+        // A mebibyte, a hundred operations, and a quarter more.
+        const MAY_PASS: u64 = 1_326_720;
         let mut guests: Vec<Guest> = (0..16).map(|_| arena.guest_of(Kind::UTF16, EVIL)).collect();
         for guest in &mut guests {
             assert!(guest.grow(64));
-            guest.fill(LARGE, 0x6b, 1 << 20);
+            guest.fill(LARGE, 0x6b, 2 * MAY_PASS as u32);
         }
         let ready = Barrier::new(guests.len());
         arena.begin(0);
@@ -209,11 +212,48 @@ fn many_long_keys_at_once() {
                 scope.spawn(|| {
                     ready.wait();
                     for _ in 0..3 {
-                        let told = guest.call("storage.get", &[LARGE.into(), 1 << 19]);
+                        let told = guest.call("storage.get", &[LARGE.into(), MAY_PASS / 2]);
                         assert!(told.unwrap_err().contains("a key has at most 1024 bytes"));
                     }
-                    let reason = guest.trap("storage.get", &[LARGE.into(), (1 << 19) + 1]);
-                    assert!(reason.contains("limit of 1048576 bytes"), "{reason}");
+                    let reason = guest.trap("storage.get", &[LARGE.into(), MAY_PASS / 2 + 1]);
+                    assert!(reason.contains("limit of 1326720 bytes"), "{reason}");
+                });
+            }
+        });
+    });
+}
+
+/// What costs the host most, all the while, in many instances: another component
+/// goes on. They attack until it has been answered so often.
+#[test]
+fn a_neighbour_among_many_who_attack() {
+    alone_with(SHARED_CACHE, |arena| {
+        const LARGE: u32 = 0x20_0000;
+        let mut guests: Vec<Guest> = (0..8).map(|_| arena.guest()).collect();
+        for guest in &mut guests {
+            assert!(guest.grow(64));
+            guest.fill(LARGE, b'v', (1 << 20) + 1);
+        }
+        arena.begin(0);
+        let goal = arena.neighbours_calls() + 50;
+        thread::scope(|scope| {
+            for (n, guest) in guests.iter_mut().enumerate() {
+                let arena = &*arena;
+                scope.spawn(move || {
+                    let [key, len] = guest.string(&format!("large/{n}"));
+                    let value = u64::from(LARGE);
+                    while arena.neighbours_calls() < goal {
+                        guest.call("storage.set", &[key, len, value, 1 << 20]).unwrap();
+                        let told = guest.call("storage.set", &[key, len, value, (1 << 20) + 1]);
+                        assert!(told.unwrap_err().contains("over the limit of 1048576"));
+                        let told = guest.call("storage.get", &[value, 1 << 20]);
+                        assert!(told.unwrap_err().contains("a key has at most 1024 bytes"));
+                        assert_eq!(
+                            guest.open("draft2", "good/vault/1").unwrap_err(),
+                            "access-denied"
+                        );
+                        guest.call("storage.delete", &[key, len]).unwrap();
+                    }
                 });
             }
         });

@@ -71,8 +71,10 @@ fn a_thousand_swaps_of_a_mebibyte_under_way() {
         for n in 0..999 {
             let made = guest.call("draft2.cas", &[store, at, len]).unwrap();
             handles.push(made.word(4));
-            // Each on a value of its own.
-            chain.set("key", vec![n as u8; 1 << 20].into()).unwrap();
+            // Many of them on a value of its own.
+            if n < 200 {
+                chain.set("key", vec![n as u8; 1 << 20].into()).unwrap();
+            }
         }
         // All but the last come too late.
         let value = guest.put(b"swapped");

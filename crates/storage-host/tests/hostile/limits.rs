@@ -1,6 +1,6 @@
 //! More than a call may ask for, in ways that would fill the host.
 
-use storage_host::{Commit, ComponentStorage, StorageValue};
+use storage_host::{Commit, ComponentSettings, ComponentStorage, Limits, StorageValue};
 
 use crate::arena::{Arena, EVIL, Setup, alone, alone_with, id};
 use crate::component::{DATA, Kind};
@@ -60,8 +60,8 @@ fn as_many_values_as_are_allowed() {
     });
 }
 
-/// So many writes of a mebibyte that their values alone are all that one call may
-/// pass, and one byte more.
+/// Writes of a mebibyte each: as many as fit, more than that, and more than one call
+/// may pass.
 #[test]
 fn a_batch_of_values_at_its_limit() {
     alone(|arena| {
@@ -87,11 +87,22 @@ fn a_batch_of_values_at_its_limit() {
         guest.call("draft2.set-many", &[store, at, len]).unwrap();
         let [at, len] = guest.writes(&fifteen);
         guest.call("extended.commit", &[extended, 0, 0, at, len]).unwrap();
-        // With the bytes of its keys it is over what may be passed at all.
-        let sixteen = pairs(&mut guest, 16);
-        let [at, len] = guest.pairs(&sixteen);
+        // The sixteenth is over the limit by the bytes of the keys, and told so.
+        let over = "16777264 bytes of a batch are over the limit of 16777216";
+        for count in [16, 20] {
+            let many = pairs(&mut guest, count);
+            let [at, len] = guest.pairs(&many);
+            let text = guest.call("draft2.set-many", &[store, at, len]).unwrap_err();
+            assert_eq!(text, format!("other: {over}"));
+            let [at, len] = guest.writes(&many);
+            let text = guest.call("extended.commit", &[extended, 0, 0, at, len]).unwrap_err();
+            assert_eq!(text, format!("io-error: {over}"));
+        }
+        // And this is over what may be passed at all.
+        let many = pairs(&mut guest, 21);
+        let [at, len] = guest.pairs(&many);
         let reason = guest.trap("draft2.set-many", &[store, at, len]);
-        assert!(reason.contains("16777216 bytes"), "{reason}");
+        assert!(reason.contains("21131520 bytes"), "{reason}");
     });
 }
 
@@ -122,6 +133,81 @@ fn an_operation_too_many() {
             assert!(text.ends_with(&over), "{text}");
         }
         assert_eq!(guest.get("k").unwrap(), None);
+    });
+}
+
+/// A component whose limits are its own, on a host with others for all.
+const OWN_LIMITS: Setup = Setup {
+    host: |builder| {
+        let mut own = Limits::default();
+        (own.key_bytes, own.value_bytes) = (4, 2);
+        (own.batch_operations, own.batch_bytes, own.handles) = (3, 12, 2);
+        (own.listing_keys, own.listing_bytes) = (3, 6);
+        let mut all = Limits::default();
+        (all.key_bytes, all.value_bytes, all.handles) = (40, 100_000, 3);
+        let settings = ComponentSettings { limits: own, ..ComponentSettings::default() };
+        builder.limits(all).component(EVIL.parse().unwrap(), settings)
+    },
+    ..Setup::PLAIN
+};
+
+/// Each refusal names the limit, and the number that holds for this component.
+#[test]
+fn limits_of_one_component_and_of_all_others() {
+    alone_with(OWN_LIMITS, |arena| {
+        let mut guest = arena.guest();
+        let mut other = arena.guest_of(Kind::PLAIN, "evil/guest/2");
+        let mut wordy = [arena.guest(), arena.guest_of(Kind::PLAIN, "evil/guest/3")];
+        arena.begin(0);
+        let told = guest.set("12345", "x").unwrap_err();
+        assert_eq!(told, "invalid-key: a key has at most 4 bytes here; this one has 5");
+        let told = guest.set("key", "xyz").unwrap_err();
+        assert_eq!(told, "io-error: 3 bytes of a value are over the limit of 2");
+        let extended = guest.open("extended", "").unwrap();
+        let draft2 = guest.open("draft2", "").unwrap();
+        let told = guest.open("draft2", "").unwrap_err();
+        assert_eq!(told, "other: 3 handles are over the limit of 2");
+        let keys = guest.strings(&["a", "b", "c", "d"]);
+        let call = [extended, keys[0], keys[1]];
+        let told = guest.call("extended.get-many", &call).unwrap_err();
+        assert_eq!(told, "io-error: 4 operations of a batch are over the limit of 3");
+        let keys = guest.strings(&["aaaaa", "bbbbb", "ccc"]);
+        let told = guest.call("draft2.delete-many", &[draft2, keys[0], keys[1]]).unwrap_err();
+        assert_eq!(told, "other: 13 bytes of a batch are over the limit of 12");
+        for key in ["1111", "22"] {
+            guest.set(key, "").unwrap();
+        }
+        assert_eq!(guest.list_keys().unwrap(), ["1111", "22"]);
+        guest.set("3", "").unwrap();
+        let told = guest.list_keys().unwrap_err();
+        assert_eq!(told, "io-error: 7 bytes of a listing are over the limit of 6");
+        let chain = arena.host.component(&id(EVIL));
+        chain.delete("1111").unwrap();
+        for key in ["4", "5"] {
+            guest.set(key, "").unwrap();
+        }
+        let told = guest.list_keys().unwrap_err();
+        assert_eq!(told, "io-error: 4 keys of a listing are over the limit of 3");
+
+        // The others have the host's.
+        let told = other.set(&"k".repeat(41), "x").unwrap_err();
+        assert_eq!(told, "invalid-key: a key has at most 40 bytes here; this one has 41");
+        let told = other.set("12345", &"x".repeat(100_001)).unwrap_err();
+        assert_eq!(told, "io-error: 100001 bytes of a value are over the limit of 100000");
+        other.set("12345", &"x".repeat(100_000)).unwrap();
+        for _ in 0..3 {
+            other.open("draft", "").unwrap();
+        }
+        let told = other.open("draft", "").unwrap_err();
+        assert_eq!(told, "other: 4 handles are over the limit of 3");
+
+        // What may be passed at all follows from them.
+        for (guest, most) in wordy.iter_mut().zip(["1048576", "21131520"]) {
+            assert!(guest.grow(512));
+            let reason = guest.trap("storage.get", &[DATA.into(), 30 << 20]);
+            let told = "it passed more to the host in one call than the limit of";
+            assert_eq!(reason, format!("{told} {most} bytes"));
+        }
     });
 }
 

@@ -59,7 +59,7 @@ fn a_list_that_claims_hundreds_of_millions_of_elements() {
         arena.begin(0);
         for (guest, name, arguments) in &mut guests {
             let reason = guest.trap(name, arguments);
-            let known = ["out of bounds of memory", "than the limit of 16777216 bytes"];
+            let known = ["out of bounds of memory", "than the limit of 21131520 bytes"];
             assert!(known.iter().any(|known| reason.contains(known)), "{name}: {reason}");
         }
     });
@@ -88,7 +88,7 @@ fn a_text_that_claims_hundreds_of_millions_of_characters() {
         arena.begin(0);
         for (guest, len) in &mut guests {
             let reason = guest.trap("storage.get", &[DATA.into(), *len]);
-            let known = ["out of bounds of memory", "than the limit of 16777216 bytes"];
+            let known = ["out of bounds of memory", "than the limit of 21131520 bytes"];
             assert!(known.iter().any(|known| reason.contains(known)), "{len:x}: {reason}");
         }
     });
@@ -231,7 +231,7 @@ fn elements_that_lie_on_each_other() {
             }
             arguments.extend([at, len]);
             let reason = guest.trap(name, &arguments);
-            assert!(reason.contains("than the limit of 16777216 bytes"), "{name}: {reason}");
+            assert!(reason.contains("than the limit of 21131520 bytes"), "{name}: {reason}");
         }
     });
 }

@@ -22,6 +22,27 @@ fn a_loop_without_end() {
     });
 }
 
+/// As many as the machine has cores, and more: the neighbour goes on meanwhile.
+#[test]
+fn loops_without_end_on_every_core() {
+    alone(|arena| {
+        let mut guests: Vec<_> = (0..8).map(|_| arena.guest()).collect();
+        arena.begin(0);
+        // They run until the neighbour has been answered so often.
+        arena.with_epochs_after(
+            || arena.let_the_neighbour_call(50),
+            || {
+                std::thread::scope(|scope| {
+                    for guest in &mut guests {
+                        guest.set_deadline(20);
+                        scope.spawn(|| assert_eq!(guest.trap_in("spin", &[]), TOO_LONG));
+                    }
+                });
+            },
+        );
+    });
+}
+
 #[test]
 fn a_loop_of_calls_without_end() {
     alone(|arena| {

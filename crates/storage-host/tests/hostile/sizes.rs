@@ -138,7 +138,11 @@ const LARGE: u32 = 0x100_0000;
 
 const GIB: u64 = 1 << 30;
 
-const TOO_MUCH: &str = "it passed more to the host in one call than the limit of 16777216 bytes";
+/// What one call may pass to the host: 16 MiB and a thousand operations, and a
+/// quarter more.
+const MAY_PASS: u64 = 21_131_520;
+
+const TOO_MUCH: &str = "it passed more to the host in one call than the limit of 21131520 bytes";
 
 /// A sandbox for guests that have more than a gibibyte.
 fn roomy() -> SandboxLimits {
@@ -217,11 +221,11 @@ fn what_does_not_fit_into_the_sandbox() {
 }
 
 /// The most that may be passed at all is refused by what it is, and costs the
-/// host little more than itself.
+/// host what it takes to decode it.
 #[test]
-fn a_key_of_sixteen_mebibytes_in_every_encoding() {
+fn the_longest_key_that_may_be_passed_in_every_encoding() {
     alone(|arena| {
-        const LEN: u64 = 16 << 20;
+        const LEN: u64 = MAY_PASS;
         // U+6B6B becomes three bytes, and U+00E9 two.
         let kinds = [(Kind::PLAIN, b'k', 1), (Kind::UTF16, 0x6b, 2), (Kind::LATIN1, 0xe9, 1)];
         let mut guests = kinds.map(|(kind, byte, unit)| {
@@ -246,6 +250,69 @@ fn a_key_of_sixteen_mebibytes_in_every_encoding() {
                 };
                 assert!(is_refused, "{name}");
             }
+        }
+    });
+}
+
+/// Two texts of one call, which are decoded one after the other and kept together:
+/// the first takes more room than it needs, and the second what is left.
+#[test]
+fn two_long_texts_that_have_to_be_decoded() {
+    alone(|arena| {
+        let mut guest = large(arena, Kind::UTF16, MAY_PASS);
+        guest.fill(LARGE, 0x6b, MAY_PASS as u32);
+        arena.begin(0);
+        let store = guest.open("extended", "").unwrap();
+        // Sixteen mebibytes and a little, and the rest.
+        let first = (16 << 20) / 3 + 100;
+        let second = MAY_PASS / 2 - first - 100;
+        let texts = [[LARGE.into(), first], [LARGE.into(), second]];
+        // Where the first is within the limit of a batch, it is no key all the same, and
+        // the other is not looked at.
+        let orders = [(texts, REASONS[1]), ([texts[1], texts[0]], REASONS[0])];
+        for ([[prefix, prefix_len], [after, after_len]], reason) in orders {
+            let page = [store, prefix, prefix_len, 1, after, after_len, 10];
+            let page = guest.call("extended.list-page", &page).unwrap();
+            assert_eq!((page.word(8), page.byte(12)), (0, 0));
+            let [at, len] = guest.list(&[prefix, prefix_len, after, after_len], 2);
+            let text = guest.call("extended.get-many", &[store, at, len]).unwrap_err();
+            assert!(text.contains(reason), "{text}");
+            let [at, len] = guest.writes(&[
+                [prefix, prefix_len, DATA.into(), 1],
+                [after, after_len, DATA.into(), 1],
+            ]);
+            let text = guest.call("extended.commit", &[store, 0, 0, at, len]).unwrap_err();
+            assert!(text.contains("bytes of a batch are over the limit"), "{text}");
+        }
+    });
+}
+
+/// Keys of a batch that are within its limit, each of which takes more room than it
+/// needs while it is decoded.
+#[test]
+fn keys_that_take_all_that_a_batch_may() {
+    alone(|arena| {
+        // Three bytes a unit are a little more than sixteen kibibytes, and a thousand
+        // of them within the limit.
+        const UNITS: u64 = 5_462;
+        let mut guest = large(arena, Kind::UTF16, 2 * UNITS);
+        guest.fill(LARGE, 0x6b, 2 * UNITS as u32);
+        arena.begin(0);
+        let (store, bucket) =
+            (guest.open("extended", "").unwrap(), guest.open("draft2", "").unwrap());
+        let key = [LARGE.into(), UNITS];
+        let keys = guest.list(&key.repeat(1_000), 2);
+        let pairs = guest.pairs(&vec![[key[0], key[1], DATA.into(), 1]; 1_000]);
+        let writes = guest.writes(&vec![[key[0], key[1], DATA.into(), 1]; 1_000]);
+        for (name, arguments) in [
+            ("extended.get-many", vec![store, keys[0], keys[1]]),
+            ("extended.commit", vec![store, 0, 0, writes[0], writes[1]]),
+            ("draft2.get-many", vec![bucket, keys[0], keys[1]]),
+            ("draft2.set-many", vec![bucket, pairs[0], pairs[1]]),
+            ("draft2.delete-many", vec![bucket, keys[0], keys[1]]),
+        ] {
+            let text = guest.call(name, &arguments).unwrap_err();
+            assert!(text.contains("a key has at most 1024 bytes"), "{name}: {text}");
         }
     });
 }

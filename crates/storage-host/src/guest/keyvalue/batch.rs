@@ -98,11 +98,11 @@ pub(super) fn add<T: 'static>(
         move |mut store, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
             let (chain, bucket) = opened(&mut store, state, &handle)?;
             let calling = Calling { chain: &chain, bucket: &bucket, operation: "delete-many" };
-            let deleted = match read_keys(&mut store, chain.limits(), &keys)? {
+            let deleted = match read_keys(&mut store, &calling.call(), &keys)? {
                 Ok(keys) => {
                     commit_many(&calling, keys.into_iter().fold(Commit::new(), Commit::delete))
                 }
-                Err(error) => Err(calling.error(None, &error)),
+                Err(error) => Err(calling.of(error)),
             };
             Ok((deleted,))
         },
@@ -120,9 +120,9 @@ fn read<T: 'static>(
 ) -> wasmtime::Result<Result<Found, Error>> {
     let (chain, bucket) = opened(store, state, handle)?;
     let calling = Calling { chain: &chain, bucket: &bucket, operation: "get-many" };
-    Ok(match read_keys(store, chain.limits(), keys)? {
+    Ok(match read_keys(store, &calling.call(), keys)? {
         Ok(keys) => get_many(&calling, keys),
-        Err(error) => Err(calling.error(None, &error)),
+        Err(error) => Err(calling.of(error)),
     })
 }
 

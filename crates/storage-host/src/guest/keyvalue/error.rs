@@ -53,8 +53,17 @@ impl Calling<'_> {
         if matches!(error, StorageError::AccessDenied(_)) {
             return Error::AccessDenied;
         }
-        let call = Call { chain: self.chain, operation: self.operation, key };
-        Error::Other(match call.error(error) {
+        self.of(Call { key, ..self.call() }.error(error))
+    }
+
+    /// The call without a key.
+    pub(super) fn call(&self) -> Call<'_> {
+        Call { chain: self.chain, operation: self.operation, key: None }
+    }
+
+    /// What is worded for the other interfaces, as this one words it.
+    pub(super) fn of(&self, error: GuestError) -> Error {
+        Error::Other(match error {
             GuestError::NotFound(_) => "the key does not exist".to_owned(),
             GuestError::AlreadyExists(_) => "the key exists already".to_owned(),
             GuestError::QuotaExceeded => self.bucket.quota_text(self.chain),

@@ -44,9 +44,11 @@ impl Cursor for u64 {
 impl Cursor for String {
     fn resolve(self, _: &ComponentChain, _: &Bucket) -> Result<String, Error> {
         if self.len() > MAX_KEY_BYTES {
-            return Err(Error::other(
-                "the cursor is none of a listing's: it is longer than any key",
-            ));
+            return Err(Error::other(format!(
+                "the cursor is none of a listing's: it is longer than any key, which has at most \
+                 {MAX_KEY_BYTES} bytes; it has {}",
+                self.len()
+            )));
         }
         Ok(self)
     }
