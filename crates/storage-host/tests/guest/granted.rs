@@ -272,8 +272,10 @@ fn a_change_of_the_grants_is_seen_by_what_is_open() {
 /// What is written counts for the owner, whose quota is nobody else's business.
 #[test]
 fn the_owners_quota_holds_and_is_not_told() {
-    let mut settings = ComponentSettings::default();
-    settings.quota = Some(Budget { max_bytes: 39, max_keys: 5 });
+    let settings = ComponentSettings {
+        quota: Some(Budget { max_bytes: 39, max_keys: 5 }),
+        ..Default::default()
+    };
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new()))
         .component(id(OWNER), settings)
         .build();
