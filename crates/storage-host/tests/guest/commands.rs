@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rstest::rstest;
 use storage_core::conformance::ReferenceStorage;
-use storage_host::{Budget, ComponentStorage, StorageHost};
+use storage_host::{Budget, ComponentStorage, Limits, StorageHost};
 
 use crate::runner::{Runner, memory};
 
