@@ -104,7 +104,7 @@ pub(super) fn check(path: &Path, output: &mut Output) -> Result<(), Failure> {
     let mut runnable = 0;
     for component in &manifest.components {
         if let Some(wasm) = &component.wasm {
-            run::check(wasm).map_err(|failure| failure.of_component(&component.id))?;
+            run::check(wasm, output.json()).map_err(|failure| failure.of_component(&component.id))?;
             runnable += 1;
         }
     }

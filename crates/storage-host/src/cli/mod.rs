@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod environment;
 mod failure;
+mod imports;
 mod inspect;
 mod logging;
 mod output;
