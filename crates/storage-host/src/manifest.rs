@@ -35,7 +35,7 @@ use storage_cache::CacheConfig;
 ///     grants = [{ owner = "app/notes/home", prefix = "shared/", access = "read" }]
 /// "#
 /// .parse()?;
-/// assert_eq!(manifest.store.to_string(), "file:./data");
+/// assert_eq!(manifest.store.as_ref().unwrap().to_string(), "file:./data");
 /// assert_eq!(manifest.components.len(), 2);
 ///
 /// let error = "stroe = 'memory:'".parse::<Manifest>().unwrap_err();
@@ -44,9 +44,9 @@ use storage_cache::CacheConfig;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// Where all components keep their data. A path is relative to the folder that
-    /// the process runs in.
-    pub store: StoreUrl,
+    /// Where all components keep their data, if the manifest says it. A path is
+    /// relative to the folder that the process runs in.
+    pub store: Option<StoreUrl>,
     /// The cache of every component without one of its own.
     pub cache: CacheConfig,
     /// Whether all components share that one, rather than have one each.
@@ -156,8 +156,8 @@ impl FromStr for Manifest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    #[serde(deserialize_with = "parsed")]
-    store: StoreUrl,
+    #[serde(default, deserialize_with = "parsed_if_there")]
+    store: Option<StoreUrl>,
     #[serde(default)]
     cache: HostCache,
     #[serde(default)]
@@ -377,4 +377,13 @@ where
     T: FromStr<Err: std::fmt::Display>,
 {
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+/// The same for one that may be left out.
+fn parsed_if_there<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    parsed(deserializer).map(Some)
 }

@@ -35,8 +35,35 @@ pub(super) struct Run<'a> {
     /// In place of the manifest's.
     pub(super) timeout: Option<Duration>,
     pub(super) json: bool,
-    /// In place of the manifest's.
-    pub(super) store: Option<&'a StoreUrl>,
+    pub(super) store: Given<'a>,
+}
+
+/// The store that was named beside the manifest.
+pub(super) enum Given<'a> {
+    /// On the command line: it counts before the manifest's.
+    OnLine(&'a StoreUrl),
+    /// In the environment: it counts where the manifest names none.
+    InEnvironment(&'a StoreUrl),
+    Nowhere,
+}
+
+impl<'a> Given<'a> {
+    /// The store that counts.
+    fn or_of(self, manifest: &'a Manifest, path: &Path) -> Result<&'a StoreUrl, Failure> {
+        match (self, &manifest.store) {
+            (Self::OnLine(store), _) | (_, Some(store)) | (Self::InEnvironment(store), None) => {
+                Ok(store)
+            }
+            (Self::Nowhere, None) => Err(Failure::new(
+                "manifest",
+                format!(
+                    "{} names no store: add store = \"file:PATH\", or give one with --store or \
+                     STORAGE_HOST_STORE",
+                    path.display()
+                ),
+            )),
+        }
+    }
 }
 
 impl Run<'_> {
@@ -77,7 +104,7 @@ impl Run<'_> {
             timeout: self.timeout.or(component.timeout),
             json: self.json,
         };
-        let store = self.store.unwrap_or(&manifest.store);
+        let store = self.store.or_of(&manifest, self.config)?;
         job.run(|| open(&manifest, store))
     }
 }
@@ -99,18 +126,20 @@ struct Checked {
 
 /// Reads a manifest, compiles what it names, and says whether all of it could be
 /// run. Creates nothing.
-pub(super) fn check(path: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(super) fn check(path: &Path, given: Given<'_>, output: &mut Output) -> Result<(), Failure> {
     let manifest = read(path)?;
+    let store = given.or_of(&manifest, path)?;
     let mut runnable = 0;
     for component in &manifest.components {
         if let Some(wasm) = &component.wasm {
-            run::check(wasm).map_err(|failure| failure.of_component(&component.id))?;
+            run::check(wasm, output.json())
+                .map_err(|failure| failure.of_component(&component.id))?;
             runnable += 1;
         }
     }
     let checked = Checked {
         manifest: path.to_owned(),
-        store: manifest.store.to_string(),
+        store: store.to_string(),
         components: manifest.components.len(),
         runnable,
         grants: manifest.components.iter().map(|component| component.grants.len()).sum(),

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod environment;
 mod failure;
+mod imports;
 mod inspect;
 mod logging;
 mod output;
@@ -24,6 +25,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 use storage_host::{ComponentId, Mode, StoreUrl, validate_key};
 
+use self::config::Given;
 use self::failure::Failure;
 use self::output::Output;
 
@@ -100,8 +102,9 @@ enum Command {
 
         /// A manifest, in TOML; an ID stands in place of the component's file
         ///
-        /// Its store counts unless --store is given. docs/operators.md has the
-        /// fields; the command check looks whether all is well.
+        /// Its store counts unless --store is given, and before
+        /// STORAGE_HOST_STORE. docs/operators.md has the fields; the command check
+        /// looks whether all is well.
         #[arg(long, value_name = "FILE", conflicts_with = "id")]
         config: Option<PathBuf>,
 
@@ -279,24 +282,36 @@ pub(crate) fn main() -> ExitCode {
         let source = matches.value_source("store");
         // A global option may stand behind the command too.
         let behind = matches.subcommand().and_then(|(_, sub)| sub.value_source("store"));
-        let on_line = [source, behind].contains(&Some(ValueSource::CommandLine));
-        Ok((Cli::from_arg_matches(&matches)?, on_line))
+        let sources = [source, behind];
+        let source = [ValueSource::CommandLine, ValueSource::EnvVariable]
+            .into_iter()
+            .find(|source| sources.contains(&Some(*source)));
+        Ok((Cli::from_arg_matches(&matches)?, source))
     });
-    let (cli, store_on_line) = match parsed {
+    let (cli, store_source) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return failure::usage(&error, &args),
     };
     logging::start();
     let mut output = Output::new(cli.json);
-    match dispatch(cli, store_on_line, &mut output) {
+    match dispatch(cli, store_source, &mut output) {
         Ok(code) => code,
         Err(failure) => failure.report(output.json()),
     }
 }
 
-/// `store_on_line` tells whether the store was named on the command line itself.
-fn dispatch(cli: Cli, store_on_line: bool, output: &mut Output) -> Result<ExitCode, Failure> {
+/// `store_source` tells where the store was named, if it was.
+fn dispatch(
+    cli: Cli,
+    store_source: Option<ValueSource>,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
     let store = &cli.store;
+    let given = match store_source {
+        Some(ValueSource::CommandLine) => Given::OnLine(store),
+        Some(_) => Given::InEnvironment(store),
+        None => Given::Nowhere,
+    };
     match cli.command {
         Command::Run { id, config, presets, instances, timeout, command } => {
             let json = output.json();
@@ -316,11 +331,11 @@ fn dispatch(cli: Cli, store_on_line: bool, output: &mut Output) -> Result<ExitCo
                 instances,
                 timeout,
                 json,
-                store: store_on_line.then_some(store),
+                store: given,
             };
             return run.run();
         }
-        Command::Check { manifest } => config::check(&manifest, output)?,
+        Command::Check { manifest } => config::check(&manifest, given, output)?,
         Command::Demo => demo::demo(store, output)?,
         Command::Components => inspect::components(store, output)?,
         Command::Keys { id, prefix, after, limit } => {

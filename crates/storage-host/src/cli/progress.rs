@@ -1,5 +1,7 @@
-//! How far long work has come, on a terminal.
+//! Long work: how far it has come, on a terminal, and what to do when it is late.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -56,6 +58,25 @@ impl Drop for Progress {
     }
 }
 
+/// Does some work, and something else beside it if that is not done in time.
+pub(super) fn when_late<R>(
+    time: Duration,
+    act: impl FnOnce() + Send,
+    work: impl FnOnce() -> R,
+) -> R {
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if is_done.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
+                act();
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
 /// A number with its noun: `1 key`, `2 keys`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -64,4 +85,25 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
 /// Bytes as people say them: `1.5 GiB`.
 pub(super) fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::when_late;
+
+    #[test]
+    fn only_what_is_late_is_told() {
+        let (told, is_told) = mpsc::channel();
+        // The work is not done before it is told of.
+        let waited = when_late(
+            Duration::ZERO,
+            || told.send(()).unwrap(),
+            || is_told.recv_timeout(Duration::from_secs(600)),
+        );
+        assert_eq!(waited, Ok(()));
+        when_late(Duration::from_secs(600), || panic!("it was in time"), || ());
+    }
 }

@@ -2,19 +2,21 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
-use storage_host::wasmtime::{self, Engine, Trap};
+use storage_host::wasmtime::{Engine, Trap};
 use storage_host::wasmtime_wasi::p2::bindings::sync::CommandPre;
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2};
 use storage_host::{ComponentChain, ComponentId, ComponentStorage, StorageHost};
 
-use super::compiled;
+use super::compiled::Compiler;
 use super::failure::Failure;
+use super::imports;
+use super::progress::when_late;
 
 /// What a component runs with: its storage, and what WASI lends it.
 struct State {
@@ -59,8 +61,9 @@ impl Job<'_> {
         &self,
         open: impl FnOnce() -> Result<StorageHost, Failure>,
     ) -> Result<ExitCode, Failure> {
-        let engine = compiled::engine(self.timeout.is_some())?;
-        let component = compiled::load(&engine, self.component)?;
+        let compiler = Compiler::new(self.timeout.is_some(), self.json)?;
+        let component = compiler.load(self.component)?;
+        let engine = compiler.engine;
         let command = link(&engine, &component, self.component)?;
         let host = open()?;
         let storage = host.component(self.id);
@@ -88,23 +91,15 @@ impl Job<'_> {
     /// component that waits for input or sleeps is not running, and so no epoch
     /// ends it.
     fn within<R>(&self, timeout: Duration, host: &StorageHost, run: impl FnOnce() -> R) -> R {
-        let (done, is_done) = mpsc::channel::<()>();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                let waited = is_done.recv_timeout(timeout.saturating_add(GRACE));
-                if waited == Err(mpsc::RecvTimeoutError::Timeout) {
-                    // What was written is kept, as after every other end.
-                    if let Err(error) = host.backend().flush() {
-                        tracing::error!(%error, "the store could not be flushed");
-                    }
-                    self.timed_out(timeout).report(self.json);
-                    std::process::exit(1);
-                }
-            });
-            let ended = run();
-            drop(done);
-            ended
-        })
+        let end = || {
+            // What was written is kept, as after every other end.
+            if let Err(error) = host.backend().flush() {
+                tracing::error!(%error, "the store could not be flushed");
+            }
+            self.timed_out(timeout).report(self.json);
+            std::process::exit(1);
+        };
+        when_late(timeout.saturating_add(GRACE), end, run)
     }
 
     fn timed_out(&self, timeout: Duration) -> Failure {
@@ -181,10 +176,19 @@ impl Job<'_> {
         let ended = command
             .instantiate(&mut store)
             .and_then(|command| command.wasi_cli_run().call_run(&mut store));
+        let refused = store
+            .data()
+            .storage
+            .refused_memory()
+            .map(|most| format!("; it was refused memory above the limit of {most} bytes"));
+        let refused = refused.unwrap_or_default();
         match ended {
             Ok(Ok(())) => Ok(0),
-            // The component says that it failed, and has said why itself.
-            Ok(Err(())) => Ok(1),
+            // The component says that it failed; as a rule it has said why itself.
+            Ok(Err(())) => {
+                tracing::info!("{} ended with an error and no status of its own{refused}", self.id);
+                Ok(1)
+            }
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(status)) => Ok(u8::try_from(*status).unwrap_or(1)),
                 None => {
@@ -195,7 +199,7 @@ impl Job<'_> {
                         return Err(self.timed_out(timeout));
                     }
                     let reason = guest::describe_failure(&error, &limits);
-                    Err(Failure::new("trap", format!("{} trapped: {reason}", self.id)))
+                    Err(Failure::new("trap", format!("{} trapped: {reason}{refused}", self.id)))
                 }
             },
         }
@@ -203,10 +207,10 @@ impl Job<'_> {
 }
 
 /// Sees whether a component could be run.
-pub(super) fn check(path: &Path) -> Result<(), Failure> {
-    let engine = compiled::engine(false)?;
-    let component = compiled::load(&engine, path)?;
-    link(&engine, &component, path).map(drop)
+pub(super) fn check(path: &Path, json: bool) -> Result<(), Failure> {
+    let compiler = Compiler::new(false, json)?;
+    let component = compiler.load(path)?;
+    link(&compiler.engine, &component, path).map(drop)
 }
 
 /// Finds everything that the component imports.
@@ -216,48 +220,13 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
         .and_then(|()| {
             guest::add_to_linker_for(component, &mut linker, |state: &mut State| &mut state.storage)
         })
+        .and_then(|()| imports::add_http(engine, component, &mut linker))
         .map_err(|error| {
             Failure::new("internal", format!("cannot set up the linker: {error:#}"))
         })?;
     let wrong = |message| Failure::new("component", format!("{}{message}", path.display()));
     let linked = linker
         .instantiate_pre(component)
-        .map_err(|error| wrong(describe_missing(engine, component, &error)))?;
-    CommandPre::new(linked).map_err(|_| {
-        wrong(
-            " exports no wasi:cli/run: run takes a command, such as a Rust program built for \
-             wasm32-wasip2"
-                .to_owned(),
-        )
-    })
-}
-
-/// What the interfaces of WASI that this host has begin with.
-const WASI: [&str; 6] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-
-/// Whether an interface is here, if not in the version or with all that is asked.
-fn is_known(import: &str) -> bool {
-    let storage = ["airssys:core/storage@1.", "airssys:storage/extended@0.1."];
-    guest::provides(import) || WASI.iter().chain(&storage).any(|prefix| import.starts_with(prefix))
-}
-
-/// Names the import that the linker did not find.
-fn describe_missing(engine: &Engine, component: &Component, error: &wasmtime::Error) -> String {
-    let here = format!(
-        "this host has {}, {}, wasi:keyvalue (store, atomics and batch in 0.2.0-draft and \
-         0.2.0-draft2) and WASI 0.2 (cli, clocks, filesystem, io, random and sockets)",
-        guest::INTERFACE,
-        guest::EXTENDED
-    );
-    let shown = format!("{error:#}");
-    let imports = component.component_type();
-    let mut names = imports.imports(engine).map(|(name, _)| name);
-    match names.find(|name| shown.contains(&format!("`{name}`"))) {
-        Some(name) if !is_known(name) => {
-            format!(" imports {name}, which this host does not have; {here}")
-        }
-        // The interface is here, but not with all that the component asks of it.
-        _ => format!(" asks for something that this host does not have: {shown}; {here}"),
-    }
+        .map_err(|error| wrong(imports::describe_missing(engine, component, &error)))?;
+    CommandPre::new(linked).map_err(|_| wrong(imports::NO_COMMAND.to_owned()))
 }

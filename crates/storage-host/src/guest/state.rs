@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Config, Engine, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Config, Engine, ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder};
 
 use crate::host::ComponentChain;
 use crate::limits::Limits;
@@ -17,7 +17,7 @@ pub struct ComponentState {
     chain: Arc<ComponentChain>,
     /// What the guest has open: buckets, and keys to be compared and swapped.
     handles: ResourceTable,
-    sandbox: StoreLimits,
+    sandbox: Sandbox,
 }
 
 impl ComponentState {
@@ -36,6 +36,12 @@ impl ComponentState {
     /// The component's storage.
     pub fn storage(&self) -> &Arc<ComponentChain> {
         &self.chain
+    }
+
+    /// The limit on a memory's bytes, if the guest was refused more: what such a
+    /// guest traps with seldom says so.
+    pub fn refused_memory(&self) -> Option<usize> {
+        self.sandbox.has_refused.then_some(self.sandbox.memory_bytes)
     }
 
     pub(super) fn handles(&self) -> &ResourceTable {
@@ -78,15 +84,58 @@ impl Default for SandboxLimits {
     }
 }
 
-impl From<SandboxLimits> for StoreLimits {
+/// The limits at work, and whether that on memory was met.
+#[derive(Debug)]
+struct Sandbox {
+    limits: StoreLimits,
+    memory_bytes: usize,
+    has_refused: bool,
+}
+
+impl From<SandboxLimits> for Sandbox {
     fn from(limits: SandboxLimits) -> Self {
-        StoreLimitsBuilder::new()
-            .memory_size(limits.memory_bytes)
+        let memory_bytes = limits.memory_bytes;
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(memory_bytes)
             .memories(limits.memories)
             .table_elements(limits.table_elements)
             .tables(limits.tables)
             .instances(limits.instances)
-            .build()
+            .build();
+        Self { limits, memory_bytes, has_refused: false }
+    }
+}
+
+impl ResourceLimiter for Sandbox {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.has_refused |= desired > self.memory_bytes;
+        self.limits.memory_growing(current, desired, maximum)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.limits.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
     }
 }
 

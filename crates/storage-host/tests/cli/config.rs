@@ -100,6 +100,27 @@ fn a_store_on_the_command_line_wins_over_the_manifest_and_that_over_the_environm
 }
 
 #[test]
+fn a_manifest_may_leave_the_store_to_who_runs_it() {
+    let folder = Folder::new();
+    std::fs::copy(guest("notes"), folder.path().join("notes.wasm")).unwrap();
+    folder.file("storage.toml", b"[[component]]\nid = 'app/notes/home'\nwasm = 'notes.wasm'\n");
+    let add = ["run", "--config", "storage.toml", "app/notes/home", "add", "x"];
+    let text = folder.transcripts(&[
+        &add,
+        &["check", "storage.toml"],
+        &["--store", "file:./line", "check", "storage.toml"],
+        &[&["--store", "file:./line"], &add[..]].concat(),
+    ]);
+    folder.assert_snapshot("config_no_store", &text);
+    let mut command = folder.command(&add);
+    command.env("STORAGE_HOST_STORE", "file:./environment");
+    assert!(command.status().unwrap().success());
+    for (store, is_there) in [("line", true), ("environment", true), ("storage-data", false)] {
+        assert_eq!(folder.path().join(store).exists(), is_there, "{store}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_manifest_is_told_with_its_line() {
     let folder = Folder::new();
     folder.file("text.wasm", b"(component)");

@@ -4,7 +4,7 @@ use std::fs;
 
 use rstest::rstest;
 
-use crate::support::{Folder, guest};
+use crate::support::{Done, Folder, guest};
 
 #[test]
 fn a_component_keeps_its_data_and_sees_nobody_elses() {
@@ -77,7 +77,22 @@ fn what_cannot_run_is_told_apart_and_leaves_no_store() {
     folder.file("empty.wasm", b"");
     folder.file("page.wasm", b"<html>404 Not Found</html>");
     folder.file("library.wasm", &wat::parse_str("(component)").unwrap());
-    let import = |text: &str| wat::parse_str(format!("(component {text})")).unwrap();
+    let import = |text: &str| command(text, "(i32.const 0)", "");
+    folder.file(
+        // It is told before anything is compiled.
+        "uncompiled.wasm",
+        &import(
+            r#"(import "acme:gpu/compute@1.0.0" (instance (export "go" (func))))
+            (core module (func (result i32)))"#,
+        ),
+    );
+    folder.file("plain.wasm", &import(r#"(import "go" (func))"#));
+    folder.file(
+        "preview3.wasm",
+        &import(r#"(import "wasi:cli/exit@0.3.0" (instance (export "exit" (func))))"#),
+    );
+    folder.file("async.wasm", &import("(core func (canon subtask.drop))"));
+    folder.file("invalid.wasm", &import("(core module (func (result i32)))"));
     folder.file(
         "gpu.wasm",
         &import(r#"(import "acme:gpu/compute@1.0.0" (instance (export "go" (func))))"#),
@@ -114,6 +129,11 @@ fn what_cannot_run_is_told_apart_and_leaves_no_store() {
         "version",
         "draft",
         "shape",
+        "uncompiled",
+        "plain",
+        "preview3",
+        "async",
+        "invalid",
     ] {
         text += &folder.transcript(&["run", "--id", "a/b/c", &format!("{file}.wasm")]);
         text += "\n";
@@ -122,6 +142,107 @@ fn what_cannot_run_is_told_apart_and_leaves_no_store() {
     text += &folder.transcript(&["--json", "run", "--id", "a/b/c", "core.wasm"]);
     folder.assert_snapshot("run_not_runnable", &text);
     assert!(!folder.has_store());
+}
+
+/// A command of these parts, whose result is this instruction's. Its module may
+/// call what `with` gives it from the instance `host`.
+fn command(parts: &str, result: &str, with: &str) -> Vec<u8> {
+    let (import, with) = match with {
+        "" => (String::new(), String::new()),
+        name => (
+            format!(r#"(import "host" "{name}" (func ${name} (result i32)))"#),
+            format!(r#"(with "host" (instance (export "{name}" (func ${name}))))"#),
+        ),
+    };
+    let text = format!(
+        r#"(component
+  {parts}
+  (core module $main
+    {import}
+    (memory 1)
+    (func (export "run") (result i32) {result}))
+  (core instance $main (instantiate $main {with}))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+/// As JavaScript's tools add it: with resources of its own and those of WASI, whose
+/// version here is another one.
+const HTTP: &str = r#"
+  (import "wasi:io/error@0.2.1" (instance $io
+    (export "error" (type (sub resource)))
+    (export "[method]error.to-debug-string" (func
+      (param "self" (borrow 0)) (result string)))))
+  (alias export $io "error" (type $error))
+  (import "wasi:http/types@0.2.1" (instance $http
+    (alias outer 1 $error (type $outer))
+    (export "io-error" (type $io-error (eq $outer)))
+    (export "fields" (type $fields (sub resource)))
+    (export "[constructor]fields" (func (result (own $fields))))
+    (export "is-http-error" (func (param "error" (borrow $io-error)) (result bool)))))
+  (core func $fields (canon lower (func $http "[constructor]fields")))"#;
+
+#[test]
+fn http_is_there_for_those_who_do_not_use_it() {
+    let folder = Folder::new();
+    folder.file("unused.wasm", &command(HTTP, "(i32.const 0)", "fields"));
+    folder.file("used.wasm", &command(HTTP, "(call $fields)", "fields"));
+    folder.file(
+        "preview3.wasm",
+        &command(
+            r#"(import "wasi:http/types@0.3.0" (instance (export "go" (func))))"#,
+            "(i32.const 0)",
+            "",
+        ),
+    );
+    let text = folder.transcripts(&[
+        &["run", "--id", "a/b/c", "unused.wasm"],
+        &["run", "--id", "a/b/c", "used.wasm"],
+        &["run", "--id", "a/b/c", "preview3.wasm"],
+    ]);
+    folder.assert_snapshot("run_http", &text);
+}
+
+#[test]
+fn who_was_refused_memory_and_traps_is_told_of_the_limit() {
+    let folder = Folder::new();
+    // 512 MiB are 8,192 pages.
+    let grow = |pages| format!("(drop (memory.grow (i32.const {pages}))) (unreachable)");
+    folder.file("more.wasm", &command("", &grow(8_192), ""));
+    folder.file("enough.wasm", &command("", &grow(8_191), ""));
+    let text = folder.transcripts(&[
+        &["run", "--id", "a/b/c", "more.wasm"],
+        &["run", "--id", "a/b/c", "enough.wasm"],
+    ]);
+    folder.assert_snapshot("run_memory", &text);
+}
+
+#[test]
+fn the_log_tells_of_an_end_without_a_word() {
+    let folder = Folder::new();
+    folder.file("error.wasm", &command("", "(i32.const 1)", ""));
+    let grow = "(drop (memory.grow (i32.const 8192))) (i32.const 1)";
+    folder.file("memory.wasm", &command("", grow, ""));
+    let mut said = String::new();
+    for file in ["error.wasm", "memory.wasm"] {
+        for level in ["error", "info"] {
+            let mut command = folder.command(&["run", "--id", "a/b/c", file]);
+            let output = command.env("STORAGE_HOST_LOG", level).output().unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            let lines = stderr.lines().filter(|line| line.contains("a/b/c"));
+            said.extend(lines.map(|line| format!("{level}: {}\n", line.trim_start())));
+        }
+    }
+    assert_eq!(
+        said,
+        "info: INFO a/b/c ended with an error and no status of its own\n\
+         info: INFO a/b/c ended with an error and no status of its own; it was refused memory above \
+         the limit of 536870912 bytes\n"
+    );
 }
 
 /// A command that ends well if it sees no environment variable.
@@ -167,10 +288,9 @@ fn nothing_is_cached_where_no_place_is_and_it_runs_all_the_same() {
     let mut relative = folder.command(&add);
     relative.env("XDG_CACHE_HOME", "cache").env("HOME", "home");
     for (number, mut command) in [without, unwritable, relative].into_iter().enumerate() {
-        let output = command.output().unwrap();
-        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(stdout, format!("added note {}\n", number + 1));
+        let done = Done::of(command.output().unwrap());
+        assert_eq!(done.stderr, "");
+        assert_eq!(done.stdout, format!("added note {}\n", number + 1));
     }
     let mut names: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

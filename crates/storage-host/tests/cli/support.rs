@@ -138,12 +138,15 @@ impl Folder {
 }
 
 impl Done {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
+        // On a busy machine any component may take long to compile.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lines = said.split_inclusive('\n').filter(|line| !line.starts_with("compiling "));
         Self {
             // A signal is no exit code.
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stderr: lines.collect(),
             bytes: output.stdout,
         }
     }
