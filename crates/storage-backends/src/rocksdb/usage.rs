@@ -20,7 +20,7 @@ use super::listing::{Cursor, Reads};
 use super::options::LEDGERS;
 use super::store::RocksDbStorage;
 use super::writer::{Entry, Writer};
-use crate::record;
+use crate::{hooks, record};
 
 /// How many gates of partitions there are: shared by writers, shut by whoever
 /// changes whether there is a ledger, for a moment only. Enough that two
@@ -281,6 +281,7 @@ impl RocksDbStorage {
         // What it walks over is what there is now.
         let keys = self.keys_of(name);
         drop(gate);
+        hooks::before_a_count();
         let counted = self.count(name, keys);
 
         let _gate = writer.gates.write(name);
