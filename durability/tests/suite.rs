@@ -32,3 +32,8 @@ fn faults_leave_each_operation_as_before_or_as_after() {
 fn a_full_disk_takes_nothing_away() {
     durability(&["full-disk", "--engine", "file"]);
 }
+
+#[test]
+fn quotas_hold_at_their_edge_and_after_kills() {
+    durability(&["quota", "--short"]);
+}
