@@ -10,7 +10,7 @@ use storage_core::{Budget, Commit, ComponentStorage, PageRequest, StorageError, 
 use crate::hooks;
 
 /// After which a test that hangs has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const KEYS: u64 = 1_000;
 
