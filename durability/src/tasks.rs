@@ -374,7 +374,7 @@ impl<'a> Task<'a> {
             }
             45..57 => {
                 let key = self.key(at);
-                let len = self.to_the_edge(at, &key)?;
+                let len = self.len_to_the_edge(at, &key)?;
                 let change = self.value(key, len);
                 self.write(at, vec![change], false)
             }
@@ -427,7 +427,7 @@ impl<'a> Task<'a> {
     }
 
     /// A length that fills the component to the byte, or to one byte more.
-    fn to_the_edge(&mut self, at: usize, key: &str) -> Result<usize> {
+    fn len_to_the_edge(&mut self, at: usize, key: &str) -> Result<usize> {
         let Some((chain, (_, Some(quota)))) = self.shared.chains.get(at).zip(COMPONENTS.get(at))
         else {
             return Ok(self.len());

@@ -1,4 +1,5 @@
 //! While a ledger is counted everybody else goes on, and it comes out right.
+#![cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 
 use std::sync::Arc;
 use std::sync::mpsc;

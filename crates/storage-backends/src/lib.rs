@@ -11,7 +11,7 @@
 //! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
 //! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; building it needs libclang and minutes | no |
 
-#[cfg(all(test, any(feature = "file", feature = "redb", feature = "rocksdb")))]
+#[cfg(test)]
 mod count_tests;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod disk;
