@@ -86,18 +86,16 @@ fn run(arguments: &Arguments) -> Result<()> {
     let size = if arguments.quick { Size::Quick } else { Size::Full };
     let keys = size.pick(1_000_000, 50_000) as u64;
     println!("{}, {}\n", machine::describe(), machine::file_system(&arguments.folder)?);
-    let mut rows = Vec::new();
+    println!(
+        "| store | keys counted | in | neighbour's get, before: median, longest | meanwhile | set, before | meanwhile | sets meanwhile |\n|---|---|---|---|---|---|---|---|"
+    );
     for engine in engines {
         let folder = tempfile::tempdir_in(&arguments.folder)
             .with_context(|| format!("cannot make a folder in {}", arguments.folder.display()))?;
         let load = machine::load();
-        rows.push(measure(*engine, &folder.path().join("store"), keys)?);
+        println!("{}", measure(*engine, &folder.path().join("store"), keys)?);
         eprintln!("load before and after: {load} and {}", machine::load());
     }
-    println!(
-        "| store | keys counted | in | neighbour's get, before: median, longest | meanwhile | set, before | meanwhile | sets meanwhile |\n|---|---|---|---|---|---|---|---|"
-    );
-    rows.iter().for_each(|row| println!("{row}"));
     Ok(())
 }
 

@@ -1,8 +1,7 @@
 //! While a ledger is counted everybody else goes on, and it comes out right.
 #![cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -49,27 +48,32 @@ fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'stat
 }
 
 /// Counts the component for its first budget, and does something else when the
-/// moment of the count has come and nothing is counted yet.
+/// moment of the count has come and nothing is counted yet (0), and when all is
+/// counted (1).
 fn beside_a_count<T: Send + 'static>(
     storage: &Shared,
     first: impl FnOnce(&Shared) -> Result<(), StorageError> + Send + 'static,
-    beside: impl FnOnce(&Shared) -> T,
-) -> (Result<(), StorageError>, T) {
+    mut beside: impl FnMut(&Shared, usize) -> T,
+) -> (Result<(), StorageError>, [T; 2]) {
     let (begun, begins) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
     let counting = {
         let storage = Arc::clone(storage);
         thread::spawn(move || {
             hooks::hold_the_next_count(move || {
                 begun.send(()).unwrap();
-                let _ = released.recv_timeout(2 * PATIENCE);
+                let _ = released.lock().unwrap().recv_timeout(2 * PATIENCE);
             });
             first(&storage)
         })
     };
-    begins.recv_timeout(PATIENCE).expect("a count");
-    let done = beside(storage);
-    release.send(()).unwrap();
+    let done = [0, 1].map(|moment| {
+        begins.recv_timeout(PATIENCE).expect("a count");
+        let done = beside(storage, moment);
+        release.send(()).unwrap();
+        done
+    });
     (in_time("the count itself", || counting.join().unwrap()), done)
 }
 
@@ -109,7 +113,17 @@ fn quota_exceeded() -> Result<(), StorageError> {
 fn others_go_on(storage: Shared) {
     filled(&storage);
     let first = |storage: &Shared| set(storage, &key(1), "first", Budget::UNLIMITED);
-    let (counted, ()) = beside_a_count(&storage, first, |storage| {
+    let (counted, _) = beside_a_count(&storage, first, |storage, moment| {
+        if moment == 1 {
+            let own = Arc::clone(storage);
+            in_time("what comes late", move || {
+                own.set(&key(22), "another length".into()).unwrap();
+                own.set(&key(KEYS + 2), "new".into()).unwrap();
+                own.delete(&key(23)).unwrap();
+                own.commit(Commit::new().delete(key(24)).set(key(25), "".into())).unwrap();
+            });
+            return;
+        }
         let own = Arc::clone(storage);
         in_time("a neighbour", move || {
             for n in 0..50 {
@@ -153,7 +167,7 @@ fn those_who_need_the_ledger_share_one_count(storage: Shared) {
     filled(&storage);
     let room = recount(&storage).bytes + 100;
     let first = move |storage: &Shared| set(storage, "app/large/1/a", "123456789", budget(room));
-    let (counted, others) = beside_a_count(&storage, first, |storage| {
+    let (counted, others) = beside_a_count(&storage, first, |storage, moment| {
         let start = |n: u64| {
             let storage = Arc::clone(storage);
             // 10 bytes each: 10 of all of them have room.
@@ -166,9 +180,10 @@ fn those_who_need_the_ledger_share_one_count(storage: Shared) {
                 )
             })
         };
-        (0..20).map(start).collect::<Vec<_>>()
+        (0..10).map(|n| start(10 * moment as u64 + n)).collect::<Vec<_>>()
     });
-    let others = others.into_iter().map(|other| in_time("a writer", || other.join().unwrap()));
+    let others =
+        others.into_iter().flatten().map(|other| in_time("a writer", || other.join().unwrap()));
     let granted = others.chain([counted]).filter(Result::is_ok).count();
     assert_eq!(granted, 10);
     assert_eq!(recount(&storage).bytes, room);

@@ -5,8 +5,12 @@
 #[cfg(not(test))]
 pub(crate) fn before_a_count() {}
 
+/// Everything is counted, and nobody knows yet.
+#[cfg(not(test))]
+pub(crate) fn after_a_count() {}
+
 #[cfg(test)]
-pub(crate) use in_tests::{before_a_count, hold_the_next_count};
+pub(crate) use in_tests::{after_a_count, before_a_count, hold_the_next_count};
 
 #[cfg(test)]
 mod in_tests {
@@ -15,17 +19,21 @@ mod in_tests {
     type Hold = Box<dyn FnOnce()>;
 
     thread_local! {
-        static NEXT: Cell<Option<Hold>> = const { Cell::new(None) };
+        static BEFORE: Cell<Option<Hold>> = const { Cell::new(None) };
+        static AFTER: Cell<Option<Hold>> = const { Cell::new(None) };
     }
 
     pub(crate) fn before_a_count() {
-        if let Some(hold) = NEXT.take() {
-            hold();
-        }
+        BEFORE.take().into_iter().for_each(|hold| hold());
     }
 
-    /// Has this thread call `hold` at its next count.
-    pub(crate) fn hold_the_next_count(hold: impl FnOnce() + 'static) {
-        NEXT.set(Some(Box::new(hold)));
+    pub(crate) fn after_a_count() {
+        AFTER.take().into_iter().for_each(|hold| hold());
+    }
+
+    /// Has this thread call `hold` before its next count, and after it.
+    pub(crate) fn hold_the_next_count(hold: impl Fn() + Clone + 'static) {
+        BEFORE.set(Some(Box::new(hold.clone())));
+        AFTER.set(Some(Box::new(hold)));
     }
 }

@@ -87,6 +87,7 @@ impl FileStorage {
         drop(alone);
         hooks::before_a_count();
         let counted = self.count_keys(partition);
+        hooks::after_a_count();
 
         let _alone = partition.enter_alone();
         // A write beside this that failed half-way has taken it away.

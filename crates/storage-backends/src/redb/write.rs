@@ -150,7 +150,9 @@ impl Writer {
                 return Ok(None);
             }
             hooks::before_a_count();
-            listing::count_own(&txn.open_table(DATA)?, partition, usize::MAX)
+            let counted = listing::count_own(&txn.open_table(DATA)?, partition, usize::MAX);
+            hooks::after_a_count();
+            counted
         });
         if begun {
             let counted = counted.as_ref().ok().copied().flatten();

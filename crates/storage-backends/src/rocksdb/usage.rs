@@ -283,6 +283,7 @@ impl RocksDbStorage {
         drop(gate);
         hooks::before_a_count();
         let counted = self.count(name, keys);
+        hooks::after_a_count();
 
         let _gate = writer.gates.write(name);
         let state = *ledger.state();
