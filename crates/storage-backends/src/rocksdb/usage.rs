@@ -343,3 +343,35 @@ impl RocksDbStorage {
         Ok(total)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use storage_core::Budget;
+
+    use super::*;
+
+    #[test]
+    fn what_was_reserved_is_given_back_and_what_has_happened_is_kept() {
+        let ledger = Ledgers::new(true).of("app/notes/home/");
+        let used = Usage { bytes: 100, keys: 5 };
+        *ledger.state() = State::Present { usage: Some(used), changes: 0 };
+        let budget = Budget { max_bytes: 110, max_keys: 6 };
+        let key = Change::between(Usage::default(), Usage { bytes: 10, keys: 1 });
+        let reserve = || ledger.reserve(key, |before, after| budget.allow(before, after));
+        for _ in 0..3 {
+            assert_eq!(reserve(), Ok(true));
+            // Nobody else has that room until it is given back.
+            assert_eq!(reserve(), Err(StorageError::QuotaExceeded));
+            ledger.give_back(key);
+        }
+        assert_eq!(reserve(), Ok(true));
+        ledger.settle(key);
+        assert_eq!(reserve(), Err(StorageError::QuotaExceeded));
+        // A delete makes room when it has happened, not before.
+        let delete = Change::between(Usage { bytes: 10, keys: 1 }, Usage::default());
+        assert_eq!(ledger.reserve(delete, |_, _| Ok(())), Ok(true));
+        assert_eq!(reserve(), Err(StorageError::QuotaExceeded));
+        ledger.settle(delete);
+        assert_eq!(reserve(), Ok(true));
+    }
+}
