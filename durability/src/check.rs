@@ -199,7 +199,9 @@ fn ledgers(storage: &dyn ComponentStorage, random: &mut Random, findings: &mut F
     }
 }
 
-fn ledger(
+/// Compares what `usage` says of a component with a recount, and at the edges of
+/// budgets what its ledger says.
+pub(crate) fn ledger(
     storage: &dyn ComponentStorage,
     partition: &str,
     edges: bool,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use storage_backends::{Durability, FileOptions, FileStorage};
+use storage_backends::{Durability, FileOptions, FileStorage, Problem};
 #[cfg(feature = "redb")]
 use storage_backends::{RedbDurability, RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
@@ -70,6 +70,26 @@ impl Engine {
                 Arc::new(RocksDbStorage::open(path, options)?)
             }
         })
+    }
+
+    /// The stores that this program could have been built with, and was not.
+    pub(crate) fn not_built_in() -> Vec<&'static str> {
+        let every = [("redb", cfg!(feature = "redb")), ("rocksdb", cfg!(feature = "rocksdb"))];
+        every.iter().filter(|(_, built_in)| !built_in).map(|(name, _)| *name).collect()
+    }
+
+    /// Reads the whole store, which nobody has open, and tells what is wrong.
+    pub(crate) fn verify(self, path: &Path) -> Result<Vec<String>, StorageError> {
+        let mut problems = Vec::new();
+        let mut report = |problem: Problem| problems.push(problem.to_string());
+        match self {
+            Self::File => FileStorage::verify(path, &mut report)?,
+            #[cfg(feature = "redb")]
+            Self::Redb => RedbStorage::verify(path, &mut report)?,
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb => RocksDbStorage::verify(path, &mut report)?,
+        };
+        Ok(problems)
     }
 
     /// How many random faults of each kind to try, where the calls come in no

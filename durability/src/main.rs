@@ -17,9 +17,11 @@ mod place;
 mod plan;
 mod power;
 mod probe;
+mod quota;
 mod random;
 mod report;
 mod strace;
+mod tasks;
 mod workload;
 
 use std::path::PathBuf;
@@ -36,7 +38,9 @@ use full_disk::FullDisk;
 use place::{FileSystem, Place};
 use power::PowerCuts;
 use probe::ProbeArguments;
+use quota::Quotas;
 use report::Outcome;
+use tasks::TaskArguments;
 use workload::WorkArguments;
 
 /// A part of the suite.
@@ -57,6 +61,10 @@ enum Part {
     FullDisk,
     /// Files with flipped, lost and swapped bytes.
     Corruption,
+    /// Many tasks at the edge of quotas, and processes killed among them: no byte
+    /// over, and ledgers that a recount confirms. The store in memory too, where
+    /// no other is named.
+    Quota,
 }
 
 /// Power cuts, failing disks and damaged files against every store.
@@ -77,6 +85,12 @@ struct Arguments {
     /// How many kills, with each durability.
     #[arg(long, default_value_t = 100)]
     kills: u64,
+    /// For how many seconds tasks write at the edge of quotas, to each store.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// How many of these tasks there are.
+    #[arg(long, default_value_t = 64)]
+    tasks: u64,
     /// How many moments of a block log.
     #[arg(long, default_value_t = 200)]
     prefixes: usize,
@@ -113,8 +127,15 @@ struct Probe {
     arguments: ProbeArguments,
 }
 
+#[derive(Debug, Parser)]
+#[command(name = "durability tasks")]
+struct Tasks {
+    #[command(flatten)]
+    arguments: TaskArguments,
+}
+
 fn main() -> ExitCode {
-    // The two processes that it starts of itself are not for its user.
+    // The three processes that it starts of itself are not for its user.
     let words = || std::env::args_os().skip(1);
     let result = match words().next() {
         Some(word) if word == "work" => {
@@ -122,6 +143,9 @@ fn main() -> ExitCode {
         }
         Some(word) if word == "probe" => {
             probe::run(&Probe::parse_from(words()).arguments).map(|()| true)
+        }
+        Some(word) if word == "tasks" => {
+            tasks::run(&Tasks::parse_from(words()).arguments).map(|()| true)
         }
         _ => place::enter_own_namespace().and_then(|()| suite(&Arguments::parse())),
     };
@@ -142,10 +166,22 @@ fn suite(arguments: &Arguments) -> Result<bool> {
     let place = Place::new()?;
     let mut good = true;
     for part in parts {
+        let name = part.to_possible_value().map(|value| value.get_name().to_owned());
+        let name = name.unwrap_or_default();
+        if *part == Part::Quota && arguments.engines.is_empty() {
+            println!("{name} memory");
+            good &= quotas(None, arguments).run(&place)? != Outcome::Failed;
+        }
         for engine in engines {
-            let name = part.to_possible_value().map(|value| value.get_name().to_owned());
-            println!("{} {engine}", name.unwrap_or_default());
+            println!("{name} {engine}");
             good &= run_part(*part, *engine, arguments, &place)? != Outcome::Failed;
+        }
+        if *part == Part::Quota && arguments.engines.is_empty() {
+            for missing in Engine::not_built_in() {
+                println!(
+                    "{name} {missing}\n  SKIPPED: not built in; ask for it: --engine {missing}"
+                );
+            }
         }
     }
     println!("{}", if good { "ok" } else { "FAILED" });
@@ -158,7 +194,7 @@ fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) ->
         Part::BlockLog => block_log::cannot(place),
         Part::Faults => strace::cannot(),
         Part::FullDisk => place.no_mounts(),
-        Part::Corruption => None,
+        Part::Corruption | Part::Quota => None,
     };
     if let Some(reason) = cannot {
         println!("  SKIPPED: {reason}");
@@ -202,7 +238,17 @@ fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) ->
             let (flips, every) = if short { (40, 37) } else { (arguments.flips, 1) };
             Corruption { engine, seed, flips, every }.run(place)
         }
+        Part::Quota => quotas(Some(engine), arguments).run(place),
     }
+}
+
+fn quotas(engine: Option<Engine>, arguments: &Arguments) -> Quotas {
+    let Arguments { seed, tasks, .. } = *arguments;
+    let (millis, kills) = match arguments.short {
+        true => (700, 4),
+        false => (arguments.seconds.saturating_mul(1000), arguments.kills),
+    };
+    Quotas { engine, tasks, millis, kills, seed }
 }
 
 /// Shares the cuts out over the file systems.

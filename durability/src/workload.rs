@@ -241,7 +241,7 @@ fn tell(word: &str, arguments: &WorkArguments) -> Result<()> {
 
 /// Ends this process when the parent closes its end of the pipe, so that none
 /// stays behind, however the parent ended.
-fn end_with_parent() {
+pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::abort();

@@ -32,3 +32,24 @@ fn faults_leave_each_operation_as_before_or_as_after() {
 fn a_full_disk_takes_nothing_away() {
     durability(&["full-disk", "--engine", "file"]);
 }
+
+/// The tasks, and kills enough that one falls between a write and its ledger,
+/// if that can be.
+const QUOTA: [&str; 6] = ["quota", "--seconds", "1", "--kills", "15", "--engine"];
+
+#[test]
+fn quotas_of_files_hold_at_their_edge_and_after_kills() {
+    durability(&[&QUOTA[..], &["file"]].concat());
+}
+
+#[cfg(feature = "redb")]
+#[test]
+fn quotas_of_redb_hold_at_their_edge_and_after_kills() {
+    durability(&[&QUOTA[..], &["redb"]].concat());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn quotas_of_rocksdb_hold_at_their_edge_and_after_kills() {
+    durability(&[&QUOTA[..], &["rocksdb"]].concat());
+}

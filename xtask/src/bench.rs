@@ -12,9 +12,21 @@ use crate::workspace::{cargo, succeed};
 /// # Errors
 /// If it does not build, or fails.
 pub(crate) fn engines(root: &Path, arguments: &[String]) -> Result<()> {
+    of_stores(root, "engines", arguments)
+}
+
+/// Measures what the first budget of a large component takes.
+///
+/// # Errors
+/// If it does not build, or fails.
+pub(crate) fn ledger(root: &Path, arguments: &[String]) -> Result<()> {
+    of_stores(root, "ledger", arguments)
+}
+
+fn of_stores(root: &Path, program: &str, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--release", "--package", "benches-compare"]);
-    command.args(["--bin", "engines"]);
+    command.args(["--bin", program]);
     if needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
         println!("RocksDB's C++ is compiled first: minutes, once; --engine file,redb does without");

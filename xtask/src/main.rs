@@ -116,6 +116,17 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The first budget of a component of 1,000,000 keys: what counting them takes,
+    /// and what a neighbour's calls take meanwhile.
+    ///
+    /// `cargo xtask bench ledger --help` shows the options. RocksDB's C++ is
+    /// compiled first, which takes minutes: `--engine file,redb` does without.
+    #[command(disable_help_flag = true)]
+    Ledger {
+        /// Passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The cache against the bare one below it, and against other caches.
     ///
     /// Without options it measures all and writes the tables and pictures of
@@ -169,6 +180,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Guests { check: false } => guests::build(&root),
         Command::Bench { what: Bench::Engines { arguments } } => bench::engines(&root, &arguments),
+        Command::Bench { what: Bench::Ledger { arguments } } => bench::ledger(&root, &arguments),
         Command::Bench { what: Bench::Cache { arguments } } => bench::cache(&root, &arguments),
         Command::Durability { arguments } => durability::run(&root, &arguments),
         Command::Models { arguments } => models::run(&root, &arguments),

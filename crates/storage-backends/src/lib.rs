@@ -11,12 +11,16 @@
 //! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
 //! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; building it needs libclang and minutes | no |
 
+#[cfg(test)]
+mod count_tests;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod disk;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod durability;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod hooks;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod identity;
 #[cfg(any(feature = "file", feature = "rocksdb"))]

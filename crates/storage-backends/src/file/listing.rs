@@ -1,6 +1,6 @@
 //! Listings, usage and ledgers: what is read from folders as a whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Bound;
@@ -17,7 +17,7 @@ use super::partition::{Partition, PartitionState};
 use super::store::FileStorage;
 use super::write::usage_of_file;
 use crate::partitions::Partitions;
-use crate::record;
+use crate::{hooks, record};
 
 impl Partitions for FileStorage {
     fn names(
@@ -72,17 +72,43 @@ impl Partitions for FileStorage {
 
 impl FileStorage {
     /// Counts a partition, if it is not counted yet, so that writes can keep the
-    /// ledger from now on.
+    /// ledger from now on. Other writes go on meanwhile: what they have written
+    /// is looked at once more in the end.
     pub(super) fn load_ledger(&self, partition: &Partition) -> Result<(), StorageError> {
         if partition.state().ledger.is_some() {
             return Ok(());
         }
+        let _counting = partition.enter_to_count();
+        if partition.state().ledger.is_some() {
+            return Ok(());
+        }
+        let alone = partition.enter_alone();
+        partition.state().written_since = Some(BTreeSet::new());
+        drop(alone);
+        hooks::before_a_count();
+        let counted = self.count_keys(partition);
+        hooks::after_a_count();
+
         let _alone = partition.enter_alone();
-        let keys = self.scan_keys(partition)?;
-        let full: Vec<String> = keys.iter().map(|own| [&*partition.name, own].concat()).collect();
-        let usage = self.usage_of_keys(partition, full.iter().map(String::as_str))?;
-        partition.state().ledger.get_or_insert(usage);
+        // A write beside this that failed half-way has taken it away.
+        let since = partition.state().written_since.take();
+        let (mut counted, Some(since)) = (counted?, since) else { return Ok(()) };
+        for own in since {
+            let now = self.usage_of(partition, &[&*partition.name, &*own].concat())?;
+            counted.insert(own.into(), now);
+        }
+        partition.state().ledger = Some(counted.into_values().sum());
         Ok(())
+    }
+
+    /// What each own key of a partition takes up, some before and some after a
+    /// write that goes on beside this.
+    fn count_keys(&self, partition: &Partition) -> Result<BTreeMap<String, Usage>, StorageError> {
+        let usage_of = |own: String| {
+            let usage = self.usage_of(partition, &[&*partition.name, &*own].concat())?;
+            Ok((own, usage))
+        };
+        self.scan_keys(partition)?.into_iter().map(usage_of).collect()
     }
 
     /// What these keys of a partition take up, without its name.

@@ -1,6 +1,7 @@
 //! What the store remembers of one component: its folder, the index of its keys
 //! and its ledger.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -21,6 +22,8 @@ pub(super) struct Partition {
     /// that an index or a ledger misses no write.
     gate: RwLock<()>,
     state: Mutex<PartitionState>,
+    /// Held by whoever counts the keys, so that the others wait for that.
+    counting: Mutex<()>,
     /// Whether it was used since the store last looked for idle ones.
     used: AtomicBool,
     /// Whether reads may trust the folder; see [`Self::prepare_to_read`].
@@ -34,6 +37,9 @@ pub(super) struct PartitionState {
     /// What the keys take up, once a budget or `usage` has asked. Growth of a
     /// write that is under way counts already, shrinkage not yet.
     pub(super) ledger: Option<Usage>,
+    /// The own keys that were written since somebody began to count, while that
+    /// goes on.
+    pub(super) written_since: Option<BTreeSet<Box<str>>>,
     prepared_to_write: bool,
 }
 
@@ -44,6 +50,7 @@ impl Partition {
             folder: layout.folder(name),
             gate: RwLock::new(()),
             state: Mutex::default(),
+            counting: Mutex::default(),
             used: AtomicBool::new(true),
             synced: AtomicBool::new(false),
         }
@@ -60,6 +67,10 @@ impl Partition {
 
     pub(super) fn enter_alone(&self) -> RwLockWriteGuard<'_, ()> {
         self.gate.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn enter_to_count(&self) -> MutexGuard<'_, ()> {
+        self.counting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, PartitionState> {
@@ -118,6 +129,7 @@ impl Partition {
         let mut state = self.state();
         state.index = None;
         state.ledger = None;
+        state.written_since = None;
     }
 
     pub(super) fn mark_used(&self) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use storage_core::{
-    Commit, Revision, StorageError, Usage, Write, split_full_key, validate_full_key,
+    Budget, Commit, Revision, StorageError, Usage, Write, split_full_key, validate_full_key,
 };
 
 use super::disk;
@@ -63,22 +63,28 @@ impl FileStorage {
     pub(super) fn write(&self, commit: &Commit) -> Result<Revision, StorageError> {
         let writer = self.writer()?;
         commit.keys().try_for_each(validate_full_key)?;
-        let budgeted = match commit.budget {
+        let mut budgeted = match commit.budget {
             Some(_) => Some(self.partition(commit.single_partition()?)),
             None => None,
         };
+        // Nothing grows by a delete, so it needs no ledger.
+        if commit.writes.iter().all(|write| write.value.is_none()) {
+            budgeted = None;
+        }
         let writes = commit.effective_writes();
         let touched: Touched = commit
             .keys()
             .map(|key| split_full_key(key).0)
             .map(|name| (name.to_owned(), self.partition(name)))
             .collect();
-        let _entered = self.walks.enter(&writes);
         loop {
-            self.finish_commits_of(writer, commit)?;
+            // First, and with nothing held: a walk that begins waits for nobody
+            // who counts.
             if let Some(partition) = &budgeted {
                 self.load_ledger(partition)?;
             }
+            let _entered = self.walks.enter(&writes);
+            self.finish_commits_of(writer, commit)?;
             let gates: Vec<_> = touched.values().map(|one| one.enter_to_write()).collect();
             let locks = self.key_locks.write_all(commit.keys());
             // Between the steps above and these locks another write may have
@@ -90,7 +96,9 @@ impl FileStorage {
             if in_doubt || ledger_gone {
                 continue;
             }
-            let Some(revision) = self.write_locked(writer, commit, &writes, &touched)? else {
+            let budget = commit.budget.filter(|_| budgeted.is_some());
+            let written = self.write_locked(writer, commit, &writes, budget, &touched)?;
+            let Some(revision) = written else {
                 continue;
             };
             drop((locks, gates));
@@ -108,6 +116,7 @@ impl FileStorage {
         writer: &Writer,
         commit: &Commit,
         writes: &[&Write],
+        budget: Option<Budget>,
         touched: &Touched,
     ) -> Result<Option<Revision>, StorageError> {
         for check in &commit.checks {
@@ -128,7 +137,7 @@ impl FileStorage {
                 partition.prepare_to_read(&self.layout, writer.sync)?;
             }
         }
-        let Some(changes) = self.reserve(commit, writes, touched)? else { return Ok(None) };
+        let Some(changes) = self.reserve(writes, budget, touched)? else { return Ok(None) };
         let written = writer.revisions.next().map_err(Failure::from).and_then(|revision| {
             match writes {
                 [] => {}
@@ -166,8 +175,8 @@ impl FileStorage {
     /// budget and no ledger: a write beside it that failed has dropped it.
     fn reserve<'a>(
         &self,
-        commit: &Commit,
         writes: &[&'a Write],
+        budget: Option<Budget>,
         touched: &Touched,
     ) -> Result<Option<BTreeMap<&'a str, Change>>, StorageError> {
         let mut changes = BTreeMap::new();
@@ -175,12 +184,17 @@ impl FileStorage {
             let (name, own) = split_full_key(&write.key);
             let Some(partition) = touched.get(name) else { continue };
             // Without a ledger a write looks at nothing first.
-            if partition.state().ledger.is_none() {
-                if commit.budget.is_some() {
+            let mut state = partition.state();
+            if state.ledger.is_none() {
+                if budget.is_some() {
                     return Ok(None);
+                }
+                if let Some(written) = &mut state.written_since {
+                    written.insert(own.into());
                 }
                 continue;
             }
+            drop(state);
             let old = self.usage_of(partition, &write.key)?;
             let new = write.value.as_ref().map(|value| Usage::of(own, value.len()));
             let change: &mut (Usage, Usage) = changes.entry(name).or_default();
@@ -193,7 +207,7 @@ impl FileStorage {
         for (name, change) in &changes {
             let Some(partition) = touched.get(*name) else { continue };
             let mut state = partition.state();
-            match (state.ledger, &commit.budget) {
+            match (state.ledger, budget) {
                 (Some(before), Some(budget)) => {
                     budget.allow(before, before + change.grows - change.shrinks)?;
                 }
@@ -206,7 +220,7 @@ impl FileStorage {
     }
 
     /// What a key takes up now, in its own bytes.
-    fn usage_of(&self, partition: &Partition, key: &str) -> Result<Usage, StorageError> {
+    pub(super) fn usage_of(&self, partition: &Partition, key: &str) -> Result<Usage, StorageError> {
         let (_, own) = split_full_key(key);
         let len = disk::file_len(&partition.file(own))?;
         Ok(len.map(|len| usage_of_file(key, own, len)).unwrap_or_default())

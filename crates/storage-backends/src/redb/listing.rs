@@ -108,9 +108,7 @@ pub(super) fn partitions(
 pub(super) fn usage(txn: &ReadTransaction, prefix: &str) -> Result<Usage, Fail> {
     if split_full_key(prefix).0 == prefix && !prefix.is_empty() {
         let ledgers = txn.open_table(LEDGERS)?;
-        let found = ledgers.get(prefix.as_bytes())?;
-        let kept = found.and_then(|found| tables::read_ledger(prefix.as_bytes(), found.value()));
-        if let Some(own) = kept {
+        if let Some(own) = tables::stored_ledger(&ledgers, prefix)? {
             let names = own.keys.saturating_mul(prefix.len() as u64);
             return Ok(own + Usage { bytes: names, keys: 0 });
         }
@@ -123,21 +121,35 @@ pub(super) fn usage(txn: &ReadTransaction, prefix: &str) -> Result<Usage, Fail> 
     Ok(usage)
 }
 
-/// What the own keys of a partition and their values take up.
+/// What the own keys of a partition and their values take up; `None` if finding
+/// out takes more than `looks` looks into the table.
 pub(super) fn count_own(
     table: &impl ReadableTable<Bytes, Bytes>,
     partition: &str,
-) -> Result<Usage, Fail> {
+    mut looks: usize,
+) -> Result<Option<Usage>, Fail> {
     let mut usage = Usage::default();
-    walk(table, partition, None, |key, record| {
-        let (found, own) = split_full_key(key);
-        // Keys of no component begin with "" as every key does.
-        if found == partition {
-            usage = usage + Usage::of(own, value_len(record));
+    let end = end_of_prefix(partition.as_bytes());
+    let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let mut from = Some(partition.as_bytes().to_vec());
+    while let Some(start) = from.take() {
+        for entry in table.range::<&[u8]>((Bound::Included(start.as_slice()), end))? {
+            if looks == 0 {
+                return Ok(None);
+            }
+            looks -= 1;
+            let (key, record) = entry?;
+            let (found, own) = split_full_key(key_text(key.value())?);
+            if found == partition {
+                usage = usage + Usage::of(own, value_len(record.value()));
+            } else {
+                // Components lie between the keys of none.
+                from = end_of_prefix(found.as_bytes());
+                break;
+            }
         }
-        Ok(true)
-    })?;
-    Ok(usage)
+    }
+    Ok(Some(usage))
 }
 
 /// Whether a partition holds a key.

@@ -1,5 +1,6 @@
 //! The redb store: one file, an engine in pure Rust.
 
+mod count;
 mod disk;
 mod engine;
 mod fail;

@@ -38,7 +38,7 @@ const FLUSH_EVERY: Duration = Duration::from_millis(100);
 /// time share a transaction and its fsync, each with its own checks. A listing
 /// costs a page. A budget is kept in a ledger for its component, which every
 /// write to the component keeps up; the first budget counts the component's
-/// keys, and the other writers wait for that.
+/// keys, and nobody else waits for that.
 ///
 /// After an I/O error the last durable state stays readable. If a write found no
 /// room, nothing of it has happened, and writes resume when there is room. After

@@ -109,6 +109,16 @@ pub(super) fn read_ledger(partition: &[u8], bytes: &[u8]) -> Option<Usage> {
     body.0.is_empty().then_some(usage)
 }
 
+/// The ledger of a partition; `None` if it has none, or one that is damaged: what
+/// that said can be counted.
+pub(super) fn stored_ledger(
+    table: &impl ReadableTable<Bytes, Bytes>,
+    partition: &str,
+) -> Result<Option<Usage>, Fail> {
+    let found = table.get(partition.as_bytes())?;
+    Ok(found.and_then(|found| read_ledger(partition.as_bytes(), found.value())))
+}
+
 pub(super) fn ledger_bytes(partition: &[u8], usage: Usage) -> Vec<u8> {
     let mut body = usage.bytes.to_le_bytes().to_vec();
     body.extend_from_slice(&usage.keys.to_le_bytes());

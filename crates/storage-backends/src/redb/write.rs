@@ -1,17 +1,19 @@
 //! Writing: the commits that wait together, in one transaction.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::redb::{Database, Durability, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use storage_core::{Commit, Revision, StorageError, StorageValue, Usage, Write, split_full_key};
 
+use super::count::{Change, Counts, Found};
 use super::engine::Engine;
 use super::fail::Fail;
 use super::group::{Group, MAX_TOGETHER, Requests};
+use super::listing;
 use super::options::RedbDurability;
 use super::tables::{self, DATA, LEDGERS, META, WriteTable};
-use crate::record;
+use crate::{hooks, record};
 
 /// The largest value: the engine takes somewhat more, with the record around it.
 pub(super) const MAX_VALUE_BYTES: usize = 2 << 30;
@@ -22,10 +24,14 @@ const MAX_BYTES_TOGETHER: usize = 8 << 20;
 /// How many revisions are reserved at once.
 const BLOCK: u64 = 1 << 16;
 
+/// How many keys a transaction looks at for a ledger that is not there. Where
+/// there are more, they are counted beside it.
+const MAX_COUNTED_INSIDE: usize = 256;
+
 /// What a writer asks for.
 #[derive(Debug)]
 pub(super) enum Request {
-    Commit(Commit),
+    Commit(Arc<Commit>),
     /// What has been written shall be durable.
     Flush,
 }
@@ -43,8 +49,16 @@ impl Request {
     }
 }
 
-/// The answer: the revision of a commit, some number for a flush.
-type Answer = Result<Revision, StorageError>;
+/// The answer, unless the request has failed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Served {
+    Flushed,
+    Committed(Revision),
+    /// Nothing has happened: the budget needs the partition to be counted.
+    NeedsLedger,
+}
+
+type Answer = Result<Served, StorageError>;
 
 type Waiting<'a> = Requests<'a, Request, Answer>;
 
@@ -53,6 +67,7 @@ type Waiting<'a> = Requests<'a, Request, Answer>;
 pub(super) struct Writer {
     durability: RedbDurability,
     group: Group<Request, Answer>,
+    counts: Counts,
     revisions: Mutex<Revisions>,
     unflushed: Mutex<Unflushed>,
 }
@@ -89,13 +104,14 @@ impl Writer {
         Self {
             durability,
             group: Group::default(),
+            counts: Counts::default(),
             revisions: Mutex::new(Revisions { next: reserved_up_to, reserved_up_to }),
             unflushed: Mutex::default(),
         }
     }
 
     /// Applies a commit whose keys are valid, together with those that wait.
-    pub(super) fn commit(&self, engine: &Engine, commit: Commit) -> Answer {
+    pub(super) fn commit(&self, engine: &Engine, commit: Commit) -> Result<Revision, StorageError> {
         for write in &commit.writes {
             let len = write.value.as_ref().map_or(0, StorageValue::len);
             if len > MAX_VALUE_BYTES {
@@ -106,7 +122,49 @@ impl Writer {
                 });
             }
         }
-        self.submit(engine, Request::Commit(commit))
+        let commit = Arc::new(commit);
+        loop {
+            match self.submit(engine, Request::Commit(Arc::clone(&commit)))? {
+                Served::Committed(revision) => return Ok(revision),
+                Served::NeedsLedger => self.prepare_ledger(engine, commit.single_partition()?)?,
+                Served::Flushed => return Err(lost(engine)),
+            }
+        }
+    }
+
+    /// Counts a partition that has no ledger, or waits for whoever does.
+    fn prepare_ledger(&self, engine: &Engine, partition: &str) -> Result<(), StorageError> {
+        // While it is held nobody writes. The next transaction knows of the
+        // count, and what the last one wrote is counted.
+        let revisions = self.revisions();
+        let generation = engine.generation();
+        let mut begun = false;
+        let counted = engine.read_through(|txn| {
+            let ledgers = txn.open_table(LEDGERS)?;
+            if tables::stored_ledger(&ledgers, partition)?.is_some() {
+                return Ok(None);
+            }
+            begun = self.counts.begin(partition, generation);
+            drop(revisions);
+            if !begun {
+                return Ok(None);
+            }
+            hooks::before_a_count();
+            let counted = listing::count_own(&txn.open_table(DATA)?, partition, usize::MAX);
+            hooks::after_a_count();
+            counted
+        });
+        if begun {
+            let counted = counted.as_ref().ok().copied().flatten();
+            self.counts.end(partition, generation, counted);
+        } else if counted.is_ok() {
+            self.counts.wait(partition);
+        }
+        counted.map(drop)
+    }
+
+    fn revisions(&self) -> MutexGuard<'_, Revisions> {
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes durable what has been written.
@@ -180,7 +238,7 @@ impl Writer {
         served: &mut Vec<Request>,
         mut next: impl FnMut() -> Option<Request>,
     ) -> Result<Vec<Answer>, StorageError> {
-        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut revisions = self.revisions();
         let relaxed = self.durability == RedbDurability::Relaxed;
         let needed = revisions.next.saturating_add(MAX_TOGETHER as u64);
         let mut reserves = needed > revisions.reserved_up_to;
@@ -196,7 +254,7 @@ impl Writer {
         }
         let written = engine.write(|db, generation| {
             let mut txn = db.begin_write()?;
-            let mut batch = Batch::open(&txn, &mut revisions)?;
+            let mut batch = Batch::open(&txn, &mut revisions, &self.counts, generation)?;
             let mut answers = Vec::new();
             let mut bytes = 0;
             while bytes < MAX_BYTES_TOGETHER
@@ -209,7 +267,7 @@ impl Writer {
                     answers.push(batch.serve(request)?);
                 }
             }
-            let mut changed = batch.finish()?;
+            let (mut changed, kept) = batch.finish()?;
             if reserves {
                 revisions.reserved_up_to = needed.saturating_add(BLOCK);
                 tables::write_reserved(&mut txn.open_table(META)?, revisions.reserved_up_to)?;
@@ -225,6 +283,11 @@ impl Writer {
             } else {
                 txn.abort()?;
             }
+            kept.iter().for_each(|(partition, kept)| match kept {
+                Kept::Nothing => {}
+                Kept::Counting(change) => self.counts.tell(partition, generation, *change),
+                Kept::Ledger(_) => self.counts.forget(partition),
+            });
             if relaxed && changed || flushes {
                 let mut unflushed = self.unflushed();
                 unflushed.look(generation);
@@ -269,23 +332,39 @@ fn reserve(db: &Database, up_to: u64) -> Result<(), Fail> {
     Ok(())
 }
 
+/// What is kept of what a partition uses.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    Nothing,
+    /// Somebody counts it, and has to be told of what this transaction changes.
+    Counting(Change),
+    /// What is in its ledger at the end of the transaction.
+    Ledger(Usage),
+}
+
 /// Commits on their way into one transaction.
 struct Batch<'txn, 'r> {
     data: WriteTable<'txn>,
     ledgers: WriteTable<'txn>,
     /// Whether any partition has a ledger.
     any_ledger: bool,
-    /// The partitions that were written to, and what is in their ledgers; `None`
-    /// for those that have none.
-    touched: HashMap<String, Option<Usage>>,
+    /// The partitions that were written to.
+    touched: HashMap<String, Kept>,
     revisions: &'r mut Revisions,
+    counts: &'r Counts,
+    generation: u64,
     changed: bool,
     /// The record that is being written, to reuse its memory.
     record: Vec<u8>,
 }
 
 impl<'txn, 'r> Batch<'txn, 'r> {
-    fn open(txn: &'txn WriteTransaction, revisions: &'r mut Revisions) -> Result<Self, Fail> {
+    fn open(
+        txn: &'txn WriteTransaction,
+        revisions: &'r mut Revisions,
+        counts: &'r Counts,
+        generation: u64,
+    ) -> Result<Self, Fail> {
         let ledgers = txn.open_table(LEDGERS)?;
         Ok(Self {
             data: txn.open_table(DATA)?,
@@ -293,6 +372,8 @@ impl<'txn, 'r> Batch<'txn, 'r> {
             ledgers,
             touched: HashMap::new(),
             revisions,
+            counts,
+            generation,
             changed: false,
             record: Vec::new(),
         })
@@ -302,7 +383,7 @@ impl<'txn, 'r> Batch<'txn, 'r> {
     /// one it has changed nothing.
     fn serve(&mut self, request: &Request) -> Result<Answer, Fail> {
         let commit = match request {
-            Request::Flush => return Ok(Ok(Revision::new(0))),
+            Request::Flush => return Ok(Ok(Served::Flushed)),
             Request::Commit(commit) => commit,
         };
         for check in &commit.checks {
@@ -316,12 +397,14 @@ impl<'txn, 'r> Batch<'txn, 'r> {
             }
         }
         let writes = commit.effective_writes();
-        if let Some(budget) = &commit.budget {
+        // Nothing grows by a delete, so it needs no ledger.
+        let grows = writes.iter().any(|write| write.value.is_some());
+        if let Some(budget) = commit.budget.filter(|_| grows) {
             let partition = match commit.single_partition() {
                 Ok(partition) => partition,
                 Err(error) => return Ok(Err(error)),
             };
-            let before = self.ledger(partition)?;
+            let Some(before) = self.ledger(partition)? else { return Ok(Ok(Served::NeedsLedger)) };
             let mut after = before;
             for write in &writes {
                 let (_, own) = split_full_key(&write.key);
@@ -341,7 +424,7 @@ impl<'txn, 'r> Batch<'txn, 'r> {
         for write in writes {
             self.apply(write, revision)?;
         }
-        Ok(Ok(revision))
+        Ok(Ok(Served::Committed(revision)))
     }
 
     /// What is stored under a key; the inner error is damage to it.
@@ -371,67 +454,72 @@ impl<'txn, 'r> Batch<'txn, 'r> {
             return Ok(());
         }
         self.changed = true;
-        if let Some(usage) = self.kept_ledger(partition)? {
-            let removed = old_len.map_or_else(Usage::default, |len| Usage::of(own, len));
-            let new = write.value.as_ref();
-            let added = new.map_or_else(Usage::default, |new| Usage::of(own, new.len()));
-            *usage = *usage + added - removed;
+        let removed = old_len.map_or_else(Usage::default, |len| Usage::of(own, len));
+        let new = write.value.as_ref();
+        let added = new.map_or_else(Usage::default, |new| Usage::of(own, new.len()));
+        match self.kept(partition)? {
+            None | Some(Kept::Nothing) => {}
+            Some(Kept::Counting(change)) => change.and(added, removed),
+            Some(Kept::Ledger(usage)) => *usage = *usage + added - removed,
         }
         Ok(())
     }
 
-    /// The ledger of a partition if it has one.
-    fn kept_ledger(&mut self, partition: &str) -> Result<Option<&mut Usage>, Fail> {
+    fn kept(&mut self, partition: &str) -> Result<Option<&mut Kept>, Fail> {
         if !self.touched.contains_key(partition) {
-            let kept = if self.any_ledger { self.stored_ledger(partition)? } else { None };
+            let stored = match self.any_ledger {
+                true => tables::stored_ledger(&self.ledgers, partition)?,
+                false => None,
+            };
+            let kept = match (stored, self.counts.find(partition, self.generation)) {
+                (Some(usage), _) => Kept::Ledger(usage),
+                (None, Found::Counted(usage)) => {
+                    // Written down whatever becomes of the request.
+                    self.changed |= usage.keys > 0;
+                    Kept::Ledger(usage)
+                }
+                (None, Found::Counting) => Kept::Counting(Change::default()),
+                (None, Found::Nothing) => Kept::Nothing,
+            };
             self.touched.insert(partition.to_owned(), kept);
         }
-        Ok(self.touched.get_mut(partition).and_then(Option::as_mut))
+        Ok(self.touched.get_mut(partition))
     }
 
-    fn stored_ledger(&mut self, partition: &str) -> Result<Option<Usage>, Fail> {
-        let Some(found) = self.ledgers.get(partition.as_bytes())? else { return Ok(None) };
-        if let Some(usage) = tables::read_ledger(partition.as_bytes(), found.value()) {
-            return Ok(Some(usage));
+    /// The ledger of a partition, which is made if there is none and that is
+    /// little work; otherwise `None`.
+    fn ledger(&mut self, partition: &str) -> Result<Option<Usage>, Fail> {
+        match self.kept(partition)? {
+            Some(Kept::Ledger(usage)) => return Ok(Some(*usage)),
+            Some(Kept::Counting(_)) => return Ok(None),
+            None | Some(Kept::Nothing) => {}
         }
-        drop(found);
-        // Damaged: what it said can be counted.
-        Ok(Some(self.count(partition)?))
-    }
-
-    /// The ledger of a partition, which is made if there is none.
-    fn ledger(&mut self, partition: &str) -> Result<Usage, Fail> {
-        if let Some(usage) = self.kept_ledger(partition)? {
-            return Ok(*usage);
-        }
-        let usage = self.count(partition)?;
-        self.touched.insert(partition.to_owned(), Some(usage));
+        // With the writes of this transaction.
+        let counted = listing::count_own(&self.data, partition, MAX_COUNTED_INSIDE)?;
+        let Some(usage) = counted else { return Ok(None) };
+        self.touched.insert(partition.to_owned(), Kept::Ledger(usage));
         // Kept even if the commit is refused, so that the next one need not
         // count.
         self.changed |= usage.keys > 0;
-        Ok(usage)
+        Ok(Some(usage))
     }
 
-    /// Counts a partition, with the writes of this transaction.
-    fn count(&self, partition: &str) -> Result<Usage, Fail> {
-        super::listing::count_own(&self.data, partition)
-    }
-
-    /// Writes the ledgers, and tells whether the transaction changes anything.
-    fn finish(mut self) -> Result<bool, Fail> {
-        for (partition, usage) in &self.touched {
+    /// Writes the ledgers. Tells whether the transaction changes anything, and
+    /// what is kept of the partitions if it is committed.
+    fn finish(mut self) -> Result<(bool, HashMap<String, Kept>), Fail> {
+        for (partition, kept) in &self.touched {
             let key = partition.as_bytes();
-            match usage {
+            match kept {
                 // Counting nothing costs nothing.
-                Some(Usage { keys: 0, .. }) => drop(self.ledgers.remove(key)?),
-                Some(usage) => {
+                Kept::Ledger(Usage { keys: 0, .. }) => drop(self.ledgers.remove(key)?),
+                Kept::Ledger(usage) => {
                     let bytes = tables::ledger_bytes(key, *usage);
                     self.ledgers.insert(key, bytes.as_slice())?;
                 }
-                None => {}
+                Kept::Nothing | Kept::Counting(_) => {}
             }
         }
-        Ok(self.changed)
+        Ok((self.changed, self.touched))
     }
 }
 

@@ -20,7 +20,7 @@ use super::listing::{Cursor, Reads};
 use super::options::LEDGERS;
 use super::store::RocksDbStorage;
 use super::writer::{Entry, Writer};
-use crate::record;
+use crate::{hooks, record};
 
 /// How many gates of partitions there are: shared by writers, shut by whoever
 /// changes whether there is a ledger, for a moment only. Enough that two
@@ -281,7 +281,9 @@ impl RocksDbStorage {
         // What it walks over is what there is now.
         let keys = self.keys_of(name);
         drop(gate);
+        hooks::before_a_count();
         let counted = self.count(name, keys);
+        hooks::after_a_count();
 
         let _gate = writer.gates.write(name);
         let state = *ledger.state();
@@ -339,5 +341,37 @@ impl RocksDbStorage {
             keys.next();
         }
         Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage_core::Budget;
+
+    use super::*;
+
+    #[test]
+    fn what_was_reserved_is_given_back_and_what_has_happened_is_kept() {
+        let ledger = Ledgers::new(true).of("app/notes/home/");
+        let used = Usage { bytes: 100, keys: 5 };
+        *ledger.state() = State::Present { usage: Some(used), changes: 0 };
+        let budget = Budget { max_bytes: 110, max_keys: 6 };
+        let key = Change::between(Usage::default(), Usage { bytes: 10, keys: 1 });
+        let reserve = || ledger.reserve(key, |before, after| budget.allow(before, after));
+        for _ in 0..3 {
+            assert_eq!(reserve(), Ok(true));
+            // Nobody else has that room until it is given back.
+            assert_eq!(reserve(), Err(StorageError::QuotaExceeded));
+            ledger.give_back(key);
+        }
+        assert_eq!(reserve(), Ok(true));
+        ledger.settle(key);
+        assert_eq!(reserve(), Err(StorageError::QuotaExceeded));
+        // A delete makes room when it has happened, not before.
+        let delete = Change::between(Usage { bytes: 10, keys: 1 }, Usage::default());
+        assert_eq!(ledger.reserve(delete, |_, _| Ok(())), Ok(true));
+        assert_eq!(reserve(), Err(StorageError::QuotaExceeded));
+        ledger.settle(delete);
+        assert_eq!(reserve(), Ok(true));
     }
 }

@@ -106,6 +106,17 @@ impl Broken {
         if refused { Err(StorageError::QuotaExceeded) } else { budget.allow(before, after) }
     }
 
+    fn keep_what_was_asked_for(&self, state: &mut State, writes: &[&Write]) {
+        if self.is("what a failed commit asked for is kept") {
+            for write in writes {
+                let (partition, own) = split_full_key(&write.key);
+                let ledger = state.ledger.entry(partition.to_owned()).or_default();
+                let asked = write.value.as_ref().map(|new| Usage::of(own, new.len()));
+                *ledger = *ledger + asked.unwrap_or_default();
+            }
+        }
+    }
+
     fn effective<'c>(&self, commit: &'c Commit) -> Vec<&'c Write> {
         match self.defect {
             "the first write to a key counts" => {
@@ -183,6 +194,7 @@ impl Broken {
             for write in writes.iter().take(kept) {
                 self.write(&mut state, &write.key, write.value.clone(), Revision::new(1), false);
             }
+            self.keep_what_was_asked_for(&mut state, &writes);
             return Err(error);
         }
         if let Some(budget) = &budget {
@@ -196,6 +208,7 @@ impl Broken {
                         self.write(&mut state, &write.key, None, Revision::new(1), true);
                     }
                 }
+                self.keep_what_was_asked_for(&mut state, &writes);
                 return Err(error);
             }
         }

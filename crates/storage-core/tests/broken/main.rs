@@ -134,6 +134,12 @@ const NOTICED: &[(&str, &str)] = &[
     ("a_budget_never_stands_in_the_way_of_deletes", "deletes are refused above a budget"),
     ("a_budget_does_not_stop_what_does_not_grow", "what does not grow is refused"),
     ("a_commit_over_its_budget_changes_nothing", "a commit over its budget deletes all the same"),
+    (
+        "a_batch_of_deletes_is_granted_above_a_lowered_budget",
+        "above its budget a component is stuck",
+    ),
+    ("what_a_failed_commit_asked_for_is_given_back", "what a failed commit asked for is kept"),
+    ("usage_follows_whatever_became_of_a_commit", "usage never shrinks"),
     ("checks_are_reported_before_the_budget", "the budget comes before the checks"),
     ("writes_without_a_budget_are_counted", "writes without a budget are not counted"),
     ("writes_without_a_budget_have_no_limit", "writes without a budget keep to the last one"),
@@ -178,6 +184,10 @@ const NOTICED: &[(&str, &str)] = &[
     ("commits_over_components_do_not_mix", "a commit locks each key alone"),
     ("writers_never_exceed_a_budget", "a commit lets go between checks and writes"),
     ("a_race_leaves_the_budget_exact", "writes without a budget are not counted"),
+    (
+        "a_first_budget_misses_nothing_that_is_written_meanwhile",
+        "writes without a budget are not counted",
+    ),
     // All at once.
     ("random_operations_agree_with_an_ordered_map", "usage ignores its prefix"),
     ("random_operations_agree_with_an_ordered_map", "a budget refuses the last byte"),

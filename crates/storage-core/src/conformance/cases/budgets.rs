@@ -4,7 +4,7 @@
 
 use super::{Case, Subject, case};
 use crate::conformance::subject::{Store, expect, expect_that};
-use crate::{Budget, Commit, StorageError};
+use crate::{Budget, Commit, StorageError, Usage};
 
 pub(super) const CASES: &[Case] = &[
     case!(a_budget_bounds_bytes_of_own_keys_and_values needs Commits, Budgets),
@@ -16,7 +16,10 @@ pub(super) const CASES: &[Case] = &[
     case!(a_component_above_its_budget_may_shrink needs Commits, Budgets),
     case!(a_budget_never_stands_in_the_way_of_deletes needs Commits, Budgets),
     case!(a_budget_does_not_stop_what_does_not_grow needs Commits, Budgets),
+    case!(a_batch_of_deletes_is_granted_above_a_lowered_budget needs Commits, Budgets),
     case!(a_commit_over_its_budget_changes_nothing needs Commits, Budgets),
+    case!(what_a_failed_commit_asked_for_is_given_back needs Commits, Budgets),
+    case!(usage_follows_whatever_became_of_a_commit needs Commits, Budgets),
     case!(checks_are_reported_before_the_budget needs Commits, Budgets),
     case!(writes_without_a_budget_are_counted needs Commits, Budgets),
     case!(writes_without_a_budget_have_no_limit needs Commits, Budgets),
@@ -195,6 +198,90 @@ fn a_budget_does_not_stop_what_does_not_grow(subject: &Subject<'_>) {
     let exchange =
         Commit::new().delete(component.full("a")).set(component.full("b"), "1234".into());
     component.allows(exchange.with_budget(nothing));
+}
+
+fn a_batch_of_deletes_is_granted_above_a_lowered_budget(subject: &Subject<'_>) {
+    let component = Component::new(subject);
+    let full = |own: &str| component.full(own);
+    for own in ["a", "b", "c", "d", "e"] {
+        component.store.set(&full(own), "123456789");
+    }
+    // 50 bytes in 5 keys, and from now on room for 15 in one.
+    let lowered = Budget { max_bytes: 15, max_keys: 1 };
+    component.exceeds(component.set("f", "", lowered));
+    let batch = Commit::new().delete(full("a")).delete(full("none")).delete(full("b"));
+    component.allows(batch.with_budget(lowered)); // 30 in 3
+    let shrinking = Commit::new().delete(full("c")).set(full("d"), "12".into());
+    component.allows(shrinking.with_budget(lowered)); // 13 in 2
+    // Bytes are within it again: they may grow up to it, but keys may not.
+    component.exceeds(Commit::new().set(full("d"), "12345".into()).with_budget(lowered));
+    component.exceeds(
+        Commit::new()
+            .delete(full("e"))
+            .set(full("f"), "".into())
+            .set(full("g"), "".into())
+            .set(full("h"), "".into())
+            .with_budget(lowered),
+    );
+    component.allows(Commit::new().delete(full("e")).with_budget(lowered)); // 3 in 1
+    component.allows(component.set("d", "12345678901234", lowered));
+    component.exceeds(component.set("d", "123456789012345", lowered));
+}
+
+fn what_a_failed_commit_asked_for_is_given_back(subject: &Subject<'_>) {
+    let component = Component::new(subject);
+    let (a, b) = (component.full("a"), component.full("b"));
+    let room = Budget { max_bytes: 20, max_keys: 2 };
+    component.allows(component.set("a", "123", room));
+    for _ in 0..3 {
+        // 15 bytes and a key would have been there for each of these.
+        let asks = || Commit::new().set(&*b, "12345678901234".into()).with_budget(room);
+        component
+            .store
+            .refuses(asks().require_absent(&*a), &StorageError::AlreadyExists(a.clone()));
+        component.store.refuses(asks().require_present(&*b), &StorageError::NotFound(b.clone()));
+        let other = asks().require_value(&*a, "other".into());
+        component.store.refuses(other, &StorageError::Conflict(a.clone()));
+        component.exceeds(asks().set(component.full("c"), "".into()));
+        component.exceeds(asks().set(&*a, "12345".into()));
+    }
+    component.allows(component.set("b", "123456789012345", room));
+    component.exceeds(component.set("b", "1234567890123456", room));
+}
+
+fn usage_follows_whatever_became_of_a_commit(subject: &Subject<'_>) {
+    let component = Component::new(subject);
+    let (a, b) = (component.full("a"), component.full("b"));
+    let budget = Budget { max_bytes: 12, max_keys: 2 };
+    let is = |bytes: u64, keys: u64| {
+        let names = keys * component.prefix.len() as u64;
+        let whole = (!component.prefix.is_empty()).then_some(&*component.prefix);
+        let found = component.store.usage(whole);
+        expect("usage", found, Usage { bytes: bytes + names, keys });
+    };
+    is(0, 0);
+    component.exceeds(component.set("a", "123456789012", budget));
+    is(0, 0);
+    component.allows(component.set("a", "12345", budget));
+    is(6, 1);
+    component.allows(component.set("a", "1234567", budget));
+    is(8, 1);
+    component.exceeds(component.set("b", "1234", budget));
+    is(8, 1);
+    component.allows(Commit::new().set(&*b, "12".into()).set(&*a, "1".into()).with_budget(budget));
+    is(5, 2);
+    component.store.refuses(
+        Commit::new().require_absent(&*a).delete(&*b).with_budget(budget),
+        &StorageError::AlreadyExists(a.clone()),
+    );
+    is(5, 2);
+    component.allows(Commit::new().delete(&*b).delete(component.full("c")).with_budget(budget));
+    is(2, 1);
+    component.store.set(&b, "without a budget");
+    is(19, 2);
+    component.store.delete(&a);
+    component.store.delete(&b);
+    is(0, 0);
 }
 
 fn a_commit_over_its_budget_changes_nothing(subject: &Subject<'_>) {

@@ -28,6 +28,7 @@ pub(super) const CASES: &[Case] = &[
     case!(commits_over_components_do_not_mix needs Commits),
     case!(writers_never_exceed_a_budget needs Commits, Budgets),
     case!(a_race_leaves_the_budget_exact needs Commits, Budgets),
+    case!(a_first_budget_misses_nothing_that_is_written_meanwhile needs Commits, Budgets),
 ];
 
 const THREADS: usize = 4;
@@ -454,4 +455,45 @@ fn a_race_leaves_the_budget_exact(subject: &Subject<'_>) {
         store.refuses(one_more(own + 4), &StorageError::QuotaExceeded);
         store.commit(one_more(own + 5));
     });
+}
+
+/// As many keys as make counting them worth doing beside the writers, if a storage
+/// does that.
+fn a_first_budget_misses_nothing_that_is_written_meanwhile(subject: &Subject<'_>) {
+    const KEYS: usize = 300;
+    let store = subject.open();
+    let component = subject.component("one");
+    let key = |n: usize| format!("{component}{n:03}");
+    let set = |commit: Commit, n: usize| commit.set(key(n), "12345".into());
+    store.commit((0..KEYS).fold(Commit::new(), set));
+    let wide = Budget { max_bytes: 100_000, max_keys: 1_000 };
+    in_threads(THREADS, |n| {
+        let mut random = Random::new(n as u64);
+        for round in 0..20 {
+            let key = key(random.below(KEYS));
+            let value = StorageValue::new(vec![b'v'; random.below(20)]);
+            match random.below(3) {
+                0 => store.delete(&key),
+                1 => store.set(&key, value),
+                _ => drop(store.commit(Commit::new().delete(&*key).set(format!("{key}+"), value))),
+            }
+            if n == 0 && round == 5 {
+                let first = Commit::new().set(format!("{component}first"), "".into());
+                store.commit(first.with_budget(wide));
+            }
+        }
+    });
+    let usage = store.usage(None);
+    let keys = store.list_keys(None);
+    let values: usize = keys.iter().filter_map(|key| store.get(key)).map(|value| value.len()).sum();
+    let names: usize = keys.iter().map(String::len).sum();
+    let counted = Usage { bytes: (names + values) as u64, keys: keys.len() as u64 };
+    expect("usage", usage, counted);
+    let own = usage.bytes - usage.keys * component.len() as u64;
+    let one_more = |max_bytes| {
+        let commit = Commit::new().set(format!("{component}new"), "12".into());
+        commit.with_budget(Budget { max_bytes, max_keys: usage.keys + 1 })
+    };
+    store.refuses(one_more(own + 4), &StorageError::QuotaExceeded);
+    store.commit(one_more(own + 5));
 }
