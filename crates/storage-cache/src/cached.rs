@@ -11,7 +11,7 @@ use storage_core::{
 use crate::clock::{Clock, Moment, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::entry::{Fact, Held, Question, ReadPresence, ReadValue, ReadVersioned, WrittenBy};
-use crate::key::{Parts, Whole};
+use crate::key::Whole;
 use crate::reentry::{Below, Doing, doing_below};
 use crate::shared::Shared;
 use crate::stats::CacheStats;
@@ -490,7 +490,9 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
     #[inline]
     fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
         let table = self.table(|| partition)?;
-        let answer = table.recall::<ReadValue>(&Parts { partition, own_key }, table.now())?;
+        // Of another partition's keys `get` knows too, which is asked then.
+        let key = table.at_home(partition, own_key)?;
+        let answer = table.recall::<ReadValue>(&key, table.now())?;
         table.counters().hit();
         Some(answer)
     }

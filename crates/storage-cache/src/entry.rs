@@ -68,8 +68,16 @@ impl Clone for Held {
     fn clone(&self) -> Self {
         match self {
             Self::Value(value, written_by) => Self::Value(value.clone(), *written_by),
-            Self::Fact(fact) => Self::Fact(fact.clone()),
+            Self::Fact(fact) => Self::Fact(fact.apart()),
         }
+    }
+}
+
+impl Fact {
+    /// A clone, kept out of the way of values.
+    #[inline(never)]
+    fn apart(&self) -> Self {
+        self.clone()
     }
 }
 

@@ -96,37 +96,35 @@ impl Key {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Whole<'a>(pub(crate) &'a str);
 
-/// The same in two parts. Where the first is no partition, nothing is found.
+/// The same, where it begins with its owner's home: what follows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Parts<'a> {
-    pub(crate) partition: &'a str,
-    pub(crate) own_key: &'a str,
+pub(crate) struct AtHome<'a> {
+    pub(crate) owner: &'a Arc<Owner>,
+    pub(crate) rest: &'a str,
 }
 
-impl Hash for Parts<'_> {
+impl Hash for AtHome<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.partition.as_bytes());
-        state.write(self.own_key.as_bytes());
+        state.write(self.owner.home().as_bytes());
+        state.write(self.rest.as_bytes());
     }
 }
 
-impl Equivalent<Key> for Parts<'_> {
+impl Equivalent<Key> for AtHome<'_> {
     #[inline]
     fn equivalent(&self, key: &Key) -> bool {
-        let Self { partition, own_key } = self;
-        match key.name() {
-            // First what most often differs.
-            Name::AtHome(rest) => rest == own_key.as_bytes() && key.owner.home() == *partition,
-            Name::Abroad(text) => text.strip_prefix(partition) == Some(own_key),
-        }
+        // Those who have one home are one owner, so his need not be read.
+        Arc::ptr_eq(&key.owner, self.owner)
+            && matches!(key.name(), Name::AtHome(rest) if rest == self.rest.as_bytes())
     }
 }
 
 impl Hash for Whole<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let (partition, own_key) = split_full_key(self.0);
-        Parts { partition, own_key }.hash(state);
+        let (partition, rest) = split_full_key(self.0);
+        state.write(partition.as_bytes());
+        state.write(rest.as_bytes());
     }
 }
 
@@ -239,6 +237,7 @@ mod tests {
         let long = "k".repeat(SHORT + 1);
         for home in ["", "a/b/c/", "///", "x/y/z/"] {
             let owner = Owner::alone(home);
+            let other_owner = Owner::alone(home);
             for (partition, own_key) in [
                 ("a/b/c/", "d"),
                 ("a/b/c/", ""),
@@ -251,19 +250,22 @@ mod tests {
             ] {
                 let text = format!("{partition}{own_key}");
                 let wanted = Wanted { text: &text, owner: &owner };
-                let parts = Parts { partition, own_key };
                 let key = (&wanted as &dyn Named).to_owned();
                 let hash = hasher.hash_one(&key);
                 assert_eq!(key.len(), text.len());
-                assert_eq!(hasher.hash_one(parts), hash);
                 assert_eq!(hasher.hash_one(Whole(&text)), hash);
                 assert_eq!(hasher.hash_one(&wanted as &dyn Named), hash);
-                assert!(parts.equivalent(&key) && Whole(&text).equivalent(&key));
+                assert!(Whole(&text).equivalent(&key));
                 assert!((&wanted as &dyn Named).equivalent(&key));
-                assert!(!Parts { partition, own_key: "x" }.equivalent(&key));
-                assert!(!Parts { partition: "a/b/d/", own_key }.equivalent(&key));
                 assert!(!Whole("x").equivalent(&key));
                 assert!(!Whole(own_key).equivalent(&key) || partition.is_empty());
+                let at_home = AtHome { owner: &owner, rest: own_key };
+                assert_eq!(at_home.equivalent(&key), partition == home);
+                if partition == home {
+                    assert_eq!(hasher.hash_one(at_home), hash);
+                }
+                assert!(!AtHome { rest: "x", ..at_home }.equivalent(&key));
+                assert!(!AtHome { owner: &other_owner, ..at_home }.equivalent(&key));
             }
         }
     }

@@ -19,7 +19,7 @@ use storage_core::StorageError;
 use crate::clock::{Moment, Timer};
 use crate::config::{GHOSTS_PER_ENTRY, HOT_PART, Layout, bytes};
 use crate::entry::{Entry, Fact, Failure, Held, Kind, Question, Recall, Stamp};
-use crate::key::{Key, Named, Wanted, Whole};
+use crate::key::{AtHome, Key, Named, Wanted, Whole};
 use crate::owner::{Owner, Register};
 use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
@@ -188,6 +188,13 @@ impl Table {
     #[inline]
     fn counts(&self, stamp: Stamp, now: Moment) -> bool {
         now < stamp.deadline && stamp.generation == self.owner.generation.load(Ordering::SeqCst)
+    }
+
+    /// The key that these are the parts of, if most are of that partition.
+    #[inline]
+    pub(crate) fn at_home<'a>(&'a self, partition: &str, own_key: &'a str) -> Option<AtHome<'a>> {
+        let owner = &self.owner;
+        (partition == owner.home()).then_some(AtHome { owner, rest: own_key })
     }
 
     /// The answer to a question that began at `now`, if it is at hand.

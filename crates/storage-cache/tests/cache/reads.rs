@@ -293,8 +293,9 @@ fn a_cache_of_any_size_fills_up_and_no_further(
         assert!(stats.bytes <= max_size_bytes as u64, "{stats:?}");
         most = most.max(stats.entries);
     }
+    // But for the table, which takes a fifth with 5,000 entries, kept or not.
     let fit = (max_size_bytes / (value + 100)).min(max_entries) as u64;
-    assert!(most >= fit * 9 / 10, "{most} of {fit}");
+    assert!(most >= fit * 8 / 10, "{most} of {fit}");
     // The last one is there: one entry is enough to remember it.
     let last = (3 * max_entries.max(500) - 1).to_string();
     assert_eq!(setup.cached.try_get(&last), Some(Some(bytes(value))));
