@@ -62,6 +62,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // Shuttle ends a thread that has nothing more to do by a panic without a text.
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str().is_some() {
+            tell(panic);
+        }
+    }));
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
