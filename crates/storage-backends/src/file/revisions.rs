@@ -146,12 +146,16 @@ fn newest(slots: [Option<u64>; 2]) -> Option<(usize, u64)> {
 /// The first number that is not reserved, for whoever only looks; `None` if the
 /// file is missing or both slots are damaged.
 pub(super) fn reserved_up_to(root: &Path) -> Result<Option<u64>, StorageError> {
-    let bytes = disk::read(&root.join(REVISIONS_FILE))?.unwrap_or_default();
-    let slots = SLOT_OFFSETS.map(|offset| read_slot(&bytes, offset));
-    Ok(newest(slots).map(|(_, reserved_up_to)| reserved_up_to))
+    Ok(read(&disk::read(&root.join(REVISIONS_FILE))?.unwrap_or_default()))
 }
 
-fn slot_bytes(reserved_up_to: u64) -> Vec<u8> {
+/// The same from the bytes of the file.
+pub(super) fn read(bytes: &[u8]) -> Option<u64> {
+    let slots = SLOT_OFFSETS.map(|offset| read_slot(bytes, offset));
+    newest(slots).map(|(_, reserved_up_to)| reserved_up_to)
+}
+
+pub(super) fn slot_bytes(reserved_up_to: u64) -> Vec<u8> {
     record::seal(reserved_up_to.to_le_bytes().to_vec())
 }
 

@@ -79,7 +79,6 @@ mod trap;
 
 use wasmtime::component::{Component, Linker};
 
-pub(crate) use keyvalue::Cursors;
 pub use state::{ComponentState, SandboxLimits, engine_config, new_store};
 pub use trap::describe_failure;
 
