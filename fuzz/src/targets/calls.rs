@@ -40,9 +40,20 @@ fn spelled_out(key: &str) -> String {
     }
 }
 
+/// In memory, or in files, which are slower and so fewer.
 pub(crate) fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
-    let mut world = World::new(&mut choices);
+    let engine = if choices.once_in(4) { Engine::File } else { Engine::Memory };
+    calls(engine, choices);
+}
+
+/// In redb, which is slower still: a target of its own, `calls_redb`.
+pub(crate) fn run_redb(input: &[u8]) {
+    calls(Engine::Redb, Choices::new(input));
+}
+
+fn calls(engine: Engine, mut choices: Choices<'_>) {
+    let mut world = World::new(engine, &mut choices);
     let mut calls = 0;
     while !choices.is_empty() && calls < MAX_CALLS {
         world.call(&mut choices);
@@ -58,13 +69,7 @@ struct World {
 }
 
 impl World {
-    fn new(choices: &mut Choices<'_>) -> Self {
-        // The slower, the fewer.
-        let engine = match choices.below(16) {
-            0 => Engine::Redb,
-            1..5 => Engine::File,
-            _ => Engine::Memory,
-        };
+    fn new(engine: Engine, choices: &mut Choices<'_>) -> Self {
         let quota = choices.pick(&[
             None,
             Some(Budget { max_bytes: 60, max_keys: 4 }),

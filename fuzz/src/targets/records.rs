@@ -194,8 +194,9 @@ fn whole_log(mut choices: Choices<'_>) {
             0 => choices.pick(&[32_761, 40_000]),
             _ => choices.pick(&[0, 1, 7, 100, 700]),
         } + choices.below(16);
-        // No zero, or it would look like a sector that is missing.
-        write_log(&mut log, &vec![1 + choices.below(255) as u8; len]);
+        // No zeros, which would look like a sector that is missing, nor what each
+        // would be the beginning of a record, which takes long to tell.
+        write_log(&mut log, &vec![3 + choices.below(253) as u8; len]);
     }
     let cut = choices.number() as usize % (log.len() + 1);
     let (at, bit) = (choices.number() as usize % log.len(), choices.below(8));

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use storage_core::{Revision, StorageError};
 
 use super::disk;
-use crate::record;
+use crate::{identity, record};
 
 /// The name of the file.
 pub(super) const REVISIONS_FILE: &str = "revisions";
@@ -109,7 +109,7 @@ impl Revisions {
                 .map_err(|error| disk::failed("write", &self.path, &error))?;
         }
         let revision = Revision::new(state.next);
-        state.next += 1;
+        state.next = state.next.checked_add(1).ok_or_else(identity::no_revision_left)?;
         Ok(revision)
     }
 }
@@ -195,6 +195,22 @@ mod tests {
             let number = open(root.path()).unwrap().next().unwrap().get();
             assert!(number > last);
             last = number;
+        }
+    }
+
+    #[test]
+    fn no_number_follows_the_largest() {
+        let (root, revisions) = new_counter();
+        drop(revisions);
+        let path = root.path().join(REVISIONS_FILE);
+        let mut bytes = slot_bytes(u64::MAX - 1);
+        bytes.resize(4096, 0);
+        bytes.extend(slot_bytes(u64::MAX - 1));
+        std::fs::write(&path, bytes).unwrap();
+        let revisions = open(root.path()).unwrap();
+        assert_eq!(revisions.next(), Ok(Revision::new(u64::MAX - 1)));
+        for _ in 0..2 {
+            assert!(matches!(revisions.next(), Err(StorageError::Corrupt { .. })));
         }
     }
 

@@ -11,7 +11,7 @@ use super::fail::Fail;
 use super::group::{Group, MAX_TOGETHER, Requests};
 use super::options::RedbDurability;
 use super::tables::{self, DATA, LEDGERS, META, WriteTable};
-use crate::record;
+use crate::{identity, record};
 
 /// The largest value: the engine takes somewhat more, with the record around it.
 pub(super) const MAX_VALUE_BYTES: usize = 2 << 30;
@@ -337,7 +337,10 @@ impl<'txn, 'r> Batch<'txn, 'r> {
             }
         }
         let revision = Revision::new(self.revisions.next);
-        self.revisions.next = self.revisions.next.saturating_add(1);
+        let Some(next) = revision.get().checked_add(1) else {
+            return Ok(Err(identity::no_revision_left()));
+        };
+        self.revisions.next = next;
         for write in writes {
             self.apply(write, revision)?;
         }
