@@ -326,7 +326,8 @@ fn minimize(program: &Path, places: &Places) -> Result<()> {
     }
     fs::create_dir_all(&small)?;
     // What a person has named stays, and what that reaches needs no other.
-    let (hashed, named) = inputs(&places.corpus)?.into_iter().partition(is_hashed);
+    let (hashed, named): (Vec<Input>, Vec<Input>) =
+        inputs(&places.corpus)?.into_iter().partition(is_hashed);
     for (_, path) in &named {
         fs::copy(path, small.join(path.file_name().context("an input has a name")?))?;
     }
