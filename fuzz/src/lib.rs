@@ -34,7 +34,7 @@ pub struct Target {
 const BYTES_FOR_EACH: usize = 64;
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     target("ids", 64 << 10, targets::ids::run),
     target("keys", 256 << 10, targets::keys::run),
     target("file_names", 64 << 10, targets::file_names::run),
@@ -44,6 +44,7 @@ pub const TARGETS: [Target; 10] = [
     target("manifest", 16 << 20, targets::manifest::run),
     target("store_urls", 64 << 10, targets::store_urls::run),
     target("calls", 32 << 20, targets::calls::run),
+    target("calls_file", 32 << 20, targets::calls::run_file),
     target("calls_redb", 32 << 20, targets::calls::run_redb),
 ];
 

@@ -28,4 +28,4 @@ macro_rules! corpora {
     };
 }
 
-corpora!(ids keys file_names records damage cursors manifest store_urls calls calls_redb);
+corpora!(ids keys file_names records damage cursors manifest store_urls calls calls_file calls_redb);
