@@ -333,7 +333,8 @@ fn minimize(program: &Path, places: &Places) -> Result<()> {
     }
     let mut command = places.command(program);
     command
-        .args(["-merge=1", "-set_cover_merge=1"])
+        // Where the code goes, not how often: else they are hundreds.
+        .args(["-merge=1", "-set_cover_merge=1", "-use_counters=0"])
         .arg(format!("-rss_limit_mb={MEMORY_MB}"))
         .args([&small, &places.corpus, &places.found])
         .stderr(Stdio::null());
