@@ -77,6 +77,7 @@ impl World {
             None,
             Some(Budget { max_bytes: 60, max_keys: 4 }),
             Some(Budget { max_bytes: 3_000, max_keys: u64::MAX }),
+            Some(Budget { max_bytes: u64::MAX, max_keys: 8 }),
         ]);
         let cache =
             |max_entries, max_size_bytes| CacheConfig { max_entries, max_size_bytes, ttl: None };
@@ -214,6 +215,25 @@ impl World {
         let listed = self.store.chain(of).list_keys(Some(&prefix));
         let all = keys.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
         assert_eq!(listed, Ok(all), "list_keys({prefix:?})");
+        self.walk(of, &prefix, 1 + choices.below(3));
+    }
+
+    /// Page after page, as a guest goes through a listing.
+    fn walk(&self, of: usize, prefix: &str, limit: usize) {
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let after = found.last().map(String::as_str);
+            let request = PageRequest { prefix, after, limit };
+            let page = self.store.chain(of).list_page(request).unwrap();
+            assert!(!page.more || !page.keys.is_empty(), "{request:?}");
+            found.extend(page.keys);
+            assert!(found.len() <= self.model.keys(of).len(), "keys come again: {found:?}");
+            if !page.more {
+                break;
+            }
+        }
+        let keys = self.model.keys(of).keys().filter(|key| key.starts_with(prefix));
+        assert!(keys.eq(&found), "{found:?}");
     }
 
     fn usage(&mut self, of: usize, choices: &mut Choices<'_>) {
@@ -259,8 +279,11 @@ impl World {
         for _ in 0..choices.below(4) {
             let key = any_key(choices);
             let found = self.model.keys(of).get(&key).cloned();
-            let expected = match (choices.below(5), found) {
+            let expected = match (choices.below(6), found) {
                 (0, Some((_, Some(revision)))) => Expected::Revision(revision),
+                (5, Some((_, Some(revision)))) => {
+                    Expected::Revision(storage_core::Revision::new(revision.get() - 1))
+                }
                 (1, Some((found, _))) => Expected::Value(found),
                 (2, _) => Expected::Value(value(choices)),
                 (3, None) | (4, Some(_)) => Expected::Present,
@@ -396,11 +419,10 @@ fn text(choices: &mut Choices<'_>) -> String {
 }
 
 fn value(choices: &mut Choices<'_>) -> StorageValue {
-    let len = match choices.below(8) {
-        0..5 => choices.below(20),
-        5 => choices.below(100),
-        6 => MAX_VALUE_BYTES - choices.below(2),
-        _ => MAX_VALUE_BYTES + choices.below(2),
+    let len = match choices.below(16) {
+        0..12 => choices.below(20),
+        12..15 => choices.below(100),
+        _ => MAX_VALUE_BYTES - 1 + choices.below(3),
     };
     StorageValue::new(vec![b'a' + choices.below(26) as u8; len])
 }
