@@ -63,6 +63,7 @@ fn calls(engine: Engine, mut choices: Choices<'_>) {
         calls += 1;
     }
     world.check_all();
+    world.empty(0);
     world.store.end();
 }
 
@@ -401,7 +402,37 @@ impl World {
         for of in 0..COMPONENTS.len() {
             self.check(of);
         }
-        assert_eq!(self.store.backend().list_keys(None), Ok(self.model.full_keys()));
+        self.check_backend();
+    }
+
+    /// What the components have together, and which of them have something.
+    fn check_backend(&self) {
+        let backend = self.store.backend();
+        assert_eq!(backend.list_keys(None), Ok(self.model.full_keys()));
+        let partitions = backend.list_partitions(None, COMPONENTS.len()).unwrap();
+        assert_eq!(partitions.keys, self.model.partitions());
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let after = found.last().map(String::as_str);
+            let page = backend.list_partitions(after, 1).unwrap();
+            found.extend(page.keys);
+            if !page.more {
+                break;
+            }
+            assert!(found.len() < COMPONENTS.len(), "components come again: {found:?}");
+        }
+        assert_eq!(found, partitions.keys);
+    }
+
+    /// Deletes all that a component has, a key at a time.
+    fn empty(&mut self, of: usize) {
+        let keys: Vec<String> = self.model.keys(of).keys().cloned().collect();
+        for key in keys {
+            assert_eq!(self.model.write(of, &Commit::new().delete(&key)), Ok(()));
+            assert_eq!(self.store.chain(of).delete(&key), Ok(()));
+        }
+        self.check(of);
+        self.check_backend();
     }
 }
 
