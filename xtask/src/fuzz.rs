@@ -220,6 +220,9 @@ impl Log {
         if let Some((_, path)) = line.split_once("Test unit written to ") {
             self.artifact = Some(PathBuf::from(path.trim()));
         }
+        if let Some(executions) = line.strip_prefix("stat::number_of_executed_units:") {
+            self.executions = executions.trim().parse().unwrap_or(self.executions);
+        }
         let Some((executions, rest)) =
             line.strip_prefix('#').and_then(|rest| rest.split_once('\t'))
         else {
@@ -455,11 +458,12 @@ mod tests {
             "#512\tpulse  cov: 75 ft: 91 corp: 6/11b lim: 4 exec/s: 9 rss: 40Mb\n",
             "#nonsense\n",
             "artifact_prefix='x/'; Test unit written to x/crash-1234\n",
+            "stat::number_of_executed_units: 520\n",
         ] {
             log.take(line);
         }
         let expected = Log {
-            executions: 512,
+            executions: 520,
             first: Some((60, 61)),
             last: (75, 91),
             artifact: Some("x/crash-1234".into()),
