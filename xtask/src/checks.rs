@@ -146,11 +146,15 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     // Doctests are among them.
     steps.push(Step::cargo("test"));
     steps.push(Step::cargo("test --package xtask"));
-    for package in ["--package durability", "--package benches-compare", models::PACKAGE] {
+    for package in
+        ["--package durability", "--package benches-compare", "--package fuzz", models::PACKAGE]
+    {
         steps.push(clippy(package, Targets::All));
     }
     steps.push(Step::cargo("test --package durability"));
     steps.push(Step::cargo("test --package benches-compare"));
+    // The corpus alone: without libFuzzer, which is C++.
+    steps.push(Step::cargo("test --package fuzz"));
     steps.push(Step::cargo(&format!("run --package durability -- {DURABILITY_IN_SHORT}")));
     let models = line(&[models::PROFILE, models::PACKAGE]);
     steps.push(Step::cargo(&format!("test {models}")));

@@ -5,6 +5,7 @@ mod bench;
 mod checks;
 mod dependencies;
 mod durability;
+mod fuzz;
 mod guests;
 mod layers;
 mod licences;
@@ -81,6 +82,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Feed arbitrary bytes to whatever reads them, and compare sequences of calls
+    /// with a model.
+    ///
+    /// The targets stand in fuzz/src/targets. libFuzzer, which needs a C++ compiler,
+    /// makes inputs up for each in turn, beginning with those in fuzz/corpus, and
+    /// keeps what reaches something new below target/fuzz. Fails where a target
+    /// finds something, and says how to see it again.
+    Fuzz(fuzz::Arguments),
     /// Measure what is claimed in docs/benchmarks.md.
     Bench {
         #[command(subcommand)]
@@ -183,6 +192,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { what: Bench::Ledger { arguments } } => bench::ledger(&root, &arguments),
         Command::Bench { what: Bench::Cache { arguments } } => bench::cache(&root, &arguments),
         Command::Durability { arguments } => durability::run(&root, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
         Command::Models { arguments } => models::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {

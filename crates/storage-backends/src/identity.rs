@@ -31,6 +31,18 @@ pub(crate) fn other_format(path: &Path, found: impl Display, known: impl Display
     ))
 }
 
+/// The counter of revisions is at its end. No store comes there by itself: somebody
+/// has written the number.
+pub(crate) fn no_revision_left() -> StorageError {
+    StorageError::Corrupt {
+        key: None,
+        detail:
+            "the counter of revisions is at its end; copy the store to a new one, which counts \
+                 anew"
+                .into(),
+    }
+}
+
 /// A folder that is somebody else's.
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 pub(crate) fn foreign_folder(root: &Path) -> StorageError {

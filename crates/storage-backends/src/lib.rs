@@ -23,6 +23,9 @@ mod file;
 mod hooks;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod identity;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod key_locks;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
@@ -39,6 +42,11 @@ mod record;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+// What reads RocksDB's logs, without RocksDB, whose C++ takes minutes to build.
+#[cfg(feature = "internals")]
+#[path = "rocksdb/log.rs"]
+#[expect(dead_code, reason = "the fuzz targets need a part of it")]
+mod rocksdb_log;
 mod verify;
 
 #[cfg(any(feature = "file", feature = "rocksdb"))]

@@ -200,7 +200,7 @@ impl StorageHost {
             shares_cache: settings.cache.is_none() && matches!(self.shared.cache, Cache::Shared(_)),
             host: self.clone(),
             #[cfg(feature = "wasmtime")]
-            cursors: crate::guest::Cursors::default(),
+            cursors: crate::cursors::Cursors::default(),
         }
     }
 }
@@ -356,7 +356,7 @@ pub struct ComponentChain {
     shares_cache: bool,
     host: StorageHost,
     #[cfg(feature = "wasmtime")]
-    cursors: crate::guest::Cursors,
+    cursors: crate::cursors::Cursors,
 }
 
 impl ComponentChain {
@@ -372,7 +372,7 @@ impl ComponentChain {
 
     /// Where its instances' listings go on.
     #[cfg(feature = "wasmtime")]
-    pub(crate) fn cursors(&self) -> &crate::guest::Cursors {
+    pub(crate) fn cursors(&self) -> &crate::cursors::Cursors {
         &self.cursors
     }
 

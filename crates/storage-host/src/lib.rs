@@ -42,10 +42,15 @@
 //! backend that is not ours.
 
 mod chain;
+#[cfg(any(feature = "wasmtime", feature = "internals"))]
+mod cursors;
 mod grants;
 #[cfg(feature = "wasmtime")]
 pub mod guest;
 mod host;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod limits;
 #[cfg(feature = "manifest")]
 mod manifest;

@@ -141,7 +141,7 @@ impl Journal {
         let _ = disk::remove(&self.file(layout));
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
         bytes.extend_from_slice(&self.revision.get().to_le_bytes());
         // Counts and lengths fit: a key is at most a few thousand bytes, and
@@ -157,7 +157,7 @@ impl Journal {
         record::seal(bytes)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let mut reader = Reader(record::unseal(bytes)?);
         if reader.byte()? != FORMAT {
             return Err("its format is not one that this version knows");

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fault_tests;
 mod index;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 mod journal;
 mod layout;
 mod listing;

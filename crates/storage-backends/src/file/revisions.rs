@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use storage_core::{Revision, StorageError};
 
 use super::disk;
-use crate::record;
+use crate::{identity, record};
 
 /// The name of the file.
 pub(super) const REVISIONS_FILE: &str = "revisions";
@@ -109,7 +109,7 @@ impl Revisions {
                 .map_err(|error| disk::failed("write", &self.path, &error))?;
         }
         let revision = Revision::new(state.next);
-        state.next += 1;
+        state.next = state.next.checked_add(1).ok_or_else(identity::no_revision_left)?;
         Ok(revision)
     }
 }
@@ -146,12 +146,16 @@ fn newest(slots: [Option<u64>; 2]) -> Option<(usize, u64)> {
 /// The first number that is not reserved, for whoever only looks; `None` if the
 /// file is missing or both slots are damaged.
 pub(super) fn reserved_up_to(root: &Path) -> Result<Option<u64>, StorageError> {
-    let bytes = disk::read(&root.join(REVISIONS_FILE))?.unwrap_or_default();
-    let slots = SLOT_OFFSETS.map(|offset| read_slot(&bytes, offset));
-    Ok(newest(slots).map(|(_, reserved_up_to)| reserved_up_to))
+    Ok(read(&disk::read(&root.join(REVISIONS_FILE))?.unwrap_or_default()))
 }
 
-fn slot_bytes(reserved_up_to: u64) -> Vec<u8> {
+/// The same from the bytes of the file.
+pub(super) fn read(bytes: &[u8]) -> Option<u64> {
+    let slots = SLOT_OFFSETS.map(|offset| read_slot(bytes, offset));
+    newest(slots).map(|(_, reserved_up_to)| reserved_up_to)
+}
+
+pub(super) fn slot_bytes(reserved_up_to: u64) -> Vec<u8> {
     record::seal(reserved_up_to.to_le_bytes().to_vec())
 }
 
@@ -191,6 +195,22 @@ mod tests {
             let number = open(root.path()).unwrap().next().unwrap().get();
             assert!(number > last);
             last = number;
+        }
+    }
+
+    #[test]
+    fn no_number_follows_the_largest() {
+        let (root, revisions) = new_counter();
+        drop(revisions);
+        let path = root.path().join(REVISIONS_FILE);
+        let mut bytes = slot_bytes(u64::MAX - 1);
+        bytes.resize(4096, 0);
+        bytes.extend(slot_bytes(u64::MAX - 1));
+        std::fs::write(&path, bytes).unwrap();
+        let revisions = open(root.path()).unwrap();
+        assert_eq!(revisions.next(), Ok(Revision::new(u64::MAX - 1)));
+        for _ in 0..2 {
+            assert!(matches!(revisions.next(), Err(StorageError::Corrupt { .. })));
         }
     }
 

@@ -7,6 +7,8 @@ mod fail;
 #[cfg(test)]
 mod fault_tests;
 mod group;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 mod listing;
 mod options;
 mod place;

@@ -13,7 +13,7 @@ use super::group::{Group, MAX_TOGETHER, Requests};
 use super::listing;
 use super::options::RedbDurability;
 use super::tables::{self, DATA, LEDGERS, META, WriteTable};
-use crate::{hooks, record};
+use crate::{hooks, identity, record};
 
 /// The largest value: the engine takes somewhat more, with the record around it.
 pub(super) const MAX_VALUE_BYTES: usize = 2 << 30;
@@ -420,7 +420,10 @@ impl<'txn, 'r> Batch<'txn, 'r> {
             }
         }
         let revision = Revision::new(self.revisions.next);
-        self.revisions.next = self.revisions.next.saturating_add(1);
+        let Some(next) = revision.get().checked_add(1) else {
+            return Ok(Err(identity::no_revision_left()));
+        };
+        self.revisions.next = next;
         for write in writes {
             self.apply(write, revision)?;
         }

@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use storage_core::{Revision, StorageError};
 
+use crate::identity;
+
 /// How many numbers are reserved at once: one extra synced write in 65,536.
 const BLOCK: u64 = 1 << 16;
 
@@ -39,7 +41,10 @@ impl Revisions {
         &self,
         reserve: impl FnOnce(u64) -> Result<(), StorageError>,
     ) -> Result<Revision, StorageError> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |number| number.checked_add(1))
+            .map_err(|_| identity::no_revision_left())?;
         if number >= self.reserved.load(Ordering::Acquire) {
             let _reserving = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
             if number >= self.reserved.load(Ordering::Acquire) {
@@ -58,6 +63,16 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn no_number_follows_the_largest() {
+        let revisions = Revisions::new(u64::MAX - 1);
+        assert_eq!(revisions.next(|_| Ok(())), Ok(Revision::new(u64::MAX - 1)));
+        for _ in 0..2 {
+            let next = revisions.next(|_| Ok(()));
+            assert!(matches!(next, Err(StorageError::Corrupt { .. })), "{next:?}");
+        }
+    }
 
     #[test]
     fn no_number_is_given_before_its_block_is_reserved() {

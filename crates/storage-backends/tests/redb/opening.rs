@@ -91,6 +91,27 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
 }
 
 #[test]
+fn no_revision_is_given_twice_at_the_end_of_the_counter() {
+    let place = Place::new();
+    drop(open(&place.path()));
+    verify::tamper(&place, "meta", |table| {
+        let body = (u64::MAX - 1).to_le_bytes();
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(b"revisions");
+        hasher.update(&body);
+        let value = [body.as_slice(), &hasher.finalize().to_le_bytes()].concat();
+        table.insert(b"revisions".as_slice(), value.as_slice()).unwrap();
+    });
+    let storage = open(&place.path());
+    assert_eq!(storage.put("a/b/c/1", "1".into()), Ok(Revision::new(u64::MAX - 1)));
+    for _ in 0..2 {
+        let put = storage.put("a/b/c/1", "2".into());
+        assert!(matches!(put, Err(StorageError::Corrupt { .. })), "{put:?}");
+    }
+    assert_eq!(storage.get("a/b/c/1"), Ok(Some("1".into())));
+}
+
+#[test]
 fn another_format_is_refused_with_its_version() {
     let place = Place::new();
     drop(open(&place.path()));

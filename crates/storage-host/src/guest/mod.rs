@@ -86,7 +86,6 @@ mod trap;
 use wasmtime::component::{Component, Linker};
 
 pub use deadline::{EPOCH, set_timeout, start_clock};
-pub(crate) use keyvalue::Cursors;
 pub use state::{ComponentState, SandboxLimits, engine_config, new_store};
 pub use trap::describe_failure;
 

@@ -8,11 +8,8 @@
 
 mod atomics;
 mod batch;
-mod cursors;
 mod error;
 mod store;
-
-pub(crate) use cursors::Cursors;
 
 pub(super) use batch::Shape;
 

@@ -2,61 +2,19 @@
 
 use std::sync::Arc;
 
-use storage_core::{MAX_KEY_BYTES, PageRequest, StorageError, StorageValue};
+use storage_core::StorageValue;
 use wasmtime::component::{
     ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
 };
 
 use super::error::{Calling, Error};
+use crate::cursors::{self, CannotList, Cursor, Page};
 use crate::guest::bucket::{Bucket, dropped, opened, push};
 use crate::guest::state::ComponentState;
 use crate::host::ComponentChain;
 
 /// The most keys of a page. Twenty-four bytes of text a key make 24 KiB.
 const KEYS_PER_PAGE: usize = 1_000;
-
-/// Where a listing goes on, as a draft words it.
-pub(super) trait Cursor: ComponentType + Lift + Lower + Send + Sync + 'static {
-    /// The key behind which the next page begins.
-    ///
-    /// # Errors
-    /// What the guest is told of a cursor that it made up, or kept too long.
-    fn resolve(self, chain: &ComponentChain, bucket: &Bucket) -> Result<String, Error>;
-
-    /// A cursor behind a key.
-    fn behind(last: &str, chain: &ComponentChain, bucket: &Bucket) -> Self;
-}
-
-/// A number under which the host remembers the key.
-impl Cursor for u64 {
-    fn resolve(self, chain: &ComponentChain, bucket: &Bucket) -> Result<String, Error> {
-        let found = chain.cursors().find(bucket.owner(), self);
-        found.ok_or_else(|| Error::other("cursor expired"))
-    }
-
-    fn behind(last: &str, chain: &ComponentChain, bucket: &Bucket) -> Self {
-        chain.cursors().remember(bucket.owner(), last.to_owned())
-    }
-}
-
-/// The key itself. A guest may make one up: it is but a place in the order of the
-/// keys that the guest may see.
-impl Cursor for String {
-    fn resolve(self, _: &ComponentChain, _: &Bucket) -> Result<String, Error> {
-        if self.len() > MAX_KEY_BYTES {
-            return Err(Error::other(format!(
-                "the cursor is none of a listing's: it is longer than any key, which has at most \
-                 {MAX_KEY_BYTES} bytes; it has {}",
-                self.len()
-            )));
-        }
-        Ok(self)
-    }
-
-    fn behind(last: &str, _: &ComponentChain, _: &Bucket) -> Self {
-        last.to_owned()
-    }
-}
 
 /// `key-response` of the interface.
 #[derive(Debug, Clone, ComponentType, Lower)]
@@ -67,11 +25,15 @@ struct KeyResponse<C> {
 }
 
 /// Adds the interface under this name, with its cursors.
-pub(super) fn add<T: 'static, C: Cursor>(
+pub(super) fn add<T, C>(
     linker: &mut Linker<T>,
     name: &str,
     state: fn(&mut T) -> &mut ComponentState,
-) -> wasmtime::Result<()> {
+) -> wasmtime::Result<()>
+where
+    T: 'static,
+    C: Cursor + ComponentType + Lift + Lower + Send + Sync + 'static,
+{
     let mut interface = linker.instance(name)?;
 
     interface.resource("bucket", ResourceType::host::<Bucket>(), move |mut store, rep| {
@@ -148,18 +110,13 @@ fn list_keys<C: Cursor>(
     bucket: &Bucket,
     cursor: Option<C>,
 ) -> Result<KeyResponse<C>, Error> {
-    let after = cursor.map(|cursor| cursor.resolve(chain, bucket)).transpose()?;
-    let calling = Calling { chain, bucket, operation: "list-keys" };
-    let request = PageRequest { prefix: "", after: after.as_deref(), limit: KEYS_PER_PAGE };
-    let page = calling.answer(None, bucket.storage().list_page(request))?;
-    let cursor = match (page.keys.last(), page.more) {
-        (Some(last), true) => Some(C::behind(last, chain, bucket)),
-        // Without a cursor the guest would take a part for the whole.
-        (None, true) => {
-            let reason = "the storage below says that more keys follow, and lists none";
-            return Err(calling.error(None, &StorageError::IoError(reason.to_owned())));
+    let (storage, owner) = (bucket.storage(), bucket.owner());
+    match cursors::list_keys(storage, chain.cursors(), owner, cursor, KEYS_PER_PAGE) {
+        Ok(Page { keys, cursor }) => Ok(KeyResponse { keys, cursor }),
+        Err(CannotList::Cursor(why)) => Err(Error::other(why)),
+        Err(CannotList::Storage(error)) => {
+            let calling = Calling { chain, bucket, operation: "list-keys" };
+            Err(calling.error(None, &error))
         }
-        (_, false) => None,
-    };
-    Ok(KeyResponse { keys: page.keys, cursor })
+    }
 }
