@@ -10,10 +10,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use storage_core::{
     Commit, ComponentId, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Usage, VersionedValue, partitions_from_listing,
+    StorageError, StorageValue, Usage, VersionedValue, partitions_from_listing, validate_key,
 };
 
 use crate::host::ComponentChain;
+#[cfg(feature = "wasmtime")]
+use crate::limits::Limits;
 
 /// What a grant allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,7 +143,7 @@ impl Rules {
         if covers(&self.writable, key) {
             return Ok(());
         }
-        Err(StorageError::AccessDenied(key.to_owned()))
+        Err(denied(key))
     }
 
     /// The prefixes of the readable keys that begin with `prefix`, in order.
@@ -154,6 +156,12 @@ impl Rules {
             }
         })
     }
+}
+
+/// Names the key, if it is one: anything else may be as long as it likes.
+fn denied(key: &str) -> StorageError {
+    let key = if validate_key(key).is_ok() { key } else { "" };
+    StorageError::AccessDenied(key.to_owned())
 }
 
 fn covers(prefixes: &[String], key: &str) -> bool {
@@ -190,12 +198,23 @@ impl GrantedStorage {
         self.owner.id()
     }
 
+    /// What the owner's calls are held to, and so are those by grants.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn owner_limits(&self) -> &Limits {
+        self.owner.limits()
+    }
+
     /// What is granted now.
     fn rules(&self, key: &str) -> Result<Arc<Rules>, StorageError> {
         let rules = self.allowed.rules();
-        if rules.granted.is_empty() {
-            return Err(StorageError::AccessDenied(key.to_owned()));
-        }
+        if rules.granted.is_empty() { Err(denied(key)) } else { Ok(rules) }
+    }
+
+    /// What is granted now, for a read of a key: what is no key is refused, lest
+    /// somebody keep it as one that does not exist.
+    fn rules_to_read(&self, key: &str) -> Result<Arc<Rules>, StorageError> {
+        let rules = self.rules(key)?;
+        validate_key(key)?;
         Ok(rules)
     }
 }
@@ -203,7 +222,7 @@ impl GrantedStorage {
 #[deny(clippy::missing_trait_methods)]
 impl ComponentStorage for GrantedStorage {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        if self.rules(key)?.can_read(key) { self.owner.get(key) } else { Ok(None) }
+        if self.rules_to_read(key)?.can_read(key) { self.owner.get(key) } else { Ok(None) }
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
@@ -217,7 +236,7 @@ impl ComponentStorage for GrantedStorage {
     }
 
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        if self.rules(key)?.can_read(key) { self.owner.exists(key) } else { Ok(false) }
+        if self.rules_to_read(key)?.can_read(key) { self.owner.exists(key) } else { Ok(false) }
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
@@ -250,6 +269,9 @@ impl ComponentStorage for GrantedStorage {
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         let rules = self.rules(keys.first().copied().unwrap_or_default())?;
+        for key in keys {
+            validate_key(key)?;
+        }
         let asked: Vec<&str> = keys.iter().copied().filter(|key| rules.can_read(key)).collect();
         if asked.is_empty() {
             return Ok(vec![None; keys.len()]);
@@ -290,7 +312,11 @@ impl ComponentStorage for GrantedStorage {
     }
 
     fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        if self.rules(key).ok()?.can_read(key) { self.owner.try_get(key) } else { Some(None) }
+        if self.rules_to_read(key).ok()?.can_read(key) {
+            self.owner.try_get(key)
+        } else {
+            Some(None)
+        }
     }
 
     fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
@@ -299,7 +325,11 @@ impl ComponentStorage for GrantedStorage {
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        if self.rules(key)?.can_read(key) { self.owner.get_versioned(key) } else { Ok(None) }
+        if self.rules_to_read(key)?.can_read(key) {
+            self.owner.get_versioned(key)
+        } else {
+            Ok(None)
+        }
     }
 
     fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
@@ -315,7 +345,7 @@ impl ComponentStorage for GrantedStorage {
         for check in &commit.checks {
             // It cannot hold or fail without telling what is there.
             if !rules.can_read(&check.key) {
-                return Err(StorageError::AccessDenied(check.key.clone()));
+                return Err(denied(&check.key));
             }
         }
         self.owner.commit(commit)

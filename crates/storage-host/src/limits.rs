@@ -49,6 +49,20 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The lower of each.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn lower(self, other: &Self) -> Self {
+        Self {
+            key_bytes: self.key_bytes.min(other.key_bytes),
+            value_bytes: self.value_bytes.min(other.value_bytes),
+            listing_keys: self.listing_keys.min(other.listing_keys),
+            listing_bytes: self.listing_bytes.min(other.listing_bytes),
+            batch_operations: self.batch_operations.min(other.batch_operations),
+            batch_bytes: self.batch_bytes.min(other.batch_bytes),
+            handles: self.handles.min(other.handles),
+        }
+    }
+
     /// Checks a key that is to be written.
     ///
     /// # Errors

@@ -161,7 +161,7 @@ struct File {
     #[serde(default)]
     cache: HostCache,
     #[serde(default)]
-    quota: Option<Quota>,
+    quota: Quota,
     #[serde(default)]
     limits: LimitsTable,
     timeout: Option<Seconds>,
@@ -176,7 +176,8 @@ struct Component {
     #[serde(deserialize_with = "parsed")]
     id: ComponentId,
     wasm: Option<PathBuf>,
-    quota: Option<Quota>,
+    #[serde(default)]
+    quota: Quota,
     #[serde(default)]
     limits: LimitsTable,
     timeout: Option<Seconds>,
@@ -187,19 +188,38 @@ struct Component {
     presets: BTreeMap<String, String>,
 }
 
-/// At least one of the two; the other is without bound.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Quota {
-    bytes: Option<u64>,
-    keys: Option<u64>,
+    bytes: Option<Bound>,
+    keys: Option<Bound>,
 }
 
 impl Quota {
-    fn budget(self) -> Budget {
-        Budget {
-            max_bytes: self.bytes.unwrap_or(u64::MAX),
-            max_keys: self.keys.unwrap_or(u64::MAX),
+    /// `None` if neither is bounded.
+    fn over(self, base: Option<Budget>) -> Option<Budget> {
+        let base = base.unwrap_or(Budget::UNLIMITED);
+        let budget = Budget {
+            max_bytes: self.bytes.map_or(base.max_bytes, Bound::number),
+            max_keys: self.keys.map_or(base.max_keys, Bound::number),
+        };
+        (budget != Budget::UNLIMITED).then_some(budget)
+    }
+}
+
+/// How much may be kept.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged, expecting = "a number, or \"none\" for no bound")]
+enum Bound {
+    Number(u64),
+    Word(Word),
+}
+
+impl Bound {
+    fn number(self) -> u64 {
+        match self {
+            Self::Number(number) => number,
+            Self::Word(Word::None) => u64::MAX,
         }
     }
 }
@@ -302,7 +322,7 @@ impl File {
         let HostCache { shared, max_entries, max_size_bytes, ttl } = self.cache;
         let cache = CacheTable { max_entries, max_size_bytes, ttl }.over(&CacheConfig::default());
         let defaults = ComponentSettings {
-            quota: self.quota.map(Quota::budget),
+            quota: self.quota.over(None),
             limits: self.limits.over(Limits::default()),
             cache: None,
         };
@@ -336,16 +356,33 @@ impl Component {
                     "the component {id} is granted its own keys, which it has anyway"
                 )));
             }
+            if grants.iter().any(|one: &Grant| one.owner == owner && one.prefix == prefix) {
+                return Err(ManifestError::Contradiction(format!(
+                    "the component {id} is granted the keys of {owner} below {prefix:?} twice"
+                )));
+            }
+            // Every beginning of a key is one itself, but for the empty one.
+            if !prefix.is_empty()
+                && let Err(error) = validate_key(&prefix)
+            {
+                return Err(ManifestError::Contradiction(format!(
+                    "a grant of {id} is of keys that nobody can have: {error}"
+                )));
+            }
             let access = match access {
                 AccessWord::Read => Access::Read,
                 AccessWord::ReadWrite => Access::ReadWrite,
             };
             grants.push(Grant { owner, prefix, access });
         }
-        for key in self.presets.keys() {
-            validate_key(key).map_err(|error| {
-                ManifestError::Contradiction(format!("a preset of {id}: {error}"))
-            })?;
+        let limits = self.limits.over(defaults.limits);
+        for (key, value) in &self.presets {
+            validate_key(key)
+                .and_then(|()| limits.check_key(key))
+                .and_then(|()| limits.check_value_len(value.len()))
+                .map_err(|error| {
+                    ManifestError::Contradiction(format!("a preset of {id}: {error}"))
+                })?;
         }
         let timeout = self.timeout.or(timeout).and_then(Seconds::duration);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
@@ -355,8 +392,8 @@ impl Component {
             )));
         }
         let settings = ComponentSettings {
-            quota: self.quota.map(Quota::budget).or(defaults.quota),
-            limits: self.limits.over(defaults.limits),
+            quota: self.quota.over(defaults.quota),
+            limits,
             cache: self.cache.map(|own| own.over(cache)),
         };
         Ok(ManifestComponent {
@@ -386,4 +423,25 @@ where
     T: FromStr<Err: std::fmt::Display>,
 {
     parsed(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_component_does_not_say_of_its_quota_is_the_hosts() {
+        let of = |own: &str| {
+            let text =
+                format!("quota = {{ bytes = 10, keys = 5 }}\n[[component]]\nid = 'a/b/c'\n{own}");
+            let manifest: Manifest = text.parse().unwrap();
+            manifest.components[0].settings.quota
+        };
+        let budget = |max_bytes, max_keys| Some(Budget { max_bytes, max_keys });
+        assert_eq!(of(""), budget(10, 5));
+        assert_eq!(of("quota = {}"), budget(10, 5));
+        assert_eq!(of("quota = { keys = 7 }"), budget(10, 7));
+        assert_eq!(of("quota = { bytes = 'none' }"), budget(u64::MAX, 5));
+        assert_eq!(of("quota = { bytes = 'none', keys = 'none' }"), None);
+    }
 }

@@ -95,6 +95,7 @@ fn try_get_asks_nobody_and_counts_hits_alone() {
     assert_eq!(setup.cached.try_get("key"), Some(Some("value".into())));
     assert_eq!(setup.cached.get("absent"), Ok(None));
     assert_eq!(setup.cached.try_get("absent"), Some(None));
+    assert_eq!(setup.cached.try_get("unread"), None);
     assert_eq!(setup.counting().calls(Method::TryGet), 0);
     let stats = setup.cached.stats();
     assert_eq!((stats.hits, stats.misses), (2, 2));

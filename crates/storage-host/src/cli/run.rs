@@ -1,5 +1,6 @@
 //! `run`: a component with storage of its own.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -122,11 +123,18 @@ impl Job<'_> {
             vec![call()]
         } else {
             thread::scope(|scope| {
-                let instances: Vec<_> = (0..self.instances).map(|_| scope.spawn(call)).collect();
-                let join = |instance: thread::ScopedJoinHandle<'_, _>| instance.join();
+                let start = |_| thread::Builder::new().spawn_scoped(scope, call);
+                let instances: Vec<_> = (0..self.instances).map(start).collect();
                 let panicked =
                     |_| Err(Failure::new("internal", "an instance panicked in the host"));
-                instances.into_iter().map(|one| join(one).unwrap_or_else(panicked)).collect()
+                let end = |instance: io::Result<thread::ScopedJoinHandle<'_, _>>| match instance {
+                    Ok(instance) => instance.join().unwrap_or_else(panicked),
+                    Err(error) => Err(Failure::new(
+                        "internal",
+                        format!("an instance did not start, for want of a thread: {error}"),
+                    )),
+                };
+                instances.into_iter().map(end).collect()
             })
         };
         let mut worst = 0;

@@ -95,5 +95,5 @@ fn answer<R>(
     key: Option<&str>,
     result: Result<R, StorageError>,
 ) -> Result<R, GuestError> {
-    result.map_err(|error| Call { chain, operation, key }.error(&error))
+    result.map_err(|error| Call { chain, limits: chain.limits(), operation, key }.error(&error))
 }

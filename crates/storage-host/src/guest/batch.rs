@@ -23,7 +23,7 @@ pub(super) fn read_keys<T: 'static>(
     call: &Call<'_>,
     list: &WasmList<WasmStr>,
 ) -> wasmtime::Result<Result<Vec<String>, GuestError>> {
-    let limits = call.chain.limits();
+    let limits = call.limits;
     if let Err(error) = limits.check_batch_len(list.len()) {
         return Ok(Err(call.error(&error)));
     }

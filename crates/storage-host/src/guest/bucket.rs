@@ -10,7 +10,7 @@ use wasmtime::component::Resource;
 use super::state::ComponentState;
 use crate::grants::GrantedStorage;
 use crate::host::ComponentChain;
-use crate::limits::LimitedStorage;
+use crate::limits::{LimitedStorage, Limits};
 
 /// Why there is no handle. Whether what is not granted exists is not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum CannotOpen {
 pub(super) enum Bucket {
     /// The caller's own.
     Own(Arc<ComponentChain>),
-    /// Another's, within the limits of the caller.
+    /// Another's, within the limits of the caller and of the owner.
     Granted(Arc<LimitedStorage<GrantedStorage>>),
 }
 
@@ -41,7 +41,8 @@ impl Bucket {
             return Ok(Self::Own(Arc::clone(own)));
         }
         let granted = own.host().granted(own.id(), &owner).ok_or(CannotOpen::AccessDenied)?;
-        Ok(Self::Granted(Arc::new(LimitedStorage::new(granted, *own.limits()))))
+        let limits = own.limits().lower(granted.owner_limits());
+        Ok(Self::Granted(Arc::new(LimitedStorage::new(granted, limits))))
     }
 
     /// The bucket of a handle.
@@ -56,6 +57,14 @@ impl Bucket {
         match self {
             Self::Own(chain) => &**chain,
             Self::Granted(granted) => &**granted,
+        }
+    }
+
+    /// What calls through it are held to.
+    pub(super) fn limits(&self) -> &Limits {
+        match self {
+            Self::Own(chain) => chain.limits(),
+            Self::Granted(granted) => granted.limits(),
         }
     }
 

@@ -7,6 +7,7 @@ use storage_core::{StorageError, validate_key};
 use wasmtime::component::{ComponentType, Lower};
 
 use crate::host::ComponentChain;
+use crate::limits::Limits;
 
 /// `storage-error` of `airssys:core/errors`.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
@@ -28,6 +29,8 @@ pub(super) enum GuestError {
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) chain: &'a ComponentChain,
+    /// What it is held to.
+    pub(super) limits: &'a Limits,
     pub(super) operation: &'static str,
     /// The key or prefix, as the guest passed it.
     pub(super) key: Option<&'a str>,
@@ -71,7 +74,7 @@ impl Call<'_> {
     /// The rule that the guest's key breaks, in words made from that key.
     fn broken_rule(&self) -> Option<String> {
         let key = self.key?;
-        match validate_key(key).and_then(|()| self.chain.limits().check_key(key)) {
+        match validate_key(key).and_then(|()| self.limits.check_key(key)) {
             Err(StorageError::InvalidKey(rule)) => Some(rule),
             _ => None,
         }

@@ -119,7 +119,7 @@ pub(super) fn add_to_linker<T: 'static>(
                     revision: found.revision.get(),
                 })
             });
-            Ok((answer(&chain, "get-versioned", Some(&key), found),))
+            Ok((answer(&chain, bucket.limits(), "get-versioned", Some(&key), found),))
         },
     )?;
 
@@ -143,7 +143,7 @@ pub(super) fn add_to_linker<T: 'static>(
                 PageRequest { prefix: &prefix, after: after.as_deref(), limit: limit as usize };
             let page = bucket.storage().list_page(request);
             let page = page.map(|page| Page { keys: page.keys, more: page.more });
-            Ok((answer(&chain, "list-page", Some(&prefix), page),))
+            Ok((answer(&chain, bucket.limits(), "list-page", Some(&prefix), page),))
         },
     )?;
 
@@ -151,7 +151,8 @@ pub(super) fn add_to_linker<T: 'static>(
         "[method]store.get-many",
         move |mut store, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
             let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let call = Call { chain: &chain, operation: "get-many", key: None };
+            let call =
+                Call { chain: &chain, limits: bucket.limits(), operation: "get-many", key: None };
             let keys = match super::batch::read_keys(&mut store, &call, &keys)? {
                 Ok(keys) => keys,
                 Err(error) => return Ok((Err(Error::Storage(error)),)),
@@ -163,8 +164,9 @@ pub(super) fn add_to_linker<T: 'static>(
             });
             Ok((answer(
                 &chain,
+                bucket.limits(),
                 "get-many",
-                super::batch::first_bad_key(chain.limits(), &asked),
+                super::batch::first_bad_key(bucket.limits(), &asked),
                 found,
             ),))
         },
@@ -177,14 +179,14 @@ pub(super) fn add_to_linker<T: 'static>(
           -> wasmtime::Result<Result<u64, Error>> {
         let (chain, bucket) = opened(store, state, &handle)?;
         let key = key.to_str(&*store)?;
-        let checked = validate_key(&key).and(chain.limits().check_value_len(value.len()));
+        let checked = validate_key(&key).and(bucket.limits().check_value_len(value.len()));
         let written = checked.and_then(|()| {
             let check = Check { key: key.clone().into_owned(), expected };
             let commit = Commit { checks: vec![check], ..Commit::new() };
             let value = StorageValue::from(value.as_le_slice(&*store));
             bucket.storage().commit(commit.set(&*key, value))
         });
-        Ok(answer(&chain, operation, Some(&key), written.map(Revision::get)))
+        Ok(answer(&chain, bucket.limits(), operation, Some(&key), written.map(Revision::get)))
     };
     interface.func_wrap("[method]store.create", move |mut store, arguments| {
         Ok((conditional(&mut store, "create", Expected::Absent, arguments)?,))
@@ -202,9 +204,11 @@ pub(super) fn add_to_linker<T: 'static>(
             WasmList<GuestWrite>,
         )| {
             let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let commit = match read_commit(&mut store, chain.limits(), &checks, &writes)? {
+            let commit = match read_commit(&mut store, bucket.limits(), &checks, &writes)? {
                 Ok(commit) => commit,
-                Err(error) => return Ok((answer(&chain, "commit", None, Err(error)),)),
+                Err(error) => {
+                    return Ok((answer(&chain, bucket.limits(), "commit", None, Err(error)),));
+                }
             };
             let keys: Vec<String> = commit.keys().map(str::to_owned).collect();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -216,9 +220,9 @@ pub(super) fn add_to_linker<T: 'static>(
                     | StorageError::AlreadyExists(key)
                     | StorageError::Conflict(key),
                 ) => keys.iter().find(|own| *own == key).copied(),
-                _ => super::batch::first_bad_key(chain.limits(), &keys),
+                _ => super::batch::first_bad_key(bucket.limits(), &keys),
             };
-            Ok((answer(&chain, "commit", key, written),))
+            Ok((answer(&chain, bucket.limits(), "commit", key, written),))
         },
     )?;
 
@@ -233,12 +237,13 @@ pub(super) fn add_to_linker<T: 'static>(
                 key_count: used.keys,
             }),
         };
-        Ok((answer(&chain, "usage", None, usage.map(GuestUsage::from)),))
+        Ok((answer(&chain, bucket.limits(), "usage", None, usage.map(GuestUsage::from)),))
     })
 }
 
 fn answer<R>(
     chain: &ComponentChain,
+    limits: &Limits,
     operation: &'static str,
     key: Option<&str>,
     result: Result<R, StorageError>,
@@ -246,7 +251,7 @@ fn answer<R>(
     result.map_err(|error| match error {
         StorageError::AccessDenied(_) => Error::AccessDenied,
         StorageError::Conflict(_) => Error::Conflict(key.unwrap_or_default().to_owned()),
-        error => Error::Storage(Call { chain, operation, key }.error(&error)),
+        error => Error::Storage(Call { chain, limits, operation, key }.error(&error)),
     })
 }
 

@@ -144,6 +144,18 @@ fn what_is_wrong_with_a_manifest_is_told_with_its_line() {
         ("timeout", "store = 'memory:'\ntimeout = 0\n[[component]]\nid = 'a/b/c'"),
         ("number", "store = 'memory:'\nquota = { bytes = -1 }"),
         ("preset", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\npresets = { '' = 'x' }"),
+        (
+            "granted_twice",
+            "store = 'memory:'\n[[component]]\nid = 'a/b/c'\ngrants = [{ owner = 'a/b/d', prefix = 'x', access = 'read' }, { owner = 'a/b/d', prefix = 'x', access = 'read-write' }]",
+        ),
+        (
+            "grant_prefix",
+            "store = 'memory:'\n[[component]]\nid = 'a/b/c'\ngrants = [{ owner = 'a/b/d', prefix = \"x\\n\", access = 'read' }]",
+        ),
+        (
+            "preset_value",
+            "store = 'memory:'\nlimits = { value_bytes = 2 }\n[[component]]\nid = 'a/b/c'\npresets = { a = 'xyz' }",
+        ),
         ("file", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwasm = 'missing.wasm'"),
         ("no_wasm", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwasm = 'text.wasm'"),
     ];

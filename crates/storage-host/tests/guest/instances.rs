@@ -10,7 +10,9 @@ use storage_core::conformance::ReferenceStorage;
 use storage_host::guest;
 use storage_host::wasmtime::component::Component;
 use storage_host::wasmtime_wasi::WasiCtx;
-use storage_host::{Budget, ComponentStorage, Limits, StorageHost};
+use storage_host::{
+    Access, Budget, ComponentId, ComponentSettings, ComponentStorage, Grant, Limits, StorageHost,
+};
 
 use crate::raw::ENGINE;
 use crate::runner::{Session, State, host_on, linker_for, memory};
@@ -192,6 +194,30 @@ fn a_lowered_limit_is_named_for_the_key_that_is_over_it() {
         session.call(&["extended", "open", ""]),
         "io-error: 5 handles are over the limit of 4"
     );
+}
+
+/// By a grant the owner's limits hold as well as the caller's, and are named.
+#[test]
+fn the_owners_limits_hold_for_those_whom_it_granted_something() {
+    let owner: ComponentId = "app/owner/1".parse().unwrap();
+    let mut limits = Limits::default();
+    (limits.key_bytes, limits.batch_operations, limits.value_bytes) = (4, 3, 2);
+    let settings = ComponentSettings { limits, ..ComponentSettings::default() };
+    let host = StorageHost::builder(Arc::new(ReferenceStorage::new()))
+        .component(owner.clone(), settings)
+        .build();
+    let grant = Grant { owner: owner.clone(), prefix: String::new(), access: Access::ReadWrite };
+    host.grant(&ID.parse().unwrap(), grant);
+    let mut session = Session::with_open(&host, ID, &owner.to_string());
+    let long_key = "a key has at most 4 bytes here; this one has 5";
+    assert_eq!(session.say("draft2 set 12345 x"), format!("other: {long_key}"));
+    assert_eq!(session.say("draft2 set-many ok x 12345 x"), format!("other: {long_key}"));
+    assert_eq!(session.say("extended create 12345 x"), format!("invalid-key: {long_key}"));
+    let operations = "4 operations of a batch are over the limit of 3";
+    assert_eq!(session.say("draft2 get-many 1 2 3 4"), format!("other: {operations}"));
+    let value = "3 bytes of a value are over the limit of 2";
+    assert_eq!(session.say("draft2 set k xyz"), format!("other: {value}"));
+    assert_eq!(session.say("draft2 set k xy"), "ok");
 }
 
 /// Takes its standard output as often as it is asked to, and drops none.

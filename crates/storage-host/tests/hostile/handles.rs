@@ -1,8 +1,8 @@
 //! Handles that nobody gave, that are gone, and more than there is room for.
 
-use storage_host::ComponentStorage;
 use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Component, Linker};
+use storage_host::{Access, ComponentStorage, Grant};
 
 use crate::arena::{Arena, EVIL, NEVER, alone, id};
 use crate::component::{DATA, Kind};
@@ -52,6 +52,28 @@ fn ten_thousand_swaps_under_way() {
         guest.set(&longest, "changed").unwrap();
         let told = guest.call("draft2.swap", &[first.into(), DATA.into(), 4]).unwrap_err();
         assert!(told.starts_with("cas-failed "), "{told}");
+    });
+}
+
+/// A handle keeps its key, so that what is no key must not get one: not in the
+/// store of somebody else either, where what is not granted does not exist.
+#[test]
+fn swaps_of_endless_keys_of_somebody_else() {
+    alone(|arena| {
+        const OWNER: &str = "good/shared/1";
+        let grant = Grant { owner: id(OWNER), prefix: "in/".to_owned(), access: Access::ReadWrite };
+        arena.host.grant(&id(EVIL), grant);
+        let mut guest = arena.guest();
+        const AT: u32 = 1 << 20;
+        const LEN: u32 = 16 << 20;
+        assert!(guest.grow(512));
+        guest.fill(AT, b'k', LEN);
+        arena.begin(0);
+        let store = guest.open("draft2", OWNER).unwrap();
+        for _ in 0..200 {
+            let told = guest.call("draft2.cas", &[store, AT.into(), LEN.into()]).unwrap_err();
+            assert!(told.contains("a key has at most 1024 bytes"), "{told}");
+        }
     });
 }
 

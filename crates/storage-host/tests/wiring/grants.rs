@@ -74,7 +74,7 @@ fn nothing_is_granted_by_default_or_backwards_or_onwards() {
 fn what_is_not_granted_does_not_exist_and_nobody_is_asked_about_it() {
     let (_host, backend, storage) = granted(&[("a/", Access::Read), ("b/1", Access::ReadWrite)]);
     backend.reset();
-    for key in ["private", "z", "b/2", "b", "a", "", "nowhere", "A/1"] {
+    for key in ["private", "z", "b/2", "b", "a", "nowhere", "A/1"] {
         assert_eq!(storage.get(key), Ok(None), "{key}");
         assert_eq!(storage.exists(key), Ok(false), "{key}");
         assert_eq!(storage.try_get(key), Some(None), "{key}");
@@ -91,6 +91,21 @@ fn what_is_not_granted_does_not_exist_and_nobody_is_asked_about_it() {
     let page = storage.list_page(PageRequest::new(10).with_prefix("b/2")).unwrap();
     assert!(page.keys.is_empty() && !page.more);
     storage.read_snapshot("private", None, &mut |_, _| panic!("a key of nobody")).unwrap();
+    // What is no key is refused, and kept by nobody as one that is not there.
+    let long = "k".repeat(1_025);
+    for text in ["", "a/\n", &long] {
+        let refused = [
+            storage.get(text).map(drop),
+            storage.exists(text).map(drop),
+            storage.get_versioned(text).map(drop),
+            storage.get_many(&["a/1", text]).map(drop),
+        ];
+        for result in refused {
+            assert!(matches!(result, Err(StorageError::InvalidKey(_))), "{result:?}");
+        }
+        assert_eq!(storage.try_get(text), None);
+        assert_eq!(storage.set(text, "mine".into()), Err(StorageError::AccessDenied("".into())));
+    }
     assert_eq!(backend.total(), 0, "the backend was asked");
 }
 

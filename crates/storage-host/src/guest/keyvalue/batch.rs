@@ -85,7 +85,7 @@ pub(super) fn add<T: 'static>(
         move |mut store, (handle, pairs): (Resource<Bucket>, WasmList<(WasmStr, WasmList<u8>)>)| {
             let (chain, bucket) = opened(&mut store, state, &handle)?;
             let calling = Calling { chain: &chain, bucket: &bucket, operation: "set-many" };
-            let written = match read_pairs(&mut store, chain.limits(), &pairs)? {
+            let written = match read_pairs(&mut store, bucket.limits(), &pairs)? {
                 Ok(commit) => commit_many(&calling, commit),
                 Err(error) => Err(calling.error(None, &error)),
             };
@@ -129,7 +129,7 @@ fn read<T: 'static>(
 fn get_many(calling: &Calling<'_>, keys: Vec<String>) -> Result<Found, Error> {
     let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
     let found = calling.bucket.storage().get_many(&asked);
-    let values = calling.answer(first_bad_key(calling.chain.limits(), &asked), found)?;
+    let values = calling.answer(first_bad_key(calling.bucket.limits(), &asked), found)?;
     Ok(keys
         .into_iter()
         .zip(values.into_iter().map(|value| value.map(StorageValue::into_shared)))
@@ -143,7 +143,7 @@ fn commit_many(calling: &Calling<'_>, commit: Commit) -> Result<(), Error> {
     let keys: Vec<String> = commit.writes.iter().map(|write| write.key.clone()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let written = calling.bucket.storage().commit(commit);
-    calling.answer(first_bad_key(calling.chain.limits(), &keys), written.map(drop))
+    calling.answer(first_bad_key(calling.bucket.limits(), &keys), written.map(drop))
 }
 
 /// Copies keys and values into a commit, if all of them are within the limits.

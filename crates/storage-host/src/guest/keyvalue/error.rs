@@ -58,7 +58,12 @@ impl Calling<'_> {
 
     /// The call without a key.
     pub(super) fn call(&self) -> Call<'_> {
-        Call { chain: self.chain, operation: self.operation, key: None }
+        Call {
+            chain: self.chain,
+            limits: self.bucket.limits(),
+            operation: self.operation,
+            key: None,
+        }
     }
 
     /// What is worded for the other interfaces, as this one words it.

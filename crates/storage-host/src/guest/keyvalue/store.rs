@@ -68,7 +68,7 @@ where
             let key = key.to_str(&store)?;
             let calling = Calling { chain: &chain, bucket: &bucket, operation: "set" };
             // Checked where it lies: only a value of a legal size is copied.
-            let result = chain.limits().check_value_len(value.len()).and_then(|()| {
+            let result = bucket.limits().check_value_len(value.len()).and_then(|()| {
                 bucket.storage().set(&key, StorageValue::from(value.as_le_slice(&store)))
             });
             Ok((calling.answer(Some(&key), result),))
