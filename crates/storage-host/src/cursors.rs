@@ -114,7 +114,7 @@ impl Cursors {
 
     /// A cursor behind the key `last`.
     fn remember(&self, owner: Option<&ComponentId>, last: String) -> u64 {
-        // A keyed hash under keys that are new and random each time.
+        // A keyed hash: the keys are random for a thread, and others each time.
         let number = RandomState::new().hash_one(&last);
         let mut cursors = self.lock();
         if cursors.len() >= REMEMBERED {

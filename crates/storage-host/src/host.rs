@@ -162,8 +162,9 @@ impl StorageHost {
     }
 
     /// Takes a grant back: what is open by it answers
-    /// [`StorageError::AccessDenied`], or goes on with what other grants allow.
-    /// `false` if there was none.
+    /// [`StorageError::AccessDenied`], or goes on with what other grants allow. A
+    /// call that is under way is not waited for, and may still write. `false` if
+    /// there was none.
     pub fn revoke(&self, to: &ComponentId, owner: &ComponentId, prefix: &str) -> bool {
         self.shared.grants.remove(to, owner, prefix)
     }
