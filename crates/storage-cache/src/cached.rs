@@ -147,23 +147,19 @@ impl<S: ComponentStorage> CachedStorage<S> {
         let table = match self.origin {
             Origin::Own { .. } => self.table_in_use(),
             // Another of the same component may be in use.
-            Origin::Shared { .. } => self.table_for(""),
+            Origin::Shared { .. } => self.table(""),
         };
         if let Some(table) = table {
             table.clear();
         }
     }
 
-    /// The table, where anything may be kept. Whose partition the first call is
-    /// about has the table made for its keys; those of others are kept as well.
+    /// The table, where anything may be kept. The first call, which is about this key
+    /// or all keys of this partition, has it made for the keys of the partition; those
+    /// of others are kept as well.
     #[inline]
-    fn table<'k>(&self, partition: impl FnOnce() -> &'k str) -> Option<&Table> {
-        self.table.get_or_init(|| self.new_table(partition())).as_deref()
-    }
-
-    #[inline]
-    fn table_for(&self, key: &str) -> Option<&Table> {
-        self.table(|| split_full_key(key).0)
+    fn table(&self, key: &str) -> Option<&Table> {
+        self.table.get_or_init(|| self.new_table(key)).as_deref()
     }
 
     #[inline]
@@ -172,11 +168,10 @@ impl<S: ComponentStorage> CachedStorage<S> {
     }
 
     #[cold]
-    fn new_table(&self, partition: &str) -> Option<Box<Table>> {
+    fn new_table(&self, key: &str) -> Option<Box<Table>> {
         let table = match &self.origin {
             Origin::Own { config, clock } => {
-                // What is no partition is none that keys could be of.
-                let home = split_full_key(partition).0;
+                let home = split_full_key(key).0;
                 Table::alone(Layout::of(config)?, Timer::new(clock, config.ttl), home)
             }
             Origin::Shared { shared, prefix } => shared.table(prefix),
@@ -186,7 +181,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
 
     #[inline]
     fn read<Q: Question>(&self, key: &str) -> Result<Q::Answer, StorageError> {
-        let Some(table) = self.table_for(key) else {
+        let Some(table) = self.table(key) else {
             return Q::ask(&self.inner, key);
         };
         let began = table.now();
@@ -351,7 +346,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
         call: impl FnOnce(&S) -> Result<T, StorageError>,
         learn: impl FnOnce(&T) -> Held,
     ) -> Result<T, StorageError> {
-        let Some(table) = self.table_for(key) else {
+        let Some(table) = self.table(key) else {
             return call(&self.inner);
         };
         refuse_below_a_write(table)?;
@@ -439,7 +434,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        let Some(table) = self.table_for(keys.first().copied().unwrap_or_default()) else {
+        let Some(table) = self.table(keys.first().copied().unwrap_or_default()) else {
             return self.inner.get_many(keys);
         };
         let began = table.now();
@@ -480,7 +475,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let table = match self.origin {
             // Nothing is at hand before the first use.
             Origin::Own { .. } => self.table_in_use()?,
-            Origin::Shared { .. } => self.table_for(key)?,
+            Origin::Shared { .. } => self.table(key)?,
         };
         let answer = table.try_recall::<ReadValue>(key, table.now())?;
         table.counters().hit();
@@ -489,7 +484,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
 
     #[inline]
     fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-        let table = self.table(|| partition)?;
+        let table = self.table(partition)?;
         // Of another partition's keys `get` knows too, which is asked then.
         let key = table.at_home(partition, own_key)?;
         let answer = table.recall::<ReadValue>(&key, table.now())?;
@@ -509,7 +504,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
         let first = commit.keys().next().unwrap_or_default();
-        let Some(table) = self.table_for(first) else {
+        let Some(table) = self.table(first) else {
             return self.inner.commit(commit);
         };
         refuse_below_a_write(table)?;
