@@ -1,5 +1,7 @@
 //! The interface `atomics`: increments, and in the second draft compare-and-swap.
 
+use std::sync::Arc;
+
 use storage_core::{Commit, Revision, StorageError, StorageValue};
 use wasmtime::component::{
     ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
@@ -170,13 +172,13 @@ pub(super) fn add_swap<T: 'static>(
     })?;
 
     interface.func_wrap("swap", move |mut store, (handle, value): (Resource<Cas>, WasmList<u8>)| {
-        let chain = state(store.data_mut()).storage().clone();
-        let value = chain
+        let Cas { bucket, key, revision } = state(store.data_mut()).handles_mut().delete(handle)?;
+        let value = bucket
             .limits()
             .check_value_len(value.len())
             .map(|()| StorageValue::from(value.as_le_slice(&store)));
         let state = state(store.data_mut());
-        let Cas { bucket, key, revision } = state.handles_mut().delete(handle)?;
+        let chain = Arc::clone(state.storage());
         let calling = Calling { chain: &chain, bucket: &bucket, operation: "swap" };
         let swapped = value.and_then(|value| {
             let commit = match revision {
