@@ -7,10 +7,12 @@
 //!
 //! - [`table`]: the table, and what its lines say;
 //! - [`command`]: arguments and exit code;
+//! - [`extended`]: the errors of `airssys:storage/extended`, in words;
 //! - [`keyvalue`]: the cases of `wasi:keyvalue`, for every draft whose bindings
 //!   are tied to its traits with the macros of this crate.
 
 pub mod command;
+pub mod extended;
 pub mod keyvalue;
 pub mod table;
 

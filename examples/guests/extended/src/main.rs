@@ -23,35 +23,7 @@ use bindings::airssys::storage::extended::{Error, Store};
 use conformance::table::{Failure, Outcome, Table};
 use conformance::{PREFIX, command, hold};
 
-impl Failure for Error {
-    fn variant(&self) -> &'static str {
-        match self {
-            Self::NoSuchStore => "no-such-store",
-            Self::AccessDenied => "access-denied",
-            Self::Conflict(_) => "conflict",
-            Self::Storage(StorageError::NotFound(_)) => "not-found",
-            Self::Storage(StorageError::AlreadyExists(_)) => "already-exists",
-            Self::Storage(StorageError::QuotaExceeded) => "quota-exceeded",
-            Self::Storage(StorageError::InvalidKey(_)) => "invalid-key",
-            Self::Storage(StorageError::IoError(_)) => "io-error",
-        }
-    }
-
-    fn text(&self) -> Option<&str> {
-        match self {
-            Self::Conflict(text)
-            | Self::Storage(
-                StorageError::NotFound(text)
-                | StorageError::AlreadyExists(text)
-                | StorageError::InvalidKey(text)
-                | StorageError::IoError(text),
-            ) => Some(text),
-            Self::NoSuchStore | Self::AccessDenied | Self::Storage(StorageError::QuotaExceeded) => {
-                None
-            }
-        }
-    }
-}
+conformance::bind_extended!();
 
 /// Words for an answer that is not the same each time.
 fn ok<T>(result: Result<T, Error>) -> Outcome {

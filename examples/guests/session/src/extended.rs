@@ -10,7 +10,6 @@ mod bindings {
 
 use bindings::airssys::core::errors::StorageError;
 use bindings::airssys::storage::extended::{Check, Error, Expected, Store, Write};
-use conformance::table::Failure;
 
 use crate::{Kept, text, told};
 
@@ -18,33 +17,7 @@ thread_local! {
     static STORE: Kept<Store> = const { Kept::new(None) };
 }
 
-impl Failure for Error {
-    fn variant(&self) -> &'static str {
-        match self {
-            Self::NoSuchStore => "no-such-store",
-            Self::AccessDenied => "access-denied",
-            Self::Conflict(_) => "conflict",
-            Self::Storage(StorageError::NotFound(_)) => "not-found",
-            Self::Storage(StorageError::AlreadyExists(_)) => "already-exists",
-            Self::Storage(StorageError::QuotaExceeded) => "quota-exceeded",
-            Self::Storage(StorageError::InvalidKey(_)) => "invalid-key",
-            Self::Storage(StorageError::IoError(_)) => "io-error",
-        }
-    }
-
-    fn text(&self) -> Option<&str> {
-        match self {
-            Self::Conflict(text)
-            | Self::Storage(
-                StorageError::NotFound(text)
-                | StorageError::AlreadyExists(text)
-                | StorageError::InvalidKey(text)
-                | StorageError::IoError(text),
-            ) => Some(text),
-            _ => None,
-        }
-    }
-}
+conformance::bind_extended!();
 
 pub(crate) fn call(words: &[&str]) -> Option<String> {
     if let ["open", name] = words {
