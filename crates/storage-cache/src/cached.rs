@@ -11,7 +11,6 @@ use storage_core::{
 use crate::clock::{Clock, Moment, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::entry::{Fact, Held, Question, ReadPresence, ReadValue, ReadVersioned, WrittenBy};
-use crate::key::Whole;
 use crate::reentry::{Below, Doing, doing_below};
 use crate::shared::Shared;
 use crate::stats::CacheStats;
@@ -76,8 +75,8 @@ use crate::table::{Claim, Guard, Table, Waited};
 ///
 /// # What it costs
 ///
-/// Until its first use no memory beyond itself; from then on about 3 KiB and
-/// what it keeps. Writes to one key wait for each other, and so do writes to
+/// Until its first use no memory beyond itself; from then on 3 KiB, 1 KiB for each
+/// shard and what it keeps. Writes to one key wait for each other, and so do writes to
 /// keys that happen to share one of 64 locks. Reads do not wait for writes,
 /// except one that four writes in a row have overtaken.
 ///
@@ -185,7 +184,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
             return Q::ask(&self.inner, key);
         };
         let began = table.now();
-        if let Some(answer) = table.recall::<Q>(&Whole(key), began) {
+        if let Some(answer) = table.recall::<Q>(&table.wanted(key), began) {
             table.counters().hit();
             return Ok(answer);
         }
@@ -440,7 +439,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let began = table.now();
         let mut answers: Vec<Option<Option<StorageValue>>> = Vec::with_capacity(keys.len());
         for key in keys {
-            let answer = table.recall::<ReadValue>(&Whole(key), began);
+            let answer = table.recall::<ReadValue>(&table.wanted(key), began);
             if answer.is_some() {
                 table.counters().hit();
             }

@@ -112,14 +112,10 @@ impl Timer {
     #[inline]
     pub(crate) fn now(&self) -> Moment {
         match &self.source {
-            Source::Off => 0,
+            // The one that counts: every hit with a time-to-live comes by.
             #[cfg(target_os = "linux")]
-            Source::Coarse => {
-                let clock = rustix::time::ClockId::MonotonicCoarse;
-                timespec_nanos(rustix::time::clock_gettime(clock))
-            }
-            Source::Precise(start) => nanos(start.elapsed()),
-            Source::Manual(ManualClock(now)) => now.load(Ordering::SeqCst),
+            Source::Coarse => coarse(),
+            source => source.now(),
         }
     }
 
@@ -128,6 +124,26 @@ impl Timer {
     pub(crate) fn deadline(&self, moment: Moment) -> Moment {
         moment.saturating_add(self.lifetime)
     }
+}
+
+impl Source {
+    #[inline(never)]
+    fn now(&self) -> Moment {
+        match self {
+            Self::Off => 0,
+            #[cfg(target_os = "linux")]
+            Self::Coarse => coarse(),
+            Self::Precise(start) => nanos(start.elapsed()),
+            Self::Manual(ManualClock(now)) => now.load(Ordering::SeqCst),
+        }
+    }
+}
+
+/// The system's coarse clock.
+#[cfg(target_os = "linux")]
+#[inline]
+fn coarse() -> Moment {
+    timespec_nanos(rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse))
 }
 
 fn nanos(duration: Duration) -> u64 {

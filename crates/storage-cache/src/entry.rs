@@ -14,24 +14,25 @@ pub(crate) const ENTRY_BYTES: u64 = 48;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) held: Held,
-    pub(crate) stamp: Stamp,
+    /// It counts before this moment.
+    pub(crate) deadline: Moment,
 }
 
 impl Clone for Entry {
     #[inline]
     fn clone(&self) -> Self {
-        Self { held: self.held.clone(), stamp: self.stamp }
+        Self { held: self.held.clone(), deadline: self.deadline }
     }
 }
 
-/// Since when and until when something counts. Taken before the storage below
-/// is asked, so that what happens meanwhile is never missed.
+/// Since when and until when an answer counts. Taken before the storage below is
+/// asked, so that what happens meanwhile is never missed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stamp {
     /// It counts before this moment.
     pub(crate) deadline: Moment,
-    /// It counts while the cache is of this generation.
-    pub(crate) generation: u32,
+    /// It may be kept while the cache is of this generation.
+    pub(crate) generation: u64,
 }
 
 /// What is known about a key.
@@ -252,6 +253,6 @@ mod tests {
     fn an_entry_takes_few_bytes_of_the_table() {
         let value_and_revision = size_of::<StorageValue>() + size_of::<Revision>();
         assert_eq!(size_of::<Held>(), value_and_revision);
-        assert_eq!(size_of::<Entry>(), value_and_revision + 2 * size_of::<Moment>());
+        assert_eq!(size_of::<Entry>(), value_and_revision + size_of::<Moment>());
     }
 }

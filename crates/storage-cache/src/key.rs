@@ -4,17 +4,15 @@
 //! with him, and what follows stands in the table itself where it is short: a hit
 //! need not fetch it from elsewhere.
 //!
-//! However it is asked for, a key has the hash of its partition and of the rest,
-//! one after the other, so that whoever has the two apart need not join them.
+//! In a hash a number stands for the home, and a key can be asked for by what follows
+//! alone, so that whoever has the two apart need not join them.
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use quick_cache::Equivalent;
-use storage_core::split_full_key;
-
 use crate::owner::Owner;
+use quick_cache::Equivalent;
 
 /// The name of an entry, and whose it is.
 #[derive(Debug)]
@@ -48,19 +46,19 @@ pub(crate) enum Name<'a> {
 
 impl<'a> Name<'a> {
     fn new(text: &'a str, owner: &Owner) -> Self {
-        match split_full_key(text) {
-            (partition, rest) if partition == owner.home() => Self::AtHome(rest.as_bytes()),
-            _ => Self::Abroad(text),
+        match text.strip_prefix(owner.home()) {
+            Some(rest) => Self::AtHome(rest.as_bytes()),
+            None => Self::Abroad(text),
         }
     }
 
     fn hash<H: Hasher>(self, owner: &Owner, state: &mut H) {
         match self {
             Self::AtHome(rest) => {
-                state.write(owner.home().as_bytes());
+                state.write_u64(owner.home_hash());
                 state.write(rest);
             }
-            Self::Abroad(text) => Whole(text).hash(state),
+            Self::Abroad(text) => state.write(text.as_bytes()),
         }
     }
 }
@@ -92,11 +90,27 @@ impl Key {
     }
 }
 
-/// A key that is looked for, and is there or not.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Whole<'a>(pub(crate) &'a str);
+/// Whether two texts are the same. Those of 8 to 32 bytes, as most are, are compared
+/// without a call: their first bytes and their last, which may overlap.
+#[inline]
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match one.len() {
+        8..=16 => {
+            one.first_chunk::<8>() == other.first_chunk()
+                && one.last_chunk::<8>() == other.last_chunk()
+        }
+        17..=32 => {
+            one.first_chunk::<16>() == other.first_chunk()
+                && one.last_chunk::<16>() == other.last_chunk()
+        }
+        _ => one == other,
+    }
+}
 
-/// The same, where it begins with its owner's home: what follows.
+/// A key that is looked for, if it begins with its owner's home: what follows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AtHome<'a> {
     pub(crate) owner: &'a Arc<Owner>,
@@ -106,7 +120,7 @@ pub(crate) struct AtHome<'a> {
 impl Hash for AtHome<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.owner.home().as_bytes());
+        state.write_u64(self.owner.home_hash());
         state.write(self.rest.as_bytes());
     }
 }
@@ -114,29 +128,16 @@ impl Hash for AtHome<'_> {
 impl Equivalent<Key> for AtHome<'_> {
     #[inline]
     fn equivalent(&self, key: &Key) -> bool {
-        // Those who have one home are one owner, so his need not be read.
-        Arc::ptr_eq(&key.owner, self.owner)
-            && matches!(key.name(), Name::AtHome(rest) if rest == self.rest.as_bytes())
-    }
-}
-
-impl Hash for Whole<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let (partition, rest) = split_full_key(self.0);
-        state.write(partition.as_bytes());
-        state.write(rest.as_bytes());
-    }
-}
-
-impl Equivalent<Key> for Whole<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
-        match key.name() {
-            Name::AtHome(rest) => {
-                let after_home = self.0.strip_prefix(key.owner.home());
-                after_home.is_some_and(|after_home| after_home.as_bytes() == rest)
+        let rest = self.rest.as_bytes();
+        let is_named_so = || match &key.text {
+            Text::Short { len, bytes } => {
+                usize::from(*len) == rest.len()
+                    && bytes.get(..rest.len()).is_some_and(|short| is_same(short, rest))
             }
-            Name::Abroad(text) => self.0 == text,
-        }
+            Text::Long(long) => **long == *rest,
+            Text::Abroad(_) => false,
+        };
+        Arc::ptr_eq(&key.owner, self.owner) && is_named_so()
     }
 }
 
@@ -146,15 +147,34 @@ pub(crate) trait Named {
     fn owner(&self) -> &Arc<Owner>;
 }
 
-/// A key that may have to be made.
+/// A key that is looked for, and made where it has to be.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    pub(crate) text: &'a str,
-    pub(crate) owner: &'a Arc<Owner>,
+    name: Name<'a>,
+    owner: &'a Arc<Owner>,
+}
+
+impl<'a> Wanted<'a> {
+    pub(crate) fn new(text: &'a str, owner: &'a Arc<Owner>) -> Self {
+        Self { name: Name::new(text, owner), owner }
+    }
+}
+
+impl Hash for Wanted<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(self.owner, state);
+    }
+}
+
+impl Equivalent<Key> for Wanted<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        Arc::ptr_eq(&key.owner, self.owner) && key.name() == self.name
+    }
 }
 
 impl Named for Wanted<'_> {
     fn name(&self) -> Name<'_> {
-        Name::new(self.text, self.owner)
+        self.name
     }
 
     fn owner(&self) -> &Arc<Owner> {
@@ -199,11 +219,11 @@ impl Hash for dyn Named + '_ {
     }
 }
 
-/// All who look in one place for a key know it by one name: a cache has one
-/// owner, and of those who share one each has the keys of one home.
+/// Nobody looks for a key as another owner than the one who keeps it: all who have one
+/// home are one.
 impl PartialEq for dyn Named + '_ {
     fn eq(&self, other: &Self) -> bool {
-        self.owner().home() == other.owner().home() && self.name() == other.name()
+        Arc::ptr_eq(self.owner(), other.owner()) && self.name() == other.name()
     }
 }
 
@@ -249,23 +269,41 @@ mod tests {
                 ("///", "/"),
             ] {
                 let text = format!("{partition}{own_key}");
-                let wanted = Wanted { text: &text, owner: &owner };
+                let wanted = Wanted::new(&text, &owner);
                 let key = (&wanted as &dyn Named).to_owned();
                 let hash = hasher.hash_one(&key);
                 assert_eq!(key.len(), text.len());
-                assert_eq!(hasher.hash_one(Whole(&text)), hash);
+                assert_eq!(hasher.hash_one(wanted), hash);
                 assert_eq!(hasher.hash_one(&wanted as &dyn Named), hash);
-                assert!(Whole(&text).equivalent(&key));
+                assert!(wanted.equivalent(&key));
                 assert!((&wanted as &dyn Named).equivalent(&key));
-                assert!(!Whole("x").equivalent(&key));
-                assert!(!Whole(own_key).equivalent(&key) || partition.is_empty());
-                let at_home = AtHome { owner: &owner, rest: own_key };
-                assert_eq!(at_home.equivalent(&key), partition == home);
-                if partition == home {
-                    assert_eq!(hasher.hash_one(at_home), hash);
+                for another in [Wanted::new("x", &owner), Wanted::new(&text, &other_owner)] {
+                    assert!(!another.equivalent(&key));
+                    assert!(!(&another as &dyn Named).equivalent(&key));
                 }
+                let Some(rest) = text.strip_prefix(home) else {
+                    assert!(!AtHome { owner: &owner, rest: &text }.equivalent(&key));
+                    continue;
+                };
+                let at_home = AtHome { owner: &owner, rest };
+                assert!(at_home.equivalent(&key));
+                assert_eq!(hasher.hash_one(at_home), hash);
                 assert!(!AtHome { rest: "x", ..at_home }.equivalent(&key));
                 assert!(!AtHome { owner: &other_owner, ..at_home }.equivalent(&key));
+            }
+        }
+    }
+
+    #[test]
+    fn texts_of_every_length_are_compared_whole() {
+        for len in 0..70 {
+            let text: Vec<u8> = (0..len).collect();
+            assert!(is_same(&text, &text.clone()));
+            assert!(!is_same(&text, &[&text[..], &[0]].concat()));
+            for at in 0..usize::from(len) {
+                let mut other = text.clone();
+                other[at] ^= 1;
+                assert!(!is_same(&text, &other), "{len}, {at}");
             }
         }
     }

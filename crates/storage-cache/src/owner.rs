@@ -1,12 +1,14 @@
 //! What belongs to one user of a table.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError, Weak};
+
+use storage_core::validate_full_key;
 
 use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
-use crate::sync::atomic::AtomicU32;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 /// A user of a table: whose entries count together and are cleared together, and
 /// whose writers wait for each other.
@@ -15,10 +17,13 @@ pub(crate) struct Owner {
     /// What its keys begin with: a partition, or nothing. The keys of one who is
     /// alone may begin otherwise too.
     home: Box<str>,
+    /// What stands for it where keys are hashed.
+    home_hash: u64,
     /// Whether it has the table to itself.
     is_alone: bool,
-    /// The number of times that it was cleared.
-    pub(crate) generation: AtomicU32,
+    /// The number of times that it was cleared. Whoever brings in an entry holds it
+    /// meanwhile, and whoever clears waits for them.
+    generation: RwLock<u64>,
     pub(crate) stripes: Stripes,
     pub(crate) counters: Counters,
     /// Where it is to be found by others; dangling where nobody else looks.
@@ -34,8 +39,9 @@ impl Owner {
     fn new(home: &str, is_alone: bool, register: Weak<Register>) -> Self {
         Self {
             home: home.into(),
+            home_hash: DefaultHashBuilder::default().hash_one(home),
             is_alone,
-            generation: AtomicU32::new(0),
+            generation: RwLock::new(0),
             stripes: Stripes::new(),
             counters: Counters::default(),
             register,
@@ -47,9 +53,30 @@ impl Owner {
         &self.home
     }
 
-    /// Whether a key is one of its own.
+    /// A number that stands for its home in the hashes of its keys. Another each time
+    /// that an owner is made.
+    #[inline]
+    pub(crate) fn home_hash(&self) -> u64 {
+        self.home_hash
+    }
+
+    /// The generation, which stays the same as long as the guard is held.
+    pub(crate) fn generation(&self) -> RwLockReadGuard<'_, u64> {
+        // An addition is all that changes it.
+        self.generation.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins another generation. What is brought in from then on was asked for
+    /// after this.
+    pub(crate) fn next_generation(&self) {
+        *self.generation.write().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    /// Whether a key is one of its own, and one that may be kept: those that break the
+    /// rules are not, even if the storage below takes them, so that whoever finds a
+    /// key need not check it.
     pub(crate) fn owns(&self, key: &str) -> bool {
-        self.is_alone || key.starts_with(&*self.home)
+        (self.is_alone || key.starts_with(&*self.home)) && validate_full_key(key).is_ok()
     }
 }
 

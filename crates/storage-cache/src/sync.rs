@@ -12,7 +12,7 @@ pub(crate) use real::*;
 
 #[cfg(not(shuttle))]
 mod real {
-    pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, atomic};
+    pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, atomic};
     pub(crate) use std::thread_local;
 
     pub(crate) use quick_cache::DefaultHashBuilder;
@@ -43,7 +43,7 @@ mod modelled {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::PoisonError;
 
-    pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, atomic};
     pub(crate) use shuttle::thread_local;
     use storage_core::StorageError;
 

@@ -19,7 +19,7 @@ use storage_core::StorageError;
 use crate::clock::{Moment, Timer};
 use crate::config::{GHOSTS_PER_ENTRY, HOT_PART, Layout, bytes};
 use crate::entry::{Entry, Fact, Failure, Held, Kind, Question, Recall, Stamp};
-use crate::key::{AtHome, Key, Named, Wanted, Whole};
+use crate::key::{AtHome, Key, Named, Wanted, is_same};
 use crate::owner::{Owner, Register};
 use crate::stats::{CacheStats, Counters};
 use crate::stripes::Stripes;
@@ -168,8 +168,9 @@ impl Table {
         }
     }
 
-    fn wanted<'a>(&'a self, key: &'a str) -> Wanted<'a> {
-        Wanted { text: key, owner: &self.owner }
+    /// A key, as it is looked for here.
+    pub(crate) fn wanted<'a>(&'a self, key: &'a str) -> Wanted<'a> {
+        Wanted::new(key, &self.owner)
     }
 
     #[inline]
@@ -181,20 +182,16 @@ impl Table {
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp {
             deadline: self.budget.timer.deadline(self.now()),
-            generation: self.owner.generation.load(Ordering::SeqCst),
+            generation: *self.owner.generation(),
         }
-    }
-
-    #[inline]
-    fn counts(&self, stamp: Stamp, now: Moment) -> bool {
-        now < stamp.deadline && stamp.generation == self.owner.generation.load(Ordering::SeqCst)
     }
 
     /// The key that these are the parts of, if most are of that partition.
     #[inline]
     pub(crate) fn at_home<'a>(&'a self, partition: &str, own_key: &'a str) -> Option<AtHome<'a>> {
         let owner = &self.owner;
-        (partition == owner.home()).then_some(AtHome { owner, rest: own_key })
+        is_same(partition.as_bytes(), owner.home().as_bytes())
+            .then_some(AtHome { owner, rest: own_key })
     }
 
     /// The answer to a question that began at `now`, if it is at hand.
@@ -204,20 +201,25 @@ impl Table {
         key: &(impl Hash + Equivalent<Key>),
         now: Moment,
     ) -> Option<Q::Answer> {
-        self.answer::<Q>(self.entries(key).get(key)?, now)
+        Self::answer::<Q>(self.entries(key).get(key), now)
     }
 
     /// The same, and waits for nobody, not even for a moment.
     #[inline]
     pub(crate) fn try_recall<Q: Question>(&self, key: &str, now: Moment) -> Option<Q::Answer> {
-        let key = Whole(key);
-        self.answer::<Q>(self.entries(&key).try_get(&key).ok()??, now)
+        let key = self.wanted(key);
+        Self::answer::<Q>(self.entries(&key).try_get(&key).ok()?, now)
     }
 
-    #[inline]
-    fn answer<Q: Question>(&self, entry: Entry, now: Moment) -> Option<Q::Answer> {
-        match Q::recall(entry.held) {
-            Recall::Answer(answer) if self.counts(entry.stamp, now) => Some(answer),
+    /// What an entry answers, if there is one and it counts. Moved into a call, it
+    /// would be copied in a way that the processor has to wait for.
+    #[inline(always)]
+    fn answer<Q: Question>(entry: Option<Entry>, now: Moment) -> Option<Q::Answer> {
+        match entry {
+            Some(Entry { held, deadline }) if now < deadline => match Q::recall(held) {
+                Recall::Answer(answer) => Some(answer),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -227,7 +229,7 @@ impl Table {
     /// count, or does not answer, makes way.
     pub(crate) fn claim<Q: Question>(&self, key: &str, began: Moment) -> Claim<'_, Q::Answer> {
         let inspect = |_: &Key, entry: &mut Entry| {
-            if !self.counts(entry.stamp, began) {
+            if began >= entry.deadline {
                 return EntryAction::ReplaceWithGuard;
             }
             match Q::recall(entry.held.clone()) {
@@ -263,15 +265,21 @@ impl Table {
         }
     }
 
-    /// Fills a claimed place. `false` if the guard is void: the key was written
-    /// or forgotten since, and what was read must not be relied on.
+    /// Fills a claimed place, unless all was cleared since. `false` if the guard is
+    /// void: the key was written or forgotten since, and what was read must not be
+    /// relied on.
     pub(crate) fn fill(&self, guard: Guard<'_>, key: &str, held: Held, stamp: Stamp) -> bool {
-        let entry = self.admissible(key, Entry { held, stamp });
+        let entry = self.admissible(key, Entry { held, deadline: stamp.deadline });
         let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
+        let generation = self.owner.generation();
+        if *generation != stamp.generation {
+            return true;
+        }
         if guard.insert_with_lifecycle(entry, &mut evicted).is_err() {
             return false;
         }
+        drop(generation);
         if self.settle(key, added, &evicted) {
             self.counters().fills.fetch_add(1, Ordering::Relaxed);
         }
@@ -283,19 +291,22 @@ impl Table {
         // Void first, so that the error gets to them but not into the cache.
         self.forget(key);
         let held = Held::Fact(Fact::Failed(Box::new(Failure { kind, error })));
-        let stamp = Stamp { deadline: 0, generation: 0 };
-        let _ = guard.insert(Entry { held, stamp });
+        let _ = guard.insert(Entry { held, deadline: 0 });
     }
 
-    /// Holds what a write has stored. The caller has forgotten the key since the
-    /// write took effect, and keeps its stripe.
+    /// Holds what a write has stored, unless all was cleared since it began. The caller
+    /// has forgotten the key since the write took effect, and keeps its stripe.
     pub(crate) fn insert(&self, key: &str, held: Held, stamp: Stamp) {
         if !self.owns(key) {
             return;
         }
-        let entry = self.admissible(key, Entry { held, stamp });
+        let entry = self.admissible(key, Entry { held, deadline: stamp.deadline });
         let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
+        let generation = self.owner.generation();
+        if *generation != stamp.generation {
+            return;
+        }
         let named = (&self.wanted(key) as &dyn Named).to_owned();
         self.entries(&named).insert_with_lifecycle(named, entry, &mut evicted);
         self.settle(key, added, &evicted);
@@ -303,7 +314,8 @@ impl Table {
 
     /// Drops what is held of a key and voids the guards of its place.
     pub(crate) fn forget(&self, key: &str) {
-        if let Some((key, entry)) = self.entries(&Whole(key)).remove(&Whole(key)) {
+        let wanted = self.wanted(key);
+        if let Some((key, entry)) = self.entries(&wanted).remove(&wanted) {
             key.owner.counters.removed(bytes(key.len(), &entry));
         }
     }
@@ -311,21 +323,22 @@ impl Table {
     /// Whether a value is not kept because it is too large, as it was when the
     /// mark was made.
     pub(crate) fn is_marked(&self, key: &str, mark: u64) -> bool {
-        let there = self.entries(&Whole(key)).peek(&Whole(key)).map(|entry| entry.held);
+        let wanted = self.wanted(key);
+        let there = self.entries(&wanted).peek(&wanted).map(|entry| entry.held);
         matches!(there, Some(Held::Fact(Fact::TooLarge { mark: there })) if there == mark)
     }
 
     /// Whether this could be kept.
     pub(crate) fn admits(&self, key: &str, held: Held) -> bool {
-        let entry = Entry { held, stamp: Stamp { deadline: 0, generation: 0 } };
+        let entry = Entry { held, deadline: 0 };
         self.budget.layout.weight(key.len(), &entry) <= self.budget.layout.largest
     }
 
     /// Drops everything. Nothing that was read or written before counts after it.
     pub(crate) fn clear(&self) {
-        // What is on its way carries the old generation. Taking out what is there
-        // alone would leave it, because that voids no guards.
-        self.owner.generation.fetch_add(1, Ordering::SeqCst);
+        // What is on its way is of the old generation, and not brought in any more.
+        // Taking out what is there alone would leave it, because that voids no guards.
+        self.owner.next_generation();
         for segment in &self.segments {
             segment.retain(|key, entry| {
                 let stays = !Arc::ptr_eq(&key.owner, &self.owner);
@@ -361,7 +374,8 @@ impl Table {
     fn settle(&self, key: &str, added: u64, evicted: &Evicted) -> bool {
         self.counters().added(added);
         // It would come first, before those that had to make room.
-        let own = evicted.first.iter().flatten().any(|(evicted, _)| Whole(key).equivalent(evicted));
+        let own =
+            evicted.first.iter().flatten().any(|(evicted, _)| self.wanted(key).equivalent(evicted));
         if own {
             self.counters().evictions.fetch_sub(1, Ordering::Relaxed);
         }

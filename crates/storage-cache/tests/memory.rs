@@ -63,7 +63,7 @@ fn an_idle_cache_takes_no_memory_but_its_own() {
 }
 
 #[test]
-fn a_cache_that_was_used_once_takes_less_than_four_kib() {
+fn a_cache_that_was_used_once_takes_less_than_eight_kib() {
     const CACHES: usize = 1_000;
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let before = ALLOCATED.current_usage();
@@ -73,7 +73,7 @@ fn a_cache_that_was_used_once_takes_less_than_four_kib() {
         assert_eq!(cached.get("absent"), Ok(None));
     }
     let each = (ALLOCATED.current_usage() - before) / CACHES;
-    assert!(each < 4 << 10, "{each} bytes");
+    assert!(each < 8 << 10, "{each} bytes");
     drop(caches);
     assert!(ALLOCATED.current_usage() < before + NOISE);
 }

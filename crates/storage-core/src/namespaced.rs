@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use crate::key::MAX_KEY_BYTES;
 use crate::{
     Commit, ComponentId, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
     StorageError, StorageValue, Usage, VersionedValue, derived, validate_key,
@@ -68,8 +69,7 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
     /// What is not at hand. Apart, so that a hit stays small.
     #[inline(never)]
     fn get_joined(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        with_joined(self.prefix(), key, |full| self.inner.get(full))
-            .map_err(|error| self.own_error(error))
+        self.with_full_key(key, |full| self.inner.get(full))
     }
 
     fn full_key(&self, key: &str) -> String {
@@ -116,9 +116,11 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        validate_key(key)?;
-        if let Some(at_hand) = self.inner.recall(self.prefix(), key) {
-            return Ok(at_hand);
+        // What is known has a valid full key: the own one's length is left to check.
+        if (1..=MAX_KEY_BYTES).contains(&key.len()) {
+            if let Some(at_hand) = self.inner.recall(self.prefix(), key) {
+                return Ok(at_hand);
+            }
         }
         self.get_joined(key)
     }

@@ -330,7 +330,9 @@ pub trait ComponentStorage: Send + Sync {
     /// It spares a cache's caller from joining the two for a hit, which takes as
     /// long as the look-up itself. The answer is what `get` would give; `None` says
     /// nothing, and is always right. It never waits for I/O or another read, but
-    /// unlike [`try_get`](Self::try_get) it may wait for a lock for a moment.
+    /// unlike [`try_get`](Self::try_get) it may wait for a lock for a moment. It knows
+    /// no key that breaks the rules of [`validate_full_key`](crate::validate_full_key),
+    /// so a caller need not look at every byte of a key that it knows.
     ///
     /// The default never knows, so a decorator that does not override it is asked
     /// by `get`.

@@ -1,9 +1,12 @@
 //! What is answered from memory, what is asked below, and what is counted.
 
 use rstest::rstest;
-use storage_cache::{CacheConfig, CacheStats};
+use storage_cache::{CacheConfig, CacheStats, CachedStorage};
 use storage_core::conformance::Method;
-use storage_core::{Commit, ComponentStorage, StorageError, VersionedValue};
+use storage_core::{
+    Commit, ComponentStorage, MAX_KEY_BYTES, NamespacedStorage, StorageError, StorageValue,
+    VersionedValue, validate_full_key,
+};
 
 use crate::support::{Read, Setup, Write, assert_holds, bytes};
 
@@ -44,6 +47,50 @@ fn what_is_written_is_answered_from_memory(
     assert_eq!(setup.counting().total(), 0);
     assert_eq!(setup.around().get("key"), Ok(expected.map(Into::into)));
     assert_holds(&*setup.cached, "key", expected);
+}
+
+/// Has a value for every key, and takes keys that break the rules.
+struct Lenient;
+
+impl ComponentStorage for Lenient {
+    fn get(&self, _: &str) -> Result<Option<StorageValue>, StorageError> {
+        Ok(Some("value".into()))
+    }
+
+    fn set(&self, _: &str, _: StorageValue) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn delete(&self, _: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn exists(&self, _: &str) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
+    fn list_keys(&self, _: Option<&str>) -> Result<Vec<String>, StorageError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A storage may take more keys than the rules allow. A component may not use them,
+/// whoever has read them before.
+#[test]
+fn a_key_that_breaks_the_rules_is_not_kept() {
+    let cached = CachedStorage::new(Lenient, CacheConfig::default());
+    let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), &cached);
+    for own_key in ["", "a\nb", "\u{80}", &"k".repeat(MAX_KEY_BYTES + 1)] {
+        let key = format!("app/notes/home/{own_key}");
+        cached.set(&key, "value".into()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(cached.get(&key), Ok(Some("value".into())));
+        }
+        let is_valid = validate_full_key(&key).is_ok();
+        assert_eq!(cached.recall("app/notes/home/", own_key).is_some(), is_valid, "{key:?}");
+        assert_eq!(cached.try_get(&key).is_some(), is_valid, "{key:?}");
+        assert!(matches!(component.get(own_key), Err(StorageError::InvalidKey(_))), "{key:?}");
+    }
 }
 
 #[test]
