@@ -16,6 +16,10 @@ pub(crate) enum Action {
     Expire {
         around: Option<Option<StorageValue>>,
     },
+    /// The same.
+    Clear {
+        around: Option<Option<StorageValue>>,
+    },
     /// Writes this under other keys, or reads them.
     Evict(Option<StorageValue>),
 }
@@ -60,11 +64,14 @@ impl Action {
                 let outcome = write.perform(cached, names);
                 write.told(outcome, fault.is_some())
             }
-            Self::Expire { around } => {
+            Self::Expire { around } | Self::Clear { around } => {
                 if let Some(value) = around {
                     setup.write_around(value.clone())?;
                 }
-                setup.clock.advance(TTL);
+                match self {
+                    Self::Clear { .. } => setup.clear(),
+                    _ => setup.clock.advance(TTL),
+                }
                 Ok(Vec::new())
             }
             Self::Evict(with) => {

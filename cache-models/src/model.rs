@@ -46,7 +46,8 @@ pub(crate) fn execute(
 ) -> Result<(), Problem> {
     let mut random = Random::new(shuttle::rand::thread_rng().next_u64());
     let mut values = Values::default();
-    let start = Start::choose(&mut random, operations.contains(&Operation::Expire));
+    let ends = |operation: &Operation| matches!(operation, Operation::Expire | Operation::Clear);
+    let start = Start::choose(&mut random, operations.iter().any(ends));
     let setup = Arc::new(Setup::choose(&mut random, operations.contains(&Operation::Evict)));
     let asked = setup.bring_to(start, &mut random, &mut values);
     let asked = asked.map_err(|error| error.to_string())?;
@@ -79,15 +80,22 @@ pub(crate) fn execute(
     let returned = |call: usize| match call {
         SETUP => 0,
         AROUND if start == Start::Expired => began,
-        // It must be seen once it has expired.
+        // It must be seen once what is kept has expired, or was dropped.
         AROUND => {
             let all = scripts.iter().zip(&outcomes);
-            let expiries = all.filter(|(script, _)| matches!(script.action, Action::Expire { .. }));
-            expiries.map(|(_, outcome)| outcome.returned).min().unwrap_or(u64::MAX)
+            let ends =
+                |action: &Action| matches!(action, Action::Expire { .. } | Action::Clear { .. });
+            let ended = all.filter(|(script, _)| ends(&script.action));
+            ended.map(|(_, outcome)| outcome.returned).min().unwrap_or(u64::MAX)
         }
         call => outcomes.get(call - FIRST).map_or(u64::MAX, |outcome| outcome.returned),
     };
-    let overtaken = |script: &Script| matches!(script.action, Action::Expire { around: Some(_) });
+    let overtaken = |script: &Script| {
+        let (Action::Expire { around } | Action::Clear { around }) = &script.action else {
+            return false;
+        };
+        around.is_some()
+    };
     let around = start == Start::Overtaken || scripts.iter().any(overtaken);
     let mut seen: Vec<&Observation> = outcomes.iter().flat_map(|outcome| &outcome.seen).collect();
     seen.sort_by_key(|seen| seen.began);
@@ -136,7 +144,10 @@ fn must_be_kept(setup: &Setup, start: Start, scripts: &[Script]) -> bool {
         Action::Write(Write::Set(value) | Write::Put(value), None) => !is_large(value),
         Action::Write(Write::Delete, None) => true,
         Action::Write(Write::Commit(commit), None) => commit.checks.is_empty(),
-        Action::Write(_, Some(_)) | Action::Expire { .. } | Action::Evict(_) => false,
+        Action::Write(_, Some(_))
+        | Action::Expire { .. }
+        | Action::Clear { .. }
+        | Action::Evict(_) => false,
     };
     setup.roomy && start != Start::TooLarge && scripts.iter().all(harmless)
 }

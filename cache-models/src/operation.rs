@@ -1,7 +1,7 @@
 //! The kinds of operations, of which every two and every three meet.
 
 use clap::ValueEnum;
-use storage_core::Commit;
+use storage_core::{Commit, StorageValue};
 
 use crate::action::{Action, Read, Write};
 use crate::below::Fault;
@@ -26,6 +26,8 @@ pub(crate) enum Operation {
     /// Time passes, so that everything expires, perhaps after a write around the
     /// cache, which must be seen then.
     Expire,
+    /// All that is kept is dropped, perhaps after such a write.
+    Clear,
     /// Reads or writes of other keys, which fill a small cache.
     Evict,
     /// A write that fails and took effect, or did not.
@@ -48,9 +50,8 @@ impl Operation {
             Self::Set => Action::Write(set(random, values), None),
             Self::Delete => Action::Write(Write::Delete, None),
             Self::Commit => Action::Write(commit(random, names, values), None),
-            Self::Expire => Action::Expire {
-                around: random.coin().then(|| random.coin().then(|| values.small())),
-            },
+            Self::Expire => Action::Expire { around: around(random, values) },
+            Self::Clear => Action::Clear { around: around(random, values) },
             Self::Evict => Action::Evict(random.coin().then(|| values.small())),
             Self::Fail | Self::Panic => {
                 let write = match random.below(4) {
@@ -63,6 +64,11 @@ impl Operation {
             }
         }
     }
+}
+
+/// What is written around the cache, if anything is; `None` deletes.
+fn around(random: &mut Random, values: &mut Values) -> Option<Option<StorageValue>> {
+    random.coin().then(|| random.coin().then(|| values.small()))
 }
 
 fn set(random: &mut Random, values: &mut Values) -> Write {

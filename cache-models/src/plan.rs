@@ -138,13 +138,13 @@ mod tests {
     #[test]
     fn every_two_and_every_three_meet() {
         let plan = Plan::new(&[], Budget::Executions { pairs: 1, triples: 1 }, 1);
-        assert_eq!(plan.models(), (55, 220));
+        assert_eq!(plan.models(), (66, 286));
         let both = Plan::new(
             &[Operation::Get, Operation::Get],
             Budget::Executions { pairs: 1, triples: 1 },
             1,
         );
-        assert_eq!(both.models(), (1, 10));
+        assert_eq!(both.models(), (1, 11));
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
         while let Some(turn) = plan.turn() {
             seeds.entry(turn.operations).or_default().extend(turn.seeds);
         }
-        assert_eq!(seeds.len(), 10 + 55);
+        assert_eq!(seeds.len(), 11 + 66);
         for (model, seeds) in &seeds {
             assert_eq!(seeds.len() as u64, if model.len() == 2 { pairs } else { triples });
         }

@@ -39,7 +39,7 @@ pub(crate) enum Start {
     TooLarge,
     /// What is no longer true, but has expired.
     Expired,
-    /// What is no longer true, and will expire.
+    /// What is no longer true, and will expire or be dropped.
     Overtaken,
 }
 
@@ -84,6 +84,7 @@ pub(crate) struct Setup {
     /// same.
     views: [Arc<dyn ComponentStorage>; 2],
     stats: Stats,
+    clear: Clear,
     pub(crate) below: Arc<Below>,
     pub(crate) clock: ManualClock,
     pub(crate) names: Names,
@@ -99,6 +100,7 @@ impl fmt::Debug for Setup {
 }
 
 type Stats = Box<dyn Fn() -> CacheStats + Send + Sync>;
+type Clear = Box<dyn Fn() + Send + Sync>;
 
 /// The budget of a shared cache is divided among so many segments.
 const SEGMENTS: usize = 16;
@@ -122,19 +124,25 @@ impl Setup {
         let names = Names::new(prefix, random);
         let (below, clock) = (Arc::new(Below::new()), ManualClock::new());
         let (storage, with, time) = (Arc::clone(&below), config.clone(), clock.clock());
-        let (views, stats): ([Arc<dyn ComponentStorage>; 2], Stats) = if place == Place::Shared {
-            let cache = SharedCache::with_clock(storage, with, time);
-            let view = || Arc::new(cache.component(component()));
-            ([view(), view()], Box::new(move || cache.stats()))
-        } else {
-            let cache = Arc::new(CachedStorage::with_clock(storage, with, time));
-            let view: Arc<dyn ComponentStorage> = match place {
-                Place::Bare => Arc::clone(&cache) as _,
-                _ => Arc::new(NamespacedStorage::new(component(), Arc::clone(&cache))),
+        let (views, stats, clear): ([Arc<dyn ComponentStorage>; 2], Stats, Clear) =
+            if place == Place::Shared {
+                let cache = SharedCache::with_clock(storage, with, time);
+                let view = || Arc::new(cache.component(component()));
+                let (first, second) = (view(), view());
+                let of_second = Arc::clone(&second);
+                let clear = Box::new(move || of_second.inner().clear());
+                ([first, second], Box::new(move || cache.stats()), clear)
+            } else {
+                let cache = Arc::new(CachedStorage::with_clock(storage, with, time));
+                let view: Arc<dyn ComponentStorage> = match place {
+                    Place::Bare => Arc::clone(&cache) as _,
+                    _ => Arc::new(NamespacedStorage::new(component(), Arc::clone(&cache))),
+                };
+                let cleared = Arc::clone(&cache);
+                let clear = Box::new(move || cleared.clear());
+                ([Arc::clone(&view), view], Box::new(move || cache.stats()), clear)
             };
-            ([Arc::clone(&view), view], Box::new(move || cache.stats()))
-        };
-        Self { place, views, stats, below, clock, names, config, roomy }
+        Self { place, views, stats, clear, below, clock, names, config, roomy }
     }
 
     /// The cache as a thread of this number uses it.
@@ -150,6 +158,11 @@ impl Setup {
 
     pub(crate) fn stats(&self) -> CacheStats {
         (self.stats)()
+    }
+
+    /// Drops what the cache keeps.
+    pub(crate) fn clear(&self) {
+        (self.clear)();
     }
 
     /// Writes the key without the cache; `None` deletes it.
