@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rstest::rstest;
 use storage_cache::{CacheConfig, CachedStorage};
-use storage_core::conformance::{Feature, Implementation, ReferenceStorage, run};
-use storage_core::{ComponentStorage, StorageError, StorageValue};
+use storage_core::conformance::{FiveMethods, Implementation, ReferenceStorage, run};
+use storage_core::{ComponentStorage, StorageError};
 
 fn config(max_entries: usize, max_size_bytes: usize) -> CacheConfig {
     CacheConfig { max_entries, max_size_bytes, ..CacheConfig::default() }
@@ -54,40 +54,10 @@ fn a_cache_over_a_cache_keeps_the_contract() {
         .wrapped("twice cached", |storage| CachedStorage::new(storage, config(3, 4 << 10))));
 }
 
-/// No more than the five required methods.
-#[derive(Default)]
-struct FiveMethods(ReferenceStorage);
-
-impl ComponentStorage for FiveMethods {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.0.get(key)
-    }
-
-    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.0.set(key, value)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.0.delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.0.exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.0.list_keys(prefix)
-    }
-}
-
 #[test]
 fn a_cached_storage_of_five_methods_keeps_the_contract() {
     for (name, config) in caches() {
-        let five = Implementation::new("five methods", FiveMethods::default)
-            .without(Feature::Revisions)
-            .without(Feature::Commits)
-            .without(Feature::Budgets)
-            .without(Feature::Snapshots);
+        let five = Implementation::new("reference", ReferenceStorage::new).of_five_methods();
         run(&five.wrapped(name, move |storage| CachedStorage::new(storage, config.clone())));
     }
 }
@@ -95,7 +65,8 @@ fn a_cached_storage_of_five_methods_keeps_the_contract() {
 /// What is cached must not hide that the storage below has no revisions.
 #[test]
 fn a_read_with_revision_stays_unsupported_whatever_is_cached() {
-    let cached = CachedStorage::new(FiveMethods::default(), CacheConfig::default());
+    let cached =
+        CachedStorage::new(FiveMethods::new(ReferenceStorage::new()), CacheConfig::default());
     let unsupported = |key| matches!(cached.get_versioned(key), Err(StorageError::Unsupported(_)));
     assert_eq!(cached.get("absent"), Ok(None));
     assert!(unsupported("absent"));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
 
+use super::FiveMethods;
 use crate::{ComponentId, ComponentStorage, MAX_FULL_KEY_BYTES, MAX_KEY_BYTES, NamespacedStorage};
 
 /// A part of the contract that an implementation may lack.
@@ -176,6 +177,16 @@ impl Implementation {
         // The layer has them whatever is below.
         namespaced.lacks.remove(&Feature::KeyRules);
         namespaced.with_longest_key(MAX_KEY_BYTES)
+    }
+
+    /// The same as its author begins: with [`FiveMethods`] of it, and so without
+    /// revisions, commits, budgets and snapshots.
+    #[must_use]
+    pub fn of_five_methods(self) -> Self {
+        let name = format!("{} of five methods", self.name);
+        [Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots]
+            .into_iter()
+            .fold(self.wrapped(name, FiveMethods::new), Self::without)
     }
 
     /// What it is called in reports.

@@ -5,7 +5,8 @@
 //!   author of a backend calls it from his own tests.
 //! - [`ReferenceStorage`] is the contract in its plainest form, for comparison.
 //! - [`FailingStorage`], [`CountingStorage`] and [`SlowStorage`] stand around any
-//!   storage, to test what is built upon it.
+//!   storage, to test what is built upon it; [`FiveMethods`] leaves of one what its
+//!   author must write.
 //!
 //! ```
 //! use storage_core::conformance::{Feature, Implementation, ReferenceStorage, run};
@@ -36,6 +37,7 @@
 
 mod cases;
 mod faults;
+mod five_methods;
 mod implementation;
 mod random;
 mod reference;
@@ -43,6 +45,7 @@ mod subject;
 mod suite;
 
 pub use faults::{CountingStorage, FailingStorage, Fault, Held, Method, Moment, SlowStorage};
+pub use five_methods::FiveMethods;
 pub use implementation::{Feature, Implementation, Place};
 pub use reference::ReferenceStorage;
 pub use suite::{Case, Outcome, Report, cases, run};

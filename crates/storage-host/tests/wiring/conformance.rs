@@ -7,8 +7,7 @@ use rstest::rstest;
 use storage_core::conformance::{Feature, Implementation, run};
 use storage_host::{
     Budget, CacheConfig, CachedStorage, ComponentId, ComponentSettings, ComponentStorage,
-    LimitedStorage, Limits, Mode, QuotaStorage, StorageError, StorageHost, StorageValue, StoreUrl,
-    create_component_storage,
+    LimitedStorage, Limits, Mode, QuotaStorage, StorageHost, StoreUrl, create_component_storage,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +19,7 @@ enum Store {
     #[cfg(feature = "rocksdb")]
     RocksDb,
     /// The five methods that are required, and no more.
-    Toy,
+    FiveMethods,
 }
 
 /// What stands above the store.
@@ -55,7 +54,7 @@ const AMPLE: Budget = Budget { max_bytes: 1 << 40, max_keys: 1 << 30 };
 #[case::file(Store::File)]
 #[cfg_attr(feature = "redb", case::redb(Store::Redb))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb(Store::RocksDb))]
-#[case::toy(Store::Toy)]
+#[case::five_methods(Store::FiveMethods)]
 fn the_contract_holds(
     #[case] store: Store,
     #[values(
@@ -72,11 +71,11 @@ fn the_contract_holds(
     layers: Layers,
     #[values(Pointer::Box, Pointer::Arc)] pointer: Pointer,
 ) {
-    if (store, layers) == (Store::Toy, Layers::Quota) {
+    if (store, layers) == (Store::FiveMethods, Layers::Quota) {
         println!("SKIPPED {store:?} under {layers:?}: a quota needs commits");
         return;
     }
-    let quota = Some(AMPLE).filter(|_| store != Store::Toy);
+    let quota = Some(AMPLE).filter(|_| store != Store::FiveMethods);
     let made = layered(bare(store), layers, quota);
     let report =
         match pointer {
@@ -97,11 +96,7 @@ fn bare(store: Store) -> Implementation {
         Store::Redb => lasting("redb", "relaxed"),
         #[cfg(feature = "rocksdb")]
         Store::RocksDb => lasting("rocksdb", "os"),
-        Store::Toy => Implementation::new("toy", || Toy(open(&"memory:".parse().unwrap())))
-            .without(Feature::Revisions)
-            .without(Feature::Commits)
-            .without(Feature::Budgets)
-            .without(Feature::Snapshots),
+        Store::FiveMethods => bare(Store::Memory).of_five_methods(),
     }
 }
 
@@ -158,29 +153,4 @@ fn id() -> ComponentId {
 /// What holds of a storage that isolates one component.
 fn one_component(bare: Implementation) -> Implementation {
     bare.without(Feature::Components).with_longest_key(storage_core::MAX_KEY_BYTES)
-}
-
-/// A backend as its author begins: the five required methods.
-struct Toy(Arc<dyn ComponentStorage>);
-
-impl ComponentStorage for Toy {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.0.get(key)
-    }
-
-    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.0.set(key, value)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.0.delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.0.exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.0.list_keys(prefix)
-    }
 }
