@@ -9,6 +9,7 @@ use storage_host::{ComponentId, Manifest, ManifestError, Mode, StorageHost, Stor
 
 use super::failure::Failure;
 use super::output::Output;
+use super::progress::counted;
 use super::run::{self, Job};
 
 impl From<ManifestError> for Failure {
@@ -148,11 +149,11 @@ pub(super) fn check(path: &Path, given: Given<'_>, output: &mut Output) -> Resul
         return output.document(&checked);
     }
     output.line(format_args!(
-        "{}: ok: store {}, {} components, {} of them with a file that can be run, {} grants",
+        "{}: ok: store {}, {}, {} of them with a file that can be run, {}",
         path.display(),
         checked.store,
-        checked.components,
+        counted(checked.components as u64, "component"),
         checked.runnable,
-        checked.grants
+        counted(checked.grants as u64, "grant")
     ))
 }

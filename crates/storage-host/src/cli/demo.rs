@@ -15,6 +15,7 @@ use storage_host::{Mode, StoreUrl};
 
 use super::failure::Failure;
 use super::output::{Output, shell_quoted};
+use super::progress::counted;
 
 const NOTES: (&str, &[u8]) =
     ("notes.wasm", include_bytes!("../../../../examples/guests/notes.wasm"));
@@ -182,7 +183,7 @@ impl<'a> Demo<'a> {
             _ => files_in(place).into_iter().map(|(name, len)| (place.join(name), len)).collect(),
         };
         let bytes: u64 = files.iter().map(|(_, len)| len).sum();
-        let files = counted(files.len(), "file");
+        let files = counted(files.len() as u64, "file");
         self.say(format_args!("  {}  {files}, {bytes} bytes", place.display()))?;
         let mut command = self.child();
         command.arg("verify");
@@ -209,7 +210,7 @@ impl<'a> Demo<'a> {
                 self.say(format_args!("  and {} more", files.len() - SHOWN_FILES))?;
             }
             self.claim(
-                format!("{id} has {} and a file for each", counted(keys.len(), "key")),
+                format!("{id} has {} and a file for each", counted(keys.len() as u64, "key")),
                 !keys.is_empty() && files.len() == keys.len(),
                 || format!("{} keys and {} files in {}", keys.len(), files.len(), place.display()),
             )?;
@@ -397,10 +398,6 @@ fn files_in(folder: &Path) -> Vec<(String, u64)> {
         .collect();
     files.sort();
     files
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// This command, as the user can type it to look at the same store.

@@ -91,13 +91,20 @@ impl Failure {
 
     /// Shows the failure and gives the exit code.
     pub(super) fn report(self, json: bool) -> ExitCode {
+        self.report_beside(0, json)
+    }
+
+    /// The same where something else ends with this status, which counts if it is
+    /// worse.
+    pub(super) fn report_beside(self, status: u8, json: bool) -> ExitCode {
         match self {
-            Self::OutputClosed => ExitCode::SUCCESS,
+            Self::OutputClosed => ExitCode::from(status),
             Self::Error { kind, message } => {
                 let code = match kind {
                     "usage" | "invalid_key" => WRONG_USAGE,
                     _ => FAILED,
                 };
+                let code = code.max(status);
                 show(kind, &message, code, json);
                 ExitCode::from(code)
             }

@@ -58,7 +58,8 @@ impl Drop for Progress {
     }
 }
 
-/// Does some work, and something else beside it if that is not done in time.
+/// Does some work, and something else beside it if that is not done in time, and if
+/// there is a thread to be had for it.
 pub(super) fn when_late<R>(
     time: Duration,
     act: impl FnOnce() + Send,
@@ -66,11 +67,14 @@ pub(super) fn when_late<R>(
 ) -> R {
     let (done, is_done) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        scope.spawn(move || {
+        let beside = thread::Builder::new().spawn_scoped(scope, move || {
             if is_done.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
                 act();
             }
         });
+        if let Err(error) = beside {
+            tracing::warn!("no thread to wait beside what takes long: {error}");
+        }
         let result = work();
         drop(done);
         result

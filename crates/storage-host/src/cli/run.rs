@@ -137,22 +137,11 @@ impl Job<'_> {
                 instances.into_iter().map(end).collect()
             })
         };
-        let mut worst = 0;
-        let mut first_failure = None;
-        for end in ended {
-            match end {
-                Ok(status) => worst = worst.max(status),
-                Err(failure) => first_failure = first_failure.or(Some(failure)),
-            }
-        }
-        match first_failure {
-            // A trap is 1; a status above it is worse.
-            Some(failure) if worst <= 1 => Err(failure),
-            Some(failure) => {
-                failure.report(self.json);
-                Ok(ExitCode::from(worst))
-            }
-            None => Ok(ExitCode::from(worst)),
+        match worst(ended) {
+            // A failure is 1; a status above it is worse.
+            (0..=1, Some(failure)) => Err(failure),
+            (worst, Some(failure)) => Ok(failure.report_beside(worst, self.json)),
+            (worst, None) => Ok(ExitCode::from(worst)),
         }
     }
 
@@ -237,4 +226,32 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
         .instantiate_pre(component)
         .map_err(|error| wrong(imports::describe_missing(engine, component, &error)))?;
     CommandPre::new(linked).map_err(|_| wrong(imports::NO_COMMAND.to_owned()))
+}
+
+/// The worst status of those that ended with one, and the first failure of the others.
+fn worst(ended: Vec<Result<u8, Failure>>) -> (u8, Option<Failure>) {
+    let mut worst = 0;
+    let mut first_failure = None;
+    for end in ended {
+        match end {
+            Ok(status) => worst = worst.max(status),
+            Err(failure) => first_failure = first_failure.or(Some(failure)),
+        }
+    }
+    (worst, first_failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_statuses_the_worst_counts_and_of_several_failures_the_first_is_told() {
+        let trap = |message: &str| Err(Failure::new("trap", message.to_owned()));
+        assert!(matches!(worst(vec![]), (0, None)));
+        assert!(matches!(worst(vec![Ok(1), Ok(7), Ok(0)]), (7, None)));
+        let (status, failure) = worst(vec![Ok(0), trap("one"), Ok(7), trap("another")]);
+        assert_eq!(status, 7);
+        assert!(matches!(failure, Some(Failure::Error { message, .. }) if message == "one"));
+    }
 }
