@@ -13,7 +13,7 @@ fn models(arguments: &[&str]) -> (bool, String) {
 
 #[test]
 fn what_meets_in_a_key_is_coherent() {
-    assert!(models(&["--pairs", "1000", "--triples", "200"]).0);
+    assert!(models(&["--pairs", "1000", "--triples", "1000"]).0);
 }
 
 /// Without this a failure could not be looked at.

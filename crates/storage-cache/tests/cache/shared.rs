@@ -344,3 +344,20 @@ fn keys_of_others_pass_by() {
     assert_holds(&b, "third", Some("5"));
     assert_holds(&a, "own", Some("6"));
 }
+
+/// The cache knows whose its first key was, and the others' all the same.
+#[test]
+fn components_over_one_cache_of_its_own_each_find_their_own() {
+    let cached = CachedStorage::new(ReferenceStorage::new(), CacheConfig::default());
+    let components = ["a", "b"].map(|name| NamespacedStorage::new(id(name), &cached));
+    for (component, value) in components.iter().zip(["1", "2"]) {
+        component.set("key", value.into()).unwrap();
+    }
+    for _ in 0..2 {
+        for (component, value) in components.iter().zip(["1", "2"]) {
+            assert_eq!(component.get("key"), Ok(Some(value.into())));
+            assert_eq!(component.try_get("key"), Some(Some(value.into())));
+        }
+    }
+    assert_eq!((cached.stats().hits, cached.stats().misses), (8, 0));
+}
