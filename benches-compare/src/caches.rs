@@ -14,7 +14,7 @@ use crate::keys::{Keys, Maker};
 use crate::traces::Trace;
 
 /// What bounds a cache.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// So many entries.
     Entries(usize),

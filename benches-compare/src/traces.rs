@@ -39,7 +39,16 @@ impl Extent {
     pub fn rooms(self) -> [(usize, usize); 3] {
         [1, 5, 20].map(|percent| (percent, self.keys * percent / 100))
     }
+
+    /// The capacity in bytes in which they are tried: [`PERCENT_IN_BYTES`] of those of
+    /// all keys and values.
+    pub fn budget(self, key_bytes: usize, value_bytes: usize) -> usize {
+        self.keys * PERCENT_IN_BYTES / 100 * (key_bytes + value_bytes)
+    }
 }
+
+/// The part of the bytes that there is room for, in percent.
+pub const PERCENT_IN_BYTES: usize = 5;
 
 /// How skewed the Zipf distributions are.
 const SKEWS: [f64; 3] = [0.7, 0.9, 1.1];

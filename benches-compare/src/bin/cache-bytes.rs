@@ -34,26 +34,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints, for each size of values, capacity and cache: these, the bytes that
-/// were allocated and the bytes that the cache says it holds, the most after any
-/// trace.
+/// Prints, for each size of values, bound and cache: these, the bytes that were
+/// allocated and the bytes that the cache says it holds, the most after any trace.
 fn run(size: Size) -> Result<()> {
     let extent = Extent::of(size);
     let traces = traces::all(extent)?;
     let keys = traces::keys(&traces);
     for value_bytes in [100, 4096] {
-        for (percent, entries) in extent.rooms() {
+        let of_entries = extent.rooms().map(|(_, entries)| Bound::Entries(entries));
+        let of_bytes = Bound::Bytes(extent.budget(keys.len_each(), value_bytes));
+        for bound in of_entries.into_iter().chain([of_bytes]) {
             for kind in Kind::ALL {
                 let (mut allocated, mut stated) = (0, 0);
                 for trace in &traces {
                     let maker = Maker::new(value_bytes);
                     let before = ALLOCATED.current_usage();
-                    let cache = kind.build(Bound::Entries(entries), &maker);
+                    let cache = kind.build(bound, &maker);
                     caches::replay(trace, &keys, 1, &*cache)?;
                     allocated = allocated.max(ALLOCATED.current_usage().saturating_sub(before));
                     stated = stated.max(cache.stated_bytes().unwrap_or_default());
                 }
-                println!("{value_bytes} {percent} {entries} {} {allocated} {stated}", kind.name());
+                let (unit, most) = match bound {
+                    Bound::Entries(most) => ("entries", most),
+                    Bound::Bytes(most) => ("bytes", most),
+                };
+                println!("{value_bytes} {most} {unit} {} {allocated} {stated}", kind.name());
             }
         }
     }

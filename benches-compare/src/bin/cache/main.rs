@@ -18,12 +18,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use benches_compare::traces::{self, Extent};
+use benches_compare::traces::{self, Extent, PERCENT_IN_BYTES};
 use benches_compare::{Size, machine};
 use clap::{Parser, ValueEnum};
 
 use hits::Hits;
-use rates::{PERCENT_IN_BYTES, Tried};
+use rates::Tried;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

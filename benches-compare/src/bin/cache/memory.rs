@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use benches_compare::Size;
-use benches_compare::caches::Kind;
+use benches_compare::caches::{Bound, Kind};
 
 use crate::hits::thousands;
 use crate::rate_tables::{kib, names};
@@ -16,8 +16,7 @@ const COUNTER: &str = "cache-bytes";
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
     value_bytes: usize,
-    percent: usize,
-    entries: usize,
+    bound: Bound,
     /// As the allocator counts.
     allocated: Vec<u64>,
     /// As ours says.
@@ -34,10 +33,12 @@ pub(crate) fn table(size: Size) -> Result<String> {
     for one in &held {
         let allocated: Vec<String> = one.allocated.iter().map(|bytes| kib(*bytes)).collect();
         table.push_str(&format!(
-            "| {} bytes | {} %: {} | {} | {} |\n",
+            "| {} bytes | {} | {} | {} |\n",
             one.value_bytes,
-            one.percent,
-            thousands(one.entries),
+            match one.bound {
+                Bound::Entries(most) => format!("{} entries", thousands(most)),
+                Bound::Bytes(most) => kib(most as u64),
+            },
             allocated.join(" | "),
             kib(one.stated)
         ));
@@ -69,14 +70,16 @@ fn row(lines: &[&str]) -> Result<Held> {
     let mut held: Option<Held> = None;
     for (line, kind) in lines.iter().zip(Kind::ALL) {
         let words: Vec<&str> = line.split(' ').collect();
-        let [value_bytes, percent, entries, name, allocated, stated] = *words else {
+        let [value_bytes, most, unit, name, allocated, stated] = *words else {
             bail!("{COUNTER} printed a line that is no row: {line:?}");
         };
         ensure!(name == kind.name(), "{COUNTER} printed a line of another cache: {line:?}");
         let held = held.get_or_insert(Held {
             value_bytes: value_bytes.parse()?,
-            percent: percent.parse()?,
-            entries: entries.parse()?,
+            bound: match unit {
+                "bytes" => Bound::Bytes(most.parse()?),
+                _ => Bound::Entries(most.parse()?),
+            },
             allocated: Vec::new(),
             stated: stated.parse()?,
         });
@@ -92,17 +95,19 @@ mod tests {
 
     #[test]
     fn what_the_counter_prints_is_read_back() {
-        let text = "100 1 1000 ours 300 200\n100 1 1000 moka 400 0\n100 1 1000 LRU 500 0\n";
+        let line = |bound, cache| format!("100 {bound} {cache}\n");
+        let lines = |bound| ["ours 300 200", "moka 400 0", "LRU 500 0"].map(|of| line(bound, of));
+        let text = lines("1000 entries").concat();
         let expected = Held {
             value_bytes: 100,
-            percent: 1,
-            entries: 1000,
+            bound: Bound::Entries(1000),
             allocated: vec![300, 400, 500],
             stated: 200,
         };
-        assert_eq!(read(text).unwrap(), [expected]);
-        assert_eq!(read(&text.repeat(2)).unwrap().len(), 2);
-        for wrong in ["100 1 1000 ours 300 200\n", "100 1 1000 moka 1 1\n", "ours\n"] {
+        assert_eq!(read(&text).unwrap(), [expected]);
+        let both = read(&(text + &lines("64000 bytes").concat())).unwrap();
+        assert_eq!(both.last().unwrap().bound, Bound::Bytes(64_000));
+        for wrong in ["100 9 entries ours 300 200\n", "100 9 entries moka 1 1\n", "ours\n"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

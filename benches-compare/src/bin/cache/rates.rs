@@ -14,9 +14,6 @@ use crate::rate_tables;
 /// How the caches are asked: the number of threads, and the size of values.
 pub(crate) const SETTINGS: [(usize, usize); 4] = [(1, 100), (1, 4096), (2, 100), (2, 4096)];
 
-/// The part that is tried with a bound in bytes too, in percent.
-pub(crate) const PERCENT_IN_BYTES: usize = 5;
-
 /// How many points a hit rate may be below the best of the others.
 const MOST_BELOW_BEST: f64 = 1.5;
 
@@ -118,7 +115,7 @@ pub(crate) struct TriedInBytes {
 pub(crate) fn by_bytes(traces: &[Trace], keys: &Keys, extent: Extent) -> Result<Vec<TriedInBytes>> {
     let mut tried = Vec::new();
     for value_bytes in [100, 4096] {
-        let budget = extent.keys * PERCENT_IN_BYTES / 100 * (keys.len_each() + value_bytes);
+        let budget = extent.budget(keys.len_each(), value_bytes);
         for trace in traces {
             let replay = Replay { trace, keys, threads: 1, value_bytes };
             let outcomes = replay.outcomes(Bound::Bytes(budget), 1)?;
