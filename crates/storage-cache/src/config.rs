@@ -94,8 +94,8 @@ pub(crate) struct Layout {
     pub(crate) max_entries: u64,
     /// A power of two.
     pub(crate) shards: u64,
-    /// The sum of all weights, a multiple of `shards`. What the table can grow to
-    /// is not part of it.
+    /// The sum of all weights, a multiple of `shards`. What the table can grow to is
+    /// not part of it, nor what the cache takes without entries.
     pub(crate) room: u64,
     /// The least weight.
     pub(crate) floor: u64,
@@ -113,8 +113,9 @@ impl Layout {
         }
         let most = (budget / BYTES_PER_SHARD).min(max_entries / ENTRIES_PER_SHARD);
         let shards = 1 << most.clamp(1, MAX_SHARDS).ilog2();
-        let shard_room =
-            budget.saturating_sub(shards * table_bytes(max_entries.div_ceil(shards))) / shards;
+        let paid_first = bytes_in_use(shards).min(budget / 16)
+            + shards * table_bytes(max_entries.div_ceil(shards));
+        let shard_room = budget.saturating_sub(paid_first) / shards;
         let room = shard_room * shards;
         Some(Self {
             max_entries,
@@ -136,6 +137,14 @@ impl Layout {
 /// The bytes of an entry outside the table.
 pub(crate) fn bytes(key_len: usize, entry: &Entry) -> u64 {
     (key_len + entry.held.value_len()) as u64 + ENTRY_BYTES
+}
+
+/// What a cache takes that keeps nothing yet: counters and stripes, and for each shard
+/// eight locks of two cache lines each.
+fn bytes_in_use(shards: u64) -> u64 {
+    const OWN: u64 = 3 << 10;
+    const LOCKS: u64 = 1 << 10;
+    OWN + shards * LOCKS
 }
 
 /// What a shard's table can grow to: a vector of slots, which doubles, and an

@@ -114,6 +114,26 @@ fn what_is_kept_stays_within_its_bytes(#[case] config: CacheConfig) {
     assert!(largest > max / 2, "{largest} of {max}");
 }
 
+/// What a cache takes that keeps nothing is a part of its bytes too.
+#[test]
+fn a_small_cache_stays_within_its_bytes() {
+    const VALUE: usize = 1_500;
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let max = 32 << 10;
+    let config = CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: max };
+    let keys: Vec<String> =
+        (0..20_000).map(|n| format!("{n}/{}", [1, VALUE][n / 10_000])).collect();
+    let before = ALLOCATED.current_usage();
+    let cached = CachedStorage::new(Generated, config);
+    let mut largest = 0;
+    for key in keys.iter().flat_map(|key| [key; 3]) {
+        cached.get(key).unwrap();
+        largest = largest.max(ALLOCATED.current_usage().saturating_sub(before));
+    }
+    assert!(largest <= max + max / 20, "{largest} bytes of {max}");
+    assert!(largest > max / 2, "{largest} bytes of {max}");
+}
+
 /// Several threads, each with a value in its hands beside what is kept.
 #[rstest]
 #[case::of_one(false)]
