@@ -76,7 +76,8 @@ use crate::table::{Claim, Guard, Table, Waited};
 /// # What it costs
 ///
 /// Until its first use no memory beyond itself; from then on 3 KiB, 1 KiB for each
-/// shard and what it keeps. Writes to one key wait for each other, and so do writes to
+/// shard and what it keeps, and 1 KiB for each key that is being read from below.
+/// Writes to one key wait for each other, and so do writes to
 /// keys that happen to share one of 64 locks. Reads do not wait for writes,
 /// except one that four writes in a row have overtaken.
 ///

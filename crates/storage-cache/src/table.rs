@@ -265,17 +265,15 @@ impl Table {
         }
     }
 
-    /// Fills a claimed place, unless all was cleared since. `false` if the guard is
-    /// void: the key was written or forgotten since, and what was read must not be
-    /// relied on.
+    /// Fills a claimed place, if all was cleared since with what counts no more.
+    /// `false` if the guard is void: the key was written or forgotten since, and what
+    /// was read must not be relied on.
     pub(crate) fn fill(&self, guard: Guard<'_>, key: &str, held: Held, stamp: Stamp) -> bool {
-        let entry = self.admissible(key, Entry { held, deadline: stamp.deadline });
+        let generation = self.owner.generation();
+        let deadline = if *generation == stamp.generation { stamp.deadline } else { 0 };
+        let entry = self.admissible(key, Entry { held, deadline });
         let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
-        let generation = self.owner.generation();
-        if *generation != stamp.generation {
-            return true;
-        }
         if guard.insert_with_lifecycle(entry, &mut evicted).is_err() {
             return false;
         }

@@ -130,11 +130,15 @@ fn a_read_that_such_a_write_overtook_leaves_nothing_at_all(
 #[rstest]
 fn no_read_goes_behind_an_earlier_one(
     #[values(Read::Get, Read::GetMany, Read::GetVersioned)] read: Read,
+    #[values(false, true)] cleared: bool,
 ) {
     let setup = Setup::new();
     let early = setup.backend().hold(&READS, Moment::Before);
     let first = setup.start(move |cached| read.ask(cached, "key"));
     early.wait_for(1);
+    if cleared {
+        setup.cached.clear();
+    }
     // The first reader's claim is void now, and its read still to come.
     setup.cached.put("key", "one".into()).unwrap();
     let under_way = setup.backend().hold(&[Method::Set], Moment::After);

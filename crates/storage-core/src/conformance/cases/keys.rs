@@ -2,7 +2,7 @@
 
 use super::{Case, Feature, Subject, case};
 use crate::conformance::subject::{expect, short};
-use crate::{Commit, ComponentStorage, StorageError, validate_full_key};
+use crate::{Commit, ComponentStorage, StorageError, split_full_key, validate_full_key};
 
 pub(super) const CASES: &[Case] = &[
     case!(keys_of_every_kind_are_told_apart),
@@ -200,6 +200,8 @@ fn a_refused_key_changes_nothing(subject: &Subject<'_>) {
         refused(format_args!("delete({shown})"), storage.delete(&key));
         refused(format_args!("exists({shown})"), storage.exists(&key));
         expect(format_args!("try_get({shown})"), storage.try_get(&key), None);
+        let (partition, own_key) = split_full_key(&key);
+        expect(format_args!("recall({shown})"), storage.recall(partition, own_key), None);
         if subject.has(Feature::Revisions) {
             refused(format_args!("get_versioned({shown})"), storage.get_versioned(&key));
             refused(format_args!("put({shown})"), storage.put(&key, "x".into()));
