@@ -175,7 +175,8 @@ fn whoever_uses_it_at_once_it_stays_within_its_bytes(#[case] is_shared: bool) {
     let in_flight = THREADS * 2 * LARGEST;
     let most = max + max / 20 + in_flight + NOISE;
     assert!(peak <= most, "{peak} bytes where {most} are allowed");
-    assert!(peak > max / 2, "{peak} of {max}");
+    // Small values weigh more than they take, and of those some stay to the end.
+    assert!(peak > max / 4, "{peak} of {max}");
 }
 
 /// A component that comes and goes leaves nothing but what it has in the cache.
