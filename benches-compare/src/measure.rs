@@ -100,21 +100,15 @@ pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> 
     for round in 0..=plan.rounds {
         let mut spent = [Spent::default(); 2];
         let mut done = 0;
-        let mut turns = round;
         while done < plan.operations {
             let turn = plan.turn.min(plan.operations - done);
             let operations = number + done..number + done + turn;
             let [by_first, by_second] = &mut spent;
-            // Whoever goes second finds caches as the other has left them.
-            if turns % 2 == 0 {
-                by_first.measure(core, first, operations.clone())?;
-                by_second.measure(core, second, operations)?;
-            } else {
-                by_second.measure(core, second, operations.clone())?;
-                by_first.measure(core, first, operations)?;
-            }
+            // Always in this order: each finds the processor's caches as the other has
+            // left them. One that has two turns in a row finds its own.
+            by_first.measure(core, first, operations.clone())?;
+            by_second.measure(core, second, operations)?;
             done += turn;
-            turns += 1;
         }
         number += plan.operations;
         if round > 0 {

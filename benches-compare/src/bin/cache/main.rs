@@ -22,7 +22,6 @@ use benches_compare::traces::{self, Extent, PERCENT_IN_BYTES};
 use benches_compare::{Size, machine};
 use clap::{Parser, ValueEnum};
 
-use hits::Hits;
 use rates::Tried;
 
 /// What to measure.
@@ -34,16 +33,26 @@ enum Part {
     Traces,
 }
 
+impl Part {
+    /// What its markers in the documentation begin with.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hits => "cache-hits",
+            Self::Traces => "cache-traces",
+        }
+    }
+}
+
 /// The cache beside others, measured in turns.
 ///
 /// Prints, as tables, what a hit costs beside one of the bare cache below, and
 /// hit rates, costs and memory on traces beside those of other caches; and
-/// whether that meets its targets. Writes the tables into benchmarks.md, between
-/// its markers, and draws them.
+/// whether that meets its targets. Writes the tables of each part into benchmarks.md,
+/// between the part's markers, and draws them.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench cache", bin_name = "cargo xtask bench cache")]
 struct Arguments {
-    /// Measure one part alone; write nothing.
+    /// Measure one part alone.
     #[arg(long)]
     part: Option<Part>,
     /// A tenth of the keys and few rounds, to see that it works; write nothing.
@@ -66,40 +75,32 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let size = if arguments.quick { Size::Quick } else { Size::Full };
-    let load = machine::load();
-    let hits = match arguments.part {
-        Some(Part::Traces) => None,
-        _ => Some(hits::run(size)?),
-    };
-    let rates = match arguments.part {
-        Some(Part::Hits) => None,
-        _ => Some(rates(size)?),
-    };
-    let machine = format!(
-        "{}; load before and after: {load} and {}.\n",
-        machine::describe(),
-        machine::load()
-    );
-    let mut tables = String::new();
-    if let Some(hits) = &hits {
-        tables.push_str(&format!("### What a hit costs\n\n{}\n", hits.text));
-    }
-    if let Some((text, _)) = &rates {
-        tables.push_str(text);
-    }
-    tables.push_str(&machine);
-    println!("{tables}");
-    if let (Some(hits), Some((_, tried)), Size::Full) = (&hits, &rates, size) {
-        write(arguments, &tables, hits, tried)?;
+    let images = arguments.docs.join("images");
+    for part in [Part::Hits, Part::Traces] {
+        if arguments.part.is_some_and(|only| only != part) {
+            continue;
+        }
+        let load = machine::load();
+        let (tables, image, picture) = match part {
+            Part::Hits => {
+                let hits = hits::run(size)?;
+                let text = format!("### What a hit costs\n\n{}\n", hits.text);
+                (text, "cache-hits.svg", plots::hits(&hits.figures)?)
+            }
+            Part::Traces => {
+                let (text, tried) = rates(size)?;
+                (text, "cache-rates.svg", plots::rates(&tried)?)
+            }
+        };
+        let (machine, after) = (machine::describe(), machine::load());
+        let tables = format!("{tables}{machine}; load before and after: {load} and {after}.\n");
+        println!("{tables}");
+        if size == Size::Full {
+            plots::write(&images.join(image), &picture)?;
+            document::write(&arguments.docs.join("benchmarks.md"), part.name(), &tables)?;
+        }
     }
     Ok(())
-}
-
-fn write(arguments: &Arguments, tables: &str, hits: &Hits, tried: &[Tried]) -> Result<()> {
-    let images = arguments.docs.join("images");
-    plots::write(&images.join("cache-hits.svg"), &plots::hits(&hits.figures)?)?;
-    plots::write(&images.join("cache-rates.svg"), &plots::rates(tried)?)?;
-    document::write(&arguments.docs.join("benchmarks.md"), tables)
 }
 
 /// The tables of the traces, and what they were made of.
