@@ -12,13 +12,11 @@ use crate::values::{FILLERS, KEY, Names, OTHER};
 pub(crate) enum Action {
     Read(Read),
     Write(Write, Option<Fault>),
-    /// What it writes around the cache first, if anything; `None` deletes.
-    Expire {
+    /// What is kept comes to its end: it is dropped, or expires.
+    End {
+        /// What is written around the cache first, if anything; `None` deletes.
         around: Option<Option<StorageValue>>,
-    },
-    /// The same.
-    Clear {
-        around: Option<Option<StorageValue>>,
+        drops: bool,
     },
     /// Writes this under other keys, or reads them.
     Evict(Option<StorageValue>),
@@ -64,13 +62,14 @@ impl Action {
                 let outcome = write.perform(cached, names);
                 write.told(outcome, fault.is_some())
             }
-            Self::Expire { around } | Self::Clear { around } => {
+            Self::End { around, drops } => {
                 if let Some(value) = around {
                     setup.write_around(value.clone())?;
                 }
-                match self {
-                    Self::Clear { .. } => setup.clear(),
-                    _ => setup.clock.advance(TTL),
+                if *drops {
+                    setup.clear();
+                } else {
+                    setup.clock.advance(TTL);
                 }
                 Ok(Vec::new())
             }

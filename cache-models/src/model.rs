@@ -83,19 +83,12 @@ pub(crate) fn execute(
         // It must be seen once what is kept has expired, or was dropped.
         AROUND => {
             let all = scripts.iter().zip(&outcomes);
-            let ends =
-                |action: &Action| matches!(action, Action::Expire { .. } | Action::Clear { .. });
-            let ended = all.filter(|(script, _)| ends(&script.action));
-            ended.map(|(_, outcome)| outcome.returned).min().unwrap_or(u64::MAX)
+            let ends = all.filter(|(script, _)| matches!(script.action, Action::End { .. }));
+            ends.map(|(_, outcome)| outcome.returned).min().unwrap_or(u64::MAX)
         }
         call => outcomes.get(call - FIRST).map_or(u64::MAX, |outcome| outcome.returned),
     };
-    let overtaken = |script: &Script| {
-        let (Action::Expire { around } | Action::Clear { around }) = &script.action else {
-            return false;
-        };
-        around.is_some()
-    };
+    let overtaken = |script: &Script| matches!(script.action, Action::End { around: Some(_), .. });
     let around = start == Start::Overtaken || scripts.iter().any(overtaken);
     let mut seen: Vec<&Observation> = outcomes.iter().flat_map(|outcome| &outcome.seen).collect();
     seen.sort_by_key(|seen| seen.began);
@@ -144,10 +137,7 @@ fn must_be_kept(setup: &Setup, start: Start, scripts: &[Script]) -> bool {
         Action::Write(Write::Set(value) | Write::Put(value), None) => !is_large(value),
         Action::Write(Write::Delete, None) => true,
         Action::Write(Write::Commit(commit), None) => commit.checks.is_empty(),
-        Action::Write(_, Some(_))
-        | Action::Expire { .. }
-        | Action::Clear { .. }
-        | Action::Evict(_) => false,
+        Action::Write(_, Some(_)) | Action::End { .. } | Action::Evict(_) => false,
     };
     setup.roomy && start != Start::TooLarge && scripts.iter().all(harmless)
 }

@@ -1,7 +1,7 @@
 //! The kinds of operations, of which every two and every three meet.
 
 use clap::ValueEnum;
-use storage_core::{Commit, StorageValue};
+use storage_core::Commit;
 
 use crate::action::{Action, Read, Write};
 use crate::below::Fault;
@@ -50,8 +50,10 @@ impl Operation {
             Self::Set => Action::Write(set(random, values), None),
             Self::Delete => Action::Write(Write::Delete, None),
             Self::Commit => Action::Write(commit(random, names, values), None),
-            Self::Expire => Action::Expire { around: around(random, values) },
-            Self::Clear => Action::Clear { around: around(random, values) },
+            Self::Expire | Self::Clear => Action::End {
+                around: random.coin().then(|| random.coin().then(|| values.small())),
+                drops: self == Self::Clear,
+            },
             Self::Evict => Action::Evict(random.coin().then(|| values.small())),
             Self::Fail | Self::Panic => {
                 let write = match random.below(4) {
@@ -64,11 +66,6 @@ impl Operation {
             }
         }
     }
-}
-
-/// What is written around the cache, if anything is; `None` deletes.
-fn around(random: &mut Random, values: &mut Values) -> Option<Option<StorageValue>> {
-    random.coin().then(|| random.coin().then(|| values.small()))
 }
 
 fn set(random: &mut Random, values: &mut Values) -> Write {

@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 
-use crate::key::MAX_KEY_BYTES;
 use crate::{
-    Commit, ComponentId, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Usage, VersionedValue, derived, validate_key,
+    Commit, ComponentId, ComponentStorage, KeyPage, MAX_KEY_BYTES, PageRequest, Revision,
+    SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue, derived, validate_key,
 };
 
 /// One component's view of a storage: its keys, and no others.

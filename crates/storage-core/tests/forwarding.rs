@@ -121,7 +121,7 @@ fn what_is_in_memory_is_asked_for_by_its_parts() {
     let home = NamespacedStorage::new("app/notes/home".parse().unwrap(), Arc::clone(&inner));
     assert_eq!(home.get("known"), Ok(Some("recalled".into())));
     assert_eq!(home.get("unknown"), Ok(None));
-    // The rules come first.
+    // Nobody knows a key that breaks the rules.
     assert!(home.get("kno\nwn").is_err());
     // A component's keys have no partition of their own below it.
     assert_eq!(home.recall("app/notes/home/", "known"), None);
