@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::rocksdb::Variables;
-use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo, succeed};
-use crate::{dependencies, guests, layers, licences, models, packages, rocksdb};
+use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo};
+use crate::{dependencies, guests, layers, licences, limit, models, packages, rocksdb};
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
 const HEAVY_FEATURES: [&str; 1] = ["rocksdb"];
+
+/// What one step may take where nobody sits who would interrupt it. All of them
+/// take less than this on 2 cores where the dependencies are built.
+const MINUTES_IN_CI: u64 = 25;
 
 /// One thing to check, and the command that checks it alone.
 struct Step {
@@ -45,10 +49,18 @@ impl Step {
             Action::Cargo(arguments, variables) => {
                 let mut command = cargo(root);
                 command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
-                succeed(&mut command, "it")
+                match limit::status(&mut command, step_limit())? {
+                    Some(status) if status.success() => Ok(()),
+                    Some(status) => bail!("it ended with {status}"),
+                    None => bail!("it hung: it was killed after {MINUTES_IN_CI} minutes"),
+                }
             }
         }
     }
+}
+
+fn step_limit() -> Option<Duration> {
+    std::env::var_os("CI").map(|_| Duration::from_secs(60 * MINUTES_IN_CI))
 }
 
 /// Runs every step and prints how long each took; `fast` leaves out what needs

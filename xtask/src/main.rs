@@ -9,6 +9,7 @@ mod fuzz;
 mod guests;
 mod layers;
 mod licences;
+mod limit;
 mod models;
 mod mutants;
 mod packages;

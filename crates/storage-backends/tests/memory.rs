@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use proptest::prelude::*;
@@ -233,18 +232,16 @@ fn partitions_are_listed_while_they_come_and_go() {
     for partition in &stay {
         storage.set(&format!("{partition}k"), "".into()).unwrap();
     }
-    let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let writer = scope.spawn(|| {
             for round in 0..2_000 {
                 let key = format!("app/stay/{:02}-/k", round % 20);
                 storage.set(&key, "".into()).unwrap();
                 storage.delete(&key).unwrap();
             }
-            done.store(true, Ordering::SeqCst);
         });
         loop {
-            let last = done.load(Ordering::SeqCst);
+            let last = writer.is_finished();
             let names = storage.list_partitions(None, usize::MAX).unwrap().keys;
             let unique: BTreeSet<&String> = names.iter().collect();
             assert!(names.is_sorted() && unique.len() == names.len(), "{names:?}");

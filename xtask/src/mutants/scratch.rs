@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::patch::Patch;
+use crate::limit::status;
 use crate::workspace::{cargo, output};
 
 /// How many lines of a failed command are worth showing.
@@ -142,23 +141,7 @@ impl Scratch {
         let log = File::create(&self.log)
             .with_context(|| format!("cannot write {}", self.log.display()))?;
         command.stdout(log.try_clone()?).stderr(log);
-        let Some(limit) = limit else {
-            return Ok(Some(command.status().context("cannot start cargo")?));
-        };
-        own_group(&mut command);
-        let mut child = command.spawn().context("cannot start cargo")?;
-        let group = child.id();
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(child.wait()));
-        match receiver.recv_timeout(limit) {
-            Ok(status) => Ok(Some(status.context("cannot wait for cargo")?)),
-            Err(RecvTimeoutError::Timeout) => {
-                kill_group(group)?;
-                receiver.recv()?.context("cannot wait for cargo")?;
-                Ok(None)
-            }
-            Err(RecvTimeoutError::Disconnected) => bail!("the wait for cargo ended early"),
-        }
+        status(&mut command, limit)
     }
 
     /// The last lines of the log.
@@ -227,31 +210,4 @@ fn copy_if_different(from: &Path, to: &Path) -> Result<()> {
     // Scripts keep their executable bit.
     fs::set_permissions(to, fs::metadata(from)?.permissions())
         .with_context(|| format!("cannot set the permissions of {}", to.display()))
-}
-
-#[cfg(unix)]
-fn own_group(command: &mut Command) {
-    use std::os::unix::process::CommandExt as _;
-    command.process_group(0);
-}
-
-#[cfg(unix)]
-fn kill_group(group: u32) -> Result<()> {
-    // The shell's own kill: the program of that name is not everywhere.
-    let script = format!("kill -s KILL -- -{group}");
-    kill(Command::new("sh").args(["-c", &script]))
-}
-
-#[cfg(windows)]
-fn own_group(_: &mut Command) {}
-
-#[cfg(windows)]
-fn kill_group(group: u32) -> Result<()> {
-    kill(Command::new("taskkill").args(["/F", "/T", "/PID", &group.to_string()]))
-}
-
-/// Runs a command that kills; that all had just ended by itself is no failure.
-fn kill(command: &mut Command) -> Result<()> {
-    command.output().context("cannot kill tests that hang")?;
-    Ok(())
 }

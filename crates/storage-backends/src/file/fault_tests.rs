@@ -330,7 +330,7 @@ fn a_budget_holds_beside_writes_that_fail() {
     let plan = Plan::FailKind { operation: "rename", errno: EIO };
     let (done, failures) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let failing = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let (failed, _) = with_plan(plan.clone(), || storage.set(B, "b".into()));
                 failed.unwrap_err();
@@ -339,7 +339,7 @@ fn a_budget_holds_beside_writes_that_fail() {
         });
         let mut granted = false;
         // However little the other thread gets of a busy machine.
-        while !granted && failures.load(Ordering::Relaxed) < 1000 {
+        while !granted && failures.load(Ordering::Relaxed) < 1000 && !failing.is_finished() {
             let commit = Commit::new().set(A, large.clone()).with_budget(budget);
             granted = storage.commit(commit) != Err(StorageError::QuotaExceeded);
         }

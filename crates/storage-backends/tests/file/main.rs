@@ -23,7 +23,7 @@ use storage_core::{
     StorageValue,
 };
 
-use support::{Place, files_below};
+use support::{Place, SetWhenDropped, files_below};
 
 fn open(path: &Path) -> FileStorage {
     FileStorage::open(path, FileOptions::default()).unwrap()

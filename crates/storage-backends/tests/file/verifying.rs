@@ -225,7 +225,7 @@ fn beside_a_running_writer_nothing_is_wrong() {
         for thread in 0..3_usize {
             let (storage, done) = (&storage, &done);
             scope.spawn(move || {
-                for number in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                for number in (0..).take_while(|_| !done.load(Ordering::Acquire)) {
                     let key =
                         |n: usize| format!("app/{thread}/c{}/{}", n % 3, "k".repeat(n % 260 + 1));
                     storage.set(&key(number), number.to_string().as_str().into()).unwrap();
@@ -238,10 +238,10 @@ fn beside_a_running_writer_nothing_is_wrong() {
                 }
             });
         }
+        let _end = SetWhenDropped(&done);
         for _ in 0..150 {
             verified.push(FileStorage::verify(place.path(), &mut |one| problems.push(one)));
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert_eq!(problems, []);
     assert!(verified.iter().all(Result::is_ok), "{verified:?}");

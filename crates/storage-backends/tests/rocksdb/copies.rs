@@ -70,6 +70,7 @@ fn a_copy_beside_writers_is_as_of_one_moment() {
                 }
             }
         });
+        let _end = SetWhenDropped(&done);
         for number in 0..8 {
             let target = place.0.path().join(format!("copy-{number}"));
             storage.checkpoint(&target).unwrap();
@@ -78,6 +79,5 @@ fn a_copy_beside_writers_is_as_of_one_moment() {
             let values: Vec<_> = keys.iter().map(|key| copy.get(key).unwrap()).collect();
             assert!(values.iter().all(|value| *value == values[0]), "{number}");
         }
-        done.store(true, Ordering::Release);
     });
 }

@@ -28,7 +28,7 @@ mod reading_only;
 mod support;
 mod verifying;
 
-use support::{Place, files_below};
+use support::{Place, SetWhenDropped, files_below};
 
 /// Small, because a test opens many.
 fn small() -> RocksDbOptions {

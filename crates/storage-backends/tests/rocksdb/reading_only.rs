@@ -1,6 +1,6 @@
 //! Readers change nothing, and live beside a writer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use storage_core::{PageRequest, StorageError};
@@ -76,41 +76,57 @@ fn a_reader_sees_everything_that_was_written_before_it_came() {
 /// The writer writes out, compacts and removes files all the time.
 #[test]
 fn a_reader_beside_a_busy_writer_misses_nothing_and_keeps_what_it_has() {
+    const KEYS: usize = 350;
+    const AT_MOST: usize = 100_000;
     let place = Place::new();
     let options = unsynced().with_write_buffer_bytes(64 << 10);
     let writer = RocksDbStorage::open(place.path(), options).unwrap();
-    let value = StorageValue::from(vec![b'v'; 1000]);
-    let key = |number: usize| format!("app/notes/{}/{number:06}", number % 7);
-    for number in 0..200 {
-        writer.set(&key(number), value.clone()).unwrap();
-    }
-    let done = AtomicBool::new(false);
-    let written = std::sync::atomic::AtomicUsize::new(200);
+    // Each write has a number, and a key gets every `KEYS`th.
+    let write = |number: usize| {
+        let key = format!("app/notes/{}/{:06}", number % 7, number % KEYS);
+        writer.set(&key, format!("{number:01000}").as_str().into()).unwrap();
+    };
+    // How many writes a store is left by; what it holds are the newest of them.
+    let writes = |reader: &RocksDbStorage| {
+        let number = |value: StorageValue| String::from_utf8(value.into_bytes()).unwrap().parse();
+        let mut numbers: Vec<usize> =
+            contents(reader).into_iter().map(|(_, value)| number(value).unwrap()).collect();
+        numbers.sort_unstable();
+        let all = numbers.last().unwrap() + 1;
+        assert!(numbers.iter().copied().eq(all - KEYS..all), "{numbers:?}");
+        all
+    };
+    (0..KEYS).for_each(write);
+    let (done, written) = (AtomicBool::new(false), AtomicUsize::new(KEYS));
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut number = 200;
-            while !done.load(Ordering::Acquire) {
-                writer.set(&key(number), value.clone()).unwrap();
-                number += 1;
-                written.store(number, Ordering::Release);
+            // It ends, because a writer so busy can keep a reader out.
+            for number in (KEYS..AT_MOST).take_while(|_| !done.load(Ordering::Acquire)) {
+                write(number);
+                written.store(number + 1, Ordering::Release);
             }
         });
+        let _end = SetWhenDropped(&done);
         let mut kept = Vec::new();
         for _ in 0..25 {
             let before = written.load(Ordering::Acquire);
-            let reader = read_only(&place.path());
-            let found = reader.list_keys(None).unwrap().len();
+            let reader = loop {
+                match RocksDbStorage::open_read_only(place.path(), small()) {
+                    Err(StorageError::Unavailable { .. }) => {}
+                    opened => break opened.unwrap(),
+                }
+            };
+            let found = writes(&reader);
             let after = written.load(Ordering::Acquire);
-            assert!(found >= before && found <= after + 1, "{before}, {found}, {after}");
+            assert!((before..=after + 1).contains(&found), "{before}, {found}, {after}");
             kept.push((reader, found));
             kept.truncate(3);
         }
         for (reader, found) in kept {
-            assert_eq!(contents(&reader).len(), found);
+            assert_eq!(writes(&reader), found);
             let page = reader.list_page(PageRequest::new(5)).unwrap();
             assert_eq!(page.keys.len(), 5);
         }
-        done.store(true, Ordering::Release);
     });
     drop(writer);
     assert_sound(&place.path());

@@ -249,3 +249,26 @@ pub(super) fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync
             .collect()
     })
 }
+
+/// Runs `work` in `count` threads, each with its number, and `meanwhile` in this
+/// one, again and again until they have ended and once more. A panic in one is
+/// passed on.
+pub(super) fn while_in_threads(
+    count: usize,
+    work: impl Fn(usize) + Sync,
+    mut meanwhile: impl FnMut(),
+) {
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..count).map(|n| scope.spawn(move || work(n))).collect();
+        // None of them waits for this one: a lock that is not fair may keep it out
+        // for as long as there are others.
+        while !threads.iter().all(|thread| thread.is_finished()) {
+            meanwhile();
+        }
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+        meanwhile();
+    });
+}

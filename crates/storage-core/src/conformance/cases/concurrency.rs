@@ -2,7 +2,6 @@
 //! interleaving; none depends on how long anything takes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +9,9 @@ use std::time::{Duration, Instant};
 use super::listing::owned;
 use super::{Case, Subject, case};
 use crate::conformance::random::Random;
-use crate::conformance::subject::{Store, expect, expect_that, expect_value, in_threads, succeed};
+use crate::conformance::subject::{
+    Store, expect, expect_that, expect_value, in_threads, succeed, while_in_threads,
+};
 use crate::{Budget, Commit, PageRequest, Revision, StorageError, StorageValue, Usage};
 
 pub(super) const CASES: &[Case] = &[
@@ -56,22 +57,8 @@ fn repeatedly_from(rounds: usize, mut race: impl FnMut(usize)) {
 /// Runs `write` in threads `rounds` times at least, each time with the numbers
 /// of the thread and the round, and `read` in this one until they are done. The
 /// last read comes after the last write.
-fn while_writing(rounds: usize, write: impl Fn(usize, usize) + Sync, mut read: impl FnMut()) {
-    thread::scope(|scope| {
-        let write = &write;
-        let writers: Vec<_> = (0..THREADS)
-            .map(|n| scope.spawn(move || repeatedly_from(rounds, |round| write(n, round))))
-            .collect();
-        // Nobody waits for the reader: a lock that is not fair may keep it out
-        // for as long as there are writers.
-        while !writers.iter().all(|writer| writer.is_finished()) {
-            read();
-        }
-        for writer in writers {
-            writer.join().unwrap_or_else(|panic| resume_unwind(panic));
-        }
-        read();
-    });
+fn while_writing(rounds: usize, write: impl Fn(usize, usize) + Sync, read: impl FnMut()) {
+    while_in_threads(THREADS, |n| repeatedly_from(rounds, |round| write(n, round)), read);
 }
 
 /// Deletes every key, so that a round begins as the first one did.

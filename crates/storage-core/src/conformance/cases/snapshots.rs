@@ -1,11 +1,8 @@
 //! `read_snapshot`: every key and value as of one moment.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-
 use super::listing::filled;
 use super::{Case, Subject, case};
-use crate::conformance::subject::{Store, expect, expect_that};
+use crate::conformance::subject::{Store, expect, expect_that, while_in_threads};
 use crate::{Commit, StorageError};
 
 pub(super) const CASES: &[Case] = &[
@@ -100,26 +97,22 @@ fn a_snapshot_shows_no_commit_by_half(subject: &Subject<'_>) {
             .set(third, c.to_string().as_str().into())
     };
     store.commit(commit(MOVES, 0, 0));
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for moved in 1..=MOVES {
-                store.commit(commit(MOVES - moved, moved / 2, moved - moved / 2));
-            }
-            done.store(true, Ordering::Release);
-        });
-        while !done.load(Ordering::Acquire) {
-            let found = snapshot(&store, "", None);
-            let sum: u64 = found
-                .iter()
-                .filter(|(key, _)| keys.contains(key))
-                .filter_map(|(_, value)| std::str::from_utf8(value).ok()?.parse::<u64>().ok())
-                .sum();
-            expect_that(
-                format_args!("numbers that only commits move to add up to {MOVES}: {found:?}"),
-                sum == MOVES,
-            );
+    let move_all = |_| {
+        for moved in 1..=MOVES {
+            store.commit(commit(MOVES - moved, moved / 2, moved - moved / 2));
         }
+    };
+    while_in_threads(1, move_all, || {
+        let found = snapshot(&store, "", None);
+        let sum: u64 = found
+            .iter()
+            .filter(|(key, _)| keys.contains(key))
+            .filter_map(|(_, value)| std::str::from_utf8(value).ok()?.parse::<u64>().ok())
+            .sum();
+        expect_that(
+            format_args!("numbers that only commits move to add up to {MOVES}: {found:?}"),
+            sum == MOVES,
+        );
     });
 }
 
@@ -133,20 +126,12 @@ fn a_snapshot_shows_no_later_write_without_an_earlier_one(subject: &Subject<'_>)
     let key = |n: usize| {
         if n % 2 == 0 { format!("{one}{:04}", 5_000 + n) } else { format!("{one}{:04}", 5_000 - n) }
     };
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for n in 0..KEYS {
-                store.set(&key(n), "");
-            }
-            done.store(true, Ordering::Release);
-        });
-        while !done.load(Ordering::Acquire) {
-            let found: Vec<String> =
-                snapshot(&store, &one, None).into_iter().map(|(key, _)| key).collect();
-            let mut wanted: Vec<String> = (0..found.len()).map(key).collect();
-            wanted.sort_unstable();
-            expect("the keys of a snapshot, written one after the other", found, wanted);
-        }
+    let write_all = |_| (0..KEYS).for_each(|n| store.set(&key(n), ""));
+    while_in_threads(1, write_all, || {
+        let found: Vec<String> =
+            snapshot(&store, &one, None).into_iter().map(|(key, _)| key).collect();
+        let mut wanted: Vec<String> = (0..found.len()).map(key).collect();
+        wanted.sort_unstable();
+        expect("the keys of a snapshot, written one after the other", found, wanted);
     });
 }
