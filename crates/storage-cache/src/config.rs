@@ -22,7 +22,8 @@ use crate::key::Key;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {
     /// The most keys that are kept, those known to be absent included; 0 for no
-    /// caching. Never more than one for each KiB of `max_size_bytes`.
+    /// caching. Where that is more than one for each KiB of `max_size_bytes`, as many
+    /// are kept as the table for these has room for: between one and two for each.
     pub max_entries: usize,
     /// How long an entry counts, from before it was read or written; `None` for
     /// as long as it is kept, and zero for no caching. This is how long a write
@@ -54,9 +55,9 @@ impl CacheConfig {
     }
 }
 
-/// The fewest bytes of `max_size_bytes` for an entry. The table never shrinks,
-/// so all of it is taken off the room beforehand; denser, it would take more
-/// than a fifth.
+/// The bytes of `max_size_bytes` for each entry that the table is made for. It never
+/// shrinks, so all of it is taken off the room beforehand; for more entries it would
+/// take more than a third.
 const BYTES_PER_ENTRY: u64 = 1024;
 
 /// The smallest share of `max_size_bytes` that a shard gets: four times the
@@ -107,12 +108,14 @@ impl Layout {
     /// `None` if nothing shall be kept.
     pub(crate) fn of(config: &CacheConfig) -> Option<Self> {
         let budget = (config.max_size_bytes as u64).min(MAX_BUDGET);
-        let max_entries = (config.max_entries as u64).min(budget / BYTES_PER_ENTRY);
-        if max_entries == 0 || config.ttl.is_some_and(|ttl| ttl.is_zero()) {
+        let asked = config.max_entries as u64;
+        let affordable = asked.min(budget / BYTES_PER_ENTRY);
+        if affordable == 0 || config.ttl.is_some_and(|ttl| ttl.is_zero()) {
             return None;
         }
-        let most = (budget / BYTES_PER_SHARD).min(max_entries / ENTRIES_PER_SHARD);
+        let most = (budget / BYTES_PER_SHARD).min(affordable / ENTRIES_PER_SHARD);
         let shards = 1 << most.clamp(1, MAX_SHARDS).ilog2();
+        let max_entries = asked.min(shards * in_the_same_table(affordable.div_ceil(shards)));
         let paid_first = bytes_in_use(shards).min(budget / 16)
             + shards * table_bytes(max_entries.div_ceil(shards));
         let shard_room = budget.saturating_sub(paid_first) / shards;
@@ -147,14 +150,27 @@ fn bytes_in_use(shards: u64) -> u64 {
     OWN + shards * LOCKS
 }
 
-/// What a shard's table can grow to: a vector of slots, which doubles, and an
-/// index of 4-byte positions with a byte of hash each, filled to 7/8 at most.
+/// What a shard's table can grow to.
 fn table_bytes(entries: u64) -> u64 {
     const SLOT_BYTES: u64 = (size_of::<Key>() + size_of::<Entry>() + 24) as u64;
     const INDEX_BYTES: u64 = 5;
-    let slots = entries + (entries as f64 * GHOSTS_PER_ENTRY) as u64 + 1;
-    let buckets = (slots * 8 / 7 + 1).next_power_of_two();
-    slots.next_power_of_two().max(4) * SLOT_BYTES + buckets * INDEX_BYTES
+    let (slots, buckets) = table_size(entries);
+    slots * SLOT_BYTES + buckets * INDEX_BYTES
+}
+
+/// A vector of slots, which doubles, and an index of 4-byte positions with a byte of
+/// hash each, which doubles too and is filled to 7/8 at most.
+fn table_size(entries: u64) -> (u64, u64) {
+    let used = entries + (entries as f64 * GHOSTS_PER_ENTRY) as u64 + 1;
+    (used.next_power_of_two().max(4), (used * 8 / 7 + 1).next_power_of_two())
+}
+
+/// The most entries for which a shard's table grows no further than for these.
+fn in_the_same_table(entries: u64) -> u64 {
+    let (slots, buckets) = table_size(entries);
+    let usable = slots.min((buckets - 1) * 7 / 8);
+    let most = (usable.saturating_sub(1) as f64 / (1.0 + GHOSTS_PER_ENTRY)) as u64;
+    most.max(entries)
 }
 
 #[cfg(test)]
@@ -188,12 +204,25 @@ mod tests {
     }
 
     proptest! {
+        /// Not one byte more, and one entry more would take more.
+        #[test]
+        fn a_table_is_used_to_its_end(entries in prop_oneof![1_u64..5000, 1_u64..1 << 40]) {
+            let most = in_the_same_table(entries);
+            prop_assert!((entries..2 * entries + 4).contains(&most), "{most}");
+            prop_assert_eq!(table_bytes(most), table_bytes(entries));
+            // But for rounding.
+            let more = most + most / (1 << 20) + 2;
+            prop_assert!(table_bytes(more) > table_bytes(entries), "{more}");
+        }
+
         #[test]
         fn the_bounds_follow_from_the_weights(
             max_entries in prop_oneof![1_usize..300, 1_usize..10_000_000, Just(usize::MAX)],
             max_size_bytes in prop_oneof![1024_usize..100_000, 1024_usize..1 << 33, Just(usize::MAX)],
         ) {
             let layout = Layout::of(&config(max_entries, max_size_bytes)).unwrap();
+            let affordable = max_entries.min(max_size_bytes / 1024) as u64;
+            prop_assert!(layout.max_entries >= affordable.min(MAX_BUDGET / 1024));
             let shard_room = layout.room / layout.shards;
             let per_shard = shard_room / layout.floor;
             prop_assert!(layout.shards.is_power_of_two());

@@ -6,17 +6,19 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use storage_core::StorageError;
+
 /// What each of the layers is.
 pub(crate) trait Layer: Send + Sync {
-    fn get(&self, key: &str) -> Option<Vec<u8>>;
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError>;
 }
 
 /// The storage at the bottom.
 pub(crate) type Below = Box<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
 
 impl Layer for Below {
-    fn get(&self, key: &str) -> Option<Vec<u8>> {
-        Some(self(key))
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(Some(self(key)))
     }
 }
 
@@ -40,7 +42,7 @@ struct Namespaced<L> {
 }
 
 impl<L: Layer> Layer for Namespaced<L> {
-    fn get(&self, key: &str) -> Option<Vec<u8>> {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
         self.below.get(&format!("{}/{key}", self.id.to_text()))
     }
 }
@@ -58,17 +60,19 @@ struct Cached<L> {
 }
 
 impl<L: Layer> Layer for Cached<L> {
-    fn get(&self, key: &str) -> Option<Vec<u8>> {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
         if let Some(entry) = self.entries.read().unwrap_or_else(PoisonError::into_inner).get(key)
             && self.ttl.is_none_or(|ttl| entry.made.elapsed() <= ttl)
         {
-            return Some(entry.value.clone());
+            return Ok(Some(entry.value.clone()));
         }
         let value = self.below.get(key)?;
-        let entry = Entry { value: value.clone(), made: Instant::now() };
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        entries.insert(key.to_owned(), entry);
-        Some(value)
+        if let Some(value) = &value {
+            let entry = Entry { value: value.clone(), made: Instant::now() };
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.insert(key.to_owned(), entry);
+        }
+        Ok(value)
     }
 }
 
@@ -96,7 +100,7 @@ mod tests {
             };
             let storage = compose(["a", "b", "c"], ttl, Box::new(below));
             for _ in 0..2 {
-                assert_eq!(storage.get("key").unwrap(), b"a/b/c/key");
+                assert_eq!(storage.get("key").unwrap().unwrap(), b"a/b/c/key");
                 // Longer than no time.
                 let start = Instant::now();
                 while start.elapsed().is_zero() {}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use benches_compare::keys::{Maker, PREFIX};
 use storage_cache::CacheConfig;
-use storage_core::{ComponentId, ComponentStorage, StorageValue};
+use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
 use storage_host::{StorageHost, create_component_storage};
 
 use crate::asked::{Asked, Key};
@@ -23,17 +23,38 @@ const TTL: Duration = Duration::from_secs(60);
 
 /// What is asked.
 pub(crate) trait Side: Sync {
-    type Value: AsRef<[u8]>;
+    type Found: Found;
 
     /// Whether a hit copies the bytes of the value.
     const COPIES: bool = false;
 
-    /// The value of a key.
-    fn get(&self, key: Key<'_>) -> Option<Self::Value>;
+    /// What is found of a key, as it is returned: it is not moved before somebody has
+    /// looked at it.
+    fn get(&self, key: Key<'_>) -> Self::Found;
 
     /// How often it asked for what it did not hold, if it can.
     fn missed(&self) -> u64 {
         0
+    }
+}
+
+/// What a side returns.
+pub(crate) trait Found {
+    /// The bytes of the value, if it is there.
+    fn bytes(&self) -> Option<&[u8]>;
+}
+
+impl<V: AsRef<[u8]>> Found for Option<V> {
+    #[inline]
+    fn bytes(&self) -> Option<&[u8]> {
+        self.as_ref().map(AsRef::as_ref)
+    }
+}
+
+impl<V: AsRef<[u8]>> Found for Result<Option<V>, StorageError> {
+    #[inline]
+    fn bytes(&self) -> Option<&[u8]> {
+        self.as_ref().ok()?.bytes()
     }
 }
 
@@ -45,8 +66,7 @@ pub(crate) fn fill<S: Side>(side: &S, asked: &Asked) -> Result<()> {
     let missed = side.missed();
     for key in asked.keys() {
         let (one, other) = (side.get(key), side.get(key));
-        let bytes = |found: Option<_>| found.map(AsRef::<[u8]>::as_ref).unwrap_or_default();
-        let (one, other) = (bytes(one.as_ref()), bytes(other.as_ref()));
+        let (one, other) = (one.bytes().unwrap_or_default(), other.bytes().unwrap_or_default());
         ensure!(maker.is_value_of(key.full(), one), "{} is not there", key.full());
         // Both are held, so this is no allocation that was used again.
         let is_copied = one.as_ptr() != other.as_ptr();
@@ -69,10 +89,10 @@ impl Bare {
 }
 
 impl Side for Bare {
-    type Value = StorageValue;
+    type Found = Option<StorageValue>;
 
     #[inline]
-    fn get(&self, key: Key<'_>) -> Option<StorageValue> {
+    fn get(&self, key: Key<'_>) -> Self::Found {
         self.0.get(key.full())
     }
 }
@@ -90,10 +110,10 @@ impl ByHand {
 }
 
 impl Side for ByHand {
-    type Value = StorageValue;
+    type Found = Option<StorageValue>;
 
     #[inline]
-    fn get(&self, key: Key<'_>) -> Option<StorageValue> {
+    fn get(&self, key: Key<'_>) -> Self::Found {
         let own = key.own();
         let mut full = String::with_capacity(self.prefix.len() + own.len());
         full.push_str(&self.prefix);
@@ -124,10 +144,10 @@ impl Moka {
 }
 
 impl Side for Moka {
-    type Value = StorageValue;
+    type Found = Option<StorageValue>;
 
     #[inline]
-    fn get(&self, key: Key<'_>) -> Option<StorageValue> {
+    fn get(&self, key: Key<'_>) -> Self::Found {
         let found = self.cache.get(key.full());
         Some(found.unwrap_or_else(|| self.make(key.full())))
     }
@@ -153,11 +173,11 @@ impl Literal {
 }
 
 impl Side for Literal {
-    type Value = Vec<u8>;
+    type Found = Result<Option<Vec<u8>>, StorageError>;
     const COPIES: bool = true;
 
     #[inline]
-    fn get(&self, key: Key<'_>) -> Option<Vec<u8>> {
+    fn get(&self, key: Key<'_>) -> Self::Found {
         self.storage.get(key.own())
     }
 
@@ -208,11 +228,11 @@ pub(crate) fn sharing(asked: &Asked) -> Result<Component<Arc<dyn ComponentStorag
 }
 
 impl<P: Deref<Target = dyn ComponentStorage> + Sync> Side for Component<P> {
-    type Value = StorageValue;
+    type Found = Result<Option<StorageValue>, StorageError>;
 
     #[inline]
-    fn get(&self, key: Key<'_>) -> Option<StorageValue> {
-        self.storage.get(key.own()).ok()?
+    fn get(&self, key: Key<'_>) -> Self::Found {
+        self.storage.get(key.own())
     }
 
     fn missed(&self) -> u64 {

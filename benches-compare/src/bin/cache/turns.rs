@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use benches_compare::measure::{self, Compared, Core, Plan};
 
 use crate::asked::Asked;
-use crate::sides::{self, Side};
+use crate::sides::{self, Found as _, Side};
 
 /// Long beside the start of a thread.
 const TURN: Duration = Duration::from_millis(25);
@@ -58,7 +58,7 @@ impl Setting {
 
 #[inline(never)]
 fn ask_ahead(side: &impl Side, asked: &Asked, mut numbers: Range<usize>) -> bool {
-    numbers.all(|number| black_box(side.get(asked.key(number))).is_some())
+    numbers.all(|number| black_box(&side.get(asked.key(number))).bytes().is_some())
 }
 
 #[inline(never)]
@@ -66,8 +66,8 @@ fn ask_in_turn(side: &impl Side, asked: &Asked, mut numbers: Range<usize>) -> bo
     // Always zero, as values begin with a digit; but that only the value says.
     let mut high_bit = 0;
     numbers.all(|number| {
-        let value = black_box(side.get(asked.key(number + high_bit)));
-        let first = value.as_ref().and_then(|value| value.as_ref().first());
+        let found = side.get(asked.key(number + high_bit));
+        let first = black_box(&found).bytes().and_then(|value| value.first());
         high_bit = first.map_or(0, |byte| usize::from(byte >> 7));
         first.is_some()
     })
