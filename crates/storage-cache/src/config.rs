@@ -23,7 +23,7 @@ use crate::key::Key;
 pub struct CacheConfig {
     /// The most keys that are kept, those known to be absent included; 0 for no
     /// caching. Where that is more than one for each KiB of `max_size_bytes`, as many
-    /// are kept as the table for these has room for: between one and two for each.
+    /// are kept as the table for these has room for: up to two and a half for each.
     pub max_entries: usize,
     /// How long an entry counts, from before it was read or written; `None` for
     /// as long as it is kept, and zero for no caching. This is how long a write
@@ -77,12 +77,12 @@ const MAX_BUDGET: u64 = 1 << 56;
 /// proved themselves may fill together.
 pub(crate) const HOT_PART: f64 = 0.97;
 
-/// For each entry of a shard, how many evicted ones it remembers. With half of it,
-/// what is used seldom but again and again is lost to scans: two points of the hit
-/// rate of a Zipf distribution with exponent 0.9 and room for a fifth of the keys.
-/// A little below one, so that a power of two of entries fits with them into the
+/// For each entry that a shard is made for, how many evicted ones it remembers. With
+/// half of it, what is used seldom but again and again is lost to scans: two points of
+/// the hit rate of a Zipf distribution with exponent 0.9 and room for a fifth of the
+/// keys. A little below one, so that a power of two of entries fits with them into the
 /// next one, to which their vector doubles.
-pub(crate) const GHOSTS_PER_ENTRY: f64 = 0.99;
+const GHOSTS_PER_ENTRY: f64 = 0.99;
 
 /// How a cache of a given size is built.
 ///
@@ -95,6 +95,8 @@ pub(crate) struct Layout {
     pub(crate) max_entries: u64,
     /// A power of two.
     pub(crate) shards: u64,
+    /// The evicted entries that each shard remembers.
+    ghosts: u64,
     /// The sum of all weights, a multiple of `shards`. What the table can grow to is
     /// not part of it, nor what the cache takes without entries.
     pub(crate) room: u64,
@@ -115,20 +117,28 @@ impl Layout {
         }
         let most = (budget / BYTES_PER_SHARD).min(affordable / ENTRIES_PER_SHARD);
         let shards = 1 << most.clamp(1, MAX_SHARDS).ilog2();
-        let max_entries = asked.min(shards * in_the_same_table(affordable.div_ceil(shards)));
+        let for_each = affordable.div_ceil(shards);
+        let ghosts = (for_each as f64 * GHOSTS_PER_ENTRY) as u64;
+        let max_entries = asked.min(shards * in_the_same_table(for_each, ghosts));
         let paid_first = bytes_in_use(shards).min(budget / 16)
-            + shards * table_bytes(max_entries.div_ceil(shards));
+            + shards * table_bytes(max_entries.div_ceil(shards), ghosts);
         let shard_room = budget.saturating_sub(paid_first) / shards;
         let room = shard_room * shards;
         Some(Self {
             max_entries,
             shards,
+            ghosts,
             room,
             // The smallest of which one more than max_entries exceeds the room.
             floor: room / (max_entries + 1) + 1,
             // As quick_cache computes it.
             largest: (shard_room as f64 * HOT_PART) as u64,
         })
+    }
+
+    /// The ghosts as a part of the entries, as quick_cache wants to be told.
+    pub(crate) fn ghost_allocation(&self) -> f64 {
+        self.ghosts as f64 / self.max_entries.div_ceil(self.shards) as f64
     }
 
     /// What an entry takes of the room.
@@ -151,26 +161,24 @@ fn bytes_in_use(shards: u64) -> u64 {
 }
 
 /// What a shard's table can grow to.
-fn table_bytes(entries: u64) -> u64 {
+fn table_bytes(entries: u64, ghosts: u64) -> u64 {
     const SLOT_BYTES: u64 = (size_of::<Key>() + size_of::<Entry>() + 24) as u64;
     const INDEX_BYTES: u64 = 5;
-    let (slots, buckets) = table_size(entries);
+    let (slots, buckets) = table_size(entries + ghosts + 1);
     slots * SLOT_BYTES + buckets * INDEX_BYTES
 }
 
 /// A vector of slots, which doubles, and an index of 4-byte positions with a byte of
 /// hash each, which doubles too and is filled to 7/8 at most.
-fn table_size(entries: u64) -> (u64, u64) {
-    let used = entries + (entries as f64 * GHOSTS_PER_ENTRY) as u64 + 1;
+fn table_size(used: u64) -> (u64, u64) {
     (used.next_power_of_two().max(4), (used * 8 / 7 + 1).next_power_of_two())
 }
 
 /// The most entries for which a shard's table grows no further than for these.
-fn in_the_same_table(entries: u64) -> u64 {
-    let (slots, buckets) = table_size(entries);
+fn in_the_same_table(entries: u64, ghosts: u64) -> u64 {
+    let (slots, buckets) = table_size(entries + ghosts + 1);
     let usable = slots.min((buckets - 1) * 7 / 8);
-    let most = (usable.saturating_sub(1) as f64 / (1.0 + GHOSTS_PER_ENTRY)) as u64;
-    most.max(entries)
+    entries.max(usable.saturating_sub(ghosts + 1))
 }
 
 #[cfg(test)]
@@ -206,13 +214,15 @@ mod tests {
     proptest! {
         /// Not one byte more, and one entry more would take more.
         #[test]
-        fn a_table_is_used_to_its_end(entries in prop_oneof![1_u64..5000, 1_u64..1 << 40]) {
-            let most = in_the_same_table(entries);
-            prop_assert!((entries..2 * entries + 4).contains(&most), "{most}");
-            prop_assert_eq!(table_bytes(most), table_bytes(entries));
-            // But for rounding.
-            let more = most + most / (1 << 20) + 2;
-            prop_assert!(table_bytes(more) > table_bytes(entries), "{more}");
+        fn a_table_is_used_to_its_end(
+            entries in prop_oneof![1_u64..5000, 1_u64..1 << 40],
+            ghosts in 0.0..1.0,
+        ) {
+            let ghosts = (entries as f64 * ghosts) as u64;
+            let most = in_the_same_table(entries, ghosts);
+            prop_assert!(most >= entries);
+            prop_assert_eq!(table_bytes(most, ghosts), table_bytes(entries, ghosts));
+            prop_assert!(table_bytes(most + 2, ghosts) > table_bytes(entries, ghosts), "{most}");
         }
 
         #[test]
@@ -234,7 +244,12 @@ mod tests {
             prop_assert!(per_shard * layout.shards + rounding > layout.max_entries);
             // The smallest entry is admitted, and the table is paid for.
             prop_assert!(layout.floor <= layout.largest);
-            let table = table_bytes(layout.max_entries.div_ceil(layout.shards)) * layout.shards;
+            let per_shard = layout.max_entries.div_ceil(layout.shards);
+            let table = table_bytes(per_shard, layout.ghosts) * layout.shards;
+            // As quick_cache computes it.
+            let ghosts = (per_shard as f64 * layout.ghost_allocation()) as u64;
+            prop_assert!((0.0..=1.0).contains(&layout.ghost_allocation()));
+            prop_assert!(ghosts <= layout.ghosts && layout.ghosts <= ghosts + 1);
             prop_assert!(layout.room + table <= max_size_bytes as u64);
             prop_assert!(layout.room >= max_size_bytes.min(MAX_BUDGET as usize) as u64 / 2);
         }

@@ -17,7 +17,7 @@ use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use storage_core::StorageError;
 
 use crate::clock::{Moment, Timer};
-use crate::config::{GHOSTS_PER_ENTRY, HOT_PART, Layout, bytes};
+use crate::config::{HOT_PART, Layout, bytes};
 use crate::entry::{Entry, Fact, Failure, Held, Kind, Question, Recall, Stamp};
 use crate::key::{AtHome, Key, Named, Wanted, is_same};
 use crate::owner::{Owner, Register};
@@ -56,7 +56,7 @@ impl Budget {
                 .estimated_items_capacity(usize::try_from(layout.max_entries).unwrap_or(usize::MAX))
                 .shards(usize::try_from(layout.shards).unwrap_or(1))
                 .hot_allocation(HOT_PART)
-                .ghost_allocation(GHOSTS_PER_ENTRY)
+                .ghost_allocation(layout.ghost_allocation())
                 .build()
                 .ok()?;
             let hasher = DefaultHashBuilder::default();
