@@ -117,9 +117,9 @@ impl Layout {
         }
         let most = (budget / BYTES_PER_SHARD).min(affordable / ENTRIES_PER_SHARD);
         let shards = 1 << most.clamp(1, MAX_SHARDS).ilog2();
-        let for_each = affordable.div_ceil(shards);
-        let ghosts = (for_each as f64 * GHOSTS_PER_ENTRY) as u64;
-        let max_entries = asked.min(shards * in_the_same_table(for_each, ghosts));
+        let per_shard = affordable.div_ceil(shards);
+        let ghosts = (per_shard as f64 * GHOSTS_PER_ENTRY) as u64;
+        let max_entries = asked.min(shards * in_the_same_table(per_shard, ghosts));
         let paid_first = bytes_in_use(shards).min(budget / 16)
             + shards * table_bytes(max_entries.div_ceil(shards), ghosts);
         let shard_room = budget.saturating_sub(paid_first) / shards;
@@ -244,13 +244,17 @@ mod tests {
             prop_assert!(per_shard * layout.shards + rounding > layout.max_entries);
             // The smallest entry is admitted, and the table is paid for.
             prop_assert!(layout.floor <= layout.largest);
-            let per_shard = layout.max_entries.div_ceil(layout.shards);
-            let table = table_bytes(per_shard, layout.ghosts) * layout.shards;
+            let entries = layout.max_entries.div_ceil(layout.shards);
+            let table = table_bytes(entries, layout.ghosts);
+            prop_assert!(layout.room + table * layout.shards <= max_size_bytes as u64);
+            // It is used to its end where bytes are the bound, and not by ghosts.
+            let is_full = table_bytes(entries + 2, layout.ghosts) > table;
+            prop_assert!(is_full || layout.max_entries == max_entries as u64);
+            prop_assert!(layout.ghosts <= affordable.div_ceil(layout.shards));
             // As quick_cache computes it.
-            let ghosts = (per_shard as f64 * layout.ghost_allocation()) as u64;
+            let ghosts = (entries as f64 * layout.ghost_allocation()) as u64;
             prop_assert!((0.0..=1.0).contains(&layout.ghost_allocation()));
             prop_assert!(ghosts <= layout.ghosts && layout.ghosts <= ghosts + 1);
-            prop_assert!(layout.room + table <= max_size_bytes as u64);
             prop_assert!(layout.room >= max_size_bytes.min(MAX_BUDGET as usize) as u64 / 2);
         }
     }
