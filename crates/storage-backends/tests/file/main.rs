@@ -8,6 +8,8 @@ mod fixture;
 mod isolation;
 mod opening;
 mod reading_only;
+#[path = "../support/restored.rs"]
+mod restored;
 mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;
