@@ -4,9 +4,9 @@
 use storage_core::{Revision, StorageValue, Usage, VersionedValue};
 
 pub use crate::file::internals::*;
-use crate::{first_revision, record};
 use crate::redb::internals as redb;
 use crate::rocksdb_log::{self, Kind, Verdict};
+use crate::{first_revision, record};
 
 /// From here on no opening looks at the clock, so that revisions are given twice
 /// if the counter fails.

@@ -106,7 +106,10 @@ impl Writer {
             durability,
             group: Group::default(),
             counts: Counts::default(),
-            revisions: Mutex::new(Revisions { next: first_revision(reserved_up_to), reserved_up_to }),
+            revisions: Mutex::new(Revisions {
+                next: first_revision(reserved_up_to),
+                reserved_up_to,
+            }),
             unflushed: Mutex::default(),
         }
     }
