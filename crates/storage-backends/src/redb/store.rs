@@ -22,6 +22,7 @@ use super::write::{Writer, damaged};
 use super::{listing, verify};
 use crate::identity;
 use crate::record;
+use crate::store_path;
 use crate::verify::{Problem, Verified};
 
 /// How long what is written to a relaxed store may stay in memory. In the tests of
@@ -88,7 +89,7 @@ impl RedbStorage {
     /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path cannot be
     /// written, or has something else, which is left as it is.
     pub fn open(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self, StorageError> {
-        let path = path.as_ref();
+        let path = &store_path::resolve(path.as_ref())?;
         if matches!(place::look(path)?, Found::Nothing) {
             place::create(path, Engine::create)?;
         }
@@ -117,7 +118,7 @@ impl RedbStorage {
         path: impl AsRef<Path>,
         options: RedbOptions,
     ) -> Result<Self, StorageError> {
-        let path = path.as_ref();
+        let path = &store_path::resolve(path.as_ref())?;
         if matches!(place::look(path)?, Found::Nothing) {
             return Err(identity::no_store(path, "does not exist"));
         }
@@ -138,7 +139,7 @@ impl RedbStorage {
         path: impl AsRef<Path>,
         report: &mut dyn FnMut(Problem),
     ) -> Result<Verified, StorageError> {
-        let path = path.as_ref();
+        let path = &store_path::resolve(path.as_ref())?;
         if matches!(place::look(path)?, Found::Nothing) {
             return Err(identity::no_store(path, "does not exist"));
         }
