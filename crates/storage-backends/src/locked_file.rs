@@ -127,4 +127,39 @@ mod tests {
             drop(inherited);
         }
     }
+
+    fn open(path: &Path) -> File {
+        File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_at_its_path_until_it_is_moved_or_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let locked = LockedFile::exclusive(open(&at("LOCK"))).unwrap().unwrap();
+        assert!(locked.is_at(&at("LOCK")).unwrap());
+        fs::rename(at("LOCK"), at("moved")).unwrap();
+        assert!(!locked.is_at(&at("LOCK")).unwrap());
+        fs::copy(at("moved"), at("LOCK")).unwrap();
+        assert!(!locked.is_at(&at("LOCK")).unwrap());
+        fs::remove_file(at("LOCK")).unwrap();
+        std::os::unix::fs::symlink(at("moved"), at("LOCK")).unwrap();
+        assert!(!locked.is_at(&at("LOCK")).unwrap(), "a link is another file");
+        fs::rename(at("moved"), at("LOCK")).unwrap();
+        assert!(locked.is_at(&at("LOCK")).unwrap());
+        assert!(!locked.is_at(&at("LOCK/below")).unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_is_granted_twice_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let locked = LockedFile::exclusive(open(&at("LOCK"))).unwrap().unwrap();
+        assert!(locked.keeps_out(open(&at("LOCK"))).unwrap());
+        // As a file system behaves that has no locks.
+        locked.file.unlock().unwrap();
+        assert!(!locked.keeps_out(open(&at("LOCK"))).unwrap());
+        assert!(locked.keeps_out(open(&at("another"))).unwrap());
+    }
 }

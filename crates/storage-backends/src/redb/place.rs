@@ -195,3 +195,49 @@ pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redb::engine::Engine;
+
+    /// Another process makes a store while this one does.
+    fn meanwhile(path: &Path, make: impl FnOnce()) -> Result<(), StorageError> {
+        create(path, |path, file| {
+            Engine::create(path, file)?;
+            make();
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_store_that_another_process_makes_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        for begins_empty in [false, true] {
+            if begins_empty {
+                fs::write(&path, "").unwrap();
+            }
+            let mut made = Vec::new();
+            meanwhile(&path, || {
+                create(&path, Engine::create).unwrap();
+                made = fs::read(&path).unwrap();
+            })
+            .unwrap();
+            assert!(!made.is_empty());
+            assert!(fs::read(&path).unwrap() == made, "{begins_empty}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_store_and_comes_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let made = meanwhile(&path, || fs::write(&path, "important").unwrap());
+        assert!(matches!(made, Err(StorageError::IoError(_))), "{made:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"important");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
