@@ -80,6 +80,10 @@ impl FileOptions {
 /// answers [`StorageError::Unavailable`] until it is written again or the store
 /// is opened anew, so that no value that was read is taken back.
 ///
+/// Before each write the store compares its path with what it has locked. If it
+/// was moved or replaced, the write answers [`StorageError::Unavailable`] and
+/// nothing is written. Reads go to the path, and so to what is there now.
+///
 /// ```
 /// use storage_backends::{FileOptions, FileStorage};
 /// use storage_core::ComponentStorage;
@@ -143,7 +147,8 @@ impl FileStorage {
     /// [`StorageError::Locked`] if another process writes, or this one already
     /// does; [`StorageError::Unsupported`] for a store of another format;
     /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a
-    /// file, cannot be written, or holds other people's files.
+    /// file, cannot be written, holds other people's files, is a symbolic link to
+    /// nothing, or is where locks do not work.
     pub fn open(path: impl AsRef<Path>, options: FileOptions) -> Result<Self, StorageError> {
         let root = &store_path::resolve(path.as_ref())?;
         let layout = Layout::new(root);

@@ -49,6 +49,12 @@ const FLUSH_EVERY: Duration =
 /// a failed fsync writes answer [`StorageError::Unavailable`] until the store is
 /// opened anew.
 ///
+/// Before each group of writes the store compares its path with the file that it
+/// has locked. If the file was moved or replaced, writes answer
+/// [`StorageError::Unavailable`] and nothing is written. Reads go on in the file
+/// that was moved, and a relaxed store makes durable there what it has
+/// acknowledged.
+///
 /// ```
 /// use storage_backends::{RedbOptions, RedbStorage};
 /// use storage_core::ComponentStorage;
@@ -87,7 +93,8 @@ impl RedbStorage {
     /// [`StorageError::Locked`] if it is open anywhere else;
     /// [`StorageError::Unsupported`] for a store of another format;
     /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path cannot be
-    /// written, or has something else, which is left as it is.
+    /// written, has something else, which is left as it is, is a symbolic link to
+    /// nothing, or is where locks do not work.
     pub fn open(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self, StorageError> {
         let path = &store_path::resolve(path.as_ref())?;
         if matches!(place::look(path)?, Found::Nothing) {

@@ -41,6 +41,11 @@ use crate::durability::Durability;
 /// writes again, which after a full disk it does by itself, others are refused
 /// before they begin.
 ///
+/// Before each write the store compares its path with what it has locked. If it
+/// was moved or replaced, the write answers [`StorageError::Unavailable`] and
+/// nothing is written. Files that RocksDB has not opened yet are then read from
+/// what is at the path.
+///
 /// ```
 /// use storage_backends::{RocksDbOptions, RocksDbStorage};
 /// use storage_core::ComponentStorage;
@@ -77,7 +82,8 @@ impl RocksDbStorage {
     /// [`StorageError::Locked`] if another process writes, or this one already
     /// does; [`StorageError::Unsupported`] for a store of another format;
     /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a
-    /// file, cannot be written, or holds other people's files.
+    /// file, cannot be written, holds other people's files, is a symbolic link to
+    /// nothing, or is where locks do not work.
     pub fn open(path: impl AsRef<Path>, options: RocksDbOptions) -> Result<Self, StorageError> {
         let layout = Layout::of_store(path.as_ref())?;
         let (Opened { db, meta }, lock) = opening::open(&layout, &options)?;
