@@ -139,8 +139,14 @@ pub(super) fn create(
 fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
     let new = match new.persist_noclobber(path) {
         Ok(_) => return Ok(()),
-        Err(PersistError { error, file }) if error.kind() == ErrorKind::AlreadyExists => file,
-        Err(PersistError { error, .. }) => return Err(failed("make", path, &error)),
+        Err(PersistError { error, file }) => {
+            // Some file systems have neither links nor a rename that replaces nothing.
+            // There an empty file takes the name first.
+            if error.kind() != ErrorKind::AlreadyExists {
+                create_empty(path)?;
+            }
+            file
+        }
     };
     if matches!(look(path)?, Found::Database) {
         // Made by another process meanwhile.
@@ -154,6 +160,18 @@ fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
         new.persist(path).map_err(|failure| failed("make", path, &failure.error))?;
     }
     Ok(())
+}
+
+/// Makes an empty file, for the owner alone, unless there is something.
+fn create_empty(path: &Path) -> Result<(), StorageError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop).map_err(|error| failed("make", path, &error)),
+    }
 }
 
 /// Makes the missing folders above a store, durably.
