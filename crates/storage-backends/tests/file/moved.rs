@@ -1,5 +1,7 @@
 //! A store whose path is taken by another one, or leads elsewhere.
 
+#![cfg(unix)]
+
 use super::*;
 
 fn refused<T: std::fmt::Debug>(result: Result<T, StorageError>, place: &Place) -> String {
@@ -82,7 +84,6 @@ fn a_store_that_was_moved_away_is_not_begun_anew() {
     assert!(!place.path().exists());
 }
 
-#[cfg(unix)]
 mod links {
     use std::os::unix::fs::symlink;
 
