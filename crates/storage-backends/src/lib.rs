@@ -30,8 +30,10 @@ mod identity;
 pub mod internals;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod key_locks;
-#[cfg(any(feature = "file", feature = "rocksdb"))]
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod lock;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod lock_holder;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod locked_file;
 #[cfg(feature = "memory")]
@@ -49,13 +51,15 @@ mod rocksdb;
 #[path = "rocksdb/log.rs"]
 #[expect(dead_code, reason = "the fuzz targets need a part of it")]
 mod rocksdb_log;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod store_path;
 mod verify;
 
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 pub use durability::Durability;
 #[cfg(feature = "file")]
 pub use file::{FileOptions, FileStorage};
-#[cfg(any(feature = "file", feature = "rocksdb"))]
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 pub use lock::look_for_writer;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;

@@ -49,7 +49,8 @@ pub enum StorageError {
         /// What happened, and what ends it.
         detail: String,
     },
-    /// Another process has the store open. Payload: detail, with the process.
+    /// Another process has the store open. Payload: detail, a sentence that names
+    /// the store and, if it is known, the process.
     Locked(String),
     /// The store was opened for reading only.
     ReadOnly,
@@ -91,7 +92,7 @@ impl fmt::Display for StorageError {
             Self::Unavailable { key: None, detail } => {
                 write!(f, "the store is unavailable: {detail}")
             }
-            Self::Locked(detail) => write!(f, "the store is locked: {detail}"),
+            Self::Locked(detail) => f.write_str(detail),
             Self::ReadOnly => f.write_str("the store is open for reading only"),
             Self::AccessDenied(key) => write!(f, "access to key {key:?} is not granted"),
             Self::LimitExceeded { limit, max, actual } => {

@@ -22,7 +22,9 @@ fn every_error_says_what_failed_on_what() {
         StorageError::Corrupt { key: None, detail: "FORMAT is missing".into() },
         StorageError::Unavailable { key: Some("user:1".into()), detail: "fsync failed".into() },
         StorageError::Unavailable { key: None, detail: "the server does not answer".into() },
-        StorageError::Locked("data is open in process 4711".into()),
+        StorageError::Locked(
+            "the store data is locked: process 4711 has it open for writing".into(),
+        ),
         StorageError::ReadOnly,
         StorageError::AccessDenied("user:1".into()),
         StorageError::LimitExceeded { limit: "bytes of a value", max: 1024, actual: 4096 },
@@ -39,7 +41,7 @@ fn every_error_says_what_failed_on_what() {
     the store is corrupt: FORMAT is missing
     key "user:1" is unavailable: fsync failed
     the store is unavailable: the server does not answer
-    the store is locked: data is open in process 4711
+    the store data is locked: process 4711 has it open for writing
     the store is open for reading only
     access to key "user:1" is not granted
     4096 bytes of a value are over the limit of 1024

@@ -6,6 +6,7 @@ mod contract;
 mod damage;
 mod fixture;
 mod isolation;
+mod moved;
 mod opening;
 mod reading_only;
 #[path = "../support/restored.rs"]

@@ -17,6 +17,7 @@ mod demo;
 mod doctor;
 mod help;
 mod kill;
+mod locks;
 mod run;
 mod stores;
 mod support;
