@@ -11,6 +11,8 @@
 //! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
 //! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; building it needs libclang and minutes | no |
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod access;
 #[cfg(test)]
 mod count_tests;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
@@ -20,12 +22,16 @@ mod durability;
 #[cfg(feature = "file")]
 mod file;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod file_system;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod hooks;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod identity;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod io_failure;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod key_locks;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
@@ -49,6 +55,8 @@ mod rocksdb;
 mod rocksdb_log;
 mod verify;
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+pub use access::describe_access;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 pub use durability::Durability;
 #[cfg(feature = "file")]

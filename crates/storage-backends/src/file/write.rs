@@ -299,8 +299,9 @@ impl FileStorage {
                 let temp = self.layout.temp_file(&write.key, revision, 0);
                 disk::write_new(&temp, &record::encode(&write.key, value, revision), writer.sync)?;
                 disk::rename(&temp, &file).map_err(|error| {
+                    let failure = half_way("replace", &file, &error);
                     let _ = disk::remove(&temp);
-                    half_way("replace", &file, &error)
+                    failure
                 })?;
             }
             None => match disk::remove(&file) {
@@ -357,6 +358,8 @@ impl FileStorage {
     ) -> Result<std::path::PathBuf, StorageError> {
         for ((_, temp), write) in journal.entries_with_temps(&self.layout).zip(writes) {
             if let Some(value) = &write.value {
+                // A commit that has happened must not fail on a name.
+                disk::check_name(&self.layout.key_file(&write.key))?;
                 let bytes = record::encode(&write.key, value, journal.revision);
                 disk::write_new(&temp, &bytes, writer.sync)?;
             }
@@ -417,7 +420,7 @@ pub(super) fn usage_of_file(key: &str, own: &str, file_len: u64) -> Usage {
 /// A rename or unlink that failed.
 fn half_way(what: &str, file: &Path, error: &io::Error) -> Failure {
     let unsettled = may_have_happened(error).then_some(Unsettled::Write);
-    Failure { error: disk::failed(what, file, error), unsettled }
+    Failure { error: disk::failed_for_key(what, file, error), unsettled }
 }
 
 /// Whether a rename or unlink that failed may have changed something. These are

@@ -12,27 +12,14 @@ use std::sync::Arc;
 use storage_core::StorageError;
 
 use super::disk::fault_point;
+use crate::io_failure;
 use crate::locked_file::LockedFile;
 
 /// What every file of the engine begins with.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
-/// What went wrong with the file, and what helps.
-pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> String {
-    let advice = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "; the disk is full: free some space and try again"
-        }
-        ErrorKind::FileTooLarge => "; files may not grow so large here",
-        ErrorKind::PermissionDenied => "; check who owns the store",
-        ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
-        _ => "",
-    };
-    format!("cannot {what} {}: {error}{advice}", path.display())
-}
-
 pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
-    StorageError::IoError(failure(what, path, error))
+    StorageError::IoError(io_failure::message(what, path, error))
 }
 
 /// What is at a store's path.
