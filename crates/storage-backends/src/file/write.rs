@@ -254,9 +254,7 @@ impl FileStorage {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(list) = names.as_mut().filter(|_| !partition.name.is_empty()) else { return };
         if was_set {
-            if !list.contains(&*partition.name) {
-                list.insert((*partition.name).into());
-            }
+            list.insert(&partition.name);
             return;
         }
         let holds_a_key = match index {
@@ -266,7 +264,7 @@ impl FileStorage {
         match holds_a_key {
             Ok(true) => {}
             Ok(false) => {
-                list.remove(&*partition.name);
+                list.remove(&partition.name);
             }
             // The next listing looks for itself.
             Err(_) => *names = None,
