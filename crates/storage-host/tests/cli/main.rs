@@ -17,7 +17,11 @@ mod demo;
 mod doctor;
 mod help;
 mod kill;
+#[cfg(target_os = "linux")]
+mod resources;
 mod run;
 mod stores;
 mod support;
+#[cfg(target_os = "linux")]
+mod unreadable;
 mod verify;
