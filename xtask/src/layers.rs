@@ -27,21 +27,22 @@ struct Gate {
     /// checksum or hash crate stands in many graphs by other ways; there, only
     /// a dependency that one of our own crates declares is judged.
     exclusive: bool,
+    /// Whether our other crates may use it too, for something of their own.
+    shared: bool,
 }
 
-const GATES: [Gate; 8] = [
+const GATES: [Gate; 10] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
+    Gate { shared: true, ..gate(BACKENDS, &["file", "redb", "rocksdb"], "rustix", false) },
     gate(BACKENDS, &["file"], "sha2", false),
     gate(BACKENDS, &["redb"], "redb", true),
+    Gate { shared: true, ..gate(BACKENDS, &["redb"], "tempfile", false) },
     gate(BACKENDS, &["rocksdb"], "rocksdb", true),
     gate(BACKENDS, &["redis"], "redis", true),
     gate(HOST, &["wasmtime"], "wasmtime", true),
     gate(HOST, &["cli"], "clap", true),
 ];
-
-/// The operating system's own interface, which any of our crates may use.
-const SHARED: &str = "rustix";
 
 const fn gate(
     owner: &'static str,
@@ -49,7 +50,7 @@ const fn gate(
     name: &'static str,
     exclusive: bool,
 ) -> Gate {
-    Gate { owner, features, name, exclusive }
+    Gate { owner, features, name, exclusive, shared: false }
 }
 
 impl Gate {
@@ -57,6 +58,11 @@ impl Gate {
     fn features(&self) -> String {
         let plural = if self.features.len() == 1 { "" } else { "s" };
         format!("feature{plural} {}", self.features.join(", "))
+    }
+
+    /// Whether one of our crates may depend on it.
+    fn is_open_to(&self, package: &str) -> bool {
+        self.shared || self.owner == package
     }
 
     fn covers(&self, name: &str) -> bool {
@@ -120,14 +126,14 @@ fn judge_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut
             found.push(format!("{edge}: {CORE} has no dependencies"));
         }
         if let Some(gate) = GATES.iter().find(|gate| gate.covers(&dependency.name)) {
-            if !dev && gate.owner != package.name {
+            if !dev && !gate.is_open_to(&package.name) {
                 found.push(format!(
                     "{edge}: only the {} of {} may bring it",
                     gate.features(),
                     gate.owner
                 ));
             }
-        } else if package.name == BACKENDS && dependency.optional && dependency.name != SHARED {
+        } else if package.name == BACKENDS && dependency.optional {
             found.push(format!(
                 "{edge}: an optional dependency belongs to one backend: add it to GATES"
             ));
@@ -185,7 +191,9 @@ fn judge_graph(graph: &Graph, found: &mut Vec<String>) {
             }
         } else {
             for (from, to) in graph.edges() {
-                if layer(&from.name).is_some() && gate.covers(&to.name) {
+                let ours = layer(&from.name).is_some();
+                let own_use = gate.shared && from.name != gate.owner;
+                if ours && !own_use && gate.covers(&to.name) {
                     found.push(format!(
                         "{set}: {} -> {}: only the {} of {} may bring it",
                         from.name,
@@ -395,6 +403,21 @@ mod tests {
             optional("sled"),
             "storage-backends -> sled in [dependencies]: \
              an optional dependency belongs to one backend: add it to GATES",
+        );
+    }
+
+    #[test]
+    fn a_shared_crate_is_judged_where_its_owner_brings_it() {
+        let own_use = manifests(HOST, Some(optional("tempfile")));
+        assert_eq!(violations(&own_use, &[]), Vec::<String>::new());
+        judged(
+            BACKENDS,
+            &["file"],
+            "0|storage-backends v0.1.0 (/ws)|file\n\
+             1|storage-core v0.1.0 (/ws)|\n\
+             1|tempfile v3.27.0|",
+            &["storage-backends (file): storage-backends -> tempfile: \
+               only the feature redb of storage-backends may bring it"],
         );
     }
 

@@ -34,8 +34,10 @@ pub mod internals;
 mod io_failure;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod key_locks;
-#[cfg(any(feature = "file", feature = "rocksdb"))]
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod lock;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod lock_holder;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod locked_file;
 #[cfg(feature = "memory")]
@@ -53,6 +55,8 @@ mod rocksdb;
 #[path = "rocksdb/log.rs"]
 #[expect(dead_code, reason = "the fuzz targets need a part of it")]
 mod rocksdb_log;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod store_path;
 mod verify;
 
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
@@ -61,7 +65,7 @@ pub use access::describe_access;
 pub use durability::Durability;
 #[cfg(feature = "file")]
 pub use file::{FileOptions, FileStorage};
-#[cfg(any(feature = "file", feature = "rocksdb"))]
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 pub use lock::look_for_writer;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;

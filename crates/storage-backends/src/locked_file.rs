@@ -1,8 +1,9 @@
 //! A file with an operating system's lock that is given back at once.
 
-use std::fs::{File, TryLockError};
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::ops::Deref;
+use std::path::Path;
 
 /// A file whose lock ends with it.
 ///
@@ -11,7 +12,10 @@ use std::ops::Deref;
 /// lock is given back before the file is closed; without that, a store could not
 /// be opened again right after it was closed.
 #[derive(Debug)]
-pub(crate) struct LockedFile(File);
+pub(crate) struct LockedFile {
+    file: File,
+    id: FileId,
+}
 
 impl LockedFile {
     /// Takes the lock for one holder alone; the file comes back if somebody else
@@ -28,10 +32,61 @@ impl LockedFile {
 
     fn granted(tried: Result<(), TryLockError>, file: File) -> io::Result<Result<Self, File>> {
         match tried {
-            Ok(()) => Ok(Ok(Self(file))),
+            Ok(()) => {
+                let id = FileId::of(&file.metadata()?);
+                Ok(Ok(Self { file, id }))
+            }
             Err(TryLockError::WouldBlock) => Ok(Err(file)),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Whether the path still leads to this file. The lock belongs to the file: it
+    /// keeps nobody out of another one that has taken its path.
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        // Elsewhere a file that is open is not replaced.
+        if cfg!(not(unix)) {
+            return Ok(true);
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) => Ok(FileId::of(&found) == self.id),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the lock keeps others out: `second`, another opening of the same
+    /// file, must be refused it. Some file systems grant it to everybody.
+    pub(crate) fn keeps_out(&self, second: File) -> io::Result<bool> {
+        match Self::exclusive(second)? {
+            // Another file has taken the path.
+            Ok(granted) => Ok(granted.id != self.id),
+            Err(_) => Ok(true),
+        }
+    }
+}
+
+/// What tells a file from every other one, for as long as it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    #[cfg(unix)]
+    device_and_inode: (u64, u64),
+}
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self { device_and_inode: (metadata.dev(), metadata.ino()) }
+    }
+
+    #[cfg(not(unix))]
+    fn of(_metadata: &fs::Metadata) -> Self {
+        Self {}
     }
 }
 
@@ -39,14 +94,14 @@ impl Deref for LockedFile {
     type Target = File;
 
     fn deref(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
         // What cannot be given back ends when the file is closed.
-        let _ = self.0.unlock();
+        let _ = self.file.unlock();
     }
 }
 
@@ -71,5 +126,40 @@ mod tests {
             assert!(LockedFile::exclusive(open()).unwrap().is_ok());
             drop(inherited);
         }
+    }
+
+    fn open(path: &Path) -> File {
+        File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_at_its_path_until_it_is_moved_or_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let locked = LockedFile::exclusive(open(&at("LOCK"))).unwrap().unwrap();
+        assert!(locked.is_at(&at("LOCK")).unwrap());
+        fs::rename(at("LOCK"), at("moved")).unwrap();
+        assert!(!locked.is_at(&at("LOCK")).unwrap());
+        fs::copy(at("moved"), at("LOCK")).unwrap();
+        assert!(!locked.is_at(&at("LOCK")).unwrap());
+        fs::remove_file(at("LOCK")).unwrap();
+        std::os::unix::fs::symlink(at("moved"), at("LOCK")).unwrap();
+        assert!(!locked.is_at(&at("LOCK")).unwrap(), "a link is another file");
+        fs::rename(at("moved"), at("LOCK")).unwrap();
+        assert!(locked.is_at(&at("LOCK")).unwrap());
+        assert!(!locked.is_at(&at("LOCK/below")).unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_is_granted_twice_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let locked = LockedFile::exclusive(open(&at("LOCK"))).unwrap().unwrap();
+        assert!(locked.keeps_out(open(&at("LOCK"))).unwrap());
+        // As a file system behaves that has no locks.
+        locked.file.unlock().unwrap();
+        assert!(!locked.keeps_out(open(&at("LOCK"))).unwrap());
+        assert!(locked.keeps_out(open(&at("another"))).unwrap());
     }
 }

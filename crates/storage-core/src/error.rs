@@ -59,7 +59,8 @@ pub enum StorageError {
         /// What failed on what, and what to do.
         detail: String,
     },
-    /// Another process has the store open. Payload: detail, with the process.
+    /// Another process has the store open. Payload: detail, a sentence that names
+    /// the store and, if it is known, the process.
     Locked(String),
     /// The store was opened for reading only.
     ReadOnly,
@@ -106,7 +107,7 @@ impl fmt::Display for StorageError {
                 let below = if id.matches('/').count() < 2 { "s below" } else { "" };
                 write!(f, "component{below} {id} cannot be read: {detail}")
             }
-            Self::Locked(detail) => write!(f, "the store is locked: {detail}"),
+            Self::Locked(detail) => f.write_str(detail),
             Self::ReadOnly => f.write_str("the store is open for reading only"),
             Self::AccessDenied(key) => write!(f, "access to key {key:?} is not granted"),
             Self::LimitExceeded { limit, max, actual } => {

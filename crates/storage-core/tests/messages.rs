@@ -30,7 +30,9 @@ fn every_error_says_what_failed_on_what() {
             prefix: "app/".into(),
             detail: "cannot list data/ab: Permission denied".into(),
         },
-        StorageError::Locked("data is open in process 4711".into()),
+        StorageError::Locked(
+            "the store data is locked: process 4711 has it open for writing".into(),
+        ),
         StorageError::ReadOnly,
         StorageError::AccessDenied("user:1".into()),
         StorageError::LimitExceeded { limit: "bytes of a value", max: 1024, actual: 4096 },
@@ -49,7 +51,7 @@ fn every_error_says_what_failed_on_what() {
     the store is unavailable: the server does not answer
     component app/notes/home cannot be read: cannot list data/ab12: Input/output error
     components below app cannot be read: cannot list data/ab: Permission denied
-    the store is locked: data is open in process 4711
+    the store data is locked: process 4711 has it open for writing
     the store is open for reading only
     access to key "user:1" is not granted
     4096 bytes of a value are over the limit of 1024

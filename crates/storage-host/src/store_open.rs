@@ -105,7 +105,11 @@ impl StoreUrl {
         }
         match mode {
             Mode::ReadOnly => Ok(Arc::new(RedbStorage::open_read_only(&self.path, options)?)),
-            Mode::ReadWriteExisting if !self.path.exists() => Err(self.missing()),
+            Mode::ReadWriteExisting if self.has_no_bytes() => {
+                // Creates nothing, and says what is missing.
+                RedbStorage::open_read_only(&self.path, options)?;
+                Err(self.missing())
+            }
             _ => Ok(Arc::new(RedbStorage::open(&self.path, options)?)),
         }
     }
@@ -130,7 +134,10 @@ impl StoreUrl {
         match mode {
             Mode::ReadOnly => Ok(Arc::new(RocksDbStorage::open_read_only(&self.path, options)?)),
             // What is there but no store is refused by the store itself.
-            Mode::ReadWriteExisting if !self.path.join("CURRENT").exists() => Err(self.missing()),
+            Mode::ReadWriteExisting if !self.path.join("CURRENT").exists() => {
+                RocksDbStorage::open_read_only(&self.path, options)?;
+                Err(self.missing())
+            }
             _ => Ok(Arc::new(RocksDbStorage::open(&self.path, options)?)),
         }
     }
@@ -152,6 +159,12 @@ impl StoreUrl {
     fn sync_or_os(&self) -> storage_backends::Durability {
         use storage_backends::Durability;
         if self.settings.is_relaxed() { Durability::Os } else { Durability::Sync }
+    }
+
+    /// Whether there is no file, or an empty one, which is no store yet.
+    #[cfg(feature = "redb")]
+    fn has_no_bytes(&self) -> bool {
+        !self.path.metadata().is_ok_and(|found| found.len() > 0)
     }
 
     #[cfg(any(feature = "redb", feature = "rocksdb"))]

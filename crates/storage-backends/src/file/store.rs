@@ -23,7 +23,7 @@ use super::{disk, journal, listing};
 use crate::durability::Durability;
 use crate::key_locks::{KEY_STRIPES, Stripes};
 use crate::lock::LOCK_FILE;
-use crate::{identity, partitions, record};
+use crate::{identity, partitions, record, store_path};
 
 /// How to open a [`FileStorage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,10 @@ impl FileOptions {
 /// answers [`StorageError::Unavailable`] until it is written again or the store
 /// is opened anew, so that no value that was read is taken back.
 ///
+/// Before each write the store compares its path with what it has locked. If it
+/// was moved or replaced, the write answers [`StorageError::Unavailable`] and
+/// nothing is written. Reads go to the path, and so to what is there now.
+///
 /// ```
 /// use storage_backends::{FileOptions, FileStorage};
 /// use storage_core::ComponentStorage;
@@ -128,7 +132,7 @@ pub(super) struct Writer {
     pub(super) revisions: Revisions,
     pub(super) unflushed: Unflushed,
     // The last field: dropped when everything else is.
-    _lock: WriterLock,
+    pub(super) lock: WriterLock,
 }
 
 /// How many partitions may be remembered before idle ones are dropped: some
@@ -144,9 +148,10 @@ impl FileStorage {
     /// [`StorageError::Locked`] if another process writes, or this one already
     /// does; [`StorageError::Unsupported`] for a store of another format;
     /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a
-    /// file, cannot be written, or holds other people's files.
+    /// file, cannot be written, holds other people's files, is a symbolic link to
+    /// nothing, or is where locks do not work.
     pub fn open(path: impl AsRef<Path>, options: FileOptions) -> Result<Self, StorageError> {
-        let root = path.as_ref();
+        let root = &store_path::resolve(path.as_ref())?;
         let layout = Layout::new(root);
         let sync = options.durability == Durability::Sync;
         identity::refuse_file(root)?;
@@ -164,7 +169,7 @@ impl FileStorage {
         disk::sync_parent(root)?;
         journal::recover(&layout, sync)?;
         let revisions = Revisions::open(root, || listing::largest_revision(root))?;
-        let writer = Writer { sync, revisions, unflushed: Unflushed::default(), _lock: lock };
+        let writer = Writer { sync, revisions, unflushed: Unflushed::default(), lock };
         Ok(Self::new(layout, store_id, Some(writer), Unfinished::default(), &options))
     }
 
@@ -182,7 +187,7 @@ impl FileStorage {
         path: impl AsRef<Path>,
         options: FileOptions,
     ) -> Result<Self, StorageError> {
-        let root = path.as_ref();
+        let root = &store_path::resolve(path.as_ref())?;
         Self::refuse_missing(root)?;
         let layout = Layout::new(root);
         let store_id = layout.check_format()?;
@@ -360,7 +365,11 @@ impl ComponentStorage for FileStorage {
 
     fn flush(&self) -> Result<(), StorageError> {
         match &self.writer {
-            Some(writer) if !writer.sync => writer.unflushed.flush(&self.layout),
+            Some(writer) if !writer.sync => {
+                // By their names, which must be those of what was written.
+                writer.lock.check_flushed()?;
+                writer.unflushed.flush(&self.layout)
+            }
             _ => Ok(()),
         }
     }

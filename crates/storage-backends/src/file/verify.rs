@@ -27,6 +27,7 @@ use super::write::usage_of_file;
 use super::{disk, revisions};
 use crate::lock::LOCK_FILE;
 use crate::record;
+use crate::store_path;
 use crate::verify::{Problem, Verified};
 
 /// A stray file is read to see whether it holds a value, unless it is larger.
@@ -51,7 +52,7 @@ impl FileStorage {
         path: impl AsRef<Path>,
         report: &mut dyn FnMut(Problem),
     ) -> Result<Verified, StorageError> {
-        let root = path.as_ref();
+        let root = &store_path::resolve(path.as_ref())?;
         Self::refuse_missing(root)?;
         let mut check = Check {
             layout: Layout::new(root),

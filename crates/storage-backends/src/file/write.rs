@@ -119,6 +119,7 @@ impl FileStorage {
         budget: Option<Budget>,
         touched: &Touched,
     ) -> Result<Option<Revision>, StorageError> {
+        writer.lock.check()?;
         for check in &commit.checks {
             self.unsettled.check(&check.key)?;
             let partition = self.partition(split_full_key(&check.key).0);
@@ -395,6 +396,7 @@ impl FileStorage {
             if !matches!(self.unsettled.get(key), Some(Unsettled::Commit(_))) {
                 continue;
             }
+            writer.lock.check()?;
             journal.finish(&self.layout, writer.sync).map_err(|error| {
                 StorageError::Unavailable {
                     key: Some(key.to_owned()),

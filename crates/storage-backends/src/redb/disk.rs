@@ -24,7 +24,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::redb::StorageBackend;
+use storage_core::StorageError;
 
+use crate::lock;
 use crate::locked_file::LockedFile;
 
 /// The unit in which writes are held.
@@ -141,6 +143,22 @@ impl Disk {
 
     pub(super) fn len(&self) -> u64 {
         self.state().len
+    }
+
+    /// Makes sure that the file is still at its path, before something is written.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if it is not.
+    pub(super) fn check_in_place(&self) -> Result<(), StorageError> {
+        lock::check_in_place(&self.path, &self.path, &self.file)
+    }
+
+    /// Makes sure of that after a flush.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if it is not.
+    pub(super) fn check_flushed(&self) -> Result<(), StorageError> {
+        lock::check_flushed(&self.path, &self.path, &self.file)
     }
 
     /// What is known to be durable; `None` before the first sync.

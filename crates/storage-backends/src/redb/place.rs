@@ -3,16 +3,17 @@
 //! The lock is the operating system's, on the file itself, so nothing else lies
 //! beside a store, and a killed process leaves no lock behind.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use storage_core::StorageError;
+use tempfile::{NamedTempFile, PersistError};
 
 use super::disk::fault_point;
 use crate::io_failure;
+use crate::lock;
 use crate::locked_file::LockedFile;
 
 /// What every file of the engine begins with.
@@ -65,17 +66,21 @@ pub(super) fn look(path: &Path) -> Result<Found, StorageError> {
 /// Opens an existing file for writing, alone.
 ///
 /// # Errors
-/// [`StorageError::Locked`] if it is open anywhere.
+/// [`StorageError::Locked`] if it is open anywhere; [`StorageError::IoError`] also
+/// where locks do not work.
 pub(super) fn open_to_write(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
-    let open = OpenOptions::new().read(true).write(true).open(path);
-    let file = open.map_err(|error| failed("open", path, &error))?;
-    let file = locked(path, LockedFile::exclusive(file))?;
+    let file = lock::take_alone(path, path, || open_for_writing(path))?;
     // A process that was killed may have left a commit that the system has not
     // written yet. Nothing is read of it before it outlives a power cut.
     fault_point("sync")
         .and_then(|()| file.sync_data())
         .map_err(|error| failed("fsync", path, &error))?;
-    Ok(file)
+    Ok(Arc::new(file))
+}
+
+fn open_for_writing(path: &Path) -> Result<File, StorageError> {
+    let open = OpenOptions::new().read(true).write(true).open(path);
+    open.map_err(|error| failed("open", path, &error))
 }
 
 /// Opens an existing file for reading, beside other readers.
@@ -84,57 +89,58 @@ pub(super) fn open_to_write(path: &Path) -> Result<Arc<LockedFile>, StorageError
 /// [`StorageError::Locked`] if a writer has it open.
 pub(super) fn open_to_read(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
     let file = File::open(path).map_err(|error| failed("open", path, &error))?;
-    locked(path, LockedFile::shared(file))
+    lock::share(path, file).map(Arc::new)
 }
+
+/// What the name of a store that is being made begins with. The rest is random, so
+/// that it is nobody else's; nothing of the store's own name is in it, which may be
+/// as long as names can be.
+const NEW_PREFIX: &str = ".redb-new-";
 
 /// Makes the file of a new store: under another name first, so that a store is
 /// there whole or not at all, whenever the process dies.
 ///
-/// `fill` writes the store into the file, durably. Nothing is done if another
-/// process has made one meanwhile.
+/// `fill` writes the store into the file, durably. What another process makes
+/// meanwhile stays, and is as good.
 pub(super) fn create(
     path: &Path,
     fill: impl FnOnce(&Path, Arc<LockedFile>) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     create_parents(path)?;
-    let new = new_name(path);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    fault_point("create").map_err(|error| failed("make", &new, &error))?;
-    let file = options.open(&new).map_err(|error| failed("make", &new, &error))?;
-    let file = locked(path, LockedFile::exclusive(file))?;
-    // Whoever had the lock before may have finished, and taken the name away.
-    if matches!(look(path)?, Found::Database) {
-        let _ = fs::remove_file(&new);
-        return Ok(());
-    }
-    let made = file
-        .set_len(0)
-        .map_err(|error| failed("make", &new, &error))
-        // The lock is held here too until the store has its name.
-        .and_then(|()| fill(&new, Arc::clone(&file)))
-        .and_then(|()| {
-            fault_point("rename")
-                .and_then(|()| fs::rename(&new, path))
-                .map_err(|error| failed("make", path, &error))
-        });
-    match made {
-        Ok(()) => sync_parent(path),
-        Err(error) => {
-            // What is not finished is of no use; the next try would reuse it.
-            let _ = fs::remove_file(&new);
-            Err(error)
-        }
-    }
+    let cannot_make = |error: &io::Error| failed("make", path, error);
+    // Made anew, for the owner alone; removed again unless it gets its name.
+    let new = fault_point("create")
+        .and_then(|()| tempfile::Builder::new().prefix(NEW_PREFIX).tempfile_in(folder_of(path)))
+        .map_err(|error| cannot_make(&error))?;
+    // Held until the store has its name.
+    let file =
+        lock::take_alone(path, new.path(), || new.reopen().map_err(|error| cannot_make(&error)))?;
+    let file = Arc::new(file);
+    fill(path, Arc::clone(&file))?;
+    fault_point("rename").map_err(|error| cannot_make(&error))?;
+    place(new, path)?;
+    sync_parent(path)
 }
 
-/// The name of a store that is being made.
-fn new_name(path: &Path) -> PathBuf {
-    let mut name = path.file_name().map(OsString::from).unwrap_or_default();
-    name.push(".new");
-    path.with_file_name(name)
+/// Gives a new store its name, unless another one has it.
+fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
+    let new = match new.persist_noclobber(path) {
+        Ok(_) => return Ok(()),
+        Err(PersistError { error, file }) if error.kind() == ErrorKind::AlreadyExists => file,
+        Err(PersistError { error, .. }) => return Err(failed("make", path, &error)),
+    };
+    if matches!(look(path)?, Found::Database) {
+        // Made by another process meanwhile.
+        return Ok(());
+    }
+    // In the place of an empty file alone, whose lock keeps others out who do the
+    // same.
+    let found = lock::take_alone(path, path, || open_for_writing(path))?;
+    let len = found.metadata().map_err(|error| failed("look at", path, &error))?.len();
+    if len == 0 {
+        new.persist(path).map_err(|failure| failed("make", path, &failure.error))?;
+    }
+    Ok(())
 }
 
 /// Makes the missing folders above a store, durably.
@@ -156,15 +162,20 @@ fn create_parents(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// The folder that a file or folder is in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        None => path,
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+    }
+}
+
 /// Makes the name of a file or folder durable, which is in the folder above it.
 pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     // Elsewhere than on Unix a folder cannot be opened as a file.
     if cfg!(unix) {
-        let folder = match path.parent() {
-            None => return Ok(()),
-            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-            Some(folder) => folder,
-        };
+        let folder = folder_of(path);
         fault_point("sync folder")
             .and_then(|()| File::open(folder)?.sync_all())
             .map_err(|error| failed("fsync folder", folder, &error))?;
@@ -172,45 +183,48 @@ pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-fn locked(
-    path: &Path,
-    taken: io::Result<Result<LockedFile, File>>,
-) -> Result<Arc<LockedFile>, StorageError> {
-    match taken {
-        Ok(Ok(file)) => Ok(Arc::new(file)),
-        Err(error) => Err(failed("lock", path, &error)),
-        Ok(Err(file)) => {
-            let holder = holder_of(&file)
-                .map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            Err(StorageError::Locked(format!(
-                "{holder} has {} open; end it, or ask it for the data",
-                path.display()
-            )))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redb::engine::Engine;
+
+    /// Another process makes a store while this one does.
+    fn meanwhile(path: &Path, make: impl FnOnce()) -> Result<(), StorageError> {
+        create(path, |path, file| {
+            Engine::create(path, file)?;
+            make();
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_store_that_another_process_makes_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        for begins_empty in [false, true] {
+            if begins_empty {
+                fs::write(&path, "").unwrap();
+            }
+            let mut made = Vec::new();
+            meanwhile(&path, || {
+                create(&path, Engine::create).unwrap();
+                made = fs::read(&path).unwrap();
+            })
+            .unwrap();
+            assert!(!made.is_empty());
+            assert!(fs::read(&path).unwrap() == made, "{begins_empty}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            fs::remove_file(&path).unwrap();
         }
     }
-}
 
-/// The process that has the file locked, as the system tells.
-#[cfg(target_os = "linux")]
-fn holder_of(file: &File) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    let found = file.metadata().ok()?;
-    // 1: FLOCK  ADVISORY  WRITE 4711 fe:01:1234 0 EOF
-    let inode = format!(":{}", found.ino());
-    let device = found.dev();
-    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
-    let place = format!("{major:02x}:{minor:02x}{inode}");
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
-        let mut fields = line.split_whitespace().skip(1).filter(|field| *field != "->");
-        let kind = fields.next()?;
-        let pid = fields.nth(2)?;
-        let at = fields.next()?;
-        (kind == "FLOCK" && at == place).then(|| pid.parse().ok()).flatten()
-    })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn holder_of(_file: &File) -> Option<u32> {
-    None
+    #[test]
+    fn what_is_no_store_and_comes_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let made = meanwhile(&path, || fs::write(&path, "important").unwrap());
+        assert!(matches!(made, Err(StorageError::IoError(_))), "{made:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"important");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

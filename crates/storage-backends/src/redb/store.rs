@@ -22,6 +22,7 @@ use super::write::{Writer, damaged};
 use super::{listing, verify};
 use crate::identity;
 use crate::record;
+use crate::store_path;
 use crate::verify::{Problem, Verified};
 
 /// How long what is written to a relaxed store may stay in memory. In the tests of
@@ -47,6 +48,12 @@ const FLUSH_EVERY: Duration =
 /// room, nothing of it has happened, and writes resume when there is room. After
 /// a failed fsync writes answer [`StorageError::Unavailable`] until the store is
 /// opened anew.
+///
+/// Before each group of writes the store compares its path with the file that it
+/// has locked. If the file was moved or replaced, writes answer
+/// [`StorageError::Unavailable`] and nothing is written. Reads go on in the file
+/// that was moved, and a relaxed store makes durable there what it has
+/// acknowledged.
 ///
 /// ```
 /// use storage_backends::{RedbOptions, RedbStorage};
@@ -86,9 +93,10 @@ impl RedbStorage {
     /// [`StorageError::Locked`] if it is open anywhere else;
     /// [`StorageError::Unsupported`] for a store of another format;
     /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path cannot be
-    /// written, or has something else, which is left as it is.
+    /// written, has something else, which is left as it is, is a symbolic link to
+    /// nothing, or is where locks do not work.
     pub fn open(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self, StorageError> {
-        let path = path.as_ref();
+        let path = &store_path::resolve(path.as_ref())?;
         if matches!(place::look(path)?, Found::Nothing) {
             place::create(path, Engine::create)?;
         }
@@ -117,7 +125,7 @@ impl RedbStorage {
         path: impl AsRef<Path>,
         options: RedbOptions,
     ) -> Result<Self, StorageError> {
-        let path = path.as_ref();
+        let path = &store_path::resolve(path.as_ref())?;
         if matches!(place::look(path)?, Found::Nothing) {
             return Err(identity::no_store(path, "does not exist"));
         }
@@ -138,7 +146,7 @@ impl RedbStorage {
         path: impl AsRef<Path>,
         report: &mut dyn FnMut(Problem),
     ) -> Result<Verified, StorageError> {
-        let path = path.as_ref();
+        let path = &store_path::resolve(path.as_ref())?;
         if matches!(place::look(path)?, Found::Nothing) {
             return Err(identity::no_store(path, "does not exist"));
         }

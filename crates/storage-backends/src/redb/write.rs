@@ -173,7 +173,10 @@ impl Writer {
     /// [`StorageError::IoError`] also, once, if something was lost since the
     /// last flush that was told of it.
     pub(super) fn flush(&self, engine: &Engine) -> Result<(), StorageError> {
-        let flushed = self.flush_silently(engine);
+        let mut flushed = self.flush_silently(engine);
+        if self.durability == RedbDurability::Relaxed {
+            flushed = flushed.and_then(|()| engine.disk().check_flushed());
+        }
         let generation = engine.generation();
         let mut unflushed = self.unflushed();
         unflushed.look(generation);
@@ -239,9 +242,12 @@ impl Writer {
         mut next: impl FnMut() -> Option<Request>,
     ) -> Result<Vec<Answer>, StorageError> {
         let mut revisions = self.revisions();
+        // Nobody would find what is written to a file that was moved. What a relaxed
+        // store has acknowledged before is still put there: its lock is held.
+        let moved = engine.disk().check_in_place().err();
         let relaxed = self.durability == RedbDurability::Relaxed;
         let needed = revisions.next.saturating_add(MAX_TOGETHER as u64);
-        let mut reserves = needed > revisions.reserved_up_to;
+        let mut reserves = needed > revisions.reserved_up_to && moved.is_none();
         if reserves && relaxed {
             // On its own, because what is relaxed may return before it is durable.
             let up_to = needed.saturating_add(BLOCK);
@@ -263,8 +269,10 @@ impl Writer {
                 bytes += request.bytes();
                 // Kept whatever becomes of it: it wants an answer.
                 served.push(request);
-                if let Some(request) = served.last() {
-                    answers.push(batch.serve(request)?);
+                match (served.last(), &moved) {
+                    (Some(Request::Commit(_)), Some(moved)) => answers.push(Err(moved.clone())),
+                    (Some(request), _) => answers.push(batch.serve(request)?),
+                    (None, _) => {}
                 }
             }
             let (mut changed, kept) = batch.finish()?;

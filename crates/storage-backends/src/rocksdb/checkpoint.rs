@@ -42,6 +42,8 @@ impl RocksDbStorage {
             )));
         }
         self.refuse_while_broken(writer)?;
+        // It is made from the files that the path leads to.
+        writer.lock.check()?;
         if let Some(above) = target.parent().filter(|above| !above.as_os_str().is_empty()) {
             disk::create_folders(above)?;
         }

@@ -14,7 +14,8 @@ pub(super) fn failed(what: &str, root: &Path, error: &Error) -> StorageError {
     match error.kind() {
         ErrorKind::Corruption => corrupt(root, None, text),
         ErrorKind::IOError if names_a_lock(text) => StorageError::Locked(format!(
-            "a program that is no storage host has {place} open; end it ({text})"
+            "the store {place} is locked: another program has the database open; retry when it \
+             has closed it ({text})"
         )),
         ErrorKind::IOError => {
             StorageError::IoError(format!("cannot {what} {place}: {text}{}", advice(text, root)))

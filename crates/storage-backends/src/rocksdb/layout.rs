@@ -18,6 +18,7 @@ use super::errors;
 use crate::disk::{self, Kind};
 use crate::identity;
 use crate::lock::WRITER_FILE;
+use crate::store_path;
 
 const CREATING_FILE: &str = "CREATING";
 const UNSYNCED_FILE: &str = "UNSYNCED";
@@ -46,6 +47,15 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    /// The paths of the store that a path leads to.
+    ///
+    /// # Errors
+    /// [`StorageError::IoError`] if it is a symbolic link whose target does not
+    /// exist.
+    pub(super) fn of_store(path: &Path) -> Result<Self, StorageError> {
+        Ok(Self { root: store_path::resolve(path)? })
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

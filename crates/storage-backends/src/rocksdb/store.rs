@@ -41,6 +41,11 @@ use crate::durability::Durability;
 /// writes again, which after a full disk it does by itself, others are refused
 /// before they begin.
 ///
+/// Before each write the store compares its path with what it has locked. If it
+/// was moved or replaced, the write answers [`StorageError::Unavailable`] and
+/// nothing is written. Files that RocksDB has not opened yet are then read from
+/// what is at the path.
+///
 /// ```
 /// use storage_backends::{RocksDbOptions, RocksDbStorage};
 /// use storage_core::ComponentStorage;
@@ -77,9 +82,10 @@ impl RocksDbStorage {
     /// [`StorageError::Locked`] if another process writes, or this one already
     /// does; [`StorageError::Unsupported`] for a store of another format;
     /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a
-    /// file, cannot be written, or holds other people's files.
+    /// file, cannot be written, holds other people's files, is a symbolic link to
+    /// nothing, or is where locks do not work.
     pub fn open(path: impl AsRef<Path>, options: RocksDbOptions) -> Result<Self, StorageError> {
-        let layout = Layout::new(path.as_ref());
+        let layout = Layout::of_store(path.as_ref())?;
         let (Opened { db, meta }, lock) = opening::open(&layout, &options)?;
         let sync = options.durability == Durability::Sync;
         let has_ledgers = has_ledgers(&db, &layout.root)?;
@@ -100,7 +106,7 @@ impl RocksDbStorage {
         path: impl AsRef<Path>,
         options: RocksDbOptions,
     ) -> Result<Self, StorageError> {
-        let layout = Layout::new(path.as_ref());
+        let layout = Layout::of_store(path.as_ref())?;
         let opened = opening::open_to_read(&layout, &options)?;
         Ok(Self::new(opened, layout.root, None))
     }
@@ -148,6 +154,14 @@ fn has_ledgers(db: &DB, root: &Path) -> Result<bool, StorageError> {
 impl Drop for RocksDbStorage {
     fn drop(&mut self) {
         let Some(writer) = &self.writer else { return };
+        if writer.lock.check().is_err() {
+            // What is at the path may be somebody else's: RocksDB would write files
+            // there, and remove those that it does not know. Everything that was
+            // written is in the log, in the store that was moved.
+            self.db.cancel_all_background_work(true);
+            let _ = self.db.disable_file_deletions();
+            return;
+        }
         // If it fails, it is in the log still.
         if write_out(&self.db).is_err() {
             return;

@@ -319,7 +319,8 @@ impl RocksDbStorage {
         batch.put_cf(self.ledgers_family()?, name, ledger::total(name, usage));
         // If it fails it may be there after the store was opened again, and is
         // right then: nothing is written behind it in the same log.
-        self.put_entry(writer, Entry::Batch(batch)).inspect_err(|_| {
+        let in_place = writer.lock.check();
+        in_place.and_then(|()| self.put_entry(writer, Entry::Batch(batch))).inspect_err(|_| {
             *ledger.state() = State::Unknown;
         })?;
         *ledger.state() = State::Present { usage: Some(usage), changes: 0 };

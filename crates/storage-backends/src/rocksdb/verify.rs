@@ -31,7 +31,7 @@ impl RocksDbStorage {
         path: impl AsRef<Path>,
         report: &mut dyn FnMut(Problem),
     ) -> Result<Verified, StorageError> {
-        let layout = Layout::new(path.as_ref());
+        let layout = Layout::of_store(path.as_ref())?;
         match opening::open_to_read(&layout, &RocksDbOptions::default()) {
             Ok(opened) => {
                 let place = layout.root.display().to_string();

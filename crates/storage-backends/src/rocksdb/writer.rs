@@ -28,7 +28,7 @@ pub(super) struct Writer {
     /// Held for a whole flush; tells whether one has failed.
     flushing: Mutex<bool>,
     // The last field: dropped when everything else is.
-    _lock: WriterLock,
+    pub(super) lock: WriterLock,
 }
 
 /// A write that failed and may be there when the store is opened again.
@@ -60,7 +60,7 @@ impl Writer {
             suspect: AtomicBool::new(false),
             probing: Mutex::default(),
             flushing: Mutex::default(),
-            _lock: lock,
+            lock,
         }
     }
 }
@@ -70,7 +70,10 @@ impl RocksDbStorage {
         self.writer.as_ref().ok_or(StorageError::ReadOnly)
     }
 
+    /// The revision of a write that comes next, if the store is still where it was
+    /// opened.
     pub(super) fn next_revision(&self, writer: &Writer) -> Result<Revision, StorageError> {
+        writer.lock.check()?;
         writer.revisions.next(|up_to| {
             meta::reserve(&self.db, &self.root, up_to)
                 .inspect_err(|_| writer.suspect.store(true, Ordering::Release))
@@ -100,6 +103,7 @@ impl RocksDbStorage {
         }
         let _probing = writer.probing.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.suspect.load(Ordering::Acquire) {
+            writer.lock.check()?;
             meta::probe(&self.db, &self.root)?;
             writer.suspect.store(false, Ordering::Release);
         }
@@ -124,7 +128,8 @@ impl RocksDbStorage {
         self.db.flush_wal(true).map_err(|error| {
             *failed = true;
             errors::failed("flush", &self.root, &error)
-        })
+        })?;
+        writer.lock.check_flushed()
     }
 }
 

@@ -8,6 +8,7 @@ mod fixture;
 mod isolation;
 #[cfg(target_os = "linux")]
 mod long_names;
+mod moved;
 mod opening;
 mod reading_only;
 mod snapshots;

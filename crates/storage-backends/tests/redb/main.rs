@@ -7,6 +7,7 @@ mod contract;
 mod damage;
 mod fixture;
 mod groups;
+mod moved;
 mod opening;
 mod relaxed;
 mod verify;

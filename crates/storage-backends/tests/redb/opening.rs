@@ -142,7 +142,7 @@ fn whoever_comes_beside_a_writer_is_told_who_has_the_store() {
     let verified = RedbStorage::verify(place.path(), &mut |_| {});
     assert!(matches!(verified, Err(StorageError::Locked(_))));
     if cfg!(target_os = "linux") {
-        insta::assert_snapshot!(told, @"the store is locked: process PID has STORE open; end it, or ask it for the data");
+        insta::assert_snapshot!(told, @"the store STORE is locked: this process has it open for writing; close it first");
     }
     first.set("a/b/c/still", "works".into()).unwrap();
     drop(first);

@@ -22,6 +22,7 @@ mod faults;
 mod fixture;
 mod ledgers;
 mod listing;
+mod moved;
 mod opening;
 mod reading_only;
 #[path = "../support/mod.rs"]

@@ -125,7 +125,7 @@ fn a_second_writer_is_told_who_has_the_store() {
     let first = open(&place.path());
     let second = RocksDbStorage::open(place.path(), small());
     assert!(matches!(second, Err(StorageError::Locked(_))), "{second:?}");
-    insta::assert_snapshot!(refusal(second, &place), @"the store is locked: process PID has STORE open; end it, or ask it for the data");
+    insta::assert_snapshot!(refusal(second, &place), @"the store STORE is locked: this process has it open for writing; close it first");
     first.set("a/b/c/still", "works".into()).unwrap();
     drop(first);
     open(&place.path());

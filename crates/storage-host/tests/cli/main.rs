@@ -17,6 +17,7 @@ mod demo;
 mod doctor;
 mod help;
 mod kill;
+mod locks;
 #[cfg(target_os = "linux")]
 mod resources;
 mod run;

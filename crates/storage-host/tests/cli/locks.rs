@@ -1,0 +1,172 @@
+//! Locks that do not work, whose holder is not known, and paths that are links.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use rstest::rstest;
+use storage_host::{Mode, StoreUrl};
+
+use crate::support::{Done, Folder};
+
+/// The command below another one; `None`, with the reason, where this machine lacks
+/// that or may not use it.
+fn below(folder: &Folder, program: &[&str], args: &[&str]) -> Option<Done> {
+    let Some((name, options)) = program.split_first() else { return None };
+    let through = |command: &Command, args: &[&str]| {
+        let mut outer = Command::new(name);
+        outer.args(options).args(args).current_dir(folder.path());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => outer.env(name, value),
+                None => outer.env_remove(name),
+            };
+        }
+        outer.output()
+    };
+    let command = folder.command(args);
+    match through(&command, &["true"]) {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            println!("SKIPPED below {name}: {}", why.trim());
+            return None;
+        }
+        Err(error) => {
+            println!("SKIPPED below {name}: {error}");
+            return None;
+        }
+    }
+    let inner = [&[env!("CARGO_BIN_EXE_storage-host")], args].concat();
+    Some(Done::of(through(&command, &inner).unwrap()))
+}
+
+/// What the command does where each request for a lock is answered so.
+fn where_locks(folder: &Folder, answer: &str, args: &[&str]) -> Option<Done> {
+    let inject = format!("inject=flock:{answer}");
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", &inject];
+    below(folder, &strace, args)
+}
+
+#[rstest]
+#[case::file("file:data")]
+#[cfg_attr(feature = "redb", case::redb("redb:data"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
+fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
+    let folder = Folder::new();
+    let put = |value: &'static str| ["--store", store, "put", "a/b/c", "key", value];
+    let answers = [
+        ("retval=0", "the file system grants the lock to two at once"),
+        ("error=ENOLCK", "No locks available (os error 37)"),
+        ("error=EOPNOTSUPP", "Operation not supported (os error 95)"),
+    ];
+    for there in [false, true] {
+        if there {
+            folder.printed(&put("value"));
+        }
+        for (answer, why) in answers {
+            let Some(done) = where_locks(&folder, answer, &put("other")) else { return };
+            assert_eq!((done.code, &*done.stdout), (1, ""), "{}", done.stderr);
+            let told = format!(
+                "error: cannot open the store \"{store}\": cannot lock the store data: {why}; \
+                 locks do not work on this file system, and without them two writers would damage \
+                 the store; keep the store on a local file system\n"
+            );
+            assert_eq!(done.stderr, told);
+        }
+        if !there {
+            assert!(!store.starts_with("redb") || !folder.path().join("data").exists());
+        }
+    }
+    assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
+}
+
+#[rstest]
+#[case::file("file:data")]
+#[cfg_attr(feature = "redb", case::redb("redb:data"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
+fn a_process_of_another_container_is_not_named(#[case] store: &str) {
+    let folder = Folder::new();
+    let put = ["--store", store, "put", "a/b/c", "key", "value"];
+    folder.printed(&put);
+    let url: StoreUrl =
+        store.replace(":", &format!(":{}/", folder.path().display())).parse().unwrap();
+    let held = url.open(Mode::ReadWrite).unwrap();
+    let told = folder.run(&put).stderr;
+    let named = format!(
+        "error: cannot open the store \"{store}\": the store data is locked: process {} has it \
+         open for writing; retry when that process has ended, or stop it\n",
+        std::process::id()
+    );
+    assert_eq!(told, named);
+    // With a /proc of its own, and with one whose numbers are those of another
+    // namespace.
+    for unshare in
+        [["unshare", "--pid", "--fork", "--mount-proc"].as_slice(), &["unshare", "--pid", "--fork"]]
+    {
+        let Some(done) = below(&folder, unshare, &put) else { return };
+        let told = format!(
+            "error: cannot open the store \"{store}\": the store data is locked: another process, \
+             perhaps in another container or on another machine, has it open for writing; retry \
+             when it has closed the store\n"
+        );
+        assert_eq!((done.code, done.stderr), (1, told));
+    }
+    drop(held);
+    folder.printed(&put);
+}
+
+#[test]
+fn a_number_in_a_lock_file_is_no_holder() {
+    let folder = Folder::new();
+    let put = ["put", "a/b/c", "key", "value"];
+    folder.printed(&put);
+    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let _held = url.open(Mode::ReadWrite).unwrap();
+    // What a process of another container wrote: here it is another process.
+    fs::write(folder.path().join("storage-data/LOCK"), "1\n").unwrap();
+    let told = folder.run(&put).stderr;
+    assert!(told.contains(&format!("process {} has it open", std::process::id())), "{told}");
+}
+
+#[rstest]
+#[case::file("file:link", false)]
+#[cfg_attr(feature = "redb", case::redb("redb:link", true))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:link", false))]
+fn a_store_is_made_where_a_link_leads_and_not_in_its_place(
+    #[case] store: &str,
+    #[case] is_file: bool,
+) {
+    let folder = Folder::new();
+    let target = folder.path().join("disk/real");
+    symlink("disk/real", folder.path().join("link")).unwrap();
+    for args in [
+        ["put", "a/b/c", "key", "value"].as_slice(),
+        &["get", "a/b/c", "key"],
+        &["delete", "a/b/c", "key"],
+        &["verify"],
+    ] {
+        let done = folder.run(&[&["--store", store], args].concat());
+        let told = "link is a symbolic link to disk/real, which does not exist; mount or create \
+                    what it leads to, or change the link\n";
+        assert_eq!(done.code, 1, "{args:?}");
+        assert!(done.stderr.ends_with(told), "{args:?}: {}", done.stderr);
+        assert!(!target.exists());
+    }
+    fs::create_dir(folder.path().join("disk")).unwrap();
+    if is_file {
+        fs::write(&target, "").unwrap();
+        // Only what writes makes a store.
+        assert_eq!(folder.run(&["--store", store, "delete", "a/b/c", "key"]).code, 1);
+        assert_eq!(fs::read(&target).unwrap(), b"");
+    } else {
+        fs::create_dir(&target).unwrap();
+    }
+    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    assert!(folder.path().join("link").is_symlink());
+    let real = store.replace("link", "disk/real");
+    assert_eq!(folder.printed(&["--store", &real, "get", "a/b/c", "key"]), "value");
+    folder.printed(&["--store", store, "delete", "a/b/c", "key"]);
+}
