@@ -295,8 +295,13 @@ fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
         Err(StorageError::IoError(detail)) => report.problem("does_not_open", detail),
         Err(error) => report.problem("does_not_open", error.to_string()),
     }
-    if let Err(StorageError::Locked(detail)) = unlocked(store, path) {
-        report.store.locked = Some(detail);
+    match unlocked(path) {
+        Err(StorageError::Locked(detail)) => report.store.locked = Some(detail),
+        // One that does not open has said why.
+        Err(StorageError::IoError(detail)) if report.usable => {
+            report.warn("locks", format!("only commands that read work: {detail}"));
+        }
+        _ => {}
     }
     if report.store.read_only_file_system == Some(true) {
         report.warn(
@@ -339,17 +344,15 @@ fn identify(store: &StoreUrl, path: &Path) -> Result<String, StorageError> {
     }
 }
 
-/// Whether somebody has a store open that can be read all the same.
-fn unlocked(store: &StoreUrl, path: &Path) -> Result<(), StorageError> {
-    match store.scheme() {
-        #[cfg(any(feature = "file", feature = "rocksdb"))]
-        "file" | "rocksdb" => storage_backends::look_for_writer(path),
-        _ => {
-            // An engine that locks its own file tells when it is opened.
-            let _ = path;
-            Ok(())
-        }
-    }
+/// Whether a process has a store open for writing, and whether locks work there.
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+fn unlocked(path: &Path) -> Result<(), StorageError> {
+    storage_backends::look_for_writer(path)
+}
+
+#[cfg(not(any(feature = "file", feature = "redb", feature = "rocksdb")))]
+fn unlocked(_path: &Path) -> Result<(), StorageError> {
+    Ok(())
 }
 
 /// The files below a path.

@@ -87,6 +87,29 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
 #[case::file("file:data")]
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
+fn doctor_tells_where_locks_do_not_work(#[case] store: &str) {
+    let folder = Folder::new();
+    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    for (answer, why) in [
+        ("retval=0", "the file system grants the lock to two at once"),
+        ("error=ENOLCK", "No locks available (os error 37)"),
+    ] {
+        let args = ["--store", store, "--json", "doctor"];
+        let Some(done) = where_locks(&folder, answer, &args) else { return };
+        let document: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+        let findings = document["findings"].as_array().unwrap();
+        let told = findings.iter().any(|finding| {
+            let text = finding["text"].as_str().unwrap();
+            text.contains(why) && text.contains("locks do not work on this file system")
+        });
+        assert!(told, "{answer}: {document}");
+    }
+}
+
+#[rstest]
+#[case::file("file:data")]
+#[cfg_attr(feature = "redb", case::redb("redb:data"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_process_of_another_container_is_not_named(#[case] store: &str) {
     let folder = Folder::new();
     let put = ["--store", store, "put", "a/b/c", "key", "value"];
