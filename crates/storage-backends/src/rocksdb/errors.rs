@@ -77,7 +77,8 @@ fn advice(text: &str, root: &Path) -> String {
 /// What the engine was doing on which path, by its own words:
 /// `IO error: No space left on device: While appending to file: /d/000012.log: ..`.
 fn failed_step(text: &str, root: &Path) -> (&'static str, PathBuf) {
-    let named = root.to_str().and_then(|root| text.find(root)).and_then(|at| text.get(at..));
+    // With what is around it: a root such as `d` is a part of many words.
+    let named = text.find(&format!(" {}/", root.display())).and_then(|at| text.get(at + 1..));
     let path = named.map_or(root, |rest| Path::new(rest.split(": ").next().unwrap_or(rest)));
     let lower = text.to_lowercase();
     let takes_a_name = ["open a file", "mkdir", "renam", "link file"];
@@ -107,6 +108,7 @@ mod tests {
                 "/data/db/000013.log",
             ),
             ("IO error: No space left on device", "write", "/data/db"),
+            ("IO error: No space left on device: /data/db2/1: ..", "write", "/data/db"),
         ] {
             assert_eq!(failed_step(text, root), (operation, path.into()), "{text}");
             assert!(Cause::in_text(text).is_some(), "{text}");

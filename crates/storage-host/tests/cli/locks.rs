@@ -14,7 +14,7 @@ use crate::support::{Done, Folder};
 /// The command below another one; `None`, with the reason, where this machine lacks
 /// that or may not use it.
 fn below(folder: &Folder, program: &[&str], args: &[&str]) -> Option<Done> {
-    let Some((name, options)) = program.split_first() else { return None };
+    let (name, options) = program.split_first()?;
     let through = |command: &Command, args: &[&str]| {
         let mut outer = Command::new(name);
         outer.args(options).args(args).current_dir(folder.path());
