@@ -110,16 +110,28 @@ pub(super) fn create(
     let cannot_make = |error: &io::Error| failed("make", path, error);
     // Made anew, for the owner alone; removed again unless it gets its name.
     let new = fault_point("create")
-        .and_then(|()| tempfile::Builder::new().prefix(NEW_PREFIX).tempfile_in(folder_of(path)))
+        .and_then(|()| {
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(NEW_PREFIX).make_in(folder_of(path), create_new)
+        })
         .map_err(|error| cannot_make(&error))?;
     // Held until the store has its name.
-    let file =
-        lock::take_alone(path, new.path(), || new.reopen().map_err(|error| cannot_make(&error)))?;
+    let file = lock::take_alone(path, new.path(), || open_for_writing(new.path()))?;
     let file = Arc::new(file);
     fill(path, Arc::clone(&file))?;
     fault_point("rename").map_err(|error| cannot_make(&error))?;
     place(new, path)?;
     sync_parent(path)
+}
+
+/// Creates a file for its owner alone. The error is the system's own, without the
+/// path that `tempfile` would put into it.
+fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Gives a new store its name, unless another one has it.

@@ -60,24 +60,18 @@ fn a_limit_on_the_size_of_files_is_named(#[case] store: &str) {
     assert!(done.stdout.contains("(ulimit -f)"), "{}", done.stdout);
 }
 
-#[test]
-fn a_limit_on_open_files_is_named() {
+#[rstest]
+#[case::file("file:store")]
+#[cfg_attr(feature = "redb", case::redb("redb:data"))]
+fn a_limit_on_open_files_is_named(#[case] store: &str) {
     let folder = Folder::new();
-    folder.printed(&["put", "a/b/c", "key", "value"]);
     let program = env!("CARGO_BIN_EXE_storage-host");
-    // Standard input, output and error take three.
-    let script = format!("ulimit -n 3; exec {program} get a/b/c key");
-    let done = Done::of(
-        Command::new("sh").arg("-c").arg(script).current_dir(folder.path()).output().unwrap(),
-    );
-    if !done.stderr.starts_with("error: ") {
-        println!("SKIPPED a limit on open files: the program does not start: {}", done.stderr);
-        return;
-    }
-    assert!(
-        done.stderr
-            .contains("this process may have 3 files open at once: raise the limit (ulimit -n)"),
-        "{}",
-        done.stderr
-    );
+    // Standard input, output and error take three, and the store's lock one.
+    let script = format!("ulimit -n 4; exec {program} --store {store} put a/b/c key value");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).current_dir(folder.path());
+    let done = Done::of(command.output().unwrap());
+    assert_eq!(done.code, 1);
+    let expected = "this process may have 4 files open at once: raise the limit (ulimit -n)\n";
+    assert!(done.stderr.ends_with(expected), "{}", done.stderr);
 }
