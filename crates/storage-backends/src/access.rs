@@ -58,11 +58,13 @@ mod linux {
         );
         Some(if me == 0 || mode_allows(&metadata, me) {
             format!(
-                "{whole}, which that does not keep out: an access control list, a file attribute, \
-                 a security policy or the file system's server may"
+                "{whole}: what forbids it may be a missing capability, an access control list, a \
+                 file attribute, a security policy or the file system's server"
             )
+        } else if metadata.uid() == me {
+            format!("{whole}: change the mode")
         } else {
-            format!("{whole}: run it as that user, or change the owner or the mode")
+            format!("{whole}: run the process as that user, or change the owner or the mode")
         })
     }
 

@@ -29,7 +29,7 @@ pub(super) fn copy(
 
     refuse_what_cannot_be(from, to)?;
     let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
-    let unreadable = unreadable::for_each_component(&source, |_| Ok(()))?;
+    let unreadable = unreadable::for_each_page(&source, |_| Ok(()))?;
     unreadable::refuse("cannot copy the source", &unreadable)?;
     // What cannot be read leaves no target behind: a look at the first key tells.
     let mut looked = false;

@@ -5,7 +5,7 @@ use storage_host::{ComponentId, ComponentStorage, Mode, PageRequest, StorageHost
 
 use super::failure::Failure;
 use super::output::{Output, note, shell_quoted};
-use super::unreadable::{self, Unreadable, for_each_component};
+use super::unreadable::{self, Unreadable};
 
 /// Components or keys asked for at a time.
 const PAGE: usize = 1_000;
@@ -32,14 +32,16 @@ pub(super) fn components(store: &StoreUrl, output: &mut Output) -> Result<(), Fa
     let host = open_to_read(store)?;
     let mut all = Vec::new();
     let mut nobodys = 0;
-    let unreadable = for_each_component(&host.backend(), |partition| {
-        // A partition is a prefix, `app/notes/home/`; the id has no slash
-        // behind it.
-        let id = partition.strip_suffix('/').and_then(|id| id.parse::<ComponentId>().ok());
-        match id {
-            Some(id) if output.json() => all.push(id.to_string_id()),
-            Some(id) => output.line(id)?,
-            None => nobodys += 1,
+    let unreadable = unreadable::for_each_page(&host.backend(), |partitions| {
+        for partition in partitions {
+            // A partition is a prefix, `app/notes/home/`; the id has no slash
+            // behind it.
+            let id = partition.strip_suffix('/').and_then(|id| id.parse::<ComponentId>().ok());
+            match id {
+                Some(id) if output.json() => all.push(id.to_string_id()),
+                Some(id) => output.line(id)?,
+                None => nobodys += 1,
+            }
         }
         Ok(())
     })?;

@@ -22,18 +22,18 @@ pub(super) struct Unreadable {
     reason: String,
 }
 
-/// Calls `visit` with the prefix of every component that can be read, in order,
-/// and returns those that cannot.
-pub(super) fn for_each_component(
+/// Calls `visit` with the prefixes of all components that can be read, in order, a
+/// page at a time, and returns those that cannot.
+pub(super) fn for_each_page(
     storage: &dyn ComponentStorage,
-    mut visit: impl FnMut(&str) -> Result<(), Failure>,
+    mut visit: impl FnMut(&[String]) -> Result<(), Failure>,
 ) -> Result<Vec<Unreadable>, Failure> {
     let mut unreadable = Vec::new();
     let mut after: Option<String> = None;
     loop {
         match storage.list_partitions(after.as_deref(), PAGE) {
             Ok(page) => {
-                page.keys.iter().try_for_each(|prefix| visit(prefix))?;
+                visit(&page.keys)?;
                 let Some(last) = page.keys.last().filter(|_| page.more) else {
                     return Ok(unreadable);
                 };
