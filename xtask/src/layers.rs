@@ -31,9 +31,10 @@ struct Gate {
     shared: bool,
 }
 
-const GATES: [Gate; 9] = [
+const GATES: [Gate; 10] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
+    Gate { shared: true, ..gate(BACKENDS, &["file", "redb", "rocksdb"], "rustix", false) },
     gate(BACKENDS, &["file"], "sha2", false),
     gate(BACKENDS, &["redb"], "redb", true),
     Gate { shared: true, ..gate(BACKENDS, &["redb"], "tempfile", false) },
@@ -232,7 +233,10 @@ mod tests {
         let mut packages = vec![
             Package::of(CORE, vec![dev(CORE), dev("proptest")]),
             Package::of("storage-cache", vec![normal(CORE), normal("quick_cache")]),
-            Package::of(BACKENDS, vec![normal(CORE), optional("dashmap"), optional("sha2")]),
+            Package::of(
+                BACKENDS,
+                vec![normal(CORE), optional("dashmap"), optional("rustix"), optional("sha2")],
+            ),
             Package::of(
                 HOST,
                 vec![

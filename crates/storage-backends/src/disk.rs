@@ -7,15 +7,41 @@ use std::path::Path;
 
 use storage_core::StorageError;
 
+use crate::io_failure;
+#[cfg(feature = "file")]
+use crate::io_failure::TooLong;
+
 /// An error of the file system in the store's terms.
 pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
-    let advice = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space and try again",
-        ErrorKind::PermissionDenied => "; check who owns the store's folder",
-        ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
-        _ => "",
-    };
-    StorageError::IoError(format!("cannot {what} {}: {error}{advice}", path.display()))
+    StorageError::IoError(io_failure::message(what, path, error))
+}
+
+/// The same for the file or the directory of a key, whose name may be too long
+/// for the file system.
+#[cfg(feature = "file")]
+pub(crate) fn failed_for_key(what: &str, path: &Path, error: &io::Error) -> StorageError {
+    let too_long = (error.kind() == ErrorKind::InvalidFilename).then(|| TooLong::of(path));
+    too_long.flatten().map_or_else(|| failed(what, path, error), StorageError::from)
+}
+
+/// Checks that the file system takes the name of a key's file.
+///
+/// # Errors
+/// [`StorageError::LimitExceeded`] or [`StorageError::IoError`] if it does not.
+#[cfg(feature = "file")]
+pub(crate) fn check_name(path: &Path) -> Result<(), StorageError> {
+    match fault_point("name").and_then(|()| path.symlink_metadata()) {
+        Err(error) if error.kind() == ErrorKind::InvalidFilename => {
+            Err(failed_for_key("create", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an error says that there is nothing at a path. A name that is too
+/// long for the file system names nothing on it.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
 }
 
 /// Where the tests of the file store make a change to the disk fail.
@@ -33,10 +59,11 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Makes a folder and those above it.
+#[cfg(feature = "file")]
 pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
     fault_point("make")
         .and_then(|()| fs::create_dir_all(path))
-        .map_err(|error| failed("make", path, &error))
+        .map_err(|error| failed_for_key("make", path, &error))
 }
 
 /// Makes the folder of a store, which nobody but its owner may enter, and those
@@ -85,7 +112,7 @@ pub(crate) fn sync_parent(path: &Path) -> Result<(), StorageError> {
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(failed("read", path, &error)),
     }
 }
@@ -94,7 +121,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(failed("look at", path, &error)),
     }
 }
@@ -102,10 +129,14 @@ pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
 /// Writes a new file, in stable storage if `sync`. On failure the file is
 /// removed: a failed fsync is never tried again.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StorageError> {
+    let create = || {
+        fault_point("create")?;
+        OpenOptions::new().write(true).create_new(true).open(path)
+    };
+    let file = create().map_err(|error| failed("create", path, &error))?;
     let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         fault_point("write")?;
-        file.write_all(bytes)?;
+        (&file).write_all(bytes)?;
         if sync {
             fault_point("fsync")?;
             file.sync_all()?;
@@ -113,9 +144,11 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), Sto
         Ok(())
     };
     write().map_err(|error: io::Error| {
+        // Before the space is given back.
+        let failed = failed("write", path, &error);
         // What could not be written is of no use; a sweep finds what stays.
         let _ = remove(path);
-        failed("write", path, &error)
+        failed
     })
 }
 
@@ -168,7 +201,7 @@ pub(crate) fn visit_names(
     let cannot_list = |error: io::Error| failed("list", path, &error);
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if is_missing(&error) => return Ok(()),
         Err(error) => return Err(cannot_list(error)),
     };
     for entry in entries {
@@ -194,9 +227,7 @@ pub(crate) fn visit_names(
 pub(crate) fn is_there(path: &Path) -> Result<bool, StorageError> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(false)
-        }
+        Err(error) if is_missing(&error) || error.kind() == ErrorKind::NotADirectory => Ok(false),
         Err(error) => Err(failed("look at", path, &error)),
     }
 }
@@ -206,7 +237,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<bool> {
     fault_point("remove")?;
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if is_missing(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

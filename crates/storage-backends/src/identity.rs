@@ -3,9 +3,14 @@
 
 use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+use std::io::ErrorKind;
 use std::path::Path;
 
 use storage_core::StorageError;
+
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+use crate::io_failure;
 
 /// An id for a new store: 128 random bits, in 32 hexadecimal digits. Not a
 /// secret: it tells one store from another.
@@ -52,12 +57,18 @@ pub(crate) fn foreign_folder(root: &Path) -> StorageError {
     ))
 }
 
-/// Refuses a file where the folder of a store should be.
+/// Refuses a file where the folder of a store should be, and a path that the file
+/// system cannot hold.
 ///
 /// # Errors
 /// [`StorageError::IoError`].
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 pub(crate) fn refuse_file(root: &Path) -> Result<(), StorageError> {
+    if let Err(error) = root.symlink_metadata()
+        && error.kind() == ErrorKind::InvalidFilename
+    {
+        return Err(StorageError::IoError(io_failure::message("open", root, &error)));
+    }
     if root.is_file() {
         return Err(StorageError::IoError(format!(
             "{} is a file, not the folder of a store",

@@ -11,6 +11,8 @@
 //! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
 //! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; building it needs libclang and minutes | no |
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod access;
 #[cfg(test)]
 mod count_tests;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
@@ -22,12 +24,16 @@ mod file;
 #[cfg(any(feature = "memory", feature = "file", feature = "redb", feature = "rocksdb"))]
 mod first_revision;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod file_system;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod hooks;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod identity;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod io_failure;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod key_locks;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
@@ -55,6 +61,8 @@ mod rocksdb_log;
 mod store_path;
 mod verify;
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+pub use access::describe_access;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 pub use durability::Durability;
 #[cfg(feature = "file")]

@@ -24,6 +24,7 @@ use storage_core::StorageError;
 
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 use crate::disk;
+use crate::io_failure;
 use crate::lock_holder::{Held, Holder, holder_of};
 use crate::locked_file::LockedFile;
 
@@ -281,7 +282,7 @@ fn look_at_lock(store: &Path, path: &Path) -> Result<(), StorageError> {
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> StorageError {
-    StorageError::IoError(format!("cannot {what} {}: {error}", path.display()))
+    StorageError::IoError(io_failure::message(what, path, error))
 }
 
 fn cannot_lock(store: &Path, error: &io::Error) -> StorageError {

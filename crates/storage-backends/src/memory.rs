@@ -13,7 +13,7 @@ use storage_core::{
 };
 
 use crate::first_revision::first_revision;
-use crate::partitions::{self, Partitions};
+use crate::partitions::{self, Names, Partitions};
 
 /// Storage in the process's memory: fast, shared by all threads, gone when the
 /// process ends.
@@ -430,16 +430,11 @@ impl ComponentStorage for MemoryStorage {
 }
 
 impl Partitions for MemoryStorage {
-    fn names(
-        &self,
-        prefix: &str,
-        from: Bound<&str>,
-        limit: usize,
-    ) -> Result<Vec<Arc<str>>, StorageError> {
+    fn names(&self, prefix: &str, from: Bound<&str>, limit: usize) -> Result<Names, StorageError> {
         let names = read(&self.names);
         let from = (start_of(prefix, from), Bound::Unbounded);
         let names = names.range::<str, _>(from).take_while(|name| name.starts_with(prefix));
-        Ok(names.take(limit).cloned().collect())
+        Ok(Names { found: names.take(limit).cloned().collect(), stopped_by: None })
     }
 
     fn keys_in(

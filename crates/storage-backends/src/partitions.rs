@@ -20,18 +20,23 @@ use storage_core::{KeyPage, PageRequest, StorageError, Usage, split_full_key};
 /// asks seldom, and one that ends in the first has not asked for much.
 const NAMES_AT_A_TIME: usize = 64;
 
+/// Names of partitions, in ascending byte order.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// The names, up to what cannot be read.
+    pub(crate) found: Vec<Arc<str>>,
+    /// What cannot be read and lies behind all that was found, if the limit did
+    /// not end the names before it.
+    pub(crate) stopped_by: Option<StorageError>,
+}
+
 /// Keys that a backend keeps partition by partition.
 pub(crate) trait Partitions {
     /// The first `limit` names, in ascending byte order, of the partitions that
     /// begin with `prefix`, lie within `from` and hold a key; never `""`.
     ///
     /// The cost grows with the names that are returned.
-    fn names(
-        &self,
-        prefix: &str,
-        from: Bound<&str>,
-        limit: usize,
-    ) -> Result<Vec<Arc<str>>, StorageError>;
+    fn names(&self, prefix: &str, from: Bound<&str>, limit: usize) -> Result<Names, StorageError>;
 
     /// Appends to `found`, as full keys and in ascending byte order, the keys of
     /// `partition` that `own` asks for: all of them up to its limit.
@@ -90,7 +95,13 @@ pub(crate) fn list_partitions<P: Partitions>(
 ) -> Result<KeyPage, StorageError> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let names = source.names("", from, limit.saturating_add(1))?;
-    Ok(KeyPage::cut(names.iter().map(ToString::to_string).collect(), limit))
+    let mut page = KeyPage::cut(names.found.iter().map(ToString::to_string).collect(), limit);
+    match names.stopped_by {
+        Some(error) if page.keys.is_empty() && !page.more => return Err(error),
+        Some(_) => page.more = true,
+        None => {}
+    }
+    Ok(page)
 }
 
 /// What the keys that begin with `prefix` take up, as
@@ -156,7 +167,8 @@ fn merge<P: Partitions>(
     Ok(())
 }
 
-/// Calls `visit` with each name in order until it answers `false`.
+/// Calls `visit` with each name in order until it answers `false`. Fails at the
+/// first that cannot be read.
 fn for_each_name<P: Partitions>(
     source: &P,
     prefix: &str,
@@ -165,13 +177,16 @@ fn for_each_name<P: Partitions>(
 ) -> Result<(), StorageError> {
     let mut names = source.names(prefix, from, NAMES_AT_A_TIME)?;
     loop {
-        for name in &names {
+        for name in &names.found {
             if !visit(name)? {
                 return Ok(());
             }
         }
-        match names.last() {
-            Some(last) if names.len() == NAMES_AT_A_TIME => {
+        if let Some(error) = names.stopped_by {
+            return Err(error);
+        }
+        match names.found.last() {
+            Some(last) if names.found.len() == NAMES_AT_A_TIME => {
                 let last = Arc::clone(last);
                 names = source.names(prefix, Bound::Excluded(&*last), NAMES_AT_A_TIME)?;
             }
@@ -209,10 +224,11 @@ mod tests {
             prefix: &str,
             from: Bound<&str>,
             limit: usize,
-        ) -> Result<Vec<Arc<str>>, StorageError> {
+        ) -> Result<Names, StorageError> {
             let names = self.0.range::<str, _>((from, Bound::Unbounded)).map(|(name, _)| name);
             let names = names.filter(|name| !name.is_empty() && name.starts_with(prefix));
-            Ok(names.take(limit).map(|name| name.as_str().into()).collect())
+            let found = names.take(limit).map(|name| name.as_str().into()).collect();
+            Ok(Names { found, stopped_by: None })
         }
 
         fn keys_in(

@@ -49,6 +49,16 @@ pub enum StorageError {
         /// What happened, and what ends it.
         detail: String,
     },
+    /// The keys of a component cannot be listed, and those of others can.
+    /// [`list_partitions`](crate::ComponentStorage::list_partitions) skips it
+    /// when it is asked for what follows `prefix`.
+    UnreadableComponent {
+        /// The prefix of the component's keys, `namespace/name/instance/`. One
+        /// with fewer segments stands for all components below it.
+        prefix: String,
+        /// What failed on what, and what to do.
+        detail: String,
+    },
     /// Another process has the store open. Payload: detail, a sentence that names
     /// the store and, if it is known, the process.
     Locked(String),
@@ -91,6 +101,11 @@ impl fmt::Display for StorageError {
             }
             Self::Unavailable { key: None, detail } => {
                 write!(f, "the store is unavailable: {detail}")
+            }
+            Self::UnreadableComponent { prefix, detail } => {
+                let id = prefix.strip_suffix('/').unwrap_or(prefix);
+                let below = if id.matches('/').count() < 2 { "s below" } else { "" };
+                write!(f, "component{below} {id} cannot be read: {detail}")
             }
             Self::Locked(detail) => f.write_str(detail),
             Self::ReadOnly => f.write_str("the store is open for reading only"),

@@ -102,6 +102,10 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
             StorageError::Unavailable { key, detail } => {
                 StorageError::Unavailable { key, detail: strip(&detail) }
             }
+            StorageError::UnreadableComponent { prefix, detail } => {
+                let own = prefix.strip_prefix(self.prefix()).unwrap_or_default().to_owned();
+                StorageError::UnreadableComponent { prefix: own, detail: strip(&detail) }
+            }
             other => other,
         }
         .map_key(|full| match full.strip_prefix(self.prefix()) {

@@ -185,7 +185,10 @@ pub trait ComponentStorage: Send + Sync {
     /// where the implementation overrides the default, which lists every key.
     ///
     /// # Errors
-    /// As [`list_keys`](Self::list_keys).
+    /// As [`list_keys`](Self::list_keys);
+    /// [`StorageError::UnreadableComponent`] if the first component after `after`
+    /// cannot be read. A page ends before such a component, and with its prefix
+    /// as `after` the listing goes on behind it.
     ///
     /// # Examples
     /// ```

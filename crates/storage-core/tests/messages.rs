@@ -22,6 +22,14 @@ fn every_error_says_what_failed_on_what() {
         StorageError::Corrupt { key: None, detail: "FORMAT is missing".into() },
         StorageError::Unavailable { key: Some("user:1".into()), detail: "fsync failed".into() },
         StorageError::Unavailable { key: None, detail: "the server does not answer".into() },
+        StorageError::UnreadableComponent {
+            prefix: "app/notes/home/".into(),
+            detail: "cannot list data/ab12: Input/output error".into(),
+        },
+        StorageError::UnreadableComponent {
+            prefix: "app/".into(),
+            detail: "cannot list data/ab: Permission denied".into(),
+        },
         StorageError::Locked(
             "the store data is locked: process 4711 has it open for writing".into(),
         ),
@@ -41,6 +49,8 @@ fn every_error_says_what_failed_on_what() {
     the store is corrupt: FORMAT is missing
     key "user:1" is unavailable: fsync failed
     the store is unavailable: the server does not answer
+    component app/notes/home cannot be read: cannot list data/ab12: Input/output error
+    components below app cannot be read: cannot list data/ab: Permission denied
     the store data is locked: process 4711 has it open for writing
     the store is open for reading only
     access to key "user:1" is not granted

@@ -13,6 +13,7 @@ use crate::durability::Durability;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+const ENAMETOOLONG: i32 = 36;
 
 /// What happens to the calling thread's changes to the disk.
 #[derive(Debug, Clone)]
@@ -259,6 +260,29 @@ fn a_failed_fsync_of_a_file_keeps_the_old_value() {
 }
 
 #[test]
+fn a_name_that_the_file_system_refuses_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    fill(&storage);
+    let rename = Plan::FailKind { operation: "rename", errno: ENAMETOOLONG };
+    let (single, _) = with_plan(rename, || storage.set(A, "new a".into()));
+    let name = Plan::FailKind { operation: "name", errno: ENAMETOOLONG };
+    let commit = Commit::new().set(A, "new a".into()).set(B, "new b".into());
+    let (several, _) = with_plan(name, || storage.commit(commit).map(drop));
+    for error in [single.unwrap_err(), several.unwrap_err()] {
+        assert!(error.to_string().contains("File name too long"), "{error}");
+        assert_eq!(storage.get(A), Ok(Some("old a".into())));
+        assert_eq!(storage.get(B), Ok(Some("old b".into())));
+        assert_eq!(temp_files(folder.path()), Vec::<String>::new());
+    }
+    let reopened = {
+        drop(storage);
+        open(folder.path())
+    };
+    assert_eq!(contents(&reopened).len(), 2);
+}
+
+#[test]
 fn a_full_disk_does_not_stop_a_delete() {
     let folder = tempfile::tempdir().unwrap();
     fill(&open(folder.path()));
@@ -270,7 +294,7 @@ fn a_full_disk_does_not_stop_a_delete() {
         with_plan(plan, || (storage.delete(A), storage.set(B, "new b".into())));
     deleted.unwrap();
     let message = written.unwrap_err().to_string();
-    assert!(message.contains("free some space"), "{message}");
+    assert!(message.contains("No space left on device"), "{message}");
     assert_eq!(storage.get(A), Ok(None));
     assert_eq!(storage.get(B), Ok(Some("old b".into())));
 }

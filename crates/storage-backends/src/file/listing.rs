@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use storage_core::{MAX_FULL_KEY_BYTES, PageRequest, StorageError, Usage, split_full_key};
 
+use super::components::ComponentNames;
 use super::disk;
 use super::disk::Kind;
 use super::index::KeyIndex;
@@ -16,30 +17,22 @@ use super::name::{self, Decoded};
 use super::partition::{Partition, PartitionState};
 use super::store::FileStorage;
 use super::write::usage_of_file;
-use crate::partitions::Partitions;
+use crate::partitions::{Names, Partitions};
 use crate::{hooks, record};
 
 impl Partitions for FileStorage {
-    fn names(
-        &self,
-        prefix: &str,
-        from: Bound<&str>,
-        limit: usize,
-    ) -> Result<Vec<Arc<str>>, StorageError> {
+    fn names(&self, prefix: &str, from: Bound<&str>, limit: usize) -> Result<Names, StorageError> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         // A reader cannot know what a writer beside it does, so it looks again
-        // whenever a listing begins.
-        let outdated = self.writer.is_none() && from == Bound::Unbounded;
+        // whenever a listing begins. So does a writer that could not read all.
+        let outdated = |names: &ComponentNames| {
+            from == Bound::Unbounded && (self.writer.is_none() || names.is_incomplete())
+        };
         let names = match names.as_mut() {
-            Some(names) if !outdated => names,
+            Some(names) if !outdated(names) => names,
             _ => names.insert(self.scan_names()?),
         };
-        let start = match from {
-            Bound::Included(name) | Bound::Excluded(name) if name >= prefix => from,
-            _ => Bound::Included(prefix),
-        };
-        let found = names.range::<str, _>((start, Bound::Unbounded));
-        Ok(found.take_while(|name| name.starts_with(prefix)).take(limit).cloned().collect())
+        Ok(names.find(prefix, from, limit))
     }
 
     fn keys_in(
@@ -186,34 +179,47 @@ impl FileStorage {
         Ok(keys)
     }
 
-    /// Reads the names of the partitions that hold a key from the folders.
-    fn scan_names(&self) -> Result<BTreeSet<Arc<str>>, StorageError> {
-        let mut found = BTreeSet::new();
+    /// Reads the names of the partitions that hold a key from the directories.
+    ///
+    /// # Errors
+    /// If the directory of all components cannot be read. One below it that cannot
+    /// is part of the result.
+    fn scan_names(&self) -> Result<ComponentNames, StorageError> {
+        let mut found = ComponentNames::default();
         let components = self.layout.components();
         for namespace in folders(&components)? {
             let below_namespace = components.join(&namespace);
-            for component in folders(&below_namespace)? {
+            for component in folders_or_note(&below_namespace, &[&namespace], &mut found) {
                 let below_component = below_namespace.join(&component);
-                for instance in folders(&below_component)? {
+                let segments = [&namespace, &component];
+                for instance in folders_or_note(&below_component, &segments, &mut found) {
                     let folder = below_component.join(&instance);
-                    if !holds_a_key(&folder)? {
-                        continue;
-                    }
                     let segments = [&namespace, &component, &instance];
-                    if let Some(name) = self.name_of_folder(&segments, &folder)? {
-                        found.insert(name.into());
+                    match self.name_of_partition(&segments, &folder) {
+                        Ok(Some(name)) => found.insert(&name),
+                        Ok(None) => {}
+                        Err(error) => found.insert_unreadable(&prefix_of(&segments), error),
                     }
                 }
             }
         }
         for name in self.unfinished.partitions().filter(|name| !name.is_empty()) {
-            if self.scan_keys(&self.partition(name))?.is_empty() {
-                found.remove(name);
-            } else {
-                found.insert(name.into());
+            match self.scan_keys(&self.partition(name)) {
+                Ok(keys) if keys.is_empty() => found.remove(name),
+                Ok(_) => found.insert(name),
+                Err(error) => found.insert_unreadable(name, error),
             }
         }
         Ok(found)
+    }
+
+    /// The partition of a directory, if that holds a key.
+    fn name_of_partition(
+        &self,
+        segments: &[&String; 3],
+        folder: &Path,
+    ) -> Result<Option<String>, StorageError> {
+        if holds_a_key(folder)? { self.name_of_folder(segments, folder) } else { Ok(None) }
     }
 
     /// The partition that a folder belongs to.
@@ -285,6 +291,25 @@ fn folders(path: &Path) -> Result<Vec<String>, StorageError> {
     let mut names = disk::names(path, Kind::Folder)?;
     names.retain(|name| name::decode(name) != Decoded::Foreign);
     Ok(names)
+}
+
+/// The same in a directory of components. One that cannot be read has none, and
+/// is noted with the prefix that its `segments` say.
+fn folders_or_note(path: &Path, segments: &[&String], found: &mut ComponentNames) -> Vec<String> {
+    folders(path).unwrap_or_else(|error| {
+        found.insert_unreadable(&prefix_of(segments), error);
+        Vec::new()
+    })
+}
+
+/// The prefix of the components in a directory, by its name and those above it.
+/// A name that cannot be read back stands for itself.
+fn prefix_of(segments: &[&String]) -> String {
+    let text = |segment: &&String| match name::decode(segment) {
+        Decoded::Text(text) => text + "/",
+        Decoded::Hashed | Decoded::Foreign => format!("{segment}/"),
+    };
+    segments.iter().map(text).collect()
 }
 
 /// The full key that a record names, without reading its value. The caller

@@ -1,5 +1,6 @@
 //! The file store: a file a key, in a folder a component.
 
+mod components;
 #[cfg(test)]
 mod fault_tests;
 mod index;

@@ -1,6 +1,6 @@
 //! The store itself: opening it, and the methods of the trait.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -9,6 +9,7 @@ use storage_core::{
     StorageValue, Usage, VersionedValue, split_full_key, validate_full_key,
 };
 
+use super::components::ComponentNames;
 use super::index::IndexBudget;
 use super::layout::Layout;
 use super::lock::WriterLock;
@@ -109,7 +110,7 @@ pub struct FileStorage {
     pub(super) unfinished: Unfinished,
     pub(super) index_budget: Arc<IndexBudget>,
     /// The partitions that hold a key, once a listing over several has asked.
-    pub(super) names: Mutex<Option<BTreeSet<Arc<str>>>>,
+    pub(super) names: Mutex<Option<ComponentNames>>,
     pub(super) key_locks: Stripes,
     pub(super) unsettled: UnsettledKeys,
     pub(super) walks: Walks,

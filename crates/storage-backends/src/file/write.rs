@@ -255,9 +255,7 @@ impl FileStorage {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(list) = names.as_mut().filter(|_| !partition.name.is_empty()) else { return };
         if was_set {
-            if !list.contains(&*partition.name) {
-                list.insert((*partition.name).into());
-            }
+            list.insert(&partition.name);
             return;
         }
         let holds_a_key = match index {
@@ -267,7 +265,7 @@ impl FileStorage {
         match holds_a_key {
             Ok(true) => {}
             Ok(false) => {
-                list.remove(&*partition.name);
+                list.remove(&partition.name);
             }
             // The next listing looks for itself.
             Err(_) => *names = None,
@@ -300,8 +298,9 @@ impl FileStorage {
                 let temp = self.layout.temp_file(&write.key, revision, 0);
                 disk::write_new(&temp, &record::encode(&write.key, value, revision), writer.sync)?;
                 disk::rename(&temp, &file).map_err(|error| {
+                    let failure = half_way("replace", &file, &error);
                     let _ = disk::remove(&temp);
-                    half_way("replace", &file, &error)
+                    failure
                 })?;
             }
             None => match disk::remove(&file) {
@@ -358,6 +357,8 @@ impl FileStorage {
     ) -> Result<std::path::PathBuf, StorageError> {
         for ((_, temp), write) in journal.entries_with_temps(&self.layout).zip(writes) {
             if let Some(value) = &write.value {
+                // A commit that has happened must not fail on a name.
+                disk::check_name(&self.layout.key_file(&write.key))?;
                 let bytes = record::encode(&write.key, value, journal.revision);
                 disk::write_new(&temp, &bytes, writer.sync)?;
             }
@@ -419,7 +420,7 @@ pub(super) fn usage_of_file(key: &str, own: &str, file_len: u64) -> Usage {
 /// A rename or unlink that failed.
 fn half_way(what: &str, file: &Path, error: &io::Error) -> Failure {
     let unsettled = may_have_happened(error).then_some(Unsettled::Write);
-    Failure { error: disk::failed(what, file, error), unsettled }
+    Failure { error: disk::failed_for_key(what, file, error), unsettled }
 }
 
 /// Whether a rename or unlink that failed may have changed something. These are

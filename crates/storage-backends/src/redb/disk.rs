@@ -63,6 +63,8 @@ struct State {
     header_waits: bool,
     durable: Option<DurableState>,
     failure: Option<Failure>,
+    /// What the disk refused, while writes are held for that.
+    behind_because: Option<String>,
 }
 
 /// Where writes go.
@@ -118,6 +120,7 @@ impl Disk {
             header_waits: false,
             durable: None,
             failure: None,
+            behind_because: None,
         };
         Ok(Arc::new(Self {
             path: path.to_owned(),
@@ -173,6 +176,11 @@ impl Disk {
         self.state().hold == Hold::Behind
     }
 
+    /// Why the file lacks the newest durable commit, if it does.
+    pub(super) fn behind_because(&self) -> Option<String> {
+        self.state().behind_because.clone()
+    }
+
     /// Puts what is held into the file, durably; from here on writes go there.
     ///
     /// An engine that has only been opened has nothing but a header that waits
@@ -218,6 +226,7 @@ impl Disk {
         state.blocks.clear();
         state.base_len = state.len;
         state.hold = Hold::Through;
+        state.behind_because = None;
         self.held.store(false, Ordering::Release);
         Ok(())
     }
@@ -295,7 +304,7 @@ impl Disk {
             FailureKind::Sync => "sync",
             FailureKind::Read => "read",
         };
-        let detail = super::place::failure(what, &self.path, error);
+        let detail = crate::io_failure::message(what, &self.path, error);
         state.failure.get_or_insert(Failure { kind, detail });
     }
 
@@ -350,13 +359,14 @@ impl Disk {
                 self.fail(&mut state, FailureKind::Write, &error);
                 return Err(error);
             }
-            self.fall_behind(&mut state);
+            self.fall_behind(&mut state, &error);
         }
         let mut state = self.state();
         self.hold_back(&mut state, offset, data)
     }
 
-    fn fall_behind(&self, state: &mut State) {
+    fn fall_behind(&self, state: &mut State, error: &io::Error) {
+        state.behind_because = Some(crate::io_failure::message("write", &self.path, error));
         state.base_len = state.len;
         state.hold = Hold::Behind;
         self.held.store(true, Ordering::Release);
@@ -394,7 +404,9 @@ impl Disk {
         if state.hold == Hold::Through {
             match fault_point("set_len").and_then(|()| self.file.set_len(len)) {
                 Ok(()) => state.base_len = len,
-                Err(error) if self.absorbs && is_no_space(&error) => self.fall_behind(&mut state),
+                Err(error) if self.absorbs && is_no_space(&error) => {
+                    self.fall_behind(&mut state, &error);
+                }
                 Err(error) => {
                     self.fail(&mut state, FailureKind::Write, &error);
                     return Err(error);

@@ -12,28 +12,15 @@ use storage_core::StorageError;
 use tempfile::{NamedTempFile, PersistError};
 
 use super::disk::fault_point;
+use crate::io_failure;
 use crate::lock;
 use crate::locked_file::LockedFile;
 
 /// What every file of the engine begins with.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
-/// What went wrong with the file, and what helps.
-pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> String {
-    let advice = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "; the disk is full: free some space and try again"
-        }
-        ErrorKind::FileTooLarge => "; files may not grow so large here",
-        ErrorKind::PermissionDenied => "; check who owns the store",
-        ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
-        _ => "",
-    };
-    format!("cannot {what} {}: {error}{advice}", path.display())
-}
-
 pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
-    StorageError::IoError(failure(what, path, error))
+    StorageError::IoError(io_failure::message(what, path, error))
 }
 
 /// What is at a store's path.
@@ -123,16 +110,28 @@ pub(super) fn create(
     let cannot_make = |error: &io::Error| failed("make", path, error);
     // Made anew, for the owner alone; removed again unless it gets its name.
     let new = fault_point("create")
-        .and_then(|()| tempfile::Builder::new().prefix(NEW_PREFIX).tempfile_in(folder_of(path)))
+        .and_then(|()| {
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(NEW_PREFIX).make_in(folder_of(path), create_new)
+        })
         .map_err(|error| cannot_make(&error))?;
     // Held until the store has its name.
-    let file =
-        lock::take_alone(path, new.path(), || new.reopen().map_err(|error| cannot_make(&error)))?;
+    let file = lock::take_alone(path, new.path(), || open_for_writing(new.path()))?;
     let file = Arc::new(file);
     fill(path, Arc::clone(&file))?;
     fault_point("rename").map_err(|error| cannot_make(&error))?;
     place(new, path)?;
     sync_parent(path)
+}
+
+/// Creates a file for its owner alone. The error is the system's own, without the
+/// path that `tempfile` would put into it.
+fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Gives a new store its name, unless another one has it.

@@ -323,10 +323,11 @@ impl Writer {
 }
 
 fn disk_is_full(engine: &Engine) -> StorageError {
-    StorageError::IoError(format!(
-        "cannot write {}: the disk is full: free some space and try again",
-        engine.path().display()
-    ))
+    let why = engine.disk().behind_because();
+    // Settled meanwhile: the next write finds room.
+    StorageError::IoError(why.unwrap_or_else(|| {
+        format!("cannot write {}: the disk was full; try again", engine.path().display())
+    }))
 }
 
 /// The outcome of a write that nobody can tell.

@@ -1,9 +1,11 @@
 //! RocksDB's errors in the store's terms.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::rocksdb::{Error, ErrorKind};
 use storage_core::StorageError;
+
+use crate::io_failure::{self, Cause};
 
 /// An error of RocksDB when it was asked to do `what` with the store in `root`.
 pub(super) fn failed(what: &str, root: &Path, error: &Error) -> StorageError {
@@ -16,7 +18,7 @@ pub(super) fn failed(what: &str, root: &Path, error: &Error) -> StorageError {
              has closed it ({text})"
         )),
         ErrorKind::IOError => {
-            StorageError::IoError(format!("cannot {what} {place}: {text}{}", advice(text)))
+            StorageError::IoError(format!("cannot {what} {place}: {text}{}", advice(text, root)))
         }
         ErrorKind::TimedOut | ErrorKind::Busy | ErrorKind::TryAgain | ErrorKind::Aborted => {
             StorageError::Unavailable {
@@ -57,17 +59,59 @@ fn names_a_lock(text: &str) -> bool {
     text.contains("lock hold by current process") || text.contains("While lock file")
 }
 
-/// What to do about it, where something helps.
-fn advice(text: &str) -> &'static str {
-    if text.contains("No space left on device") {
-        "; the disk is full: free some space and try again, or open the store anew"
-    } else if text.contains("Permission denied") {
-        "; check who owns the store's folder"
-    } else if text.contains("Read-only file system") {
-        "; the file system is mounted read-only"
-    } else if text.contains("Too many open files") {
-        "; raise the limit of open files (ulimit -n)"
-    } else {
-        ""
+/// What is exhausted or missing, and what to do, where that can be told.
+fn advice(text: &str, root: &Path) -> String {
+    let Some(cause) = Cause::in_text(text) else { return String::new() };
+    let (operation, path) = failed_step(text, root);
+    let advice = io_failure::advice(cause, operation, &path);
+    let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
+    match cause {
+        // The engine takes no writes after it could not write its log.
+        Cause::NoSpace | Cause::Quota | Cause::FileTooLarge => {
+            format!("{advice}; if writes still fail after that, open the store anew")
+        }
+        _ => advice,
+    }
+}
+
+/// What the engine was doing on which path, by its own words:
+/// `IO error: No space left on device: While appending to file: /d/000012.log: ..`.
+fn failed_step(text: &str, root: &Path) -> (&'static str, PathBuf) {
+    // With what is around it: a root such as `d` is a part of many words.
+    let named = text.find(&format!(" {}/", root.display())).and_then(|at| text.get(at + 1..));
+    let path = named.map_or(root, |rest| Path::new(rest.split(": ").next().unwrap_or(rest)));
+    let lower = text.to_lowercase();
+    let takes_a_name = ["open a file", "mkdir", "renam", "link file"];
+    let operation =
+        if takes_a_name.iter().any(|words| lower.contains(words)) { "create" } else { "write" };
+    (operation, path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_step_that_failed_is_found_in_the_engines_words() {
+        let root = Path::new("/data/db");
+        for (text, operation, path) in [
+            (
+                "IO error: No space left on device: While appending to file: \
+                 /data/db/000012.log: No space left on device",
+                "write",
+                "/data/db/000012.log",
+            ),
+            (
+                "IO error: Permission denied: While open a file for appending: \
+                 /data/db/000013.log: Permission denied",
+                "create",
+                "/data/db/000013.log",
+            ),
+            ("IO error: No space left on device", "write", "/data/db"),
+            ("IO error: No space left on device: /data/db2/1: ..", "write", "/data/db"),
+        ] {
+            assert_eq!(failed_step(text, root), (operation, path.into()), "{text}");
+            assert!(Cause::in_text(text).is_some(), "{text}");
+        }
     }
 }

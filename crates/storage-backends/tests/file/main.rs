@@ -6,6 +6,8 @@ mod contract;
 mod damage;
 mod fixture;
 mod isolation;
+#[cfg(target_os = "linux")]
+mod long_names;
 mod moved;
 mod opening;
 mod reading_only;

@@ -9,6 +9,7 @@ use storage_host::{CopyError, CopyOptions, Mode, StorageError, StoreUrl, copy_st
 use super::failure::Failure;
 use super::output::Output;
 use super::progress::{Progress, counted, human_bytes};
+use super::unreadable;
 
 pub(super) fn copy(
     from: &StoreUrl,
@@ -28,6 +29,8 @@ pub(super) fn copy(
 
     refuse_what_cannot_be(from, to)?;
     let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
+    let unreadable = unreadable::for_each_page(&source, |_| Ok(()))?;
+    unreadable::refuse("cannot copy the source", &unreadable)?;
     // What cannot be read leaves no target behind: a look at the first key tells.
     let mut looked = false;
     let look = source.read_snapshot("", None, &mut |_, _| {

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,6 +30,12 @@ const LOW_BYTES: u64 = 1 << 30;
 const LOW_PART: u64 = 20;
 /// A file store needs a file for each key.
 const LOW_FILES: u64 = 10_000;
+/// The longest name that a file store gives a file.
+const NAME_BYTES: u64 = 240;
+/// How many files are tried whether they can be read, and how many are named
+/// that cannot.
+const TRIED: u64 = 10_000;
+const NAMED: usize = 3;
 /// RocksDB keeps a file open for each of its tables.
 const LOW_OPEN_FILES: u64 = 4_096;
 
@@ -78,6 +85,10 @@ struct Store {
     free_bytes: Option<u64>,
     total_bytes: Option<u64>,
     free_files: Option<u64>,
+    /// The longest name of a file that the file system takes.
+    name_bytes: Option<u64>,
+    /// The largest file that this process may write.
+    file_size_limit: Option<u64>,
 }
 
 /// Something that will bite, or does.
@@ -202,10 +213,12 @@ fn look_at_place(store: &StoreUrl, path: &Path, report: &mut Report) {
     if !there.is_dir() {
         report.problem("no_folder", format!("{} is not a folder", shown(there)));
     } else if report.store.writable == Some(false) {
-        report.problem(
-            "not_writable",
-            format!("the store cannot be made: {} may not be written", shown(there)),
-        );
+        let why = if report.store.read_only_file_system == Some(true) {
+            "the file system is mounted read-only".to_owned()
+        } else {
+            format!("no permission to write: {}", access_in_words(there))
+        };
+        report.problem("not_writable", format!("the store cannot be made: {why}"));
     }
 }
 
@@ -226,15 +239,31 @@ fn look_at_file_system(disk: &FileSystem, report: &mut Report) {
             ),
         );
     }
-    if let Some(files) = disk.free_files
-        && report.store.kind == "file"
-        && files < LOW_FILES
-    {
-        report.warn(
+    match disk.free_files {
+        Some(0) => report.warn(
+            "free_files",
+            "the file system has no free inode, of which each file and directory takes one: no \
+             file can be made, however much space is free; delete files",
+        ),
+        Some(files) if report.store.kind == "file" && files < LOW_FILES => report.warn(
             "free_files",
             format!(
                 "the file system has room for {} more, and a file: store needs one for each key",
                 counted(files, "file")
+            ),
+        ),
+        _ => {}
+    }
+    if let Some(bytes) = disk.name_bytes
+        && report.store.kind == "file"
+        && bytes < NAME_BYTES
+    {
+        report.warn(
+            "name_bytes",
+            format!(
+                "the file system takes names of at most {bytes} bytes, and a file: store gives \
+                 keys names of up to {NAME_BYTES}: keys with longer names cannot be set; a redb: \
+                 store has no such limit"
             ),
         );
     }
@@ -244,13 +273,18 @@ fn look_at_file_system(disk: &FileSystem, report: &mut Report) {
     store.free_bytes = disk.free_bytes;
     store.total_bytes = disk.total_bytes;
     store.free_files = disk.free_files;
+    store.name_bytes = disk.name_bytes;
 }
 
 /// A store that is there, or something else in its place.
 fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
-    let (bytes, files) = size(path);
-    report.store.bytes = Some(bytes);
-    report.store.files = Some(files);
+    let size = Size::of(path);
+    report.store.bytes = Some(size.bytes);
+    report.store.files = Some(size.files);
+    // Of the store as a whole opening it tells.
+    if size.unreadable.first().is_some_and(|(first, _)| first != path) {
+        report.warn("unreadable", size.unreadable_text());
+    }
     report.store.writable = environment::may_write(path);
     match identify(store, path) {
         Ok(id) => {
@@ -261,8 +295,13 @@ fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
         Err(StorageError::IoError(detail)) => report.problem("does_not_open", detail),
         Err(error) => report.problem("does_not_open", error.to_string()),
     }
-    if let Err(StorageError::Locked(detail)) = unlocked(store, path) {
-        report.store.locked = Some(detail);
+    match unlocked(path) {
+        Err(StorageError::Locked(detail)) => report.store.locked = Some(detail),
+        // One that does not open has said why.
+        Err(StorageError::IoError(detail)) if report.usable => {
+            report.warn("locks", format!("only commands that read work: {detail}"));
+        }
+        _ => {}
     }
     if report.store.read_only_file_system == Some(true) {
         report.warn(
@@ -272,7 +311,10 @@ fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
     } else if report.store.writable == Some(false) {
         report.warn(
             "not_writable",
-            format!("{} may not be written: only commands that read work", shown(path)),
+            format!(
+                "only commands that read work, as there is no permission to write: {}",
+                access_in_words(path)
+            ),
         );
     }
 }
@@ -302,35 +344,82 @@ fn identify(store: &StoreUrl, path: &Path) -> Result<String, StorageError> {
     }
 }
 
-/// Whether somebody has a store open that can be read all the same.
-fn unlocked(store: &StoreUrl, path: &Path) -> Result<(), StorageError> {
-    match store.scheme() {
-        #[cfg(any(feature = "file", feature = "rocksdb"))]
-        "file" | "rocksdb" => storage_backends::look_for_writer(path),
-        _ => {
-            // An engine that locks its own file tells when it is opened.
-            let _ = path;
-            Ok(())
+/// Whether a process has a store open for writing, and whether locks work there.
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+fn unlocked(path: &Path) -> Result<(), StorageError> {
+    storage_backends::look_for_writer(path)
+}
+
+#[cfg(not(any(feature = "file", feature = "redb", feature = "rocksdb")))]
+fn unlocked(_path: &Path) -> Result<(), StorageError> {
+    Ok(())
+}
+
+/// The files below a path.
+#[derive(Default)]
+struct Size {
+    bytes: u64,
+    files: u64,
+    /// What cannot be read, as far as it was tried, and why.
+    unreadable: Vec<(PathBuf, String)>,
+}
+
+impl Size {
+    fn of(path: &Path) -> Self {
+        let mut size = Self::default();
+        let mut left = vec![path.to_owned()];
+        while let Some(path) = left.pop() {
+            // What cannot be seen, or has gone, takes nothing.
+            let Ok(metadata) = path.symlink_metadata() else { continue };
+            if metadata.is_dir() {
+                match fs::read_dir(&path) {
+                    Ok(entries) => left.extend(entries.flatten().map(|entry| entry.path())),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => {
+                        let why = match error.kind() {
+                            ErrorKind::PermissionDenied => access_in_words(&path),
+                            _ => format!("{}: {error}", shown(&path)),
+                        };
+                        size.unreadable.push((path, why));
+                    }
+                }
+                continue;
+            }
+            size.bytes = size.bytes.saturating_add(metadata.len());
+            size.files += 1;
+            let tried = size.files <= TRIED;
+            if tried && environment::may_read(&path) == Some(false) && path.exists() {
+                let why = access_in_words(&path);
+                size.unreadable.push((path, why));
+            }
         }
+        size.unreadable.sort_unstable();
+        size
+    }
+
+    fn unreadable_text(&self) -> String {
+        let named: Vec<String> =
+            self.unreadable.iter().take(NAMED).map(|(_, why)| why.clone()).collect();
+        let more = match self.unreadable.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        let all =
+            if self.files > TRIED { "; not every file was tried: verify reads all" } else { "" };
+        format!("part of the store cannot be read: {}{more}{all}", named.join("; "))
     }
 }
 
-/// The bytes and the number of the files below a path.
-fn size(path: &Path) -> (u64, u64) {
-    let (mut bytes, mut files) = (0_u64, 0_u64);
-    let mut left = vec![path.to_owned()];
-    while let Some(path) = left.pop() {
-        // What cannot be seen, or has gone, takes nothing.
-        let Ok(metadata) = path.symlink_metadata() else { continue };
-        if metadata.is_dir() {
-            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-            left.extend(entries.map(|entry| entry.path()));
-        } else {
-            bytes = bytes.saturating_add(metadata.len());
-            files += 1;
-        }
-    }
-    (bytes, files)
+/// A path, who owns it, and who we are; the path alone where that is not known.
+fn access_in_words(path: &Path) -> String {
+    #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+    let text = storage_backends::describe_access(path);
+    #[cfg(not(any(feature = "file", feature = "redb", feature = "rocksdb")))]
+    let text: Option<String> = {
+        let _ = path;
+        None
+    };
+    text.map_or_else(|| shown(path), |text| printable(&text))
 }
 
 fn is_empty_folder(path: &Path) -> bool {
@@ -339,6 +428,19 @@ fn is_empty_folder(path: &Path) -> bool {
 
 /// What this process was started with.
 fn look_at_process(store: &StoreUrl, report: &mut Report) {
+    report.store.file_size_limit = environment::file_size_limit();
+    if let Some(bytes) = report.store.file_size_limit
+        && report.store.path.is_some()
+    {
+        report.warn(
+            "file_size",
+            format!(
+                "this process may write no file larger than {} (ulimit -f): a write that needs a \
+                 larger one fails",
+                human_bytes(bytes)
+            ),
+        );
+    }
     if let Some(files) = environment::open_files_limit()
         && store.scheme() == "rocksdb"
         && files < LOW_OPEN_FILES
@@ -475,6 +577,10 @@ mod tests {
         fs::create_dir_all(folder.path().join("a/b")).unwrap();
         fs::write(folder.path().join("a/b/1"), "123").unwrap();
         fs::write(folder.path().join("a/2"), "45").unwrap();
+        let size = |path: &Path| {
+            let size = Size::of(path);
+            (size.bytes, size.files)
+        };
         assert_eq!(size(folder.path()), (5, 2));
         assert_eq!(size(&folder.path().join("a/2")), (2, 1));
         assert_eq!(size(&folder.path().join("missing")), (0, 0));

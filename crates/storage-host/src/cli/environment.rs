@@ -13,6 +13,8 @@ pub(super) struct FileSystem {
     pub(super) total_bytes: Option<u64>,
     /// How many more files there may be; `None` where nothing limits them.
     pub(super) free_files: Option<u64>,
+    /// The longest name of a file.
+    pub(super) name_bytes: Option<u64>,
 }
 
 /// Looks at the file system of a path that exists.
@@ -29,6 +31,7 @@ pub(super) fn file_system(path: &Path) -> FileSystem {
         free_bytes: Some(stat.f_bavail.saturating_mul(stat.f_frsize)),
         total_bytes: Some(stat.f_blocks.saturating_mul(stat.f_frsize)),
         free_files: (stat.f_files > 0).then_some(stat.f_favail),
+        name_bytes: (stat.f_namemax > 0).then_some(stat.f_namemax),
     }
 }
 
@@ -101,6 +104,31 @@ pub(super) fn open_files_limit() -> Option<u64> {
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn open_files_limit() -> Option<u64> {
+    None
+}
+
+/// Whether this process may read a file, or list a directory.
+#[cfg(target_os = "linux")]
+pub(super) fn may_read(path: &Path) -> Option<bool> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+    let wanted = if path.is_dir() { Access::READ_OK | Access::EXEC_OK } else { Access::READ_OK };
+    Some(accessat(CWD, path, wanted, AtFlags::EACCESS).is_ok())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn may_read(_path: &Path) -> Option<bool> {
+    None
+}
+
+/// How large a file this process may write, in bytes.
+#[cfg(target_os = "linux")]
+pub(super) fn file_size_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn file_size_limit() -> Option<u64> {
     None
 }
 

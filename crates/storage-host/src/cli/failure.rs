@@ -123,6 +123,7 @@ fn kind_of(error: &StorageError) -> &'static str {
         StorageError::Unsupported(_) => "unsupported",
         StorageError::Corrupt { .. } => "corrupt",
         StorageError::Unavailable { .. } => "unavailable",
+        StorageError::UnreadableComponent { .. } => "unreadable",
         StorageError::Locked(_) => "locked",
         StorageError::ReadOnly => "read_only",
         StorageError::AccessDenied(_) => "access_denied",

@@ -5,6 +5,7 @@ use storage_host::{ComponentId, ComponentStorage, Mode, PageRequest, StorageHost
 
 use super::failure::Failure;
 use super::output::{Output, note, shell_quoted};
+use super::unreadable::{self, Unreadable};
 
 /// Components or keys asked for at a time.
 const PAGE: usize = 1_000;
@@ -24,16 +25,15 @@ pub(super) fn components(store: &StoreUrl, output: &mut Output) -> Result<(), Fa
     #[derive(Serialize)]
     struct Components {
         components: Vec<String>,
+        /// Those that cannot be read, with the reason.
+        unreadable: Vec<Unreadable>,
     }
 
     let host = open_to_read(store)?;
     let mut all = Vec::new();
     let mut nobodys = 0;
-    let mut after: Option<String> = None;
-    loop {
-        let page = host.backend().list_partitions(after.as_deref(), PAGE)?;
-        after = page.keys.last().cloned();
-        for partition in page.keys {
+    let unreadable = unreadable::for_each_page(&host.backend(), |partitions| {
+        for partition in partitions {
             // A partition is a prefix, `app/notes/home/`; the id has no slash
             // behind it.
             let id = partition.strip_suffix('/').and_then(|id| id.parse::<ComponentId>().ok());
@@ -43,16 +43,22 @@ pub(super) fn components(store: &StoreUrl, output: &mut Output) -> Result<(), Fa
                 None => nobodys += 1,
             }
         }
-        if !page.more || after.is_none() {
-            break;
-        }
-    }
+        Ok(())
+    })?;
     if nobodys > 0 {
         note(format_args!(
             "{nobodys} not listed: keys lie under prefixes that are no component's id"
         ));
     }
-    if output.json() { output.document(&Components { components: all }) } else { Ok(()) }
+    let failed = unreadable::refuse("the list is incomplete", &unreadable);
+    if output.json() {
+        output.document(&Components { components: all, unreadable })?;
+    }
+    if failed.is_err() {
+        // Shown before the error.
+        output.finish()?;
+    }
+    failed
 }
 
 pub(super) fn keys(

@@ -14,6 +14,7 @@ mod logging;
 mod output;
 mod progress;
 mod run;
+mod unreadable;
 mod verify;
 
 use std::ffi::OsString;

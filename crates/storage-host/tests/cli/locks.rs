@@ -14,7 +14,7 @@ use crate::support::{Done, Folder};
 /// The command below another one; `None`, with the reason, where this machine lacks
 /// that or may not use it.
 fn below(folder: &Folder, program: &[&str], args: &[&str]) -> Option<Done> {
-    let Some((name, options)) = program.split_first() else { return None };
+    let (name, options) = program.split_first()?;
     let through = |command: &Command, args: &[&str]| {
         let mut outer = Command::new(name);
         outer.args(options).args(args).current_dir(folder.path());
@@ -103,6 +103,29 @@ fn a_store_is_made_where_no_name_can_be_given_without_replacing() {
     assert_eq!((done.code, &*done.stderr), (0, ""));
     assert_eq!(folder.printed(&["--store", "redb:data", "get", "a/b/c", "key"]), "value");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[rstest]
+#[case::file("file:data")]
+#[cfg_attr(feature = "redb", case::redb("redb:data"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
+fn doctor_tells_where_locks_do_not_work(#[case] store: &str) {
+    let folder = Folder::new();
+    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    for (answer, why) in [
+        ("retval=0", "the file system grants the lock to two at once"),
+        ("error=ENOLCK", "No locks available (os error 37)"),
+    ] {
+        let args = ["--store", store, "--json", "doctor"];
+        let Some(done) = where_locks(&folder, answer, &args) else { return };
+        let document: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+        let findings = document["findings"].as_array().unwrap();
+        let told = findings.iter().any(|finding| {
+            let text = finding["text"].as_str().unwrap();
+            text.contains(why) && text.contains("locks do not work on this file system")
+        });
+        assert!(told, "{answer}: {document}");
+    }
 }
 
 #[rstest]

@@ -18,7 +18,11 @@ mod doctor;
 mod help;
 mod kill;
 mod locks;
+#[cfg(target_os = "linux")]
+mod resources;
 mod run;
 mod stores;
 mod support;
+#[cfg(target_os = "linux")]
+mod unreadable;
 mod verify;

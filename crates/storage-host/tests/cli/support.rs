@@ -61,6 +61,13 @@ impl Folder {
         done.stdout
     }
 
+    /// What a command prints that ends with this code.
+    pub(crate) fn printed_with_code(&self, args: &[&str], code: i32) -> String {
+        let done = self.run(args);
+        assert_eq!(done.code, code, "{args:?}: {}", done.stderr);
+        done.stdout
+    }
+
     /// A command and all that it did, for a snapshot.
     pub(crate) fn transcript(&self, args: &[&str]) -> String {
         let done = self.run(args);

@@ -1,0 +1,187 @@
+//! Components that a user may not read, among others that the user may.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{Done, Folder};
+
+/// A user without privileges.
+const USER: u32 = 65_534;
+
+/// A store of that user, with five components.
+struct Shared {
+    folder: Folder,
+}
+
+impl Shared {
+    /// `None`, with the reason, where this machine cannot.
+    fn new() -> Option<Self> {
+        let folder = Folder::new();
+        if folder.path().metadata().unwrap().uid() != 0 {
+            println!("SKIPPED components that cannot be read: only root can run as another user");
+            return None;
+        }
+        for id in ["a/b/c", "app/notes/home", "app/notes/work", "lost/x/y", "z/z/z"] {
+            folder.printed(&["put", id, "key", "value"]);
+        }
+        let all = Command::new("chown").arg("-R").arg(USER.to_string()).arg(folder.path()).status();
+        assert!(all.unwrap().success());
+        let shared = Self { folder };
+        // A checkout that only root may enter holds a program that only root may run.
+        if let Err(error) = shared.command(&["--version"]).output() {
+            println!("SKIPPED components that cannot be read: the user cannot run this: {error}");
+            return None;
+        }
+        Some(shared)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.folder.command(args);
+        command.uid(USER).gid(USER).env("XDG_CACHE_HOME", self.folder.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        Done::of(self.command(args).output().unwrap())
+    }
+
+    /// Has a path of the store belong to root alone.
+    fn hide(&self, path: &str) {
+        let path = self.folder.path().join("storage-data").join(path);
+        chown(&path, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
+fn components_lists_the_rest_and_names_what_cannot_be_read() {
+    let Some(shared) = Shared::new() else { return };
+    shared.hide("components/app/notes/home");
+    let done = shared.run(&["components"]);
+    assert_eq!(done.stdout, "a/b/c\napp/notes/work\nlost/x/y\nz/z/z\n");
+    assert_eq!(done.code, 1);
+    let expected = "error: the list is incomplete: app/notes/home cannot be read: cannot list \
+                    ./storage-data/components/app/notes/home: Permission denied (os error 13); ";
+    assert!(done.stderr.starts_with(expected), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("/components/app/notes/home belongs to user root (0) and group "),
+        "{}",
+        done.stderr
+    );
+    assert!(done.stderr.contains(" and has mode 0700, and this process runs as user "));
+
+    // All below a directory that cannot be listed.
+    shared.hide("components/lost");
+    let done = shared.run(&["components"]);
+    assert_eq!(done.stdout, "a/b/c\napp/notes/work\nz/z/z\n");
+    assert!(
+        done.stderr.starts_with("error: the list is incomplete: 2 components cannot be read:\n"),
+        "{}",
+        done.stderr
+    );
+    assert!(done.stderr.contains("\n  app/notes/home: cannot list "), "{}", done.stderr);
+    assert!(done.stderr.contains("\n  lost: cannot list "), "{}", done.stderr);
+
+    let done = shared.run(&["--json", "components"]);
+    assert_eq!(done.code, 1);
+    let document: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(document["components"], json!(["a/b/c", "app/notes/work", "z/z/z"]));
+    let ids: Vec<&str> = document["unreadable"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["app/notes/home", "lost"]);
+    let error: Value = serde_json::from_str(&done.stderr).unwrap();
+    assert_eq!(error["error"]["kind"], "unreadable");
+}
+
+#[test]
+fn copy_names_what_it_cannot_read_and_writes_nothing() {
+    let Some(shared) = Shared::new() else { return };
+    shared.hide("components/app/notes/home");
+    let done = shared.run(&["copy", "--from", "file:storage-data", "--to", "redb:target"]);
+    assert_eq!(done.code, 1);
+    assert!(
+        done.stderr.starts_with(
+            "error: cannot copy the source: app/notes/home cannot be read: cannot list "
+        ),
+        "{}",
+        done.stderr
+    );
+    assert!(!shared.folder.path().join("target").exists());
+}
+
+#[test]
+fn others_are_used_as_ever_beside_one_that_cannot_be_read() {
+    let Some(shared) = Shared::new() else { return };
+    shared.hide("components/app/notes/home");
+    for (args, code) in [
+        (&["put", "app/notes/work", "key", "new"][..], 0),
+        (&["get", "app/notes/work", "key"], 0),
+        (&["keys", "z/z/z"], 0),
+        (&["keys", "app/notes/home"], 1),
+        (&["usage", "app/notes/home"], 1),
+        (&["get", "app/notes/home", "key"], 1),
+        (&["put", "app/notes/home", "key", "new"], 1),
+    ] {
+        let done = shared.run(args);
+        assert_eq!(done.code, code, "{args:?}: {}", done.stderr);
+        let named = done.stderr.contains("/components/app/notes/home belongs to user root (0)");
+        assert_eq!(named, code == 1, "{args:?}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn doctor_finds_what_cannot_be_read() {
+    let Some(shared) = Shared::new() else { return };
+    let findings = |shared: &Shared| -> Vec<Value> {
+        let done = shared.run(&["--json", "doctor"]);
+        assert_eq!(done.code, 0, "the rest can be used: {}", done.stderr);
+        let document: Value = serde_json::from_str(&done.stdout).unwrap();
+        let findings = document["findings"].as_array().unwrap().iter();
+        findings.filter(|finding| finding["code"] == "unreadable").cloned().collect()
+    };
+    assert_eq!(findings(&shared), Vec::<Value>::new());
+    shared.hide("components/app/notes/home");
+    shared.hide("components/z/z/z/key");
+    let found = findings(&shared);
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    let text = finding["text"].as_str().unwrap();
+    for path in ["components/app/notes/home", "components/z/z/z/key"] {
+        assert!(text.contains(path), "{text}");
+    }
+    assert!(text.contains("belongs to user root (0)"), "{text}");
+}
+
+/// A store whose root or engine's file another user owns.
+#[test]
+fn who_owns_a_store_that_does_not_open_is_named() {
+    let Some(shared) = Shared::new() else { return };
+    let made = shared.run(&["--store", "redb:data", "put", "a/b/c", "key", "value"]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let file = shared.folder.path().join("data");
+    chown(&file, Some(0), Some(0)).unwrap();
+    fs::set_permissions(shared.folder.path().join("storage-data"), mode(0o700)).unwrap();
+    chown(shared.folder.path().join("storage-data"), Some(0), Some(0)).unwrap();
+    for store in ["redb:data", "file:storage-data"] {
+        let path = Path::new(store.split(':').nth(1).unwrap());
+        for args in [&["get", "a/b/c", "key"][..], &["put", "a/b/c", "key", "new"], &["doctor"]] {
+            let done = shared.run(&[&["--store", store], args].concat());
+            assert_eq!(done.code, 1, "{args:?}: {}", done.stderr);
+            let said = format!("{}{}", done.stdout, done.stderr);
+            let expected = format!("{} belongs to user root (0)", path.display());
+            assert!(said.contains(&expected), "{args:?}: {said}");
+        }
+    }
+}
+
+fn mode(mode: u32) -> fs::Permissions {
+    fs::Permissions::from_mode(mode)
+}
