@@ -29,10 +29,11 @@ struct Gate {
     exclusive: bool,
 }
 
-const GATES: [Gate; 8] = [
+const GATES: [Gate; 9] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
     gate(BACKENDS, &["file"], "sha2", false),
+    gate(BACKENDS, &["file"], "libc", false),
     gate(BACKENDS, &["redb"], "redb", true),
     gate(BACKENDS, &["rocksdb"], "rocksdb", true),
     gate(BACKENDS, &["redis"], "redis", true),

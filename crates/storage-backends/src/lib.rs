@@ -37,6 +37,8 @@ mod memory;
 #[cfg(any(feature = "memory", feature = "file"))]
 mod partitions;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod permissions;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
@@ -61,4 +63,4 @@ pub use memory::MemoryStorage;
 pub use redb::{RedbDurability, RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{RocksDbOptions, RocksDbStorage};
-pub use verify::{Problem, Verified};
+pub use verify::{Problem, ProblemKind, Verified};

@@ -45,7 +45,9 @@ impl WriterLock {
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
-            options.open(&path).map_err(|error| disk::failed("open", &path, &error))
+            disk::private(&mut options)
+                .open(&path)
+                .map_err(|error| disk::failed("open", &path, &error))
         };
         for _ in 0..TRIES {
             match LockedFile::exclusive(open()?) {

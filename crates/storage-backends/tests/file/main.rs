@@ -6,8 +6,13 @@ mod contract;
 mod damage;
 mod fixture;
 mod isolation;
+#[cfg(unix)]
+mod links;
 mod opening;
+#[cfg(unix)]
+mod privacy;
 mod reading_only;
+mod restoring;
 mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;
