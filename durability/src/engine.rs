@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use storage_backends::{Durability, FileOptions, FileStorage, Problem};
+use storage_backends::{Durability, FileOptions, FileStorage, Problem, ProblemKind};
 #[cfg(feature = "redb")]
 use storage_backends::{RedbDurability, RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
@@ -81,7 +81,11 @@ impl Engine {
     /// Reads the whole store, which nobody has open, and tells what is wrong.
     pub(crate) fn verify(self, path: &Path) -> Result<Vec<String>, StorageError> {
         let mut problems = Vec::new();
-        let mut report = |problem: Problem| problems.push(problem.to_string());
+        let mut report = |problem: Problem| {
+            if problem.kind == ProblemKind::Damage {
+                problems.push(problem.to_string());
+            }
+        };
         match self {
             Self::File => FileStorage::verify(path, &mut report)?,
             #[cfg(feature = "redb")]

@@ -1,7 +1,9 @@
 //! The few things that a store asks of a file system, each with an error that
 //! says what failed on what.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, FileType, OpenOptions};
+#[cfg(feature = "file")]
+use std::io::Read;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
@@ -59,11 +61,47 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Makes a folder and those above it.
-#[cfg(feature = "file")]
+#[cfg(feature = "rocksdb")]
 pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
     fault_point("make")
         .and_then(|()| fs::create_dir_all(path))
         .map_err(|error| failed_for_key("make", path, &error))
+}
+
+/// Makes a directory in a store and those above it that are missing, each with
+/// mode 0700.
+#[cfg(feature = "file")]
+pub(crate) fn create_private_folders(path: &Path) -> Result<(), StorageError> {
+    let mut builder = private_folder();
+    builder.recursive(true);
+    let make = || {
+        fault_point("make")?;
+        // A sweep may remove an empty directory above before this one is in it.
+        for _ in 0..100 {
+            match builder.create(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        builder.create(path)
+    };
+    make().map_err(|error| failed("make", path, &error))
+}
+
+/// Makes directories with mode 0700.
+fn private_folder() -> fs::DirBuilder {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "modes are Unix's"))]
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// Gives a file that these options create the mode 0600.
+pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
 }
 
 /// Makes the folder of a store, which nobody but its owner may enter, and those
@@ -75,11 +113,7 @@ pub(crate) fn create_store_folder(path: &Path) -> Result<(), StorageError> {
         .collect();
     for folder in missing.iter().rev() {
         fault_point("make").map_err(|error| failed("make", folder, &error))?;
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        if *folder == path {
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        }
+        let builder = if *folder == path { private_folder() } else { fs::DirBuilder::new() };
         match builder.create(folder) {
             // Made by another process meanwhile.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -117,7 +151,49 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     }
 }
 
+/// Reads a regular file whole; `None` where there is none. Follows no symbolic
+/// link at the end of the path and waits for no pipe.
+///
+/// # Errors
+/// [`StorageError::IoError`], also for what is not a regular file.
+#[cfg(feature = "file")]
+pub(crate) fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed(),
+    );
+    let mut file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => {
+            // Of a link the system says that there are too many levels of them.
+            return Err(match kind_of(path)? {
+                Some(kind) if !kind.is_file() => not_a_file(path, kind),
+                _ => failed("read", path, &error),
+            });
+        }
+    };
+    let mut read = || {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(Err(not_a_file(path, metadata.file_type())));
+        }
+        // A file of a store never grows, so its length is all there is to read.
+        let mut bytes = Vec::new();
+        let len = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+        bytes.try_reserve_exact(len)?;
+        bytes.resize(len, 0);
+        file.read_exact(&mut bytes)?;
+        Ok(Ok(bytes))
+    };
+    read().map_err(|error: io::Error| failed("read", path, &error))?.map(Some)
+}
+
 /// The length of a file in bytes; `None` where there is none.
+#[cfg(feature = "rocksdb")]
 pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
@@ -126,12 +202,60 @@ pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
     }
 }
 
+/// The length of a regular file in bytes; `None` where there is none.
+///
+/// # Errors
+/// [`StorageError::IoError`], also for what is not a regular file.
+#[cfg(feature = "file")]
+pub(crate) fn regular_len(path: &Path) -> Result<Option<u64>, StorageError> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+        Ok(metadata) => Err(not_a_file(path, metadata.file_type())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("look at", path, &error)),
+    }
+}
+
+/// What keeps a key's file from being used that is not a regular one.
+#[cfg(feature = "file")]
+pub(crate) fn not_a_file(path: &Path, kind: FileType) -> StorageError {
+    if kind.is_symlink() {
+        return link(path, "put the file itself in its place, or remove the link");
+    }
+    let what = if kind.is_dir() { "is a directory" } else { "is a pipe, socket or device" };
+    StorageError::IoError(format!(
+        "{} {what}, and the file of a key belongs there; move it out of the store",
+        path.display()
+    ))
+}
+
+/// What keeps a store from being used in which one of its own files is a symbolic
+/// link.
+#[cfg(feature = "file")]
+pub(crate) fn link_to_file(path: &Path) -> StorageError {
+    link(path, "put the file itself in its place")
+}
+
+/// What keeps a directory of a store from being used that is a symbolic link.
+#[cfg(feature = "file")]
+pub(crate) fn link_to_directory(path: &Path) -> StorageError {
+    link(path, "move the directory itself here")
+}
+
+#[cfg(feature = "file")]
+fn link(path: &Path, advice: &str) -> StorageError {
+    StorageError::IoError(format!(
+        "{} is a symbolic link; a store does not follow links: {advice}",
+        path.display()
+    ))
+}
+
 /// Writes a new file, in stable storage if `sync`. On failure the file is
 /// removed: a failed fsync is never tried again.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StorageError> {
     let create = || {
         fault_point("create")?;
-        OpenOptions::new().write(true).create_new(true).open(path)
+        private(OpenOptions::new().write(true).create_new(true)).open(path)
     };
     let file = create().map_err(|error| failed("create", path, &error))?;
     let write = || {
@@ -166,18 +290,22 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
 }
 
 /// The same for a folder that may be missing: that of a component which has only
-/// lost keys.
+/// lost keys. A sweep may remove it at any time.
 #[cfg(feature = "file")]
 pub(crate) fn sync_folder_if_there(path: &Path) -> Result<(), StorageError> {
-    if is_there(path)? { sync_folder(path) } else { Ok(()) }
+    if !is_there(path)? {
+        return Ok(());
+    }
+    match sync_folder(path) {
+        Err(_) if !is_there(path)? => Ok(()),
+        synced => synced,
+    }
 }
 
-/// What a folder holds: files, folders, or both.
+/// What is wanted of a folder: its files, or all that is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
-    #[cfg(feature = "file")]
-    Folder,
     Any,
 }
 
@@ -185,18 +313,24 @@ pub(crate) enum Kind {
 /// is, in no order; nothing where there is no folder.
 pub(crate) fn names(path: &Path, kind: Kind) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
-    visit_names(path, kind, |name| {
-        found.push(name);
+    visit_entries(path, |name, file_type| {
+        let wanted = match kind {
+            Kind::File => file_type.is_file(),
+            Kind::Any => true,
+        };
+        if wanted {
+            found.push(name);
+        }
         true
     })?;
     Ok(found)
 }
 
-/// Calls `visit` with each such name until it answers `false`.
-pub(crate) fn visit_names(
+/// Calls `visit` with each entry of a folder that is named in UTF-8, and its type,
+/// until it answers `false`. A link is not followed.
+pub(crate) fn visit_entries(
     path: &Path,
-    kind: Kind,
-    mut visit: impl FnMut(String) -> bool,
+    mut visit: impl FnMut(String, FileType) -> bool,
 ) -> Result<(), StorageError> {
     let cannot_list = |error: io::Error| failed("list", path, &error);
     let entries = match fs::read_dir(path) {
@@ -206,16 +340,14 @@ pub(crate) fn visit_names(
     };
     for entry in entries {
         let entry = entry.map_err(cannot_list)?;
-        let file_type = entry.file_type().map_err(cannot_list)?;
-        let wanted = match kind {
-            Kind::File => file_type.is_file(),
-            #[cfg(feature = "file")]
-            Kind::Folder => file_type.is_dir(),
-            Kind::Any => true,
+        let file_type = match entry.file_type() {
+            Ok(file_type) => file_type,
+            // Removed since the folder was read, where that did not tell the type.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(cannot_list(error)),
         };
         if let Ok(name) = entry.file_name().into_string()
-            && wanted
-            && !visit(name)
+            && !visit(name, file_type)
         {
             break;
         }
@@ -225,9 +357,14 @@ pub(crate) fn visit_names(
 
 /// Whether something is there, of whatever kind.
 pub(crate) fn is_there(path: &Path) -> Result<bool, StorageError> {
+    kind_of(path).map(|kind| kind.is_some())
+}
+
+/// What is at a path, where a link is a link; `None` if there is nothing.
+pub(crate) fn kind_of(path: &Path) -> Result<Option<FileType>, StorageError> {
     match path.symlink_metadata() {
-        Ok(_) => Ok(true),
-        Err(error) if is_missing(&error) || error.kind() == ErrorKind::NotADirectory => Ok(false),
+        Ok(metadata) => Ok(Some(metadata.file_type())),
+        Err(error) if is_missing(&error) || error.kind() == ErrorKind::NotADirectory => Ok(None),
         Err(error) => Err(failed("look at", path, &error)),
     }
 }

@@ -21,10 +21,10 @@ mod disk;
 mod durability;
 #[cfg(feature = "file")]
 mod file;
-#[cfg(any(feature = "memory", feature = "file", feature = "redb", feature = "rocksdb"))]
-mod first_revision;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod file_system;
+#[cfg(any(feature = "memory", feature = "file", feature = "redb", feature = "rocksdb"))]
+mod first_revision;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod hooks;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
@@ -46,6 +46,8 @@ mod locked_file;
 mod memory;
 #[cfg(any(feature = "memory", feature = "file"))]
 mod partitions;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod permissions;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod record;
 #[cfg(feature = "redb")]
@@ -75,4 +77,4 @@ pub use memory::MemoryStorage;
 pub use redb::{RedbDurability, RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{RocksDbOptions, RocksDbStorage};
-pub use verify::{Problem, Verified};
+pub use verify::{Problem, ProblemKind, Verified};

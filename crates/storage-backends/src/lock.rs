@@ -197,9 +197,7 @@ fn open_lock_file(path: &Path) -> Result<File, StorageError> {
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| disk::failed("open", path, &error))
+    disk::private(&mut options).open(path).map_err(|error| disk::failed("open", path, &error))
 }
 
 /// Keeps writers out for as long as it is held. Writes nothing; several may be

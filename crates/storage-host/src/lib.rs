@@ -71,7 +71,7 @@ pub use quota::QuotaStorage;
 pub use store_url::{Mode, StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
 
-pub use storage_backends::{Problem, Verified};
+pub use storage_backends::{Problem, ProblemKind, Verified};
 pub use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
 pub use storage_core::{
     Budget, Commit, ComponentId, ComponentStorage, InvalidComponentId, KeyPage, NamespacedStorage,

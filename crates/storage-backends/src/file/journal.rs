@@ -22,14 +22,36 @@ use std::path::{Path, PathBuf};
 
 use storage_core::{Revision, StorageError, Write, split_full_key};
 
-use super::disk;
-use super::disk::Kind;
-use super::layout::Layout;
+use super::disk::{self, Kind};
+use super::layout::{self, Layout};
+use super::scan;
 use crate::record::{self, Reader};
 
 const FORMAT: u8 = 1;
-pub(super) const SUFFIX: &str = ".commit";
-pub(super) const PREPARED: &str = ".tmp";
+const SUFFIX: &str = ".commit";
+const PREPARED: &str = ".tmp";
+
+/// What a file in the journal's directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JournalFile {
+    /// A commit that has happened.
+    Published,
+    /// One that has not.
+    Prepared,
+    /// None of the store's.
+    Foreign,
+}
+
+impl JournalFile {
+    pub(super) fn of(name: &str) -> Self {
+        let is = |suffix| name.strip_suffix(suffix).and_then(layout::revision_in_name).is_some();
+        match name {
+            _ if is(SUFFIX) => Self::Published,
+            _ if is(PREPARED) => Self::Prepared,
+            _ => Self::Foreign,
+        }
+    }
+}
 
 /// The writes of one commit; values are in the temporary files.
 #[derive(Debug, PartialEq, Eq)]
@@ -186,13 +208,15 @@ impl Journal {
 /// The commits that are not finished, oldest first. Reads only.
 pub(super) fn unfinished(layout: &Layout) -> Result<Vec<Journal>, StorageError> {
     let mut journals = Vec::new();
-    for name in disk::names(&layout.journal(), Kind::File)? {
-        if !name.ends_with(SUFFIX) {
+    for name in
+        scan::files(&layout.journal(), |name| JournalFile::of(name) != JournalFile::Foreign)?
+    {
+        if JournalFile::of(&name) != JournalFile::Published {
             continue;
         }
         let path = layout.journal().join(name);
         // Finished by a running writer since the folder was listed.
-        let Some(bytes) = disk::read(&path)? else { continue };
+        let Some(bytes) = disk::read_regular(&path)? else { continue };
         let journal = decode_file(&bytes).map_err(|problem| StorageError::Corrupt {
             key: None,
             detail: format!("{}: {problem}", path.display()),
@@ -225,11 +249,14 @@ pub(super) fn recover(layout: &Layout, sync: bool) -> Result<(), StorageError> {
         disk::sync_folder(&layout.journal())?;
     }
     for journal in &journals {
+        for folder in journal.folders(layout) {
+            layout.refuse_links(&folder)?;
+        }
         journal.apply(layout, sync, true)?;
     }
     let folder = layout.journal();
     let mut names = disk::names(&folder, Kind::File)?;
-    names.retain(|name| name.ends_with(SUFFIX) || name.ends_with(PREPARED));
+    names.retain(|name| JournalFile::of(name) != JournalFile::Foreign);
     for name in &names {
         let path = folder.join(name);
         disk::remove(&path).map_err(|error| disk::failed("remove", &path, &error))?;
@@ -243,7 +270,7 @@ pub(super) fn recover(layout: &Layout, sync: bool) -> Result<(), StorageError> {
 /// Whether a key's file was written before `revision`. A damaged one is not
 /// known to be: it stays, and is reported when it is read.
 pub(super) fn is_older(file: &Path, revision: Revision) -> Result<bool, StorageError> {
-    let found = disk::read(file)?.and_then(|bytes| record::decode(&bytes).ok());
+    let found = disk::read_regular(file)?.and_then(|bytes| record::decode(&bytes).ok());
     Ok(found.is_some_and(|record| record.found.revision < revision))
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use storage_core::{Revision, StorageError, split_full_key};
 
 use super::disk::Kind;
-use super::{disk, name, revisions};
+use super::{disk, name, revisions, scan};
 use crate::lock::LOCK_FILE;
 use crate::{identity, record};
 
@@ -28,6 +28,10 @@ const JOURNAL: &str = "journal";
 /// What the name of a file that is being written begins with. No key's name
 /// begins with a dot.
 pub(super) const TEMP_PREFIX: &str = ".tmp-";
+
+/// How to get a `FORMAT` back.
+pub(super) const REPAIR: &str = "restore FORMAT from a backup of this store, or make an empty \
+    store elsewhere and move its FORMAT here";
 
 /// The paths of a store.
 #[derive(Debug, Clone)]
@@ -75,12 +79,16 @@ impl Layout {
         self.folder(partition).join(format!("{TEMP_PREFIX}{:016x}-{position}", revision.get()))
     }
 
+    /// The revision in the name of such a file; `None` for any other name.
+    pub(super) fn revision_of_temp(name: &str) -> Option<Revision> {
+        let (number, position) = name.strip_prefix(TEMP_PREFIX)?.split_once('-')?;
+        let is_position = !position.is_empty() && position.bytes().all(|b| b.is_ascii_digit());
+        revision_in_name(number).filter(|_| is_position)
+    }
+
     /// Whether a file is such a one of a write that came before `revision`.
     pub(super) fn is_temp_before(name: &str, revision: Revision) -> bool {
-        let Some(number) = name.strip_prefix(TEMP_PREFIX).and_then(|rest| rest.get(..16)) else {
-            return false;
-        };
-        u64::from_str_radix(number, 16).is_ok_and(|number| number < revision.get())
+        Self::revision_of_temp(name).is_some_and(|found| found < revision)
     }
 
     /// A folder and those above it, up to the store's own: what has to be synced
@@ -92,6 +100,67 @@ impl Layout {
     /// The file that makes the folder a store.
     pub(super) fn format_file(&self) -> PathBuf {
         self.root.join(FORMAT_FILE)
+    }
+
+    /// Refuses a directory of the store that is reached through a symbolic link,
+    /// and tells whether it is there.
+    pub(super) fn refuse_links(&self, directory: &Path) -> Result<bool, StorageError> {
+        let mut on_the_way: Vec<&Path> = self.up_to_root(directory).collect();
+        // The root may be a link.
+        on_the_way.pop();
+        for path in on_the_way.into_iter().rev() {
+            match disk::kind_of(path)? {
+                Some(kind) if kind.is_symlink() => return Err(disk::link_to_directory(path)),
+                Some(_) => {}
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Refuses a store in whose root directory something of its own is a symbolic
+    /// link.
+    pub(super) fn refuse_links_in_root(&self) -> Result<(), StorageError> {
+        for directory in Self::FOLDERS {
+            self.refuse_links(&self.root.join(directory))?;
+        }
+        for file in Self::FILES.map(|name| self.root.join(name)) {
+            if disk::kind_of(&file)?.is_some_and(|kind| kind.is_symlink()) {
+                return Err(disk::link_to_file(&file));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a directory that has records and no `FORMAT`. A new store in it would
+    /// begin with revision 1, and give revisions that its records have. A process
+    /// that was killed while it made a store has left empty directories.
+    pub(super) fn refuse_records_without_format(&self) -> Result<(), StorageError> {
+        let Some(file) = self.any_record()? else { return Ok(()) };
+        Err(StorageError::Corrupt {
+            key: None,
+            detail: format!(
+                "{} is missing, but the directory has data of a store, such as {}; {REPAIR}",
+                self.format_file().display(),
+                file.display()
+            ),
+        })
+    }
+
+    /// A file of a key or of a commit, or what is in its place.
+    pub(super) fn any_record(&self) -> Result<Option<PathBuf>, StorageError> {
+        scan::any_file(Self::FOLDERS.map(|name| self.root.join(name)).into())
+    }
+
+    /// Makes the directories that every store has, where they are missing. A store
+    /// loses empty ones in git, in archives and in object storage.
+    pub(super) fn make_missing_folders(&self) -> Result<(), StorageError> {
+        for folder in Self::FOLDERS.map(|name| self.root.join(name)) {
+            if !disk::is_there(&folder)? {
+                disk::create_private_folders(&folder)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a store was made here. A folder in which one was begun, by a
@@ -115,10 +184,11 @@ impl Layout {
     /// will be: without it they could not be read. `FORMAT` comes last, and makes
     /// it a store.
     pub(super) fn create(&self) -> Result<(), StorageError> {
-        for folder in Self::FOLDERS {
-            disk::create_folders(&self.root.join(folder))?;
+        self.make_missing_folders()?;
+        // A store that was made here before may have given revisions already.
+        if revisions::reserved_up_to(&self.root)?.is_none() {
+            revisions::Revisions::create(&self.root)?;
         }
-        revisions::Revisions::create(&self.root)?;
         disk::sync_folder(&self.root)?;
         let temp = self.root.join(temp_name(FORMAT_FILE));
         let path = self.format_file();
@@ -148,10 +218,17 @@ impl Layout {
             Some(id) if text == format_text(id) => Ok(id.to_owned()),
             _ => Err(StorageError::Corrupt {
                 key: None,
-                detail: format!("{} does not say what the folder is", path.display()),
+                detail: format!("{} is damaged; {REPAIR}", path.display()),
             }),
         }
     }
+}
+
+/// The revision that the name of a file says in 16 hexadecimal digits.
+pub(super) fn revision_in_name(digits: &str) -> Option<Revision> {
+    let whole = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u64::from_str_radix(digits, 16).ok().filter(|_| whole)?;
+    Some(Revision::new(number))
 }
 
 fn temp_name(name: &str) -> String {

@@ -10,13 +10,12 @@ use std::sync::{Arc, PoisonError};
 use storage_core::{MAX_FULL_KEY_BYTES, PageRequest, StorageError, Usage, split_full_key};
 
 use super::components::ComponentNames;
-use super::disk;
-use super::disk::Kind;
 use super::index::KeyIndex;
 use super::name::{self, Decoded};
 use super::partition::{Partition, PartitionState};
 use super::store::FileStorage;
 use super::write::usage_of_file;
+use super::{disk, scan};
 use crate::partitions::{Names, Partitions};
 use crate::{hooks, record};
 
@@ -117,7 +116,7 @@ impl FileStorage {
                 if let Some(found) = self.read(partition, key)? {
                     total = total + Usage::of(own, found.value.len());
                 }
-            } else if let Some(len) = disk::file_len(&partition.file(own))? {
+            } else if let Some(len) = disk::regular_len(&partition.file(own))? {
                 total = total + usage_of_file(key, own, len);
             }
         }
@@ -132,9 +131,7 @@ impl FileStorage {
         begins: bool,
         look: impl FnOnce(&mut KeyIndex) -> T,
     ) -> Result<T, StorageError> {
-        if let Some(writer) = &self.writer {
-            partition.prepare_to_read(&self.layout, writer.sync)?;
-        }
+        partition.prepare_to_read(&self.layout, self.syncs())?;
         let outdated = self.writer.is_none() && begins;
         if !outdated && let PartitionState { index: Some(index), .. } = &mut *partition.state() {
             return Ok(look(index));
@@ -150,7 +147,8 @@ impl FileStorage {
     /// Reads the own keys of a partition from its folder.
     fn scan_keys(&self, partition: &Partition) -> Result<BTreeSet<String>, StorageError> {
         let mut keys = BTreeSet::new();
-        for name in disk::names(&partition.folder, Kind::File)? {
+        partition.refuse_links(&self.layout)?;
+        for name in scan::key_files(&partition.folder)? {
             match name::decode(&name) {
                 Decoded::Text(own) => {
                     keys.insert(own);
@@ -187,7 +185,7 @@ impl FileStorage {
     fn scan_names(&self) -> Result<ComponentNames, StorageError> {
         let mut found = ComponentNames::default();
         let components = self.layout.components();
-        for namespace in folders(&components)? {
+        for namespace in scan::folders(&components)? {
             let below_namespace = components.join(&namespace);
             for component in folders_or_note(&below_namespace, &[&namespace], &mut found) {
                 let below_component = below_namespace.join(&component);
@@ -219,7 +217,7 @@ impl FileStorage {
         segments: &[&String; 3],
         folder: &Path,
     ) -> Result<Option<String>, StorageError> {
-        if holds_a_key(folder)? { self.name_of_folder(segments, folder) } else { Ok(None) }
+        if scan::holds_a_key(folder)? { self.name_of_folder(segments, folder) } else { Ok(None) }
     }
 
     /// The partition that a folder belongs to.
@@ -245,10 +243,7 @@ impl FileStorage {
 
     fn name_by_record(&self, folder: &Path) -> Result<Option<String>, StorageError> {
         let mut damaged = None;
-        for name in disk::names(folder, Kind::File)? {
-            if name::decode(&name) == Decoded::Foreign {
-                continue;
-            }
+        for name in scan::key_files(folder)? {
             let file = folder.join(&name);
             match key_of_hashed(&file) {
                 Ok(Some(key)) if self.layout.folder(split_full_key(&key).0) == folder => {
@@ -262,41 +257,26 @@ impl FileStorage {
     }
 }
 
-/// Whether a folder holds the file of a key.
-pub(super) fn holds_a_key(folder: &Path) -> Result<bool, StorageError> {
-    let mut found = false;
-    disk::visit_names(folder, Kind::File, |name| {
-        found = name::decode(&name) != Decoded::Foreign;
-        !found
-    })?;
-    Ok(found)
-}
-
 /// The largest revision of a record below a folder, 0 where there is none. Reads
 /// every file.
 pub(super) fn largest_revision(folder: &Path) -> Result<u64, StorageError> {
     let mut largest = 0;
-    for name in disk::names(folder, Kind::File)? {
-        let record = disk::read(&folder.join(name))?.and_then(|bytes| record::decode(&bytes).ok());
+    let (files, folders) = scan::everything(folder)?;
+    for name in files {
+        let record =
+            disk::read_regular(&folder.join(name))?.and_then(|bytes| record::decode(&bytes).ok());
         largest = largest.max(record.map_or(0, |record| record.found.revision.get()));
     }
-    for name in disk::names(folder, Kind::Folder)? {
+    for name in folders {
         largest = largest.max(largest_revision(&folder.join(name))?);
     }
     Ok(largest)
 }
 
-/// The folders in a folder whose names are ours.
-fn folders(path: &Path) -> Result<Vec<String>, StorageError> {
-    let mut names = disk::names(path, Kind::Folder)?;
-    names.retain(|name| name::decode(name) != Decoded::Foreign);
-    Ok(names)
-}
-
-/// The same in a directory of components. One that cannot be read has none, and
-/// is noted with the prefix that its `segments` say.
+/// The directories in a directory of components. One that cannot be read has none,
+/// and is noted with the prefix that its `segments` say.
 fn folders_or_note(path: &Path, segments: &[&String], found: &mut ComponentNames) -> Vec<String> {
-    folders(path).unwrap_or_else(|error| {
+    scan::folders(path).unwrap_or_else(|error| {
         found.insert_unreadable(&prefix_of(segments), error);
         Vec::new()
     })

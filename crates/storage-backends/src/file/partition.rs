@@ -28,6 +28,8 @@ pub(super) struct Partition {
     used: AtomicBool,
     /// Whether reads may trust the folder; see [`Self::prepare_to_read`].
     synced: AtomicBool,
+    /// Whether it is known to be reached through no symbolic link.
+    has_no_links: AtomicBool,
 }
 
 /// What is kept in memory; all of it can be rebuilt from the folder.
@@ -53,6 +55,7 @@ impl Partition {
             counting: Mutex::default(),
             used: AtomicBool::new(true),
             synced: AtomicBool::new(false),
+            has_no_links: AtomicBool::new(false),
         }
     }
 
@@ -77,9 +80,21 @@ impl Partition {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes durable what an earlier process may have left visible only, so that
-    /// no value that is read now is gone after a power cut. Once an opening.
+    /// Refuses a directory that is reached through a symbolic link. Looks once an
+    /// opening, and again as long as the directory is missing.
+    pub(super) fn refuse_links(&self, layout: &Layout) -> Result<(), StorageError> {
+        if !self.has_no_links.load(Ordering::Acquire) {
+            let is_there = layout.refuse_links(&self.folder)?;
+            self.has_no_links.store(is_there, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Refuses symbolic links. Makes durable, if `sync`, what an earlier process may
+    /// have left visible only, so that no value that is read now is gone after a
+    /// power cut. Once an opening.
     pub(super) fn prepare_to_read(&self, layout: &Layout, sync: bool) -> Result<(), StorageError> {
+        self.refuse_links(layout)?;
         if !sync || self.synced.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -107,7 +122,8 @@ impl Partition {
         if state.prepared_to_write {
             return Ok(());
         }
-        disk::create_folders(&self.folder)?;
+        self.refuse_links(layout)?;
+        disk::create_private_folders(&self.folder)?;
         // Also where the folders were there: whoever made them may have been
         // killed before they were durable.
         if sync {

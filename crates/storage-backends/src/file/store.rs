@@ -18,6 +18,7 @@ use super::partition::Partition;
 use super::read_only::Unfinished;
 use super::revisions::Revisions;
 use super::snapshot::Walks;
+use super::sweep::Sweep;
 use super::unflushed::Unflushed;
 use super::{disk, journal, listing};
 use crate::durability::Durability;
@@ -114,15 +115,29 @@ pub struct FileStorage {
     pub(super) key_locks: Stripes,
     pub(super) unsettled: UnsettledKeys,
     pub(super) walks: Walks,
-    partitions: RwLock<Partitions>,
+    partitions: KnownPartitions,
 }
+
+/// The partitions that are remembered.
+pub(super) type KnownPartitions = Arc<RwLock<Partitions>>;
 
 /// The partitions that are remembered, by name.
 #[derive(Debug)]
-struct Partitions {
+pub(super) struct Partitions {
     known: HashMap<Box<str>, Arc<Partition>>,
     /// How many there may be before idle ones are dropped.
     sweep_at: usize,
+}
+
+impl Partitions {
+    /// Whether the partition with a directory is remembered. Whoever uses one has
+    /// it from here, and one in use is not forgotten.
+    pub(super) fn uses(&self, name: Option<&str>, folder: &Path) -> bool {
+        match name {
+            Some(name) => self.known.contains_key(name),
+            None => self.known.values().any(|one| one.folder == folder),
+        }
+    }
 }
 
 /// What a store needs to write.
@@ -131,6 +146,8 @@ pub(super) struct Writer {
     pub(super) sync: bool,
     pub(super) revisions: Revisions,
     pub(super) unflushed: Unflushed,
+    /// Ends before another opening can begin.
+    _sweep: Sweep,
     // The last field: dropped when everything else is.
     pub(super) lock: WriterLock,
 }
@@ -141,36 +158,51 @@ const MIN_SWEEP_AT: usize = 4096;
 
 impl FileStorage {
     /// Opens the store in a folder for reading and writing, makes it if there is
-    /// none, and finishes commits that a killed process left behind. A folder
-    /// that it makes is for the process's own user alone.
+    /// none, and finishes commits that a killed process left behind. What else
+    /// such a process left is removed in the background. Files and directories are
+    /// made for the process's own user alone, whatever the umask.
+    ///
+    /// A symbolic link in the place of a directory or a file of the store is refused,
+    /// here or when its component or key is used. The store's own directory may be a
+    /// link.
     ///
     /// # Errors
     /// [`StorageError::Locked`] if another process writes, or this one already
     /// does; [`StorageError::Unsupported`] for a store of another format;
-    /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a
-    /// file, cannot be written, holds other people's files, is a symbolic link to
-    /// nothing, or is where locks do not work.
+    /// [`StorageError::Corrupt`], also for a directory with records and without
+    /// `FORMAT`; [`StorageError::IoError`] if the path is a file, cannot be written,
+    /// holds other people's files, is a symbolic link to nothing, is where locks do
+    /// not work, or has a link in the place of a file.
     pub fn open(path: impl AsRef<Path>, options: FileOptions) -> Result<Self, StorageError> {
         let root = &store_path::resolve(path.as_ref())?;
         let layout = Layout::new(root);
         let sync = options.durability == Durability::Sync;
         identity::refuse_file(root)?;
         disk::create_store_folder(root)?;
-        if !layout.is_store()? && !layout.may_become_store()? {
-            return Err(identity::foreign_folder(root));
+        layout.refuse_links_in_root()?;
+        if !layout.is_store()? {
+            if !layout.may_become_store()? {
+                return Err(identity::foreign_folder(root));
+            }
+            layout.refuse_records_without_format()?;
         }
         let lock = WriterLock::take(root, LOCK_FILE)?;
         if !layout.is_store()? {
             layout.create()?;
         }
         let store_id = layout.check_format()?;
+        layout.make_missing_folders()?;
         // Whoever made the store may have been killed before this.
         disk::sync_folder(root)?;
         disk::sync_parent(root)?;
         journal::recover(&layout, sync)?;
         let revisions = Revisions::open(root, || listing::largest_revision(root))?;
-        let writer = Writer { sync, revisions, unflushed: Unflushed::default(), lock };
-        Ok(Self::new(layout, store_id, Some(writer), Unfinished::default(), &options))
+        let mut storage = Self::new(layout, store_id, None, Unfinished::default(), &options);
+        let partitions = Arc::clone(&storage.partitions);
+        let sweep = Sweep::start(storage.layout.clone(), revisions.first(), partitions);
+        let unflushed = Unflushed::default();
+        storage.writer = Some(Writer { sync, revisions, unflushed, _sweep: sweep, lock });
+        Ok(storage)
     }
 
     /// Opens the store in a folder for reading. Creates nothing, changes
@@ -198,7 +230,10 @@ impl FileStorage {
     /// Refuses what is no store, for whoever does not make one.
     pub(super) fn refuse_missing(root: &Path) -> Result<(), StorageError> {
         identity::refuse_file(root)?;
-        if !Layout::new(root).is_store()? {
+        let layout = Layout::new(root);
+        layout.refuse_links_in_root()?;
+        if !layout.is_store()? {
+            layout.refuse_records_without_format()?;
             let what = if disk::is_there(root)? { "is no store" } else { "does not exist" };
             return Err(identity::no_store(root, what));
         }
@@ -222,13 +257,31 @@ impl FileStorage {
             key_locks: Stripes::new(KEY_STRIPES),
             unsettled: UnsettledKeys::default(),
             walks: Walks::default(),
-            partitions: RwLock::new(Partitions { known: HashMap::new(), sweep_at: MIN_SWEEP_AT }),
+            partitions: Arc::new(RwLock::new(Partitions {
+                known: HashMap::new(),
+                sweep_at: MIN_SWEEP_AT,
+            })),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn wait_for_sweep(&mut self) {
+        self.writer.as_mut().unwrap()._sweep.wait();
+    }
+
+    #[cfg(test)]
+    pub(super) fn known_partitions(&self) -> KnownPartitions {
+        Arc::clone(&self.partitions)
     }
 
     /// The store's random id, which no copy of it shares.
     pub fn store_id(&self) -> &str {
         &self.store_id
+    }
+
+    /// Whether it makes durable what it reads and writes.
+    pub(super) fn syncs(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.sync)
     }
 
     pub(super) fn writer(&self) -> Result<&Writer, StorageError> {
@@ -293,7 +346,7 @@ impl FileStorage {
 
 /// Reads the record of a key from a file.
 pub(super) fn read_record(key: &str, file: &Path) -> Result<Option<VersionedValue>, StorageError> {
-    let Some(bytes) = disk::read(file)? else { return Ok(None) };
+    let Some(bytes) = disk::read_regular(file)? else { return Ok(None) };
     let problem = match record::decode(&bytes) {
         Ok(record) if record.key == key => return Ok(Some(record.found)),
         Ok(_) => "it holds the value of another key",
@@ -330,7 +383,7 @@ impl ComponentStorage for FileStorage {
         let (partition, own) = split_full_key(key);
         let partition = self.partition(partition);
         let _lock = self.lock_to_read(&partition, key)?;
-        Ok(disk::file_len(&partition.file(own))?.is_some())
+        Ok(disk::regular_len(&partition.file(own))?.is_some())
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {

@@ -9,16 +9,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use storage_core::{
     ComponentStorage, Revision, StorageError, Usage, split_full_key, validate_full_key,
 };
 
-use super::journal::{self, Journal};
-use super::layout::{Layout, TEMP_PREFIX};
+use super::journal::{self, Journal, JournalFile};
+use super::layout::{self, Layout, TEMP_PREFIX};
 use super::lock::ReadersHold;
 use super::name::{self, Decoded};
 use super::read_only::Unfinished;
@@ -26,19 +26,19 @@ use super::store::{FileOptions, FileStorage};
 use super::write::usage_of_file;
 use super::{disk, revisions};
 use crate::lock::LOCK_FILE;
-use crate::record;
+use crate::permissions::OpenToOthers;
 use crate::store_path;
 use crate::verify::{Problem, Verified};
+use crate::{identity, record};
 
-/// A stray file is read to see whether it holds a value, unless it is larger.
-const STRAY_BYTES: u64 = 64 << 20;
+mod strays;
 
 impl FileStorage {
     /// Reads every file of the store in a folder, checks what can be checked,
     /// and calls `report` with whatever is not as it should be: checksums, names
     /// and folders against keys, commits that are not finished, the counter of
-    /// revisions, files that are none of the store's, and the store's own count
-    /// of its keys. Changes nothing, and takes the writer's lock for an instant
+    /// revisions, files that are none of the store's, modes that let other users
+    /// in, and the store's own count of its keys. Changes nothing, and takes the writer's lock for an instant
     /// at most. It works beside a running writer, where the count is not
     /// compared.
     ///
@@ -53,9 +53,13 @@ impl FileStorage {
         report: &mut dyn FnMut(Problem),
     ) -> Result<Verified, StorageError> {
         let root = &store_path::resolve(path.as_ref())?;
-        Self::refuse_missing(root)?;
+        identity::refuse_file(root)?;
+        let layout = Layout::new(root);
+        if !layout.is_store()? && layout.any_record()?.is_none() {
+            Self::refuse_missing(root)?;
+        }
         let mut check = Check {
-            layout: Layout::new(root),
+            layout,
             report,
             verified: Verified::default(),
             unfinished: Unfinished::default(),
@@ -63,6 +67,7 @@ impl FileStorage {
             reported: BTreeSet::new(),
             largest: None,
             counted: Some(Usage::default()),
+            open_to_others: OpenToOthers::default(),
         };
         let stillness = Stillness::look(root);
         check.format()?;
@@ -77,6 +82,7 @@ impl FileStorage {
         if stillness.is_some() && stillness == Stillness::look(root) {
             check.recount();
         }
+        check.permissions();
         Ok(check.verified)
     }
 }
@@ -106,6 +112,7 @@ struct Found {
 enum FoundKind {
     File,
     Folder,
+    Link,
     Other,
 }
 
@@ -123,11 +130,13 @@ struct Check<'a> {
     largest: Option<(Revision, PathBuf)>,
     /// What the store itself must count; `None` once that cannot be told.
     counted: Option<Usage>,
+    /// What of the store other users may use.
+    open_to_others: OpenToOthers,
 }
 
 impl Check<'_> {
     fn problem(&mut self, problem: Problem) {
-        self.verified.problems += 1;
+        self.verified.count(&problem);
         (self.report)(problem);
     }
 
@@ -140,13 +149,17 @@ impl Check<'_> {
     }
 
     fn format(&mut self) -> Result<(), StorageError> {
+        let file = self.layout.format_file();
+        if !self.layout.is_store()? {
+            self.problem_at(&file, format!("is missing; {}", layout::REPAIR));
+            return Ok(());
+        }
         match self.layout.check_format() {
             Err(error @ StorageError::Unsupported(_)) => return Err(error),
             Err(StorageError::Corrupt { .. }) => {
-                let detail = "does not say what the folder is; restore the file from a copy";
-                self.problem_at(&self.layout.format_file(), detail);
+                self.problem_at(&file, format!("is damaged; {}", layout::REPAIR));
             }
-            Err(error) => self.problem_at(&self.layout.format_file(), text_of(error)),
+            Err(error) => self.problem_at(&file, text_of(error)),
             Ok(_) => {}
         }
         Ok(())
@@ -155,6 +168,7 @@ impl Check<'_> {
     /// What lies beside the folders of keys.
     fn root(&mut self) {
         let root = self.layout.root.clone();
+        self.open_to_others.look_at_root(&root);
         for found in self.list(&root) {
             let name = found.name.as_deref().unwrap_or_default();
             let wanted = if Layout::FOLDERS.contains(&name) {
@@ -162,17 +176,16 @@ impl Check<'_> {
             } else if Layout::FILES.contains(&name) {
                 FoundKind::File
             } else {
-                self.stray(&found);
+                self.stray(&found, false);
                 continue;
             };
-            if found.kind != wanted {
+            if found.kind == FoundKind::Link {
+                self.link(&found.path, wanted);
+            } else if found.kind != wanted {
                 let what = if wanted == FoundKind::File { "file" } else { "folder" };
                 self.problem_at(&found.path, format!("is not the {what} that it should be"));
-            }
-        }
-        for folder in Layout::FOLDERS.map(|name| root.join(name)) {
-            if let Ok(false) = disk::is_there(&folder) {
-                self.problem_at(&folder, "is missing; restore it, or make an empty folder");
+            } else {
+                self.open_to_others.look(&found.path);
             }
         }
     }
@@ -181,13 +194,14 @@ impl Check<'_> {
         let mut journals: Vec<Journal> = Vec::new();
         for found in self.list(&self.layout.journal()) {
             let name = found.name.as_deref().unwrap_or_default();
-            // One that was prepared and never became a commit is swept.
-            let prepared = name.ends_with(journal::PREPARED);
-            if found.kind != FoundKind::File || !(prepared || name.ends_with(journal::SUFFIX)) {
-                self.stray(&found);
+            let of_the_store = JournalFile::of(name);
+            if found.kind != FoundKind::File || of_the_store == JournalFile::Foreign {
+                self.stray(&found, of_the_store != JournalFile::Foreign);
                 continue;
             }
-            if prepared {
+            self.open_to_others.look(&found.path);
+            // One that was prepared and never became a commit is swept.
+            if of_the_store == JournalFile::Prepared {
                 continue;
             }
             let Some(bytes) = self.read(&found.path) else { continue };
@@ -258,10 +272,13 @@ impl Check<'_> {
         for found in self.list(path) {
             let ours =
                 found.name.as_deref().is_some_and(|name| name::decode(name) != Decoded::Foreign);
-            if ours && found.kind == FoundKind::Folder {
-                folders.push(found.path);
-            } else {
-                self.stray(&found);
+            match found.kind {
+                FoundKind::Folder if ours => {
+                    self.open_to_others.look(&found.path);
+                    folders.push(found.path);
+                }
+                FoundKind::Link if ours => self.link(&found.path, FoundKind::Folder),
+                _ => self.stray(&found, ours),
             }
         }
         folders
@@ -273,14 +290,16 @@ impl Check<'_> {
         let pending = self.pending.remove(folder).unwrap_or_default();
         for found in self.list(folder) {
             let name = found.name.as_deref().unwrap_or_default();
+            let ours = name::decode(name) != Decoded::Foreign;
             if found.kind != FoundKind::File {
-                self.stray(&found);
+                self.stray(&found, ours);
             } else if name.starts_with(TEMP_PREFIX) {
                 self.temp(&found);
-            } else if name::decode(name) == Decoded::Foreign {
-                self.stray(&found);
-            } else {
+            } else if ours {
+                self.open_to_others.look(&found.path);
                 self.value(&found.path, &pending);
+            } else {
+                self.stray(&found, false);
             }
         }
         self.pending_keys(&pending);
@@ -291,14 +310,12 @@ impl Check<'_> {
 
     /// A file that a write prepared: the next writer sweeps it, if it knows it.
     fn temp(&mut self, found: &Found) {
-        let number = found
-            .name
-            .as_deref()
-            .and_then(|name| name.strip_prefix(TEMP_PREFIX)?.get(..16))
-            .and_then(|number| u64::from_str_radix(number, 16).ok());
-        match number {
-            Some(number) => self.see(Revision::new(number), &found.path),
-            None => self.stray(found),
+        match found.name.as_deref().and_then(Layout::revision_of_temp) {
+            Some(revision) => {
+                self.open_to_others.look(&found.path);
+                self.see(revision, &found.path);
+            }
+            None => self.stray(found, false),
         }
     }
 
@@ -396,11 +413,23 @@ impl Check<'_> {
     /// Those whose folder was not there to be looked at.
     fn pending_elsewhere(&mut self) {
         for (folder, keys) in std::mem::take(&mut self.pending) {
+            if self.layout.refuse_links(&folder).is_err() {
+                // The link was reported.
+                continue;
+            }
             let before = self.verified.usage.keys;
             self.pending_keys(&keys);
             if folder != self.layout.folder("") && self.verified.usage.keys > before {
                 self.verified.partitions += 1;
             }
+        }
+    }
+
+    fn permissions(&mut self) {
+        let root = self.layout.root.clone();
+        let found = std::mem::take(&mut self.open_to_others);
+        if let Some(warning) = found.warning(&root, "chmod -R go=") {
+            self.problem(warning);
         }
     }
 
@@ -446,44 +475,6 @@ impl Check<'_> {
         self.problem_at(&root, detail);
     }
 
-    /// What is no part of the store, or not where it belongs.
-    fn stray(&mut self, found: &Found) {
-        if found.kind == FoundKind::Folder {
-            return self.problem_at(
-                &found.path,
-                "is no folder of the store, and what is in it is not seen; keep your own elsewhere",
-            );
-        }
-        if found.kind == FoundKind::Other {
-            return self.problem_at(
-                &found.path,
-                "is neither a file nor a folder, and listings leave it out; put the file itself here",
-            );
-        }
-        let held = File::open(&found.path)
-            .and_then(|file| {
-                let mut bytes = Vec::new();
-                file.take(STRAY_BYTES).read_to_end(&mut bytes).map(|_| bytes)
-            })
-            .ok()
-            .and_then(|bytes| record::decode(&bytes).ok());
-        match held {
-            Some(record) => {
-                let right = self.layout.key_file(&record.key);
-                let detail = format!(
-                    "holds a value of this key under a name that is not seen; rename it to {}, \
-                     unless a newer one is there",
-                    right.display()
-                );
-                self.problem_of(&found.path, &record.key, detail);
-            }
-            None => self.problem_at(
-                &found.path,
-                "is no file of the store, and is not seen; keep your own elsewhere",
-            ),
-        }
-    }
-
     fn see(&mut self, revision: Revision, path: &Path) {
         if self.largest.as_ref().is_none_or(|(largest, _)| revision > *largest) {
             self.largest = Some((revision, path.to_owned()));
@@ -492,7 +483,7 @@ impl Check<'_> {
 
     /// Reads a file; `None` where it has gone, or cannot be read, which is said.
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
-        disk::read(path).unwrap_or_else(|error| {
+        disk::read_regular(path).unwrap_or_else(|error| {
             self.counted = None;
             self.problem_at(path, text_of(error));
             None
@@ -502,6 +493,11 @@ impl Check<'_> {
     /// What is in a folder, by name; one that cannot be listed is said.
     fn list(&mut self, folder: &Path) -> Vec<Found> {
         let mut all = Vec::new();
+        let is_link = disk::kind_of(folder).is_ok_and(|kind| kind.is_some_and(|k| k.is_symlink()));
+        if is_link && folder != self.layout.root {
+            // Reported where it lies.
+            return Vec::new();
+        }
         let listed = fs::read_dir(folder).and_then(|entries| {
             for entry in entries {
                 let entry = entry?;
@@ -509,6 +505,7 @@ impl Check<'_> {
                 let kind = match () {
                     () if file_type.is_file() => FoundKind::File,
                     () if file_type.is_dir() => FoundKind::Folder,
+                    () if file_type.is_symlink() => FoundKind::Link,
                     () => FoundKind::Other,
                 };
                 all.push((entry.file_name(), kind));

@@ -12,12 +12,12 @@ use storage_core::{
     Budget, Commit, Revision, StorageError, Usage, Write, split_full_key, validate_full_key,
 };
 
-use super::disk;
 use super::index::KeyIndex;
 use super::journal::Journal;
 use super::locks::Unsettled;
 use super::partition::Partition;
 use super::store::{FileStorage, Writer};
+use super::{disk, scan};
 use crate::record;
 
 /// A write that failed, and whether anything may have changed.
@@ -52,8 +52,10 @@ impl FileStorage {
         partition: &Partition,
         key: &str,
     ) -> Result<Option<RwLockReadGuard<'_, ()>>, StorageError> {
-        let Some(writer) = &self.writer else { return Ok(None) };
-        partition.prepare_to_read(&self.layout, writer.sync)?;
+        partition.prepare_to_read(&self.layout, self.syncs())?;
+        if self.writer.is_none() {
+            return Ok(None);
+        }
         let lock = self.key_locks.read(key);
         self.unsettled.check(key)?;
         Ok(lock)
@@ -223,7 +225,7 @@ impl FileStorage {
     /// What a key takes up now, in its own bytes.
     pub(super) fn usage_of(&self, partition: &Partition, key: &str) -> Result<Usage, StorageError> {
         let (_, own) = split_full_key(key);
-        let len = disk::file_len(&partition.file(own))?;
+        let len = disk::regular_len(&partition.file(own))?;
         Ok(len.map(|len| usage_of_file(key, own, len)).unwrap_or_default())
     }
 
@@ -260,7 +262,7 @@ impl FileStorage {
         }
         let holds_a_key = match index {
             Some(index) => Ok(!index.is_empty()),
-            None => super::listing::holds_a_key(&partition.folder),
+            None => scan::holds_a_key(&partition.folder),
         };
         match holds_a_key {
             Ok(true) => {}

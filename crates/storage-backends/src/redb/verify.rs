@@ -14,6 +14,7 @@ use super::fail::Fail;
 use super::tables::{self, DATA, LEDGERS, ReadTable};
 use super::{listing, place};
 use crate::locked_file::LockedFile;
+use crate::permissions::OpenToOthers;
 use crate::record;
 use crate::verify::{Problem, Verified};
 
@@ -29,6 +30,11 @@ pub(super) fn verify(
     let disk =
         Disk::new(path, file, false).map_err(|error| place::failed("look at", path, &error))?;
     let mut check = Check { path, report, panic: None, verified: Verified::default() };
+    let mut open_to_others = OpenToOthers::default();
+    open_to_others.look(path);
+    if let Some(warning) = open_to_others.warning(path, "chmod go=") {
+        check.problem(warning);
+    }
     let mut db = None;
     let checked = check.parts(&mut db, || start(&disk, CACHE_BYTES, false));
     // The engine may panic where it has before.
@@ -88,7 +94,7 @@ impl Check<'_> {
     }
 
     fn problem(&mut self, problem: Problem) {
-        self.verified.problems += 1;
+        self.verified.count(&problem);
         if self.panic.is_none() {
             let reported = catch_unwind(AssertUnwindSafe(|| (self.report)(problem)));
             self.panic = reported.err();

@@ -54,7 +54,10 @@ impl RocksDbStorage {
         })
     }
 
-    fn copy_to(&self, partial: &Path, target: &Path) -> Result<(), StorageError> {
+    fn copy_to(&self, private: &Path, target: &Path) -> Result<(), StorageError> {
+        // RocksDB makes the copy's directory by the umask.
+        disk::create_store_folder(private)?;
+        let partial = &private.join("store");
         let failed = |error: ::rocksdb::Error| errors::failed("make a copy of", &self.root, &error);
         Checkpoint::new(&self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(partial))
@@ -70,7 +73,9 @@ impl RocksDbStorage {
         opening::seal_closed(&Layout::new(partial))?;
         disk::sync_folder(partial)?;
         disk::rename(partial, target).map_err(|error| disk::failed("make", target, &error))?;
-        disk::sync_parent(target)
+        disk::sync_parent(target)?;
+        let _ = fs::remove_dir(private);
+        Ok(())
     }
 }
 

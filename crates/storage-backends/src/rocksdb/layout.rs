@@ -139,6 +139,18 @@ impl Layout {
     }
 }
 
+/// Whether a file is the store's, by its name.
+pub(super) fn is_stores(name: &str) -> bool {
+    let beside = [
+        WRITER_FILE,
+        CREATING_FILE,
+        UNSYNCED_FILE,
+        super::seal::SEAL_FILE,
+        super::seal::NEW_SEAL_FILE,
+    ];
+    beside.contains(&name) || is_engines(name)
+}
+
 /// Whether a file is one of those that RocksDB makes.
 fn is_engines(name: &str) -> bool {
     let begins = ["CURRENT", "IDENTITY", "LOCK", "LOG", "MANIFEST-", "OPTIONS-"];

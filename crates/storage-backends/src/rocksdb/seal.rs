@@ -19,7 +19,7 @@ use crate::disk;
 
 pub(super) const SEAL_FILE: &str = "CLOSED";
 /// The name under which it is written first.
-const NEW_SEAL_FILE: &str = "CLOSED.new";
+pub(super) const NEW_SEAL_FILE: &str = "CLOSED.new";
 
 /// The list of a database's files, as far as it tells one state from the next.
 #[derive(Debug, Clone, PartialEq, Eq)]

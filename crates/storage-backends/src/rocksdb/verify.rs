@@ -6,13 +6,15 @@ use std::path::Path;
 use ::rocksdb::{DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, ReadOptions};
 use storage_core::{StorageError, Usage, split_full_key, validate_full_key};
 
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::opening::{self, Opened};
 use super::options::{LEDGERS, RocksDbOptions};
 use super::store::RocksDbStorage;
 use super::{errors, keys, ledger};
+use crate::disk::{self, Kind};
+use crate::permissions::{OpenToOthers, others_may_enter};
 use crate::record;
-use crate::verify::{Problem, Verified};
+use crate::verify::{Problem, ProblemKind, Verified};
 
 impl RocksDbStorage {
     /// Reads the whole store in a folder, as it is at one moment, and calls
@@ -39,6 +41,7 @@ impl RocksDbStorage {
                 let mut check =
                     Check { opened: &opened, place, report, verified, lost: Vec::new() };
                 check.all()?;
+                check.directory(&layout)?;
                 Ok(check.verified)
             }
             Err(StorageError::Corrupt { key, detail }) => {
@@ -72,12 +75,16 @@ struct Counted {
 
 impl Check<'_> {
     fn problem(&mut self, key: Option<&str>, detail: impl Into<String>) {
-        self.verified.problems += 1;
         let problem = Problem::new(self.place.clone(), detail);
-        (self.report)(match key {
+        self.report(match key {
             Some(key) => problem.with_key(key),
             None => problem,
         });
+    }
+
+    fn report(&mut self, problem: Problem) {
+        self.verified.count(&problem);
+        (self.report)(problem);
     }
 
     fn all(&mut self) -> Result<(), StorageError> {
@@ -106,6 +113,31 @@ impl Check<'_> {
         }
         for (name, kept) in ledgers {
             self.compare(&Counted { name, usage: Usage::default() }, Some(kept));
+        }
+        Ok(())
+    }
+
+    /// Looks at the files themselves: whose they are, and who may use them.
+    fn directory(&mut self, layout: &Layout) -> Result<(), StorageError> {
+        let mut open_to_others = OpenToOthers::default();
+        open_to_others.look_at_root(&layout.root);
+        let mut names = disk::names(&layout.root, Kind::Any)?;
+        names.sort_unstable();
+        for name in names {
+            let path = layout.path(&name);
+            if layout::is_stores(&name) {
+                open_to_others.look(&path);
+            } else {
+                let detail = "not part of the store, ignored; move it out of the store's directory";
+                let problem = Problem::new(path.display().to_string(), detail);
+                self.report(problem.with_kind(ProblemKind::ForeignFile));
+            }
+        }
+        // RocksDB makes its files by the umask, so the directory has to keep others out.
+        if others_may_enter(&layout.root)
+            && let Some(warning) = open_to_others.warning(&layout.root, "chmod go=")
+        {
+            self.report(warning);
         }
         Ok(())
     }

@@ -6,13 +6,18 @@ mod contract;
 mod damage;
 mod fixture;
 mod isolation;
+#[cfg(unix)]
+mod links;
 #[cfg(target_os = "linux")]
 mod long_names;
 mod moved;
 mod opening;
+#[cfg(unix)]
+mod privacy;
 mod reading_only;
 #[path = "../support/restored.rs"]
 mod restored;
+mod restoring;
 mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;

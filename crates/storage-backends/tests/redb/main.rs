@@ -48,6 +48,11 @@ impl Place {
     fn with(bytes: &[u8]) -> Self {
         let place = Self::new();
         fs::write(place.path(), bytes).unwrap();
+        #[cfg(unix)]
+        {
+            let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(place.path(), owner_only).unwrap();
+        }
         place
     }
 

@@ -245,8 +245,13 @@ enum Command {
     /// Checksums, names against keys, commits that are not finished, counters,
     /// and the store's own count of its keys. Changes nothing, and prints a line
     /// for each problem: the place, the key and what is wrong. Exit code 1 if
-    /// there is any.
-    Verify,
+    /// there is any. Files of others in the store, and modes that let other users
+    /// in, are warnings and no problem.
+    Verify {
+        /// Exit with 1 if there is a warning, too
+        #[arg(long)]
+        strict: bool,
+    },
 
     /// Read a manifest and see whether everything in it could be run
     ///
@@ -347,7 +352,7 @@ fn dispatch(
         Command::Delete { id, key } => data::delete(store, &id, &key, output)?,
         Command::Usage { id } => inspect::usage(store, &id, output)?,
         Command::Copy { from, to, merge } => copy::copy(&from, &to, merge, output)?,
-        Command::Verify => verify::verify(store, output)?,
+        Command::Verify { strict } => verify::verify(store, strict, output)?,
         Command::Doctor => return doctor::doctor(store, output),
     }
     output.finish()?;

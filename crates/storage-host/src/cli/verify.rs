@@ -7,8 +7,8 @@ use super::failure::Failure;
 use super::output::{Output, printable};
 use super::progress::{Progress, counted};
 
-/// Ends with a failure if anything is wrong.
-pub(super) fn verify(store: &StoreUrl, output: &mut Output) -> Result<(), Failure> {
+/// Ends with a failure if anything is wrong; `strict`: or if there is a warning.
+pub(super) fn verify(store: &StoreUrl, strict: bool, output: &mut Output) -> Result<(), Failure> {
     let progress = Progress::new("checking");
     let mut report = Report { written: Ok(()), found: 0, store: store.to_string() };
     let verified = store.verify(&mut |problem| report.add(&problem, &progress, output));
@@ -24,15 +24,23 @@ pub(super) fn verify(store: &StoreUrl, output: &mut Output) -> Result<(), Failur
             counted(verified.partitions, "component"),
             verified.usage.bytes
         );
+        let warnings = match verified.warnings {
+            0 => String::new(),
+            warnings => format!("; {}", counted(warnings, "warning")),
+        };
         match verified.problems {
-            0 => output.line(format_args!("all is well: {whole}"))?,
-            _ => output.line(format_args!("whole: {whole}"))?,
+            0 => output.line(format_args!("all is well: {whole}{warnings}"))?,
+            _ => output.line(format_args!("whole: {whole}{warnings}"))?,
         }
     }
     output.finish()?;
-    match verified.problems {
-        0 => Ok(()),
-        problems => Err(Failure::new(
+    match (verified.problems, verified.warnings) {
+        (0, warnings) if strict && warnings > 0 => Err(Failure::new(
+            "warnings",
+            format!("{} in the store \"{store}\"", counted(warnings, "warning")),
+        )),
+        (0, _) => Ok(()),
+        (problems, _) => Err(Failure::new(
             "problems",
             format!("{} in the store \"{store}\"", counted(problems, "problem")),
         )),
@@ -53,15 +61,18 @@ impl Report {
                 if output.json() {
                     return self.add_to_document(problem, output);
                 }
+                let kind = if problem.kind.is_warning() { "warning: " } else { "" };
                 output.line(match &problem.key {
                     Some(key) => format!(
-                        "{}: key {key:?}: {}",
+                        "{kind}{}: key {key:?}: {}",
                         printable(&problem.place),
                         printable(&problem.detail)
                     ),
-                    None => {
-                        format!("{}: {}", printable(&problem.place), printable(&problem.detail))
-                    }
+                    None => format!(
+                        "{kind}{}: {}",
+                        printable(&problem.place),
+                        printable(&problem.detail)
+                    ),
                 })
             });
         }
@@ -71,6 +82,7 @@ impl Report {
     fn add_to_document(&self, problem: &Problem, output: &mut Output) -> Result<(), Failure> {
         #[derive(Serialize)]
         struct Entry<'a> {
+            kind: &'a str,
             place: &'a str,
             key: Option<&'a str>,
             detail: &'a str,
@@ -80,8 +92,12 @@ impl Report {
             0 => begin_document(&self.store, output)?,
             _ => output.bytes(b",")?,
         }
-        let entry =
-            Entry { place: &problem.place, key: problem.key.as_deref(), detail: &problem.detail };
+        let entry = Entry {
+            kind: problem.kind.as_str(),
+            place: &problem.place,
+            key: problem.key.as_deref(),
+            detail: &problem.detail,
+        };
         output.part(&entry)
     }
 }
@@ -102,7 +118,12 @@ fn end_document(
         begin_document(store, output)?;
     }
     output.line(format_args!(
-        "],\"problem_count\":{},\"key_count\":{},\"component_count\":{},\"bytes\":{}}}",
-        verified.problems, verified.usage.keys, verified.partitions, verified.usage.bytes
+        "],\"problem_count\":{},\"warning_count\":{},\"key_count\":{},\"component_count\":{},\
+         \"bytes\":{}}}",
+        verified.problems,
+        verified.warnings,
+        verified.usage.keys,
+        verified.partitions,
+        verified.usage.bytes
     ))
 }

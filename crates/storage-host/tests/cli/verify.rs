@@ -48,14 +48,19 @@ fn its_json_is_json() {
     let whole = document(0);
     assert_eq!(whole["problems"].as_array().unwrap().len(), 0);
     assert_eq!((&whole["key_count"], &whole["component_count"]), (&3.into(), &2.into()));
+    assert_eq!((&whole["problem_count"], &whole["warning_count"]), (&0.into(), &0.into()));
+    let home = "storage-data/components/app/notes/home";
     for name in ["\"quoted\"", "b", "c"] {
-        fs::write(folder.path().join("storage-data").join(name), "mine").unwrap();
+        fs::write(folder.path().join(home).join(name), "mine").unwrap();
     }
     let damaged = document(1);
     let problems = damaged["problems"].as_array().unwrap();
-    assert_eq!((problems.len(), &damaged["problem_count"]), (3, &3.into()));
-    assert!(problems[0]["place"].as_str().unwrap().ends_with("storage-data/\"quoted\""));
-    assert!(problems.iter().all(|problem| problem["key"].is_null()));
+    // The first is of somebody else, and the others could be keys.
+    let kinds: Vec<_> = problems.iter().map(|problem| problem["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["foreign_file", "damage", "damage", "permissions"]);
+    assert_eq!((&damaged["problem_count"], &damaged["warning_count"]), (&2.into(), &2.into()));
+    assert!(problems[0]["place"].as_str().unwrap().ends_with("home/\"quoted\""));
+    assert!(problems[0]["key"].is_null());
 }
 
 #[rstest]
@@ -92,4 +97,92 @@ fn a_store_in_use_is_checked_beside_its_writer() {
     let _held = url.open(storage_host::Mode::ReadWrite).unwrap();
     let printed = folder.printed(&["verify"]);
     assert!(printed.starts_with("all is well: 3 keys of 2 components"), "{printed}");
+}
+
+/// What other programs leave in any directory.
+const FOREIGN: [&str; 8] = [
+    ".DS_Store",
+    "._note",
+    ".nfs000000000000000a",
+    "Thumbs.db",
+    "user%3a1~",
+    ".user.swp",
+    "A",
+    "#a#",
+];
+
+#[test]
+fn files_of_others_are_warnings_and_harm_nothing() {
+    let folder = filled();
+    for place in [".", "components", "components/app", "components/app/notes/home", "journal"] {
+        for name in FOREIGN {
+            fs::write(folder.path().join("storage-data").join(place).join(name), "x").unwrap();
+        }
+    }
+    fs::create_dir(folder.path().join("storage-data/lost+found")).unwrap();
+    let before = folder.tree("storage-data");
+    let done = folder.run(&["verify"]);
+    assert_eq!((done.code, &*done.stderr), (0, ""), "{}", done.stdout);
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    let (last, warnings) = lines.split_last().unwrap();
+    assert_eq!(*last, "all is well: 3 keys of 2 components, 75 bytes; 41 warnings");
+    assert_eq!(warnings.len(), 41);
+    assert!(warnings.iter().all(|line| line.starts_with("warning: ") && line.contains("ignored")));
+
+    let strict = folder.run(&["verify", "--strict"]);
+    assert_eq!((strict.code, strict.stdout), (1, done.stdout));
+    assert!(strict.stderr.contains("41 warnings in the store"), "{}", strict.stderr);
+    let json = folder.run(&["--json", "verify", "--strict"]);
+    assert_eq!(json.code, 1);
+    let error: serde_json::Value = serde_json::from_str(&json.stderr).unwrap();
+    assert_eq!(error["error"]["kind"], "warnings");
+    let document: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(document["warning_count"], 41);
+
+    let keys = folder.printed(&["keys", "app/notes/home"]);
+    assert_eq!(keys, "user:1\nuser:2\n");
+    assert_eq!(folder.printed(&["components"]).lines().count(), 2);
+    folder.printed(&["copy", "--from", "file:storage-data", "--to", "file:other"]);
+    assert_eq!(
+        folder.printed(&["--store", "file:other", "verify", "--strict"]),
+        "all is well: 3 keys of 2 components, 75 bytes\n"
+    );
+    folder.printed(&["put", "app/notes/home", "user:3", "x"]);
+    folder.printed(&["delete", "app/notes/home", "user:3"]);
+    let foreign =
+        |(path, _): &(std::path::PathBuf, Vec<u8>)| FOREIGN.iter().any(|name| path.ends_with(name));
+    let left: Vec<_> = folder.tree("storage-data").into_iter().filter(foreign).collect();
+    assert_eq!(left, before.into_iter().filter(foreign).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_strict_check_of_a_whole_store_passes() {
+    let printed = filled().printed(&["verify", "--strict"]);
+    assert!(printed.starts_with("all is well"), "{printed}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_copy_that_cannot_see_everything_fails() {
+    let folder = filled();
+    let linked = folder.path().join("storage-data/components/app");
+    fs::rename(&linked, folder.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("elsewhere"), &linked).unwrap();
+    let copy = ["copy", "--from", "file:storage-data", "--to", "file:other"];
+    let commands: [&[&str]; 6] = [
+        &copy,
+        &["components"],
+        &["keys", "app/notes/home"],
+        &["get", "app/notes/home", "user:1"],
+        &["put", "app/notes/home", "user:1", "x"],
+        &["verify"],
+    ];
+    for command in commands {
+        let done = folder.run(command);
+        assert_eq!(done.code, 1, "{command:?}: {}", done.stdout);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(said.contains("components/app"), "{command:?}: {said}");
+        assert!(said.contains("is a symbolic link"), "{command:?}: {said}");
+    }
+    assert!(!folder.path().join("other").exists());
 }

@@ -1,0 +1,114 @@
+//! What lies in a store's directory and is not part of the store.
+//!
+//! A file of somebody else is a warning: the store ignores it. What holds a value
+//! of the store is damage, and so is what keeps a name of the store from being used.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::{Check, Found, FoundKind, text_of};
+use crate::file::disk;
+use crate::record;
+use crate::verify::{Problem, ProblemKind};
+
+/// A stray file is read to see whether it holds a value, unless it is larger.
+const STRAY_BYTES: u64 = 64 << 20;
+
+impl Check<'_> {
+    /// Reports what is not part of the store, or not where it belongs. `named` says
+    /// that its name is one that the store uses there.
+    pub(super) fn stray(&mut self, found: &Found, named: bool) {
+        match found.kind {
+            FoundKind::File => self.stray_file(&found.path),
+            FoundKind::Folder => self.stray_folder(&found.path),
+            FoundKind::Link if named => self.link(&found.path, FoundKind::File),
+            FoundKind::Link => self.foreign(&found.path, "unknown symbolic link"),
+            FoundKind::Other if named => {
+                self.counted = None;
+                self.problem_at(
+                    &found.path,
+                    "is a pipe, socket or device in the place of a file; move it out of the store \
+                     directory",
+                );
+            }
+            FoundKind::Other => self.foreign(&found.path, "unknown pipe, socket or device"),
+        }
+    }
+
+    /// Reports a link where the store has a file or a directory.
+    pub(super) fn link(&mut self, path: &Path, wanted: FoundKind) {
+        // What the store counts is none of this.
+        self.counted = None;
+        let error = match wanted {
+            FoundKind::Folder => disk::link_to_directory(path),
+            _ => disk::link_to_file(path),
+        };
+        let text = text_of(error);
+        let detail = text.strip_prefix(&format!("{} ", path.display())).unwrap_or(&text);
+        self.problem_at(path, detail);
+    }
+
+    fn foreign(&mut self, path: &Path, what: &str) {
+        let detail = format!("{what}, ignored; move it out of the store directory");
+        let problem = Problem::new(path.display().to_string(), detail);
+        self.problem(problem.with_kind(ProblemKind::ForeignFile));
+    }
+
+    fn stray_file(&mut self, path: &Path) {
+        let Some(key) = key_of_value(path) else {
+            return self.foreign(path, "unknown file");
+        };
+        let right = self.layout.key_file(&key);
+        let detail = format!(
+            "holds a value of this key under a name that is not seen; rename it to {}, unless a \
+             newer one is there",
+            right.display()
+        );
+        self.problem_of(path, &key, detail);
+    }
+
+    fn stray_folder(&mut self, path: &Path) {
+        let Some((file, key)) = value_below(path) else {
+            return self.foreign(path, "unknown directory");
+        };
+        let detail = format!(
+            "is not a directory of the store, so the values below it are not seen, such as {}; \
+             if they belong to the store, give the directory its old name, otherwise move it out \
+             of the store directory",
+            file.display()
+        );
+        self.problem_of(path, &key, detail);
+    }
+}
+
+/// The key of the value in a file; `None` if it holds none.
+fn key_of_value(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(STRAY_BYTES).read_to_end(&mut bytes).ok()?;
+    record::decode(&bytes).ok().map(|record| record.key)
+}
+
+/// The first file below a directory that holds a value, and its key. What cannot be
+/// read is left out.
+fn value_below(directory: &Path) -> Option<(PathBuf, String)> {
+    let mut left = vec![(directory.to_owned(), true)];
+    while let Some((path, is_directory)) = left.pop() {
+        if !is_directory {
+            if let Some(key) = key_of_value(&path) {
+                return Some((path, key));
+            }
+            continue;
+        }
+        let mut below = Vec::new();
+        let _ = disk::visit_entries(&path, |name, file_type| {
+            if file_type.is_dir() || file_type.is_file() {
+                below.push((path.join(name), file_type.is_dir()));
+            }
+            true
+        });
+        below.sort_unstable_by(|one, other| other.cmp(one));
+        left.append(&mut below);
+    }
+    None
+}

@@ -1,0 +1,97 @@
+//! Modes of a store's files that let other users in.
+
+use std::path::{Path, PathBuf};
+
+use crate::verify::{Problem, ProblemKind};
+
+/// The files and directories of a store that other users than their owner may use.
+#[derive(Debug, Default)]
+pub(crate) struct OpenToOthers {
+    files: u64,
+    directories: u64,
+    /// The first one, with its mode.
+    first: Option<(PathBuf, u32)>,
+}
+
+impl OpenToOthers {
+    /// Looks at a file or directory of the store. What is gone, or cannot be looked
+    /// at, is left out.
+    pub(crate) fn look(&mut self, path: &Path) {
+        self.look_for(path, 0o077);
+    }
+
+    /// Looks at the store's own directory, which its owner may let others search:
+    /// only writing matters, with which they can put something else in place of
+    /// the store.
+    #[cfg(any(feature = "file", feature = "rocksdb"))]
+    pub(crate) fn look_at_root(&mut self, path: &Path) {
+        self.look_for(path, 0o022);
+    }
+
+    fn look_for(&mut self, path: &Path, bits: u32) {
+        let Some((mode, is_directory)) = mode_of(path).filter(|(mode, _)| mode & bits != 0) else {
+            return;
+        };
+        if is_directory {
+            self.directories += 1;
+        } else {
+            self.files += 1;
+        }
+        self.first.get_or_insert_with(|| (path.to_owned(), mode));
+    }
+
+    /// What to say of the store at `place`; `chmod` is the command that closes it.
+    pub(crate) fn warning(self, place: &Path, chmod: &str) -> Option<Problem> {
+        let (path, mode) = self.first?;
+        let counted = |count: u64, one: &str, many: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            _ => Some(format!("{count} {many}")),
+        };
+        let what: Vec<String> = [
+            counted(self.files, "file", "files"),
+            counted(self.directories, "directory", "directories"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let what = what.join(" and ");
+        let example = if self.files + self.directories == 1 { "namely" } else { "for example" };
+        let detail = format!(
+            "other users are let in by the mode of {what}, {example} {} (mode {mode:04o}); to keep \
+             them out: {chmod} {}",
+            path.display(),
+            quoted(&place.display().to_string())
+        );
+        let problem = Problem::new(place.display().to_string(), detail);
+        Some(problem.with_kind(ProblemKind::Permissions))
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%,:=".contains(c);
+    if !path.is_empty() && path.chars().all(is_plain) {
+        return path.to_owned();
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
+}
+
+/// Whether other users than its owner may use what is in a directory.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn others_may_enter(directory: &Path) -> bool {
+    mode_of(directory).is_some_and(|(mode, _)| mode & 0o011 != 0)
+}
+
+/// The permissions of what is at a path, and whether it is a directory.
+#[cfg(unix)]
+fn mode_of(path: &Path) -> Option<(u32, bool)> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = path.symlink_metadata().ok().filter(|found| !found.is_symlink())?;
+    Some((metadata.permissions().mode() & 0o7777, metadata.is_dir()))
+}
+
+#[cfg(not(unix))]
+fn mode_of(_path: &Path) -> Option<(u32, bool)> {
+    None
+}

@@ -1,0 +1,234 @@
+//! Symbolic links inside a store are refused, and never skipped.
+use super::*;
+use std::os::unix::fs::symlink;
+
+/// A store with two components and a loose key.
+fn filled() -> Place {
+    let place = Place::new();
+    let storage = open(&place.path());
+    for key in ["a/b/c/k", "d/e/f/k", "loose"] {
+        storage.set(key, key.into()).unwrap();
+    }
+    place
+}
+
+/// Moves something of a store elsewhere and puts a link in its place.
+fn link_away(place: &Place, path: &str) {
+    let original = place.path().join(path);
+    let elsewhere = place.0.path().join("elsewhere");
+    fs::rename(&original, &elsewhere).unwrap();
+    symlink(&elsewhere, &original).unwrap();
+}
+
+fn options(durability: Durability) -> FileOptions {
+    FileOptions::default().with_durability(durability)
+}
+
+/// The store, opened in each way, one after the other.
+fn opened(place: &Place) -> impl Iterator<Item = FileStorage> {
+    let ways: [fn(&Path) -> FileStorage; 3] =
+        [read_only, open, |path| FileStorage::open(path, options(Durability::Os)).unwrap()];
+    let path = place.path();
+    ways.into_iter().map(move |open| open(&path))
+}
+
+#[track_caller]
+fn assert_names_link<T: std::fmt::Debug>(result: Result<T, StorageError>, link: &Path) {
+    let message = result.unwrap_err().to_string();
+    let expected = format!("{} is a symbolic link; a store does not follow links", link.display());
+    assert!(message.contains(&expected), "{message}");
+}
+
+fn snapshot(storage: &FileStorage, prefix: &str) -> Result<usize, StorageError> {
+    let mut seen = 0;
+    let mut visit = |_: &str, _| {
+        seen += 1;
+        Ok(())
+    };
+    storage.read_snapshot(prefix, None, &mut visit).map(|()| seen)
+}
+
+#[rstest]
+#[case::instance("components/a/b/c")]
+#[case::name("components/a/b")]
+#[case::namespace("components/a")]
+fn a_component_behind_a_link_is_refused_by_everything(#[case] path: &str) {
+    let place = filled();
+    link_away(&place, path);
+    let link = place.path().join(path);
+    let before = files_below(&place.0.path().join("elsewhere"));
+    for storage in opened(&place) {
+        assert_names_link(storage.get("a/b/c/k"), &link);
+        assert_names_link(storage.get("a/b/c/missing"), &link);
+        assert_names_link(storage.exists("a/b/c/k"), &link);
+        assert_names_link(storage.list_keys(Some("a/b/c/")), &link);
+        assert_names_link(storage.usage(Some("a/b/c/")), &link);
+        assert_names_link(storage.list_keys(None), &link);
+        assert_names_link(storage.usage(None), &link);
+        assert_names_link(storage.list_partitions(None, 10), &link);
+        assert_names_link(snapshot(&storage, ""), &link);
+        assert_names_link(snapshot(&storage, "a/b/c/"), &link);
+        // Another component is not affected.
+        assert_eq!(storage.get("d/e/f/k"), Ok(Some("d/e/f/k".into())));
+        assert_eq!(storage.list_keys(Some("d/e/f/")).unwrap(), ["d/e/f/k"]);
+    }
+    for durability in [Durability::Sync, Durability::Os] {
+        let storage = FileStorage::open(place.path(), options(durability)).unwrap();
+        assert_names_link(storage.set("a/b/c/k", "x".into()), &link);
+        assert_names_link(storage.delete("a/b/c/k"), &link);
+        let commit = Commit::new().set("d/e/f/k", "new".into()).set("a/b/c/k", "new".into());
+        assert_names_link(storage.commit(commit), &link);
+        let budget = Budget { max_bytes: 1000, max_keys: 10 };
+        let commit = Commit::new().set("a/b/c/k", "new".into()).with_budget(budget);
+        assert_names_link(storage.commit(commit), &link);
+        let check = Commit::new().require_present("a/b/c/k").set("d/e/f/k", "new".into());
+        assert_names_link(storage.commit(check), &link);
+        assert_eq!(storage.get("d/e/f/k"), Ok(Some("d/e/f/k".into())));
+    }
+    assert_eq!(files_below(&place.0.path().join("elsewhere")), before);
+    // The repair that the message names.
+    fs::remove_file(&link).unwrap();
+    fs::rename(place.0.path().join("elsewhere"), &link).unwrap();
+    assert_eq!(open(&place.path()).list_keys(None).unwrap(), ["a/b/c/k", "d/e/f/k", "loose"]);
+}
+
+#[test]
+fn a_dangling_link_is_refused_too() {
+    let place = filled();
+    link_away(&place, "components/a");
+    fs::remove_dir_all(place.0.path().join("elsewhere")).unwrap();
+    let link = place.path().join("components/a");
+    for storage in opened(&place) {
+        assert_names_link(storage.get("a/b/c/k"), &link);
+        assert_names_link(storage.list_partitions(None, 10), &link);
+    }
+    assert_names_link(open(&place.path()).set("a/b/c/k", "x".into()), &link);
+}
+
+#[rstest]
+#[case("components")]
+#[case("loose")]
+#[case("journal")]
+#[case("FORMAT")]
+#[case("LOCK")]
+#[case("revisions")]
+fn a_store_with_a_link_in_its_root_does_not_open(#[case] name: &str) {
+    let place = filled();
+    link_away(&place, name);
+    let link = place.path().join(name);
+    assert_names_link(FileStorage::open(place.path(), FileOptions::default()), &link);
+    assert_names_link(FileStorage::open_read_only(place.path(), FileOptions::default()), &link);
+    let mut problems = Vec::new();
+    let verified = FileStorage::verify(place.path(), &mut |problem| problems.push(problem));
+    assert_eq!(verified.unwrap().problems, problems.len() as u64);
+    assert_eq!(problems[0].place, link.to_string_lossy());
+    assert!(problems[0].detail.starts_with("is a symbolic link"), "{}", problems[0]);
+}
+
+#[test]
+fn the_root_itself_may_be_a_link() {
+    let place = filled();
+    let link = place.0.path().join("link");
+    symlink(place.path(), &link).unwrap();
+    let storage = open(&link);
+    assert_eq!(storage.list_keys(None).unwrap().len(), 3);
+    storage.set("a/b/c/k", "new".into()).unwrap();
+    drop(storage);
+    let verified = FileStorage::verify(&link, &mut |problem| panic!("{problem}"));
+    assert_eq!(verified.unwrap().usage.keys, 3);
+}
+
+#[test]
+fn a_key_behind_a_link_is_refused_until_it_is_written_or_deleted() {
+    for repair in ["put", "delete"] {
+        for key in ["a/b/c/k", "loose"] {
+            let place = filled();
+            let path = if key == "loose" { "loose/loose" } else { "components/a/b/c/k" };
+            link_away(&place, path);
+            let link = place.path().join(path);
+            for storage in opened(&place) {
+                assert_names_link(storage.get(key), &link);
+                assert_names_link(storage.exists(key), &link);
+                let prefix = key.strip_suffix('k').unwrap_or_default();
+                assert_names_link(storage.list_keys(Some(prefix)), &link);
+                assert_names_link(storage.usage(Some(prefix)), &link);
+                assert_names_link(snapshot(&storage, ""), &link);
+            }
+            let elsewhere = fs::read(place.0.path().join("elsewhere")).unwrap();
+            let storage = open(&place.path());
+            let (repaired, value) = match repair {
+                "put" => (storage.set(key, "new".into()), Some("new".into())),
+                _ => (storage.delete(key), None),
+            };
+            repaired.unwrap();
+            assert_eq!(storage.get(key), Ok(value));
+            // What the link named is untouched.
+            assert_eq!(fs::read(place.0.path().join("elsewhere")).unwrap(), elsewhere);
+        }
+    }
+}
+
+#[test]
+fn a_commit_is_not_finished_behind_a_link() {
+    let place = Place::new();
+    fixture::copy_to(&place);
+    link_away(&place, "components/app/notes");
+    let link = place.path().join("components/app/notes");
+    let before = files_below(&place.0.path().join("elsewhere"));
+    assert_names_link(FileStorage::open(place.path(), FileOptions::default()), &link);
+    assert_names_link(read_only(&place.path()).get("app/notes/home/by-commit"), &link);
+    assert_eq!(files_below(&place.0.path().join("elsewhere")), before);
+}
+
+#[test]
+fn links_of_others_are_ignored() {
+    let place = filled();
+    let home = place.path().join("components/a/b/c");
+    // As an editor leaves them for a lock.
+    for path in [home.join(".#k"), place.path().join("components/.Trash"), home.join("Upper")] {
+        symlink("/nowhere", path).unwrap();
+    }
+    for storage in opened(&place) {
+        assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/k", "d/e/f/k", "loose"]);
+        assert_eq!(snapshot(&storage, ""), Ok(3));
+    }
+}
+
+#[test]
+fn a_check_names_every_link_and_goes_on() {
+    let place = filled();
+    link_away(&place, "components/a");
+    symlink("/nowhere", place.path().join("loose/other")).unwrap();
+    let mut shown = Vec::new();
+    let verified = FileStorage::verify(place.path(), &mut |one| shown.push(one.to_string()));
+    assert_eq!(verified.unwrap().usage.keys, 2);
+    let shown = shown.join("\n").replace(&*place.path().to_string_lossy(), "STORE");
+    insta::assert_snapshot!(shown, @r"
+    STORE/components/a: is a symbolic link; a store does not follow links: move the directory itself here
+    STORE/loose/other: is a symbolic link; a store does not follow links: put the file itself in its place
+    ");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_key_holds_nobody_up() {
+    let place = filled();
+    let pipe = place.path().join("components/a/b/c/pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("SKIPPED a pipe in the place of a key: mkfifo cannot be run");
+        return;
+    }
+    for storage in opened(&place) {
+        for result in [
+            storage.get("a/b/c/pipe").map(drop),
+            storage.exists("a/b/c/pipe").map(drop),
+            storage.list_keys(Some("a/b/c/")).map(drop),
+        ] {
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains("c/pipe is a pipe, socket or device"), "{message}");
+        }
+    }
+    let mut shown = Vec::new();
+    FileStorage::verify(place.path(), &mut |one| shown.push(one.to_string())).unwrap();
+    assert!(shown.iter().any(|line| line.contains("c/pipe: is a pipe")), "{shown:?}");
+}

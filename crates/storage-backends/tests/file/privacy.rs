@@ -1,0 +1,102 @@
+//! Nobody but its owner may use what a store makes.
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+use storage_backends::{Problem, ProblemKind};
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Everything below a directory.
+fn all_below(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// A directory as others make it, with the usual umask.
+fn made_by_others(place: &Place) {
+    fs::create_dir(place.path()).unwrap();
+    set_mode(&place.path(), 0o755);
+}
+
+fn warnings(place: &Place) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let verified = FileStorage::verify(place.path(), &mut |problem| found.push(problem)).unwrap();
+    assert_eq!((verified.problems, verified.warnings), (0, found.len() as u64), "{found:?}");
+    found
+}
+
+#[test]
+fn directories_are_0700_and_files_0600_in_a_directory_of_others() {
+    let place = Place::new();
+    made_by_others(&place);
+    for durability in [Durability::Sync, Durability::Os] {
+        let options = FileOptions::default().with_durability(durability);
+        let storage = FileStorage::open(place.path(), options).unwrap();
+        storage.set("a/b/c/k", "v".into()).unwrap();
+        storage.set("loose", "v".into()).unwrap();
+        let commit = Commit::new().set("d/e/f/1", "v".into()).set("d/e/f/2", "v".into());
+        storage.commit(commit).unwrap();
+    }
+    let wrong: Vec<_> = all_below(&place.path())
+        .into_iter()
+        .map(|path| (mode(&path), path))
+        .filter(|(mode, path)| *mode != if path.is_dir() { 0o700 } else { 0o600 })
+        .collect();
+    assert_eq!(wrong, []);
+    // The directory is still as it was made.
+    assert_eq!(mode(&place.path()), 0o755);
+    assert_eq!(warnings(&place), []);
+}
+
+#[test]
+fn modes_that_let_others_in_are_one_warning() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    storage.set("a/b/c/k", "v".into()).unwrap();
+    storage.set("loose", "v".into()).unwrap();
+    drop(storage);
+    assert_eq!(warnings(&place), []);
+    set_mode(&place.path().join("components/a/b/c/k"), 0o644);
+    set_mode(&place.path().join("LOCK"), 0o660);
+    set_mode(&place.path().join("components/a"), 0o755);
+    let found = warnings(&place);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].kind, ProblemKind::Permissions);
+    let shown = found[0].to_string().replace(&*place.path().to_string_lossy(), "STORE");
+    insta::assert_snapshot!(shown, @"STORE: other users are let in by the mode of 2 files and 1 directory, for example STORE/LOCK (mode 0660); to keep them out: chmod -R go= STORE");
+    // It opens as it is, and nothing is changed behind its owner's back.
+    assert_eq!(open(&place.path()).get("a/b/c/k"), Ok(Some("v".into())));
+    assert_eq!(mode(&place.path().join("LOCK")), 0o660);
+    // The command that the warning names.
+    let command = found[0].detail.split_once("keep them out: ").unwrap().1;
+    let done = std::process::Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(done.success());
+    assert_eq!(warnings(&place), []);
+}
+
+#[test]
+fn a_root_that_others_may_write_is_a_warning_and_one_they_may_search_is_none() {
+    let place = Place::new();
+    made_by_others(&place);
+    drop(open(&place.path()));
+    assert_eq!(warnings(&place), []);
+    set_mode(&place.path(), 0o770);
+    let found = warnings(&place);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].detail.contains("the mode of 1 directory, namely"), "{}", found[0]);
+}

@@ -1,0 +1,198 @@
+//! What is left of a store after a restore, a copy or a kill.
+use super::*;
+
+/// A store with keys of every kind, and the last revision that it has given.
+fn filled(place: &Place) -> storage_core::Revision {
+    let storage = open(&place.path());
+    storage.set("a/b/c/k", "v".into()).unwrap();
+    let commit = Commit::new().set("d/e/f/1", "v".into()).set("d/e/f/2", "v".into());
+    storage.commit(commit).unwrap();
+    storage.put("loose", "v".into()).unwrap()
+}
+
+/// Each way of opening, which must change nothing.
+#[track_caller]
+fn refusals(place: &Place) -> String {
+    let before = place.tree();
+    let mut messages = Vec::new();
+    for result in [
+        FileStorage::open(place.path(), FileOptions::default()),
+        FileStorage::open_read_only(place.path(), FileOptions::default()),
+    ] {
+        messages.push(result.unwrap_err().to_string());
+    }
+    assert_eq!(place.tree(), before);
+    messages.dedup();
+    messages.join("\n").replace(&*place.path().to_string_lossy(), "STORE")
+}
+
+#[test]
+fn records_without_format_are_refused_and_the_repair_is_named() {
+    let place = Place::new();
+    filled(&place);
+    fs::remove_file(place.path().join("FORMAT")).unwrap();
+    insta::assert_snapshot!(refusals(&place), @"the store is corrupt: STORE/FORMAT is missing, but the directory has data of a store, such as STORE/loose/loose; restore FORMAT from a backup of this store, or make an empty store elsewhere and move its FORMAT here");
+}
+
+#[rstest]
+#[case::components(&["components"])]
+#[case::loose(&["loose"])]
+#[case::records_alone(&["components", "loose"])]
+#[case::with_a_counter(&["loose", "revisions"])]
+fn a_part_of_a_store_is_no_new_store(#[case] kept: &[&str]) {
+    let place = Place::new();
+    filled(&place);
+    for entry in fs::read_dir(place.path()).unwrap() {
+        let entry = entry.unwrap();
+        if kept.contains(&&*entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        if entry.path().is_dir() {
+            fs::remove_dir_all(entry.path()).unwrap();
+        } else {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let message = refusals(&place);
+    assert!(message.contains("STORE/FORMAT is missing"), "{message}");
+}
+
+#[test]
+fn an_interrupted_commit_without_format_is_refused() {
+    let place = Place::new();
+    fixture::copy_to(&place);
+    for path in ["FORMAT", "revisions"] {
+        fs::remove_file(place.path().join(path)).unwrap();
+    }
+    for path in ["components", "loose"] {
+        fs::remove_dir_all(place.path().join(path)).unwrap();
+    }
+    let message = refusals(&place);
+    assert!(message.contains("STORE/FORMAT is missing"), "{message}");
+}
+
+#[test]
+fn a_check_of_records_without_format_reads_them() {
+    let place = Place::new();
+    filled(&place);
+    fs::remove_file(place.path().join("FORMAT")).unwrap();
+    let mut problems = Vec::new();
+    let verified = FileStorage::verify(place.path(), &mut |problem| problems.push(problem));
+    let verified = verified.unwrap();
+    assert_eq!((verified.usage.keys, verified.problems), (4, 1), "{problems:?}");
+    assert!(problems[0].detail.starts_with("is missing; restore FORMAT"), "{}", problems[0]);
+}
+
+/// The repair without a backup, with the counter of revisions and without it.
+#[rstest]
+fn with_the_format_of_an_empty_store_revisions_go_on(#[values(true, false)] with_counter: bool) {
+    let place = Place::new();
+    let last = filled(&place);
+    fs::remove_file(place.path().join("FORMAT")).unwrap();
+    if !with_counter {
+        fs::remove_file(place.path().join("revisions")).unwrap();
+    }
+    let empty = Place::new();
+    let id = open(&empty.path()).store_id().to_owned();
+    fs::rename(empty.path().join("FORMAT"), place.path().join("FORMAT")).unwrap();
+
+    let storage = open(&place.path());
+    assert_eq!(storage.store_id(), id);
+    assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/k", "d/e/f/1", "d/e/f/2", "loose"]);
+    assert!(storage.put("new", "v".into()).unwrap() > last);
+    drop(storage);
+    let verified = FileStorage::verify(place.path(), &mut |problem| panic!("{problem}"));
+    assert_eq!(verified.unwrap().usage.keys, 5);
+}
+
+#[test]
+fn a_store_that_was_begun_is_completed_and_keeps_its_counter() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    let last = storage.put("a/b/c/k", "v".into()).unwrap();
+    storage.delete("a/b/c/k").unwrap();
+    drop(storage);
+    // Without a record it looks like one that a killed process has begun.
+    fs::remove_file(place.path().join("FORMAT")).unwrap();
+    let storage = open(&place.path());
+    assert!(storage.put("a/b/c/k", "v".into()).unwrap() > last);
+    drop(storage);
+
+    let begun = Place::new();
+    for folder in ["components", "loose", "journal"] {
+        fs::create_dir_all(begun.path().join(folder)).unwrap();
+    }
+    // Half of a counter, and a FORMAT that has not got its name.
+    fs::write(begun.path().join("revisions"), [0; 100]).unwrap();
+    fs::write(begun.path().join(".tmp-FORMAT"), "airssys").unwrap();
+    open(&begun.path()).set("a/b/c/k", "v".into()).unwrap();
+    assert_eq!(read_only(&begun.path()).get("a/b/c/k"), Ok(Some("v".into())));
+}
+
+#[test]
+fn a_damaged_format_names_the_same_repair() {
+    let place = Place::new();
+    filled(&place);
+    fs::write(place.path().join("FORMAT"), "").unwrap();
+    let message =
+        FileStorage::open_read_only(place.path(), FileOptions::default()).unwrap_err().to_string();
+    assert!(message.contains("FORMAT is damaged; restore FORMAT from a backup"), "{message}");
+}
+
+#[test]
+fn empty_directories_that_are_missing_are_made_by_a_writer() {
+    let place = Place::new();
+    let storage = open(&place.path());
+    storage.set("a/b/c/k", "v".into()).unwrap();
+    drop(storage);
+    // As git and object storage leave them.
+    for folder in ["journal", "loose"] {
+        fs::remove_dir(place.path().join(folder)).unwrap();
+    }
+    let before = place.tree();
+    let reader = read_only(&place.path());
+    assert_eq!(reader.list_keys(None).unwrap(), ["a/b/c/k"]);
+    assert_eq!(reader.get("missing"), Ok(None));
+    let verified = FileStorage::verify(place.path(), &mut |problem| panic!("{problem}"));
+    assert_eq!(verified.unwrap().usage.keys, 1);
+    assert_eq!(place.tree(), before);
+    assert!(!place.path().join("journal").exists(), "a reader makes nothing");
+
+    for durability in [Durability::Sync, Durability::Os] {
+        let _ = fs::remove_dir(place.path().join("journal"));
+        let options = FileOptions::default().with_durability(durability);
+        let storage = FileStorage::open(place.path(), options).unwrap();
+        let commit = Commit::new().set("a/b/c/1", "v".into()).set("a/b/c/2", "v".into());
+        storage.commit(commit).unwrap();
+        storage.commit(Commit::new().delete("a/b/c/1").delete("a/b/c/2")).unwrap();
+    }
+}
+
+#[test]
+fn a_store_without_any_directory_is_empty_and_writable() {
+    let place = Place::new();
+    drop(open(&place.path()));
+    for folder in ["journal", "loose", "components"] {
+        fs::remove_dir(place.path().join(folder)).unwrap();
+    }
+    assert_eq!(read_only(&place.path()).list_keys(None), Ok(Vec::new()));
+    let storage = open(&place.path());
+    let commit = Commit::new().set("a/b/c/1", "v".into()).set("loose", "v".into());
+    storage.commit(commit).unwrap();
+    assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/1", "loose"]);
+}
+
+#[test]
+fn files_of_others_in_the_journal_keep_nothing_shut() {
+    let place = Place::new();
+    filled(&place);
+    // As macOS makes them beside every file, and as people name them.
+    let names = ["._0000000000000008.commit", "notes.commit", "notes.tmp", ".nfs0000.tmp"];
+    for name in names {
+        fs::write(place.path().join("journal").join(name), "x").unwrap();
+    }
+    assert_eq!(read_only(&place.path()).list_keys(None).unwrap().len(), 4);
+    let storage = open(&place.path());
+    assert_eq!(storage.list_keys(None).unwrap().len(), 4);
+    assert!(names.iter().all(|name| place.path().join("journal").join(name).exists()));
+}
