@@ -97,6 +97,7 @@ impl FileStorage {
             let now = self.usage_of(partition, &[&*partition.name, &*own].concat())?;
             counted.insert(own.into(), now);
         }
+        self.check_listed()?;
         partition.state().ledger = Some(counted.into_values().sum());
         Ok(())
     }
@@ -183,6 +184,7 @@ impl FileStorage {
                 keys.remove(own);
             }
         }
+        self.check_listed()?;
         Ok(keys)
     }
 
@@ -213,7 +215,16 @@ impl FileStorage {
                 found.insert(name.into());
             }
         }
+        self.check_listed()?;
         Ok(found)
+    }
+
+    /// Makes sure that what was listed, to be remembered, is of this store.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if the store is not where it was opened.
+    fn check_listed(&self) -> Result<(), StorageError> {
+        self.writer.as_ref().map_or(Ok(()), |writer| writer.lock.check_listed())
     }
 
     /// The partition that a folder belongs to.
