@@ -123,7 +123,7 @@ pub(super) fn create(
     let cannot_make = |error: &io::Error| failed("make", path, error);
     // Made anew, for the owner alone; removed again unless it gets its name.
     let new = fault_point("create")
-        .and_then(|()| tempfile::Builder::new().prefix(NEW_PREFIX).tempfile_in(folder_of(path)))
+        .and_then(|()| tempfile::Builder::new().prefix(NEW_PREFIX).tempfile_in(directory_of(path)))
         .map_err(|error| cannot_make(&error))?;
     // Held until the store has its name.
     let file =
@@ -193,8 +193,8 @@ fn create_parents(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// The folder that a file or folder is in.
-fn folder_of(path: &Path) -> &Path {
+/// The directory that a file or directory is in.
+fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         None => path,
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -206,7 +206,7 @@ fn folder_of(path: &Path) -> &Path {
 pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     // Elsewhere than on Unix a folder cannot be opened as a file.
     if cfg!(unix) {
-        let folder = folder_of(path);
+        let folder = directory_of(path);
         fault_point("sync folder")
             .and_then(|()| File::open(folder)?.sync_all())
             .map_err(|error| failed("fsync folder", folder, &error))?;
