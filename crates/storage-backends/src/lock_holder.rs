@@ -8,6 +8,7 @@ use std::fs::File;
 
 /// Who has a file locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux tells"))]
 pub(crate) enum Holder {
     ThisProcess,
     Process(u32),

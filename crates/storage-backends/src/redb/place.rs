@@ -112,7 +112,7 @@ pub(super) fn create(
     let new = fault_point("create")
         .and_then(|()| {
             let mut builder = tempfile::Builder::new();
-            builder.prefix(NEW_PREFIX).make_in(folder_of(path), create_new)
+            builder.prefix(NEW_PREFIX).make_in(directory_of(path), create_new)
         })
         .map_err(|error| cannot_make(&error))?;
     // Held until the store has its name.
@@ -138,8 +138,14 @@ fn create_new(path: &Path) -> io::Result<File> {
 fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
     let new = match new.persist_noclobber(path) {
         Ok(_) => return Ok(()),
-        Err(PersistError { error, file }) if error.kind() == ErrorKind::AlreadyExists => file,
-        Err(PersistError { error, .. }) => return Err(failed("make", path, &error)),
+        Err(PersistError { error, file }) => {
+            // Some file systems have neither links nor a rename that replaces nothing.
+            // There an empty file takes the name first.
+            if error.kind() != ErrorKind::AlreadyExists {
+                create_empty(path)?;
+            }
+            file
+        }
     };
     if matches!(look(path)?, Found::Database) {
         // Made by another process meanwhile.
@@ -153,6 +159,18 @@ fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
         new.persist(path).map_err(|failure| failed("make", path, &failure.error))?;
     }
     Ok(())
+}
+
+/// Makes an empty file, for the owner alone, unless there is something.
+fn create_empty(path: &Path) -> Result<(), StorageError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop).map_err(|error| failed("make", path, &error)),
+    }
 }
 
 /// Makes the missing folders above a store, durably.
@@ -174,8 +192,8 @@ fn create_parents(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// The folder that a file or folder is in.
-fn folder_of(path: &Path) -> &Path {
+/// The directory that a file or directory is in.
+fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         None => path,
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -187,7 +205,7 @@ fn folder_of(path: &Path) -> &Path {
 pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     // Elsewhere than on Unix a folder cannot be opened as a file.
     if cfg!(unix) {
-        let folder = folder_of(path);
+        let folder = directory_of(path);
         fault_point("sync folder")
             .and_then(|()| File::open(folder)?.sync_all())
             .map_err(|error| failed("fsync folder", folder, &error))?;

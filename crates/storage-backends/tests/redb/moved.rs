@@ -1,5 +1,7 @@
 //! A store whose path is taken by another one, or leads elsewhere.
 
+#![cfg(unix)]
+
 use super::*;
 
 fn refused<T: std::fmt::Debug>(result: Result<T, StorageError>, place: &Place) -> String {
@@ -68,7 +70,6 @@ fn what_was_acknowledged_before_a_store_was_moved_is_in_what_was_moved() {
     assert_eq!(moved.get("a/b/c/1"), Ok(Some("acknowledged".into())));
 }
 
-#[cfg(unix)]
 mod links {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -1,5 +1,7 @@
 //! A store whose path is taken by another one, or leads elsewhere.
 
+#![cfg(unix)]
+
 use storage_core::{Budget, StorageError};
 
 use super::*;
@@ -104,7 +106,6 @@ fn an_unsynced_store_that_was_moved_says_so_when_it_is_flushed() {
     storage.flush().unwrap();
 }
 
-#[cfg(unix)]
 mod links {
     use std::os::unix::fs::symlink;
 

@@ -149,15 +149,18 @@ fn a_store_that_is_written_to_is_not_copied_and_no_target_is_made() {
         &["copy", "--from", "file:storage-data", "--to", "file:copy"],
         &["--json", "copy", "--from", "file:storage-data", "--to", "file:copy"],
     ]);
-    folder.assert_snapshot("copy_locked", &text);
+    // Elsewhere nobody says who has a lock.
+    if cfg!(target_os = "linux") {
+        folder.assert_snapshot("copy_locked", &text);
+    }
     assert!(!folder.path().join("copy").exists());
     drop(held);
     // A target that is in use is left alone too.
     let held = url_in(&folder, "file:copy").open(Mode::ReadWrite).unwrap();
     let done = folder.run(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
     assert_eq!(done.code, 1);
-    let pid = format!("process {} has", std::process::id());
-    assert!(done.stderr.contains("file:copy") && done.stderr.contains(&pid), "{}", done.stderr);
+    let told = "file:copy\": the store copy is locked: ";
+    assert!(done.stderr.contains(told), "{}", done.stderr);
     drop(held);
     folder.printed(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
 }

@@ -83,6 +83,28 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
     assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
 }
 
+#[cfg(feature = "redb")]
+#[test]
+fn a_store_is_made_where_no_name_can_be_given_without_replacing() {
+    let folder = Folder::new();
+    let strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=renameat2:error=EINVAL",
+        "-e",
+        "inject=link,linkat:error=EPERM",
+    ];
+    let put = ["--store", "redb:data", "put", "a/b/c", "key", "value"];
+    let Some(done) = below(&folder, &strace, &put) else { return };
+    assert_eq!((done.code, &*done.stderr), (0, ""));
+    assert_eq!(folder.printed(&["--store", "redb:data", "get", "a/b/c", "key"]), "value");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
 #[rstest]
 #[case::file("file:data")]
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]

@@ -48,9 +48,12 @@ fn a_store_that_another_process_has_open() {
         &["get", "a/b/c", "key"],
         &["keys", "a/b/c"],
     ]);
-    folder.assert_snapshot("store_locked", &text);
-    let pid = format!("process {}", std::process::id());
-    assert!(folder.run(&["put", "a/b/c", "key", "other"]).stderr.contains(&pid));
+    // Elsewhere nobody says who has a lock.
+    if cfg!(target_os = "linux") {
+        folder.assert_snapshot("store_locked", &text);
+        let pid = format!("process {}", std::process::id());
+        assert!(folder.run(&["put", "a/b/c", "key", "other"]).stderr.contains(&pid));
+    }
     drop(held);
     folder.printed(&["put", "a/b/c", "key", "other"]);
 }
