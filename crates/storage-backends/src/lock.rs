@@ -180,6 +180,15 @@ impl WriterLock {
     pub(crate) fn check_flushed(&self) -> Result<(), StorageError> {
         check_flushed(&self.root, &self.path, &self.file)
     }
+
+    /// The same for a listing that was read from the path.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if it is not.
+    #[cfg(feature = "file")]
+    pub(crate) fn check_listed(&self) -> Result<(), StorageError> {
+        check_and_tell(&self.root, &self.path, &self.file, "what is there now is not listed")
+    }
 }
 
 /// Opens the file that a writer locks, and makes it for its owner alone.

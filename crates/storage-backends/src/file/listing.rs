@@ -89,6 +89,7 @@ impl FileStorage {
             let now = self.usage_of(partition, &[&*partition.name, &*own].concat())?;
             counted.insert(own.into(), now);
         }
+        self.check_listed()?;
         partition.state().ledger = Some(counted.into_values().sum());
         Ok(())
     }
@@ -174,6 +175,7 @@ impl FileStorage {
                 keys.remove(own);
             }
         }
+        self.check_listed()?;
         Ok(keys)
     }
 
@@ -208,6 +210,7 @@ impl FileStorage {
                 Err(error) => found.insert_unreadable(name, error),
             }
         }
+        self.check_listed()?;
         Ok(found)
     }
 
@@ -218,6 +221,14 @@ impl FileStorage {
         folder: &Path,
     ) -> Result<Option<String>, StorageError> {
         if scan::holds_a_key(folder)? { self.name_of_folder(segments, folder) } else { Ok(None) }
+    }
+
+    /// Makes sure that what was listed, to be remembered, is of this store.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if the store is not where it was opened.
+    fn check_listed(&self) -> Result<(), StorageError> {
+        self.writer.as_ref().map_or(Ok(()), |writer| writer.lock.check_listed())
     }
 
     /// The partition that a folder belongs to.

@@ -84,7 +84,8 @@ impl FileOptions {
 ///
 /// Before each write the store compares its path with what it has locked. If it
 /// was moved or replaced, the write answers [`StorageError::Unavailable`] and
-/// nothing is written. Reads go to the path, and so to what is there now.
+/// nothing is written. Reads go to the path, and so to what is there now; listings
+/// that are not in memory are refused.
 ///
 /// ```
 /// use storage_backends::{FileOptions, FileStorage};

@@ -112,7 +112,7 @@ pub(super) fn create(
     let new = fault_point("create")
         .and_then(|()| {
             let mut builder = tempfile::Builder::new();
-            builder.prefix(NEW_PREFIX).make_in(folder_of(path), create_new)
+            builder.prefix(NEW_PREFIX).make_in(directory_of(path), create_new)
         })
         .map_err(|error| cannot_make(&error))?;
     // Held until the store has its name.
@@ -192,8 +192,8 @@ fn create_parents(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// The folder that a file or folder is in.
-fn folder_of(path: &Path) -> &Path {
+/// The directory that a file or directory is in.
+fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         None => path,
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -205,7 +205,7 @@ fn folder_of(path: &Path) -> &Path {
 pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     // Elsewhere than on Unix a folder cannot be opened as a file.
     if cfg!(unix) {
-        let folder = folder_of(path);
+        let folder = directory_of(path);
         fault_point("sync folder")
             .and_then(|()| File::open(folder)?.sync_all())
             .map_err(|error| failed("fsync folder", folder, &error))?;

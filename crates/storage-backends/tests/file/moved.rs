@@ -58,6 +58,18 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
             insta::assert_snapshot!(refused(first.flush(), &place), @"the store is unavailable: the store at STORE was moved or replaced while it was open; what was written before is not there; restart this process to use what is there now");
         }
         assert_eq!(place.tree(), before);
+        // Nothing of the other store is remembered.
+        second.set("the/other/one/1", "second".into()).unwrap();
+        let budget = Budget { max_bytes: 1_000, max_keys: 1 };
+        let counted = Commit::new().set("the/other/one/1", "first".into()).with_budget(budget);
+        for listed in [
+            first.list_keys(Some("the/other/one/")).map(drop),
+            first.list_partitions(None, 9).map(drop),
+            first.usage(Some("the/other/one/")).map(drop),
+            first.commit(counted.clone()).map(drop),
+        ] {
+            refused(listed, &place);
+        }
         assert_eq!(second.get("a/b/c/1"), Ok(Some("second".into())));
         second.set("a/b/c/1", "again".into()).unwrap();
         drop(second);
@@ -68,6 +80,9 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
         assert_eq!(first.get("a/b/c/1"), Ok(Some("old".into())));
         writes(&first).into_iter().take(4).for_each(|result| result.unwrap());
         first.flush().unwrap();
+        assert_eq!(first.list_keys(Some("the/other/one/")), Ok(Vec::new()));
+        first.commit(counted).unwrap();
+        assert_eq!(first.usage(Some("the/other/one/")).unwrap().keys, 1);
         assert_eq!(first.get("d/e/f/2"), Ok(Some("first".into())));
     }
 }

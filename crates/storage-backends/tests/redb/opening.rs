@@ -332,3 +332,20 @@ fn a_large_value_comes_back_whole() {
 fn a_restored_copy_gives_no_revision_again() {
     restored::a_restored_copy_gives_no_revision_again(open);
 }
+
+#[test]
+fn a_look_for_a_writer_tells_of_one_and_of_nothing_else() {
+    use storage_backends::look_for_writer;
+    let place = Place::new();
+    assert_eq!(look_for_writer(place.path()), Ok(()), "there is no store");
+    let writer = open(&place.path());
+    assert!(matches!(look_for_writer(place.path()), Err(StorageError::Locked(_))));
+    drop(writer);
+    let reader = read_only(&place.path());
+    assert_eq!(look_for_writer(place.path()), Ok(()));
+    drop(reader);
+    let before = place.bytes();
+    assert_eq!(look_for_writer(place.path()), Ok(()));
+    assert!(place.bytes() == before);
+    open(&place.path());
+}

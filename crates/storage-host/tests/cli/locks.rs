@@ -13,7 +13,7 @@ use crate::support::{Done, Folder};
 
 /// The command below another one; `None`, with the reason, where this machine lacks
 /// that or may not use it.
-fn below(folder: &Folder, program: &[&str], args: &[&str]) -> Option<Done> {
+pub(crate) fn below(folder: &Folder, program: &[&str], args: &[&str]) -> Option<Done> {
     let (name, options) = program.split_first()?;
     let through = |command: &Command, args: &[&str]| {
         let mut outer = Command::new(name);

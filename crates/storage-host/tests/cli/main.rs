@@ -15,11 +15,11 @@ mod copy;
 mod data;
 mod demo;
 mod doctor;
+#[cfg(target_os = "linux")]
+mod exhausted;
 mod help;
 mod kill;
 mod locks;
-#[cfg(target_os = "linux")]
-mod resources;
 mod run;
 mod stores;
 mod support;

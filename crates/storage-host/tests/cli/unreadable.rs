@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::locks::below;
 use crate::support::{Done, Folder};
 
 /// A user without privileges.
@@ -100,6 +101,41 @@ fn components_lists_the_rest_and_names_what_cannot_be_read() {
     assert_eq!(ids, ["app/notes/home", "lost"]);
     let error: Value = serde_json::from_str(&done.stderr).unwrap();
     assert_eq!(error["error"]["kind"], "unreadable");
+}
+
+#[test]
+fn a_component_whose_disk_fails_is_named_beside_the_rest() {
+    let folder = Folder::new();
+    for id in ["a/b/c", "app/notes/home", "z/z/z"] {
+        folder.printed(&["put", id, "key", "value"]);
+    }
+    let path = fs::canonicalize(folder.path()).unwrap();
+    let path = path.join("storage-data/components/app/notes/home");
+    let store = format!("file:{}", path.ancestors().nth(4).unwrap().display());
+    let fail = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        path.to_str().unwrap(),
+        "-e",
+        "trace=openat",
+        "-e",
+        "inject=openat:error=EIO",
+    ];
+    let failed = |args: &[&str]| below(&folder, &fail, args);
+    let Some(done) = failed(&["--store", &store, "components"]) else { return };
+    assert_eq!((done.code, &*done.stdout), (1, "a/b/c\nz/z/z\n"));
+    let named = "app/notes/home cannot be read: cannot list ";
+    assert!(done.stderr.contains(named), "{}", done.stderr);
+    assert!(done.stderr.contains("Input/output error (os error 5)"), "{}", done.stderr);
+    let done = failed(&["copy", "--from", &store, "--to", "redb:target"]).unwrap();
+    assert!(done.code == 1 && done.stderr.contains(named), "{}", done.stderr);
+    let done = failed(&["--store", &store, "doctor"]).unwrap();
+    let expected = format!("{}: Input/output error (os error 5)", path.display());
+    assert!(done.stdout.contains(&expected), "{}", done.stdout);
 }
 
 #[test]
