@@ -17,6 +17,8 @@ mod demo;
 mod doctor;
 mod help;
 mod kill;
+#[cfg(unix)]
+mod privacy;
 mod run;
 mod stores;
 mod support;
