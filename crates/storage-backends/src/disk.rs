@@ -139,6 +139,10 @@ pub(crate) fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, StorageError>
         &mut options,
         libc::O_NOFOLLOW | libc::O_NONBLOCK,
     );
+    #[cfg(not(unix))]
+    if let Some(kind) = kind_of(path)?.filter(|kind| !kind.is_file()) {
+        return Err(not_a_file(path, kind));
+    }
     let mut file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
