@@ -19,6 +19,8 @@ mod disk;
 mod durability;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "memory", feature = "file", feature = "redb", feature = "rocksdb"))]
+mod first_revision;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod hooks;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]

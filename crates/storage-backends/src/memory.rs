@@ -12,6 +12,7 @@ use storage_core::{
     StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key, validate_full_key,
 };
 
+use crate::first_revision::first_revision;
 use crate::partitions::{self, Partitions};
 
 /// Storage in the process's memory: fast, shared by all threads, gone when the
@@ -30,7 +31,7 @@ use crate::partitions::{self, Partitions};
 /// assert_eq!(storage.list_keys(Some("app/notes/home/"))?, ["app/notes/home/1"]);
 /// # Ok::<(), storage_core::StorageError>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStorage {
     partitions: DashMap<Box<str>, Arc<RwLock<Partition>>>,
     /// The names of the partitions that hold a key, but for `""`. A name comes
@@ -81,6 +82,17 @@ impl Partition {
             .range::<str, _>((start, Bound::Unbounded))
             .map(|(key, found)| (&**key, found))
             .take_while(move |(key, _)| key.starts_with(own.prefix))
+    }
+}
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self {
+            partitions: DashMap::default(),
+            names: RwLock::default(),
+            // A caller may still have a revision of the store before this one.
+            last_revision: AtomicU64::new(first_revision(0)),
+        }
     }
 }
 

@@ -9,7 +9,9 @@ use crate::StorageValue;
 /// A store never gives the same revision twice, not after a crash either. Of
 /// two writes, one begun after the other returned has the larger revision, and
 /// the writes to one key are ordered by it. Numbers are skipped; only order and
-/// equality mean anything. A copied or imported store has revisions of its own.
+/// equality mean anything. A copied or imported store has revisions of its own,
+/// and one that was restored from an old copy gives none again that it gave after
+/// the copy was made, unless the clock is behind the time of that copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(u64);
 

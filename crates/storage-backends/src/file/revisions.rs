@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use storage_core::{Revision, StorageError};
 
 use super::disk;
+use crate::first_revision::first_revision;
 use crate::{identity, record};
 
 /// The name of the file.
@@ -60,7 +61,8 @@ impl Revisions {
         disk::write_new(&path, &bytes, true)
     }
 
-    /// Opens the counter where the last reservation ended.
+    /// Opens the counter where the last reservation ended, or at the current time
+    /// ([`first_revision`]).
     ///
     /// If the file is missing, or both slots are damaged, the counter is set far
     /// beyond every revision that `largest_in_use` finds, deleted keys allowed
@@ -85,13 +87,14 @@ impl Revisions {
             .write(true)
             .open(&path)
             .map_err(|error| disk::failed("open", &path, &error))?;
-        let mut state = State { file, reserved_up_to, next: reserved_up_to, slot };
+        let next = first_revision(reserved_up_to);
+        let mut state = State { file, reserved_up_to, next, slot };
         if slots.contains(&None) {
             state
                 .write_other_slot(reserved_up_to)
                 .map_err(|error| disk::failed("write", &path, &error))?;
         }
-        Ok(Self { path, first: Revision::new(reserved_up_to), state: Mutex::new(state) })
+        Ok(Self { path, first: Revision::new(next), state: Mutex::new(state) })
     }
 
     /// The first number of this opening; all before it were given earlier.

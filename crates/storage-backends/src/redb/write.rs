@@ -13,6 +13,7 @@ use super::group::{Group, MAX_TOGETHER, Requests};
 use super::listing;
 use super::options::RedbDurability;
 use super::tables::{self, DATA, LEDGERS, META, WriteTable};
+use crate::first_revision::first_revision;
 use crate::{hooks, identity, record};
 
 /// The largest value: the engine takes somewhat more, with the record around it.
@@ -105,7 +106,10 @@ impl Writer {
             durability,
             group: Group::default(),
             counts: Counts::default(),
-            revisions: Mutex::new(Revisions { next: reserved_up_to, reserved_up_to }),
+            revisions: Mutex::new(Revisions {
+                next: first_revision(reserved_up_to),
+                reserved_up_to,
+            }),
             unflushed: Mutex::default(),
         }
     }

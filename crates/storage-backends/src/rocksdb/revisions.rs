@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use storage_core::{Revision, StorageError};
 
+use crate::first_revision::first_revision;
 use crate::identity;
 
 /// How many numbers are reserved at once: one extra synced write in 65,536.
@@ -26,10 +27,11 @@ pub(super) struct Revisions {
 }
 
 impl Revisions {
-    /// Goes on where the last reservation ended.
+    /// Goes on where the last reservation ended, or at the current time
+    /// ([`first_revision`]).
     pub(super) fn new(reserved: u64) -> Self {
         Self {
-            next: AtomicU64::new(reserved),
+            next: AtomicU64::new(first_revision(reserved)),
             reserved: AtomicU64::new(reserved),
             reserving: Mutex::default(),
         }

@@ -12,6 +12,8 @@ mod opening;
 #[cfg(unix)]
 mod privacy;
 mod reading_only;
+#[path = "../support/restored.rs"]
+mod restored;
 mod restoring;
 mod snapshots;
 #[path = "../support/mod.rs"]

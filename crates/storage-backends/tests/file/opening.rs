@@ -82,3 +82,8 @@ fn a_store_has_an_id_of_its_own() {
     assert_eq!(read_only(&one.path()).store_id(), id);
     assert_ne!(open(&other.path()).store_id(), id);
 }
+
+#[test]
+fn a_restored_copy_gives_no_revision_again() {
+    restored::a_restored_copy_gives_no_revision_again(open);
+}

@@ -9,6 +9,8 @@ mod fixture;
 mod groups;
 mod opening;
 mod relaxed;
+#[path = "../support/restored.rs"]
+mod restored;
 mod verify;
 
 use std::collections::BTreeMap;

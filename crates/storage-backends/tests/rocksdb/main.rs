@@ -26,6 +26,8 @@ mod ledgers;
 mod listing;
 mod opening;
 mod reading_only;
+#[path = "../support/restored.rs"]
+mod restored;
 #[path = "../support/mod.rs"]
 mod support;
 mod verifying;

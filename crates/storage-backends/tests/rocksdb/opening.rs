@@ -301,3 +301,8 @@ fn a_killed_process_loses_nothing_and_leaves_no_lock() {
     assert_sound(&place.path());
     assert!(!place.path().join("UNSYNCED").exists());
 }
+
+#[test]
+fn a_restored_copy_gives_no_revision_again() {
+    restored::a_restored_copy_gives_no_revision_again(open);
+}
