@@ -165,6 +165,10 @@ pub(crate) fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, StorageError>
         &mut options,
         (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed(),
     );
+    #[cfg(not(unix))]
+    if let Some(kind) = kind_of(path)?.filter(|kind| !kind.is_file()) {
+        return Err(not_a_file(path, kind));
+    }
     let mut file = match options.open(path) {
         Ok(file) => file,
         Err(error) if is_missing(&error) => return Ok(None),

@@ -16,10 +16,10 @@ use std::thread::{self, JoinHandle};
 
 use storage_core::Revision;
 
+use super::disk;
 use super::layout::Layout;
 use super::name::{self, Decoded};
 use super::store::KnownPartitions;
-use super::{disk, scan};
 
 /// A sweep that is under way. Dropping it ends it.
 #[derive(Debug)]
@@ -73,11 +73,11 @@ impl Sweeper {
 
     fn run(&self) {
         let components = self.layout.components();
-        for namespace in folders(&components) {
+        for namespace in self.folders(&components) {
             let below_namespace = components.join(&namespace);
-            for component in folders(&below_namespace) {
+            for component in self.folders(&below_namespace) {
                 let below_component = below_namespace.join(&component);
-                for instance in folders(&below_component) {
+                for instance in self.folders(&below_component) {
                     if self.is_stopped() {
                         return;
                     }
@@ -91,6 +91,18 @@ impl Sweeper {
             remove_if_empty(&below_namespace);
         }
         self.remove_files(&self.layout.folder(""));
+    }
+
+    /// The directories of the store in a directory, as far as they can be listed.
+    fn folders(&self, directory: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        let _ = disk::visit_entries(directory, |name, file_type| {
+            if file_type.is_dir() && name::decode(&name) != Decoded::Foreign {
+                found.push(name);
+            }
+            !self.is_stopped()
+        });
+        found
     }
 
     /// Removes what earlier writes left in a directory of keys, and tells whether
@@ -128,11 +140,6 @@ fn name_of(segments: [&str; 3]) -> Option<String> {
         partition.push('/');
     }
     Some(partition)
-}
-
-/// The directories of the store in a directory; none where they cannot be listed.
-fn folders(directory: &Path) -> Vec<String> {
-    scan::folders(directory).unwrap_or_default()
 }
 
 fn remove_if_empty(folder: &Path) {

@@ -33,6 +33,12 @@ fn a_copy_is_a_store_of_its_own() {
     assert_sound(&place.path());
     let beside = fs::read_dir(target.parent().unwrap()).unwrap().count();
     assert_eq!(beside, 1, "nothing is left beside the copy");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&target).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "the copy is its owner's alone");
+    }
 }
 
 #[test]

@@ -125,3 +125,43 @@ fn what_lies_behind_damage_is_read_too() {
     assert!(verified.usage.keys < 1200 && verified.usage.keys > 300, "{verified:?}");
     assert_eq!(place.tree(), before);
 }
+
+#[test]
+fn files_of_others_are_warnings() {
+    let place = filled();
+    for name in [".DS_Store", "notes.txt"] {
+        fs::write(place.path().join(name), "x").unwrap();
+    }
+    fs::create_dir(place.path().join("lost+found")).unwrap();
+    let (verified, problems) = verify(&place.path());
+    let shown: Vec<String> = problems
+        .iter()
+        .map(|problem| format!("{}: {}", problem.kind, problem.place))
+        .map(|line| line.replace(&*place.path().to_string_lossy(), "STORE"))
+        .collect();
+    let foreign = ["STORE/.DS_Store", "STORE/lost+found", "STORE/notes.txt"];
+    assert_eq!(shown, foreign.map(|path| format!("foreign_file: {path}")));
+    assert_eq!((verified.problems, verified.usage.keys), (0, 3));
+    // They keep nothing shut, and stay.
+    assert_eq!(contents(&open(&place.path())).len(), 3);
+    assert!(place.path().join("notes.txt").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_lets_others_in_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = filled();
+    let warnings = |mode: u32| {
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let mut found = Vec::new();
+        let mut report = |problem: Problem| found.push(problem);
+        let verified = RocksDbStorage::verify(place.path(), &mut report).unwrap();
+        assert_eq!((verified.problems, verified.warnings), (0, found.len() as u64));
+        assert!(found.iter().all(|problem| problem.kind == ProblemKind::Permissions));
+        found.len()
+    };
+    assert_eq!(warnings(0o700), 0);
+    assert_eq!(warnings(0o755), 1);
+    assert_eq!(warnings(0o770), 1);
+}

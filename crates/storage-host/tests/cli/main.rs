@@ -20,6 +20,8 @@ mod exhausted;
 mod help;
 mod kill;
 mod locks;
+#[cfg(unix)]
+mod privacy;
 mod run;
 mod stores;
 mod support;

@@ -1,0 +1,99 @@
+//! What other users than a store's owner may do with it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rstest::rstest;
+
+use crate::support::Folder;
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Runs the command with a umask.
+fn run_with_umask(folder: &Folder, umask: &str, args: &[&str]) {
+    let inner = folder.command(args);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
+    shell.arg(inner.get_program()).args(args).current_dir(folder.path()).stdin(Stdio::null());
+    shell.env_remove("STORAGE_HOST_STORE");
+    assert!(shell.status().unwrap().success(), "{umask}: {args:?}");
+}
+
+/// A path and everything below it.
+fn all_of(path: PathBuf) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![path];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        found.push(path);
+    }
+    found
+}
+
+#[rstest]
+fn a_new_store_is_its_owners_alone_under_any_umask(#[values("000", "022", "077")] umask: &str) {
+    let folder = Folder::new();
+    let given = folder.path().join("given");
+    fs::create_dir(&given).unwrap();
+    fs::set_permissions(&given, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut stores = vec!["file:new", "file:given"];
+    if cfg!(feature = "redb") {
+        stores.push("redb:data.redb");
+    }
+    if cfg!(feature = "rocksdb") {
+        stores.push("rocksdb:rocks");
+    }
+    for store in stores {
+        run_with_umask(&folder, umask, &["--store", store, "put", "a/b/c", "key", "value"]);
+        let (_, path) = store.split_once(':').unwrap();
+        let path = folder.path().join(path);
+        for found in all_of(path.clone()) {
+            let expected = match found.is_dir() {
+                // It keeps the mode that it was given.
+                _ if found == given => 0o755,
+                true => 0o700,
+                false => 0o600,
+            };
+            // The mode of the directory keeps others from RocksDB's own files.
+            if !store.starts_with("rocksdb:") || found == path {
+                assert_eq!(mode(&found), expected, "{umask}: {}", found.display());
+            }
+        }
+        let printed = folder.printed(&["--store", store, "verify", "--strict"]);
+        assert!(printed.starts_with("all is well"), "{printed}");
+    }
+}
+
+#[rstest]
+#[case::file("file:data", "components", 0o755)]
+#[cfg_attr(feature = "redb", case::redb("redb:data", "", 0o644))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data", "", 0o755))]
+fn a_mode_that_lets_others_in_is_a_warning(
+    #[case] store: &str,
+    #[case] below: &str,
+    #[case] opened: u32,
+) {
+    let folder = Folder::new();
+    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    let path = folder.path().join("data").join(below);
+    let path = if below.is_empty() { folder.path().join("data") } else { path };
+    fs::set_permissions(&path, fs::Permissions::from_mode(opened)).unwrap();
+    let printed = folder.printed(&["--store", store, "verify"]);
+    assert!(printed.starts_with("warning: "), "{printed}");
+    assert!(printed.ends_with("; 1 warning\n"), "{printed}");
+    let strict = folder.run(&["--store", store, "verify", "--strict"]);
+    assert_eq!(strict.code, 1);
+    // It opens all the same, and the command in the warning closes it.
+    assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
+    assert_eq!(mode(&path), opened);
+    let command = printed.split_once("keep them out: ").unwrap().1.lines().next().unwrap();
+    let done = Command::new("sh").args(["-c", command]).current_dir(folder.path()).status();
+    assert!(done.unwrap().success(), "{command}");
+    folder.printed(&["--store", store, "verify", "--strict"]);
+}
