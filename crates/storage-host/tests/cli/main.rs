@@ -10,14 +10,18 @@
     reason = "helpers of tests fail as tests do, and what is skipped is said"
 )]
 
+mod compiled;
 mod config;
 mod copy;
 mod data;
 mod demo;
 mod doctor;
+mod guests;
 mod help;
 mod kill;
+mod resources;
 mod run;
+mod signals;
 mod stores;
 mod support;
 mod verify;
