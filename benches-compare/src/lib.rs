@@ -1,5 +1,6 @@
 //! What the comparisons have in common: how two sides are measured, and how it
 //! is shown. `cargo xtask bench --help` names the comparisons.
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "a command reports to its user")]
 
 pub mod caches;

@@ -2,6 +2,7 @@
 //! random interleavings.
 //!
 //! `cargo xtask models --help`
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 mod action;

@@ -2,6 +2,7 @@
 //! failing and full disks, and whether damage is told.
 //!
 //! `cargo xtask durability --help`
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 mod block_log;

@@ -5,6 +5,7 @@
 //! must be. `cargo xtask fuzz` lets libFuzzer look for such bytes; the program
 //! `replay` and the tests run what was found before, without libFuzzer.
 
+#![forbid(unsafe_code)]
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,

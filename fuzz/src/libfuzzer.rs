@@ -1,5 +1,6 @@
 //! The program that makes inputs up: libFuzzer, with its own arguments. The
 //! variable `FUZZ_TARGET` names the target. `cargo xtask fuzz` builds and runs it.
+#![forbid(unsafe_code)]
 #![no_main]
 #![expect(clippy::print_stderr, reason = "a command reports to its user")]
 

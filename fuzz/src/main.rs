@@ -1,4 +1,5 @@
 //! Runs targets on inputs that are there: `replay TARGET FILE..`.
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 use std::path::{Path, PathBuf};

@@ -31,17 +31,20 @@ struct Gate {
     shared: bool,
 }
 
-const GATES: [Gate; 10] = [
+const GATES: [Gate; 13] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
     Gate { shared: true, ..gate(BACKENDS, &["file", "redb", "rocksdb"], "rustix", false) },
-    gate(BACKENDS, &["file"], "sha2", false),
+    Gate { shared: true, ..gate(BACKENDS, &["file"], "sha2", false) },
     gate(BACKENDS, &["redb"], "redb", true),
     Gate { shared: true, ..gate(BACKENDS, &["redb"], "tempfile", false) },
     gate(BACKENDS, &["rocksdb"], "rocksdb", true),
     gate(BACKENDS, &["redis"], "redis", true),
     gate(HOST, &["wasmtime"], "wasmtime", true),
+    gate(HOST, &["signals"], "signal-hook", true),
     gate(HOST, &["cli"], "clap", true),
+    gate(HOST, &["cli"], "tokio", false),
+    gate(HOST, &["cli"], "bytes", false),
 ];
 
 const fn gate(

@@ -1,4 +1,5 @@
 //! The workspace's own checks and chores. `cargo xtask --help` lists them.
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 mod bench;

@@ -1,5 +1,6 @@
 //! What the caches hold after the traces, by the allocator's own count. Started
 //! by the comparison of the caches, which counts nothing: counting takes time.
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 use std::process::ExitCode;

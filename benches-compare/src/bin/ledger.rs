@@ -2,6 +2,7 @@
 //! notices of it.
 //!
 //! `cargo xtask bench ledger --help`
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 use std::path::{Path, PathBuf};

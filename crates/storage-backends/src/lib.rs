@@ -11,6 +11,8 @@
 //! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
 //! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; building it needs libclang and minutes | no |
 
+#![forbid(unsafe_code)]
+
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod access;
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! costs. Writes go through it to the storage below; it never holds anything
 //! that is not there.
 
+#![forbid(unsafe_code)]
+
 mod cached;
 mod clock;
 mod config;

@@ -16,6 +16,8 @@
 //! |---|---|
 //! | `conformance` | the module `conformance`: the contract as test functions, a reference implementation, and storage that fails, counts and waits on command |
 
+#![forbid(unsafe_code)]
+
 mod commit;
 mod component_id;
 #[cfg(feature = "conformance")]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
 use storage_core::{
@@ -13,6 +14,7 @@ use storage_core::{
 use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
 use crate::quota::QuotaStorage;
+use crate::shutdown::GatedStorage;
 
 /// What a host applies to a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,7 +40,9 @@ pub struct StorageHost {
 }
 
 struct Shared {
+    /// The same as `gated`.
     backend: Arc<dyn ComponentStorage>,
+    gated: Arc<GatedStorage>,
     cache: Cache,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
@@ -180,6 +184,45 @@ impl StorageHost {
         Some(GrantedStorage::new(self.component(owner), allowed))
     }
 
+    /// Refuses new operations, waits until those in progress have ended, and flushes
+    /// the backend: after `Ok`, everything that was acknowledged is durable and nothing
+    /// more is written.
+    ///
+    /// From then on an operation that needs the backend fails with
+    /// [`StorageError::Unavailable`]; values that are cached may still be read. A guest
+    /// traps at its next call to storage. A second call flushes again.
+    ///
+    /// Takes no longer than `within`, of which four fifths are for operations in
+    /// progress and the rest is for the flush.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use storage_core::conformance::ReferenceStorage;
+    /// use storage_host::{ComponentStorage, StorageError, StorageHost};
+    ///
+    /// let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
+    /// let storage = host.component(&"app/notes/home".parse()?);
+    /// storage.set("key", "value".into())?;
+    /// host.shut_down(Duration::from_secs(10))?;
+    /// let refused = storage.set("key", "other".into());
+    /// assert!(matches!(refused, Err(StorageError::Unavailable { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if that did not end in time: whether the writes in
+    /// progress happened, or whether what was written last is durable, is not known.
+    /// Otherwise as [`ComponentStorage::flush`].
+    pub fn shut_down(&self, within: Duration) -> Result<(), StorageError> {
+        self.shared.gated.shut_down(within)
+    }
+
+    /// Whether [`shut_down`](Self::shut_down) was called.
+    pub fn is_shut_down(&self) -> bool {
+        self.shared.gated.gate().is_closed()
+    }
+
     /// The backend, which names keys in full.
     pub fn backend(&self) -> &Arc<dyn ComponentStorage> {
         &self.shared.backend
@@ -304,14 +347,17 @@ impl StorageHostBuilder {
 
     /// The host.
     pub fn build(self) -> StorageHost {
+        let gated = Arc::new(GatedStorage::new(self.backend));
+        let backend: Arc<dyn ComponentStorage> = Arc::clone(&gated) as _;
         let cache = if self.shares_cache {
-            Cache::Shared(SharedCache::new(Arc::clone(&self.backend), self.cache))
+            Cache::Shared(SharedCache::new(Arc::clone(&backend), self.cache))
         } else {
             Cache::Private(self.cache)
         };
         StorageHost {
             shared: Arc::new(Shared {
-                backend: self.backend,
+                backend,
+                gated,
                 cache,
                 defaults: self.defaults,
                 overrides: self.overrides,

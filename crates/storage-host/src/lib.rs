@@ -32,6 +32,7 @@
 //! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported | yes |
 //! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
 //! | `cli` | the `storage-host` command; brings `wasmtime` and `manifest` | yes |
+//! | `signals` | the module `signals` (Unix): ends a process in order on SIGTERM, SIGINT and SIGHUP | yes |
 //! | `memory` | the store `memory:` | yes |
 //! | `file` | the store `file:PATH` | yes |
 //! | `redb` | the store `redb:PATH` | yes |
@@ -40,6 +41,8 @@
 //! Without features it is the wiring alone: [`StorageHost`], [`Limits`], quota
 //! and [`create_component_storage`], for a host that is not wasmtime's or a
 //! backend that is not ours.
+
+#![forbid(unsafe_code)]
 
 mod chain;
 #[cfg(any(feature = "wasmtime", feature = "internals"))]
@@ -55,6 +58,9 @@ mod limits;
 #[cfg(feature = "manifest")]
 mod manifest;
 mod quota;
+mod shutdown;
+#[cfg(all(feature = "signals", unix))]
+pub mod signals;
 mod store_open;
 mod store_url;
 mod transfer;

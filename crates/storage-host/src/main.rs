@@ -1,5 +1,9 @@
 //! The `storage-host` command: runs components, and shows what they keep.
 
+// Not forbidden: machine code that was compiled earlier is loaded by unsafe code of
+// wasmtime, called in `cli/compiled/code.rs` alone.
+#![deny(unsafe_code)]
+
 mod cli;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! The cache beside others: what a hit costs, and how often there is one.
 //!
 //! `cargo xtask bench cache --help`
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 mod asked;

@@ -3,6 +3,7 @@
 //! RocksDB.
 //!
 //! `cargo xtask bench engines --help`
+#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 mod data;

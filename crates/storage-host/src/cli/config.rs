@@ -1,11 +1,11 @@
 //! `run --config` and `check`: a manifest.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use storage_host::{ComponentId, Manifest, ManifestError, Mode, StorageHost, StoreUrl};
+use storage_host::{ComponentId, Manifest, ManifestError, StoreUrl};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -106,19 +106,16 @@ impl Run<'_> {
             json: self.json,
         };
         let store = self.store.or_of(&manifest, self.config)?;
-        job.run(|| open(&manifest, store))
+        job.run(|| Ok(manifest.host(run::open_store(store, self.json)?)))
     }
-}
-
-fn open(manifest: &Manifest, store: &StoreUrl) -> Result<StorageHost, Failure> {
-    let backend =
-        store.open(Mode::ReadWrite).map_err(|error| Failure::of_opening(store, &error))?;
-    Ok(manifest.host(backend))
 }
 
 #[derive(Serialize)]
 struct Checked {
-    manifest: PathBuf,
+    /// With replacement characters where the path is not UTF-8.
+    manifest: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    manifest_is_lossy: bool,
     store: String,
     components: usize,
     runnable: usize,
@@ -139,7 +136,8 @@ pub(super) fn check(path: &Path, given: Given<'_>, output: &mut Output) -> Resul
         }
     }
     let checked = Checked {
-        manifest: path.to_owned(),
+        manifest: path.to_string_lossy().into_owned(),
+        manifest_is_lossy: path.to_str().is_none(),
         store: store.to_string(),
         components: manifest.components.len(),
         runnable,

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
-use storage_host::{CopyError, CopyOptions, Mode, StorageError, StoreUrl, copy_store};
+use storage_host::{CopyError, CopyOptions, Mode, StorageError, StorageHost, StoreUrl, copy_store};
 
+use super::ending::OnSignal;
 use super::failure::Failure;
 use super::output::Output;
 use super::progress::{Progress, counted, human_bytes};
@@ -45,10 +46,12 @@ pub(super) fn copy(
     // made again.
     let target =
         to.relaxed().open(Mode::ReadWrite).map_err(|error| Failure::of_opening(to, &error))?;
+    let target = StorageHost::new(target);
+    let _on_signal = OnSignal::shut_down(&target);
 
     let mut progress = Progress::new("copying");
     let options = CopyOptions::new().with_merge(merge);
-    let copied = copy_store(&source, &target, options, &mut |key, copied| {
+    let copied = copy_store(&source, target.backend(), options, &mut |key, copied| {
         progress.at(|| {
             let total = copied.total();
             format!(

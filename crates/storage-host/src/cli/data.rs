@@ -10,6 +10,7 @@ use storage_host::{
     ComponentId, ComponentStorage, Limits, Mode, StorageError, StoreUrl, validate_key,
 };
 
+use super::ending::OnSignal;
 use super::failure::Failure;
 use super::inspect::{open, open_to_read};
 use super::output::Output;
@@ -67,6 +68,7 @@ pub(super) fn put(
     limits.check_value_len(value.len())?;
     let value_bytes = value.len();
     let host = open(store, Mode::ReadWrite)?;
+    let _on_signal = OnSignal::shut_down(&host);
     let chain = host.component(id);
     chain.set(key, value.into())?;
     chain.flush()?;
@@ -101,6 +103,7 @@ pub(super) fn delete(
 
     validate_key(key)?;
     let host = open(store, Mode::ReadWriteExisting)?;
+    let _on_signal = OnSignal::shut_down(&host);
     let chain = host.component(id);
     chain.delete(key)?;
     chain.flush()?;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use storage_host::{Mode, StoreUrl};
 
+use super::ending::OnSignal;
 use super::failure::Failure;
 use super::output::{Output, shell_quoted};
 use super::progress::counted;
@@ -66,6 +67,8 @@ struct Demo<'a> {
     program: PathBuf,
     /// Holds the components' files while the demo runs.
     files: tempfile::TempDir,
+    /// Removes them if a signal ends the demo.
+    _on_signal: OnSignal,
     claims: Vec<Claim>,
     /// Whether the reader of the output has gone.
     unwatched: bool,
@@ -100,6 +103,7 @@ impl<'a> Demo<'a> {
             |what: &str, error: io::Error| Failure::new("io", format!("cannot {what}: {error}"));
         let files =
             tempfile::tempdir().map_err(|error| cannot("make a temporary folder", error))?;
+        let on_signal = OnSignal::remove(files.path().to_owned());
         for (name, bytes) in [NOTES, COUNTER] {
             fs::write(files.path().join(name), bytes)
                 .map_err(|error| cannot("write to the temporary folder", error))?;
@@ -110,6 +114,7 @@ impl<'a> Demo<'a> {
             output,
             program: env::current_exe().map_err(|error| cannot("find this program", error))?,
             files,
+            _on_signal: on_signal,
             claims: Vec::new(),
             unwatched: false,
         })

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use storage_host::{Mode, StorageError, StoreUrl};
 
-use super::compiled;
+use super::compiled::CacheDirectory;
 use super::environment::{self, FileSystem};
 use super::failure::Failure;
 use super::logging;
@@ -113,12 +113,18 @@ impl Report {
 
 pub(super) fn doctor(store: &StoreUrl, output: &mut Output) -> Result<ExitCode, Failure> {
     let progress = Progress::new("looking");
+    let cache = CacheDirectory::find();
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         engines: engines(),
         stores: features(),
         store: Store::default(),
-        cache: compiled::cache_folder().map(|folder| folder.join("storage-host")),
+        cache: match &cache {
+            CacheDirectory::Nowhere => None,
+            CacheDirectory::Trusted(path) | CacheDirectory::Refused { path, .. } => {
+                Some(path.clone())
+            }
+        },
         findings: Vec::new(),
         usable: true,
     };
@@ -131,6 +137,14 @@ pub(super) fn doctor(store: &StoreUrl, output: &mut Output) -> Result<ExitCode, 
         ),
     }
     look_at_process(store, &mut report);
+    if let CacheDirectory::Refused { path, reason } = &cache {
+        let text = format!(
+            "compiled components are not kept in {}, so run compiles its component each time: \
+             {reason}",
+            shown(path)
+        );
+        report.warn("unsafe_cache", text);
+    }
     drop(progress);
 
     if output.json() {

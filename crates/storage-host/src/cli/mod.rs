@@ -6,13 +6,16 @@ mod copy;
 mod data;
 mod demo;
 mod doctor;
+mod ending;
 mod environment;
 mod failure;
+mod guest_output;
 mod imports;
 mod inspect;
 mod logging;
 mod output;
 mod progress;
+mod resources;
 mod run;
 mod unreadable;
 mod verify;
@@ -24,7 +27,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
-use storage_host::{ComponentId, Mode, StoreUrl, validate_key};
+use storage_host::{ComponentId, StorageHost, StoreUrl, validate_key};
 
 use self::config::Given;
 use self::failure::Failure;
@@ -138,7 +141,7 @@ enum Command {
             trailing_var_arg = true,
             allow_hyphen_values = true
         )]
-        command: Vec<String>,
+        command: Vec<OsString>,
     },
 
     /// See it work: two notebooks and a counter on one store
@@ -299,11 +302,30 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return failure::usage(&error, &args),
     };
     logging::start();
+    ending::handle_signals(cli.json);
     let mut output = Output::new(cli.json);
-    match dispatch(cli, store_source, &mut output) {
+    let done = dispatch(cli, store_source, &mut output);
+    ending::wait_if_ending();
+    match done {
         Ok(code) => code,
         Err(failure) => failure.report(output.json()),
     }
+}
+
+/// What a component gets as its arguments.
+fn guest_arguments(args: &[OsString]) -> Result<Vec<String>, Failure> {
+    let texts = args.iter().enumerate().map(|(number, arg)| {
+        arg.to_str().map(str::to_owned).ok_or_else(|| {
+            let message = format!(
+                "cannot pass argument {} to the component: {:?} is not UTF-8, and WASI takes \
+                 nothing else",
+                number.saturating_add(1),
+                arg.to_string_lossy()
+            );
+            Failure::new("usage", message)
+        })
+    });
+    texts.collect()
 }
 
 /// `store_source` tells where the store was named, if it was.
@@ -326,13 +348,14 @@ fn dispatch(
             let Some((first, args)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
             if let Some(id) = id {
                 let component = Path::new(first);
+                let args = &guest_arguments(args)?;
                 let job = run::Job { id: &id, component, args, presets, instances, timeout, json };
-                return job.run(|| inspect::open(store, Mode::ReadWrite));
+                return job.run(|| Ok(StorageHost::new(run::open_store(store, json)?)));
             }
             let run = config::Run {
                 config: &config.unwrap_or_default(),
-                id: first,
-                args: args.strip_prefix(&["--".to_owned()]).unwrap_or(args),
+                id: &first.to_string_lossy(),
+                args: &guest_arguments(args.strip_prefix(&["--".into()]).unwrap_or(args))?,
                 presets,
                 instances,
                 timeout,

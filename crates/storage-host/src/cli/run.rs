@@ -12,12 +12,18 @@ use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
 use storage_host::wasmtime::{Engine, Trap};
 use storage_host::wasmtime_wasi::p2::bindings::sync::CommandPre;
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2};
-use storage_host::{ComponentChain, ComponentId, ComponentStorage, StorageHost};
+use storage_host::{ComponentChain, ComponentId, ComponentStorage, Mode, StorageHost, StoreUrl};
+use tokio::runtime::Runtime;
 
 use super::compiled::Compiler;
+use super::ending::{self, OnSignal};
+use super::environment;
 use super::failure::Failure;
+use super::guest_output::{GuestOutput, OutputGone};
 use super::imports;
+use super::output::note;
 use super::progress::when_late;
+use super::resources;
 
 /// What a component runs with: its storage, and what WASI lends it.
 struct State {
@@ -43,6 +49,7 @@ pub(super) struct Job<'a> {
     pub(super) id: &'a ComponentId,
     /// Its file.
     pub(super) component: &'a Path,
+    /// What the component gets as its arguments: WASI passes text alone.
     pub(super) args: &'a [String],
     /// Keys that are set first, in this order.
     pub(super) presets: Vec<(String, String)>,
@@ -66,7 +73,9 @@ impl Job<'_> {
         let component = compiler.load(self.component)?;
         let engine = compiler.engine;
         let command = link(&engine, &component, self.component)?;
+        let runtime = resources::runtime(self.instances)?;
         let host = open()?;
+        let _on_signal = OnSignal::shut_down(&host);
         let storage = host.component(self.id);
         for (key, value) in &self.presets {
             storage
@@ -74,15 +83,17 @@ impl Job<'_> {
                 .map_err(|error| Failure::of_preset(key, error))?;
         }
         let ended = match self.timeout {
-            None => self.run_instances(&engine, &command, &storage),
+            None => self.run_instances(&engine, &command, &storage, &runtime),
             Some(timeout) => {
                 guest::start_clock(&engine).map_err(|error| {
                     Failure::new("internal", format!("cannot start a clock: {error}"))
                 })?;
-                let ended = || self.run_instances(&engine, &command, &storage);
+                let ended = || self.run_instances(&engine, &command, &storage, &runtime);
                 self.within(timeout, &host, ended)
             }
         };
+        // A component may still wait for input, on a thread of the runtime.
+        runtime.shutdown_background();
         // Also after a trap: what was written before it stays.
         host.backend().flush()?;
         ended
@@ -93,6 +104,9 @@ impl Job<'_> {
     /// ends it.
     fn within<R>(&self, timeout: Duration, host: &StorageHost, run: impl FnOnce() -> R) -> R {
         let end = || {
+            if ending::is_ending() {
+                return;
+            }
             // What was written is kept, as after every other end.
             if let Err(error) = host.backend().flush() {
                 tracing::error!(%error, "the store could not be flushed");
@@ -117,8 +131,12 @@ impl Job<'_> {
         engine: &Engine,
         command: &CommandPre<State>,
         storage: &Arc<ComponentChain>,
+        runtime: &Runtime,
     ) -> Result<ExitCode, Failure> {
-        let call = || self.call(engine, command, Arc::clone(storage));
+        let call = || {
+            let _entered = runtime.enter();
+            self.call(engine, command, Arc::clone(storage))
+        };
         let ended: Vec<Result<u8, Failure>> = if self.instances <= 1 {
             vec![call()]
         } else {
@@ -137,6 +155,9 @@ impl Job<'_> {
                 instances.into_iter().map(end).collect()
             })
         };
+        if ending::is_ending() {
+            return Ok(ExitCode::SUCCESS);
+        }
         match worst(ended) {
             // A failure is 1; a status above it is worse.
             (0..=1, Some(failure)) => Err(failure),
@@ -157,7 +178,9 @@ impl Job<'_> {
         let state = State {
             storage: ComponentState::new(storage),
             wasi: WasiCtx::builder()
-                .inherit_stdio()
+                .inherit_stdin()
+                .stdout(GuestOutput(io::stdout()))
+                .stderr(GuestOutput(io::stderr()))
                 .arg(name)
                 .args(self.args)
                 .allow_blocking_current_thread(true)
@@ -186,6 +209,8 @@ impl Job<'_> {
                 tracing::info!("{} ended with an error and no status of its own{refused}", self.id);
                 Ok(1)
             }
+            // As for every command whose reader has seen enough.
+            Err(error) if error.is::<OutputGone>() => Ok(0),
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(status)) => Ok(u8::try_from(*status).unwrap_or(1)),
                 None => {
@@ -201,6 +226,32 @@ impl Job<'_> {
             },
         }
     }
+}
+
+/// Opens the store that a component runs on. Where the store may not be written, it is
+/// opened for reading: the component may do without writing.
+pub(super) fn open_store(
+    store: &StoreUrl,
+    json: bool,
+) -> Result<Arc<dyn ComponentStorage>, Failure> {
+    let error = match store.open(Mode::ReadWrite) {
+        Ok(opened) => return Ok(opened),
+        Err(error) => error,
+    };
+    let is_protected = store.path().is_some_and(|path| {
+        [path, &path.join("LOCK")]
+            .into_iter()
+            .any(|path| path.exists() && environment::may_write(path) == Some(false))
+    });
+    let failure = Failure::of_opening(store, &error);
+    if !is_protected {
+        return Err(failure);
+    }
+    let opened = store.open(Mode::ReadOnly).map_err(|_| failure)?;
+    if !json {
+        note(format_args!("the store \"{store}\" is open for reading only: {error}"));
+    }
+    Ok(opened)
 }
 
 /// Sees whether a component could be run.
@@ -222,10 +273,12 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
             Failure::new("internal", format!("cannot set up the linker: {error:#}"))
         })?;
     let wrong = |message| Failure::new("component", format!("{}{message}", path.display()));
-    let linked = linker
-        .instantiate_pre(component)
-        .map_err(|error| wrong(imports::describe_missing(engine, component, &error)))?;
-    CommandPre::new(linked).map_err(|_| wrong(imports::NO_COMMAND.to_owned()))
+    let linked = imports::link(engine, component, &mut linker).map_err(wrong)?;
+    CommandPre::new(linked).map_err(|_| {
+        let exports = component.component_type();
+        let names = exports.exports(engine).map(|(name, _)| name.to_owned());
+        wrong(imports::describe_exports(&names.collect::<Vec<_>>()))
+    })
 }
 
 /// The worst status of those that ended with one, and the first failure of the others.

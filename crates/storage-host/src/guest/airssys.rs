@@ -38,20 +38,20 @@ pub(super) fn add_to_linker<T: 'static>(
 ) -> wasmtime::Result<()> {
     // The handle is cloned so that a key can be read where it lies in the
     // guest's memory, which the store lends out only while nobody holds it.
-    let chain_of = move |store: &mut StoreContextMut<'_, T>| -> Arc<ComponentChain> {
-        state(store.data_mut()).storage().clone()
+    let chain_of = move |store: &mut StoreContextMut<'_, T>| {
+        state(store.data_mut()).storage_for_call().map(Arc::clone)
     };
     let mut interface = linker.instance(INTERFACE)?;
 
     interface.func_wrap("get", move |mut store, (key,): (WasmStr,)| {
-        let chain = chain_of(&mut store);
+        let chain = chain_of(&mut store)?;
         let key = key.to_str(&store)?;
         let found = answer(&chain, "get", Some(&key), chain.get(&key));
         Ok((found.map(|value| value.map(StorageValue::into_shared)),))
     })?;
 
     interface.func_wrap("set", move |mut store, (key, value): (WasmStr, WasmList<u8>)| {
-        let chain = chain_of(&mut store);
+        let chain = chain_of(&mut store)?;
         let key = key.to_str(&store)?;
         // Checked where it lies: only a value of a legal size is copied.
         let result = chain.limits().check_value_len(value.len()).and_then(|()| {
@@ -62,26 +62,26 @@ pub(super) fn add_to_linker<T: 'static>(
     })?;
 
     interface.func_wrap("delete", move |mut store, (key,): (WasmStr,)| {
-        let chain = chain_of(&mut store);
+        let chain = chain_of(&mut store)?;
         let key = key.to_str(&store)?;
         Ok((answer(&chain, "delete", Some(&key), chain.delete(&key)),))
     })?;
 
     interface.func_wrap("exists", move |mut store, (key,): (WasmStr,)| {
-        let chain = chain_of(&mut store);
+        let chain = chain_of(&mut store)?;
         let key = key.to_str(&store)?;
         Ok((answer(&chain, "exists", Some(&key), chain.exists(&key)),))
     })?;
 
     interface.func_wrap("list-keys", move |mut store, (prefix,): (Option<WasmStr>,)| {
-        let chain = chain_of(&mut store);
+        let chain = chain_of(&mut store)?;
         let prefix = prefix.map(|prefix| prefix.to_str(&store)).transpose()?;
         let prefix = prefix.as_deref();
         Ok((answer(&chain, "list-keys", prefix, chain.list_keys(prefix)),))
     })?;
 
     interface.func_wrap("usage", move |mut store, (): ()| {
-        let chain = chain_of(&mut store);
+        let chain = chain_of(&mut store)?;
         let usage = chain.component_usage().map(GuestUsage::from);
         Ok((answer(&chain, "usage", None, usage),))
     })?;

@@ -122,14 +122,14 @@ pub(super) fn dropped<T: 'static, R: Send + 'static>(
 /// The caller's own chain, and the bucket of a handle.
 ///
 /// # Errors
-/// As [`Bucket::of`].
+/// As [`Bucket::of`], and once the host is shut down.
 pub(super) fn opened<T: 'static>(
     store: &mut StoreContextMut<'_, T>,
     state: fn(&mut T) -> &mut ComponentState,
     handle: &Resource<Bucket>,
 ) -> wasmtime::Result<(Arc<ComponentChain>, Bucket)> {
     let state = state(store.data_mut());
-    Ok((Arc::clone(state.storage()), Bucket::of(state, handle)?))
+    Ok((Arc::clone(state.storage_for_call()?), Bucket::of(state, handle)?))
 }
 
 #[cfg(test)]

@@ -62,6 +62,10 @@ impl Call<'_> {
                 GuestError::IoError("access to this key is not granted".to_owned())
             }
             StorageError::Corrupt { .. } => self.internal(error, "what is stored is damaged"),
+            // Expected, so nothing for the log. The guest's next call traps.
+            StorageError::Unavailable { key: None, .. } if self.chain.host().is_shut_down() => {
+                GuestError::IoError("storage is unavailable: the host is shutting down".to_owned())
+            }
             StorageError::Unavailable { .. } => self.internal(error, "storage is unavailable now"),
             StorageError::Locked(_) => self.internal(error, "storage is in use elsewhere"),
             StorageError::ReadOnly => self.internal(error, "storage is read-only"),

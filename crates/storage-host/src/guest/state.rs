@@ -38,6 +38,17 @@ impl ComponentState {
         &self.chain
     }
 
+    /// The component's storage, for a call of the guest.
+    ///
+    /// # Errors
+    /// Once the host is shut down: the guest is not to go on.
+    pub(super) fn storage_for_call(&self) -> wasmtime::Result<&Arc<ComponentChain>> {
+        if self.chain.host().is_shut_down() {
+            return Err(wasmtime::Error::msg("the host is shutting down"));
+        }
+        Ok(&self.chain)
+    }
+
     /// The limit on a memory's bytes, if the guest was refused more: what such a
     /// guest traps with seldom says so.
     pub fn refused_memory(&self) -> Option<usize> {

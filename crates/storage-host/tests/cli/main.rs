@@ -10,6 +10,7 @@
     reason = "helpers of tests fail as tests do, and what is skipped is said"
 )]
 
+mod compiled;
 mod config;
 mod copy;
 mod data;
@@ -17,12 +18,15 @@ mod demo;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod exhausted;
+mod guests;
 mod help;
 mod kill;
 mod locks;
 #[cfg(unix)]
 mod privacy;
+mod resources;
 mod run;
+mod signals;
 mod stores;
 mod support;
 #[cfg(target_os = "linux")]

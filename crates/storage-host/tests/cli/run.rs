@@ -4,6 +4,7 @@ use std::fs;
 
 use rstest::rstest;
 
+use crate::guests::command;
 use crate::support::{Done, Folder, guest};
 
 #[test]
@@ -144,29 +145,92 @@ fn what_cannot_run_is_told_apart_and_leaves_no_store() {
     assert!(!folder.has_store());
 }
 
-/// A command of these parts, whose result is this instruction's. Its module may
-/// call what `with` gives it from the instance `host`.
-fn command(parts: &str, result: &str, with: &str) -> Vec<u8> {
-    let (import, with) = match with {
-        "" => (String::new(), String::new()),
-        name => (
-            format!(r#"(import "host" "{name}" (func ${name} (result i32)))"#),
-            format!(r#"(with "host" (instance (export "{name}" (func ${name}))))"#),
-        ),
+/// A component that exports these instances, all of them empty.
+fn exporting(names: &[&str]) -> Vec<u8> {
+    let export = |name: &&str| format!(r#"(export "{name}" (instance $nothing))"#);
+    let exports: Vec<String> = names.iter().map(export).collect();
+    wat::parse_str(format!("(component (instance $nothing) {})", exports.join(" "))).unwrap()
+}
+
+/// A section of a component that imports an empty instance under a label of its own.
+fn labelled() -> Vec<u8> {
+    let interface = b"wasi:keyvalue/store@0.2.0-draft";
+    let mut import = vec![1, 2, 3];
+    import.extend(b"hot");
+    import.extend([1, 0, u8::try_from(interface.len()).unwrap()]);
+    import.extend(interface);
+    // An instance of the first type.
+    import.extend([5, 0]);
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    // The type of an instance of nothing, then the import.
+    component.extend([7, 3, 1, 0x42, 0]);
+    component.extend([10, u8::try_from(import.len()).unwrap()]);
+    component.extend(import);
+    component
+}
+
+#[test]
+fn all_that_a_component_lacks_is_told_at_once_and_what_to_do() {
+    let folder = Folder::new();
+    let go = |name: &str| format!(r#"(import "{name}" (instance (export "go" (func))))"#);
+    let importing = |names: &[&str]| {
+        let imports: Vec<String> = names.iter().map(|name| go(name)).collect();
+        command(&imports.concat(), "(i32.const 0)", "")
     };
-    let text = format!(
-        r#"(component
-  {parts}
-  (core module $main
-    {import}
-    (memory 1)
-    (func (export "run") (result i32) {result}))
-  (core instance $main (instantiate $main {with}))
-  (func $run (result (result)) (canon lift (core func $main "run")))
-  (instance $command (export "run" (func $run)))
-  (export "wasi:cli/run@0.2.0" (instance $command)))"#
+    folder.file("nothing.wasm", &exporting(&[]));
+    folder.file("library.wasm", &exporting(&["acme:math/add@1.0.0", "acme:math/div@1.0.0"]));
+    folder.file("http.wasm", &exporting(&["wasi:http/incoming-handler@0.2.3"]));
+    folder.file("http3.wasm", &exporting(&["wasi:http/handler@0.3.0"]));
+    folder.file("newer.wasm", &exporting(&["wasi:cli/run@0.3.0"]));
+    folder.file("candidate.wasm", &exporting(&["wasi:cli/run@0.2.0-rc-2023-12-05"]));
+    folder.file(
+        "several.wasm",
+        &importing(&["acme:gpu/compute@1.0.0", "wasi:io/streams@0.2.0", "acme:gpu/memory@1.0.0"]),
     );
-    wat::parse_str(text).unwrap()
+    folder.file(
+        "candidates.wasm",
+        &importing(&["wasi:cli/stdout@0.2.0-rc-2023-12-05", "wasi:io/poll@0.2.0-rc-2023-11-10"]),
+    );
+    folder
+        .file("unknown.wasm", &importing(&["wasi:clocks/timezone@0.2.0", "wasi:tls/types@0.2.0"]));
+    folder.file(
+        "functions.wasm",
+        &importing(&["wasi:io/poll@0.2.0", "airssys:core/storage@1.0.0", "wasi:cli/exit@0.2.0"]),
+    );
+    folder.file("labelled.wasm", &labelled());
+    folder.file(
+        "by-name.wasm",
+        &importing(&["[implements=<wasi:keyvalue/store@0.2.0-draft>]hot", "acme:gpu/a@1.0.0"]),
+    );
+    let core = r#"(module (import "wasi_snapshot_preview1" "fd_write"
+        (func (param i32 i32 i32 i32) (result i32))) (memory 1))"#;
+    folder.file("preview 1.wasm", &wat::parse_str(core).unwrap());
+    let mut text = String::new();
+    let names = [
+        "nothing",
+        "library",
+        "http",
+        "http3",
+        "newer",
+        "candidate",
+        "several",
+        "candidates",
+        "unknown",
+        "functions",
+        "labelled",
+        "by-name",
+        "preview 1",
+    ];
+    for name in names {
+        text += &folder.transcript(&["run", "--id", "a/b/c", &format!("{name}.wasm")]);
+        text += "\n";
+    }
+    // check says the same.
+    let manifest = "store = \"file:data\"\n[[component]]\nid = \"a/b/c\"\nwasm = \"several.wasm\"";
+    folder.file("storage.toml", manifest.as_bytes());
+    text += &folder.transcript(&["check", "storage.toml"]);
+    folder.assert_snapshot("run_lacks", &text);
+    assert!(!folder.has_store());
 }
 
 /// As JavaScript's tools add it: with resources of its own and those of WASI, whose

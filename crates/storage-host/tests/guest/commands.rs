@@ -1,6 +1,7 @@
 //! The committed guests, as a host of its own embeds them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rstest::rstest;
 use storage_core::conformance::ReferenceStorage;
@@ -112,4 +113,14 @@ fn a_listing_over_the_default_limit_is_an_error() {
         ended.stderr,
         "error: io-error: 100001 keys of a listing are over the limit of 100000\n"
     );
+}
+
+#[test]
+fn a_guest_traps_once_its_host_is_shut_down() {
+    for (guest, args) in [("notes", &["add", "x"][..]), ("keyvalue-main", &[]), ("extended", &[])] {
+        let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
+        host.shut_down(Duration::from_secs(600)).unwrap();
+        let ended = Runner::new(host, guest).run("a/b/c", args);
+        assert_eq!(ended.status, Err("the host is shutting down".to_owned()), "{guest}");
+    }
 }

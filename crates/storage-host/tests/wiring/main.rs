@@ -8,4 +8,5 @@
 mod conformance;
 mod grants;
 mod host;
+mod shutdown;
 mod transfer;

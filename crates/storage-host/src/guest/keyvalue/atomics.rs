@@ -165,8 +165,11 @@ pub(super) fn add_swap<T: 'static>(
     interface.func_wrap("[method]cas.current", move |mut store, (handle,): (Resource<Cas>,)| {
         let state = state(store.data_mut());
         let cas = state.handles().get(&handle)?;
-        let calling =
-            Calling { chain: state.storage(), bucket: &cas.bucket, operation: "cas.current" };
+        let calling = Calling {
+            chain: state.storage_for_call()?,
+            bucket: &cas.bucket,
+            operation: "cas.current",
+        };
         let found = calling.answer(Some(&cas.key), cas.bucket.storage().get(&cas.key));
         Ok((found.map(|value| value.map(StorageValue::into_shared)),))
     })?;
@@ -178,7 +181,7 @@ pub(super) fn add_swap<T: 'static>(
             .check_value_len(value.len())
             .map(|()| StorageValue::from(value.as_le_slice(&store)));
         let state = state(store.data_mut());
-        let chain = Arc::clone(state.storage());
+        let chain = Arc::clone(state.storage_for_call()?);
         let calling = Calling { chain: &chain, bucket: &bucket, operation: "swap" };
         let swapped = value.and_then(|value| {
             let commit = match revision {

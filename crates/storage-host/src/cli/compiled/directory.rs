@@ -1,0 +1,178 @@
+//! Where compiled components are kept, and whether others could put code there.
+
+use std::path::PathBuf;
+
+/// Where compiled components are kept, and why not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CacheDirectory {
+    /// Neither `XDG_CACHE_HOME` nor `HOME` names an absolute path.
+    Nowhere,
+    /// They are kept here. The directory need not be there yet.
+    Trusted(PathBuf),
+    /// They are not kept here, because somebody else could put code there.
+    Refused {
+        /// Where they would be kept.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+impl CacheDirectory {
+    /// Looks at the directory and at those above it. Creates nothing.
+    pub(crate) fn find() -> Self {
+        let Some(path) = user_cache() else { return Self::Nowhere };
+        let path = path.join("storage-host").join("compiled");
+        match distrust(&path) {
+            None => Self::Trusted(path),
+            Some(reason) => Self::Refused { path, reason },
+        }
+    }
+}
+
+/// The user's own cache directory, if the environment names one.
+fn user_cache() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
+}
+
+#[cfg(not(unix))]
+pub(super) fn distrust(_path: &std::path::Path) -> Option<String> {
+    Some("on this system it is not known who may write to a directory".to_owned())
+}
+
+#[cfg(unix)]
+pub(super) use unix::{create, distrust, is_own_file};
+
+#[cfg(unix)]
+mod unix {
+    use std::ffi::OsString;
+    use std::fs::{self, DirBuilder, Metadata, Permissions};
+    use std::io;
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+    use std::path::{Component, Path, PathBuf};
+
+    use rustix::process::geteuid;
+
+    /// Writable by the group or by everybody.
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    /// In such a directory nobody can replace what belongs to somebody else.
+    const STICKY: u32 = 0o1000;
+    /// The most symbolic links in a path, as in Linux.
+    const MAX_LINKS: usize = 40;
+
+    /// Whether a file is a regular one of our own that nobody else may write.
+    pub(in super::super) fn is_own_file(metadata: &Metadata) -> bool {
+        metadata.is_file()
+            && metadata.uid() == geteuid().as_raw()
+            && metadata.mode() & WRITABLE_BY_OTHERS == 0
+    }
+
+    /// Creates a directory, and those above it that are missing, for this user alone
+    /// whatever the umask says.
+    pub(in super::super) fn create(path: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            // The umask may have taken permissions away.
+            Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o700)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(path.parent().ok_or(error)?)?;
+                create(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Why others could change what a directory holds, or put another one in its
+    /// place: it, each directory above it and each symbolic link on the way must
+    /// belong to this user or to root, and be writable by nobody else. What is missing
+    /// is no reason.
+    pub(in super::super) fn distrust(path: &Path) -> Option<String> {
+        let mut left: Vec<OsString> = reversed(path);
+        let mut links = 0;
+        let mut reached = PathBuf::from("/");
+        if let Some(reason) = distrust_directory(&reached, left.is_empty()) {
+            return Some(reason);
+        }
+        while let Some(name) = left.pop() {
+            if name == ".." {
+                reached.pop();
+                continue;
+            }
+            let next = reached.join(name);
+            let metadata = match fs::symlink_metadata(&next) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+                Err(error) => return Some(format!("cannot look at {}: {error}", next.display())),
+            };
+            if !metadata.is_symlink() {
+                if let Some(reason) = distrust_directory(&next, left.is_empty()) {
+                    return Some(reason);
+                }
+                reached = next;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return Some(format!("{} has too many symbolic links", path.display()));
+            }
+            if let Some(reason) = distrust_owner(&next, &metadata) {
+                return Some(reason);
+            }
+            match fs::read_link(&next) {
+                Ok(target) => {
+                    if target.is_absolute() {
+                        reached = PathBuf::from("/");
+                    }
+                    left.extend(reversed(&target));
+                }
+                Err(error) => return Some(format!("cannot read {}: {error}", next.display())),
+            }
+        }
+        None
+    }
+
+    /// The names in a path, the last one first.
+    fn reversed(path: &Path) -> Vec<OsString> {
+        let names = path.components().rev().filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            _ => None,
+        });
+        names.collect()
+    }
+
+    fn distrust_directory(path: &Path, is_cache: bool) -> Option<String> {
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return Some(format!("cannot look at {}: {error}", path.display())),
+        };
+        if !metadata.is_dir() {
+            return Some(format!("{} is not a directory", path.display()));
+        }
+        if let Some(reason) = distrust_owner(path, &metadata) {
+            return Some(reason);
+        }
+        let mode = metadata.mode();
+        let is_protected = mode & STICKY != 0 && !is_cache;
+        if mode & WRITABLE_BY_OTHERS != 0 && !is_protected {
+            return Some(format!(
+                "others may write to {0} (mode {1:04o}); run: chmod go-w {0}",
+                path.display(),
+                mode & 0o7777
+            ));
+        }
+        None
+    }
+
+    fn distrust_owner(path: &Path, metadata: &Metadata) -> Option<String> {
+        let (owner, own) = (metadata.uid(), geteuid().as_raw());
+        (owner != own && owner != 0).then(|| {
+            format!(
+                "{} belongs to user {owner}, who is neither this user ({own}) nor root; set \
+                 XDG_CACHE_HOME to a directory of your own",
+                path.display()
+            )
+        })
+    }
+}

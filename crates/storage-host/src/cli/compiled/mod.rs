@@ -1,0 +1,170 @@
+//! From a component's file to machine code, which is kept for the next run.
+//!
+//! wasmtime has a cache of its own, which does not check what it loads. This one loads
+//! nothing that it has not verified, from a directory that nobody else can write.
+
+mod code;
+mod directory;
+mod entry;
+#[cfg_attr(not(unix), path = "no_store.rs")]
+mod store;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use storage_host::guest;
+use storage_host::wasmtime::component::Component;
+use storage_host::wasmtime::{self, Engine};
+
+pub(super) use self::directory::CacheDirectory;
+use self::entry::EntryKey;
+use self::store::Store;
+use super::failure::Failure;
+use super::imports;
+use super::output::shell_quoted;
+use super::progress::when_late;
+
+/// How long a component is compiled without a word.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What compiles components.
+pub(super) struct Compiler {
+    pub(super) engine: Engine,
+    /// Where what comes of it is kept, if it is.
+    kept: Option<Store>,
+    /// Whether nothing but JSON may be written.
+    json: bool,
+}
+
+impl Compiler {
+    /// An engine with a cache of compiled components where there is a place for
+    /// one. With deadlines, guests run a little slower and are compiled anew.
+    pub(super) fn new(has_deadlines: bool, json: bool) -> Result<Self, Failure> {
+        let mut config = guest::engine_config();
+        config.epoch_interruption(has_deadlines);
+        let kept = match CacheDirectory::find() {
+            CacheDirectory::Trusted(directory) => Some(Store::new(directory)),
+            CacheDirectory::Nowhere => None,
+            CacheDirectory::Refused { path, reason } => {
+                tracing::warn!("compiled components are not kept in {}: {reason}", path.display());
+                None
+            }
+        };
+        let engine = Engine::new(&config).map_err(|error| {
+            Failure::new("internal", format!("cannot start wasmtime: {error:#}"))
+        })?;
+        Ok(Self { engine, kept, json })
+    }
+
+    /// Reads a component and compiles it, unless it is seen before that it cannot
+    /// be run.
+    pub(super) fn load(&self, path: &Path) -> Result<Component, Failure> {
+        let bytes = read(path)?;
+        if let Some(missing) = imports::look(&bytes) {
+            return Err(wrong(format!("{}{missing}", path.display())));
+        }
+        let Some(store) = &self.kept else { return self.compile(path, &bytes) };
+        let key = EntryKey::new(&self.engine, &bytes);
+        if let Some(code) = store.read(&key) {
+            match code::component_of(&self.engine, &code) {
+                Ok(component) => return Ok(component),
+                Err(error) => tracing::warn!("a kept component is not used: {error:#}"),
+            }
+        }
+        let component = self.compile(path, &bytes)?;
+        let kept = component
+            .serialize()
+            .map_err(io::Error::other)
+            .and_then(|code| store.write(&key, &code));
+        if let Err(error) = kept {
+            tracing::debug!("{} is not kept compiled: {error}", path.display());
+        }
+        Ok(component)
+    }
+
+    fn compile(&self, path: &Path, bytes: &[u8]) -> Result<Component, Failure> {
+        let tell = || {
+            if !self.json {
+                let kept = match self.kept {
+                    Some(_) => "; what comes of it is kept for the next run",
+                    None => "",
+                };
+                // If nobody listens, nobody wonders.
+                let _ = writeln!(io::stderr(), "compiling {}{kept}", path.display());
+            }
+        };
+        when_late(QUIET, tell, || Component::new(&self.engine, bytes))
+            .map_err(|error| wrong(format!("{}{}", path.display(), describe_invalid(&error))))
+    }
+}
+
+fn wrong(message: String) -> Failure {
+    Failure::new("component", message)
+}
+
+/// Why wasmtime does not take a component.
+fn describe_invalid(error: &wasmtime::Error) -> String {
+    let cause = error.root_cause().to_string();
+    // wasmtime keeps the kinds of these errors to itself.
+    if cause.contains("component model async") || cause.contains("component model more async") {
+        return format!(
+            " uses async functions of the component model, which this host does not have: build it \
+             without them ({cause})"
+        );
+    }
+    format!(" is not a valid component: {cause}")
+}
+
+/// Reads a file that begins as a component does.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let shown = path.display();
+    let bytes = fs::read(path)
+        .map_err(|error| wrong(format!("cannot read the component {shown}: {error}")))?;
+    match kind_of(&bytes) {
+        Kind::Component => Ok(bytes),
+        Kind::CoreModule => Err(wrong(describe_core_module(path, &bytes))),
+        Kind::Other => Err(wrong(format!("{shown} is not a WebAssembly component"))),
+    }
+}
+
+/// What to do with a core module. The commands can be pasted.
+fn describe_core_module(path: &Path, bytes: &[u8]) -> String {
+    let shown = path.display();
+    // A name that begins with a hyphen would be an option.
+    let is_like_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
+    let typed = if is_like_option { Path::new(".").join(path) } else { path.to_owned() };
+    let module = shell_quoted(&typed.to_string_lossy());
+    let component = shell_quoted(&typed.with_extension("component.wasm").to_string_lossy());
+    let what = format!("{shown} is a core WebAssembly module, not a component");
+    if imports::needs_preview1(bytes) {
+        return format!(
+            "{what}, and imports WASI 0.1 (wasi_snapshot_preview1): build it for wasm32-wasip2, or \
+             run: wasm-tools component new {module} --adapt wasi_snapshot_preview1.command.wasm \
+             -o {component} (wasi_snapshot_preview1.command.wasm comes with each release of \
+             wasmtime: https://github.com/bytecodealliance/wasmtime/releases)"
+        );
+    }
+    format!(
+        "{what}: build it for wasm32-wasip2, or, if it was built with bindings for components, \
+         run: wasm-tools component new {module} -o {component}"
+    )
+}
+
+/// What a file is by its first eight bytes.
+enum Kind {
+    Component,
+    CoreModule,
+    Other,
+}
+
+fn kind_of(bytes: &[u8]) -> Kind {
+    // Behind the magic number stand the version and the layer: 0 for a core
+    // module, 1 for a component.
+    match bytes {
+        [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => Kind::Component,
+        [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Kind::CoreModule,
+        _ => Kind::Other,
+    }
+}

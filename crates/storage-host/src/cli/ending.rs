@@ -1,0 +1,115 @@
+//! What is done before a signal ends the command.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use storage_host::StorageHost;
+
+use super::failure::Failure;
+
+/// How long calls to storage that are in progress and the flush may take.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// How long the main thread may take to close the store after that. A component that
+/// does not call storage keeps it from coming to that.
+const CLOSE: Duration = Duration::from_secs(1);
+
+type Cleanup = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
+
+static ENDING: AtomicBool = AtomicBool::new(false);
+static CLEANUPS: Mutex<BTreeMap<u64, Cleanup>> = Mutex::new(BTreeMap::new());
+/// Whether the main thread has nothing left to do.
+static CLOSED: Mutex<bool> = Mutex::new(false);
+static HAS_CLOSED: Condvar = Condvar::new();
+
+/// Lets signals end the command in order, and the limit on a file's size fail a write.
+#[cfg(unix)]
+pub(super) fn handle_signals(json: bool) {
+    use storage_host::signals;
+
+    let handled =
+        signals::survive_file_size_limit().and_then(|()| signals::end_in_order(move |_| end(json)));
+    if let Err(error) = handled {
+        tracing::warn!("signals end the command at once, without a flush: {error}");
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn handle_signals(_json: bool) {}
+
+/// Whether a signal ends the command: then nothing else is reported.
+pub(super) fn is_ending() -> bool {
+    ENDING.load(Ordering::SeqCst)
+}
+
+/// What is cleaned up by a signal, for as long as this is held.
+pub(super) struct OnSignal(u64);
+
+impl OnSignal {
+    fn new(cleanup: Cleanup) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        lock(&CLEANUPS).insert(number, cleanup);
+        Self(number)
+    }
+
+    /// Shuts a host down: guests call storage no more, calls in progress finish, and
+    /// the store is flushed.
+    pub(super) fn shut_down(host: &StorageHost) -> Self {
+        let host = host.clone();
+        Self::new(Box::new(move || Ok(host.shut_down(FLUSH)?)))
+    }
+
+    /// Removes a directory and all that is in it.
+    pub(super) fn remove(directory: PathBuf) -> Self {
+        Self::new(Box::new(move || {
+            // It is for temporary files, of which nobody needs to know.
+            let _ = std::fs::remove_dir_all(directory);
+            Ok(())
+        }))
+    }
+}
+
+impl Drop for OnSignal {
+    fn drop(&mut self) {
+        // Dropped without the lock: the last handle on a host closes its store.
+        let cleanup = lock(&CLEANUPS).remove(&self.0);
+        drop(cleanup);
+    }
+}
+
+fn end(json: bool) {
+    ENDING.store(true, Ordering::SeqCst);
+    let cleanups = std::mem::take(&mut *lock(&CLEANUPS));
+    if cleanups.is_empty() {
+        return;
+    }
+    for cleanup in cleanups.into_values() {
+        if let Err(failure) = cleanup() {
+            failure.report(json);
+        }
+    }
+    let closed = lock(&CLOSED);
+    let _ = HAS_CLOSED.wait_timeout_while(closed, CLOSE, |closed| !*closed);
+}
+
+/// For the main thread, when it has closed what it had open: if a signal ends the
+/// command, leaves that to it and does not return.
+pub(super) fn wait_if_ending() {
+    if !is_ending() {
+        return;
+    }
+    *lock(&CLOSED) = true;
+    HAS_CLOSED.notify_all();
+    loop {
+        thread::park();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,249 @@
+//! How a host ends: no new operations, those in progress finish, then a flush.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use storage_core::{
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
+    StorageValue, Usage, VersionedValue,
+};
+
+/// How many counters writers share, so that threads that write at once seldom take
+/// turns with a cache line.
+const SLOTS: usize = 16;
+
+/// A counter in a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Slot(AtomicUsize);
+
+/// Counts the writes in progress, and lets no more operations in once it is closed.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    closed: AtomicBool,
+    slots: [Slot; SLOTS],
+    /// Held to wait for `left`, and to notify it.
+    waiting: Mutex<()>,
+    left: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        if self.is_closed() { Err(shutting_down()) } else { Ok(()) }
+    }
+
+    /// Lets a write in.
+    ///
+    /// The count goes up before `closed` is read, and `close` sets `closed` before it
+    /// reads the counts, each sequentially consistent: so either the write is refused,
+    /// or `close` waits for it.
+    fn enter(&self) -> Result<Entered<'_>, StorageError> {
+        let [first, ..] = &self.slots;
+        let slot = SLOT.with(|slot| self.slots.get(*slot)).unwrap_or(first);
+        let entered = Entered { gate: self, slot };
+        entered.slot.0.fetch_add(1, Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) { Err(shutting_down()) } else { Ok(entered) }
+    }
+
+    /// Closes, and waits until no write is in progress; `false` if one still is at the
+    /// deadline.
+    fn close(&self, deadline: Instant) -> bool {
+        self.closed.store(true, Ordering::SeqCst);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.slots.iter().all(|slot| slot.0.load(Ordering::SeqCst) == 0) {
+                return true;
+            }
+            let time = deadline.saturating_duration_since(Instant::now());
+            if time.is_zero() {
+                return false;
+            }
+            let waited = self.left.wait_timeout(waiting, time);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+thread_local! {
+    /// Which counter this thread uses.
+    static SLOT: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS
+    };
+}
+
+/// A write in progress.
+struct Entered<'a> {
+    gate: &'a Gate,
+    slot: &'a Slot,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.slot.0.fetch_sub(1, Ordering::SeqCst);
+        if self.gate.closed.load(Ordering::SeqCst) {
+            // `close` either has not looked at the counts yet, or waits.
+            drop(self.gate.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            self.gate.left.notify_all();
+        }
+    }
+}
+
+fn shutting_down() -> StorageError {
+    unavailable("the host is shutting down".to_owned())
+}
+
+fn unavailable(detail: String) -> StorageError {
+    StorageError::Unavailable { key: None, detail }
+}
+
+/// A host's backend behind its gate.
+pub(crate) struct GatedStorage {
+    inner: Arc<dyn ComponentStorage>,
+    gate: Gate,
+}
+
+impl GatedStorage {
+    pub(crate) fn new(inner: Arc<dyn ComponentStorage>) -> Self {
+        Self { inner, gate: Gate::default() }
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// As [`StorageHost::shut_down`](crate::StorageHost::shut_down).
+    pub(crate) fn shut_down(&self, within: Duration) -> Result<(), StorageError> {
+        let begun = Instant::now();
+        // A write that hangs must not keep the others from being flushed.
+        let has_left = self.gate.close(begun + within / 5 * 4);
+        let flushed = self.flush_within(within.saturating_sub(begun.elapsed()));
+        if has_left {
+            return flushed;
+        }
+        Err(unavailable(format!(
+            "the host was shut down while writes were in progress that did not end in time ({} \
+             s): whether they happened is not known",
+            within.as_secs_f32()
+        )))
+    }
+
+    fn flush_within(&self, time: Duration) -> Result<(), StorageError> {
+        let (send, receive) = mpsc::channel();
+        let backend = Arc::clone(&self.inner);
+        let flush = move || {
+            // Nobody may be waiting any more.
+            let _ = send.send(backend.flush());
+        };
+        match thread::Builder::new().name("flush".to_owned()).spawn(flush) {
+            Ok(_) => receive.recv_timeout(time).unwrap_or_else(|_| {
+                Err(unavailable(
+                    "the store was not flushed in time: whether what was written last is durable \
+                     is not known"
+                        .to_owned(),
+                ))
+            }),
+            // Without a thread it takes as long as it takes.
+            Err(_) => self.inner.flush(),
+        }
+    }
+}
+
+impl fmt::Debug for GatedStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatedStorage").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl ComponentStorage for GatedStorage {
+    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
+        self.gate.check()?;
+        self.inner.get(key)
+    }
+
+    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
+        let _entered = self.gate.enter()?;
+        self.inner.set(key, value)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        let _entered = self.gate.enter()?;
+        self.inner.delete(key)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        self.gate.check()?;
+        self.inner.exists(key)
+    }
+
+    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
+        self.gate.check()?;
+        self.inner.list_keys(prefix)
+    }
+
+    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+        self.gate.check()?;
+        self.inner.list_page(request)
+    }
+
+    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.gate.check()?;
+        self.inner.list_partitions(after, limit)
+    }
+
+    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
+        self.gate.check()?;
+        self.inner.get_many(keys)
+    }
+
+    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
+        self.gate.check()?;
+        self.inner.usage(prefix)
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.gate.check()?;
+        self.inner.read_snapshot(prefix, after, visit)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        // Changes nothing, and does no harm at any time.
+        self.inner.flush()
+    }
+
+    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
+        self.inner.try_get(key)
+    }
+
+    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
+        self.inner.recall(partition, own_key)
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        self.gate.check()?;
+        self.inner.get_versioned(key)
+    }
+
+    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
+        let _entered = self.gate.enter()?;
+        self.inner.put(key, value)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        let _entered = self.gate.enter()?;
+        self.inner.commit(commit)
+    }
+}

@@ -1,0 +1,141 @@
+//! Ends a process in order when it is asked to by a signal.
+//!
+//! `SIGTERM`, `SIGINT` and `SIGHUP` end a process at once unless it says otherwise, and
+//! with it whatever a store has acknowledged but not made durable yet. As process 1 of
+//! a container they are ignored instead. With [`end_in_order`] they do the same
+//! everywhere: an action, such as [`StorageHost::shut_down`](crate::StorageHost::shut_down),
+//! and then the end, with the exit status 128 + n that shells show for signal n.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use storage_host::{Mode, StorageHost, StoreUrl, signals};
+//!
+//! let store: StoreUrl = "redb:data.redb?durability=relaxed".parse()?;
+//! let host = StorageHost::new(store.open(Mode::ReadWrite)?);
+//! let ending = host.clone();
+//! signals::end_in_order(move |signal| {
+//!     if let Err(error) = ending.shut_down(Duration::from_secs(10)) {
+//!         tracing::error!(%signal, %error, "the store was not flushed");
+//!     }
+//! })?;
+//! signals::survive_file_size_limit()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::{flag, iterator, low_level};
+
+/// The signals that ask a process to end.
+const ENDING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+
+/// How soon after the first signal another one is part of the same request: `timeout`
+/// and some terminals send a signal to the process and to its process group.
+const SAME_REQUEST: Duration = Duration::from_millis(200);
+
+/// A signal that asks the process to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// The exit status of a process that the signal ended: 128 and its number.
+    pub fn exit_status(self) -> u8 {
+        u8::try_from(self.0).map_or(u8::MAX, |number| number.saturating_add(128))
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match low_level::signal_name(self.0) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+/// From now on calls `action` when the process gets `SIGTERM`, `SIGINT` or `SIGHUP`, on
+/// a thread of its own, and ends the process with [`Signal::exit_status`] when it
+/// returns. Another signal ends the process at once; one within 200 ms of the first
+/// is taken for the same request.
+///
+/// `action` bounds its own time, as [`StorageHost::shut_down`](crate::StorageHost::shut_down)
+/// does. Nothing else is cleaned up: no destructors run, and what is buffered for
+/// standard output is lost unless `action` flushes it.
+///
+/// A signal that is ignored when this is called stays ignored, as `nohup` and shells
+/// expect; off Linux this is not known, and there `SIGHUP` keeps its default action.
+/// Call it once, and early.
+///
+/// # Errors
+/// If there is no thread or descriptor left for it. The signals then end the process at
+/// once with that status, as process 1 too.
+pub fn end_in_order(action: impl FnOnce(Signal) + Send + 'static) -> io::Result<()> {
+    let signals: Vec<i32> = ENDING.into_iter().filter(|signal| !is_ignored(*signal)).collect();
+    let started = iterator::Signals::new(&signals).and_then(|arriving| {
+        let handle = move || handle(arriving, action);
+        thread::Builder::new().name("signals".to_owned()).spawn(handle)
+    });
+    match started {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let always = Arc::new(AtomicBool::new(true));
+            for signal in signals {
+                let status = Signal(signal).exit_status().into();
+                flag::register_conditional_shutdown(signal, status, Arc::clone(&always))?;
+            }
+            Err(error)
+        }
+    }
+}
+
+fn handle(mut arriving: iterator::Signals, action: impl FnOnce(Signal) + Send + 'static) {
+    let mut signals = arriving.forever().map(Signal);
+    let Some(first) = signals.next() else { return };
+    let begun = Instant::now();
+    let end = move |signal: Signal| low_level::exit(signal.exit_status().into());
+    let act = move || {
+        action(first);
+        end(first);
+    };
+    if thread::Builder::new().name("ending".to_owned()).spawn(act).is_err() {
+        // Without a thread there is nobody to see the next signal.
+        end(first);
+    }
+    for next in signals {
+        if begun.elapsed() > SAME_REQUEST {
+            end(next);
+        }
+    }
+}
+
+/// Whether a signal was set to be ignored by whoever started the process.
+#[cfg(target_os = "linux")]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    // Signals are counted from 1.
+    mask >> (signal - 1) & 1 == 1
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_ignored(signal: i32) -> bool {
+    signal == SIGHUP
+}
+
+/// Lets a write that would pass the limit on a file's size (`ulimit -f`) fail, as any
+/// other error of a write, where `SIGXFSZ` would end the process in the middle of it.
+///
+/// # Errors
+/// If the signal cannot be handled.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    // A handler that does nothing of use: unlike a signal that is ignored, it is not
+    // inherited by the processes that this one starts.
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
+}

@@ -1,0 +1,247 @@
+//! Limits of the process: an error says which one was met, and nothing is left behind.
+
+#![cfg(unix)]
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::Command;
+
+use rstest::rstest;
+
+use crate::support::{Done, Folder, Mount, guest};
+
+/// The command, started by another one in the same directory and environment.
+fn started_by(folder: &Folder, starter: &[&str], args: &[&str]) -> Command {
+    let inner = folder.command(args);
+    let mut command = Command::new(starter[0]);
+    command.args(&starter[1..]).arg(inner.get_program()).args(args).current_dir(folder.path());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// The command with a limit of the shell's.
+fn limited(folder: &Folder, limit: &str, args: &[&str]) -> Done {
+    let script = format!("ulimit {limit}; exec \"$@\"");
+    Done::of(started_by(folder, &["sh", "-c", &script, "sh"], args).output().unwrap())
+}
+
+#[rstest]
+#[case::file("file:data")]
+#[case::redb("redb:data")]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
+fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] store: &str) {
+    let folder = Folder::new();
+    let put = ["--store", store, "put", "a/b/c", "key", &"x".repeat(100_000)];
+
+    // No store yet. A block is 512 bytes or 1,024, as the shell likes.
+    let done = limited(&folder, "-f 8", &put);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.starts_with("error: ") && done.stderr.contains("File too large"));
+    let left = folder.tree("data");
+    let temporary = left.keys().filter(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.contains(".tmp") || name.contains(".new")
+    });
+    assert_eq!(temporary.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+
+    folder.printed(&["--store", store, "put", "a/b/c", "other", "value"]);
+    let before: Vec<PathBuf> = folder.tree(".").into_keys().collect();
+    let done = limited(&folder, "-f 8", &put);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.contains("File too large"), "{}", done.stderr);
+    assert_eq!(folder.printed(&["--store", store, "keys", "a/b/c"]), "other\n");
+    assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", "other"]), "value");
+    folder.printed(&["--store", store, "verify"]);
+    let after: Vec<PathBuf> = folder.tree(".").into_keys().collect();
+    // RocksDB begins new files at each opening, and removes the old ones.
+    if !store.starts_with("rocksdb") {
+        assert_eq!(after, before);
+    }
+}
+
+#[rstest]
+fn too_few_open_files_are_told(#[values("file:data", "redb:data")] store: &str) {
+    let folder = Folder::new();
+    let notes = guest("notes");
+    let add = ["--store", store, "run", "--id", "a/b/c", &notes, "add", "x"];
+    let mut refused = 0;
+    for files in [4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 28, 32, 40, 64] {
+        let done = limited(&folder, &format!("-n {files}"), &add);
+        if done.code == 0 {
+            assert_eq!(done.stderr, "", "{files} files");
+            continue;
+        }
+        refused += 1;
+        assert_eq!(done.code, 1, "{files} files: {}", done.stderr);
+        assert!(done.stderr.contains("open files"), "{files} files: {}", done.stderr);
+        for word in ["panicked", "trapped"] {
+            assert!(!done.stderr.contains(word), "{files} files: {}", done.stderr);
+        }
+    }
+    assert!(refused > 0, "4 files are too few");
+    assert_eq!(limited(&folder, "-n 64", &add).code, 0);
+}
+
+/// A user of whom there are no processes, if this one may become it.
+fn other_user() -> Option<String> {
+    let user = (200_000 + std::process::id()).to_string();
+    let becomes = Command::new("setpriv")
+        .args(["--reuid", &user, "--regid", &user, "--clear-groups", "true"])
+        .output();
+    match becomes {
+        Ok(output) if output.status.success() => Some(user),
+        other => {
+            println!("SKIPPED another user: {other:?}");
+            None
+        }
+    }
+}
+
+/// A directory of another user.
+fn folder_of(user: &str) -> Folder {
+    let folder = Folder::new();
+    let id = user.parse().unwrap();
+    chown(folder.path(), Some(id), Some(id)).unwrap();
+    folder
+}
+
+#[rstest]
+fn too_few_threads_are_told(#[values("1", "5")] instances: &str) {
+    let Some(user) = other_user() else { return };
+    let folder = folder_of(&user);
+    let notes = fs::read(guest("notes")).unwrap();
+    let notes = folder.file("notes.wasm", &notes);
+    fs::set_permissions(&notes, Permissions::from_mode(0o644)).unwrap();
+    let store = "redb:data?durability=relaxed";
+    let args =
+        ["--store", store, "run", "--id", "a/b/c", "--instances", instances, &notes, "add", "x"];
+    let with = |threads: u32| {
+        let threads = format!("--nproc={threads}");
+        let starter = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
+        let starter = [&starter[..], &["prlimit", &threads]].concat();
+        let mut command = started_by(&folder, &starter, &args);
+        // That of the other tests is not this user's.
+        command.env("XDG_CACHE_HOME", folder.path().join("cache"));
+        Done::of(command.output().unwrap())
+    };
+    if with(100).stderr.contains("execute") {
+        return println!("SKIPPED few threads: the command cannot be started as another user");
+    }
+    let mut refused = 0;
+    for threads in 1..14 {
+        let done = with(threads);
+        if done.code == 0 {
+            assert_eq!(done.stderr, "", "{threads} threads");
+            continue;
+        }
+        refused += 1;
+        assert_eq!(done.code, 1, "{threads} threads: {}", done.stderr);
+        assert!(done.stderr.contains("thread"), "{threads} threads: {}", done.stderr);
+        for word in ["panicked", "trapped"] {
+            assert!(!done.stderr.contains(word), "{threads} threads: {}", done.stderr);
+        }
+    }
+    assert!(refused > 0, "one thread is too few");
+}
+
+#[rstest]
+fn a_component_that_only_reads_runs_on_a_store_that_cannot_be_written(
+    #[values("file", "redb")] scheme: &str,
+) {
+    let folder = Folder::new();
+    let notes = guest("notes");
+    let Some(mount) = Mount::new(&folder.path().join("mount"), "size=8m") else { return };
+    let store = format!("{scheme}:mount/data");
+    folder.printed(&["--store", &store, "run", "--id", "a/b/c", &notes, "add", "x"]);
+    mount.make_read_only();
+
+    let done = folder.run(&["--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
+    assert!(done.stderr.starts_with(&format!("the store \"{store}\" is open for reading only: ")));
+    let done = folder.run(&["--json", "--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+
+    let done = folder.run(&["--store", &store, "run", "--id", "a/b/c", &notes, "add", "y"]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.contains("storage is read-only"), "{}", done.stderr);
+
+    // The same by a manifest.
+    let manifest =
+        format!("store = \"{store}\"\n[[component]]\nid = \"a/b/c\"\nwasm = \"{notes}\"");
+    folder.file("storage.toml", manifest.as_bytes());
+    let done = folder.run(&["run", "--config", "storage.toml", "a/b/c", "list"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
+
+    // A store that is not there is not the same.
+    let missing = format!("{scheme}:mount/missing");
+    let done = folder.run(&["--store", &missing, "run", "--id", "a/b/c", &notes, "list"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("cannot open the store"), "{}", done.stderr);
+}
+
+#[test]
+fn a_component_that_only_reads_runs_on_a_store_of_another_user() {
+    let Some(user) = other_user() else { return };
+    let folder = Folder::new();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let notes = folder.file("notes.wasm", &fs::read(guest("notes")).unwrap());
+    folder.printed(&["run", "--id", "a/b/c", &notes, "add", "x"]);
+    let opened = Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()).status();
+    assert!(opened.unwrap().success());
+    let starter = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
+    let mut command = started_by(&folder, &starter, &["run", "--id", "a/b/c", &notes, "list"]);
+    command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
+    let done = Done::of(command.output().unwrap());
+    if done.stderr.contains("execute") {
+        return println!("SKIPPED another user: {}", done.stderr);
+    }
+    assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("is open for reading only"), "{}", done.stderr);
+}
+
+#[test]
+fn paths_need_not_be_utf8_and_arguments_for_the_component_must() {
+    let folder = Folder::new();
+    let name = |end: &str| OsString::from_vec([b"caf\xe9", end.as_bytes()].concat());
+    let notes = folder.path().join(name(".wasm"));
+    if let Err(error) = fs::copy(guest("notes"), &notes) {
+        return println!("SKIPPED names that are not UTF-8: {error}");
+    }
+    let manifest = format!("[[component]]\nid = \"a/b/c\"\nwasm = \"{}\"", guest("notes"));
+    fs::write(folder.path().join(name(".toml")), manifest).unwrap();
+    let run = |args: &[&str], path: OsString, rest: &[OsString]| {
+        let mut command = folder.command(args);
+        Done::of(command.arg(path).args(rest).output().unwrap())
+    };
+
+    let done = run(&["run", "--id", "a/b/c"], name(".wasm"), &["add".into(), "x".into()]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "added note 1\n"), "{}", done.stderr);
+
+    let store = ["--store", "file:storage-data"];
+    let list = ["a/b/c".into(), "list".into()];
+    let done = run(&[&store[..], &["run", "--config"]].concat(), name(".toml"), &list);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
+    let done = run(&[&store[..], &["--json", "check"]].concat(), name(".toml"), &[]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("\"manifest\":\"caf\u{fffd}.toml\""), "{}", done.stdout);
+    assert!(done.stdout.contains("\"manifest_is_lossy\":true"), "{}", done.stdout);
+
+    let done = run(&["run", "--id", "a/b/c"], name(".wasm"), &["add".into(), name("")]);
+    assert_eq!(done.code, 2);
+    assert_eq!(
+        done.stderr,
+        "error: cannot pass argument 2 to the component: \"caf\u{fffd}\" is not UTF-8, and WASI \
+         takes nothing else\n"
+    );
+    let done = run(&["run", "--id", "a/b/c"], name(".missing"), &[]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("cannot read the component caf\u{fffd}.missing"));
+}

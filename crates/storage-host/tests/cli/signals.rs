@@ -1,0 +1,202 @@
+//! Signals: what was acknowledged stays, and the exit code says which signal it was.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use rstest::rstest;
+
+use crate::guests::counter;
+use crate::support::{Folder, guest};
+
+/// A component that counts, and the lines that it prints.
+struct Counting {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    last: Option<String>,
+}
+
+impl Counting {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines, last: None }
+    }
+
+    /// Reads so many lines, or all that are left.
+    fn read(&mut self, lines: usize) {
+        for line in self.lines.by_ref().take(lines) {
+            self.last = Some(line.unwrap());
+        }
+    }
+
+    /// Reads what is left, and sees that the command ended with this exit code and
+    /// without a word. Gives the last number that was printed.
+    #[track_caller]
+    fn end(mut self, code: i32) -> String {
+        self.read(usize::MAX);
+        let output = self.child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(code), "{}", output.status);
+        self.last.unwrap()
+    }
+}
+
+fn send(signal: &str, process: u32) {
+    let sent = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+fn counting(folder: &Folder, store: &str) -> Command {
+    let file = folder.file("counter.wasm", &counter());
+    folder.command(&["--store", store, "run", "--id", "a/b/c", &file])
+}
+
+#[rstest]
+fn a_signal_loses_nothing_that_was_acknowledged(
+    #[values(("TERM", 143), ("INT", 130), ("HUP", 129))] signal: (&str, i32),
+    #[values("redb:data?durability=relaxed", "file:data?durability=os")] store: &str,
+) {
+    let folder = Folder::new();
+    let (name, code) = signal;
+    let mut counting = Counting::start(counting(&folder, store));
+    counting.read(50);
+    send(name, counting.child.id());
+    let printed = counting.end(code);
+    let stored = folder.printed(&["--store", store, "get", "a/b/c", "count"]);
+    // One more may have been stored and not printed any more.
+    assert!(stored >= printed, "stored {stored}, printed {printed}");
+    // Nothing is damaged.
+    folder.printed(&["--store", store, "verify"]);
+}
+
+#[test]
+fn every_instance_is_stopped() {
+    let folder = Folder::new();
+    let store = "redb:data?durability=relaxed";
+    let mut command = folder.command(&["--store", store, "run", "--id", "a/b/c"]);
+    command.args(["--instances", "4", &folder.file("counter.wasm", &counter())]);
+    let mut counting = Counting::start(command);
+    counting.read(50);
+    send("TERM", counting.child.id());
+    counting.end(143);
+    // The lock is free at once.
+    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+}
+
+#[test]
+fn a_command_that_waits_for_input_ends_and_stores_nothing() {
+    if !cfg!(target_os = "linux") {
+        return println!("SKIPPED a command that waits for input: Linux tells whether it does");
+    }
+    let folder = Folder::new();
+    let mut child = folder
+        .command(&["put", "a/b/c", "key"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It handles signals before it waits for the value; until then the default ends it.
+    let handles_signals = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() >> 14 & 1 == 1
+    };
+    while !handles_signals() {
+        std::thread::yield_now();
+    }
+    send("TERM", child.id());
+    let input = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    assert_eq!(output.status.code(), Some(143), "{}", output.status);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(!folder.has_store());
+}
+
+#[test]
+fn a_signal_that_was_ignored_before_stays_ignored() {
+    if !cfg!(target_os = "linux") {
+        return println!("SKIPPED ignored signals: they are known on Linux alone");
+    }
+    let folder = Folder::new();
+    let inner = counting(&folder, "redb:data?durability=relaxed");
+    let mut shell = folder.command(&[]);
+    let program = inner.get_program().to_owned();
+    let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program).args(args);
+    nohup.current_dir(folder.path());
+    for (name, value) in shell.stdin(Stdio::null()).get_envs() {
+        match value {
+            Some(value) => nohup.env(name, value),
+            None => nohup.env_remove(name),
+        };
+    }
+    let mut counting = Counting::start(nohup);
+    counting.read(10);
+    send("HUP", counting.child.id());
+    counting.read(1_000);
+    send("TERM", counting.child.id());
+    counting.end(143);
+}
+
+#[test]
+fn process_1_of_a_container_ends_in_order_too() {
+    let folder = Folder::new();
+    let store = "redb:data?durability=relaxed";
+    let inner = counting(&folder, store);
+    let mut outer = folder.command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork"]).arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(folder.path());
+    for (name, value) in outer.stdin(Stdio::null()).get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let can = Command::new("unshare").args(["--pid", "--fork", "true"]).output();
+    if !can.as_ref().is_ok_and(|output| output.status.success()) {
+        return println!("SKIPPED process 1: no process namespace: {can:?}");
+    }
+    let mut counting = Counting::start(command);
+    counting.read(50);
+    let parent = counting.child.id();
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let Ok(Ok(process)) = children.map(|children| children.trim().parse::<u32>()) else {
+        counting.child.kill().unwrap();
+        return println!("SKIPPED process 1: its number is not known");
+    };
+    send("TERM", process);
+    let printed = counting.end(143);
+    let stored = folder.printed(&["--store", store, "get", "a/b/c", "count"]);
+    assert!(stored >= printed, "stored {stored}, printed {printed}");
+}
+
+#[test]
+fn a_component_ends_quietly_when_nobody_reads_its_output() {
+    let folder = Folder::new();
+    let mut counting = Counting::start(counting(&folder, "memory:"));
+    counting.read(3);
+    let Counting { child, lines, .. } = counting;
+    drop(lines);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0), "{}", output.status);
+
+    // One that minds, and would end with a panic.
+    let probe = guest("notes");
+    let mut child = folder
+        .command(&["run", "--id", "a/b/c", &probe, "add", "x"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0), "{}", output.status);
+}
