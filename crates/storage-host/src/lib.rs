@@ -54,6 +54,8 @@ pub mod internals;
 mod limits;
 #[cfg(feature = "manifest")]
 mod manifest;
+#[cfg(feature = "manifest")]
+mod manifest_warnings;
 mod quota;
 mod store_open;
 mod store_url;
@@ -67,6 +69,8 @@ pub use host::{
 pub use limits::{LimitedStorage, Limits};
 #[cfg(feature = "manifest")]
 pub use manifest::{Manifest, ManifestComponent, ManifestError};
+#[cfg(feature = "manifest")]
+pub use manifest_warnings::ManifestWarning;
 pub use quota::QuotaStorage;
 pub use store_url::{Mode, StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
