@@ -14,6 +14,7 @@ mod logging;
 mod output;
 mod progress;
 mod run;
+mod stderr;
 mod verify;
 
 use std::ffi::OsString;
@@ -292,7 +293,8 @@ pub(crate) fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return failure::usage(&error, &args),
     };
-    logging::start();
+    stderr::start(cli.json);
+    logging::start(cli.json);
     let mut output = Output::new(cli.json);
     match dispatch(cli, store_source, &mut output) {
         Ok(code) => code,

@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::stderr;
 
 /// Standard output, buffered. What [`finish`](Self::finish) has not written is
 /// not written.
@@ -54,8 +55,7 @@ impl Output {
 
 /// Says something beside the result, on standard error.
 pub(super) fn note(text: impl Display) {
-    // If nobody listens, nothing is lost.
-    let _ = writeln!(io::stderr(), "{text}");
+    stderr::note(text);
 }
 
 /// A text on one line, whatever it holds.
