@@ -4,16 +4,18 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
-use storage_host::{CopyError, CopyOptions, Mode, StorageError, StoreUrl, copy_store};
+use storage_host::{Copied, CopyError, CopyOptions, Mode, StorageError, StoreUrl, copy_store};
 
 use super::failure::Failure;
 use super::output::Output;
 use super::progress::{Progress, counted, human_bytes};
+use super::wait::Wait;
 
 pub(super) fn copy(
     from: &StoreUrl,
     to: &StoreUrl,
     merge: bool,
+    wait: Wait,
     output: &mut Output,
 ) -> Result<(), Failure> {
     #[derive(Serialize)]
@@ -27,6 +29,31 @@ pub(super) fn copy(
     }
 
     refuse_what_cannot_be(from, to)?;
+    // A copy that finds a store locked on its way is made again, and goes on.
+    let copied = wait.until_unlocked(|| copy_once(from, to, merge))?;
+    let (written, unchanged) = (copied.written, copied.unchanged);
+    if output.json() {
+        return output.document(&Document {
+            from: &from.to_string(),
+            to: &to.to_string(),
+            written_keys: written.keys,
+            written_bytes: written.bytes,
+            unchanged_keys: unchanged.keys,
+            unchanged_bytes: unchanged.bytes,
+        });
+    }
+    let there = match unchanged.keys {
+        0 => String::new(),
+        keys => format!("; {} ({} bytes) there already", counted(keys, "key"), unchanged.bytes),
+    };
+    output.line(format_args!(
+        "copied {} ({} bytes){there}",
+        counted(written.keys, "key"),
+        written.bytes
+    ))
+}
+
+fn copy_once(from: &StoreUrl, to: &StoreUrl, merge: bool) -> Result<Copied, Failure> {
     let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
     // What cannot be read leaves no target behind: a look at the first key tells.
     let mut looked = false;
@@ -57,27 +84,7 @@ pub(super) fn copy(
         });
     });
     drop(progress);
-    let copied = copied.map_err(Failure::of_copy)?;
-    let (written, unchanged) = (copied.written, copied.unchanged);
-    if output.json() {
-        return output.document(&Document {
-            from: &from.to_string(),
-            to: &to.to_string(),
-            written_keys: written.keys,
-            written_bytes: written.bytes,
-            unchanged_keys: unchanged.keys,
-            unchanged_bytes: unchanged.bytes,
-        });
-    }
-    let there = match unchanged.keys {
-        0 => String::new(),
-        keys => format!("; {} ({} bytes) there already", counted(keys, "key"), unchanged.bytes),
-    };
-    output.line(format_args!(
-        "copied {} ({} bytes){there}",
-        counted(written.keys, "key"),
-        written.bytes
-    ))
+    copied.map_err(Failure::of_copy)
 }
 
 /// What could not work, whatever the stores hold.

@@ -16,6 +16,7 @@ use storage_host::{Mode, StoreUrl};
 use super::failure::Failure;
 use super::output::{Output, shell_quoted};
 use super::progress::counted;
+use super::target::Target;
 
 const NOTES: (&str, &[u8]) =
     ("notes.wasm", include_bytes!("../../../../examples/guests/notes.wasm"));
@@ -33,7 +34,8 @@ const SHOWN_FILES: usize = 4;
 ///
 /// # Errors
 /// If a claim that it prints is false, or something does not run.
-pub(super) fn demo(store: &StoreUrl, output: &mut Output) -> Result<(), Failure> {
+pub(super) fn demo(target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let store = target.url();
     let Some(folder) = store.path() else {
         return Err(Failure::new(
             "usage",
@@ -44,9 +46,9 @@ pub(super) fn demo(store: &StoreUrl, output: &mut Output) -> Result<(), Failure>
         ));
     };
     // Makes the store, or says why that cannot be; the children open it next.
-    drop(store.open(Mode::ReadWrite).map_err(|error| Failure::of_opening(store, &error))?);
+    drop(target.open(Mode::ReadWrite)?);
 
-    let mut demo = Demo::new(store, output)?;
+    let mut demo = Demo::new(target, output)?;
     let before = demo.state()?;
     demo.introduce(folder, &before)?;
     demo.add_and_count()?;
@@ -61,6 +63,8 @@ pub(super) fn demo(store: &StoreUrl, output: &mut Output) -> Result<(), Failure>
 
 struct Demo<'a> {
     store: String,
+    /// How long each of its processes waits for the store, in seconds.
+    wait: String,
     output: &'a mut Output,
     style: Style,
     program: PathBuf,
@@ -95,7 +99,7 @@ struct Ended {
 }
 
 impl<'a> Demo<'a> {
-    fn new(store: &StoreUrl, output: &'a mut Output) -> Result<Self, Failure> {
+    fn new(target: &Target, output: &'a mut Output) -> Result<Self, Failure> {
         let cannot =
             |what: &str, error: io::Error| Failure::new("io", format!("cannot {what}: {error}"));
         let files =
@@ -105,7 +109,8 @@ impl<'a> Demo<'a> {
                 .map_err(|error| cannot("write to the temporary folder", error))?;
         }
         Ok(Self {
-            store: store.to_string(),
+            store: target.url().to_string(),
+            wait: target.wait().as_seconds().to_string(),
             style: Style { on: !output.json() && colours() },
             output,
             program: env::current_exe().map_err(|error| cannot("find this program", error))?,
@@ -327,7 +332,7 @@ impl<'a> Demo<'a> {
 
     fn child(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["--store", &self.store]).stdin(Stdio::null());
+        command.args(["--store", &self.store, "--wait", &self.wait]).stdin(Stdio::null());
         command
     }
 

@@ -1,7 +1,6 @@
 //! `doctor`: what this command is, how the store is, and what could go wrong.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +14,7 @@ use super::failure::Failure;
 use super::logging;
 use super::output::{Output, printable};
 use super::progress::{Progress, counted, human_bytes};
+use super::target::{ChosenBy, Target};
 
 /// The engines' versions as the lock file has them; a test compares.
 const WASMTIME: &str = "48.0.8";
@@ -100,7 +100,8 @@ impl Report {
     }
 }
 
-pub(super) fn doctor(store: &StoreUrl, output: &mut Output) -> Result<ExitCode, Failure> {
+pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, Failure> {
+    let store = target.url();
     let progress = Progress::new("looking");
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
@@ -111,7 +112,7 @@ pub(super) fn doctor(store: &StoreUrl, output: &mut Output) -> Result<ExitCode, 
         findings: Vec::new(),
         usable: true,
     };
-    look_at_choice(store, &mut report);
+    look_at_choice(store, target.chosen_by(), &mut report);
     match store.path() {
         Some(path) => look_at_place(store, path, &mut report),
         None => report.warn(
@@ -157,31 +158,29 @@ fn features() -> Vec<Feature> {
 }
 
 /// What was chosen, and by whom.
-fn look_at_choice(store: &StoreUrl, report: &mut Report) {
+fn look_at_choice(store: &StoreUrl, chosen_by: ChosenBy, report: &mut Report) {
     const VARIABLE: &str = "STORAGE_HOST_STORE";
-    let in_environment = env::var(VARIABLE).ok();
-    let same = |text: &String| text.parse::<StoreUrl>().is_ok_and(|other| other == *store);
-    let by_option = env::args_os().any(|arg| is_store_option(&arg));
-    report.store.chosen_by = match &in_environment {
-        _ if by_option => "option",
-        Some(_) => "environment",
-        None => "default",
+    let (name, option) = match chosen_by {
+        ChosenBy::Option => ("option", Some("--store")),
+        ChosenBy::Manifest => ("manifest", Some("--config")),
+        ChosenBy::Environment => ("environment", None),
+        ChosenBy::Default => ("default", None),
     };
-    if let Some(other) = in_environment.filter(|text| by_option && !same(text)) {
+    report.store.chosen_by = name;
+    let same = |text: &String| text.parse::<StoreUrl>().is_ok_and(|other| other == *store);
+    if let (Some(option), Ok(other)) = (option, env::var(VARIABLE))
+        && !same(&other)
+    {
         report.warn(
             "overridden",
             format!(
-                "{VARIABLE} names another store, {other:?}: commands without --store use that one"
+                "{VARIABLE} names another store, {other:?}: commands without {option} use that one"
             ),
         );
     }
     report.store.url = store.to_string();
     report.store.kind = store.scheme();
     report.store.durability = store.durability();
-}
-
-fn is_store_option(arg: &OsStr) -> bool {
-    arg.to_str().is_some_and(|arg| arg == "--store" || arg.starts_with("--store="))
 }
 
 /// The folder or file of the store, and the file system below it.
@@ -401,6 +400,7 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
 
     let by = match store.chosen_by {
         "option" => "by --store",
+        "manifest" => "by the manifest",
         "environment" => "by STORAGE_HOST_STORE",
         _ => "by default",
     };

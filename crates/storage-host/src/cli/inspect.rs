@@ -1,26 +1,27 @@
 //! What is in a store: `components`, `keys`, `usage`.
 
 use serde::Serialize;
-use storage_host::{ComponentId, ComponentStorage, Mode, PageRequest, StorageHost, StoreUrl};
+use storage_host::{ComponentId, ComponentStorage, Mode, PageRequest, StorageHost};
 
 use super::failure::Failure;
 use super::output::{Output, note, shell_quoted};
+use super::progress::counted;
+use super::target::Target;
 
 /// Components or keys asked for at a time.
 const PAGE: usize = 1_000;
 
 /// Opens a store that is there, to read.
-pub(super) fn open_to_read(store: &StoreUrl) -> Result<StorageHost, Failure> {
+pub(super) fn open_to_read(store: &Target) -> Result<StorageHost, Failure> {
     open(store, Mode::ReadOnly)
 }
 
 /// Opens a store.
-pub(super) fn open(store: &StoreUrl, mode: Mode) -> Result<StorageHost, Failure> {
-    let backend = store.open(mode).map_err(|error| Failure::of_opening(store, &error))?;
-    Ok(StorageHost::new(backend))
+pub(super) fn open(store: &Target, mode: Mode) -> Result<StorageHost, Failure> {
+    store.open(mode)
 }
 
-pub(super) fn components(store: &StoreUrl, output: &mut Output) -> Result<(), Failure> {
+pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Components {
         components: Vec<String>,
@@ -56,7 +57,7 @@ pub(super) fn components(store: &StoreUrl, output: &mut Output) -> Result<(), Fa
 }
 
 pub(super) fn keys(
-    store: &StoreUrl,
+    store: &Target,
     id: &ComponentId,
     prefix: &str,
     after: Option<&str>,
@@ -97,34 +98,38 @@ pub(super) fn keys(
     Ok(())
 }
 
-pub(super) fn usage(
-    store: &StoreUrl,
-    id: &ComponentId,
-    output: &mut Output,
-) -> Result<(), Failure> {
+pub(super) fn usage(store: &Target, id: &ComponentId, output: &mut Output) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct UsageOfComponent<'a> {
         id: &'a str,
         key_count: u64,
         used_bytes: u64,
         quota_bytes: Option<u64>,
+        quota_keys: Option<u64>,
     }
 
-    let usage = open_to_read(store)?.usage(id)?;
-    let quota_bytes = Some(usage.quota_bytes).filter(|bytes| *bytes != u64::MAX);
+    let chain = open_to_read(store)?.component(id);
+    let usage = chain.component_usage()?;
+    let bound = |bound: u64| Some(bound).filter(|bound| *bound != u64::MAX);
+    let quota_bytes = chain.quota().and_then(|quota| bound(quota.max_bytes));
+    let quota_keys = chain.quota().and_then(|quota| bound(quota.max_keys));
     if output.json() {
         return output.document(&UsageOfComponent {
             id: id.as_str(),
             key_count: usage.key_count,
             used_bytes: usage.used_bytes,
             quota_bytes,
+            quota_keys,
         });
     }
     output.line(format_args!("component  {id}"))?;
     output.line(format_args!("keys       {}", usage.key_count))?;
     output.line(format_args!("used       {} bytes", usage.used_bytes))?;
-    match quota_bytes {
-        Some(bytes) => output.line(format_args!("quota      {bytes} bytes")),
-        None => output.line("quota      none"),
-    }
+    let quota = match (quota_bytes, quota_keys) {
+        (Some(bytes), Some(keys)) => format!("{bytes} bytes, {}", counted(keys, "key")),
+        (Some(bytes), None) => format!("{bytes} bytes"),
+        (None, Some(keys)) => counted(keys, "key"),
+        (None, None) => "none".to_owned(),
+    };
+    output.line(format_args!("quota      {quota}"))
 }

@@ -15,20 +15,24 @@ mod output;
 mod progress;
 mod run;
 mod stderr;
+mod target;
 mod verify;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 use storage_host::{ComponentId, Mode, StoreUrl, validate_key};
 
-use self::config::Given;
 use self::failure::Failure;
 use self::output::Output;
+use self::target::{ChosenBy, Target};
+use self::wait::Wait;
 
 /// Run WebAssembly components that keep data, and look at what they keep
 ///
@@ -54,11 +58,29 @@ struct Cli {
     )]
     store: StoreUrl,
 
+    /// A manifest, in TOML: its store, quotas, limits and cache apply
+    ///
+    /// --store overrides the manifest's store, which overrides STORAGE_HOST_STORE. A
+    /// component that the manifest does not name gets the manifest's defaults.
+    /// docs/operators.md lists the fields; the command check finds mistakes.
+    #[arg(long, global = true, value_name = "FILE", display_order = 101)]
+    config: Option<PathBuf>,
+
+    /// Wait up to so many seconds while another process has the store locked
+    ///
+    /// The default is 5 for components, keys, get, put, delete and usage, and 0 for
+    /// the other commands: a locked store is then an error at once.
+    #[arg(long, global = true, value_name = "SECONDS", display_order = 102)]
+    wait: Option<u32>,
+
     /// Write results and errors as JSON
     ///
     /// A result goes to standard output, an error to standard error as
-    /// {"error":{"kind":...,"message":...,"exit_code":...}} on one line.
-    #[arg(long, global = true, display_order = 101)]
+    /// {"error":{"kind":...,"message":...,"exit_code":...}} on one line. Everything
+    /// else that the command writes to standard error is a line of JSON too: a
+    /// note is {"note":{"message":...}}, and a log line has a "level". Output of
+    /// a component is passed on unchanged.
+    #[arg(long, global = true, display_order = 103)]
     json: bool,
 
     #[command(subcommand)]
@@ -98,16 +120,8 @@ enum Command {
     /// one, so that the next run starts at once.
     Run {
         /// Whose storage it is: NAMESPACE/NAME/INSTANCE
-        #[arg(long, value_name = "ID", required_unless_present = "config")]
+        #[arg(long, value_name = "ID")]
         id: Option<ComponentId>,
-
-        /// A manifest, in TOML; an ID stands in place of the component's file
-        ///
-        /// Its store counts unless --store is given, and before
-        /// STORAGE_HOST_STORE. docs/operators.md has the fields; the command check
-        /// looks whether all is well.
-        #[arg(long, value_name = "FILE", conflicts_with = "id")]
-        config: Option<PathBuf>,
 
         /// Set a key before the component starts; may be repeated
         #[arg(long = "preset", value_name = "KEY=VALUE", value_parser = preset)]
@@ -252,11 +266,16 @@ enum Command {
     ///
     /// Every field, the ids, the quotas and grants, and each component's file:
     /// whether it is a component, and imports nothing that this host does not have.
-    /// Opens no store and changes nothing.
+    /// Warns of grants that allow more than they seem to, and of presets above the
+    /// quota. Opens no store and changes nothing.
     Check {
         /// The manifest, in TOML
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
+
+        /// Exit code 1 if there is a warning
+        #[arg(long)]
+        strict: bool,
     },
 
     /// Tell what this command is, how the store is, and what could go wrong
@@ -287,7 +306,9 @@ pub(crate) fn main() -> ExitCode {
         let source = [ValueSource::CommandLine, ValueSource::EnvVariable]
             .into_iter()
             .find(|source| sources.contains(&Some(*source)));
-        Ok((Cli::from_arg_matches(&matches)?, source))
+        let cli = Cli::from_arg_matches(&matches)?;
+        cli.check()?;
+        Ok((cli, source))
     });
     let (cli, store_source) = match parsed {
         Ok(parsed) => parsed,
@@ -302,55 +323,146 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+impl Cli {
+    /// What clap cannot check, because `--config` may stand before the command too.
+    fn check(&self) -> Result<(), clap::Error> {
+        let error = |command, kind, message: &str| {
+            let mut cli = Self::command();
+            cli.build();
+            let mut found = cli.find_subcommand(command).cloned().unwrap_or(cli);
+            Err(found.error(kind, message))
+        };
+        let config = self.config.is_some();
+        match &self.command {
+            Command::Run { id: Some(_), .. } if config => error(
+                "run",
+                ErrorKind::ArgumentConflict,
+                "--id cannot be used with --config, which takes the id of one of the manifest's \
+                 components in place of a file",
+            ),
+            Command::Run { id: None, .. } if !config => error(
+                "run",
+                ErrorKind::MissingRequiredArgument,
+                "run needs --id ID and a component's file, or --config FILE and an id",
+            ),
+            Command::Demo if config => error(
+                "demo",
+                ErrorKind::ArgumentConflict,
+                "--config cannot be used with demo, which runs components of its own; --store \
+                 chooses its store",
+            ),
+            Command::Copy { .. } if config => error(
+                "copy",
+                ErrorKind::ArgumentConflict,
+                "--config cannot be used with copy, which takes its stores from --from and --to \
+                 and copies everything, whatever the quotas and limits are",
+            ),
+            Command::Check { .. } if config => error(
+                "check",
+                ErrorKind::ArgumentConflict,
+                "check takes the manifest as its argument, without --config",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long to wait for a locked store.
+    fn wait(&self) -> Wait {
+        match (self.wait, &self.command) {
+            (Some(seconds), _) => Wait::seconds(seconds),
+            (
+                None,
+                Command::Components
+                | Command::Keys { .. }
+                | Command::Get { .. }
+                | Command::Put { .. }
+                | Command::Delete { .. }
+                | Command::Usage { .. },
+            ) => Wait::seconds(5),
+            (None, _) => Wait::seconds(0),
+        }
+    }
+}
+
 /// `store_source` tells where the store was named, if it was.
 fn dispatch(
     cli: Cli,
     store_source: Option<ValueSource>,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let store = &cli.store;
-    let given = match store_source {
-        Some(ValueSource::CommandLine) => Given::OnLine(store),
-        Some(_) => Given::InEnvironment(store),
-        None => Given::Nowhere,
+    let chosen_by = match store_source {
+        Some(ValueSource::CommandLine) => ChosenBy::Option,
+        Some(_) => ChosenBy::Environment,
+        None => ChosenBy::Default,
     };
+    let config = match &cli.command {
+        Command::Check { manifest, .. } => Some(manifest),
+        _ => cli.config.as_ref(),
+    };
+    let target = &Target::choose(&cli.store, chosen_by, config.map(PathBuf::as_path), cli.wait())?;
     match cli.command {
-        Command::Run { id, config, presets, instances, timeout, command } => {
+        Command::Run { id, presets, instances, timeout, command } => {
             let json = output.json();
             let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
             // There is at least one, or the command line was refused.
             let Some((first, args)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
-            if let Some(id) = id {
-                let component = Path::new(first);
-                let job = run::Job { id: &id, component, args, presets, instances, timeout, json };
-                return job.run(|| inspect::open(store, Mode::ReadWrite));
+            if let Some((config, manifest)) = target.config() {
+                let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
+                let run =
+                    config::Run { target, id: first, args, presets, instances, timeout, json };
+                return run.run(config, manifest);
             }
-            let run = config::Run {
-                config: &config.unwrap_or_default(),
-                id: first,
-                args: args.strip_prefix(&["--".to_owned()]).unwrap_or(args),
-                presets,
-                instances,
-                timeout,
-                json,
-                store: given,
-            };
-            return run.run();
+            // One of the two is given, or the command line was refused.
+            let Some(id) = id else { return Ok(ExitCode::SUCCESS) };
+            let component = Path::new(first);
+            let job = run::Job { id: &id, component, args, presets, instances, timeout, json };
+            return job.run(|| target.open(Mode::ReadWrite));
         }
-        Command::Check { manifest } => config::check(&manifest, given, output)?,
-        Command::Demo => demo::demo(store, output)?,
-        Command::Components => inspect::components(store, output)?,
+        Command::Check { strict, .. } => config::check(target, strict, output)?,
+        Command::Demo => demo::demo(target, output)?,
+        Command::Components => inspect::components(target, output)?,
         Command::Keys { id, prefix, after, limit } => {
-            inspect::keys(store, &id, &prefix, after.as_deref(), limit, output)?;
+            inspect::keys(target, &id, &prefix, after.as_deref(), limit, output)?;
         }
-        Command::Get { id, key } => data::get(store, &id, &key, output)?,
-        Command::Put { id, key, value } => data::put(store, &id, &key, value, output)?,
-        Command::Delete { id, key } => data::delete(store, &id, &key, output)?,
-        Command::Usage { id } => inspect::usage(store, &id, output)?,
-        Command::Copy { from, to, merge } => copy::copy(&from, &to, merge, output)?,
-        Command::Verify => verify::verify(store, output)?,
-        Command::Doctor => return doctor::doctor(store, output),
+        Command::Get { id, key } => data::get(target, &id, &key, output)?,
+        Command::Put { id, key, value } => data::put(target, &id, &key, value, output)?,
+        Command::Delete { id, key } => data::delete(target, &id, &key, output)?,
+        Command::Usage { id } => inspect::usage(target, &id, output)?,
+        Command::Copy { from, to, merge } => {
+            copy::copy(&from, &to, merge, target.wait(), output)?;
+        }
+        Command::Verify => verify::verify(target, output)?,
+        Command::Doctor => return doctor::doctor(target, output),
     }
     output.finish()?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_of(args: &str) -> Wait {
+        Cli::try_parse_from(args.split(' ')).unwrap().wait()
+    }
+
+    #[test]
+    fn short_commands_wait_five_seconds_and_the_others_do_not_wait() {
+        for command in ["components", "keys a/b/c", "get a/b/c k", "put a/b/c k v", "usage a/b/c"] {
+            assert_eq!(wait_of(&format!("storage-host {command}")), Wait::seconds(5), "{command}");
+        }
+        assert_eq!(wait_of("storage-host delete a/b/c k"), Wait::seconds(5));
+        for command in
+            ["run --id a/b/c x.wasm", "demo", "verify", "doctor", "copy --from file:a --to file:b"]
+        {
+            assert_eq!(wait_of(&format!("storage-host {command}")), Wait::seconds(0), "{command}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_is_given_counts_wherever_it_stands() {
+        assert_eq!(wait_of("storage-host --wait 7 put a/b/c k v"), Wait::seconds(7));
+        assert_eq!(wait_of("storage-host put --wait 0 a/b/c k v"), Wait::seconds(0));
+        assert_eq!(wait_of("storage-host run --wait 9 --id a/b/c x.wasm"), Wait::seconds(9));
+    }
 }
