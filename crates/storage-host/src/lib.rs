@@ -58,6 +58,7 @@ mod manifest;
 mod manifest_warnings;
 mod quota;
 mod store_open;
+mod store_path;
 mod store_url;
 mod transfer;
 
