@@ -8,7 +8,7 @@ use serde::Serialize;
 use storage_host::{ComponentId, Manifest, ManifestError, ManifestWarning, Mode};
 
 use super::failure::Failure;
-use super::output::{Output, note, printable};
+use super::output::{Output, exact_path, json_path, note, printable};
 use super::progress::counted;
 use super::run::{self, Job};
 use super::target::Target;
@@ -83,7 +83,10 @@ impl Run<'_> {
 
 #[derive(Serialize)]
 struct Checked<'a> {
-    manifest: &'a Path,
+    manifest: String,
+    /// The bytes of a path that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest_base64: Option<String>,
     store: String,
     components: usize,
     runnable: usize,
@@ -123,7 +126,8 @@ pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Resul
     }
     let warnings = manifest.warnings();
     let checked = Checked {
-        manifest: path,
+        manifest: json_path(path),
+        manifest_base64: exact_path(path),
         store: target.url().to_string(),
         components: manifest.components.len(),
         runnable,

@@ -9,6 +9,7 @@ use storage_host::{Copied, CopyError, CopyOptions, Mode, StorageError, StoreUrl,
 use super::failure::Failure;
 use super::output::Output;
 use super::progress::{Progress, counted, human_bytes};
+use super::target;
 use super::wait::Wait;
 
 pub(super) fn copy(
@@ -67,8 +68,8 @@ fn copy_once(from: &StoreUrl, to: &StoreUrl, merge: bool) -> Result<Copied, Fail
     // Whatever durability was asked for, it is kept for the whole of the copy:
     // the flush at its end makes all of it durable, and an interrupted copy is
     // made again.
-    let target =
-        to.relaxed().open(Mode::ReadWrite).map_err(|error| Failure::of_opening(to, &error))?;
+    let target = target::open(&to.relaxed(), Mode::ReadWrite)
+        .map_err(|error| Failure::of_opening(to, &error))?;
 
     let mut progress = Progress::new("copying");
     let options = CopyOptions::new().with_merge(merge);

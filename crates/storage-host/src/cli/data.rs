@@ -1,8 +1,5 @@
 //! One key of a component: `get`, `put`, `delete`.
 
-use std::ffi::OsString;
-use std::io::Read;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -14,6 +11,7 @@ use super::failure::Failure;
 use super::inspect::{open, open_to_read};
 use super::output::Output;
 use super::target::Target;
+use super::value::Given;
 
 pub(super) fn get(
     store: &Target,
@@ -48,7 +46,8 @@ pub(super) fn put(
     store: &Target,
     id: &ComponentId,
     key: &str,
-    value: Option<OsString>,
+    value: Given,
+    is_base64: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
     #[derive(Serialize)]
@@ -62,10 +61,7 @@ pub(super) fn put(
     validate_key(key)?;
     let limits = store.limits(id);
     limits.check_key(key)?;
-    let value = match value {
-        Some(value) if value != "-" => value.into_encoded_bytes(),
-        _ => read_input(limits.value_bytes)?,
-    };
+    let value = value.read(is_base64, limits.value_bytes)?;
     limits.check_value_len(value.len())?;
     let value_bytes = value.len();
     let host = open(store, Mode::ReadWrite)?;
@@ -99,17 +95,6 @@ fn not_stored(key: &str, error: StorageError, chain: &ComponentChain) -> Failure
             bounds.join(" and ")
         ),
     )
-}
-
-/// Reads standard input, at most a byte more than a value may have.
-fn read_input(value_bytes: usize) -> Result<Vec<u8>, Failure> {
-    let mut value = Vec::new();
-    let most = (value_bytes as u64).saturating_add(1);
-    std::io::stdin()
-        .take(most)
-        .read_to_end(&mut value)
-        .map_err(|error| Failure::new("io", format!("cannot read standard input: {error}")))?;
-    Ok(value)
 }
 
 pub(super) fn delete(

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -13,10 +14,11 @@ use serde::Serialize;
 use serde_json::Value;
 use storage_host::{Mode, StoreUrl};
 
+use super::escape::shell_quoted;
 use super::failure::Failure;
-use super::output::{Output, shell_quoted};
+use super::output::Output;
 use super::progress::counted;
-use super::target::Target;
+use super::target::{self, Target};
 
 const NOTES: (&str, &[u8]) =
     ("notes.wasm", include_bytes!("../../../../examples/guests/notes.wasm"));
@@ -249,7 +251,7 @@ impl<'a> Demo<'a> {
         if !self.output.json() && !self.unwatched {
             let typed = typed_command(store);
             self.output.line("")?;
-            self.output.line(self.style.bold("Look for yourself"))?;
+            self.output.styled(self.style.bold("Look for yourself"))?;
             for command in [
                 "components",
                 &format!("keys {HOME}"),
@@ -297,6 +299,7 @@ impl<'a> Demo<'a> {
         self.say(self.style.dim(&line))?;
         let printed = self.run_component(id, component, args)?;
         for line in printed.lines() {
+            let line = self.output.shown(line).into_owned();
             self.say(format_args!("  {line}"))?;
         }
         Ok(())
@@ -354,7 +357,8 @@ impl<'a> Demo<'a> {
         found: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
         let found = (!holds).then(found);
-        match &found {
+        let shown = found.as_deref().map(|found| self.output.shown(found).into_owned());
+        match shown {
             None => self.say(format_args!("  {} {claim}", self.style.good("ok")))?,
             Some(found) => {
                 self.say(format_args!("  {} {claim}: found {found}", self.style.bad("NOT SO")))?;
@@ -373,7 +377,11 @@ impl<'a> Demo<'a> {
         if self.output.json() || self.unwatched {
             return Ok(());
         }
-        match self.output.line(text).and_then(|()| self.output.finish()) {
+        let said = match self.style.on {
+            true => self.output.styled(text),
+            false => self.output.line(text),
+        };
+        match said.and_then(|()| self.output.finish()) {
             // Nobody reads on (`demo | head`), but what is claimed is checked.
             Err(Failure::OutputClosed) => {
                 self.unwatched = true;
@@ -408,14 +416,18 @@ fn files_in(folder: &Path) -> Vec<(String, u64)> {
 /// This command, as the user can type it to look at the same store.
 fn typed_command(store: &StoreUrl) -> String {
     let run_by_cargo = env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == "storage-host");
-    let program = match env::args().next() {
+    let quoted = |text: &str| shell_quoted(text, io::stdout().is_terminal());
+    // A name that is not UTF-8 has no form that every shell reads.
+    let program = match env::args_os().next().map(OsString::into_string) {
         _ if run_by_cargo => "cargo run --quiet --".to_owned(),
-        Some(name) => shell_quoted(&name),
-        None => "storage-host".to_owned(),
+        Some(Ok(name)) => quoted(&name),
+        _ => "storage-host".to_owned(),
     };
-    let store = store.to_string();
-    let known = env::var("STORAGE_HOST_STORE").unwrap_or_else(|_| "file:./storage-data".to_owned());
-    if store == known { program } else { format!("{program} --store {}", shell_quoted(&store)) }
+    let known = target::in_environment().unwrap_or_else(|| target::DEFAULT_STORE.into());
+    if StoreUrl::from_os_str(&known).as_ref() == Ok(store) {
+        return program;
+    }
+    format!("{program} --store {}", quoted(&store.to_string()))
 }
 
 /// Colours are for people.

@@ -1,20 +1,20 @@
 //! `doctor`: what this command is, how the store is, and what could go wrong.
 
-use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use storage_host::{Mode, StorageError, StoreUrl};
 
 use super::compiled;
 use super::environment::{self, FileSystem};
 use super::failure::Failure;
 use super::logging;
-use super::output::{Output, printable};
+use super::output::{Output, exact_path, json_path, printable};
 use super::progress::{Progress, counted, human_bytes};
-use super::target::{ChosenBy, Target};
+use super::target::{self, ChosenBy, Target, VARIABLE};
 
 /// The engines' versions as the lock file has them; a test compares.
 const WASMTIME: &str = "48.0.8";
@@ -39,7 +39,10 @@ struct Report {
     stores: Vec<Feature>,
     store: Store,
     /// Where compiled components are kept.
+    #[serde(serialize_with = "lossy")]
     cache: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_base64: Option<String>,
     findings: Vec<Finding>,
     /// Whether the store can be used, if only to read.
     usable: bool,
@@ -63,7 +66,11 @@ struct Store {
     /// Who chose it: `option`, `environment` or `default`.
     chosen_by: &'static str,
     kind: &'static str,
+    #[serde(serialize_with = "lossy")]
     path: Option<PathBuf>,
+    /// The bytes of a path that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
     exists: bool,
     format: Option<u32>,
     id: Option<String>,
@@ -103,12 +110,14 @@ impl Report {
 pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, Failure> {
     let store = target.url();
     let progress = Progress::new("looking");
+    let cache = compiled::cache_folder().map(|folder| folder.join("storage-host"));
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         engines: engines(),
         stores: features(),
         store: Store::default(),
-        cache: compiled::cache_folder().map(|folder| folder.join("storage-host")),
+        cache_base64: cache.as_deref().and_then(exact_path),
+        cache,
         findings: Vec::new(),
         usable: true,
     };
@@ -159,7 +168,6 @@ fn features() -> Vec<Feature> {
 
 /// What was chosen, and by whom.
 fn look_at_choice(store: &StoreUrl, chosen_by: ChosenBy, report: &mut Report) {
-    const VARIABLE: &str = "STORAGE_HOST_STORE";
     let (name, option) = match chosen_by {
         ChosenBy::Option => ("option", Some("--store")),
         ChosenBy::Manifest => ("manifest", Some("--config")),
@@ -167,8 +175,8 @@ fn look_at_choice(store: &StoreUrl, chosen_by: ChosenBy, report: &mut Report) {
         ChosenBy::Default => ("default", None),
     };
     report.store.chosen_by = name;
-    let same = |text: &String| text.parse::<StoreUrl>().is_ok_and(|other| other == *store);
-    if let (Some(option), Ok(other)) = (option, env::var(VARIABLE))
+    let same = |text: &OsString| StoreUrl::from_os_str(text).as_ref() == Ok(store);
+    if let (Some(option), Some(other)) = (option, target::in_environment())
         && !same(&other)
     {
         report.warn(
@@ -187,6 +195,7 @@ fn look_at_choice(store: &StoreUrl, chosen_by: ChosenBy, report: &mut Report) {
 fn look_at_place(store: &StoreUrl, path: &Path, report: &mut Report) {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     report.store.path = Some(path.clone());
+    report.store.path_base64 = exact_path(&path);
     // What is not there yet will be made below the nearest folder that is.
     let there = path.ancestors().find(|above| above.symlink_metadata().is_ok());
     let Some(there) = there else { return };
@@ -450,6 +459,10 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
         output.line("nothing was found that will bite")?;
     }
     Ok(())
+}
+
+fn lossy<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().map(json_path).serialize(serializer)
 }
 
 fn shown(path: &Path) -> String {

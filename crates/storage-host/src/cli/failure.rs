@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use storage_host::{ComponentId, CopyError, StorageError, StoreUrl};
 
-use super::stderr;
+use super::escape::has_hidden;
+use super::{stderr, stdio};
 
 /// Something that ends the command.
 #[derive(Debug)]
@@ -176,9 +177,19 @@ pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
         };
         let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
         show("usage", message, WRONG_USAGE, true);
+    } else if !error.use_stderr() {
+        // The help or the version that was asked for is output as any other.
+        let printed = stdio::check_output().and_then(|()| error.print());
+        if let Err(error) = printed.and_then(|()| io::stdout().flush()) {
+            return Failure::of_output(&error).report(json);
+        }
     } else {
+        let text = error.render().to_string();
         // If nobody listens, the exit code is what is left.
-        let _ = error.print();
+        match has_hidden(&text.replace('\n', "")) {
+            true => stderr::line(text.trim_end()),
+            false => drop(error.print()),
+        }
     }
     ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 })
 }

@@ -1,15 +1,16 @@
 //! What is in a store: `components`, `keys`, `usage`.
 
-use serde::Serialize;
-use storage_host::{ComponentId, ComponentStorage, Mode, PageRequest, StorageHost};
+use std::io::{self, IsTerminal};
 
+use serde::Serialize;
+use storage_host::{ComponentId, ComponentStorage, Mode, StorageHost};
+
+use super::escape::shell_quoted;
 use super::failure::Failure;
-use super::output::{Output, note, shell_quoted};
+use super::listing::{List, PAGE, Query};
+use super::output::{Output, note};
 use super::progress::counted;
 use super::target::Target;
-
-/// Components or keys asked for at a time.
-const PAGE: usize = 1_000;
 
 /// Opens a store that is there, to read.
 pub(super) fn open_to_read(store: &Target) -> Result<StorageHost, Failure> {
@@ -22,38 +23,32 @@ pub(super) fn open(store: &Target, mode: Mode) -> Result<StorageHost, Failure> {
 }
 
 pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Components {
-        components: Vec<String>,
-    }
-
     let host = open_to_read(store)?;
-    let mut all = Vec::new();
+    let next_page = |after: Option<&str>| host.backend().list_partitions(after, PAGE);
+    let mut page = next_page(None)?;
+    let mut list = List::begin("{\"components\":", output)?;
     let mut nobodys = 0;
-    let mut after: Option<String> = None;
     loop {
-        let page = host.backend().list_partitions(after.as_deref(), PAGE)?;
-        after = page.keys.last().cloned();
-        for partition in page.keys {
+        for partition in &page.keys {
             // A partition is a prefix, `app/notes/home/`; the id has no slash
             // behind it.
             let id = partition.strip_suffix('/').and_then(|id| id.parse::<ComponentId>().ok());
             match id {
-                Some(id) if output.json() => all.push(id.to_string_id()),
-                Some(id) => output.line(id)?,
+                Some(id) => list.add(id.as_str())?,
                 None => nobodys += 1,
             }
         }
-        if !page.more || after.is_none() {
-            break;
-        }
+        list.show()?;
+        let Some(last) = page.keys.pop().filter(|_| page.more) else { break };
+        page = next_page(Some(&last))?;
     }
+    list.end("}")?;
     if nobodys > 0 {
         note(format_args!(
             "{nobodys} not listed: keys lie under prefixes that are no component's id"
         ));
     }
-    if output.json() { output.document(&Components { components: all }) } else { Ok(()) }
+    Ok(())
 }
 
 pub(super) fn keys(
@@ -64,36 +59,14 @@ pub(super) fn keys(
     limit: u32,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Keys<'a> {
-        id: &'a str,
-        keys: &'a [String],
-        more: bool,
-        next_after: Option<&'a str>,
-    }
-
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let host = open_to_read(store)?;
     let chain = host.component(id);
-    let mut keys: Vec<String> = Vec::new();
-    let mut more = true;
-    while more && keys.len() < limit {
-        let after = keys.last().map(String::as_str).or(after);
-        let page =
-            chain.list_page(PageRequest { prefix, after, limit: PAGE.min(limit - keys.len()) })?;
-        more = page.more && !page.keys.is_empty();
-        keys.extend(page.keys);
-    }
-    let next_after = keys.last().map(String::as_str).filter(|_| more);
-    if output.json() {
-        return output.document(&Keys { id: id.as_str(), keys: &keys, more, next_after });
-    }
-    for key in &keys {
-        output.line(key)?;
-    }
-    output.finish()?;
-    if let Some(last) = next_after {
-        note(format_args!("more keys follow: go on with --after {}", shell_quoted(last)));
+    let query = Query { id, prefix, after, limit };
+    let next_after = query.write(|request| chain.list_page(request), output)?;
+    if let Some(last) = next_after.filter(|_| !output.json()) {
+        let last = shell_quoted(&last, io::stderr().is_terminal());
+        note(format_args!("more keys follow: go on with --after={last}"));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the command takes, and what each part of it does.
 
+mod args;
 mod compiled;
 mod config;
 mod copy;
@@ -7,15 +8,19 @@ mod data;
 mod demo;
 mod doctor;
 mod environment;
+mod escape;
 mod failure;
 mod imports;
 mod inspect;
+mod listing;
 mod logging;
 mod output;
 mod progress;
 mod run;
 mod stderr;
+mod stdio;
 mod target;
+mod value;
 mod verify;
 mod wait;
 
@@ -27,11 +32,12 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
-use storage_host::{ComponentId, Mode, StoreUrl, validate_key};
+use storage_host::{ComponentId, Mode, StoreUrl};
 
 use self::failure::Failure;
 use self::output::Output;
 use self::target::{ChosenBy, Target};
+use self::value::Given;
 use self::wait::Wait;
 
 /// Run WebAssembly components that keep data, and look at what they keep
@@ -51,12 +57,13 @@ struct Cli {
         long,
         global = true,
         value_name = "URL",
-        env = "STORAGE_HOST_STORE",
+        env = target::VARIABLE,
         hide_env_values = true,
         display_order = 100,
-        default_value = "file:./storage-data"
+        default_value = target::DEFAULT_STORE
     )]
-    store: StoreUrl,
+    // Read when it counts: what does not count may be wrong.
+    store: OsString,
 
     /// A manifest, in TOML: its store, quotas, limits and cache apply
     ///
@@ -82,6 +89,13 @@ struct Cli {
     /// a component is passed on unchanged.
     #[arg(long, global = true, display_order = 103)]
     json: bool,
+
+    /// Write no notes to standard error, only errors
+    ///
+    /// Notes say that a store was created and where, that more keys follow, and the
+    /// like.
+    #[arg(short, long, global = true, display_order = 104)]
+    quiet: bool,
 
     #[command(subcommand)]
     command: Command,
@@ -120,11 +134,11 @@ enum Command {
     /// one, so that the next run starts at once.
     Run {
         /// Whose storage it is: NAMESPACE/NAME/INSTANCE
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = args::id())]
         id: Option<ComponentId>,
 
         /// Set a key before the component starts; may be repeated
-        #[arg(long = "preset", value_name = "KEY=VALUE", value_parser = preset)]
+        #[arg(long = "preset", value_name = "KEY=VALUE", value_parser = args::preset())]
         presets: Vec<(String, String)>,
 
         /// Run so many instances at once, each on a thread of its own
@@ -174,14 +188,21 @@ enum Command {
     /// has no keys.
     Keys {
         /// Whose keys: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
 
         /// Only keys that begin with this
-        #[arg(long, default_value = "", hide_default_value = true)]
+        #[arg(
+            long,
+            default_value = "",
+            hide_default_value = true,
+            allow_hyphen_values = true,
+            value_parser = args::key()
+        )]
         prefix: String,
 
         /// Only keys behind this one, which need not exist
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = args::key())]
         after: Option<String>,
 
         /// The most keys to list
@@ -195,31 +216,58 @@ enum Command {
     /// where they are not. A missing key is exit code 1.
     Get {
         /// Whose key: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
 
         /// The key, as the component names it
+        #[arg(value_parser = args::key())]
         key: String,
     },
 
     /// Store a value under a key
+    ///
+    /// The value is an argument, or standard input byte for byte. A closed standard
+    /// input is an error. What begins with a hyphen stands behind -- or, where it is
+    /// the value, in --value=VALUE.
     Put {
         /// Whose key: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
 
         /// The key, as the component names it
+        #[arg(value_parser = args::key())]
         key: String,
 
-        /// The value; standard input, byte for byte, where it is left out or -
+        /// The value; standard input where it is left out or -
         #[arg(allow_negative_numbers = true)]
         value: Option<OsString>,
+
+        /// The value as it stands, even - or what begins with a hyphen
+        #[arg(
+            id = "literal",
+            long = "value",
+            value_name = "VALUE",
+            allow_hyphen_values = true,
+            conflicts_with = "value"
+        )]
+        literal: Option<OsString>,
+
+        /// Decode the value, or standard input, from base64
+        ///
+        /// As "value_base64" in the JSON of get. White space is left out; what is not
+        /// base64 is an error, and stores nothing.
+        #[arg(long)]
+        base64: bool,
     },
 
     /// Delete a key; a missing one is no error
     Delete {
         /// Whose key: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
 
         /// The key, as the component names it
+        #[arg(value_parser = args::key())]
         key: String,
     },
 
@@ -228,6 +276,7 @@ enum Command {
     /// Bytes are those of its keys, as it names them, and of their values.
     Usage {
         /// Which component: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
     },
 
@@ -240,11 +289,11 @@ enum Command {
     /// so that a copy which was interrupted goes on when it is made again.
     Copy {
         /// The store to copy from
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", value_parser = args::store_url())]
         from: StoreUrl,
 
         /// The store to copy to
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", value_parser = args::store_url())]
         to: StoreUrl,
 
         /// Copy also where the target holds other data
@@ -289,13 +338,6 @@ enum Command {
     Doctor,
 }
 
-/// What `--preset` takes: everything before the first equals sign is the key.
-fn preset(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    validate_key(key).map_err(|error| error.to_string())?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
 pub(crate) fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let parsed = Cli::command().try_get_matches_from(&args).and_then(|matches| {
@@ -303,21 +345,26 @@ pub(crate) fn main() -> ExitCode {
         // A global option may stand behind the command too.
         let behind = matches.subcommand().and_then(|(_, sub)| sub.value_source("store"));
         let sources = [source, behind];
-        let source = [ValueSource::CommandLine, ValueSource::EnvVariable]
-            .into_iter()
-            .find(|source| sources.contains(&Some(*source)));
-        let cli = Cli::from_arg_matches(&matches)?;
+        let mut cli = Cli::from_arg_matches(&matches)?;
         cli.check()?;
-        Ok((cli, source))
+        let chosen_by = if sources.contains(&Some(ValueSource::CommandLine)) {
+            ChosenBy::Option
+        } else if sources.contains(&Some(ValueSource::EnvVariable)) && !cli.store.is_empty() {
+            ChosenBy::Environment
+        } else {
+            cli.store = target::DEFAULT_STORE.into();
+            ChosenBy::Default
+        };
+        Ok((cli, chosen_by))
     });
-    let (cli, store_source) = match parsed {
+    let (cli, chosen_by) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return failure::usage(&error, &args),
     };
-    stderr::start(cli.json);
+    stderr::start(cli.json, cli.quiet);
     logging::start(cli.json);
     let mut output = Output::new(cli.json);
-    match dispatch(cli, store_source, &mut output) {
+    match dispatch(cli, chosen_by, &mut output) {
         Ok(code) => code,
         Err(failure) => failure.report(output.json()),
     }
@@ -384,24 +431,14 @@ impl Cli {
     }
 }
 
-/// `store_source` tells where the store was named, if it was.
-fn dispatch(
-    cli: Cli,
-    store_source: Option<ValueSource>,
-    output: &mut Output,
-) -> Result<ExitCode, Failure> {
-    let chosen_by = match store_source {
-        Some(ValueSource::CommandLine) => ChosenBy::Option,
-        Some(_) => ChosenBy::Environment,
-        None => ChosenBy::Default,
-    };
-    let config = match &cli.command {
-        Command::Check { manifest, .. } => Some(manifest),
-        _ => cli.config.as_ref(),
-    };
-    let target = &Target::choose(&cli.store, chosen_by, config.map(PathBuf::as_path), cli.wait())?;
+/// `chosen_by` tells who named the store.
+fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCode, Failure> {
+    let wait = cli.wait();
+    let with_config = |config: Option<&Path>| Target::choose(&cli.store, chosen_by, config, wait);
+    let target = || with_config(cli.config.as_deref());
     match cli.command {
         Command::Run { id, presets, instances, timeout, command } => {
+            let target = &target()?;
             let json = output.json();
             let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
             // There is at least one, or the command line was refused.
@@ -418,21 +455,30 @@ fn dispatch(
             let job = run::Job { id: &id, component, args, presets, instances, timeout, json };
             return job.run(|| target.open(Mode::ReadWrite));
         }
-        Command::Check { strict, .. } => config::check(target, strict, output)?,
-        Command::Demo => demo::demo(target, output)?,
-        Command::Components => inspect::components(target, output)?,
+        Command::Check { manifest, strict } => {
+            config::check(&with_config(Some(&manifest))?, strict, output)?
+        }
+        Command::Demo => demo::demo(&target()?, output)?,
+        Command::Components => inspect::components(&target()?, output)?,
         Command::Keys { id, prefix, after, limit } => {
-            inspect::keys(target, &id, &prefix, after.as_deref(), limit, output)?;
+            inspect::keys(&target()?, &id, &prefix, after.as_deref(), limit, output)?;
         }
-        Command::Get { id, key } => data::get(target, &id, &key, output)?,
-        Command::Put { id, key, value } => data::put(target, &id, &key, value, output)?,
-        Command::Delete { id, key } => data::delete(target, &id, &key, output)?,
-        Command::Usage { id } => inspect::usage(target, &id, output)?,
+        Command::Get { id, key } => data::get(&target()?, &id, &key, output)?,
+        Command::Put { id, key, value, literal, base64 } => {
+            let given = match (literal, value) {
+                (Some(literal), _) => Given::Argument(literal),
+                (None, Some(value)) if value != "-" => Given::Argument(value),
+                (None, _) => Given::Input,
+            };
+            data::put(&target()?, &id, &key, given, base64, output)?;
+        }
+        Command::Delete { id, key } => data::delete(&target()?, &id, &key, output)?,
+        Command::Usage { id } => inspect::usage(&target()?, &id, output)?,
         Command::Copy { from, to, merge } => {
-            copy::copy(&from, &to, merge, target.wait(), output)?;
+            copy::copy(&from, &to, merge, wait, output)?;
         }
-        Command::Verify => verify::verify(target, output)?,
-        Command::Doctor => return doctor::doctor(target, output),
+        Command::Verify => verify::verify(&target()?, output)?,
+        Command::Doctor => return doctor::doctor(&target()?, output),
     }
     output.finish()?;
     Ok(ExitCode::SUCCESS)

@@ -7,16 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use super::escape::visible_lines;
+
 /// Whether lines are JSON. One setting for the process, as standard error is one
 /// stream: threads, the log and panics write to it too.
 static JSON: AtomicBool = AtomicBool::new(false);
+/// Whether notes are left out.
+static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// The exit code of a process whose main thread panicked.
 const PANICKED: u8 = 101;
 
-/// Chooses how lines are written. With JSON a panic is written as an error too.
-pub(super) fn start(json: bool) {
+/// Chooses how lines are written, and whether notes are. With JSON a panic is written
+/// as an error too.
+pub(super) fn start(json: bool, quiet: bool) {
     JSON.store(json, Ordering::Relaxed);
+    QUIET.store(quiet, Ordering::Relaxed);
     if json {
         panic::set_hook(Box::new(|panic| line(panic_line(panic))));
     }
@@ -43,6 +49,9 @@ pub(super) fn note(text: impl Display) {
         message: String,
     }
 
+    if QUIET.load(Ordering::Relaxed) {
+        return;
+    }
     match is_json() {
         true => json_line(&Document { note: Note { message: text.to_string() } }),
         false => line(text),
@@ -88,8 +97,15 @@ fn to_json(document: &impl Serialize) -> String {
     serde_json::to_string(document).unwrap_or_default()
 }
 
-/// Writes a line as it is.
+/// Writes a line, or several; a terminal shows all of them.
 pub(super) fn line(text: impl Display) {
+    if is_watched() {
+        return raw_line(visible_lines(&text.to_string()));
+    }
+    raw_line(text);
+}
+
+fn raw_line(text: impl Display) {
     // If nobody listens, nothing is lost that the exit code does not tell.
     let _ = writeln!(io::stderr(), "{text}");
 }
@@ -102,7 +118,7 @@ mod tests {
     #[test]
     #[ignore = "panics"]
     fn a_process_that_panics() {
-        super::start(true);
+        super::start(true, false);
         panic!("a \"reason\"\non two lines");
     }
 

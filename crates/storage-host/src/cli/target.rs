@@ -1,12 +1,18 @@
 //! The store that a command works on, and the settings that apply in it: the one
 //! place that turns `--store`, `--config`, the environment and `--wait` into a host.
 
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use storage_host::{ComponentId, Limits, Manifest, Mode, StorageHost, StoreUrl};
+use storage_host::{
+    ComponentId, ComponentStorage, Limits, Manifest, Mode, StorageError, StorageHost, StoreUrl,
+};
 
 use super::config;
 use super::failure::Failure;
+use super::output::note;
 use super::wait::Wait;
 
 /// Where a store's URL was given.
@@ -16,6 +22,53 @@ pub(super) enum ChosenBy {
     Manifest,
     Environment,
     Default,
+}
+
+/// The store where nothing names one.
+pub(super) const DEFAULT_STORE: &str = "file:./storage-data";
+
+/// The variable that names a store.
+pub(super) const VARIABLE: &str = "STORAGE_HOST_STORE";
+
+/// What the variable says; an empty one says nothing.
+pub(super) fn in_environment() -> Option<OsString> {
+    std::env::var_os(VARIABLE).filter(|text| !text.is_empty())
+}
+
+/// Reads a URL that counts; one that does not count may be wrong.
+fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
+    StoreUrl::from_os_str(text).map_err(|error| {
+        let message = match given_by {
+            ChosenBy::Environment => format!("cannot use the store of {VARIABLE}: {error}"),
+            _ => {
+                let text = text.to_string_lossy();
+                format!("invalid value '{text}' for '--store <URL>': {error}")
+            }
+        };
+        Failure::new("usage", message)
+    })
+}
+
+/// Opens a store, and tells where it is if that created it.
+pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+    let missing = url.path().filter(|path| mode == Mode::ReadWrite && is_missing(path));
+    let store = url.open(mode)?;
+    if let Some(path) = missing {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        note(format_args!("created the store {} ({})", path.display(), url.scheme()));
+    }
+    Ok(store)
+}
+
+/// Whether nothing is at a path that could be a store.
+fn is_missing(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Err(_) => true,
+        Ok(found) if found.is_dir() => {
+            fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+        }
+        Ok(found) => found.len() == 0,
+    }
 }
 
 /// A store, with the manifest whose settings apply.
@@ -31,20 +84,27 @@ impl Target {
     /// else, without a manifest, the default.
     ///
     /// # Errors
-    /// If the manifest cannot be read, or neither it nor anything else names a
-    /// store.
+    /// If the manifest cannot be read, neither it nor anything else names a store, or
+    /// what names it is wrong.
     pub(super) fn choose(
-        given: &StoreUrl,
+        given: &OsStr,
         given_by: ChosenBy,
         config: Option<&Path>,
         wait: Wait,
     ) -> Result<Self, Failure> {
         let Some(path) = config else {
-            return Ok(Self { url: given.clone(), chosen_by: given_by, config: None, wait });
+            return Ok(Self {
+                url: parse(given, given_by)?,
+                chosen_by: given_by,
+                config: None,
+                wait,
+            });
         };
         let manifest = config::read(path)?;
         let (url, chosen_by) = match (given_by, &manifest.store) {
-            (ChosenBy::Option, _) | (ChosenBy::Environment, None) => (given.clone(), given_by),
+            (ChosenBy::Option, _) | (ChosenBy::Environment, None) => {
+                (parse(given, given_by)?, given_by)
+            }
             (_, Some(store)) => (store.clone(), ChosenBy::Manifest),
             (ChosenBy::Default | ChosenBy::Manifest, None) => {
                 return Err(Failure::new(
@@ -80,7 +140,7 @@ impl Target {
     /// Opens the store, with the quotas, limits, caches and grants of the manifest.
     pub(super) fn open(&self, mode: Mode) -> Result<StorageHost, Failure> {
         let backend = self.wait.until_unlocked(|| {
-            self.url.open(mode).map_err(|error| Failure::of_opening(&self.url, &error))
+            open(&self.url, mode).map_err(|error| Failure::of_opening(&self.url, &error))
         })?;
         Ok(match &self.config {
             Some((_, manifest)) => manifest.host(backend),

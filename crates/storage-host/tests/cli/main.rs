@@ -18,9 +18,14 @@ mod doctor;
 mod help;
 mod json;
 mod kill;
+mod paths;
 mod policy;
 mod run;
 mod stores;
+#[cfg(unix)]
+mod streams;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod verify;
 mod waiting;
