@@ -57,11 +57,14 @@ pub mod internals;
 mod limits;
 #[cfg(feature = "manifest")]
 mod manifest;
+#[cfg(feature = "manifest")]
+mod manifest_warnings;
 mod quota;
 mod shutdown;
 #[cfg(all(feature = "signals", unix))]
 pub mod signals;
 mod store_open;
+mod store_path;
 mod store_url;
 mod transfer;
 
@@ -73,6 +76,8 @@ pub use host::{
 pub use limits::{LimitedStorage, Limits};
 #[cfg(feature = "manifest")]
 pub use manifest::{Manifest, ManifestComponent, ManifestError};
+#[cfg(feature = "manifest")]
+pub use manifest_warnings::ManifestWarning;
 pub use quota::QuotaStorage;
 pub use store_url::{Mode, StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};

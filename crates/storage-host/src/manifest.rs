@@ -122,6 +122,12 @@ impl Manifest {
         self.components.iter().find(|component| component.id == *id)
     }
 
+    /// What applies to a component: its own settings, or the manifest's defaults for
+    /// one that is not named.
+    pub fn settings(&self, id: &ComponentId) -> &ComponentSettings {
+        self.component(id).map_or(&self.defaults, |component| &component.settings)
+    }
+
     /// A host on this backend with everything that the manifest says of its
     /// components. Presets are for whoever starts them.
     pub fn host(&self, backend: Arc<dyn ComponentStorage>) -> StorageHost {

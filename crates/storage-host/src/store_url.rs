@@ -1,8 +1,11 @@
 //! The store that an operator chose, as a URL.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use crate::store_path::{self, Escaped};
 
 /// Which store to open: `file:PATH[?SETTING=VALUE[&...]]`, `redb:PATH`,
 /// `rocksdb:PATH` or `memory:`.
@@ -14,10 +17,16 @@ use std::str::FromStr;
 /// | `rocksdb:PATH` | a folder, an engine in C++ | `durability=sync` (default) or `os`; `block_cache_bytes=N`, the engine's cache of blocks; `write_buffer_bytes=N`, what it gathers in memory before it writes a table |
 /// | `memory:` | this process's memory, gone when it ends | none |
 ///
-/// A path is taken as it stands, spaces included, and is relative to the
-/// process's working folder. Only `%` and `?` are written as `%25` and `%3F`;
-/// any byte of UTF-8 may be written that way. `file:///srv/data` and
-/// `file://localhost/srv/data` name the absolute path `/srv/data`.
+/// A path is relative to the process's working directory. `file:///srv/data` and
+/// `file://localhost/srv/data` name the absolute path `/srv/data`. Inner spaces are
+/// part of the path. `%` and `?` are written as `%25` and `%3F`, and any other byte
+/// may be written that way; on Unix the bytes need not be UTF-8. If the first
+/// component with an escape exists as it is written, the path is taken as it is
+/// written: `file:a%20b` is `a%20b` where that exists, else `a b`. So a URL with an
+/// escape is parsed by a look at the file system.
+///
+/// What a shell should have replaced (`~` at the start, `$NAME`), control characters,
+/// and white space at either end are errors, and can be written as escapes.
 ///
 /// `Display` gives a URL that parses to the same.
 ///
@@ -230,13 +239,23 @@ impl StoreUrl {
     }
 }
 
-impl FromStr for StoreUrl {
-    type Err = StoreUrlError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme))
-        else {
-            return Err(StoreUrlError::NoScheme { text: text.to_owned() });
+impl StoreUrl {
+    /// Parses a URL as a process gets it, in an argument or a variable. On Unix its
+    /// path may hold bytes that are not UTF-8.
+    ///
+    /// # Errors
+    /// As [`StoreUrlError`] says.
+    pub fn from_os_str(text: &OsStr) -> Result<Self, StoreUrlError> {
+        let bytes = text.as_encoded_bytes();
+        let shown = text.to_string_lossy();
+        if shown.starts_with(char::is_whitespace) {
+            return Err(blank(&shown, &shown));
+        }
+        let colon = bytes.iter().position(|byte| *byte == b':');
+        let scheme = colon.and_then(|colon| std::str::from_utf8(bytes.get(..colon)?).ok());
+        let rest = colon.and_then(|colon| bytes.get(colon + 1..));
+        let (Some(scheme), Some(rest)) = (scheme.filter(|scheme| is_scheme(scheme)), rest) else {
+            return Err(StoreUrlError::NoScheme { text: shown.into_owned() });
         };
         let lower = scheme.to_ascii_lowercase();
         match SCHEMES.into_iter().find(|known| known.name == lower) {
@@ -244,10 +263,26 @@ impl FromStr for StoreUrl {
             Some(known) if !known.compiled_in => {
                 Err(StoreUrlError::NotCompiledIn { scheme: known.name, feature: known.name })
             }
-            Some(known) if known.kind == Kind::Memory => parse_memory(known, text, rest),
-            Some(known) => parse_with_path(known, text, rest),
+            Some(known) if known.kind == Kind::Memory => {
+                parse_memory(known, &shown, &String::from_utf8_lossy(rest))
+            }
+            Some(known) => parse_with_path(known, &shown, rest),
         }
     }
+}
+
+impl FromStr for StoreUrl {
+    type Err = StoreUrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::from_os_str(OsStr::new(text))
+    }
+}
+
+/// White space or a control character in this part of a URL.
+fn blank(url: &str, part: &str) -> StoreUrlError {
+    let found = store_path::find_blank(part).map(|(blank, _)| blank).unwrap_or_default();
+    StoreUrlError::Path { url: url.to_owned(), problem: format!("{found}: remove it") }
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -257,6 +292,9 @@ fn is_scheme(text: &str) -> bool {
 }
 
 fn parse_memory(scheme: &'static Scheme, url: &str, rest: &str) -> Result<StoreUrl, StoreUrlError> {
+    if store_path::find_blank(rest).is_some() {
+        return Err(blank(url, rest));
+    }
     if let Some(settings) = rest.strip_prefix('?').filter(|settings| !settings.is_empty()) {
         let name = settings.split(['=', '&']).next().unwrap_or_default();
         let problem = format!("has no setting {name:?}; it has none at all");
@@ -272,33 +310,16 @@ fn parse_memory(scheme: &'static Scheme, url: &str, rest: &str) -> Result<StoreU
 fn parse_with_path(
     scheme: &'static Scheme,
     url: &str,
-    rest: &str,
+    rest: &[u8],
 ) -> Result<StoreUrl, StoreUrlError> {
-    let name = scheme.name;
-    let wrong = |problem: String| StoreUrlError::Path { url: url.to_owned(), problem };
-    let (path, settings) = rest.split_once('?').unwrap_or((rest, ""));
-    let path = match path.strip_prefix("//") {
-        None => path,
-        Some(after) => match after.strip_prefix("localhost").unwrap_or(after) {
-            absolute if absolute.starts_with('/') => absolute,
-            _ => {
-                return Err(wrong(format!(
-                    "names a host after {name}://: write {name}:PATH, or {name}:///PATH for an \
-                     absolute path"
-                )));
-            }
-        },
-    };
-    if path.is_empty() {
-        return Err(wrong(format!("has no path: write {name}:PATH")));
+    let mut parts = rest.splitn(2, |byte| *byte == b'?');
+    let path = store_path::read(scheme.name, parts.next().unwrap_or_default())
+        .map_err(|problem| StoreUrlError::Path { url: url.to_owned(), problem })?;
+    let settings = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    if store_path::find_blank(&settings).is_some() {
+        return Err(blank(url, &settings));
     }
-    let path = decode_percent(path).ok_or_else(|| {
-        wrong("has a % that begins no UTF-8 escape: write %25 for the % itself".to_owned())
-    })?;
-    if path.contains('\0') {
-        return Err(wrong("has a NUL in its path".to_owned()));
-    }
-    Ok(StoreUrl { scheme, path: path.into(), settings: parse_settings(scheme, settings)? })
+    Ok(StoreUrl { scheme, path, settings: parse_settings(scheme, &settings)? })
 }
 
 fn parse_settings(scheme: &'static Scheme, text: &str) -> Result<Settings, StoreUrlError> {
@@ -345,30 +366,13 @@ fn refused_durability(scheme: &Scheme, value: &str) -> String {
     }
 }
 
-fn decode_percent(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            decoded.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            decoded.push(byte);
-        }
-    }
-    String::from_utf8(decoded).ok()
-}
-
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.scheme.name;
         if self.scheme.kind == Kind::Memory {
             return write!(f, "{name}:");
         }
-        let path = self.path.to_string_lossy().replace('%', "%25").replace('?', "%3F");
-        // A path that begins with two slashes would read as a host.
-        write!(f, "{name}:{}{path}", if path.starts_with("//") { "//" } else { "" })?;
+        write!(f, "{name}:{}", Escaped(&self.path))?;
         let mut separator = '?';
         if let Some(durability) = self.settings.durability {
             write!(f, "{separator}durability={durability}")?;
@@ -411,7 +415,25 @@ mod tests {
     #[cfg(feature = "file")]
     #[test]
     fn what_is_shown_parses_to_the_same() {
-        for path in ["//srv//data", "a%b?c", "%25", "?", "/", " ", "//", "//localhost/x"] {
+        for path in [
+            "//srv//data",
+            "a%b?c",
+            "%25",
+            "?",
+            "/",
+            " ",
+            "//",
+            "//localhost/x",
+            "~",
+            "~/data",
+            "./~",
+            "$HOME/x",
+            "a$(b)",
+            "$",
+            "\t a\u{a0}",
+            "a\nb",
+            "a b",
+        ] {
             let url = StoreUrl::from_path(path);
             assert_eq!(url.to_string().parse(), Ok(url.clone()), "{url}");
         }
@@ -421,6 +443,43 @@ mod tests {
         // The defaults are left out.
         let url: StoreUrl = "file:d?durability=sync&".parse().unwrap();
         assert_eq!(url.to_string(), "file:d");
+    }
+
+    #[cfg(all(unix, feature = "file"))]
+    #[test]
+    fn a_path_may_be_any_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let raw = OsStr::from_bytes(b"file:caf\xe9/?durability=os");
+        let url = StoreUrl::from_os_str(raw).unwrap();
+        assert_eq!(url.path(), Some(Path::new(OsStr::from_bytes(b"caf\xe9/"))));
+        assert_eq!(url.to_string(), "file:caf%E9/?durability=os");
+        assert_eq!(url.to_string().parse(), Ok(url));
+        assert_eq!("file:%ff".parse(), StoreUrl::from_os_str(OsStr::from_bytes(b"file:\xff")));
+    }
+
+    #[cfg(feature = "file")]
+    #[test]
+    fn a_name_that_exists_as_written_comes_before_its_escapes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let read = |name: &str| format!("file:{}/{name}", dir.path().display()).parse();
+        let path_of = |name: &str| read(name).map(|url: StoreUrl| url.path().unwrap().to_owned());
+        assert_eq!(path_of("a%20b/c%3Fd"), Ok(at("a b/c?d")));
+        std::fs::create_dir(at("a%20b")).unwrap();
+        assert_eq!(path_of("a%20b"), Ok(at("a%20b")));
+        assert_eq!(path_of("a%20b/c%3Fd"), Ok(at("a%20b/c%3Fd")));
+        assert_eq!(path_of("a%2520b"), Ok(at("a%20b")));
+        let url = read("a%20b").unwrap();
+        assert_eq!(url.to_string().parse(), Ok(url));
+        std::fs::create_dir(at("100%")).unwrap();
+        assert_eq!(path_of("100%"), Ok(at("100%")));
+
+        std::fs::create_dir(at("a b")).unwrap();
+        let refused = path_of("a%20b").unwrap_err().to_string();
+        assert!(refused.contains("and both exist: write %25 for each %"), "{refused}");
+        assert_eq!(path_of("a%2520b"), Ok(at("a%20b")));
+        assert_eq!(path_of("a b"), Ok(at("a b")));
     }
 
     #[cfg(feature = "redb")]
@@ -451,8 +510,23 @@ mod tests {
             "file://localhost",
             "file:100%",
             "file:%zz",
-            "file:%ff",
             "file:%00",
+            "file:~/data",
+            "redb:~",
+            "file:~ada/data?durability=os",
+            "file:$HOME/x",
+            "redb:/srv/${USER}.redb",
+            "file:data-$(date)",
+            " file:data",
+            "file:data ",
+            "file:data\n",
+            "redb:data\r",
+            "file: data",
+            "file:data ?durability=os",
+            "file:da\tta",
+            "memory:\n",
+            "file:data\u{a0}",
+            "file:data?durability=os\n",
             "file:d?durabilty=os",
             "file:d?durability=none",
             "file:d?durability",
@@ -467,8 +541,13 @@ mod tests {
             "memory://",
             "memory:?durability=os",
         ];
-        let messages: Vec<String> =
-            cases.iter().map(|url| format!("{url:40} {}", message(url))).collect();
+        let messages: Vec<String> = cases
+            .iter()
+            .map(|url| {
+                let shown = format!("{url:?}");
+                format!("{shown:40} {}", message(url))
+            })
+            .collect();
         insta::assert_snapshot!(messages.join("\n"));
     }
 

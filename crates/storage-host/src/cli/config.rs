@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use storage_host::{ComponentId, Manifest, ManifestError, StoreUrl};
+use storage_host::{ComponentId, Manifest, ManifestError, ManifestWarning};
 
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, exact_path, json_path, note, printable};
 use super::progress::counted;
 use super::run::{self, Job};
+use super::target::Target;
 
 impl From<ManifestError> for Failure {
     fn from(error: ManifestError) -> Self {
@@ -19,7 +20,7 @@ impl From<ManifestError> for Failure {
 }
 
 /// Reads a manifest; its errors name the file.
-fn read(path: &Path) -> Result<Manifest, Failure> {
+pub(super) fn read(path: &Path) -> Result<Manifest, Failure> {
     Manifest::from_file(path).map_err(|error| match error {
         error @ ManifestError::Read { .. } => error.into(),
         error => Failure::new("manifest", format!("{}: {error}", path.display())),
@@ -28,7 +29,7 @@ fn read(path: &Path) -> Result<Manifest, Failure> {
 
 /// What stands on the command line of `run --config`.
 pub(super) struct Run<'a> {
-    pub(super) config: &'a Path,
+    pub(super) target: &'a Target,
     pub(super) id: &'a str,
     pub(super) args: &'a [String],
     pub(super) presets: Vec<(String, String)>,
@@ -36,40 +37,11 @@ pub(super) struct Run<'a> {
     /// In place of the manifest's.
     pub(super) timeout: Option<Duration>,
     pub(super) json: bool,
-    pub(super) store: Given<'a>,
-}
-
-/// The store that was named beside the manifest.
-pub(super) enum Given<'a> {
-    /// On the command line: it counts before the manifest's.
-    OnLine(&'a StoreUrl),
-    /// In the environment: it counts where the manifest names none.
-    InEnvironment(&'a StoreUrl),
-    Nowhere,
-}
-
-impl<'a> Given<'a> {
-    /// The store that counts.
-    fn or_of(self, manifest: &'a Manifest, path: &Path) -> Result<&'a StoreUrl, Failure> {
-        match (self, &manifest.store) {
-            (Self::OnLine(store), _) | (_, Some(store)) | (Self::InEnvironment(store), None) => {
-                Ok(store)
-            }
-            (Self::Nowhere, None) => Err(Failure::new(
-                "manifest",
-                format!(
-                    "{} names no store: add store = \"file:PATH\", or give one with --store or \
-                     STORAGE_HOST_STORE",
-                    path.display()
-                ),
-            )),
-        }
-    }
 }
 
 impl Run<'_> {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let manifest = read(self.config)?;
+    /// Runs a component of `manifest`, the file `config`.
+    pub(super) fn run(self, config: &Path, manifest: &Manifest) -> Result<ExitCode, Failure> {
         let id: ComponentId = self.id.parse().map_err(|error| {
             Failure::new("usage", format!("with --config, run takes an id: {error}"))
         })?;
@@ -80,7 +52,7 @@ impl Run<'_> {
                 "manifest",
                 format!(
                     "{} has no component {id}; it has {}",
-                    self.config.display(),
+                    config.display(),
                     if known.is_empty() { "none".to_owned() } else { known.join(", ") }
                 ),
             ));
@@ -90,7 +62,7 @@ impl Run<'_> {
                 "manifest",
                 format!(
                     "{} names no file for the component {id}: add wasm = \"...\"",
-                    self.config.display()
+                    config.display()
                 ),
             ));
         };
@@ -105,53 +77,81 @@ impl Run<'_> {
             timeout: self.timeout.or(component.timeout),
             json: self.json,
         };
-        let store = self.store.or_of(&manifest, self.config)?;
-        job.run(|| Ok(manifest.host(run::open_store(store, self.json)?)))
+        job.run(|| self.target.open_to_run())
     }
 }
 
 #[derive(Serialize)]
-struct Checked {
-    /// With replacement characters where the path is not UTF-8.
+struct Checked<'a> {
     manifest: String,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    manifest_is_lossy: bool,
+    /// The bytes of a path that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest_base64: Option<String>,
     store: String,
     components: usize,
     runnable: usize,
     grants: usize,
+    warnings: Vec<Warning<'a>>,
+}
+
+#[derive(Serialize)]
+struct Warning<'a> {
+    kind: &'static str,
+    component: &'a str,
+    message: String,
+}
+
+impl<'a> From<&'a ManifestWarning> for Warning<'a> {
+    fn from(warning: &'a ManifestWarning) -> Self {
+        Self {
+            kind: warning.kind(),
+            component: warning.component().as_str(),
+            message: warning.to_string(),
+        }
+    }
 }
 
 /// Reads a manifest, compiles what it names, and says whether all of it could be
-/// run. Creates nothing.
-pub(super) fn check(path: &Path, given: Given<'_>, output: &mut Output) -> Result<(), Failure> {
-    let manifest = read(path)?;
-    let store = given.or_of(&manifest, path)?;
+/// run, and what in it may not be meant. Creates nothing. With `strict` a warning
+/// is a failure.
+pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
+    let Some((path, manifest)) = target.config() else { return Ok(()) };
     let mut runnable = 0;
     for component in &manifest.components {
         if let Some(wasm) = &component.wasm {
-            run::check(wasm, output.json())
-                .map_err(|failure| failure.of_component(&component.id))?;
+            run::check(wasm).map_err(|failure| failure.of_component(&component.id))?;
             runnable += 1;
         }
     }
+    let warnings = manifest.warnings();
     let checked = Checked {
-        manifest: path.to_string_lossy().into_owned(),
-        manifest_is_lossy: path.to_str().is_none(),
-        store: store.to_string(),
+        manifest: json_path(path),
+        manifest_base64: exact_path(path),
+        store: target.url().to_string(),
         components: manifest.components.len(),
         runnable,
         grants: manifest.components.iter().map(|component| component.grants.len()).sum(),
+        warnings: warnings.iter().map(Warning::from).collect(),
     };
     if output.json() {
-        return output.document(&checked);
+        output.document(&checked)?;
+    } else {
+        for warning in &checked.warnings {
+            note(format_args!("warning: {}", printable(&warning.message)));
+        }
+        output.line(format_args!(
+            "{}: ok: store {}, {}, {} of them with a file that can be run, {}",
+            path.display(),
+            checked.store,
+            counted(checked.components as u64, "component"),
+            checked.runnable,
+            counted(checked.grants as u64, "grant")
+        ))?;
     }
-    output.line(format_args!(
-        "{}: ok: store {}, {}, {} of them with a file that can be run, {}",
-        path.display(),
-        checked.store,
-        counted(checked.components as u64, "component"),
-        checked.runnable,
-        counted(checked.grants as u64, "grant")
-    ))
+    if strict && !warnings.is_empty() {
+        output.finish()?;
+        let number = counted(warnings.len() as u64, "warning");
+        return Err(Failure::new("warnings", format!("{}: {number}", path.display())));
+    }
+    Ok(())
 }

@@ -4,18 +4,23 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
-use storage_host::{CopyError, CopyOptions, Mode, StorageError, StorageHost, StoreUrl, copy_store};
+use storage_host::{
+    Copied, CopyError, CopyOptions, Mode, StorageError, StorageHost, StoreUrl, copy_store,
+};
 
 use super::ending::OnSignal;
 use super::failure::Failure;
 use super::output::Output;
 use super::progress::{Progress, counted, human_bytes};
-use super::unreadable;
+use super::target;
+use super::unreadable::Pages;
+use super::wait::Wait;
 
 pub(super) fn copy(
     from: &StoreUrl,
     to: &StoreUrl,
     merge: bool,
+    wait: Wait,
     output: &mut Output,
 ) -> Result<(), Failure> {
     #[derive(Serialize)]
@@ -29,41 +34,8 @@ pub(super) fn copy(
     }
 
     refuse_what_cannot_be(from, to)?;
-    let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
-    let unreadable = unreadable::for_each_page(&source, |_| Ok(()))?;
-    unreadable::refuse("cannot copy the source", &unreadable)?;
-    // What cannot be read leaves no target behind: a look at the first key tells.
-    let mut looked = false;
-    let look = source.read_snapshot("", None, &mut |_, _| {
-        looked = true;
-        Err(StorageError::ReadOnly)
-    });
-    if let (false, Err(error)) = (looked, look) {
-        return Err(Failure::of_copy(CopyError::Source(error)));
-    }
-    // Whatever durability was asked for, it is kept for the whole of the copy:
-    // the flush at its end makes all of it durable, and an interrupted copy is
-    // made again.
-    let target =
-        to.relaxed().open(Mode::ReadWrite).map_err(|error| Failure::of_opening(to, &error))?;
-    let target = StorageHost::new(target);
-    let _on_signal = OnSignal::shut_down(&target);
-
-    let mut progress = Progress::new("copying");
-    let options = CopyOptions::new().with_merge(merge);
-    let copied = copy_store(&source, target.backend(), options, &mut |key, copied| {
-        progress.at(|| {
-            let total = copied.total();
-            format!(
-                "{}, {}, at {}",
-                counted(total.keys, "key"),
-                human_bytes(total.bytes),
-                key.escape_debug()
-            )
-        });
-    });
-    drop(progress);
-    let copied = copied.map_err(Failure::of_copy)?;
+    // A copy that finds a store locked on its way is made again, and goes on.
+    let copied = wait.until_unlocked(|| copy_once(from, to, merge))?;
     let (written, unchanged) = (copied.written, copied.unchanged);
     if output.json() {
         return output.document(&Document {
@@ -84,6 +56,45 @@ pub(super) fn copy(
         counted(written.keys, "key"),
         written.bytes
     ))
+}
+
+fn copy_once(from: &StoreUrl, to: &StoreUrl, merge: bool) -> Result<Copied, Failure> {
+    let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
+    let mut components = Pages::new(&*source);
+    while components.next()?.is_some() {}
+    components.refuse("cannot copy the source")?;
+    // What cannot be read leaves no target behind: a look at the first key tells.
+    let mut looked = false;
+    let look = source.read_snapshot("", None, &mut |_, _| {
+        looked = true;
+        Err(StorageError::ReadOnly)
+    });
+    if let (false, Err(error)) = (looked, look) {
+        return Err(Failure::of_copy(CopyError::Source(error)));
+    }
+    // Whatever durability was asked for, it is kept for the whole of the copy:
+    // the flush at its end makes all of it durable, and an interrupted copy is
+    // made again.
+    let target = target::open(&to.relaxed(), Mode::ReadWrite)
+        .map_err(|error| Failure::of_opening(to, &error))?;
+    let target = StorageHost::new(target);
+    let _on_signal = OnSignal::shut_down(&target);
+
+    let mut progress = Progress::new("copying");
+    let options = CopyOptions::new().with_merge(merge);
+    let copied = copy_store(&source, target.backend(), options, &mut |key, copied| {
+        progress.at(|| {
+            let total = copied.total();
+            format!(
+                "{}, {}, at {}",
+                counted(total.keys, "key"),
+                human_bytes(total.bytes),
+                key.escape_debug()
+            )
+        });
+    });
+    drop(progress);
+    copied.map_err(Failure::of_copy)
 }
 
 /// What could not work, whatever the stores hold.

@@ -1,22 +1,21 @@
 //! One key of a component: `get`, `put`, `delete`.
 
-use std::ffi::OsString;
-use std::io::Read;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use storage_host::{
-    ComponentId, ComponentStorage, Limits, Mode, StorageError, StoreUrl, validate_key,
+    ComponentChain, ComponentId, ComponentStorage, Mode, StorageError, validate_key,
 };
 
 use super::ending::OnSignal;
 use super::failure::Failure;
 use super::inspect::{open, open_to_read};
 use super::output::Output;
+use super::target::Target;
+use super::value::Given;
 
 pub(super) fn get(
-    store: &StoreUrl,
+    store: &Target,
     id: &ComponentId,
     key: &str,
     output: &mut Output,
@@ -45,10 +44,11 @@ pub(super) fn get(
 }
 
 pub(super) fn put(
-    store: &StoreUrl,
+    store: &Target,
     id: &ComponentId,
     key: &str,
-    value: Option<OsString>,
+    value: Given,
+    is_base64: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
     #[derive(Serialize)]
@@ -60,17 +60,15 @@ pub(super) fn put(
 
     // Before the store is opened: what cannot be stored creates none.
     validate_key(key)?;
-    let limits = Limits::default();
-    let value = match value {
-        Some(value) if value != "-" => value.into_encoded_bytes(),
-        _ => read_input(limits.value_bytes)?,
-    };
+    let limits = store.limits(id);
+    limits.check_key(key)?;
+    let value = value.read(is_base64, limits.value_bytes)?;
     limits.check_value_len(value.len())?;
     let value_bytes = value.len();
     let host = open(store, Mode::ReadWrite)?;
     let _on_signal = OnSignal::shut_down(&host);
     let chain = host.component(id);
-    chain.set(key, value.into())?;
+    chain.set(key, value.into()).map_err(|error| not_stored(key, error, &chain))?;
     chain.flush()?;
     if output.json() {
         output.document(&Stored { id: id.as_str(), key, value_bytes })?;
@@ -78,19 +76,31 @@ pub(super) fn put(
     Ok(())
 }
 
-/// Reads standard input, at most a byte more than a value may have.
-fn read_input(value_bytes: usize) -> Result<Vec<u8>, Failure> {
-    let mut value = Vec::new();
-    let most = (value_bytes as u64).saturating_add(1);
-    std::io::stdin()
-        .take(most)
-        .read_to_end(&mut value)
-        .map_err(|error| Failure::new("io", format!("cannot read standard input: {error}")))?;
-    Ok(value)
+/// Why a value was not stored. Where a quota is the reason, says which and how much
+/// of it is used.
+fn not_stored(key: &str, error: StorageError, chain: &ComponentChain) -> Failure {
+    let (StorageError::QuotaExceeded, Some(quota)) = (&error, chain.quota()) else {
+        return error.into();
+    };
+    let Ok(used) = chain.component_usage() else { return error.into() };
+    let bounds =
+        [(used.used_bytes, quota.max_bytes, "bytes"), (used.key_count, quota.max_keys, "keys")];
+    let bounds = bounds.into_iter().filter(|(_, max, _)| *max != u64::MAX);
+    let bounds: Vec<String> =
+        bounds.map(|(used, max, unit)| format!("{used} of {max} {unit}")).collect();
+    Failure::new(
+        "quota_exceeded",
+        format!(
+            "cannot store the key {key:?}: it does not fit in the quota of {}, which has {} in use; \
+             delete keys or raise the quota",
+            chain.id(),
+            bounds.join(" and ")
+        ),
+    )
 }
 
 pub(super) fn delete(
-    store: &StoreUrl,
+    store: &Target,
     id: &ComponentId,
     key: &str,
     output: &mut Output,

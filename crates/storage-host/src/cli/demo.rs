@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -14,9 +15,11 @@ use serde_json::Value;
 use storage_host::{Mode, StoreUrl};
 
 use super::ending::OnSignal;
+use super::escape::shell_quoted;
 use super::failure::Failure;
-use super::output::{Output, shell_quoted};
+use super::output::Output;
 use super::progress::counted;
+use super::target::{self, Target};
 
 const NOTES: (&str, &[u8]) =
     ("notes.wasm", include_bytes!("../../../../examples/guests/notes.wasm"));
@@ -34,7 +37,8 @@ const SHOWN_FILES: usize = 4;
 ///
 /// # Errors
 /// If a claim that it prints is false, or something does not run.
-pub(super) fn demo(store: &StoreUrl, output: &mut Output) -> Result<(), Failure> {
+pub(super) fn demo(target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let store = target.url();
     let Some(folder) = store.path() else {
         return Err(Failure::new(
             "usage",
@@ -45,9 +49,9 @@ pub(super) fn demo(store: &StoreUrl, output: &mut Output) -> Result<(), Failure>
         ));
     };
     // Makes the store, or says why that cannot be; the children open it next.
-    drop(store.open(Mode::ReadWrite).map_err(|error| Failure::of_opening(store, &error))?);
+    drop(target.open(Mode::ReadWrite)?);
 
-    let mut demo = Demo::new(store, output)?;
+    let mut demo = Demo::new(target, output)?;
     let before = demo.state()?;
     demo.introduce(folder, &before)?;
     demo.add_and_count()?;
@@ -62,6 +66,8 @@ pub(super) fn demo(store: &StoreUrl, output: &mut Output) -> Result<(), Failure>
 
 struct Demo<'a> {
     store: String,
+    /// How long each of its processes waits for the store, in seconds.
+    wait: String,
     output: &'a mut Output,
     style: Style,
     program: PathBuf,
@@ -98,7 +104,7 @@ struct Ended {
 }
 
 impl<'a> Demo<'a> {
-    fn new(store: &StoreUrl, output: &'a mut Output) -> Result<Self, Failure> {
+    fn new(target: &Target, output: &'a mut Output) -> Result<Self, Failure> {
         let cannot =
             |what: &str, error: io::Error| Failure::new("io", format!("cannot {what}: {error}"));
         let files =
@@ -109,7 +115,8 @@ impl<'a> Demo<'a> {
                 .map_err(|error| cannot("write to the temporary folder", error))?;
         }
         Ok(Self {
-            store: store.to_string(),
+            store: target.url().to_string(),
+            wait: target.wait().as_seconds().to_string(),
             style: Style { on: !output.json() && colours() },
             output,
             program: env::current_exe().map_err(|error| cannot("find this program", error))?,
@@ -249,7 +256,7 @@ impl<'a> Demo<'a> {
         if !self.output.json() && !self.unwatched {
             let typed = typed_command(store);
             self.output.line("")?;
-            self.output.line(self.style.bold("Look for yourself"))?;
+            self.output.styled(self.style.bold("Look for yourself"))?;
             for command in [
                 "components",
                 &format!("keys {HOME}"),
@@ -297,6 +304,7 @@ impl<'a> Demo<'a> {
         self.say(self.style.dim(&line))?;
         let printed = self.run_component(id, component, args)?;
         for line in printed.lines() {
+            let line = self.output.shown(line).into_owned();
             self.say(format_args!("  {line}"))?;
         }
         Ok(())
@@ -332,7 +340,7 @@ impl<'a> Demo<'a> {
 
     fn child(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["--store", &self.store]).stdin(Stdio::null());
+        command.args(["--store", &self.store, "--wait", &self.wait]).stdin(Stdio::null());
         command
     }
 
@@ -354,7 +362,8 @@ impl<'a> Demo<'a> {
         found: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
         let found = (!holds).then(found);
-        match &found {
+        let shown = found.as_deref().map(|found| self.output.shown(found).into_owned());
+        match shown {
             None => self.say(format_args!("  {} {claim}", self.style.good("ok")))?,
             Some(found) => {
                 self.say(format_args!("  {} {claim}: found {found}", self.style.bad("NOT SO")))?;
@@ -373,7 +382,11 @@ impl<'a> Demo<'a> {
         if self.output.json() || self.unwatched {
             return Ok(());
         }
-        match self.output.line(text).and_then(|()| self.output.finish()) {
+        let said = match self.style.on {
+            true => self.output.styled(text),
+            false => self.output.line(text),
+        };
+        match said.and_then(|()| self.output.finish()) {
             // Nobody reads on (`demo | head`), but what is claimed is checked.
             Err(Failure::OutputClosed) => {
                 self.unwatched = true;
@@ -408,14 +421,18 @@ fn files_in(folder: &Path) -> Vec<(String, u64)> {
 /// This command, as the user can type it to look at the same store.
 fn typed_command(store: &StoreUrl) -> String {
     let run_by_cargo = env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == "storage-host");
-    let program = match env::args().next() {
+    let quoted = |text: &str| shell_quoted(text, io::stdout().is_terminal());
+    // A name that is not UTF-8 has no form that every shell reads.
+    let program = match env::args_os().next().map(OsString::into_string) {
         _ if run_by_cargo => "cargo run --quiet --".to_owned(),
-        Some(name) => shell_quoted(&name),
-        None => "storage-host".to_owned(),
+        Some(Ok(name)) => quoted(&name),
+        _ => "storage-host".to_owned(),
     };
-    let store = store.to_string();
-    let known = env::var("STORAGE_HOST_STORE").unwrap_or_else(|_| "file:./storage-data".to_owned());
-    if store == known { program } else { format!("{program} --store {}", shell_quoted(&store)) }
+    let known = target::in_environment().unwrap_or_else(|| target::DEFAULT_STORE.into());
+    if StoreUrl::from_os_str(&known).as_ref() == Ok(store) {
+        return program;
+    }
+    format!("{program} --store {}", quoted(&store.to_string()))
 }
 
 /// Colours are for people.

@@ -1,21 +1,21 @@
 //! `doctor`: what this command is, how the store is, and what could go wrong.
 
-use std::env;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use storage_host::{Mode, StorageError, StoreUrl};
 
 use super::compiled::CacheDirectory;
 use super::environment::{self, FileSystem};
 use super::failure::Failure;
 use super::logging;
-use super::output::{Output, printable};
+use super::output::{Output, exact_path, json_path, printable};
 use super::progress::{Progress, counted, human_bytes};
+use super::target::{self, ChosenBy, Target, VARIABLE};
 
 /// The engines' versions as the lock file has them; a test compares.
 const WASMTIME: &str = "48.0.8";
@@ -46,7 +46,10 @@ struct Report {
     stores: Vec<Feature>,
     store: Store,
     /// Where compiled components are kept.
+    #[serde(serialize_with = "lossy")]
     cache: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_base64: Option<String>,
     findings: Vec<Finding>,
     /// Whether the store can be used, if only to read.
     usable: bool,
@@ -70,7 +73,11 @@ struct Store {
     /// Who chose it: `option`, `environment` or `default`.
     chosen_by: &'static str,
     kind: &'static str,
+    #[serde(serialize_with = "lossy")]
     path: Option<PathBuf>,
+    /// The bytes of a path that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
     exists: bool,
     format: Option<u32>,
     id: Option<String>,
@@ -111,7 +118,8 @@ impl Report {
     }
 }
 
-pub(super) fn doctor(store: &StoreUrl, output: &mut Output) -> Result<ExitCode, Failure> {
+pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, Failure> {
+    let store = target.url();
     let progress = Progress::new("looking");
     let cache = CacheDirectory::find();
     let mut report = Report {
@@ -119,16 +127,12 @@ pub(super) fn doctor(store: &StoreUrl, output: &mut Output) -> Result<ExitCode, 
         engines: engines(),
         stores: features(),
         store: Store::default(),
-        cache: match &cache {
-            CacheDirectory::Nowhere => None,
-            CacheDirectory::Trusted(path) | CacheDirectory::Refused { path, .. } => {
-                Some(path.clone())
-            }
-        },
+        cache_base64: cache.path().and_then(exact_path),
+        cache: cache.path().map(Path::to_owned),
         findings: Vec::new(),
         usable: true,
     };
-    look_at_choice(store, &mut report);
+    look_at_choice(store, target.chosen_by(), &mut report);
     match store.path() {
         Some(path) => look_at_place(store, path, &mut report),
         None => report.warn(
@@ -182,21 +186,22 @@ fn features() -> Vec<Feature> {
 }
 
 /// What was chosen, and by whom.
-fn look_at_choice(store: &StoreUrl, report: &mut Report) {
-    const VARIABLE: &str = "STORAGE_HOST_STORE";
-    let in_environment = env::var(VARIABLE).ok();
-    let same = |text: &String| text.parse::<StoreUrl>().is_ok_and(|other| other == *store);
-    let by_option = env::args_os().any(|arg| is_store_option(&arg));
-    report.store.chosen_by = match &in_environment {
-        _ if by_option => "option",
-        Some(_) => "environment",
-        None => "default",
+fn look_at_choice(store: &StoreUrl, chosen_by: ChosenBy, report: &mut Report) {
+    let (name, option) = match chosen_by {
+        ChosenBy::Option => ("option", Some("--store")),
+        ChosenBy::Manifest => ("manifest", Some("--config")),
+        ChosenBy::Environment => ("environment", None),
+        ChosenBy::Default => ("default", None),
     };
-    if let Some(other) = in_environment.filter(|text| by_option && !same(text)) {
+    report.store.chosen_by = name;
+    let same = |text: &OsString| StoreUrl::from_os_str(text).as_ref() == Ok(store);
+    if let (Some(option), Some(other)) = (option, target::in_environment())
+        && !same(&other)
+    {
         report.warn(
             "overridden",
             format!(
-                "{VARIABLE} names another store, {other:?}: commands without --store use that one"
+                "{VARIABLE} names another store, {other:?}: commands without {option} use that one"
             ),
         );
     }
@@ -205,14 +210,11 @@ fn look_at_choice(store: &StoreUrl, report: &mut Report) {
     report.store.durability = store.durability();
 }
 
-fn is_store_option(arg: &OsStr) -> bool {
-    arg.to_str().is_some_and(|arg| arg == "--store" || arg.starts_with("--store="))
-}
-
 /// The folder or file of the store, and the file system below it.
 fn look_at_place(store: &StoreUrl, path: &Path, report: &mut Report) {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     report.store.path = Some(path.clone());
+    report.store.path_base64 = exact_path(&path);
     // What is not there yet will be made below the nearest folder that is.
     let there = path.ancestors().find(|above| above.symlink_metadata().is_ok());
     let Some(there) = there else { return };
@@ -517,6 +519,7 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
 
     let by = match store.chosen_by {
         "option" => "by --store",
+        "manifest" => "by the manifest",
         "environment" => "by STORAGE_HOST_STORE",
         _ => "by default",
     };
@@ -566,6 +569,10 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
         output.line("nothing was found that will bite")?;
     }
     Ok(())
+}
+
+fn lossy<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().map(json_path).serialize(serializer)
 }
 
 fn shown(path: &Path) -> String {

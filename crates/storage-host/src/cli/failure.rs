@@ -1,11 +1,15 @@
 //! Why the command ends with another code than 0, for people and for programs.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use serde::Serialize;
+use clap::error::ErrorKind;
 use storage_host::{ComponentId, CopyError, StorageError, StoreUrl};
+
+use super::escape::has_hidden;
+use super::{stderr, stdio};
 
 /// Something that ends the command.
 #[derive(Debug)]
@@ -81,6 +85,20 @@ impl Failure {
         }
     }
 
+    /// The same failure with more text at the end of its message.
+    pub(super) fn with(self, text: &str) -> Self {
+        match self {
+            Self::Error { kind, message } => {
+                Self::Error { kind, message: format!("{message}{text}") }
+            }
+            Self::OutputClosed => Self::OutputClosed,
+        }
+    }
+
+    pub(super) fn is_of_kind(&self, wanted: &str) -> bool {
+        matches!(self, Self::Error { kind, .. } if *kind == wanted)
+    }
+
     /// What went wrong with writing the output.
     pub(super) fn of_output(error: &io::Error) -> Self {
         match error.kind() {
@@ -108,6 +126,15 @@ impl Failure {
                 show(kind, &message, code, json);
                 ExitCode::from(code)
             }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error { message, .. } => f.write_str(message),
+            Self::OutputClosed => f.write_str("standard output is closed"),
         }
     }
 }
@@ -143,37 +170,34 @@ pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     if json && error.use_stderr() {
         let text = error.render().to_string();
-        // What follows the first paragraph repeats the usage, for people.
-        let message = text.split("\n\n").next().unwrap_or_default();
+        let message = match error.kind() {
+            // The text is the whole help.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given",
+            // What follows the first paragraph repeats the usage, for people.
+            _ => text.split("\n\n").next().unwrap_or_default(),
+        };
         let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
         show("usage", message, WRONG_USAGE, true);
+    } else if !error.use_stderr() {
+        // The help or the version that was asked for is output as any other.
+        let printed = stdio::check_output().and_then(|()| error.print());
+        if let Err(error) = printed.and_then(|()| io::stdout().flush()) {
+            return Failure::of_output(&error).report(json);
+        }
     } else {
+        let text = error.render().to_string();
         // If nobody listens, the exit code is what is left.
-        let _ = error.print();
+        match has_hidden(&text.replace('\n', "")) {
+            true => stderr::line(text.trim_end()),
+            false => drop(error.print()),
+        }
     }
     ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 })
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    error: Error<'a>,
-}
-
-#[derive(Serialize)]
-struct Error<'a> {
-    kind: &'a str,
-    message: &'a str,
-    exit_code: u8,
-}
-
 fn show(kind: &str, message: &str, code: u8, json: bool) {
-    let text = if json {
-        let error = Error { kind, message, exit_code: code };
-        // Cannot fail: there is nothing in it that JSON cannot say.
-        serde_json::to_string(&Document { error }).unwrap_or_default()
-    } else {
-        format!("error: {message}")
-    };
-    // If nobody listens, the exit code is what is left.
-    let _ = writeln!(io::stderr(), "{text}");
+    match json {
+        true => stderr::json_error(kind, message, code),
+        false => stderr::line(format_args!("error: {message}")),
+    }
 }

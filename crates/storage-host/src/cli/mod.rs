@@ -1,5 +1,6 @@
 //! What the command takes, and what each part of it does.
 
+mod args;
 mod compiled;
 mod config;
 mod copy;
@@ -8,30 +9,40 @@ mod demo;
 mod doctor;
 mod ending;
 mod environment;
+mod escape;
 mod failure;
 mod guest_output;
 mod imports;
 mod inspect;
+mod listing;
 mod logging;
 mod output;
 mod progress;
 mod resources;
 mod run;
+mod stderr;
+mod stdio;
+mod target;
 mod unreadable;
+mod value;
 mod verify;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
-use storage_host::{ComponentId, StorageHost, StoreUrl, validate_key};
+use storage_host::{ComponentId, StoreUrl};
 
-use self::config::Given;
 use self::failure::Failure;
 use self::output::Output;
+use self::target::{ChosenBy, Target};
+use self::value::Given;
+use self::wait::Wait;
 
 /// Run WebAssembly components that keep data, and look at what they keep
 ///
@@ -50,19 +61,45 @@ struct Cli {
         long,
         global = true,
         value_name = "URL",
-        env = "STORAGE_HOST_STORE",
+        env = target::VARIABLE,
         hide_env_values = true,
         display_order = 100,
-        default_value = "file:./storage-data"
+        default_value = target::DEFAULT_STORE
     )]
-    store: StoreUrl,
+    // Read when it counts: what does not count may be wrong.
+    store: OsString,
+
+    /// A manifest, in TOML: its store, quotas, limits and cache apply
+    ///
+    /// --store overrides the manifest's store, which overrides STORAGE_HOST_STORE. A
+    /// component that the manifest does not name gets the manifest's defaults.
+    /// docs/operators.md lists the fields; the command check finds mistakes.
+    #[arg(long, global = true, value_name = "FILE", display_order = 101)]
+    config: Option<PathBuf>,
+
+    /// Wait up to so many seconds while another process has the store locked
+    ///
+    /// The default is 5 for components, keys, get, put, delete and usage, and 0 for
+    /// the other commands: a locked store is then an error at once.
+    #[arg(long, global = true, value_name = "SECONDS", display_order = 102)]
+    wait: Option<u32>,
 
     /// Write results and errors as JSON
     ///
     /// A result goes to standard output, an error to standard error as
-    /// {"error":{"kind":...,"message":...,"exit_code":...}} on one line.
-    #[arg(long, global = true, display_order = 101)]
+    /// {"error":{"kind":...,"message":...,"exit_code":...}} on one line. Everything
+    /// else that the command writes to standard error is a line of JSON too: a
+    /// note is {"note":{"message":...}}, and a log line has a "level". Output of
+    /// a component is passed on unchanged.
+    #[arg(long, global = true, display_order = 103)]
     json: bool,
+
+    /// Write no notes to standard error, only errors
+    ///
+    /// Notes say that a store was created and where, that more keys follow, and the
+    /// like.
+    #[arg(short, long, global = true, display_order = 104)]
+    quiet: bool,
 
     #[command(subcommand)]
     command: Command,
@@ -101,19 +138,11 @@ enum Command {
     /// one, so that the next run starts at once.
     Run {
         /// Whose storage it is: NAMESPACE/NAME/INSTANCE
-        #[arg(long, value_name = "ID", required_unless_present = "config")]
+        #[arg(long, value_name = "ID", value_parser = args::id())]
         id: Option<ComponentId>,
 
-        /// A manifest, in TOML; an ID stands in place of the component's file
-        ///
-        /// Its store counts unless --store is given, and before
-        /// STORAGE_HOST_STORE. docs/operators.md has the fields; the command check
-        /// looks whether all is well.
-        #[arg(long, value_name = "FILE", conflicts_with = "id")]
-        config: Option<PathBuf>,
-
         /// Set a key before the component starts; may be repeated
-        #[arg(long = "preset", value_name = "KEY=VALUE", value_parser = preset)]
+        #[arg(long = "preset", value_name = "KEY=VALUE", value_parser = args::preset())]
         presets: Vec<(String, String)>,
 
         /// Run so many instances at once, each on a thread of its own
@@ -163,14 +192,21 @@ enum Command {
     /// has no keys.
     Keys {
         /// Whose keys: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
 
         /// Only keys that begin with this
-        #[arg(long, default_value = "", hide_default_value = true)]
+        #[arg(
+            long,
+            default_value = "",
+            hide_default_value = true,
+            allow_hyphen_values = true,
+            value_parser = args::key()
+        )]
         prefix: String,
 
         /// Only keys behind this one, which need not exist
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = args::key())]
         after: Option<String>,
 
         /// The most keys to list
@@ -184,31 +220,58 @@ enum Command {
     /// where they are not. A missing key is exit code 1.
     Get {
         /// Whose key: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
 
         /// The key, as the component names it
+        #[arg(value_parser = args::key())]
         key: String,
     },
 
     /// Store a value under a key
+    ///
+    /// The value is an argument, or standard input byte for byte. A closed standard
+    /// input is an error. What begins with a hyphen stands behind -- or, where it is
+    /// the value, in --value=VALUE.
     Put {
         /// Whose key: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
 
         /// The key, as the component names it
+        #[arg(value_parser = args::key())]
         key: String,
 
-        /// The value; standard input, byte for byte, where it is left out or -
+        /// The value; standard input where it is left out or -
         #[arg(allow_negative_numbers = true)]
         value: Option<OsString>,
+
+        /// The value as it stands, even - or what begins with a hyphen
+        #[arg(
+            id = "literal",
+            long = "value",
+            value_name = "VALUE",
+            allow_hyphen_values = true,
+            conflicts_with = "value"
+        )]
+        literal: Option<OsString>,
+
+        /// Decode the value, or standard input, from base64
+        ///
+        /// As "value_base64" in the JSON of get. White space is left out; what is not
+        /// base64 is an error, and stores nothing.
+        #[arg(long)]
+        base64: bool,
     },
 
     /// Delete a key; a missing one is no error
     Delete {
         /// Whose key: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
 
         /// The key, as the component names it
+        #[arg(value_parser = args::key())]
         key: String,
     },
 
@@ -217,6 +280,7 @@ enum Command {
     /// Bytes are those of its keys, as it names them, and of their values.
     Usage {
         /// Which component: NAMESPACE/NAME/INSTANCE
+        #[arg(value_parser = args::id())]
         id: ComponentId,
     },
 
@@ -229,11 +293,11 @@ enum Command {
     /// so that a copy which was interrupted goes on when it is made again.
     Copy {
         /// The store to copy from
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", value_parser = args::store_url())]
         from: StoreUrl,
 
         /// The store to copy to
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", value_parser = args::store_url())]
         to: StoreUrl,
 
         /// Copy also where the target holds other data
@@ -260,11 +324,16 @@ enum Command {
     ///
     /// Every field, the ids, the quotas and grants, and each component's file:
     /// whether it is a component, and imports nothing that this host does not have.
-    /// Opens no store and changes nothing.
+    /// Warns of grants that allow more than they seem to, and of presets above the
+    /// quota. Opens no store and changes nothing.
     Check {
         /// The manifest, in TOML
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
+
+        /// Exit code 1 if there is a warning
+        #[arg(long)]
+        strict: bool,
     },
 
     /// Tell what this command is, how the store is, and what could go wrong
@@ -278,13 +347,6 @@ enum Command {
     Doctor,
 }
 
-/// What `--preset` takes: everything before the first equals sign is the key.
-fn preset(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    validate_key(key).map_err(|error| error.to_string())?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
 pub(crate) fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let parsed = Cli::command().try_get_matches_from(&args).and_then(|matches| {
@@ -292,19 +354,27 @@ pub(crate) fn main() -> ExitCode {
         // A global option may stand behind the command too.
         let behind = matches.subcommand().and_then(|(_, sub)| sub.value_source("store"));
         let sources = [source, behind];
-        let source = [ValueSource::CommandLine, ValueSource::EnvVariable]
-            .into_iter()
-            .find(|source| sources.contains(&Some(*source)));
-        Ok((Cli::from_arg_matches(&matches)?, source))
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        cli.check()?;
+        let chosen_by = if sources.contains(&Some(ValueSource::CommandLine)) {
+            ChosenBy::Option
+        } else if sources.contains(&Some(ValueSource::EnvVariable)) && !cli.store.is_empty() {
+            ChosenBy::Environment
+        } else {
+            cli.store = target::DEFAULT_STORE.into();
+            ChosenBy::Default
+        };
+        Ok((cli, chosen_by))
     });
-    let (cli, store_source) = match parsed {
+    let (cli, chosen_by) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return failure::usage(&error, &args),
     };
-    logging::start();
+    stderr::start(cli.json, cli.quiet);
+    logging::start(cli.json);
     ending::handle_signals(cli.json);
     let mut output = Output::new(cli.json);
-    let done = dispatch(cli, store_source, &mut output);
+    let done = dispatch(cli, chosen_by, &mut output);
     ending::wait_if_ending();
     match done {
         Ok(code) => code,
@@ -328,56 +398,152 @@ fn guest_arguments(args: &[OsString]) -> Result<Vec<String>, Failure> {
     texts.collect()
 }
 
-/// `store_source` tells where the store was named, if it was.
-fn dispatch(
-    cli: Cli,
-    store_source: Option<ValueSource>,
-    output: &mut Output,
-) -> Result<ExitCode, Failure> {
-    let store = &cli.store;
-    let given = match store_source {
-        Some(ValueSource::CommandLine) => Given::OnLine(store),
-        Some(_) => Given::InEnvironment(store),
-        None => Given::Nowhere,
-    };
+impl Cli {
+    /// What clap cannot check, because `--config` may stand before the command too.
+    fn check(&self) -> Result<(), clap::Error> {
+        let error = |command, kind, message: &str| {
+            let mut cli = Self::command();
+            cli.build();
+            let mut found = cli.find_subcommand(command).cloned().unwrap_or(cli);
+            Err(found.error(kind, message))
+        };
+        let config = self.config.is_some();
+        match &self.command {
+            Command::Run { id: Some(_), .. } if config => error(
+                "run",
+                ErrorKind::ArgumentConflict,
+                "--id cannot be used with --config, which takes the id of one of the manifest's \
+                 components in place of a file",
+            ),
+            Command::Run { id: None, .. } if !config => error(
+                "run",
+                ErrorKind::MissingRequiredArgument,
+                "run needs --id ID and a component's file, or --config FILE and an id",
+            ),
+            Command::Demo if config => error(
+                "demo",
+                ErrorKind::ArgumentConflict,
+                "--config cannot be used with demo, which runs components of its own; --store \
+                 chooses its store",
+            ),
+            Command::Copy { .. } if config => error(
+                "copy",
+                ErrorKind::ArgumentConflict,
+                "--config cannot be used with copy, which takes its stores from --from and --to \
+                 and copies everything, whatever the quotas and limits are",
+            ),
+            Command::Check { .. } if config => error(
+                "check",
+                ErrorKind::ArgumentConflict,
+                "check takes the manifest as its argument, without --config",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long to wait for a locked store.
+    fn wait(&self) -> Wait {
+        match (self.wait, &self.command) {
+            (Some(seconds), _) => Wait::seconds(seconds),
+            (
+                None,
+                Command::Components
+                | Command::Keys { .. }
+                | Command::Get { .. }
+                | Command::Put { .. }
+                | Command::Delete { .. }
+                | Command::Usage { .. },
+            ) => Wait::seconds(5),
+            (None, _) => Wait::seconds(0),
+        }
+    }
+}
+
+/// `chosen_by` tells who named the store.
+fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCode, Failure> {
+    let wait = cli.wait();
+    let with_config = |config: Option<&Path>| Target::choose(&cli.store, chosen_by, config, wait);
+    let target = || with_config(cli.config.as_deref());
     match cli.command {
-        Command::Run { id, config, presets, instances, timeout, command } => {
+        Command::Run { id, presets, instances, timeout, command } => {
+            let target = &target()?;
             let json = output.json();
             let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
             // There is at least one, or the command line was refused.
             let Some((first, args)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
-            if let Some(id) = id {
+            let Some((config, manifest)) = target.config() else {
+                // One of the two is given, or the command line was refused.
+                let Some(id) = id else { return Ok(ExitCode::SUCCESS) };
                 let component = Path::new(first);
                 let args = &guest_arguments(args)?;
                 let job = run::Job { id: &id, component, args, presets, instances, timeout, json };
-                return job.run(|| Ok(StorageHost::new(run::open_store(store, json)?)));
-            }
+                return job.run(|| target.open_to_run());
+            };
             let run = config::Run {
-                config: &config.unwrap_or_default(),
+                target,
                 id: &first.to_string_lossy(),
                 args: &guest_arguments(args.strip_prefix(&["--".into()]).unwrap_or(args))?,
                 presets,
                 instances,
                 timeout,
                 json,
-                store: given,
             };
-            return run.run();
+            return run.run(config, manifest);
         }
-        Command::Check { manifest } => config::check(&manifest, given, output)?,
-        Command::Demo => demo::demo(store, output)?,
-        Command::Components => inspect::components(store, output)?,
+        Command::Check { manifest, strict } => {
+            config::check(&with_config(Some(&manifest))?, strict, output)?
+        }
+        Command::Demo => demo::demo(&target()?, output)?,
+        Command::Components => inspect::components(&target()?, output)?,
         Command::Keys { id, prefix, after, limit } => {
-            inspect::keys(store, &id, &prefix, after.as_deref(), limit, output)?;
+            inspect::keys(&target()?, &id, &prefix, after.as_deref(), limit, output)?;
         }
-        Command::Get { id, key } => data::get(store, &id, &key, output)?,
-        Command::Put { id, key, value } => data::put(store, &id, &key, value, output)?,
-        Command::Delete { id, key } => data::delete(store, &id, &key, output)?,
-        Command::Usage { id } => inspect::usage(store, &id, output)?,
-        Command::Copy { from, to, merge } => copy::copy(&from, &to, merge, output)?,
-        Command::Verify { strict } => verify::verify(store, strict, output)?,
-        Command::Doctor => return doctor::doctor(store, output),
+        Command::Get { id, key } => data::get(&target()?, &id, &key, output)?,
+        Command::Put { id, key, value, literal, base64 } => {
+            let given = match (literal, value) {
+                (Some(literal), _) => Given::Argument(literal),
+                (None, Some(value)) if value != "-" => Given::Argument(value),
+                (None, _) => Given::Input,
+            };
+            data::put(&target()?, &id, &key, given, base64, output)?;
+        }
+        Command::Delete { id, key } => data::delete(&target()?, &id, &key, output)?,
+        Command::Usage { id } => inspect::usage(&target()?, &id, output)?,
+        Command::Copy { from, to, merge } => {
+            copy::copy(&from, &to, merge, wait, output)?;
+        }
+        Command::Verify { strict } => verify::verify(&target()?, strict, output)?,
+        Command::Doctor => return doctor::doctor(&target()?, output),
     }
     output.finish()?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_of(args: &str) -> Wait {
+        Cli::try_parse_from(args.split(' ')).unwrap().wait()
+    }
+
+    #[test]
+    fn short_commands_wait_five_seconds_and_the_others_do_not_wait() {
+        for command in ["components", "keys a/b/c", "get a/b/c k", "put a/b/c k v", "usage a/b/c"] {
+            assert_eq!(wait_of(&format!("storage-host {command}")), Wait::seconds(5), "{command}");
+        }
+        assert_eq!(wait_of("storage-host delete a/b/c k"), Wait::seconds(5));
+        for command in
+            ["run --id a/b/c x.wasm", "demo", "verify", "doctor", "copy --from file:a --to file:b"]
+        {
+            assert_eq!(wait_of(&format!("storage-host {command}")), Wait::seconds(0), "{command}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_is_given_counts_wherever_it_stands() {
+        assert_eq!(wait_of("storage-host --wait 7 put a/b/c k v"), Wait::seconds(7));
+        assert_eq!(wait_of("storage-host put --wait 0 a/b/c k v"), Wait::seconds(0));
+        assert_eq!(wait_of("storage-host run --wait 9 --id a/b/c x.wasm"), Wait::seconds(9));
+    }
 }

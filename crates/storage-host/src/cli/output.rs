@@ -1,23 +1,37 @@
 //! Standard output: text for people or JSON for programs, never half of it
 //! without an error.
 
+use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use super::escape::visible;
 use super::failure::Failure;
+use super::{stderr, stdio};
 
 /// Standard output, buffered. What [`finish`](Self::finish) has not written is
 /// not written.
 pub(super) struct Output {
     json: bool,
-    out: BufWriter<Stdout>,
+    is_terminal: bool,
+    out: BufWriter<Box<dyn Write>>,
 }
 
 impl Output {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, out: BufWriter::new(io::stdout()) }
+        let is_terminal = io::stdout().is_terminal();
+        Self { json, is_terminal, out: BufWriter::new(stdio::output()) }
+    }
+
+    /// An output that is written elsewhere.
+    #[cfg(test)]
+    pub(super) fn to(out: Box<dyn Write>, json: bool) -> Self {
+        Self { json, is_terminal: false, out: BufWriter::new(out) }
     }
 
     /// Whether results are JSON.
@@ -25,8 +39,22 @@ impl Output {
         self.json
     }
 
+    /// Writes a line; a terminal shows all of it.
     pub(super) fn line(&mut self, text: impl Display) -> Result<(), Failure> {
+        match self.is_terminal && !self.json {
+            true => self.styled(visible(&text.to_string())),
+            false => self.styled(text),
+        }
+    }
+
+    /// Writes a line that may hold escape sequences of our own.
+    pub(super) fn styled(&mut self, text: impl Display) -> Result<(), Failure> {
         writeln!(self.out, "{text}").map_err(|error| Failure::of_output(&error))
+    }
+
+    /// A part of a styled line that may hold anything.
+    pub(super) fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.is_terminal { visible(text) } else { text.into() }
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
@@ -54,8 +82,7 @@ impl Output {
 
 /// Says something beside the result, on standard error.
 pub(super) fn note(text: impl Display) {
-    // If nobody listens, nothing is lost.
-    let _ = writeln!(io::stderr(), "{text}");
+    stderr::note(text);
 }
 
 /// A text on one line, whatever it holds.
@@ -67,37 +94,25 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// A text as it can be typed in a shell, quoted only where it must be.
-pub(super) fn shell_quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
+/// A path as text in JSON, in which U+FFFD stands for what is not UTF-8.
+pub(super) fn json_path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The bytes of a path in base64, where [`json_path`] is not all of it. In JSON it
+/// stands beside the path, under the same name with `_base64`.
+pub(super) fn exact_path(path: &Path) -> Option<String> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    path.to_str().is_none().then(|| STANDARD.encode(bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{printable, shell_quoted};
+    use super::printable;
 
     #[test]
     fn a_path_cannot_write_lines_of_its_own() {
         assert_eq!(printable("caf\u{e9}/a b"), "caf\u{e9}/a b");
         assert_eq!(printable("a\n\u{1b}[2Jb"), r"a\n\u{1b}[2Jb");
-    }
-
-    #[test]
-    fn only_what_a_shell_would_read_otherwise_is_quoted() {
-        assert_eq!(shell_quoted("note/0000000001-c0ffee"), "note/0000000001-c0ffee");
-        assert_eq!(shell_quoted("file:./storage-data"), "file:./storage-data");
-        for (text, quoted) in [
-            ("", "''"),
-            ("my data", "'my data'"),
-            ("it's", r"'it'\''s'"),
-            ("a?b*", "'a?b*'"),
-            ("~", "'~'"),
-        ] {
-            assert_eq!(shell_quoted(text), quoted);
-        }
     }
 }

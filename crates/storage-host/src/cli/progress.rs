@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
+use super::stderr;
 use crate::cli::failure::Failure;
 
 /// How often the line is drawn anew.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A line on standard error, if that is a terminal; otherwise nothing at all.
+/// A line on standard error, if that is a terminal and holds no JSON; otherwise
+/// nothing at all.
 /// Gone when it is dropped.
 pub(super) struct Progress {
     line: ProgressBar,
@@ -21,7 +23,8 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(what: &'static str) -> Self {
-        let line = ProgressBar::new_spinner();
+        let line =
+            if stderr::is_json() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}") {
             line.set_style(style);
         }

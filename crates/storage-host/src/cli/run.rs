@@ -12,16 +12,14 @@ use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
 use storage_host::wasmtime::{Engine, Trap};
 use storage_host::wasmtime_wasi::p2::bindings::sync::CommandPre;
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2};
-use storage_host::{ComponentChain, ComponentId, ComponentStorage, Mode, StorageHost, StoreUrl};
+use storage_host::{ComponentChain, ComponentId, ComponentStorage, StorageHost};
 use tokio::runtime::Runtime;
 
 use super::compiled::Compiler;
 use super::ending::{self, OnSignal};
-use super::environment;
 use super::failure::Failure;
 use super::guest_output::{GuestOutput, OutputGone};
 use super::imports;
-use super::output::note;
 use super::progress::when_late;
 use super::resources;
 
@@ -69,7 +67,7 @@ impl Job<'_> {
         &self,
         open: impl FnOnce() -> Result<StorageHost, Failure>,
     ) -> Result<ExitCode, Failure> {
-        let compiler = Compiler::new(self.timeout.is_some(), self.json)?;
+        let compiler = Compiler::new(self.timeout.is_some())?;
         let component = compiler.load(self.component)?;
         let engine = compiler.engine;
         let command = link(&engine, &component, self.component)?;
@@ -228,35 +226,9 @@ impl Job<'_> {
     }
 }
 
-/// Opens the store that a component runs on. Where the store may not be written, it is
-/// opened for reading: the component may do without writing.
-pub(super) fn open_store(
-    store: &StoreUrl,
-    json: bool,
-) -> Result<Arc<dyn ComponentStorage>, Failure> {
-    let error = match store.open(Mode::ReadWrite) {
-        Ok(opened) => return Ok(opened),
-        Err(error) => error,
-    };
-    let is_protected = store.path().is_some_and(|path| {
-        [path, &path.join("LOCK")]
-            .into_iter()
-            .any(|path| path.exists() && environment::may_write(path) == Some(false))
-    });
-    let failure = Failure::of_opening(store, &error);
-    if !is_protected {
-        return Err(failure);
-    }
-    let opened = store.open(Mode::ReadOnly).map_err(|_| failure)?;
-    if !json {
-        note(format_args!("the store \"{store}\" is open for reading only: {error}"));
-    }
-    Ok(opened)
-}
-
 /// Sees whether a component could be run.
-pub(super) fn check(path: &Path, json: bool) -> Result<(), Failure> {
-    let compiler = Compiler::new(false, json)?;
+pub(super) fn check(path: &Path) -> Result<(), Failure> {
+    let compiler = Compiler::new(false)?;
     let component = compiler.load(path)?;
     link(&compiler.engine, &component, path).map(drop)
 }

@@ -6,9 +6,7 @@ use serde::Serialize;
 use storage_host::{ComponentStorage, StorageError};
 
 use super::failure::Failure;
-
-/// How many prefixes are asked for at a time.
-const PAGE: usize = 1_000;
+use super::listing::PAGE;
 
 /// How many a message names. JSON has all of them.
 const NAMED: usize = 10;
@@ -22,53 +20,64 @@ pub(super) struct Unreadable {
     reason: String,
 }
 
-/// Calls `visit` with the prefixes of all components that can be read, in order, a
-/// page at a time, and returns those that cannot.
-pub(super) fn for_each_page(
-    storage: &dyn ComponentStorage,
-    mut visit: impl FnMut(&[String]) -> Result<(), Failure>,
-) -> Result<Vec<Unreadable>, Failure> {
-    let mut unreadable = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        match storage.list_partitions(after.as_deref(), PAGE) {
-            Ok(page) => {
-                visit(&page.keys)?;
-                let Some(last) = page.keys.last().filter(|_| page.more) else {
-                    return Ok(unreadable);
-                };
-                after = Some(last.clone());
-            }
-            // Only forward, or a store that changes meanwhile is never done.
-            Err(StorageError::UnreadableComponent { prefix, detail })
-                if after.as_ref().is_none_or(|after| *after < prefix) =>
-            {
-                let id = prefix.strip_suffix('/').unwrap_or(&prefix).to_owned();
-                unreadable.push(Unreadable { id, reason: detail });
-                after = Some(prefix);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// The prefixes of all components that can be read, in order, a page at a time.
+pub(super) struct Pages<'a> {
+    storage: &'a dyn ComponentStorage,
+    after: Option<String>,
+    is_done: bool,
+    unreadable: Vec<Unreadable>,
 }
 
-/// The failure of a command that cannot do without what cannot be read; none if
-/// all can be read.
-pub(super) fn refuse(what_failed: &str, unreadable: &[Unreadable]) -> Result<(), Failure> {
-    let message = match unreadable {
-        [] => return Ok(()),
-        [one] => format!("{what_failed}: {} cannot be read: {}", one.id, one.reason),
-        many => {
-            let mut text = format!("{what_failed}: {} components cannot be read:", many.len());
-            for one in many.iter().take(NAMED) {
-                // Cannot fail: it goes to memory.
-                let _ = write!(text, "\n  {}: {}", one.id, one.reason);
+impl<'a> Pages<'a> {
+    pub(super) fn new(storage: &'a dyn ComponentStorage) -> Self {
+        Self { storage, after: None, is_done: false, unreadable: Vec::new() }
+    }
+
+    /// The next page; `None` after the last.
+    pub(super) fn next(&mut self) -> Result<Option<Vec<String>>, Failure> {
+        while !self.is_done {
+            match self.storage.list_partitions(self.after.as_deref(), PAGE) {
+                Ok(page) => {
+                    self.after = page.keys.last().cloned();
+                    self.is_done = !page.more || self.after.is_none();
+                    return Ok(Some(page.keys));
+                }
+                // Only forward, or a store that changes meanwhile is never done.
+                Err(StorageError::UnreadableComponent { prefix, detail })
+                    if self.after.as_ref().is_none_or(|after| *after < prefix) =>
+                {
+                    let id = prefix.strip_suffix('/').unwrap_or(&prefix).to_owned();
+                    self.unreadable.push(Unreadable { id, reason: detail });
+                    self.after = Some(prefix);
+                }
+                Err(error) => return Err(error.into()),
             }
-            if many.len() > NAMED {
-                text.push_str("\n  ...; with --json, components shows all of them");
-            }
-            text
         }
-    };
-    Err(Failure::new("unreadable", message))
+        Ok(None)
+    }
+
+    /// The components that cannot be read, among those that were passed so far.
+    pub(super) fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
+    }
+
+    /// The failure of a command that needs all components; none if all can be read.
+    pub(super) fn refuse(&self, what_failed: &str) -> Result<(), Failure> {
+        let message = match &*self.unreadable {
+            [] => return Ok(()),
+            [one] => format!("{what_failed}: {} cannot be read: {}", one.id, one.reason),
+            many => {
+                let mut text = format!("{what_failed}: {} components cannot be read:", many.len());
+                for one in many.iter().take(NAMED) {
+                    // Cannot fail: it goes to memory.
+                    let _ = write!(text, "\n  {}: {}", one.id, one.reason);
+                }
+                if many.len() > NAMED {
+                    text.push_str("\n  ...; with --json, components shows all of them");
+                }
+                text
+            }
+        };
+        Err(Failure::new("unreadable", message))
+    }
 }

@@ -1,20 +1,26 @@
 //! `verify`: everything in a store, looked at.
 
 use serde::Serialize;
-use storage_host::{Problem, StoreUrl, Verified};
+use storage_host::{Problem, Verified};
 
 use super::failure::Failure;
 use super::output::{Output, printable};
 use super::progress::{Progress, counted};
+use super::target::Target;
 
 /// Ends with a failure if anything is wrong; `strict`: or if there is a warning.
-pub(super) fn verify(store: &StoreUrl, strict: bool, output: &mut Output) -> Result<(), Failure> {
+pub(super) fn verify(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
+    let store = target.url();
     let progress = Progress::new("checking");
     let mut report = Report { written: Ok(()), found: 0, store: store.to_string() };
-    let verified = store.verify(&mut |problem| report.add(&problem, &progress, output));
+    // A locked store is refused before anything is reported.
+    let verified = target.wait().until_unlocked(|| {
+        let verified = store.verify(&mut |problem| report.add(&problem, &progress, output));
+        verified.map_err(|error| Failure::of_opening(store, &error))
+    });
     drop(progress);
     report.written?;
-    let verified = verified.map_err(|error| Failure::of_opening(store, &error))?;
+    let verified = verified?;
     if output.json() {
         end_document(&report.store, report.found, &verified, output)?;
     } else {

@@ -223,3 +223,46 @@ fn instances_share_the_storage_and_the_worst_status_counts() {
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("a/b/c trapped"), "{}", done.stderr);
 }
+
+#[test]
+fn check_warns_of_what_may_not_be_meant() {
+    let folder = Folder::new();
+    folder.file(
+        "warned.toml",
+        br#"
+store = "file:./data"
+
+[[component]]
+id = "app/notes/home"
+
+[[component]]
+id = "app/report/1"
+quota = { bytes = 10 }
+grants = [
+    { owner = "app/notes/home", prefix = "shared", access = "read-write" },
+    { owner = "app/notes/home", prefix = "shared/secret/", access = "read" },
+    { owner = "app/notes/home", prefix = "", access = "read" },
+    { owner = "app/notes/hom", prefix = "line/", access = "read" },
+]
+presets = { greeting = "hello" }
+
+[[component]]
+id = "app/report/2"
+quota = { keys = 1 }
+grants = [{ owner = "app/notes/home", prefix = "shared/", access = "read" }]
+presets = { a = "1", b = "2" }
+"#,
+    );
+    write_manifest(&folder);
+    let text = folder.transcripts(&[
+        &["check", "warned.toml"],
+        &["check", "--strict", "warned.toml"],
+        &["--json", "check", "warned.toml"],
+        &["--json", "check", "warned.toml", "--strict"],
+        // What has no warning passes.
+        &["check", "--strict", "storage.toml"],
+        &["--json", "check", "--strict", "storage.toml"],
+    ]);
+    folder.assert_snapshot("config_warnings", &text);
+    assert!(!folder.path().join("data").exists());
+}

@@ -108,7 +108,7 @@ fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str,
     fill(&folder, from, &sample);
     let before = folder.tree("from");
     let copy = |to: &str| -> Child {
-        let mut command = folder.command(&["copy", "--from", from, "--to", to]);
+        let mut command = folder.command(&["--quiet", "copy", "--from", from, "--to", to]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let begun = Instant::now();

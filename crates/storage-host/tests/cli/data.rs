@@ -76,6 +76,78 @@ fn bytes_go_in_and_out_as_they_are() {
 }
 
 #[test]
+fn what_json_gives_can_be_put_back() {
+    let folder = Folder::new();
+    let all: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    folder.run_with_input(&["put", "a/b/c", "key"], &all);
+    let json = folder.printed(&["--json", "get", "a/b/c", "key"]);
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let base64 = document["value_base64"].as_str().unwrap();
+    let done = folder.run_with_input(&["put", "a/b/c", "back", "--base64"], base64.as_bytes());
+    assert_eq!((done.code, &*done.stderr), (0, ""));
+    assert!(folder.run(&["get", "a/b/c", "back"]).bytes == all);
+    folder.printed(&["put", "a/b/c", "back", "--base64", "AJ+S\nlg==\n"]);
+    assert_eq!(folder.run(&["get", "a/b/c", "back"]).bytes, [0, 159, 146, 150]);
+}
+
+#[test]
+fn what_is_not_base64_changes_nothing() {
+    let folder = Folder::new();
+    for wrong in ["AJ+Slg", "value", "AJ-Slg==", "\u{e9}"] {
+        for stored in [false, true] {
+            let argument = folder.run(&["put", "a/b/c", "key", wrong, "--base64"]);
+            let input =
+                folder.run_with_input(&["put", "a/b/c", "key", "--base64"], wrong.as_bytes());
+            for done in [argument, input] {
+                assert_eq!(done.code, 2);
+                assert!(done.stderr.contains("is not base64, as --base64 says"), "{}", done.stderr);
+            }
+            match stored {
+                false => assert!(!folder.has_store()),
+                true => assert_eq!(folder.printed(&["get", "a/b/c", "key"]), "old"),
+            }
+            folder.printed(&["put", "a/b/c", "key", "old"]);
+        }
+        std::fs::remove_dir_all(folder.path().join("storage-data")).unwrap();
+    }
+    // The limit is of the value, not of its text.
+    let most = "AAAA".repeat((1 << 20) / 3) + "AA==";
+    assert_eq!(folder.run_with_input(&["put", "a/b/c", "k", "--base64"], most.as_bytes()).code, 0);
+    let more = "AAAA".repeat((1 << 20) / 3 + 1);
+    assert_eq!(folder.run_with_input(&["put", "a/b/c", "k", "--base64"], more.as_bytes()).code, 1);
+}
+
+#[test]
+fn a_value_may_be_a_hyphen_or_begin_with_one() {
+    let folder = Folder::new();
+    for value in ["-", "--", "--json", "-x", "--value", ""] {
+        for args in [
+            &["put", "a/b/c", "key", "--value", value][..],
+            &["put", "a/b/c", "key", &format!("--value={value}")],
+        ] {
+            folder.printed(args);
+            assert_eq!(folder.printed(&["get", "a/b/c", "key"]), value, "{args:?}");
+        }
+    }
+    let done = folder.run_with_input(&["put", "a/b/c", "key", "--", "-"], b"input");
+    assert_eq!(done.code, 0);
+    assert_eq!(folder.printed(&["get", "a/b/c", "key"]), "input");
+}
+
+#[test]
+fn a_key_may_begin_with_a_hyphen() {
+    let folder = Folder::new();
+    for key in ["-", "--", "--b", "-5", "--json"] {
+        folder.printed(&["put", "a/b/c", "--", key, "v"]);
+        assert_eq!(folder.printed(&["get", "a/b/c", "--", key]), "v");
+        assert_eq!(folder.printed(&["keys", "a/b/c", "--prefix", key]), format!("{key}\n"));
+        assert_eq!(folder.printed(&["keys", "a/b/c", "--after", key]), "");
+        assert_eq!(folder.printed(&["keys", "a/b/c", &format!("--after={key}")]), "");
+        folder.printed(&["delete", "a/b/c", "--", key]);
+    }
+}
+
+#[test]
 fn a_value_over_the_limit_changes_nothing() {
     let folder = Folder::new();
     let long = vec![b'x'; (1 << 20) + 1];
@@ -102,7 +174,7 @@ fn a_long_listing_comes_in_pages() {
     }
     let first = folder.run(&["keys", "a/b/c"]);
     assert_eq!(first.stdout.lines().count(), 1_000);
-    assert_eq!(first.stderr, "more keys follow: go on with --after 00999\n");
+    assert_eq!(first.stderr, "more keys follow: go on with --after=00999\n");
     let second = folder.run(&["keys", "a/b/c", "--after", "00999", "--limit", "1500"]);
     assert_eq!(second.stdout.lines().count(), 1_500);
     assert_eq!(second.stdout.lines().last(), Some("02499"));

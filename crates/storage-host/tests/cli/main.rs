@@ -20,15 +20,23 @@ mod doctor;
 mod exhausted;
 mod guests;
 mod help;
+mod json;
 mod kill;
 mod locks;
+mod paths;
+mod policy;
 #[cfg(unix)]
 mod privacy;
 mod resources;
 mod run;
 mod signals;
 mod stores;
+#[cfg(unix)]
+mod streams;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 #[cfg(target_os = "linux")]
 mod unreadable;
 mod verify;
+mod waiting;

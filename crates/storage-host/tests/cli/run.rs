@@ -392,7 +392,7 @@ fn a_component_runs_on_a_store_that_ends_with_it() {
 }
 
 /// A command that runs without end, and one that waits so long.
-const ENDLESS: &str = r#"(component
+pub(crate) const ENDLESS: &str = r#"(component
   (core module $main (func (export "run") (result i32) (loop $again (br $again)) i32.const 0))
   (core instance $main (instantiate $main))
   (func $run (result (result)) (canon lift (core func $main "run")))

@@ -39,11 +39,11 @@ fn a_store_that_another_process_has_open() {
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
     let held = url.open(Mode::ReadWrite).unwrap();
     let text = folder.transcripts(&[
-        &["put", "a/b/c", "key", "other"],
-        &["delete", "a/b/c", "key"],
+        &["--wait", "0", "put", "a/b/c", "key", "other"],
+        &["--wait", "0", "delete", "a/b/c", "key"],
         &["run", "--id", "a/b/c", &guest("probe"), "list"],
         &["demo"],
-        &["--json", "put", "a/b/c", "key", "other"],
+        &["--json", "--wait", "0", "put", "a/b/c", "key", "other"],
         // Reading works beside it.
         &["get", "a/b/c", "key"],
         &["keys", "a/b/c"],
@@ -52,7 +52,8 @@ fn a_store_that_another_process_has_open() {
     if cfg!(target_os = "linux") {
         folder.assert_snapshot("store_locked", &text);
         let pid = format!("process {}", std::process::id());
-        assert!(folder.run(&["put", "a/b/c", "key", "other"]).stderr.contains(&pid));
+        let refused = folder.run(&["--wait", "0", "put", "a/b/c", "key", "other"]);
+        assert!(refused.stderr.contains(&pid));
     }
     drop(held);
     folder.printed(&["put", "a/b/c", "key", "other"]);

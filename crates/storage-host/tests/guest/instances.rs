@@ -53,6 +53,35 @@ fn increments_of_several_instances_lose_nothing(
 }
 
 #[rstest]
+fn increments_refuse_every_other_form_of_a_number(
+    #[values("memory", "file", "redb", "rocksdb")] store: &str,
+    #[values("draft", "draft2")] draft: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, folder.path()) else { return };
+    let chain = host.component(&ID.parse().unwrap());
+    let mut session = Session::with_open(&host, ID, "");
+    let what = "other: the value is not a decimal number of 64 bits";
+    let forms = "leading zeros, a plus sign, -0 and spaces are not allowed";
+    let newline = "it ends in a newline; store the number without one";
+    for (value, hint) in [
+        ("05", format!(": {forms}; store it as 5")),
+        ("+5", format!(": {forms}; store it as 5")),
+        ("-0", format!(": {forms}; store it as 0")),
+        (" 5", format!(": {forms}; store it as 5")),
+        ("5\n", format!(": {newline}")),
+        ("5\r\n", format!(": {newline}")),
+        ("five", String::new()),
+    ] {
+        chain.set("n", value.into()).unwrap();
+        assert_eq!(session.call(&[draft, "increment", "n", "1"]), format!("{what}{hint}"));
+        assert_eq!(chain.get("n").unwrap(), Some(value.into()), "the value is unchanged");
+    }
+    chain.set("n", "5".into()).unwrap();
+    assert_eq!(session.call(&[draft, "increment", "n", "1"]), "6");
+}
+
+#[rstest]
 fn swaps_of_several_instances_lose_nothing(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {

@@ -60,7 +60,7 @@ fn texts_of_errors_name_what_is_wrong_and_nothing_of_the_host() {
             "other: 1048577 bytes of a value are over the limit of 1048576",
             "other: 1001 operations of a batch are over the limit of 1000",
             "other: 1001 handles are over the limit of 1000",
-            "other: the value is no decimal number of 64 bits",
+            "other: the value is not a decimal number of 64 bits",
             "other: the sum is not within ",
         ] {
             assert!(table.contains(text), "{text}\n{table}");

@@ -133,9 +133,9 @@ fn numbers_that_do_not_fit() {
             ("-1", "draft2", 1 << 63, Err("the sum is not within -9223372036854775808 to")),
             ("0", "draft2", 1 << 63, Ok(1 << 63)),
             ("-1", "draft2", u64::MAX, Ok(-2_i64 as u64)),
-            ("1e3", "draft2", 1, Err("the value is no decimal number")),
-            (" 1", "draft2", 1, Err("the value is no decimal number")),
-            (&*digits, "draft2", 1, Err("the value is no decimal number")),
+            ("1e3", "draft2", 1, Err("the value is not a decimal number")),
+            (" 1", "draft2", 1, Err("the value is not a decimal number")),
+            (&*digits, "draft2", 1, Err("the value is not a decimal number")),
         ] {
             let key = format!("{interface}/{delta}/{}", there.len());
             if !there.is_empty() {

@@ -1,6 +1,6 @@
 //! Where compiled components are kept, and whether others could put code there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where compiled components are kept, and why not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,14 @@ pub(crate) enum CacheDirectory {
 }
 
 impl CacheDirectory {
+    /// Where compiled components are kept, or would be if it were safe.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Nowhere => None,
+            Self::Trusted(path) | Self::Refused { path, .. } => Some(path),
+        }
+    }
+
     /// Looks at the directory and at those above it. Creates nothing.
     pub(crate) fn find() -> Self {
         let Some(path) = user_cache() else { return Self::Nowhere };

@@ -10,7 +10,7 @@ mod entry;
 mod store;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,9 +21,10 @@ use storage_host::wasmtime::{self, Engine};
 pub(super) use self::directory::CacheDirectory;
 use self::entry::EntryKey;
 use self::store::Store;
+use super::escape::shell_quoted;
 use super::failure::Failure;
 use super::imports;
-use super::output::shell_quoted;
+use super::output::note;
 use super::progress::when_late;
 
 /// How long a component is compiled without a word.
@@ -34,14 +35,12 @@ pub(super) struct Compiler {
     pub(super) engine: Engine,
     /// Where what comes of it is kept, if it is.
     kept: Option<Store>,
-    /// Whether nothing but JSON may be written.
-    json: bool,
 }
 
 impl Compiler {
     /// An engine with a cache of compiled components where there is a place for
     /// one. With deadlines, guests run a little slower and are compiled anew.
-    pub(super) fn new(has_deadlines: bool, json: bool) -> Result<Self, Failure> {
+    pub(super) fn new(has_deadlines: bool) -> Result<Self, Failure> {
         let mut config = guest::engine_config();
         config.epoch_interruption(has_deadlines);
         let kept = match CacheDirectory::find() {
@@ -55,7 +54,7 @@ impl Compiler {
         let engine = Engine::new(&config).map_err(|error| {
             Failure::new("internal", format!("cannot start wasmtime: {error:#}"))
         })?;
-        Ok(Self { engine, kept, json })
+        Ok(Self { engine, kept })
     }
 
     /// Reads a component and compiles it, unless it is seen before that it cannot
@@ -86,14 +85,11 @@ impl Compiler {
 
     fn compile(&self, path: &Path, bytes: &[u8]) -> Result<Component, Failure> {
         let tell = || {
-            if !self.json {
-                let kept = match self.kept {
-                    Some(_) => "; what comes of it is kept for the next run",
-                    None => "",
-                };
-                // If nobody listens, nobody wonders.
-                let _ = writeln!(io::stderr(), "compiling {}{kept}", path.display());
-            }
+            let kept = match self.kept {
+                Some(_) => "; the compiled code is kept for the next run",
+                None => "",
+            };
+            note(format_args!("compiling {}{kept}", path.display()));
         };
         when_late(QUIET, tell, || Component::new(&self.engine, bytes))
             .map_err(|error| wrong(format!("{}{}", path.display(), describe_invalid(&error))))
@@ -135,8 +131,10 @@ fn describe_core_module(path: &Path, bytes: &[u8]) -> String {
     // A name that begins with a hyphen would be an option.
     let is_like_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
     let typed = if is_like_option { Path::new(".").join(path) } else { path.to_owned() };
-    let module = shell_quoted(&typed.to_string_lossy());
-    let component = shell_quoted(&typed.with_extension("component.wasm").to_string_lossy());
+    let for_terminal = io::stderr().is_terminal();
+    let module = shell_quoted(&typed.to_string_lossy(), for_terminal);
+    let component =
+        shell_quoted(&typed.with_extension("component.wasm").to_string_lossy(), for_terminal);
     let what = format!("{shown} is a core WebAssembly module, not a component");
     if imports::needs_preview1(bytes) {
         return format!(

@@ -78,8 +78,8 @@ fn increment<N: Number>(calling: &Calling<'_>, key: &str, delta: N) -> Result<N,
         let (old, commit) = match found {
             None => (0, Commit::new().require_absent(key)),
             Some(found) => {
-                let number = parse(found.value.as_bytes())
-                    .ok_or_else(|| Error::other("the value is no decimal number of 64 bits"))?;
+                let value = found.value.as_bytes();
+                let number = parse(value).ok_or_else(|| Error::Other(why_not_a_number(value)))?;
                 // A draft without negative numbers could not say what it became.
                 N::of_stored(number).ok_or_else(|| out_of_range("the stored number"))?;
                 (number, Commit::new().require_revision(key, found.revision))
@@ -96,14 +96,30 @@ fn increment<N: Number>(calling: &Calling<'_>, key: &str, delta: N) -> Result<N,
     Err(Error::other("the key is changed all the time: try again"))
 }
 
-/// A number as [`increment`] stores it, and as people write it.
+/// Reads a number in the one form that [`increment`] stores it in. Another form of
+/// the same number (`05`, `+5`, `-0`) is refused: an increment would change how the
+/// value is written, not only the number.
 fn parse(value: &[u8]) -> Option<i64> {
-    let digits = value.strip_prefix(b"-").unwrap_or(value);
-    // `parse` would take a plus sign too.
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+    let text = std::str::from_utf8(value).ok()?;
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// The error for a value that is not a number, with the likely cause.
+fn why_not_a_number(value: &[u8]) -> String {
+    const WHAT: &str = "the value is not a decimal number of 64 bits";
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    let without_newline =
+        text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    if without_newline.is_some_and(|line| parse(line.as_bytes()).is_some()) {
+        return format!("{WHAT}: it ends in a newline; store the number without one");
     }
-    std::str::from_utf8(value).ok()?.parse().ok()
+    match text.trim().parse::<i64>() {
+        Ok(number) => format!(
+            "{WHAT}: leading zeros, a plus sign, -0 and spaces are not allowed; store it as {number}"
+        ),
+        Err(_) => WHAT.to_owned(),
+    }
 }
 
 /// The resource `cas`: a key as it was when the handle was made.
@@ -208,19 +224,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_decimal_numbers_of_64_bits_are_numbers() {
-        for (text, number) in
-            [("0", 0), ("-1", -1), ("007", 7), ("9223372036854775807", i64::MAX), ("-0", 0)]
-        {
-            assert_eq!(parse(text.as_bytes()), Some(number), "{text}");
+    fn numbers_are_read_in_the_form_that_is_stored() {
+        for number in [0, 1, -1, 5, 10, -700, i64::MAX, i64::MIN] {
+            assert_eq!(parse(number.to_string().as_bytes()), Some(number));
         }
-        for text in
-            ["", "-", "+1", " 1", "1 ", "1.0", "0x1", "--1", "9223372036854775808", "\u{661}"]
-        {
+    }
+
+    #[test]
+    fn other_forms_of_a_number_are_refused() {
+        for text in [
+            "",
+            "-",
+            "+",
+            "+5",
+            "+0",
+            "-0",
+            "00",
+            "05",
+            "007",
+            "-05",
+            " 5",
+            "5 ",
+            "5\n",
+            "5.0",
+            "0x5",
+            "--5",
+            "9223372036854775808",
+            "\u{665}",
+        ] {
             assert_eq!(parse(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(parse(&[5, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(parse(&[0xff]), None);
+    }
+
+    #[test]
+    fn the_error_names_a_trailing_newline_and_other_forms() {
+        let what = "the value is not a decimal number of 64 bits";
+        for text in ["5\n", "-12\r\n"] {
+            let error = why_not_a_number(text.as_bytes());
+            assert_eq!(
+                error,
+                format!("{what}: it ends in a newline; store the number without one")
+            );
+        }
+        for (text, number) in [("05", 5), ("-0", 0), ("+5", 5), (" 5 ", 5), ("05\n", 5)] {
+            let error = why_not_a_number(text.as_bytes());
+            assert!(error.ends_with(&format!("; store it as {number}")), "{text:?}: {error}");
+        }
+        for value in [&b""[..], b"five\n", b"\n", b"5.0", b"9223372036854775808", &[5, 0], &[0xff]]
+        {
+            assert_eq!(why_not_a_number(value), what, "{value:?}");
+        }
     }
 
     #[test]

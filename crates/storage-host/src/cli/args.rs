@@ -1,0 +1,37 @@
+//! How arguments become values. They may be any bytes, and what must be UTF-8 says so.
+
+use std::ffi::OsString;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use storage_host::{ComponentId, StoreUrl, validate_key};
+
+fn utf8(text: OsString, what: &str) -> Result<String, String> {
+    text.into_string().map_err(|_| format!("{what} must be valid UTF-8"))
+}
+
+/// A key, or a text to compare keys with.
+pub(super) fn key() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(|text| utf8(text, "a key"))
+}
+
+/// An id of a component.
+pub(super) fn id() -> impl TypedValueParser<Value = ComponentId> {
+    OsStringValueParser::new().try_map(|text| {
+        utf8(text, "an id")?.parse::<ComponentId>().map_err(|error| error.to_string())
+    })
+}
+
+/// A store's URL.
+pub(super) fn store_url() -> impl TypedValueParser<Value = StoreUrl> {
+    OsStringValueParser::new().try_map(|text| StoreUrl::from_os_str(&text))
+}
+
+/// What `--preset` takes: everything before the first equals sign is the key.
+pub(super) fn preset() -> impl TypedValueParser<Value = (String, String)> {
+    OsStringValueParser::new().try_map(|text| {
+        let text = utf8(text, "a preset")?;
+        let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+        validate_key(key).map_err(|error| error.to_string())?;
+        Ok::<_, String>((key.to_owned(), value.to_owned()))
+    })
+}

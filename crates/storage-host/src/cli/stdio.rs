@@ -1,0 +1,130 @@
+//! Standard input and output, of which nothing may be read or written unnoticed if
+//! they are closed.
+//!
+//! The standard library opens `/dev/null` in place of a closed standard stream before
+//! `main`, and takes the error of a stream that is open only the other way for an end
+//! of input or for success.
+
+use std::io::{self, Read, Write};
+
+use super::failure::Failure;
+
+/// Standard input, read as it is.
+///
+/// # Errors
+/// If nothing can be read from it.
+pub(super) fn input() -> Result<impl Read, Failure> {
+    if started::is_closed(started::INPUT) {
+        let why = "it is closed; give the value as an argument, '' if it is empty";
+        return Err(not_read(&why));
+    }
+    if started::has_mode(started::INPUT, started::WRITE_ONLY) {
+        return Err(not_read(&"it is open only for writing"));
+    }
+    #[cfg(unix)]
+    return as_file(&io::stdin()).map_err(|error| not_read(&error));
+    #[cfg(not(unix))]
+    Ok(io::stdin())
+}
+
+/// Why standard input was not read.
+pub(super) fn not_read(why: &dyn std::fmt::Display) -> Failure {
+    Failure::new("io", format!("cannot read standard input: {why}"))
+}
+
+/// Standard output, or what fails when something is written to it.
+pub(super) fn output() -> Box<dyn Write> {
+    #[cfg(unix)]
+    let output = check_output().and_then(|()| as_file(&io::stdout()));
+    #[cfg(not(unix))]
+    let output = check_output().map(|()| io::stdout());
+    match output {
+        Ok(output) => Box::new(output),
+        Err(error) => Box::new(Unwritable(error.to_string())),
+    }
+}
+
+/// Whether standard output can be written to.
+pub(super) fn check_output() -> io::Result<()> {
+    if started::is_closed(started::OUTPUT) {
+        return Err(io::Error::other("standard output is closed"));
+    }
+    if started::has_mode(started::OUTPUT, started::READ_ONLY) {
+        return Err(io::Error::other("standard output is open only for reading"));
+    }
+    Ok(())
+}
+
+/// The same open file, without what the standard library makes of its errors.
+#[cfg(unix)]
+fn as_file(stream: &impl std::os::fd::AsFd) -> io::Result<std::fs::File> {
+    Ok(stream.as_fd().try_clone_to_owned()?.into())
+}
+
+/// A standard output that nothing can be written to, with the reason.
+struct Unwritable(String);
+
+impl Write for Unwritable {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() { Ok(0) } else { Err(io::Error::other(self.0.clone())) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the process was started with.
+#[cfg(target_os = "linux")]
+mod started {
+    use std::os::fd::BorrowedFd;
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use rustix::fs::OFlags;
+
+    pub(super) const INPUT: u8 = 1;
+    pub(super) const OUTPUT: u8 = 2;
+    pub(super) const READ_ONLY: OFlags = OFlags::RDONLY;
+    pub(super) const WRITE_ONLY: OFlags = OFlags::WRONLY;
+
+    static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+    /// Runs before the standard library opens anything in place of closed streams, and
+    /// so calls nothing but the system.
+    #[ctor::ctor]
+    fn look() {
+        let closed = [INPUT, OUTPUT]
+            .into_iter()
+            .filter(|one| rustix::io::fcntl_getfd(stream(*one)).is_err());
+        CLOSED.store(closed.sum(), Ordering::Relaxed);
+    }
+
+    fn stream(which: u8) -> BorrowedFd<'static> {
+        if which == INPUT { rustix::stdio::stdin() } else { rustix::stdio::stdout() }
+    }
+
+    pub(super) fn is_closed(which: u8) -> bool {
+        CLOSED.load(Ordering::Relaxed) & which != 0
+    }
+
+    pub(super) fn has_mode(which: u8, mode: OFlags) -> bool {
+        rustix::fs::fcntl_getfl(stream(which)).is_ok_and(|flags| flags & OFlags::RWMODE == mode)
+    }
+}
+
+/// Where the system is not asked, nothing is known.
+#[cfg(not(target_os = "linux"))]
+mod started {
+    pub(super) const INPUT: u8 = 1;
+    pub(super) const OUTPUT: u8 = 2;
+    pub(super) const READ_ONLY: u8 = 0;
+    pub(super) const WRITE_ONLY: u8 = 1;
+
+    pub(super) fn is_closed(_which: u8) -> bool {
+        false
+    }
+
+    pub(super) fn has_mode(_which: u8, _mode: u8) -> bool {
+        false
+    }
+}

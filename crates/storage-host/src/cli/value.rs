@@ -1,0 +1,109 @@
+//! Where the value of `put` comes from.
+
+use std::ffi::OsString;
+use std::io::{self, Cursor, Read};
+
+use base64::engine::general_purpose::STANDARD;
+use base64::read::DecoderReader;
+
+use super::failure::Failure;
+use super::stdio;
+
+/// A value as it is given.
+pub(super) enum Given {
+    /// On the command line.
+    Argument(OsString),
+    /// On standard input.
+    Input,
+}
+
+impl Given {
+    /// Reads the value, at most a byte more than the limit.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not base64 where it should be.
+    pub(super) fn read(self, is_base64: bool, max_bytes: usize) -> Result<Vec<u8>, Failure> {
+        match self {
+            Self::Argument(value) if !is_base64 => Ok(value.into_encoded_bytes()),
+            Self::Argument(value) => {
+                read(Cursor::new(value.into_encoded_bytes()), "the value", is_base64, max_bytes)
+            }
+            Self::Input => read(stdio::input()?, "standard input", is_base64, max_bytes),
+        }
+    }
+}
+
+fn read(
+    source: impl Read,
+    name: &str,
+    is_base64: bool,
+    max_bytes: usize,
+) -> Result<Vec<u8>, Failure> {
+    let mut value = Vec::new();
+    let most = (max_bytes as u64).saturating_add(1);
+    if !is_base64 {
+        let done = source.take(most).read_to_end(&mut value);
+        return done.map(|_| value).map_err(|error| stdio::not_read(&error));
+    }
+    let decoded = DecoderReader::new(WithoutSpace(source), &STANDARD);
+    match decoded.take(most).read_to_end(&mut value) {
+        Ok(_) => Ok(value),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(Failure::new("usage", format!("{name} is not base64, as --base64 says: {error}")))
+        }
+        Err(error) => Err(stdio::not_read(&error)),
+    }
+}
+
+/// Leaves out the white space with which long base64 is broken into lines.
+struct WithoutSpace<R>(R);
+
+impl<R: Read> Read for WithoutSpace<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let length = self.0.read(buffer)?;
+            let read = buffer.get_mut(..length).unwrap_or_default();
+            let mut kept = 0;
+            for at in 0..read.len() {
+                if read.get(at).is_some_and(|byte| !byte.is_ascii_whitespace()) {
+                    read.swap(kept, at);
+                    kept += 1;
+                }
+            }
+            // Nothing is the end, and not a line break alone.
+            if kept > 0 || length == 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(text: &str) -> Result<Vec<u8>, Failure> {
+        Given::Argument(text.into()).read(true, 1_000)
+    }
+
+    #[test]
+    fn base64_may_have_line_breaks_and_nothing_else_between() {
+        assert_eq!(decoded("AJ+Slg==").unwrap(), [0, 159, 146, 150]);
+        assert_eq!(decoded(" AJ+S\r\nlg\n==\n").unwrap(), [0, 159, 146, 150]);
+        assert_eq!(decoded("").unwrap(), b"");
+        for wrong in ["AJ+Slg", "AJ-Slg==", "A", "AJ+Slg==AJ+Slg==", "AJ+Slh==", "AJ+\u{e9}"] {
+            let Err(Failure::Error { kind, message }) = decoded(wrong) else { panic!("{wrong}") };
+            assert_eq!(kind, "usage", "{message}");
+            assert!(
+                message.starts_with("the value is not base64, as --base64 says: "),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_shows_that_it_is_too_much() {
+        let zeros = "A".repeat(1 << 20);
+        assert_eq!(decoded(&zeros).unwrap().len(), 1_001);
+    }
+}

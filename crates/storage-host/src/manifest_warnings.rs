@@ -1,0 +1,262 @@
+//! What in a manifest is legal, but may not be what its author meant.
+
+use std::fmt;
+
+use storage_core::{Budget, ComponentId};
+
+use crate::grants::{Access, Grant};
+use crate::manifest::{Manifest, ManifestComponent};
+
+/// Something in a [`Manifest`] that may not be meant. [`Display`](fmt::Display)
+/// says what it is and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ManifestWarning {
+    /// A grant with an empty prefix: it covers all keys of the owner.
+    EmptyPrefix {
+        /// The component that the grant is for.
+        component: ComponentId,
+        /// The grant.
+        grant: Grant,
+    },
+    /// A grant whose prefix ends in a letter or a digit: it covers keys that go on
+    /// with other letters too.
+    OpenPrefix {
+        /// The component that the grant is for.
+        component: ComponentId,
+        /// The grant.
+        grant: Grant,
+    },
+    /// A grant without effect, because another one covers its keys with as much
+    /// access. It does not narrow the other one.
+    CoveredGrant {
+        /// The component that the grants are for.
+        component: ComponentId,
+        /// The grant without effect.
+        grant: Grant,
+        /// The prefix of the grant that covers it.
+        covered_by: String,
+    },
+    /// A grant for the keys of a component that the manifest does not name.
+    UnknownOwner {
+        /// The component that the grant is for.
+        component: ComponentId,
+        /// The grant.
+        grant: Grant,
+    },
+    /// Presets that do not fit in the component's quota: in an empty store the
+    /// component cannot start.
+    PresetsAboveQuota {
+        /// The component.
+        component: ComponentId,
+        /// The bytes of all keys and values of its presets.
+        bytes: u64,
+        /// The number of its presets.
+        keys: u64,
+        /// The quota.
+        quota: Budget,
+    },
+}
+
+impl ManifestWarning {
+    /// The component that it concerns.
+    pub fn component(&self) -> &ComponentId {
+        match self {
+            Self::EmptyPrefix { component, .. }
+            | Self::OpenPrefix { component, .. }
+            | Self::CoveredGrant { component, .. }
+            | Self::UnknownOwner { component, .. }
+            | Self::PresetsAboveQuota { component, .. } => component,
+        }
+    }
+
+    /// A name for programs, such as `open_prefix`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::EmptyPrefix { .. } => "empty_prefix",
+            Self::OpenPrefix { .. } => "open_prefix",
+            Self::CoveredGrant { .. } => "covered_grant",
+            Self::UnknownOwner { .. } => "unknown_owner",
+            Self::PresetsAboveQuota { .. } => "presets_above_quota",
+        }
+    }
+}
+
+impl fmt::Display for ManifestWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyPrefix { component, grant } => write!(
+                f,
+                "{component}: the grant for {} has an empty prefix, which covers all of its keys; \
+                 name a prefix if that is not meant",
+                grant.owner
+            ),
+            Self::OpenPrefix { component, grant: Grant { owner, prefix, .. } } => write!(
+                f,
+                "{component}: the grant for {owner} with the prefix {prefix:?} also covers keys \
+                 such as {:?}; end the prefix with the separator that follows it in the keys if \
+                 that is not meant",
+                format!("{prefix}-2")
+            ),
+            Self::CoveredGrant { component, grant, covered_by } => write!(
+                f,
+                "{component}: the grant for {} with the prefix {:?} has no effect: the grant with \
+                 the prefix {covered_by:?} allows as much; remove one of them",
+                grant.owner, grant.prefix
+            ),
+            Self::UnknownOwner { component, grant } => write!(
+                f,
+                "{component}: the grant for {} names no component of this manifest; check its id",
+                grant.owner
+            ),
+            Self::PresetsAboveQuota { component, bytes, keys, quota } => {
+                let (needed, allowed, unit) = match *bytes > quota.max_bytes {
+                    true => (bytes, quota.max_bytes, "bytes"),
+                    false => (keys, quota.max_keys, "keys"),
+                };
+                write!(
+                    f,
+                    "{component}: the presets need {needed} {unit}, above the quota of {allowed}: \
+                     in an empty store the component cannot start; raise the quota or remove \
+                     presets"
+                )
+            }
+        }
+    }
+}
+
+impl Manifest {
+    /// What in the manifest may not be meant, in the order of its components.
+    ///
+    /// ```
+    /// use storage_host::Manifest;
+    ///
+    /// let manifest: Manifest = r#"
+    ///     [[component]]
+    ///     id = "app/notes/home"
+    ///
+    ///     [[component]]
+    ///     id = "app/report/1"
+    ///     grants = [{ owner = "app/notes/home", prefix = "shared", access = "read" }]
+    /// "#
+    /// .parse()?;
+    /// let warnings = manifest.warnings();
+    /// assert_eq!(warnings[0].kind(), "open_prefix");
+    /// assert!(warnings[0].to_string().contains("\"shared-2\""));
+    /// # Ok::<(), storage_host::ManifestError>(())
+    /// ```
+    pub fn warnings(&self) -> Vec<ManifestWarning> {
+        self.components.iter().flat_map(|component| self.warnings_of(component)).collect()
+    }
+
+    fn warnings_of(&self, component: &ManifestComponent) -> Vec<ManifestWarning> {
+        let id = || component.id.clone();
+        let mut warnings = Vec::new();
+        for grant in &component.grants {
+            if self.component(&grant.owner).is_none() {
+                warnings
+                    .push(ManifestWarning::UnknownOwner { component: id(), grant: grant.clone() });
+            }
+            if grant.prefix.is_empty() {
+                warnings
+                    .push(ManifestWarning::EmptyPrefix { component: id(), grant: grant.clone() });
+            } else if grant.prefix.ends_with(char::is_alphanumeric) {
+                warnings
+                    .push(ManifestWarning::OpenPrefix { component: id(), grant: grant.clone() });
+            }
+            let covers = |other: &&Grant| {
+                other.owner == grant.owner
+                    && other.prefix.len() < grant.prefix.len()
+                    && grant.prefix.starts_with(&other.prefix)
+                    && (other.access == Access::ReadWrite || grant.access == Access::Read)
+            };
+            if let Some(other) = component.grants.iter().find(covers) {
+                warnings.push(ManifestWarning::CoveredGrant {
+                    component: id(),
+                    grant: grant.clone(),
+                    covered_by: other.prefix.clone(),
+                });
+            }
+        }
+        if let Some(quota) = component.settings.quota {
+            let presets = component.presets.iter();
+            let bytes = presets.map(|(key, value)| key.len() as u64 + value.len() as u64).sum();
+            let keys = component.presets.len() as u64;
+            if bytes > quota.max_bytes || keys > quota.max_keys {
+                let component = id();
+                warnings.push(ManifestWarning::PresetsAboveQuota { component, bytes, keys, quota });
+            }
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(component: &str) -> Vec<&'static str> {
+        let text =
+            format!("[[component]]\nid = 'a/b/owner'\n[[component]]\nid = 'a/b/c'\n{component}");
+        let manifest: Manifest = text.parse().unwrap();
+        manifest.warnings().iter().map(ManifestWarning::kind).collect()
+    }
+
+    fn grant(prefix: &str, access: &str) -> String {
+        format!("{{ owner = 'a/b/owner', prefix = '{prefix}', access = '{access}' }}")
+    }
+
+    #[test]
+    fn prefixes_that_end_with_a_separator_are_fine() {
+        for prefix in ["shared/", "shared:", "shared-", "shared.", "shared_", "shared|", "sh red "]
+        {
+            let grants = format!("grants = [{}]", grant(prefix, "read"));
+            assert_eq!(kinds(&grants), Vec::<&str>::new(), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn prefixes_that_end_in_a_letter_or_digit_are_open() {
+        for prefix in ["shared", "shared/1", "S", "\u{e9}", "\u{65e5}"] {
+            let grants = format!("grants = [{}]", grant(prefix, "read"));
+            assert_eq!(kinds(&grants), ["open_prefix"], "{prefix}");
+        }
+    }
+
+    #[test]
+    fn an_empty_prefix_covers_everything() {
+        assert_eq!(kinds(&format!("grants = [{}]", grant("", "read"))), ["empty_prefix"]);
+    }
+
+    #[test]
+    fn a_narrower_grant_without_effect_is_named() {
+        let two = |wide: &str, narrow: &str| {
+            kinds(&format!("grants = [{}, {}]", grant("x/", wide), grant("x/secret/", narrow)))
+        };
+        assert_eq!(two("read-write", "read"), ["covered_grant"]);
+        assert_eq!(two("read-write", "read-write"), ["covered_grant"]);
+        assert_eq!(two("read", "read"), ["covered_grant"]);
+        assert_eq!(two("read", "read-write"), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn an_owner_that_is_no_component_is_named() {
+        let grants = "grants = [{ owner = 'a/b/ownr', prefix = 'x/', access = 'read' }]";
+        assert_eq!(kinds(grants), ["unknown_owner"]);
+    }
+
+    #[test]
+    fn presets_above_the_quota_are_named_and_those_that_fill_it_are_fine() {
+        let presets = "presets = { ab = 'cd', e = '' }";
+        for (quota, warns) in [
+            ("bytes = 5", false),
+            ("bytes = 4", true),
+            ("keys = 2", false),
+            ("keys = 1", true),
+            ("bytes = 'none'", false),
+        ] {
+            let expected: &[&str] = if warns { &["presets_above_quota"] } else { &[] };
+            assert_eq!(kinds(&format!("quota = {{ {quota} }}\n{presets}")), expected, "{quota}");
+        }
+    }
+}

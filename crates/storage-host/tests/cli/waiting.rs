@@ -1,0 +1,151 @@
+//! `--wait`: commands that find the store locked try again.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use rstest::rstest;
+use storage_host::{Mode, StoreUrl};
+
+use crate::support::{Done, Folder, guest};
+
+/// Longer than any machine needs, so that no outcome depends on time.
+const LONG: &str = "600";
+
+fn spawn(folder: &Folder, args: &[&str]) -> Child {
+    let mut command = folder.command(args);
+    command.env("STORAGE_HOST_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+#[rstest]
+#[case("file")]
+#[cfg_attr(feature = "redb", case("redb"))]
+#[cfg_attr(feature = "rocksdb", case("rocksdb"))]
+fn twenty_puts_at_once_all_succeed(#[case] engine: &str) {
+    let folder = Folder::new();
+    let store = &*format!("{engine}:store");
+    // The first of them makes the store.
+    let keys: Vec<String> = (0..20).map(|n| format!("key-{n:02}")).collect();
+    let puts: Vec<Child> = keys
+        .iter()
+        .map(|key| spawn(&folder, &["--store", store, "--wait", LONG, "put", "a/b/c", key, key]))
+        .collect();
+    let deletes: Vec<Child> = (0..5)
+        .map(|_| spawn(&folder, &["--store", store, "--wait", LONG, "delete", "a/b/d", "none"]))
+        .collect();
+    for put in puts {
+        let done = Done::of(put.wait_with_output().unwrap());
+        assert_eq!(done.code, 0, "{}", done.stderr);
+    }
+    for delete in deletes {
+        let done = Done::of(delete.wait_with_output().unwrap());
+        // Before there is a store there is nothing to delete from.
+        let is_early =
+            done.stderr.contains("does not exist") || done.stderr.contains("is no store");
+        assert!(done.code == 0 || is_early, "{}", done.stderr);
+    }
+    let listed = folder.printed(&["--store", store, "keys", "a/b/c"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), keys);
+    for key in &keys {
+        assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", key]), *key);
+    }
+    assert_eq!(folder.run(&["--store", store, "verify"]).code, 0);
+}
+
+/// A command that waits for a store which this process holds, until it lets go.
+#[rstest]
+#[case::put("file", &["put", "a/b/c", "key", "new"])]
+#[case::delete("file", &["delete", "a/b/c", "key"])]
+#[case::copy_from("file", &["copy", "--from", "file:store", "--to", "file:target"])]
+#[case::copy_to("file", &["copy", "--from", "file:other", "--to", "file:store", "--merge"])]
+#[cfg_attr(feature = "redb", case::put_redb("redb", &["put", "a/b/c", "key", "new"]))]
+#[cfg_attr(feature = "redb", case::get_redb("redb", &["get", "a/b/c", "key"]))]
+#[cfg_attr(feature = "redb", case::keys_redb("redb", &["keys", "a/b/c"]))]
+#[cfg_attr(feature = "redb", case::usage_redb("redb", &["usage", "a/b/c"]))]
+#[cfg_attr(feature = "redb", case::components_redb("redb", &["components"]))]
+#[cfg_attr(feature = "redb", case::verify_redb("redb", &["verify"]))]
+#[cfg_attr(feature = "rocksdb", case::put_rocksdb("rocksdb", &["put", "a/b/c", "key", "new"]))]
+fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &[&str]) {
+    let folder = Folder::new();
+    let store = &*format!("{engine}:store");
+    folder.run(&["--store", "file:other", "put", "a/b/d", "other", "value"]);
+    folder.run(&["--store", store, "put", "a/b/c", "key", "value"]);
+    let url = format!("{engine}:{}", folder.path().join("store").display());
+    let held = url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap();
+    let mut child = spawn(&folder, &[&["--store", store, "--wait", LONG], args].concat());
+    // The log says that it has tried, and waits.
+    let mut said = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    while !said.contains("waiting for up to 600 s: cannot ") {
+        let read = stderr.read_line(&mut said).unwrap();
+        assert!(read > 0, "it ended: {said}");
+    }
+    assert!(said.contains("locked: process"), "{said}");
+    drop(held);
+    let done = Done::of(child.wait_with_output().unwrap());
+    assert_eq!(done.code, 0);
+}
+
+#[test]
+fn a_component_waits_for_its_store_if_it_is_told_to() {
+    let folder = Folder::new();
+    folder.run(&["put", "a/b/c", "key", "value"]);
+    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let held = url.open(Mode::ReadWrite).unwrap();
+    let probe = guest("probe");
+    let run = ["run", "--id", "a/b/c", &*probe, "get", "key"];
+    assert_eq!(folder.run(&run).code, 1, "without --wait it does not wait");
+    let mut child = spawn(&folder, &[&["--wait", LONG], &run[..]].concat());
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("waiting for up to 600 s") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+    }
+    drop(held);
+    let done = Done::of(child.wait_with_output().unwrap());
+    assert_eq!((done.code, done.stdout.as_str()), (0, "value value\n"));
+}
+
+#[test]
+fn a_person_at_a_terminal_is_told_of_the_wait() {
+    let folder = Folder::new();
+    folder.run(&["put", "a/b/c", "key", "value"]);
+    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let held = url.open(Mode::ReadWrite).unwrap();
+    let put = folder.command(&[]);
+    let program = put.get_program().to_str().unwrap();
+    let line = format!("'{program}' --wait {LONG} put a/b/c key new");
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(folder.path());
+    script.stdin(Stdio::null()).stdout(Stdio::piped());
+    let Ok(mut child) = script.spawn() else {
+        println!("SKIPPED a terminal: there is no script");
+        return;
+    };
+    let mut said = String::new();
+    let mut terminal = BufReader::new(child.stdout.take().unwrap());
+    while !said.contains("waiting for up to ") {
+        assert!(terminal.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+    }
+    drop(held);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(folder.printed(&["get", "a/b/c", "key"]), "new");
+}
+
+#[test]
+fn a_store_that_stays_locked_is_an_error_that_names_the_wait() {
+    let folder = Folder::new();
+    folder.run(&["put", "a/b/c", "key", "value"]);
+    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let _held = url.open(Mode::ReadWrite).unwrap();
+    let put = |wait: &[&str]| {
+        let done = folder.run(&[wait, &["--json", "put", "a/b/c", "key", "other"]].concat());
+        assert_eq!(done.code, 1, "{}", done.stderr);
+        assert!(done.stderr.contains("\"kind\":\"locked\""), "{}", done.stderr);
+        done.stderr
+    };
+    let at_once = put(&["--wait", "0"]);
+    assert!(!at_once.contains("waited"), "{at_once}");
+    let waited = put(&["--wait", "1"]);
+    assert!(waited.contains("; waited 1 s (--wait SECONDS)"), "{waited}");
+}
