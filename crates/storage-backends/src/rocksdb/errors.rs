@@ -7,6 +7,9 @@ use storage_core::StorageError;
 
 use crate::io_failure::{self, Cause};
 
+/// What RocksDB says where its own process has the path open.
+const HELD_HERE: &str = "lock hold by current process";
+
 /// An error of RocksDB when it was asked to do `what` with the store in `root`.
 pub(super) fn failed(what: &str, root: &Path, error: &Error) -> StorageError {
     let text: &str = error.as_ref();
@@ -14,8 +17,13 @@ pub(super) fn failed(what: &str, root: &Path, error: &Error) -> StorageError {
     match error.kind() {
         ErrorKind::Corruption => corrupt(root, None, text),
         ErrorKind::IOError if names_a_lock(text) => StorageError::Locked(format!(
-            "the store {place} is locked: another program has the database open; retry when it \
-             has closed it ({text})"
+            "the store {place} is locked: {} ({text})",
+            if text.contains(HELD_HERE) {
+                "this process has a database open at this path, or had one that was moved; close \
+                 it, or restart the process"
+            } else {
+                "another program has the database open; retry when it has closed it"
+            }
         )),
         ErrorKind::IOError => {
             StorageError::IoError(format!("cannot {what} {place}: {text}{}", advice(text, root)))
@@ -56,7 +64,7 @@ pub(super) fn names_a_missing_file(error: &Error) -> bool {
 }
 
 fn names_a_lock(text: &str) -> bool {
-    text.contains("lock hold by current process") || text.contains("While lock file")
+    text.contains(HELD_HERE) || text.contains("While lock file")
 }
 
 /// What is exhausted or missing, and what to do, where that can be told.

@@ -1,7 +1,8 @@
 //! The store itself: opening it, and the methods of the trait.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, mem};
 
 use ::rocksdb::{DB, FlushOptions, IteratorMode, ReadOptions, WriteOptions};
 use storage_core::{
@@ -44,7 +45,8 @@ use crate::durability::Durability;
 /// Before each write the store compares its path with what it has locked. If it
 /// was moved or replaced, the write answers [`StorageError::Unavailable`] and
 /// nothing is written. Files that RocksDB has not opened yet are then read from
-/// what is at the path.
+/// what is at the path. If it is dropped meanwhile, RocksDB stays open, with its
+/// memory, until the process ends.
 ///
 /// ```
 /// use storage_backends::{RocksDbOptions, RocksDbStorage};
@@ -61,8 +63,8 @@ use crate::durability::Durability;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RocksDbStorage {
-    // Closed before the writer's lock is dropped.
-    pub(super) db: DB,
+    // Closed before the writer's lock is dropped. Shared with nobody but its drop.
+    pub(super) db: Arc<DB>,
     /// What is done behind it.
     closing: Closing,
     pub(super) root: PathBuf,
@@ -114,7 +116,7 @@ impl RocksDbStorage {
     fn new(opened: Opened, root: PathBuf, writer: Option<Writer>) -> Self {
         let sync = writer.as_ref().is_some_and(|writer| writer.sync);
         Self {
-            db: opened.db,
+            db: Arc::new(opened.db),
             closing: Closing { layout: Layout::new(&root), in_order: false },
             root,
             store_id: opened.meta.store_id,
@@ -155,11 +157,11 @@ impl Drop for RocksDbStorage {
     fn drop(&mut self) {
         let Some(writer) = &self.writer else { return };
         if writer.lock.check().is_err() {
-            // What is at the path may be somebody else's: RocksDB would write files
-            // there, and remove those that it does not know. Everything that was
-            // written is in the log, in the store that was moved.
+            // RocksDB is not closed: it would write its list of files to the path,
+            // where another store may be, and remove files that it does not know.
+            // Everything that was written is in the log of the store that was moved.
             self.db.cancel_all_background_work(true);
-            let _ = self.db.disable_file_deletions();
+            mem::forget(Arc::clone(&self.db));
             return;
         }
         // If it fails, it is in the log still.
