@@ -188,11 +188,11 @@ impl FileStorage {
     fn scan_names(&self) -> Result<BTreeSet<Arc<str>>, StorageError> {
         let mut found = BTreeSet::new();
         let components = self.layout.components();
-        for namespace in scan::folders(&components)? {
+        for namespace in scan::directories(&components)? {
             let below_namespace = components.join(&namespace);
-            for component in scan::folders(&below_namespace)? {
+            for component in scan::directories(&below_namespace)? {
                 let below_component = below_namespace.join(&component);
-                for instance in scan::folders(&below_component)? {
+                for instance in scan::directories(&below_component)? {
                     let folder = below_component.join(&instance);
                     if !scan::holds_a_key(&folder)? {
                         continue;
