@@ -71,8 +71,8 @@ pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
 /// Makes a directory in a store and those above it that are missing, each with
 /// mode 0700.
 #[cfg(feature = "file")]
-pub(crate) fn create_private_folders(path: &Path) -> Result<(), StorageError> {
-    let mut builder = private_folder();
+pub(crate) fn create_private_directories(path: &Path) -> Result<(), StorageError> {
+    let mut builder = private_directory();
     builder.recursive(true);
     let make = || {
         fault_point("make")?;
@@ -89,7 +89,7 @@ pub(crate) fn create_private_folders(path: &Path) -> Result<(), StorageError> {
 }
 
 /// Makes directories with mode 0700.
-fn private_folder() -> fs::DirBuilder {
+fn private_directory() -> fs::DirBuilder {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "modes are Unix's"))]
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
@@ -113,7 +113,7 @@ pub(crate) fn create_store_folder(path: &Path) -> Result<(), StorageError> {
         .collect();
     for folder in missing.iter().rev() {
         fault_point("make").map_err(|error| failed("make", folder, &error))?;
-        let builder = if *folder == path { private_folder() } else { fs::DirBuilder::new() };
+        let builder = if *folder == path { private_directory() } else { fs::DirBuilder::new() };
         match builder.create(folder) {
             // Made by another process meanwhile.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

@@ -154,10 +154,10 @@ impl Layout {
 
     /// Makes the directories that every store has, where they are missing. A store
     /// loses empty ones in git, in archives and in object storage.
-    pub(super) fn make_missing_folders(&self) -> Result<(), StorageError> {
+    pub(super) fn make_missing_directories(&self) -> Result<(), StorageError> {
         for folder in Self::FOLDERS.map(|name| self.root.join(name)) {
             if !disk::is_there(&folder)? {
-                disk::create_private_folders(&folder)?;
+                disk::create_private_directories(&folder)?;
             }
         }
         Ok(())
@@ -184,7 +184,7 @@ impl Layout {
     /// will be: without it they could not be read. `FORMAT` comes last, and makes
     /// it a store.
     pub(super) fn create(&self) -> Result<(), StorageError> {
-        self.make_missing_folders()?;
+        self.make_missing_directories()?;
         // A store that was made here before may have given revisions already.
         if revisions::reserved_up_to(&self.root)?.is_none() {
             revisions::Revisions::create(&self.root)?;

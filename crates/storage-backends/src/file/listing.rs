@@ -187,12 +187,12 @@ impl FileStorage {
     fn scan_names(&self) -> Result<ComponentNames, StorageError> {
         let mut found = ComponentNames::default();
         let components = self.layout.components();
-        for namespace in scan::folders(&components)? {
+        for namespace in scan::directories(&components)? {
             let below_namespace = components.join(&namespace);
-            for component in folders_or_note(&below_namespace, &[&namespace], &mut found) {
+            for component in directories_or_note(&below_namespace, &[&namespace], &mut found) {
                 let below_component = below_namespace.join(&component);
                 let segments = [&namespace, &component];
-                for instance in folders_or_note(&below_component, &segments, &mut found) {
+                for instance in directories_or_note(&below_component, &segments, &mut found) {
                     let folder = below_component.join(&instance);
                     let segments = [&namespace, &component, &instance];
                     match self.name_of_partition(&segments, &folder) {
@@ -286,8 +286,12 @@ pub(super) fn largest_revision(folder: &Path) -> Result<u64, StorageError> {
 
 /// The directories in a directory of components. One that cannot be read has none,
 /// and is noted with the prefix that its `segments` say.
-fn folders_or_note(path: &Path, segments: &[&String], found: &mut ComponentNames) -> Vec<String> {
-    scan::folders(path).unwrap_or_else(|error| {
+fn directories_or_note(
+    path: &Path,
+    segments: &[&String],
+    found: &mut ComponentNames,
+) -> Vec<String> {
+    scan::directories(path).unwrap_or_else(|error| {
         found.insert_unreadable(&prefix_of(segments), error);
         Vec::new()
     })

@@ -123,7 +123,7 @@ impl Partition {
             return Ok(());
         }
         self.refuse_links(layout)?;
-        disk::create_private_folders(&self.folder)?;
+        disk::create_private_directories(&self.folder)?;
         // Also where the folders were there: whoever made them may have been
         // killed before they were durable.
         if sync {

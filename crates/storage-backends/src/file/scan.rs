@@ -44,7 +44,7 @@ pub(super) fn holds_a_key(directory: &Path) -> Result<bool, StorageError> {
 }
 
 /// The directories in a directory that can be a component's, or lead to it.
-pub(super) fn folders(directory: &Path) -> Result<Vec<String>, StorageError> {
+pub(super) fn directories(directory: &Path) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
     let refuse = |path: &Path, _| disk::link_to_directory(path);
     visit(directory, FileType::is_dir, refuse, &is_ours, |name| {
@@ -58,17 +58,17 @@ pub(super) fn folders(directory: &Path) -> Result<Vec<String>, StorageError> {
 
 /// The files and the directories in a directory, whatever their names.
 pub(super) fn everything(directory: &Path) -> Result<(Vec<String>, Vec<String>), StorageError> {
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
     let refuse = |path: &Path, _| disk::link_to_directory(path);
     visit(directory, FileType::is_dir, refuse, &is_ours, |name| {
-        folders.push(name);
+        directories.push(name);
         true
     })?;
     visit(directory, FileType::is_file, disk::not_a_file, &is_ours, |name| {
         files.push(name);
         true
     })?;
-    Ok((files, folders))
+    Ok((files, directories))
 }
 
 /// Any file, link or device below these directories; `None` if there are only

@@ -192,7 +192,7 @@ impl FileStorage {
             layout.create()?;
         }
         let store_id = layout.check_format()?;
-        layout.make_missing_folders()?;
+        layout.make_missing_directories()?;
         // Whoever made the store may have been killed before this.
         disk::sync_folder(root)?;
         disk::sync_parent(root)?;

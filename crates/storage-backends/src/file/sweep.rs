@@ -73,17 +73,17 @@ impl Sweeper {
 
     fn run(&self) {
         let components = self.layout.components();
-        for namespace in self.folders(&components) {
+        for namespace in self.directories(&components) {
             let below_namespace = components.join(&namespace);
-            for component in self.folders(&below_namespace) {
+            for component in self.directories(&below_namespace) {
                 let below_component = below_namespace.join(&component);
-                for instance in self.folders(&below_component) {
+                for instance in self.directories(&below_component) {
                     if self.is_stopped() {
                         return;
                     }
-                    let folder = below_component.join(&instance);
-                    if !self.remove_files(&folder) {
-                        self.remove_component(&folder, [&namespace, &component, &instance]);
+                    let directory = below_component.join(&instance);
+                    if !self.remove_files(&directory) {
+                        self.remove_component(&directory, [&namespace, &component, &instance]);
                     }
                 }
                 remove_if_empty(&below_component);
@@ -94,7 +94,7 @@ impl Sweeper {
     }
 
     /// The directories of the store in a directory, as far as they can be listed.
-    fn folders(&self, directory: &Path) -> Vec<String> {
+    fn directories(&self, directory: &Path) -> Vec<String> {
         let mut found = Vec::new();
         let _ = disk::visit_entries(directory, |name, file_type| {
             if file_type.is_dir() && name::decode(&name) != Decoded::Foreign {
@@ -107,11 +107,11 @@ impl Sweeper {
 
     /// Removes what earlier writes left in a directory of keys, and tells whether
     /// anything else is there.
-    fn remove_files(&self, folder: &Path) -> bool {
+    fn remove_files(&self, directory: &Path) -> bool {
         let mut others = false;
-        let listed = disk::visit_entries(folder, |name, file_type| {
+        let listed = disk::visit_entries(directory, |name, file_type| {
             if file_type.is_file() && Layout::is_temp_before(&name, self.first) {
-                others |= disk::remove(&folder.join(name)).is_err();
+                others |= disk::remove(&directory.join(name)).is_err();
             } else {
                 others = true;
             }
@@ -121,11 +121,11 @@ impl Sweeper {
     }
 
     /// Removes the directory of a component that nobody in this process uses.
-    fn remove_component(&self, folder: &Path, segments: [&str; 3]) {
+    fn remove_component(&self, directory: &Path, segments: [&str; 3]) {
         // Held meanwhile, so that nobody begins to use the component.
         let known = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        if !known.uses(name_of(segments).as_deref(), folder) {
-            remove_if_empty(folder);
+        if !known.uses(name_of(segments).as_deref(), directory) {
+            remove_if_empty(directory);
         }
     }
 }
@@ -142,9 +142,9 @@ fn name_of(segments: [&str; 3]) -> Option<String> {
     Some(partition)
 }
 
-fn remove_if_empty(folder: &Path) {
+fn remove_if_empty(directory: &Path) {
     // The system refuses one that is not.
-    let _ = fs::remove_dir(folder);
+    let _ = fs::remove_dir(directory);
 }
 
 #[cfg(test)]
@@ -176,12 +176,12 @@ mod tests {
         let layout = Layout::new(root.path());
         let mut left = Vec::new();
         for name in ["app/killed/1/", "other/killed/1/", &format!("{long}/{long}/{long}/")] {
-            let folder = layout.folder(name);
-            fs::create_dir_all(&folder).unwrap();
+            let directory = layout.folder(name);
+            fs::create_dir_all(&directory).unwrap();
             let revision = Revision::new(1);
             let temp = layout.temp_file(&format!("{name}k"), revision, 0);
             fs::write(&temp, "half").unwrap();
-            left.extend([folder, temp]);
+            left.extend([directory, temp]);
         }
         for key in ["loose", "app/notes/home/2"] {
             let temp = layout.temp_file(key, Revision::new(2), 7);
@@ -202,8 +202,8 @@ mod tests {
         let still_there: Vec<_> = left.iter().filter(|path| path.exists()).collect();
         assert_eq!(still_there, Vec::<&PathBuf>::new());
         assert_eq!(storage.get("app/notes/home/1"), Ok(Some("one".into())));
-        for folder in Layout::FOLDERS {
-            assert!(root.path().join(folder).is_dir(), "{folder}");
+        for directory in Layout::FOLDERS {
+            assert!(root.path().join(directory).is_dir(), "{directory}");
         }
     }
 

@@ -21,7 +21,7 @@ impl Check<'_> {
     pub(super) fn stray(&mut self, found: &Found, named: bool) {
         match found.kind {
             FoundKind::File => self.stray_file(&found.path),
-            FoundKind::Folder => self.stray_folder(&found.path),
+            FoundKind::Folder => self.stray_directory(&found.path),
             FoundKind::Link if named => self.link(&found.path, FoundKind::File),
             FoundKind::Link => self.foreign(&found.path, "unknown symbolic link"),
             FoundKind::Other if named => {
@@ -68,7 +68,7 @@ impl Check<'_> {
         self.problem_of(path, &key, detail);
     }
 
-    fn stray_folder(&mut self, path: &Path) {
+    fn stray_directory(&mut self, path: &Path) {
         let Some((file, key)) = value_below(path) else {
             return self.foreign(path, "unknown directory");
         };
