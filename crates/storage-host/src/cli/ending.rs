@@ -16,6 +16,7 @@ const FLUSH: Duration = Duration::from_secs(10);
 
 /// How long the main thread may take to close the store after that. A component that
 /// does not call storage keeps it from coming to that.
+#[cfg(unix)]
 const CLOSE: Duration = Duration::from_secs(1);
 
 type Cleanup = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
@@ -82,6 +83,7 @@ impl Drop for OnSignal {
     }
 }
 
+#[cfg(unix)]
 fn end(json: bool) {
     ENDING.store(true, Ordering::SeqCst);
     let cleanups = std::mem::take(&mut *lock(&CLEANUPS));

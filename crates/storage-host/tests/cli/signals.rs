@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rstest::rstest;
 
-use crate::guests::counter;
+use crate::guests::{command, counter};
 use crate::support::{Folder, guest};
 
 /// A component that counts, and the lines that it prints.
@@ -76,14 +76,52 @@ fn a_signal_loses_nothing_that_was_acknowledged(
 fn every_instance_is_stopped() {
     let folder = Folder::new();
     let store = "redb:data?durability=relaxed";
-    let mut command = folder.command(&["--store", store, "run", "--id", "a/b/c"]);
-    command.args(["--instances", "4", &folder.file("counter.wasm", &counter())]);
-    let mut counting = Counting::start(command);
+    let mut started = folder.command(&["--store", store, "run", "--id", "a/b/c"]);
+    started.args(["--instances", "4", &folder.file("counter.wasm", &counter())]);
+    let mut counting = Counting::start(started);
     counting.read(50);
     send("TERM", counting.child.id());
     counting.end(143);
     // The lock is free at once.
     folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+}
+
+/// Waits until a command handles signals; until then the default action ends it.
+fn wait_for_handlers(child: &Child) {
+    let handles_signals = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        // SIGTERM is 15, counted from 1.
+        u64::from_str_radix(mask.trim(), 16).unwrap() >> 14 & 1 == 1
+    };
+    while !handles_signals() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_component_that_never_calls_storage_is_ended_too() {
+    if !cfg!(target_os = "linux") {
+        return println!("SKIPPED an endless component: Linux tells when it can be ended");
+    }
+    let folder = Folder::new();
+    folder.file("endless.wasm", &command("", "(loop $again (br $again)) (i32.const 0)", ""));
+    for instances in ["1", "3"] {
+        let mut child = folder
+            .command(&["run", "--id", "a/b/c", "--instances", instances, "endless.wasm"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for_handlers(&child);
+        // Its store is there, and so is the lock.
+        while child.try_wait().unwrap().is_none() && !folder.has_store() {
+            std::thread::yield_now();
+        }
+        send("TERM", child.id());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(143), "{}", output.status);
+    }
 }
 
 #[test]
@@ -99,15 +137,7 @@ fn a_command_that_waits_for_input_ends_and_stores_nothing() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It handles signals before it waits for the value; until then the default ends it.
-    let handles_signals = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        u64::from_str_radix(mask.trim(), 16).unwrap() >> 14 & 1 == 1
-    };
-    while !handles_signals() {
-        std::thread::yield_now();
-    }
+    wait_for_handlers(&child);
     send("TERM", child.id());
     let input = child.stdin.take();
     let output = child.wait_with_output().unwrap();

@@ -65,7 +65,7 @@ fn writes_in_progress_end_before_the_flush_and_later_ones_are_refused() {
         while !host.is_shut_down() {
             thread::yield_now();
         }
-        assert!(is_refused(host.component(&id()).set("second", "value".into())));
+        assert!(is_refused(host.component(&id()).delete("second")));
         assert!(is_done.try_recv().is_err(), "it waits for the first");
         assert_eq!(backend.inner().calls(Method::Flush), 0);
         drop(held);
