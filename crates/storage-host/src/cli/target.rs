@@ -166,6 +166,8 @@ impl Target {
         }
         let Ok(host) = self.open(Mode::ReadOnly) else { return Err(failure) };
         if let Failure::Error { message, .. } = &failure {
+            let opening = format!("cannot open the store \"{}\": ", self.url);
+            let message = message.strip_prefix(&opening).unwrap_or(message);
             note(format_args!("the store \"{}\" is open for reading only: {message}", self.url));
         }
         Ok(host)

@@ -134,7 +134,7 @@ fn doctor_tells_where_locks_do_not_work(#[case] store: &str) {
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_process_of_another_container_is_not_named(#[case] store: &str) {
     let folder = Folder::new();
-    let put = ["--store", store, "put", "a/b/c", "key", "value"];
+    let put = ["--wait", "0", "--store", store, "put", "a/b/c", "key", "value"];
     folder.printed(&put);
     let url: StoreUrl =
         store.replace(":", &format!(":{}/", folder.path().display())).parse().unwrap();
@@ -166,7 +166,7 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
 #[test]
 fn a_number_in_a_lock_file_is_no_holder() {
     let folder = Folder::new();
-    let put = ["put", "a/b/c", "key", "value"];
+    let put = ["--wait", "0", "put", "a/b/c", "key", "value"];
     folder.printed(&put);
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
     let _held = url.open(Mode::ReadWrite).unwrap();

@@ -167,7 +167,8 @@ fn a_component_that_only_reads_runs_on_a_store_that_cannot_be_written(
     assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
     assert!(done.stderr.starts_with(&format!("the store \"{store}\" is open for reading only: ")));
     let done = folder.run(&["--json", "--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
-    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+    assert_eq!(done.code, 0);
+    assert!(done.stderr.starts_with("{\"note\":{\"message\":\"the store "), "{}", done.stderr);
 
     let done = folder.run(&["--store", &store, "run", "--id", "a/b/c", &notes, "add", "y"]);
     assert_eq!(done.code, 1, "{}", done.stderr);
@@ -232,7 +233,7 @@ fn paths_need_not_be_utf8_and_arguments_for_the_component_must() {
     let done = run(&[&store[..], &["--json", "check"]].concat(), name(".toml"), &[]);
     assert_eq!(done.code, 0, "{}", done.stderr);
     assert!(done.stdout.contains("\"manifest\":\"caf\u{fffd}.toml\""), "{}", done.stdout);
-    assert!(done.stdout.contains("\"manifest_is_lossy\":true"), "{}", done.stdout);
+    assert!(done.stdout.contains("\"manifest_base64\":\"Y2Fm6S50b21s\""), "{}", done.stdout);
 
     let done = run(&["run", "--id", "a/b/c"], name(".wasm"), &["add".into(), name("")]);
     assert_eq!(done.code, 2);

@@ -51,7 +51,7 @@ fn send(signal: &str, process: u32) {
 
 fn counting(folder: &Folder, store: &str) -> Command {
     let file = folder.file("counter.wasm", &counter());
-    folder.command(&["--store", store, "run", "--id", "a/b/c", &file])
+    folder.command(&["--quiet", "--store", store, "run", "--id", "a/b/c", &file])
 }
 
 #[rstest]
@@ -76,7 +76,7 @@ fn a_signal_loses_nothing_that_was_acknowledged(
 fn every_instance_is_stopped() {
     let folder = Folder::new();
     let store = "redb:data?durability=relaxed";
-    let mut started = folder.command(&["--store", store, "run", "--id", "a/b/c"]);
+    let mut started = folder.command(&["--quiet", "--store", store, "run", "--id", "a/b/c"]);
     started.args(["--instances", "4", &folder.file("counter.wasm", &counter())]);
     let mut counting = Counting::start(started);
     counting.read(50);
@@ -108,7 +108,7 @@ fn a_component_that_never_calls_storage_is_ended_too() {
     folder.file("endless.wasm", &command("", "(loop $again (br $again)) (i32.const 0)", ""));
     for instances in ["1", "3"] {
         let mut child = folder
-            .command(&["run", "--id", "a/b/c", "--instances", instances, "endless.wasm"])
+            .command(&["-q", "run", "--id", "a/b/c", "--instances", instances, "endless.wasm"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -220,7 +220,7 @@ fn a_component_ends_quietly_when_nobody_reads_its_output() {
     // One that minds, and would end with a panic.
     let probe = guest("notes");
     let mut child = folder
-        .command(&["run", "--id", "a/b/c", &probe, "add", "x"])
+        .command(&["--quiet", "run", "--id", "a/b/c", &probe, "add", "x"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
