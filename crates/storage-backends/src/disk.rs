@@ -65,7 +65,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
     fault_point("make")
         .and_then(|()| fs::create_dir_all(path))
-        .map_err(|error| failed_for_key("make", path, &error))
+        .map_err(|error| failed("make", path, &error))
 }
 
 /// Makes a directory in a store and those above it that are missing, each with
@@ -85,7 +85,7 @@ pub(crate) fn create_private_directories(path: &Path) -> Result<(), StorageError
         }
         builder.create(path)
     };
-    make().map_err(|error| failed("make", path, &error))
+    make().map_err(|error| failed_for_key("make", path, &error))
 }
 
 /// Makes directories with mode 0700.
@@ -215,7 +215,7 @@ pub(crate) fn regular_len(path: &Path) -> Result<Option<u64>, StorageError> {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
         Ok(metadata) => Err(not_a_file(path, metadata.file_type())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(failed("look at", path, &error)),
     }
 }

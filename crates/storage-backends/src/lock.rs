@@ -232,26 +232,39 @@ impl ReadersHold {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(disk::failed("open", &path, &error)),
         };
-        Ok(Self { path, file })
+        let hold = Self { path, file };
+        hold.check()?;
+        Ok(hold)
     }
 
     /// Lets go.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] if a writer came although it was held.
+    /// [`StorageError::Unavailable`] if a writer may have come although it was held:
+    /// the lock keeps nobody out of another store that has taken the path.
     pub(crate) fn end(self) -> Result<(), StorageError> {
-        // A first writer makes the file that was not there to be locked.
-        if self.file.is_none() && disk::is_there(&self.path)? {
-            return Err(StorageError::Unavailable {
-                key: None,
-                detail: format!(
-                    "a writer has made {} meanwhile, so that what was read is not as of one \
-                     moment; read it again",
-                    self.path.display()
-                ),
-            });
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        let is_same = match &self.file {
+            Some(file) => {
+                file.is_at(&self.path).map_err(|error| cannot("look at", &self.path, &error))?
+            }
+            // A first writer creates the file that was not there to be locked.
+            None => !disk::is_there(&self.path)?,
+        };
+        if is_same {
+            return Ok(());
         }
-        Ok(())
+        Err(StorageError::Unavailable {
+            key: None,
+            detail: format!(
+                "{} was created or replaced while the store was read, so what was read is not of \
+                 one moment; read it again",
+                self.path.display()
+            ),
+        })
     }
 }
 

@@ -78,7 +78,7 @@ fn quoted(path: &str) -> String {
 }
 
 /// Whether other users than its owner may use what is in a directory.
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "file", feature = "rocksdb"))]
 pub(crate) fn others_may_enter(directory: &Path) -> bool {
     mode_of(directory).is_some_and(|(mode, _)| mode & 0o011 != 0)
 }

@@ -140,7 +140,7 @@ impl Layout {
         Err(StorageError::Corrupt {
             key: None,
             detail: format!(
-                "{} is missing, but the directory has data of a store, such as {}; {REPAIR}",
+                "{} is missing, and there are files where a store has its data, such as {}; {REPAIR}",
                 self.format_file().display(),
                 file.display()
             ),

@@ -150,7 +150,7 @@ pub(super) struct Writer {
     /// Ends before another opening can begin.
     _sweep: Sweep,
     // The last field: dropped when everything else is.
-    pub(super) lock: WriterLock,
+    pub(super) lock: Arc<WriterLock>,
 }
 
 /// How many partitions may be remembered before idle ones are dropped: some
@@ -187,7 +187,7 @@ impl FileStorage {
             }
             layout.refuse_records_without_format()?;
         }
-        let lock = WriterLock::take(root, LOCK_FILE)?;
+        let lock = Arc::new(WriterLock::take(root, LOCK_FILE)?);
         if !layout.is_store()? {
             layout.create()?;
         }
@@ -200,7 +200,8 @@ impl FileStorage {
         let revisions = Revisions::open(root, || listing::largest_revision(root))?;
         let mut storage = Self::new(layout, store_id, None, Unfinished::default(), &options);
         let partitions = Arc::clone(&storage.partitions);
-        let sweep = Sweep::start(storage.layout.clone(), revisions.first(), partitions);
+        let (layout, first) = (storage.layout.clone(), revisions.first());
+        let sweep = Sweep::start(layout, first, partitions, Arc::clone(&lock));
         let unflushed = Unflushed::default();
         storage.writer = Some(Writer { sync, revisions, unflushed, _sweep: sweep, lock });
         Ok(storage)

@@ -18,6 +18,7 @@ use storage_core::Revision;
 
 use super::disk;
 use super::layout::Layout;
+use super::lock::WriterLock;
 use super::name::{self, Decoded};
 use super::store::KnownPartitions;
 
@@ -31,9 +32,14 @@ pub(super) struct Sweep {
 impl Sweep {
     /// Begins to sweep what was left before `first`, the first revision of this
     /// opening.
-    pub(super) fn start(layout: Layout, first: Revision, partitions: KnownPartitions) -> Self {
+    pub(super) fn start(
+        layout: Layout,
+        first: Revision,
+        partitions: KnownPartitions,
+        lock: Arc<WriterLock>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let sweeper = Sweeper { layout, first, partitions, stop: Arc::clone(&stop) };
+        let sweeper = Sweeper { layout, first, partitions, lock, stop: Arc::clone(&stop) };
         let run = move || sweeper.run();
         // Without a thread what was left stays until the next opening.
         let thread = thread::Builder::new().name("storage-sweep".to_owned()).spawn(run).ok();
@@ -63,6 +69,7 @@ struct Sweeper {
     layout: Layout,
     first: Revision,
     partitions: KnownPartitions,
+    lock: Arc<WriterLock>,
     stop: Arc<AtomicBool>,
 }
 
@@ -78,7 +85,8 @@ impl Sweeper {
             for component in self.directories(&below_namespace) {
                 let below_component = below_namespace.join(&component);
                 for instance in self.directories(&below_component) {
-                    if self.is_stopped() {
+                    // Another writer may have what has taken the store's path.
+                    if self.is_stopped() || self.lock.check().is_err() {
                         return;
                     }
                     let directory = below_component.join(&instance);
@@ -224,6 +232,33 @@ mod tests {
         assert!(foreign.exists());
     }
 
+    fn sweeper_of(storage: &FileStorage) -> Sweeper {
+        let writer = storage.writer().unwrap();
+        Sweeper {
+            layout: storage.layout.clone(),
+            first: writer.revisions.first(),
+            partitions: storage.known_partitions(),
+            lock: Arc::clone(&writer.lock),
+            stop: Arc::default(),
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_has_taken_the_path_of_a_store_is_not_swept() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("store");
+        let storage = open_and_wait(&root);
+        fs::rename(&root, parent.path().join("moved")).unwrap();
+        let other = open_and_wait(&root);
+        let empty = root.join("components/a/b/c");
+        fs::create_dir_all(&empty).unwrap();
+        sweeper_of(&storage).run();
+        assert!(empty.exists());
+        sweeper_of(&other).run();
+        assert!(!empty.exists());
+    }
+
     #[test]
     fn a_component_in_use_keeps_its_directory() {
         let (root, _) = left_behind();
@@ -232,12 +267,7 @@ mod tests {
             storage.set(key, "v".into()).unwrap();
             storage.delete(key).unwrap();
         }
-        let sweeper = Sweeper {
-            layout: storage.layout.clone(),
-            first: storage.writer().unwrap().revisions.first(),
-            partitions: storage.known_partitions(),
-            stop: Arc::default(),
-        };
+        let sweeper = sweeper_of(&storage);
         sweeper.run();
         storage.set("x/y/z/k", "again".into()).unwrap();
         storage.set(&format!("{0}/{0}/{0}/k", "s".repeat(300)), "again".into()).unwrap();
@@ -248,12 +278,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let options = FileOptions::default().with_durability(crate::Durability::Os);
         let storage = FileStorage::open(root.path(), options).unwrap();
-        let sweeper = Sweeper {
-            layout: storage.layout.clone(),
-            first: storage.writer().unwrap().revisions.first(),
-            partitions: storage.known_partitions(),
-            stop: Arc::default(),
-        };
+        let sweeper = sweeper_of(&storage);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let sweeping = scope.spawn(|| {

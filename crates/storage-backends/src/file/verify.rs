@@ -26,7 +26,7 @@ use super::store::{FileOptions, FileStorage};
 use super::write::usage_of_file;
 use super::{disk, revisions};
 use crate::lock::LOCK_FILE;
-use crate::permissions::OpenToOthers;
+use crate::permissions::{OpenToOthers, others_may_enter};
 use crate::store_path;
 use crate::verify::{Problem, Verified};
 use crate::{identity, record};
@@ -428,7 +428,9 @@ impl Check<'_> {
     fn permissions(&mut self) {
         let root = self.layout.root.clone();
         let found = std::mem::take(&mut self.open_to_others);
-        if let Some(warning) = found.warning(&root, "chmod -R go=") {
+        if others_may_enter(&root)
+            && let Some(warning) = found.warning(&root, "chmod -R go=")
+        {
             self.problem(warning);
         }
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use storage_backends::{FileOptions, FileStorage};
-use storage_core::{Commit, ComponentStorage, StorageError};
+use storage_core::{Budget, Commit, ComponentStorage, StorageError};
 
 /// A directory so deep that short names fit in a path there and long ones do not.
 fn deep(inside: &Path) -> PathBuf {
@@ -43,6 +43,8 @@ fn a_key_that_cannot_be_named_is_missing_and_cannot_be_set() {
             assert!(error.to_string().contains(expected), "{error}");
         };
         refused(storage.set(long, "value".into()));
+        let budgeted = Commit::new().set(long, "value".into()).with_budget(Budget::UNLIMITED);
+        refused(storage.commit(budgeted).map(drop));
         // Of several writes none happens.
         let commit = Commit::new().set(SHORT, "new".into()).set(long, "value".into());
         refused(storage.commit(commit).map(drop));

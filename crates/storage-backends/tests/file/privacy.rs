@@ -71,7 +71,10 @@ fn modes_that_let_others_in_are_one_warning() {
     storage.set("loose", "v".into()).unwrap();
     drop(storage);
     assert_eq!(warnings(&place), []);
+    // What others cannot get to is not open to them.
     set_mode(&place.path().join("components/a/b/c/k"), 0o644);
+    assert_eq!(warnings(&place), []);
+    set_mode(&place.path(), 0o755);
     set_mode(&place.path().join("LOCK"), 0o660);
     set_mode(&place.path().join("components/a"), 0o755);
     let found = warnings(&place);

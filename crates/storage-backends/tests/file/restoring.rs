@@ -31,7 +31,7 @@ fn records_without_format_are_refused_and_the_repair_is_named() {
     let place = Place::new();
     filled(&place);
     fs::remove_file(place.path().join("FORMAT")).unwrap();
-    insta::assert_snapshot!(refusals(&place), @"the store is corrupt: STORE/FORMAT is missing, but the directory has data of a store, such as STORE/loose/loose; restore FORMAT from a backup of this store, or make an empty store elsewhere and move its FORMAT here");
+    insta::assert_snapshot!(refusals(&place), @"the store is corrupt: STORE/FORMAT is missing, and there are files where a store has its data, such as STORE/loose/loose; restore FORMAT from a backup of this store, or make an empty store elsewhere and move its FORMAT here");
 }
 
 #[rstest]

@@ -109,6 +109,23 @@ fn a_store_without_its_lock_file_is_read_unless_a_writer_comes() {
     assert!(matches!(read, Err(StorageError::Unavailable { key: None, .. })), "{read:?}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_store_that_is_replaced_while_it_is_read_is_not_read_to_its_end() {
+    let place = Place::new();
+    fixture::copy_to(&place);
+    let reader = read_only(&place.path());
+    let moved = place.path().with_file_name("moved");
+    let read = reader.read_snapshot("", None, &mut |_, _| {
+        if !moved.exists() {
+            fs::rename(place.path(), &moved).unwrap();
+            fixture::copy_to(&place);
+        }
+        Ok(())
+    });
+    assert!(matches!(read, Err(StorageError::Unavailable { key: None, .. })), "{read:?}");
+}
+
 #[test]
 fn writers_wait_for_what_is_ahead_of_a_walk_and_for_nothing_else() {
     let place = Place::new();

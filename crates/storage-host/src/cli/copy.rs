@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use storage_host::{
-    Copied, CopyError, CopyOptions, Mode, StorageError, StorageHost, StoreUrl, copy_store,
+    ComponentStorage, Copied, CopyError, CopyOptions, Mode, StorageError, StorageHost, StoreUrl,
+    copy_store,
 };
 
 use super::ending::OnSignal;
@@ -34,8 +36,7 @@ pub(super) fn copy(
     }
 
     refuse_what_cannot_be(from, to)?;
-    // A copy that finds a store locked on its way is made again, and goes on.
-    let copied = wait.until_unlocked(|| copy_once(from, to, merge))?;
+    let copied = copy_all(from, to, merge, wait)?;
     let (written, unchanged) = (copied.written, copied.unchanged);
     if output.json() {
         return output.document(&Document {
@@ -58,43 +59,53 @@ pub(super) fn copy(
     ))
 }
 
-fn copy_once(from: &StoreUrl, to: &StoreUrl, merge: bool) -> Result<Copied, Failure> {
-    let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
+fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<Copied, Failure> {
+    let source = wait.until_unlocked(|| open_source(from))?;
     let mut components = Pages::new(&*source);
     while components.next()?.is_some() {}
     components.refuse("cannot copy the source")?;
-    // What cannot be read leaves no target behind: a look at the first key tells.
-    let mut looked = false;
-    let look = source.read_snapshot("", None, &mut |_, _| {
-        looked = true;
-        Err(StorageError::ReadOnly)
-    });
-    if let (false, Err(error)) = (looked, look) {
-        return Err(Failure::of_copy(CopyError::Source(error)));
-    }
     // Whatever durability was asked for, it is kept for the whole of the copy:
     // the flush at its end makes all of it durable, and an interrupted copy is
     // made again.
-    let target = target::open(&to.relaxed(), Mode::ReadWrite)
-        .map_err(|error| Failure::of_opening(to, &error))?;
+    let target = wait.until_unlocked(|| {
+        let opened = target::open(&to.relaxed(), Mode::ReadWrite);
+        opened.map_err(|error| Failure::of_opening(to, &error))
+    })?;
     let target = StorageHost::new(target);
     let _on_signal = OnSignal::shut_down(&target);
 
     let mut progress = Progress::new("copying");
     let options = CopyOptions::new().with_merge(merge);
-    let copied = copy_store(&source, target.backend(), options, &mut |key, copied| {
-        progress.at(|| {
-            let total = copied.total();
-            format!(
-                "{}, {}, at {}",
-                counted(total.keys, "key"),
-                human_bytes(total.bytes),
-                key.escape_debug()
-            )
+    // A copy that finds its source locked is made again, and goes on.
+    wait.until_unlocked(|| {
+        let copied = copy_store(&source, target.backend(), options, &mut |key, copied| {
+            progress.at(|| {
+                let total = copied.total();
+                format!(
+                    "{}, {}, at {}",
+                    counted(total.keys, "key"),
+                    human_bytes(total.bytes),
+                    key.escape_debug()
+                )
+            });
         });
+        copied.map_err(Failure::of_copy)
+    })
+}
+
+/// Opens the source. What cannot be read leaves no target behind: a look at the first
+/// key tells.
+fn open_source(from: &StoreUrl) -> Result<Arc<dyn ComponentStorage>, Failure> {
+    let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
+    let mut looked = false;
+    let look = source.read_snapshot("", None, &mut |_, _| {
+        looked = true;
+        Err(StorageError::ReadOnly)
     });
-    drop(progress);
-    copied.map_err(Failure::of_copy)
+    match look {
+        Err(error) if !looked => Err(Failure::of_copy(CopyError::Source(error))),
+        _ => Ok(source),
+    }
 }
 
 /// What could not work, whatever the stores hold.

@@ -141,14 +141,7 @@ pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, F
         ),
     }
     look_at_process(store, &mut report);
-    if let CacheDirectory::Refused { path, reason } = &cache {
-        let text = format!(
-            "compiled components are not kept in {}, so run compiles its component each time: \
-             {reason}",
-            shown(path)
-        );
-        report.warn("unsafe_cache", text);
-    }
+    look_at_cache(&cache, &mut report);
     drop(progress);
 
     if output.json() {
@@ -442,6 +435,35 @@ fn is_empty_folder(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
+/// Where compiled components are kept.
+fn look_at_cache(cache: &CacheDirectory, report: &mut Report) {
+    let writable = |directory: &Path| {
+        let existing = directory.ancestors().find(|above| above.exists());
+        existing.is_none_or(|existing| environment::may_write(existing) != Some(false))
+    };
+    match cache {
+        CacheDirectory::Nowhere => report.warn(
+            "no_cache",
+            "neither HOME nor XDG_CACHE_HOME is an absolute path: run compiles its component each \
+             time",
+        ),
+        CacheDirectory::Refused { path, reason } => {
+            let text = format!(
+                "compiled components are not kept in {}, so run compiles its component each time: \
+                 {reason}",
+                shown(path)
+            );
+            report.warn("unsafe_cache", text);
+        }
+        CacheDirectory::Trusted(path) if !writable(path) => {
+            let text =
+                format!("{} may not be written: run compiles its component each time", shown(path));
+            report.warn("no_cache", text);
+        }
+        CacheDirectory::Trusted(_) => {}
+    }
+}
+
 /// What this process was started with.
 fn look_at_process(store: &StoreUrl, report: &mut Report) {
     report.store.file_size_limit = environment::file_size_limit();
@@ -469,25 +491,6 @@ fn look_at_process(store: &StoreUrl, report: &mut Report) {
                 counted(files, "file")
             ),
         );
-    }
-    let writable = |folder: &Path| {
-        let there = folder.ancestors().find(|above| above.exists());
-        there.is_none_or(|there| environment::may_write(there) != Some(false))
-    };
-    match &report.cache {
-        None => report.warn(
-            "no_cache",
-            "neither HOME nor XDG_CACHE_HOME is an absolute path: run compiles its component each \
-             time",
-        ),
-        Some(folder) if !writable(folder) => {
-            let text = format!(
-                "{} may not be written: run compiles its component each time",
-                shown(folder)
-            );
-            report.warn("no_cache", text);
-        }
-        Some(_) => {}
     }
     if let Some(level) = logging::unknown_level() {
         report.warn(

@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::guest_output::{GuestOutput, OutputGone};
 use super::imports;
 use super::progress::when_late;
-use super::resources;
+use super::{resources, stdio};
 
 /// What a component runs with: its storage, and what WASI lends it.
 struct State {
@@ -67,6 +67,7 @@ impl Job<'_> {
         &self,
         open: impl FnOnce() -> Result<StorageHost, Failure>,
     ) -> Result<ExitCode, Failure> {
+        stdio::check_output().map_err(|error| Failure::of_output(&error))?;
         let compiler = Compiler::new(self.timeout.is_some())?;
         let component = compiler.load(self.component)?;
         let engine = compiler.engine;
@@ -177,8 +178,8 @@ impl Job<'_> {
             storage: ComponentState::new(storage),
             wasi: WasiCtx::builder()
                 .inherit_stdin()
-                .stdout(GuestOutput(io::stdout()))
-                .stderr(GuestOutput(io::stderr()))
+                .stdout(GuestOutput::output(io::stdout()))
+                .stderr(GuestOutput::error(io::stderr()))
                 .arg(name)
                 .args(self.args)
                 .allow_blocking_current_thread(true)
@@ -207,8 +208,9 @@ impl Job<'_> {
                 tracing::info!("{} ended with an error and no status of its own{refused}", self.id);
                 Ok(1)
             }
-            // As for every command whose reader has seen enough.
-            Err(error) if error.is::<OutputGone>() => Ok(0),
+            Err(error) if error.is::<OutputGone>() => {
+                Ok(error.downcast_ref().map_or(1, |gone: &OutputGone| gone.exit_code))
+            }
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(status)) => Ok(u8::try_from(*status).unwrap_or(1)),
                 None => {

@@ -143,10 +143,14 @@ impl Target {
         let backend = self.wait.until_unlocked(|| {
             open(&self.url, mode).map_err(|error| Failure::of_opening(&self.url, &error))
         })?;
-        Ok(match &self.config {
+        Ok(self.host(backend))
+    }
+
+    fn host(&self, backend: Arc<dyn ComponentStorage>) -> StorageHost {
+        match &self.config {
             Some((_, manifest)) => manifest.host(backend),
             None => StorageHost::new(backend),
-        })
+        }
     }
 
     /// Opens the store for a component to run on. Where the store may not be written,
@@ -164,7 +168,8 @@ impl Target {
         if !is_protected {
             return Err(failure);
         }
-        let Ok(host) = self.open(Mode::ReadOnly) else { return Err(failure) };
+        let Ok(backend) = self.url.open(Mode::ReadOnly) else { return Err(failure) };
+        let host = self.host(backend);
         if let Failure::Error { message, .. } = &failure {
             let opening = format!("cannot open the store \"{}\": ", self.url);
             let message = message.strip_prefix(&opening).unwrap_or(message);

@@ -20,6 +20,16 @@ pub(super) struct Unreadable {
     reason: String,
 }
 
+impl Unreadable {
+    /// The component, or the components, for people.
+    fn shown(&self) -> String {
+        match self.id.matches('/').count() {
+            0 | 1 => format!("components below {}", self.id),
+            _ => self.id.clone(),
+        }
+    }
+}
+
 /// The prefixes of all components that can be read, in order, a page at a time.
 pub(super) struct Pages<'a> {
     storage: &'a dyn ComponentStorage,
@@ -65,12 +75,12 @@ impl<'a> Pages<'a> {
     pub(super) fn refuse(&self, what_failed: &str) -> Result<(), Failure> {
         let message = match &*self.unreadable {
             [] => return Ok(()),
-            [one] => format!("{what_failed}: {} cannot be read: {}", one.id, one.reason),
+            [one] => format!("{what_failed}: {} cannot be read: {}", one.shown(), one.reason),
             many => {
                 let mut text = format!("{what_failed}: {} components cannot be read:", many.len());
                 for one in many.iter().take(NAMED) {
                     // Cannot fail: it goes to memory.
-                    let _ = write!(text, "\n  {}: {}", one.id, one.reason);
+                    let _ = write!(text, "\n  {}: {}", one.shown(), one.reason);
                 }
                 if many.len() > NAMED {
                     text.push_str("\n  ...; with --json, components shows all of them");

@@ -217,6 +217,16 @@ fn a_component_ends_quietly_when_nobody_reads_its_output() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0), "{}", output.status);
 
+    // What it has to say of a failure is lost, and that it failed is not.
+    let mut child = folder
+        .command(&["-q", "run", "--id", "a/b/c", &guest("notes"), "bogus"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_ne!(child.wait().unwrap().code(), Some(0));
+
     // One that minds, and would end with a panic.
     let probe = guest("notes");
     let mut child = folder

@@ -52,6 +52,7 @@ fn an_output_that_is_lost_is_a_failure() {
     let folder = Folder::new();
     folder.printed(&["put", "a/b/c", "k", "value"]);
     folder.file("file", b"content");
+    folder.file("notes.wasm", &std::fs::read(guest("notes")).unwrap());
     for args in [
         "get a/b/c k",
         "keys a/b/c",
@@ -61,6 +62,7 @@ fn an_output_that_is_lost_is_a_failure() {
         "verify",
         "doctor",
         "copy --from file:storage-data --to file:copy",
+        "run --id a/b/c notes.wasm list",
         "--json put a/b/c k value",
         "--json delete a/b/c other",
         "--version",

@@ -20,17 +20,12 @@ impl Check<'_> {
     /// that its name is one that the store uses there.
     pub(super) fn stray(&mut self, found: &Found, named: bool) {
         match found.kind {
-            FoundKind::File => self.stray_file(&found.path),
-            FoundKind::Folder => self.stray_directory(&found.path),
+            FoundKind::File => self.stray_file(&found.path, named),
+            FoundKind::Folder => self.stray_directory(&found.path, named),
             FoundKind::Link if named => self.link(&found.path, FoundKind::File),
             FoundKind::Link => self.foreign(&found.path, "unknown symbolic link"),
             FoundKind::Other if named => {
-                self.counted = None;
-                self.problem_at(
-                    &found.path,
-                    "is a pipe, socket or device in the place of a file; move it out of the store \
-                     directory",
-                );
+                self.in_the_way(&found.path, "is a pipe, socket or device");
             }
             FoundKind::Other => self.foreign(&found.path, "unknown pipe, socket or device"),
         }
@@ -55,8 +50,17 @@ impl Check<'_> {
         self.problem(problem.with_kind(ProblemKind::ForeignFile));
     }
 
-    fn stray_file(&mut self, path: &Path) {
+    /// Reports what keeps the store from using a name.
+    fn in_the_way(&mut self, path: &Path, what: &str) {
+        self.counted = None;
+        self.problem_at(path, format!("{what}; move it out of the store directory"));
+    }
+
+    fn stray_file(&mut self, path: &Path, named: bool) {
         let Some(key) = key_of_value(path) else {
+            if named {
+                return self.in_the_way(path, "is a file where the store has a directory");
+            }
             return self.foreign(path, "unknown file");
         };
         let right = self.layout.key_file(&key);
@@ -68,8 +72,11 @@ impl Check<'_> {
         self.problem_of(path, &key, detail);
     }
 
-    fn stray_directory(&mut self, path: &Path) {
+    fn stray_directory(&mut self, path: &Path, named: bool) {
         let Some((file, key)) = value_below(path) else {
+            if named {
+                return self.in_the_way(path, "is a directory where the store has a key's file");
+            }
             return self.foreign(path, "unknown directory");
         };
         let detail = format!(

@@ -62,6 +62,8 @@ mod unix {
 
     use rustix::process::geteuid;
 
+    use crate::cli::escape::shell_quoted;
+
     /// Writable by the group or by everybody.
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     /// In such a directory nobody can replace what belongs to somebody else.
@@ -165,9 +167,10 @@ mod unix {
         let is_protected = mode & STICKY != 0 && !is_cache;
         if mode & WRITABLE_BY_OTHERS != 0 && !is_protected {
             return Some(format!(
-                "others may write to {0} (mode {1:04o}); run: chmod go-w {0}",
+                "others may write to {} (mode {:04o}); run: chmod go-w {}",
                 path.display(),
-                mode & 0o7777
+                mode & 0o7777,
+                shell_quoted(&path.to_string_lossy(), false)
             ));
         }
         None
