@@ -70,6 +70,9 @@ impl OpenToOthers {
 
 /// A path as a shell takes it.
 fn quoted(path: &str) -> String {
+    if path.starts_with('-') {
+        return quoted(&format!("./{path}"));
+    }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%,:=".contains(c);
     if !path.is_empty() && path.chars().all(is_plain) {
         return path.to_owned();

@@ -182,10 +182,10 @@ impl FileStorage {
         disk::create_store_folder(root)?;
         layout.refuse_links_in_root()?;
         if !layout.is_store()? {
+            layout.refuse_records_without_format()?;
             if !layout.may_become_store()? {
                 return Err(identity::foreign_folder(root));
             }
-            layout.refuse_records_without_format()?;
         }
         let lock = Arc::new(WriterLock::take(root, LOCK_FILE)?);
         if !layout.is_store()? {

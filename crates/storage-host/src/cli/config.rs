@@ -133,25 +133,30 @@ pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Resul
         grants: manifest.components.iter().map(|component| component.grants.len()).sum(),
         warnings: warnings.iter().map(Warning::from).collect(),
     };
-    if output.json() {
-        output.document(&checked)?;
-    } else {
-        for warning in &checked.warnings {
-            note(format_args!("warning: {}", printable(&warning.message)));
+    let written = show(&checked, path, output).and_then(|()| output.finish());
+    let outcome = match warnings.len() {
+        number if strict && number > 0 => {
+            let number = counted(number as u64, "warning");
+            Err(Failure::new("warnings", format!("{}: {number}", path.display())))
         }
-        output.line(format_args!(
-            "{}: ok: store {}, {}, {} of them with a file that can be run, {}",
-            path.display(),
-            checked.store,
-            counted(checked.components as u64, "component"),
-            checked.runnable,
-            counted(checked.grants as u64, "grant")
-        ))?;
+        _ => Ok(()),
+    };
+    Failure::outcome_of(written, outcome)
+}
+
+fn show(checked: &Checked<'_>, path: &Path, output: &mut Output) -> Result<(), Failure> {
+    if output.json() {
+        return output.document(checked);
     }
-    if strict && !warnings.is_empty() {
-        output.finish()?;
-        let number = counted(warnings.len() as u64, "warning");
-        return Err(Failure::new("warnings", format!("{}: {number}", path.display())));
+    for warning in &checked.warnings {
+        note(format_args!("warning: {}", printable(&warning.message)));
     }
-    Ok(())
+    output.line(format_args!(
+        "{}: ok: store {}, {}, {} of them with a file that can be run, {}",
+        path.display(),
+        checked.store,
+        counted(checked.components as u64, "component"),
+        checked.runnable,
+        counted(checked.grants as u64, "grant")
+    ))
 }

@@ -134,6 +134,10 @@ pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, F
     };
     look_at_choice(store, target.chosen_by(), &mut report);
     match store.path() {
+        Some(path) if path.is_relative() && std::env::current_dir().is_err() => report.problem(
+            "working_directory",
+            "the working directory does not exist any more, and the store's path is relative to it",
+        ),
         Some(path) => look_at_place(store, path, &mut report),
         None => report.warn(
             "memory",

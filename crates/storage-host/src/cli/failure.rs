@@ -107,6 +107,18 @@ impl Failure {
         }
     }
 
+    /// What a command ends with whose output was written with this result: a reader
+    /// that has gone changes nothing about the outcome.
+    pub(super) fn outcome_of<T>(
+        written: Result<(), Self>,
+        outcome: Result<T, Self>,
+    ) -> Result<T, Self> {
+        match written {
+            Ok(()) | Err(Self::OutputClosed) => outcome,
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Shows the failure and gives the exit code.
     pub(super) fn report(self, json: bool) -> ExitCode {
         self.report_beside(0, json)

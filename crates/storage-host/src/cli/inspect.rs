@@ -29,27 +29,29 @@ pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Fail
     let mut pages = Pages::new(host.backend());
     // Before anything is written: a store that cannot be read gives an error alone.
     let mut page = pages.next()?;
-    let mut list = List::begin("{\"components\":", output)?;
     let mut without_id = 0;
-    while let Some(prefixes) = page {
-        for prefix in &prefixes {
-            // The prefix `app/notes/home/` is that of the id `app/notes/home`.
-            let id = prefix.strip_suffix('/').and_then(|id| id.parse::<ComponentId>().ok());
-            match id {
-                Some(id) => list.add(id.as_str())?,
-                None => without_id += 1,
+    let written = (|| {
+        let mut list = List::begin("{\"components\":", output)?;
+        while let Some(prefixes) = page {
+            for prefix in &prefixes {
+                // The prefix `app/notes/home/` is that of the id `app/notes/home`.
+                let id = prefix.strip_suffix('/').and_then(|id| id.parse::<ComponentId>().ok());
+                match id {
+                    Some(id) => list.add(id.as_str())?,
+                    None => without_id += 1,
+                }
             }
+            list.show()?;
+            page = pages.next()?;
         }
-        list.show()?;
-        page = pages.next()?;
-    }
-    list.end(&format!(",\"unreadable\":{}}}", json!(pages.unreadable())))?;
+        list.end(&format!(",\"unreadable\":{}}}", json!(pages.unreadable())))
+    })();
     if without_id > 0 {
         note(format_args!(
             "{without_id} not listed: keys lie under prefixes that are no component's id"
         ));
     }
-    pages.refuse("the list is incomplete")
+    Failure::outcome_of(written, pages.refuse("the list is incomplete"))
 }
 
 pub(super) fn keys(

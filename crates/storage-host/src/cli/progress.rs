@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
 use super::stderr;
+use super::stderr;
 use crate::cli::failure::Failure;
 
 /// How often the line is drawn anew.
@@ -29,7 +30,10 @@ impl Progress {
             line.set_style(style);
         }
         line.set_prefix(what);
-        line.enable_steady_tick(TICK);
+        // The library panics where no thread is to be had, even if nothing is drawn.
+        if stderr::is_watched() && thread::Builder::new().spawn(|| ()).is_ok() {
+            line.enable_steady_tick(TICK);
+        }
         Self { line, next: Instant::now() }
     }
 

@@ -96,3 +96,15 @@ fn no_threads(needed: usize, error: &io::Error) -> Failure {
         ),
     )
 }
+
+/// Why a component was not instantiated, if the system has no memory for it. Its
+/// memories are reserved, which takes address space and not memory.
+pub(super) fn out_of_memory(error: &wasmtime::Error) -> Option<String> {
+    let cause = error.root_cause().downcast_ref::<io::Error>()?;
+    (cause.kind() == io::ErrorKind::OutOfMemory).then(|| {
+        format!(
+            "there is not enough address space for its memory ({cause}); raise the limit \
+             (ulimit -v)"
+        )
+    })
+}

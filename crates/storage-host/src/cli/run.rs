@@ -192,9 +192,13 @@ impl Job<'_> {
         if let Some(timeout) = self.timeout {
             guest::set_timeout(&mut store, timeout);
         }
-        let ended = command
-            .instantiate(&mut store)
-            .and_then(|command| command.wasi_cli_run().call_run(&mut store));
+        let instance = match command.instantiate(&mut store) {
+            Err(error) if let Some(reason) = resources::out_of_memory(&error) => {
+                return Err(Failure::new("limit", format!("cannot run {}: {reason}", self.id)));
+            }
+            instance => instance,
+        };
+        let ended = instance.and_then(|command| command.wasi_cli_run().call_run(&mut store));
         let refused = store
             .data()
             .storage

@@ -13,7 +13,7 @@ use storage_host::{
 use super::config;
 use super::environment;
 use super::failure::Failure;
-use super::output::note;
+use super::output::{note, printable};
 use super::wait::Wait;
 
 /// Where a store's URL was given.
@@ -56,7 +56,8 @@ pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn ComponentStorag
     let store = url.open(mode)?;
     if let Some(path) = missing {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        note(format_args!("created the store {} ({})", path.display(), url.scheme()));
+        let shown = printable(&path.display().to_string());
+        note(format_args!("created the store {shown} ({})", url.scheme()));
     }
     Ok(store)
 }

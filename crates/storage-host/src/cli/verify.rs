@@ -19,28 +19,13 @@ pub(super) fn verify(target: &Target, strict: bool, output: &mut Output) -> Resu
         verified.map_err(|error| Failure::of_opening(store, &error))
     });
     drop(progress);
-    report.written?;
-    let verified = verified?;
-    if output.json() {
-        end_document(&report.store, report.found, &verified, output)?;
-    } else {
-        let whole = format!(
-            "{} of {}, {} bytes",
-            counted(verified.usage.keys, "key"),
-            counted(verified.partitions, "component"),
-            verified.usage.bytes
-        );
-        let warnings = match verified.warnings {
-            0 => String::new(),
-            warnings => format!("; {}", counted(warnings, "warning")),
-        };
-        match verified.problems {
-            0 => output.line(format_args!("all is well: {whole}{warnings}"))?,
-            _ => output.line(format_args!("whole: {whole}{warnings}"))?,
-        }
-    }
-    output.finish()?;
-    match (verified.problems, verified.warnings) {
+    let Report { written, found, store: shown } = report;
+    let verified = match verified {
+        Ok(verified) => verified,
+        Err(failure) => return Failure::outcome_of(written, Err(failure)),
+    };
+    let written = written.and_then(|()| summary(&shown, found, &verified, output));
+    let outcome = match (verified.problems, verified.warnings) {
         (0, warnings) if strict && warnings > 0 => Err(Failure::new(
             "warnings",
             format!("{} in the store \"{store}\"", counted(warnings, "warning")),
@@ -50,7 +35,36 @@ pub(super) fn verify(target: &Target, strict: bool, output: &mut Output) -> Resu
             "problems",
             format!("{} in the store \"{store}\"", counted(problems, "problem")),
         )),
+    };
+    Failure::outcome_of(written, outcome)
+}
+
+/// Writes what was read, after all problems.
+fn summary(
+    store: &str,
+    found: u64,
+    verified: &Verified,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if output.json() {
+        end_document(store, found, verified, output)?;
+        return output.finish();
     }
+    let whole = format!(
+        "{} of {}, {} bytes",
+        counted(verified.usage.keys, "key"),
+        counted(verified.partitions, "component"),
+        verified.usage.bytes
+    );
+    let warnings = match verified.warnings {
+        0 => String::new(),
+        warnings => format!("; {}", counted(warnings, "warning")),
+    };
+    match verified.problems {
+        0 => output.line(format_args!("all is well: {whole}{warnings}"))?,
+        _ => output.line(format_args!("whole: {whole}{warnings}"))?,
+    }
+    output.finish()
 }
 
 /// What was shown so far. A store may have more problems than fit in memory.

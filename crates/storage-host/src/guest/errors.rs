@@ -95,7 +95,7 @@ impl Call<'_> {
             incident = %incident.number(),
             component = %self.chain.id(),
             operation = self.operation,
-            key = ?self.key,
+            key = self.key,
             error = %error,
             "a call to storage failed",
         );

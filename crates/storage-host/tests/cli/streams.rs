@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Done, Folder};
+use crate::support::{Done, Folder, guest};
 
 /// Runs the command with a shell's redirection behind it.
 fn redirected(folder: &Folder, args: &str, redirection: &str) -> Done {
