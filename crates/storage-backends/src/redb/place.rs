@@ -163,11 +163,7 @@ fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
 
 /// Makes an empty file, for the owner alone, unless there is something.
 fn create_empty(path: &Path) -> Result<(), StorageError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match create_new(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made.map(drop).map_err(|error| failed("make", path, &error)),
     }
