@@ -63,7 +63,8 @@ fn copy_once(from: &StoreUrl, to: &StoreUrl, merge: bool) -> Result<Copied, Fail
     let mut components = Pages::new(&*source);
     while components.next()?.is_some() {}
     components.refuse("cannot copy the source")?;
-    // What cannot be read leaves no target behind: a look at the first key tells.
+    // Read the first key before the target is created, so that an unreadable source
+    // creates none.
     let mut looked = false;
     let look = source.read_snapshot("", None, &mut |_, _| {
         looked = true;
