@@ -58,8 +58,8 @@ mod linux {
         );
         Some(if me == 0 || mode_allows(&metadata, me) {
             format!(
-                "{whole}: what forbids it may be a missing capability, an access control list, a \
-                 file attribute, a security policy or the file system's server"
+                "{whole}: the cause may be a missing capability, an access control list, a file \
+                 attribute, a security policy or the file system's server"
             )
         } else if metadata.uid() == me {
             format!("{whole}: change the mode")

@@ -105,9 +105,7 @@ pub(crate) fn advice(cause: Cause, what: &str, path: &Path) -> Option<String> {
             ),
             None => "this process has too many files open".to_owned(),
         }),
-        Cause::OpenFilesOfAll => {
-            Some("all processes of this system together have too many files open".to_owned())
-        }
+        Cause::OpenFilesOfAll => Some("the system-wide limit on open files is reached".to_owned()),
         Cause::NameTooLong => TooLong::of(path).map(TooLong::advice),
         Cause::NoAccess => access_to(path, takes_a_name(what)),
         Cause::ReadOnly => Some("the file system is mounted read-only".to_owned()),

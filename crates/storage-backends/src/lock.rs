@@ -75,7 +75,7 @@ pub(crate) fn take_alone(
     }
     Err(refused.unwrap_or_else(|| StorageError::Unavailable {
         key: None,
-        detail: format!("{} is replaced again and again; try again", path.display()),
+        detail: format!("{} keeps being replaced; retry", path.display()),
     }))
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn check_flushed(
     path: &Path,
     file: &LockedFile,
 ) -> Result<(), StorageError> {
-    check_and_tell(store, path, file, "what was written before is not there")
+    check_and_tell(store, path, file, "earlier writes are in the store that was opened")
 }
 
 fn check_and_tell(
@@ -187,7 +187,7 @@ impl WriterLock {
     /// [`StorageError::Unavailable`] if it is not.
     #[cfg(feature = "file")]
     pub(crate) fn check_listed(&self) -> Result<(), StorageError> {
-        check_and_tell(&self.root, &self.path, &self.file, "what is there now is not listed")
+        check_and_tell(&self.root, &self.path, &self.file, "nothing was listed")
     }
 }
 
@@ -268,10 +268,9 @@ impl ReadersHold {
     }
 }
 
-/// Looks whether a process has a store open for writing, of any engine, and
-/// whether locks work on its file system. Shares the writer's lock for an instant,
-/// which no writer notices, and writes nothing. Where there is no store it finds
-/// nothing.
+/// Checks whether a process has a store of any engine open for writing, and whether
+/// locks work on its file system. Takes the shared lock for a moment and writes
+/// nothing. Without a store it returns `Ok`.
 ///
 /// # Errors
 /// [`StorageError::Locked`] with the path and who writes; [`StorageError::IoError`]
@@ -310,7 +309,7 @@ fn cannot_lock(store: &Path, error: &io::Error) -> StorageError {
 }
 
 fn granted_twice(store: &Path) -> StorageError {
-    locks_do_not_work(store, "the file system grants the lock to two at once")
+    locks_do_not_work(store, "the file system grants an exclusive lock while another is held")
 }
 
 fn locks_do_not_work(store: &Path, why: &str) -> StorageError {
@@ -321,7 +320,7 @@ fn locks_do_not_work(store: &Path, why: &str) -> StorageError {
     ))
 }
 
-/// The error for whoever finds a writer in its way.
+/// The error for a process that finds the store open for writing.
 fn held_for_writing(store: &Path, file: &File) -> StorageError {
     let (who, then) = match holder_of(file, Held::Alone) {
         Holder::ThisProcess => ("this process".to_owned(), "close it first"),

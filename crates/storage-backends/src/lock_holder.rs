@@ -26,7 +26,7 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    /// The word of `/proc/locks`.
+    /// The lock type as in `/proc/locks`.
     #[cfg(target_os = "linux")]
     fn word(self) -> &'static str {
         match self {

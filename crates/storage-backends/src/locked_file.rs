@@ -70,7 +70,7 @@ impl LockedFile {
     }
 }
 
-/// What tells a file from every other one, for as long as it is open.
+/// Identifies an open file: its device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
     #[cfg(unix)]

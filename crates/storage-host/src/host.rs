@@ -184,7 +184,7 @@ impl StorageHost {
         Some(GrantedStorage::new(self.component(owner), allowed))
     }
 
-    /// Refuses new operations, waits until those in progress have ended, and flushes
+    /// Refuses new operations, waits until writes in progress have ended, and flushes
     /// the backend: after `Ok`, everything that was acknowledged is durable and nothing
     /// more is written.
     ///
@@ -192,8 +192,8 @@ impl StorageHost {
     /// [`StorageError::Unavailable`]; values that are cached may still be read. A guest
     /// traps at its next call to storage. A second call flushes again.
     ///
-    /// Takes no longer than `within`, of which four fifths are for operations in
-    /// progress and the rest is for the flush.
+    /// Takes no longer than `within`, of which four fifths are for writes in progress
+    /// and the rest is for the flush.
     ///
     /// ```
     /// use std::sync::Arc;

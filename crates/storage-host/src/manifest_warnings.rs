@@ -7,7 +7,7 @@ use storage_core::{Budget, ComponentId};
 use crate::grants::{Access, Grant};
 use crate::manifest::{Manifest, ManifestComponent};
 
-/// Something in a [`Manifest`] that may not be meant. [`Display`](fmt::Display)
+/// Something in a [`Manifest`] that may be a mistake. [`Display`](fmt::Display)
 /// says what it is and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -126,7 +126,7 @@ impl fmt::Display for ManifestWarning {
 }
 
 impl Manifest {
-    /// What in the manifest may not be meant, in the order of its components.
+    /// What in the manifest may be a mistake, in the order of its components.
     ///
     /// ```
     /// use storage_host::Manifest;

@@ -1,4 +1,4 @@
-//! How a host ends: no new operations, those in progress finish, then a flush.
+//! How a host ends: no new operations, writes in progress finish, then a flush.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -129,8 +129,8 @@ impl GatedStorage {
             return flushed;
         }
         Err(unavailable(format!(
-            "the host was shut down while writes were in progress that did not end in time ({} \
-             s): whether they happened is not known",
+            "writes in progress did not finish within the {} s of the shutdown; their outcome is \
+             unknown",
             within.as_secs_f32()
         )))
     }

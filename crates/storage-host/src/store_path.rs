@@ -66,14 +66,14 @@ fn refuse_shell_words(path: &str) -> Result<(), String> {
     if path.starts_with('~') {
         let first = path.split('/').next().unwrap_or_default();
         return Err(format!(
-            "begins with {first}, which no shell has replaced: write the whole path, or ./{first} \
-             for a directory of that name"
+            "begins with {first}, which the shell did not expand: write the whole path, or \
+             ./{first} for a directory of that name"
         ));
     }
     if let Some(variable) = variable_in(path) {
         return Err(format!(
-            "holds {variable}, which no shell has replaced: write its value, or %24 for a $ that \
-             is part of the path"
+            "contains {variable}, which the shell did not expand: write its value, or %24 for a $ \
+             that is part of the path"
         ));
     }
     Ok(())
@@ -122,7 +122,8 @@ fn literal_or_decoded(bytes: &[u8]) -> Result<PathBuf, String> {
         }
         (None, _) => {
             let decoded = decode_percent(bytes).ok_or_else(|| {
-                "has a % that begins no escape: write %25 for the % itself".to_owned()
+                "has a % that is not followed by two hexadecimal digits: write %25 for a literal %"
+                    .to_owned()
             })?;
             path_of(&decoded)
                 .ok_or_else(|| "has escapes that are not UTF-8, as a path must be".to_owned())

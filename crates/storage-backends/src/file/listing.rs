@@ -284,8 +284,8 @@ pub(super) fn largest_revision(folder: &Path) -> Result<u64, StorageError> {
     Ok(largest)
 }
 
-/// The directories in a directory of components. One that cannot be read has none,
-/// and is noted with the prefix that its `segments` say.
+/// Lists component directories. One that cannot be read is recorded as unreadable
+/// under its prefix.
 fn directories_or_note(
     path: &Path,
     segments: &[&String],
@@ -298,7 +298,7 @@ fn directories_or_note(
 }
 
 /// The prefix of the components in a directory, by its name and those above it.
-/// A name that cannot be read back stands for itself.
+/// A hashed name is used as it is.
 fn prefix_of(segments: &[&String]) -> String {
     let text = |segment: &&String| match name::decode(segment) {
         Decoded::Text(text) => text + "/",

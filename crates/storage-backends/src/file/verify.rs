@@ -38,9 +38,9 @@ impl FileStorage {
     /// and calls `report` with whatever is not as it should be: checksums, names
     /// and folders against keys, commits that are not finished, the counter of
     /// revisions, files that are none of the store's, modes that let other users
-    /// in, and the store's own count of its keys. Changes nothing, and takes the writer's lock for an instant
-    /// at most. It works beside a running writer, where the count is not
-    /// compared.
+    /// in, and the store's own count of its keys. Changes nothing, and takes the
+    /// writer's lock for an instant at most. It works beside a running writer, where
+    /// the count is not compared.
     ///
     /// Memory grows with the keys of the largest component, as for a listing.
     ///

@@ -92,9 +92,8 @@ pub(super) fn open_to_read(path: &Path) -> Result<Arc<LockedFile>, StorageError>
     lock::share(path, file).map(Arc::new)
 }
 
-/// What the name of a store that is being made begins with. The rest is random, so
-/// that it is nobody else's; nothing of the store's own name is in it, which may be
-/// as long as names can be.
+/// The prefix of a new store's temporary name; the rest is random. The store's own
+/// name is not part of it, because that may already have the maximum length.
 const NEW_PREFIX: &str = ".redb-new-";
 
 /// Makes the file of a new store: under another name first, so that a store is
@@ -139,8 +138,8 @@ fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
     let new = match new.persist_noclobber(path) {
         Ok(_) => return Ok(()),
         Err(PersistError { error, file }) => {
-            // Some file systems have neither links nor a rename that replaces nothing.
-            // There an empty file takes the name first.
+            // Some file systems support neither hard links nor a no-replace rename.
+            // There an empty file reserves the name.
             if error.kind() != ErrorKind::AlreadyExists {
                 create_empty(path)?;
             }
@@ -151,8 +150,8 @@ fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
         // Made by another process meanwhile.
         return Ok(());
     }
-    // In the place of an empty file alone, whose lock keeps others out who do the
-    // same.
+    // Only an empty file is replaced, under its lock, so that two processes cannot
+    // both do it.
     let found = lock::take_alone(path, path, || open_for_writing(path))?;
     let len = found.metadata().map_err(|error| failed("look at", path, &error))?.len();
     if len == 0 {
@@ -163,11 +162,7 @@ fn place(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
 
 /// Makes an empty file, for the owner alone, unless there is something.
 fn create_empty(path: &Path) -> Result<(), StorageError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match create_new(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made.map(drop).map_err(|error| failed("make", path, &error)),
     }

@@ -246,8 +246,8 @@ impl Writer {
         mut next: impl FnMut() -> Option<Request>,
     ) -> Result<Vec<Answer>, StorageError> {
         let mut revisions = self.revisions();
-        // Nobody would find what is written to a file that was moved. What a relaxed
-        // store has acknowledged before is still put there: its lock is held.
+        // Commits to a moved file are refused. A relaxed store still flushes there what
+        // it acknowledged.
         let moved = engine.disk().check_in_place().err();
         let relaxed = self.durability == RedbDurability::Relaxed;
         let needed = revisions.next.saturating_add(MAX_TOGETHER as u64);

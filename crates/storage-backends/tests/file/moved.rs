@@ -55,7 +55,7 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
             }
         }
         if durability == Durability::Os {
-            insta::assert_snapshot!(refused(first.flush(), &place), @"the store is unavailable: the store at STORE was moved or replaced while it was open; what was written before is not there; restart this process to use what is there now");
+            insta::assert_snapshot!(refused(first.flush(), &place), @"the store is unavailable: the store at STORE was moved or replaced while it was open; earlier writes are in the store that was opened; restart this process to use what is there now");
         }
         assert_eq!(place.tree(), before);
         // Nothing of the other store is remembered.

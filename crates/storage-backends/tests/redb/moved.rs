@@ -62,7 +62,7 @@ fn what_was_acknowledged_before_a_store_was_moved_is_in_what_was_moved() {
     storage.set("a/b/c/1", "acknowledged".into()).unwrap();
     fs::rename(place.path(), away(&place)).unwrap();
     refused(storage.set("a/b/c/2", "too late".into()), &place);
-    insta::assert_snapshot!(refused(storage.flush(), &place), @"the store is unavailable: the store at STORE was moved or replaced while it was open; what was written before is not there; restart this process to use what is there now");
+    insta::assert_snapshot!(refused(storage.flush(), &place), @"the store is unavailable: the store at STORE was moved or replaced while it was open; earlier writes are in the store that was opened; restart this process to use what is there now");
     assert!(!place.path().exists());
     drop(storage);
     let moved = read_only(&away(&place));

@@ -138,7 +138,7 @@ fn an_unsynced_store_that_was_moved_says_so_when_it_is_flushed() {
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     storage.set("a/b/c/1", "acknowledged".into()).unwrap();
     fs::rename(place.path(), away(&place)).unwrap();
-    insta::assert_snapshot!(refused(storage.flush(), &place), @"the store is unavailable: the store at STORE was moved or replaced while it was open; what was written before is not there; restart this process to use what is there now");
+    insta::assert_snapshot!(refused(storage.flush(), &place), @"the store is unavailable: the store at STORE was moved or replaced while it was open; earlier writes are in the store that was opened; restart this process to use what is there now");
     fs::rename(away(&place), place.path()).unwrap();
     storage.flush().unwrap();
 }

@@ -112,7 +112,7 @@ impl<'a> From<&'a ManifestWarning> for Warning<'a> {
 }
 
 /// Reads a manifest, compiles what it names, and says whether all of it could be
-/// run, and what in it may not be meant. Creates nothing. With `strict` a warning
+/// run, and what in it may be a mistake. Creates nothing. With `strict` a warning
 /// is a failure.
 pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
     let Some((path, manifest)) = target.config() else { return Ok(()) };

@@ -93,8 +93,8 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
     })
 }
 
-/// Opens the source. What cannot be read leaves no target behind: a look at the first
-/// key tells.
+/// Opens the source and reads its first key, so that an unreadable source creates no
+/// target.
 fn open_source(from: &StoreUrl) -> Result<Arc<dyn ComponentStorage>, Failure> {
     let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
     let mut looked = false;

@@ -9,7 +9,6 @@ use storage_host::{
 
 use super::ending::OnSignal;
 use super::failure::Failure;
-use super::inspect::{open, open_to_read};
 use super::output::Output;
 use super::target::Target;
 use super::value::Given;
@@ -31,7 +30,7 @@ pub(super) fn get(
     }
 
     validate_key(key)?;
-    let found = open_to_read(store)?.component(id).get(key)?;
+    let found = store.open(Mode::ReadOnly)?.component(id).get(key)?;
     let Some(value) = found else {
         return Err(StorageError::NotFound(key.to_owned()).into());
     };
@@ -65,7 +64,7 @@ pub(super) fn put(
     let value = value.read(is_base64, limits.value_bytes)?;
     limits.check_value_len(value.len())?;
     let value_bytes = value.len();
-    let host = open(store, Mode::ReadWrite)?;
+    let host = store.open(Mode::ReadWrite)?;
     let _on_signal = OnSignal::shut_down(&host);
     let chain = host.component(id);
     chain.set(key, value.into()).map_err(|error| not_stored(key, error, &chain))?;
@@ -112,7 +111,7 @@ pub(super) fn delete(
     }
 
     validate_key(key)?;
-    let host = open(store, Mode::ReadWriteExisting)?;
+    let host = store.open(Mode::ReadWriteExisting)?;
     let _on_signal = OnSignal::shut_down(&host);
     let chain = host.component(id);
     chain.delete(key)?;

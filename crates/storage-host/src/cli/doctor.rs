@@ -70,7 +70,7 @@ struct Feature {
 #[derive(Serialize, Default)]
 struct Store {
     url: String,
-    /// Who chose it: `option`, `environment` or `default`.
+    /// Where it was named: `option`, `manifest`, `environment` or `default`.
     chosen_by: &'static str,
     kind: &'static str,
     #[serde(serialize_with = "lossy")]
@@ -294,7 +294,7 @@ fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
     let size = Size::of(path);
     report.store.bytes = Some(size.bytes);
     report.store.files = Some(size.files);
-    // Of the store as a whole opening it tells.
+    // If the store's own path is unreadable, opening it reports that.
     if size.unreadable.first().is_some_and(|(first, _)| first != path) {
         report.warn("unreadable", size.unreadable_text());
     }
@@ -382,7 +382,7 @@ impl Size {
         let mut size = Self::default();
         let mut left = vec![path.to_owned()];
         while let Some(path) = left.pop() {
-            // What cannot be seen, or has gone, takes nothing.
+            // Entries that are gone or cannot be looked at are not counted.
             let Ok(metadata) = path.symlink_metadata() else { continue };
             if metadata.is_dir() {
                 match fs::read_dir(&path) {

@@ -1,4 +1,4 @@
-//! What is done before a signal ends the command.
+//! Orderly shutdown on a signal.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use storage_host::StorageHost;
 
 use super::failure::Failure;
 
-/// How long calls to storage that are in progress and the flush may take.
+/// How long writes in progress and the flush may take.
 const FLUSH: Duration = Duration::from_secs(10);
 
 /// How long the main thread may take to close the store after that. A component that
@@ -58,7 +58,7 @@ impl OnSignal {
         Self(number)
     }
 
-    /// Shuts a host down: guests call storage no more, calls in progress finish, and
+    /// Shuts a host down: guests call storage no more, writes in progress finish, and
     /// the store is flushed.
     pub(super) fn shut_down(host: &StorageHost) -> Self {
         let host = host.clone();

@@ -327,7 +327,7 @@ pub(super) fn link<T: 'static>(
     if !missing.is_empty() {
         missing.extend(unknown);
         return Err(format!(
-            " asks for something that this host does not have: {}; {}",
+            " imports what this host does not provide: {}; {}",
             missing.join("; and "),
             here()
         ));

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use serde::Serialize;
 use serde_json::json;
-use storage_host::{ComponentId, ComponentStorage, Mode, StorageHost};
+use storage_host::{ComponentId, ComponentStorage, Mode};
 
 use super::escape::shell_quoted;
 use super::failure::Failure;
@@ -14,18 +14,8 @@ use super::progress::counted;
 use super::target::Target;
 use super::unreadable::Pages;
 
-/// Opens a store that is there, to read.
-pub(super) fn open_to_read(store: &Target) -> Result<StorageHost, Failure> {
-    open(store, Mode::ReadOnly)
-}
-
-/// Opens a store.
-pub(super) fn open(store: &Target, mode: Mode) -> Result<StorageHost, Failure> {
-    store.open(mode)
-}
-
 pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Failure> {
-    let host = open_to_read(store)?;
+    let host = store.open(Mode::ReadOnly)?;
     let mut pages = Pages::new(host.backend());
     // Before anything is written: a store that cannot be read gives an error alone.
     let mut page = pages.next()?;
@@ -63,7 +53,7 @@ pub(super) fn keys(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let host = open_to_read(store)?;
+    let host = store.open(Mode::ReadOnly)?;
     let chain = host.component(id);
     let query = Query { id, prefix, after, limit };
     let next_after = query.write(|request| chain.list_page(request), output)?;
@@ -84,7 +74,7 @@ pub(super) fn usage(store: &Target, id: &ComponentId, output: &mut Output) -> Re
         quota_keys: Option<u64>,
     }
 
-    let chain = open_to_read(store)?.component(id);
+    let chain = store.open(Mode::ReadOnly)?.component(id);
     let usage = chain.component_usage()?;
     let bound = |bound: u64| Some(bound).filter(|bound| *bound != u64::MAX);
     let quota_bytes = chain.quota().and_then(|quota| bound(quota.max_bytes));

@@ -66,7 +66,7 @@ struct Cli {
         display_order = 100,
         default_value = target::DEFAULT_STORE
     )]
-    // Read when it counts: what does not count may be wrong.
+    // Parsed only if it is used, so that an overridden value may be invalid.
     store: OsString,
 
     /// A manifest, in TOML: its store, quotas, limits and cache apply
@@ -77,7 +77,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "FILE", display_order = 101)]
     config: Option<PathBuf>,
 
-    /// Wait up to so many seconds while another process has the store locked
+    /// Wait up to SECONDS for a store that another process has locked
     ///
     /// The default is 5 for components, keys, get, put, delete and usage, and 0 for
     /// the other commands: a locked store is then an error at once.
@@ -230,9 +230,9 @@ enum Command {
 
     /// Store a value under a key
     ///
-    /// The value is an argument, or standard input byte for byte. A closed standard
-    /// input is an error. What begins with a hyphen stands behind -- or, where it is
-    /// the value, in --value=VALUE.
+    /// The value is an argument or, byte for byte, standard input. A closed standard
+    /// input is an error. A key that begins with a hyphen follows --; such a value is
+    /// given as --value=VALUE.
     Put {
         /// Whose key: NAMESPACE/NAME/INSTANCE
         #[arg(value_parser = args::id())]
@@ -242,11 +242,11 @@ enum Command {
         #[arg(value_parser = args::key())]
         key: String,
 
-        /// The value; standard input where it is left out or -
+        /// The value; standard input if it is omitted or -
         #[arg(allow_negative_numbers = true)]
         value: Option<OsString>,
 
-        /// The value as it stands, even - or what begins with a hyphen
+        /// The value, taken literally, even - or one that begins with a hyphen
         #[arg(
             id = "literal",
             long = "value",
@@ -258,8 +258,8 @@ enum Command {
 
         /// Decode the value, or standard input, from base64
         ///
-        /// As "value_base64" in the JSON of get. White space is left out; what is not
-        /// base64 is an error, and stores nothing.
+        /// Takes the "value_base64" that get --json prints. White space is ignored;
+        /// invalid base64 is an error and stores nothing.
         #[arg(long)]
         base64: bool,
     },
@@ -312,10 +312,10 @@ enum Command {
     /// Checksums, names against keys, commits that are not finished, counters,
     /// and the store's own count of its keys. Changes nothing, and prints a line
     /// for each problem: the place, the key and what is wrong. Exit code 1 if
-    /// there is any. Files of others in the store, and modes that let other users
-    /// in, are warnings and no problem.
+    /// there is any. Foreign files, and modes that give other users access, are
+    /// warnings.
     Verify {
-        /// Exit with 1 if there is a warning, too
+        /// Exit with 1 on warnings too
         #[arg(long)]
         strict: bool,
     },
@@ -331,7 +331,7 @@ enum Command {
         #[arg(value_name = "FILE")]
         manifest: PathBuf,
 
-        /// Exit code 1 if there is a warning
+        /// Exit with 1 on warnings too
         #[arg(long)]
         strict: bool,
     },
@@ -387,8 +387,8 @@ fn guest_arguments(args: &[OsString]) -> Result<Vec<String>, Failure> {
     let texts = args.iter().enumerate().map(|(number, arg)| {
         arg.to_str().map(str::to_owned).ok_or_else(|| {
             let message = format!(
-                "cannot pass argument {} to the component: {:?} is not UTF-8, and WASI takes \
-                 nothing else",
+                "cannot pass argument {} to the component: {:?} is not UTF-8, which WASI \
+                 requires",
                 number.saturating_add(1),
                 arg.to_string_lossy()
             );
@@ -399,7 +399,7 @@ fn guest_arguments(args: &[OsString]) -> Result<Vec<String>, Failure> {
 }
 
 impl Cli {
-    /// What clap cannot check, because `--config` may stand before the command too.
+    /// Checks that clap cannot make, because `--config` may precede the command.
     fn check(&self) -> Result<(), clap::Error> {
         let error = |command, kind, message: &str| {
             let mut cli = Self::command();
@@ -459,7 +459,7 @@ impl Cli {
     }
 }
 
-/// `chosen_by` tells who named the store.
+/// `chosen_by` is where the store was named.
 fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCode, Failure> {
     let wait = cli.wait();
     let with_config = |config: Option<&Path>| Target::choose(&cli.store, chosen_by, config, wait);

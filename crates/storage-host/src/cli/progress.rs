@@ -8,7 +8,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
 use super::stderr;
-use super::stderr;
 use crate::cli::failure::Failure;
 
 /// How often the line is drawn anew.

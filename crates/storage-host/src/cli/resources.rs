@@ -80,8 +80,8 @@ fn no_files(needed: usize, error: &io::Error) -> Failure {
     Failure::new(
         "limit",
         format!(
-            "cannot run the component: the {needed} files that it may have open at a time cannot all \
-             be opened ({error}); raise the limit on open files (ulimit -n)"
+            "cannot run the component: it may need {needed} more open files, which the limit does \
+             not allow ({error}); raise the limit (ulimit -n)"
         ),
     )
 }

@@ -106,7 +106,7 @@ pub(super) fn line(text: impl Display) {
 }
 
 fn raw_line(text: impl Display) {
-    // If nobody listens, nothing is lost that the exit code does not tell.
+    // A failed write to standard error is ignored: the exit code remains.
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -1,5 +1,4 @@
-//! Standard input and output, of which nothing may be read or written unnoticed if
-//! they are closed.
+//! Standard input and output; closed streams are errors.
 //!
 //! The standard library opens `/dev/null` in place of a closed standard stream before
 //! `main`, and takes the error of a stream that is open only the other way for an end

@@ -31,12 +31,12 @@ pub(super) const DEFAULT_STORE: &str = "file:./storage-data";
 /// The variable that names a store.
 pub(super) const VARIABLE: &str = "STORAGE_HOST_STORE";
 
-/// What the variable says; an empty one says nothing.
+/// The variable's value; an empty one counts as unset.
 pub(super) fn in_environment() -> Option<OsString> {
     std::env::var_os(VARIABLE).filter(|text| !text.is_empty())
 }
 
-/// Reads a URL that counts; one that does not count may be wrong.
+/// Parses the URL that is used.
 fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
     StoreUrl::from_os_str(text).map_err(|error| {
         let message = match given_by {
@@ -50,7 +50,7 @@ fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
     })
 }
 
-/// Opens a store, and tells where it is if that created it.
+/// Opens a store. If that creates it, notes its path.
 pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
     let missing = url.path().filter(|path| mode == Mode::ReadWrite && is_missing(path));
     let store = url.open(mode)?;

@@ -1,4 +1,4 @@
-//! Components of a store that cannot be read, among others that can.
+//! Components that cannot be read.
 
 use std::fmt::Write;
 
@@ -52,7 +52,7 @@ impl<'a> Pages<'a> {
                     self.is_done = !page.more || self.after.is_none();
                     return Ok(Some(page.keys));
                 }
-                // Only forward, or a store that changes meanwhile is never done.
+                // The position must advance, or a store that changes could loop forever.
                 Err(StorageError::UnreadableComponent { prefix, detail })
                     if self.after.as_ref().is_none_or(|after| *after < prefix) =>
                 {

@@ -49,7 +49,7 @@ fn read(
     match decoded.take(most).read_to_end(&mut value) {
         Ok(_) => Ok(value),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(Failure::new("usage", format!("{name} is not base64, as --base64 says: {error}")))
+            Err(Failure::new("usage", format!("{name} is not valid base64: {error}")))
         }
         Err(error) => Err(stdio::not_read(&error)),
     }
@@ -94,10 +94,7 @@ mod tests {
         for wrong in ["AJ+Slg", "AJ-Slg==", "A", "AJ+Slg==AJ+Slg==", "AJ+Slh==", "AJ+\u{e9}"] {
             let Err(Failure::Error { kind, message }) = decoded(wrong) else { panic!("{wrong}") };
             assert_eq!(kind, "usage", "{message}");
-            assert!(
-                message.starts_with("the value is not base64, as --base64 says: "),
-                "{message}"
-            );
+            assert!(message.starts_with("the value is not valid base64: "), "{message}");
         }
     }
 

@@ -100,7 +100,7 @@ fn what_is_not_base64_changes_nothing() {
                 folder.run_with_input(&["put", "a/b/c", "key", "--base64"], wrong.as_bytes());
             for done in [argument, input] {
                 assert_eq!(done.code, 2);
-                assert!(done.stderr.contains("is not base64, as --base64 says"), "{}", done.stderr);
+                assert!(done.stderr.contains("is not valid base64"), "{}", done.stderr);
             }
             match stored {
                 false => assert!(!folder.has_store()),

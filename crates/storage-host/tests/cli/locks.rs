@@ -58,7 +58,7 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
     let folder = Folder::new();
     let put = |value: &'static str| ["--store", store, "put", "a/b/c", "key", value];
     let answers = [
-        ("retval=0", "the file system grants the lock to two at once"),
+        ("retval=0", "the file system grants an exclusive lock while another is held"),
         ("error=ENOLCK", "No locks available (os error 37)"),
         ("error=EOPNOTSUPP", "Operation not supported (os error 95)"),
     ];
@@ -113,7 +113,7 @@ fn doctor_tells_where_locks_do_not_work(#[case] store: &str) {
     let folder = Folder::new();
     folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
     for (answer, why) in [
-        ("retval=0", "the file system grants the lock to two at once"),
+        ("retval=0", "the file system grants an exclusive lock while another is held"),
         ("error=ENOLCK", "No locks available (os error 37)"),
     ] {
         let args = ["--store", store, "--json", "doctor"];

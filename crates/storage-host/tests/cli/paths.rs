@@ -38,7 +38,7 @@ fn what_no_shell_replaced_creates_nothing() {
         ] {
             let done = folder.run(args);
             assert_ne!(done.code, 0, "{args:?}");
-            let hint = done.stderr.contains("no shell has replaced: write")
+            let hint = done.stderr.contains("the shell did not expand: write")
                 || done.stderr.contains(": remove it");
             assert!(hint, "{args:?}: {}", done.stderr);
         }

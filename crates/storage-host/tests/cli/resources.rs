@@ -239,8 +239,8 @@ fn paths_need_not_be_utf8_and_arguments_for_the_component_must() {
     assert_eq!(done.code, 2);
     assert_eq!(
         done.stderr,
-        "error: cannot pass argument 2 to the component: \"caf\u{fffd}\" is not UTF-8, and WASI \
-         takes nothing else\n"
+        "error: cannot pass argument 2 to the component: \"caf\u{fffd}\" is not UTF-8, which WASI \
+         requires\n"
     );
     let done = run(&["run", "--id", "a/b/c"], name(".missing"), &[]);
     assert_eq!(done.code, 1);

@@ -65,8 +65,8 @@ impl Check<'_> {
         };
         let right = self.layout.key_file(&key);
         let detail = format!(
-            "holds a value of this key under a name that is not seen; rename it to {}, unless a \
-             newer one is there",
+            "holds a value of this key under a name that the store ignores; rename it to {}, \
+             unless a newer one is there",
             right.display()
         );
         self.problem_of(path, &key, detail);
@@ -80,7 +80,7 @@ impl Check<'_> {
             return self.foreign(path, "unknown directory");
         };
         let detail = format!(
-            "is not a directory of the store, so the values below it are not seen, such as {}; \
+            "is not a directory of the store, so the store ignores the values in it, such as {}; \
              if they belong to the store, give the directory its old name, otherwise move it out \
              of the store directory",
             file.display()

@@ -95,8 +95,8 @@ mod unix {
 
     /// Why others could change what a directory holds, or put another one in its
     /// place: it, each directory above it and each symbolic link on the way must
-    /// belong to this user or to root, and be writable by nobody else. What is missing
-    /// is no reason.
+    /// belong to this user or to root, and be writable by nobody else. Missing
+    /// directories are accepted.
     pub(in super::super) fn distrust(path: &Path) -> Option<String> {
         let mut left: Vec<OsString> = reversed(path);
         let mut links = 0;

@@ -27,7 +27,7 @@ use super::imports;
 use super::output::note;
 use super::progress::when_late;
 
-/// How long a component is compiled without a word.
+/// How long a compilation may take before a note is written.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// What compiles components.
