@@ -220,6 +220,25 @@ pub(crate) fn regular_len(path: &Path) -> Result<Option<u64>, StorageError> {
     }
 }
 
+/// What keeps a directory of the store from being used.
+#[cfg(feature = "file")]
+pub(crate) fn not_a_directory(path: &Path, kind: FileType) -> StorageError {
+    if kind.is_symlink() { link_to_directory(path) } else { out_of_place(path, kind) }
+}
+
+/// Something of the wrong kind has a name of the store.
+#[cfg(feature = "file")]
+pub(crate) fn out_of_place(path: &Path, kind: FileType) -> StorageError {
+    let what = if kind.is_dir() {
+        "a directory where the store has a file"
+    } else if kind.is_file() {
+        "a file where the store has a directory"
+    } else {
+        "a pipe, socket or device"
+    };
+    StorageError::IoError(format!("{} is {what}; move it out of the store", path.display()))
+}
+
 /// What keeps a key's file from being used that is not a regular one.
 #[cfg(feature = "file")]
 pub(crate) fn not_a_file(path: &Path, kind: FileType) -> StorageError {

@@ -8,12 +8,12 @@
 //! that the path leads to the file that it has locked: when it opens the store,
 //! and before each write.
 
-use std::fs::File;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 use std::fs::OpenOptions;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 #[cfg(any(feature = "file", feature = "rocksdb"))]
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 use std::path::PathBuf;
@@ -54,7 +54,8 @@ pub(crate) fn take_alone(
     let mut refused = None;
     for _ in 0..TRIES {
         let file = match LockedFile::exclusive(open()?) {
-            Ok(Ok(locked)) => {
+            Ok(Ok(mut locked)) => {
+                locked.remember_absolute(path).map_err(|error| cannot("look at", path, &error))?;
                 let is_at = locked.is_at(path).map_err(|error| cannot("look at", path, &error))?;
                 if !is_at {
                     // Replaced since it was opened.
@@ -158,10 +159,12 @@ impl WriterLock {
         let path = root.join(name);
         let file = take_alone(root, &path, || open_lock_file(&path))?;
         // A courtesy: a full disk must not keep a store shut.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| (&*file).rewind())
-            .and_then(|()| writeln!(&*file, "{}", std::process::id()));
+        if holds_a_process_id(&file).unwrap_or(false) {
+            let _ = file
+                .set_len(0)
+                .and_then(|()| (&*file).rewind())
+                .and_then(|()| writeln!(&*file, "{}", std::process::id()));
+        }
         Ok(Self { root: root.to_owned(), path, file })
     }
 
@@ -189,6 +192,27 @@ impl WriterLock {
     pub(crate) fn check_listed(&self) -> Result<(), StorageError> {
         check_and_tell(&self.root, &self.path, &self.file, "nothing was listed")
     }
+}
+
+/// Whether a lock file is one of ours, or empty: anything else in it is somebody
+/// else's, and so is a file that has another name too.
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+fn holds_a_process_id(file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 1 {
+        return Ok(false);
+    }
+    // A process id has at most 10 digits.
+    let mut text = Vec::new();
+    file.take(16).read_to_end(&mut text)?;
+    Ok(is_process_id(&text))
+}
+
+/// Whether this is what a writer puts into its lock file, or nothing.
+#[cfg(any(feature = "file", feature = "rocksdb"))]
+pub(crate) fn is_process_id(text: &[u8]) -> bool {
+    let number = text.strip_suffix(b"\n").unwrap_or(text);
+    number.len() <= 10 && number.iter().all(u8::is_ascii_digit)
 }
 
 /// Opens the file that a writer locks, and makes it for its owner alone.
@@ -284,6 +308,10 @@ pub fn look_for_writer(store: impl AsRef<Path>) -> Result<(), StorageError> {
 }
 
 fn look_at_lock(store: &Path, path: &Path) -> Result<(), StorageError> {
+    // Opening a pipe would wait for its other end.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(StorageError::IoError(format!("{} is not a regular file", path.display())));
+    }
     let open = || match File::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file whose lock ends with it.
 ///
@@ -15,6 +15,8 @@ use std::path::Path;
 pub(crate) struct LockedFile {
     file: File,
     id: FileId,
+    /// The absolute path of a file that was opened by a relative one.
+    absolute: Option<PathBuf>,
 }
 
 impl LockedFile {
@@ -34,21 +36,31 @@ impl LockedFile {
         match tried {
             Ok(()) => {
                 let id = FileId::of(&file.metadata()?);
-                Ok(Ok(Self { file, id }))
+                Ok(Ok(Self { file, id, absolute: None }))
             }
             Err(TryLockError::WouldBlock) => Ok(Err(file)),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
-    /// Whether the path still leads to this file. The lock belongs to the file: it
+    /// Remembers where a relative path leads now. A relative path follows the working
+    /// directory when that is moved, and others come by the absolute one.
+    pub(crate) fn remember_absolute(&mut self, path: &Path) -> io::Result<()> {
+        self.absolute = match path.is_relative() {
+            true => Some(std::path::absolute(path)?),
+            false => None,
+        };
+        Ok(())
+    }
+
+    /// Whether the path still leads to this file, and so does the absolute one. The lock belongs to the file: it
     /// keeps nobody out of another one that has taken its path.
     pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
         // Elsewhere a file that is open is not replaced.
         if cfg!(not(unix)) {
             return Ok(true);
         }
-        match fs::symlink_metadata(path) {
+        let is_there = |path: &Path| match fs::symlink_metadata(path) {
             Ok(found) => Ok(FileId::of(&found) == self.id),
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
@@ -56,7 +68,8 @@ impl LockedFile {
                 Ok(false)
             }
             Err(error) => Err(error),
-        }
+        };
+        Ok(is_there(path)? && self.absolute.as_deref().map_or(Ok(true), is_there)?)
     }
 
     /// Whether the lock keeps others out: `second`, another opening of the same
@@ -108,6 +121,35 @@ impl Drop for LockedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_has_moved_where_its_absolute_path_leads_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("work")).unwrap();
+        fs::write(at("work/LOCK"), "").unwrap();
+        // A path that follows the directory, as a relative one does.
+        std::os::unix::fs::symlink("work", at("here")).unwrap();
+        let open = || File::open(at("here/LOCK")).unwrap();
+        let mut locked = LockedFile::exclusive(open()).unwrap().unwrap();
+        locked.absolute = Some(at("work/LOCK"));
+        assert!(locked.is_at(&at("here/LOCK")).unwrap());
+        fs::rename(at("work"), at("moved")).unwrap();
+        fs::remove_file(at("here")).unwrap();
+        std::os::unix::fs::symlink("moved", at("here")).unwrap();
+        assert!(!locked.is_at(&at("here/LOCK")).unwrap());
+    }
+
+    #[test]
+    fn a_relative_path_is_remembered_as_an_absolute_one() {
+        let file = tempfile::tempfile().unwrap();
+        let mut locked = LockedFile::exclusive(file).unwrap().unwrap();
+        locked.remember_absolute(Path::new("store/LOCK")).unwrap();
+        assert_eq!(locked.absolute, Some(std::path::absolute("store/LOCK").unwrap()));
+        locked.remember_absolute(Path::new("/store/LOCK")).unwrap();
+        assert_eq!(locked.absolute, None);
+    }
 
     /// A second handle of the same opening is what a forked process has.
     #[test]

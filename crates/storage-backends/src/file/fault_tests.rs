@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+#[cfg(unix)]
+use std::path::PathBuf;
 
 use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage};
 
@@ -26,6 +28,9 @@ enum Plan {
     FailKind { operation: &'static str, errno: i32 },
     /// From this number on all fail: the process is gone.
     Die { at: usize },
+    /// At the first of this kind somebody puts a copy in the place of the store.
+    #[cfg(unix)]
+    Replace { operation: &'static str, root: PathBuf },
 }
 
 thread_local! {
@@ -43,6 +48,16 @@ pub(crate) fn fault_point(operation: &str) -> io::Result<()> {
                 Err(io::Error::from_raw_os_error(*errno))
             }
             Plan::Die { at } if *at <= this => Err(io::Error::from_raw_os_error(EIO)),
+            #[cfg(unix)]
+            Plan::Replace { operation: kind, root } if *kind == operation => {
+                let moved = root.with_file_name("moved");
+                std::fs::rename(&*root, &moved)?;
+                let copied =
+                    std::process::Command::new("cp").arg("-a").args([&moved, &*root]).status()?;
+                assert!(copied.success());
+                *plan = Plan::Count;
+                Ok(())
+            }
             _ => Ok(()),
         }
     })
@@ -461,5 +476,25 @@ fn a_snapshot_leaves_out_no_key_in_doubt() {
         // What was waiting to be settled can be.
         storage.set(A, "settled".into()).unwrap();
         assert_eq!(read("", None), Ok(2));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_is_replaced_during_an_fsync_is_not_written_to() {
+    let one = || Commit::new().set(A, "new".into());
+    let several = || Commit::new().set(A, "new".into()).set(C, "new".into()).delete(B);
+    for commit in [one(), several()] {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        let storage = open(&root);
+        fill(&storage);
+        let plan = Plan::Replace { operation: "fsync", root: root.clone() };
+        let (written, _) = with_plan(plan, || storage.commit(commit));
+        assert!(matches!(written, Err(StorageError::Unavailable { key: None, .. })), "{written:?}");
+        let now = FileStorage::open_read_only(&root, FileOptions::default()).unwrap();
+        assert_eq!(now.get(A), Ok(Some("old a".into())));
+        assert_eq!(now.get(B), Ok(Some("old b".into())));
+        assert_eq!(now.get(C), Ok(None));
     }
 }

@@ -15,7 +15,7 @@ use storage_core::{Revision, StorageError, split_full_key};
 
 use super::disk::Kind;
 use super::{disk, name, revisions, scan};
-use crate::lock::LOCK_FILE;
+use crate::lock::{LOCK_FILE, is_process_id};
 use crate::{identity, record};
 
 const FORMAT_FILE: &str = "FORMAT";
@@ -110,7 +110,7 @@ impl Layout {
         on_the_way.pop();
         for path in on_the_way.into_iter().rev() {
             match disk::kind_of(path)? {
-                Some(kind) if kind.is_symlink() => return Err(disk::link_to_directory(path)),
+                Some(kind) if !kind.is_dir() => return Err(disk::not_a_directory(path, kind)),
                 Some(_) => {}
                 None => return Ok(false),
             }
@@ -119,7 +119,7 @@ impl Layout {
     }
 
     /// Refuses a store in whose root directory something of its own is a symbolic
-    /// link.
+    /// link, or something else has the name of one of its files.
     pub(super) fn refuse_links_in_root(&self) -> Result<(), StorageError> {
         for directory in Self::FOLDERS {
             self.refuse_links(&self.root.join(directory))?;
@@ -127,6 +127,20 @@ impl Layout {
         for file in Self::FILES.map(|name| self.root.join(name)) {
             if disk::kind_of(&file)?.is_some_and(|kind| kind.is_symlink()) {
                 return Err(disk::link_to_file(&file));
+            }
+        }
+        self.refuse_what_is_no_file()
+    }
+
+    /// Refuses a store in which something else has the name of one of its files:
+    /// opening a pipe would wait for its other end.
+    pub(super) fn refuse_what_is_no_file(&self) -> Result<(), StorageError> {
+        for file in Self::FILES.map(|name| self.root.join(name)) {
+            match disk::kind_of(&file)? {
+                Some(kind) if !kind.is_file() && !kind.is_symlink() => {
+                    return Err(disk::out_of_place(&file, kind));
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -169,15 +183,29 @@ impl Layout {
         disk::is_there(&self.format_file())
     }
 
-    /// Whether a store may be made here: nothing of anybody else's is there.
+    /// Whether a store may be made here: nothing of anybody else's is there. A file
+    /// with the name of one of ours is ours only by what is in it.
     pub(super) fn may_become_store(&self) -> Result<bool, StorageError> {
         let format_temp = temp_name(FORMAT_FILE);
-        let ours = |name: &String| {
-            *name == format_temp
-                || Self::FOLDERS.contains(&name.as_str())
-                || Self::FILES.contains(&name.as_str())
-        };
-        Ok(disk::names(&self.root, Kind::Any)?.iter().all(ours))
+        for name in disk::names(&self.root, Kind::Any)? {
+            let content =
+                || disk::read_regular(&self.root.join(&name)).map(Option::unwrap_or_default);
+            let is_ours = match name.as_str() {
+                LOCK_FILE => is_process_id(&content()?),
+                revisions::REVISIONS_FILE => revisions::may_be_begun(&content()?),
+                name if name == format_temp => is_begun_format(&content()?),
+                name => Self::FOLDERS.contains(&name),
+            };
+            if !is_ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether files stand here that only a store has, which may have lost `FORMAT`.
+    pub(super) fn has_files_of_store(&self) -> Result<bool, StorageError> {
+        Ok(revisions::reserved_up_to(&self.root)?.is_some())
     }
 
     /// Makes a store in the folder, which exists, durable whatever its writes
@@ -229,6 +257,12 @@ pub(super) fn revision_in_name(digits: &str) -> Option<Revision> {
     let whole = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = u64::from_str_radix(digits, 16).ok().filter(|_| whole)?;
     Some(Revision::new(number))
+}
+
+/// Whether a killed process may have left this in place of `FORMAT`.
+fn is_begun_format(content: &[u8]) -> bool {
+    let title = FORMAT_TITLE.as_bytes();
+    content.starts_with(title) || title.starts_with(content)
 }
 
 fn temp_name(name: &str) -> String {

@@ -152,6 +152,12 @@ pub(super) fn reserved_up_to(root: &Path) -> Result<Option<u64>, StorageError> {
     Ok(read(&disk::read(&root.join(REVISIONS_FILE))?.unwrap_or_default()))
 }
 
+/// Whether a killed process that created the file may have left these bytes: those of
+/// a counter, whole or cut short, or those that a full disk left.
+pub(super) fn may_be_begun(bytes: &[u8]) -> bool {
+    read(bytes).is_some() || bytes.iter().all(|byte| *byte == 0) || slot_bytes(1).starts_with(bytes)
+}
+
 /// The same from the bytes of the file.
 pub(super) fn read(bytes: &[u8]) -> Option<u64> {
     let slots = SLOT_OFFSETS.map(|offset| read_slot(bytes, offset));

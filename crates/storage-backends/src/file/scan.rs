@@ -46,8 +46,7 @@ pub(super) fn holds_a_key(directory: &Path) -> Result<bool, StorageError> {
 /// The directories in a directory that can be a component's, or lead to it.
 pub(super) fn directories(directory: &Path) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
-    let refuse = |path: &Path, _| disk::link_to_directory(path);
-    visit(directory, FileType::is_dir, refuse, &is_ours, |name| {
+    visit(directory, FileType::is_dir, disk::not_a_directory, &is_ours, |name| {
         if is_ours(&name) {
             found.push(name);
         }
@@ -59,8 +58,7 @@ pub(super) fn directories(directory: &Path) -> Result<Vec<String>, StorageError>
 /// The files and the directories in a directory, whatever their names.
 pub(super) fn everything(directory: &Path) -> Result<(Vec<String>, Vec<String>), StorageError> {
     let (mut files, mut directories) = (Vec::new(), Vec::new());
-    let refuse = |path: &Path, _| disk::link_to_directory(path);
-    visit(directory, FileType::is_dir, refuse, &is_ours, |name| {
+    visit(directory, FileType::is_dir, disk::not_a_directory, &is_ours, |name| {
         directories.push(name);
         true
     })?;

@@ -182,8 +182,12 @@ impl FileStorage {
         disk::create_store_folder(root)?;
         layout.refuse_links_in_root()?;
         if !layout.is_store()? {
+            let is_foreign = !layout.may_become_store()?;
+            if is_foreign && !layout.has_files_of_store()? {
+                return Err(identity::foreign_folder(root));
+            }
             layout.refuse_records_without_format()?;
-            if !layout.may_become_store()? {
+            if is_foreign {
                 return Err(identity::foreign_folder(root));
             }
         }

@@ -99,7 +99,12 @@ impl FileStorage {
                 continue;
             }
             let budget = commit.budget.filter(|_| budgeted.is_some());
-            let written = self.write_locked(writer, commit, &writes, budget, &touched)?;
+            let written = self.write_locked(writer, commit, &writes, budget, &touched);
+            // A store that was moved is why a path was not there.
+            let written = written.map_err(|error| match (&error, writer.lock.check()) {
+                (StorageError::IoError(_), Err(moved)) => moved,
+                _ => error,
+            })?;
             let Some(revision) = written else {
                 continue;
             };
@@ -299,13 +304,15 @@ impl FileStorage {
             Some(value) => {
                 let temp = self.layout.temp_file(&write.key, revision, 0);
                 disk::write_new(&temp, &record::encode(&write.key, value, revision), writer.sync)?;
+                // The fsync may have taken long.
+                writer.lock.check().inspect_err(|_| drop(disk::remove(&temp)))?;
                 disk::rename(&temp, &file).map_err(|error| {
                     let failure = half_way("replace", &file, &error);
                     let _ = disk::remove(&temp);
                     failure
                 })?;
             }
-            None => match disk::remove(&file) {
+            None => match writer.lock.check().map(|()| disk::remove(&file))? {
                 // Nothing there, and nothing that might come back.
                 Ok(false) if !in_doubt => return Ok(()),
                 Ok(_) => {}
@@ -333,6 +340,7 @@ impl FileStorage {
             error,
             unsettled: Some(Unsettled::Commit(Arc::clone(&journal))),
         };
+        writer.lock.check().inspect_err(|_| self.discard(&journal, Some(&prepared)))?;
         if let Err(error) = journal.publish(&self.layout, &prepared) {
             let failed = disk::failed("publish", &prepared, &error);
             if may_have_happened(&error) {
@@ -344,7 +352,8 @@ impl FileStorage {
         if writer.sync {
             disk::sync_folder(&self.layout.journal()).map_err(open_outcome)?;
         }
-        // From here on the commit has happened.
+        // From here on the commit has happened. In another store nothing is applied.
+        writer.lock.check().map_err(open_outcome)?;
         journal.apply(&self.layout, writer.sync, false).map_err(open_outcome)?;
         journal.forget(&self.layout);
         Ok(())

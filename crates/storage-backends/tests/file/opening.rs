@@ -89,3 +89,76 @@ fn a_store_has_an_id_of_its_own() {
 fn a_restored_copy_gives_no_revision_again() {
     restored::a_restored_copy_gives_no_revision_again(open);
 }
+
+#[test]
+fn files_of_others_with_the_names_of_a_store_are_left_alone() {
+    for name in ["LOCK", "revisions", ".tmp-FORMAT"] {
+        let place = Place::new();
+        fs::create_dir(place.path()).unwrap();
+        fs::write(place.path().join(name), "important\n").unwrap();
+        let refused = FileStorage::open(place.path(), FileOptions::default());
+        let Err(StorageError::IoError(detail)) = refused else { panic!("{name}: {refused:?}") };
+        assert!(detail.contains("belong to no store"), "{detail}");
+        assert_eq!(fs::read(place.path().join(name)).unwrap(), b"important\n");
+    }
+}
+
+#[test]
+fn what_a_killed_process_has_begun_becomes_a_store() {
+    let complete = Place::new();
+    drop(open(&complete.path()));
+    let format = fs::read(complete.path().join("FORMAT")).unwrap();
+    let counter = fs::read(complete.path().join("revisions")).unwrap();
+    let begun: [(&str, &[u8]); 8] = [
+        ("LOCK", b""),
+        ("LOCK", b"4711\n"),
+        ("revisions", b""),
+        ("revisions", &counter[..7]),
+        ("revisions", &[0; 4096]),
+        (".tmp-FORMAT", b""),
+        (".tmp-FORMAT", &format[..9]),
+        (".tmp-FORMAT", &format[..40]),
+    ];
+    for (name, content) in begun {
+        let place = Place::new();
+        fs::create_dir(place.path()).unwrap();
+        fs::write(place.path().join(name), content).unwrap();
+        open(&place.path()).set("a/b/c/k", "v".into()).unwrap();
+    }
+}
+
+#[test]
+fn a_lock_file_of_others_keeps_what_is_in_it() {
+    let place = Place::new();
+    drop(open(&place.path()));
+    let lock = place.path().join("LOCK");
+    fs::write(&lock, "important\n").unwrap();
+    drop(open(&place.path()));
+    assert_eq!(fs::read(&lock).unwrap(), b"important\n");
+    // One that has another name too is not ours alone.
+    let other = place.path().with_file_name("other");
+    fs::write(&other, "17\n").unwrap();
+    fs::remove_file(&lock).unwrap();
+    fs::hard_link(&other, &lock).unwrap();
+    drop(open(&place.path()));
+    assert_eq!(fs::read(&other).unwrap(), b"17\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_file_of_the_store_holds_nobody_up() {
+    for name in ["FORMAT", "LOCK", "revisions"] {
+        let place = Place::new();
+        drop(open(&place.path()));
+        let path = place.path().join(name);
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let detail = both(&place).join("\n");
+        assert_eq!(detail.matches("is a pipe, socket or device").count(), 2, "{detail}");
+        let verified = FileStorage::verify(place.path(), &mut |_| {});
+        assert!(matches!(verified, Err(StorageError::IoError(_))), "{verified:?}");
+        if name == "LOCK" {
+            assert!(storage_backends::look_for_writer(place.path()).is_err());
+        }
+    }
+}

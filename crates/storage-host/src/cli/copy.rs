@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Serialize;
 use storage_host::{
@@ -60,10 +59,13 @@ pub(super) fn copy(
 }
 
 fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<Copied, Failure> {
-    let source = wait.until_unlocked(|| open_source(from))?;
+    let source = wait.until_unlocked(|| {
+        from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))
+    })?;
     let mut components = Pages::new(&*source);
     while components.next()?.is_some() {}
     components.refuse("cannot copy the source")?;
+    wait.until_unlocked(|| read_first_key(&*source))?;
     // Whatever durability was asked for, it is kept for the whole of the copy:
     // the flush at its end makes all of it durable, and an interrupted copy is
     // made again.
@@ -93,10 +95,9 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
     })
 }
 
-/// Opens the source and reads its first key, so that an unreadable source creates no
-/// target.
-fn open_source(from: &StoreUrl) -> Result<Arc<dyn ComponentStorage>, Failure> {
-    let source = from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))?;
+/// Reads the first key before the target is created, so that an unreadable source
+/// creates none.
+fn read_first_key(source: &dyn ComponentStorage) -> Result<(), Failure> {
     let mut looked = false;
     let look = source.read_snapshot("", None, &mut |_, _| {
         looked = true;
@@ -104,7 +105,7 @@ fn open_source(from: &StoreUrl) -> Result<Arc<dyn ComponentStorage>, Failure> {
     });
     match look {
         Err(error) if !looked => Err(Failure::of_copy(CopyError::Source(error))),
-        _ => Ok(source),
+        _ => Ok(()),
     }
 }
 

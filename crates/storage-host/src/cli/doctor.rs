@@ -98,7 +98,7 @@ struct Store {
     file_size_limit: Option<u64>,
 }
 
-/// Something that will bite, or does.
+/// A problem, or what may become one.
 #[derive(Serialize)]
 struct Finding {
     /// `problem` if the store cannot be used for it, else `warning`.
@@ -195,12 +195,15 @@ fn look_at_choice(store: &StoreUrl, chosen_by: ChosenBy, report: &mut Report) {
     if let (Some(option), Some(other)) = (option, target::in_environment())
         && !same(&other)
     {
-        report.warn(
-            "overridden",
-            format!(
+        let text = match StoreUrl::from_os_str(&other) {
+            Ok(_) => format!(
                 "{VARIABLE} names another store, {other:?}: commands without {option} use that one"
             ),
-        );
+            Err(error) => {
+                format!("{VARIABLE} is invalid, so commands without {option} fail: {error}")
+            }
+        };
+        report.warn("overridden", text);
     }
     report.store.url = store.to_string();
     report.store.kind = store.scheme();
@@ -573,7 +576,7 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
         output.line(format_args!("{}: {}", finding.level, printable(&finding.text)))?;
     }
     if report.findings.is_empty() {
-        output.line("nothing was found that will bite")?;
+        output.line("no problems found")?;
     }
     Ok(())
 }

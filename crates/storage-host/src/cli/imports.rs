@@ -267,8 +267,14 @@ fn here() -> String {
 }
 
 fn describe_unknown(imports: &[String]) -> String {
-    let hint = if imports.iter().any(|name| name.contains("@0.2.0-rc-")) {
+    let of_wasi = |version: &str| {
+        let is_of_wasi = |name: &String| WASI.iter().any(|(prefix, _)| name.starts_with(prefix));
+        imports.iter().any(|name| name.contains(version) && (is_of_wasi(name) || is_http(name)))
+    };
+    let hint = if of_wasi("@0.2.0-rc-") {
         "build it with tools that use the release of WASI 0.2, not one of its candidates; "
+    } else if of_wasi("@0.3.") {
+        "build it for WASI 0.2; "
     } else {
         ""
     };

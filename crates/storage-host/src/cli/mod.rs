@@ -81,7 +81,13 @@ struct Cli {
     ///
     /// The default is 5 for components, keys, get, put, delete and usage, and 0 for
     /// the other commands: a locked store is then an error at once.
-    #[arg(long, global = true, value_name = "SECONDS", display_order = 102)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        display_order = 102,
+        allow_negative_numbers = true
+    )]
     wait: Option<u32>,
 
     /// Write results and errors as JSON
@@ -109,7 +115,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  not found, or failed
-  2  wrong usage: an option, an id or a key that cannot be
+  2  invalid usage: an unknown option, or an invalid id or key
   run ends with the component's own status, and with 1 after a trap.
 
 Environment:
@@ -149,14 +155,14 @@ enum Command {
         ///
         /// They share the component's storage and standard output. run ends with
         /// the worst of their statuses.
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1_000))]
+        #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = value_parser!(u16).range(1..=1_000))]
         instances: u16,
 
         /// End the component if it has not ended after so many seconds
         ///
         /// With exit code 1; what it has written stays. Without it, or a timeout in
         /// the manifest, a component runs for as long as it likes.
-        #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
         timeout: Option<u32>,
 
         /// The component's file, or with --config its ID; and what the component
@@ -210,7 +216,7 @@ enum Command {
         after: Option<String>,
 
         /// The most keys to list
-        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "N", default_value_t = 1_000, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
         limit: u32,
     },
 
@@ -336,14 +342,13 @@ enum Command {
         strict: bool,
     },
 
-    /// Tell what this command is, how the store is, and what could go wrong
+    /// Show versions, the state of the store, and problems of its environment
     ///
-    /// Versions and features; where the store lies, its format, durability and
-    /// size, the room that is left, and who has it open; and whatever in this
-    /// environment will bite: a file system that forgets or that cannot lock, a
-    /// disk that is nearly full, a folder that cannot be written. Changes
-    /// nothing, and works before there is a store. Exit code 1 only if the store
-    /// cannot be used at all.
+    /// Versions and features; the store's path, format, durability, size and free
+    /// space, and who has it open; and what can go wrong: a file system that does
+    /// not keep data or that cannot lock, a disk that is nearly full, a directory
+    /// that cannot be written. Changes nothing, and works before a store exists.
+    /// Exit code 1 only if the store cannot be used at all.
     Doctor,
 }
 

@@ -97,14 +97,14 @@ fn no_threads(needed: usize, error: &io::Error) -> Failure {
     )
 }
 
-/// Why a component was not instantiated, if the system has no memory for it. Its
-/// memories are reserved, which takes address space and not memory.
-pub(super) fn out_of_memory(error: &wasmtime::Error) -> Option<String> {
+/// Why a component was not instantiated, if a limit of this process keeps its memory
+/// from being reserved, or the file behind that from being written.
+pub(super) fn refused_by_limit(error: &wasmtime::Error) -> Option<String> {
     let cause = error.root_cause().downcast_ref::<io::Error>()?;
-    (cause.kind() == io::ErrorKind::OutOfMemory).then(|| {
-        format!(
-            "there is not enough address space for its memory ({cause}); raise the limit \
-             (ulimit -v)"
-        )
-    })
+    let limit = match cause.kind() {
+        io::ErrorKind::OutOfMemory => "address space (ulimit -v)",
+        io::ErrorKind::FileTooLarge => "the size of a file (ulimit -f)",
+        _ => return None,
+    };
+    Some(format!("its memory cannot be reserved ({cause}); raise the limit on {limit}"))
 }

@@ -193,7 +193,7 @@ impl Job<'_> {
             guest::set_timeout(&mut store, timeout);
         }
         let instance = match command.instantiate(&mut store) {
-            Err(error) if let Some(reason) = resources::out_of_memory(&error) => {
+            Err(error) if let Some(reason) = resources::refused_by_limit(&error) => {
                 return Err(Failure::new("limit", format!("cannot run {}: {reason}", self.id)));
             }
             instance => instance,

@@ -119,7 +119,7 @@ fn what_the_process_lacks_is_told() {
     let mut command = folder.command(&["--json", "doctor"]);
     command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env("STORAGE_HOST_LOG", "loud");
     let done: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
-    assert_eq!(codes(&done), ["no_cache", "log_level"]);
+    assert_eq!(codes(&done), ["log_level", "no_cache"]);
     assert!(done["cache"].is_null());
 }
 

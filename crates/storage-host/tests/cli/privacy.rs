@@ -83,6 +83,10 @@ fn a_mode_that_lets_others_in_is_a_warning(
     folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
     let path = folder.path().join("data").join(below);
     let path = if below.is_empty() { folder.path().join("data") } else { path };
+    if folder.path().join("data").is_dir() {
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path().join("data"), open).unwrap();
+    }
     fs::set_permissions(&path, fs::Permissions::from_mode(opened)).unwrap();
     let printed = folder.printed(&["--store", store, "verify"]);
     assert!(printed.starts_with("warning: "), "{printed}");

@@ -86,7 +86,7 @@ fn components_lists_the_rest_and_names_what_cannot_be_read() {
         done.stderr
     );
     assert!(done.stderr.contains("\n  app/notes/home: cannot list "), "{}", done.stderr);
-    assert!(done.stderr.contains("\n  lost: cannot list "), "{}", done.stderr);
+    assert!(done.stderr.contains("\n  components below lost: cannot list "), "{}", done.stderr);
 
     let done = shared.run(&["--json", "components"]);
     assert_eq!(done.code, 1);

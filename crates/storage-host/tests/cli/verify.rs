@@ -50,6 +50,12 @@ fn its_json_is_json() {
     assert_eq!((&whole["key_count"], &whole["component_count"]), (&3.into(), &2.into()));
     assert_eq!((&whole["problem_count"], &whole["warning_count"]), (&0.into(), &0.into()));
     let home = "storage-data/components/app/notes/home";
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path().join("storage-data"), open).unwrap();
+    }
     for name in ["\"quoted\"", "b", "c"] {
         fs::write(folder.path().join(home).join(name), "mine").unwrap();
     }

@@ -23,11 +23,18 @@ impl Check<'_> {
             FoundKind::File => self.stray_file(&found.path, named),
             FoundKind::Folder => self.stray_directory(&found.path, named),
             FoundKind::Link if named => self.link(&found.path, FoundKind::File),
-            FoundKind::Link => self.foreign(&found.path, "unknown symbolic link"),
+            FoundKind::Link => self.foreign(&found.path, "unknown symbolic link, ignored"),
             FoundKind::Other if named => {
-                self.in_the_way(&found.path, "is a pipe, socket or device");
+                self.counted = None;
+                self.problem_at(
+                    &found.path,
+                    "is a pipe, socket or device in the place of a file; move it out of the store \
+                     directory",
+                );
             }
-            FoundKind::Other => self.foreign(&found.path, "unknown pipe, socket or device"),
+            FoundKind::Other => {
+                self.foreign(&found.path, "unknown pipe, socket or device, ignored")
+            }
         }
     }
 
@@ -45,23 +52,18 @@ impl Check<'_> {
     }
 
     fn foreign(&mut self, path: &Path, what: &str) {
-        let detail = format!("{what}, ignored; move it out of the store directory");
+        let detail = format!("{what}; move it out of the store directory");
         let problem = Problem::new(path.display().to_string(), detail);
         self.problem(problem.with_kind(ProblemKind::ForeignFile));
-    }
-
-    /// Reports what keeps the store from using a name.
-    fn in_the_way(&mut self, path: &Path, what: &str) {
-        self.counted = None;
-        self.problem_at(path, format!("{what}; move it out of the store directory"));
     }
 
     fn stray_file(&mut self, path: &Path, named: bool) {
         let Some(key) = key_of_value(path) else {
             if named {
-                return self.in_the_way(path, "is a file where the store has a directory");
+                return self
+                    .foreign(path, "a file that keeps components of this name from being used");
             }
-            return self.foreign(path, "unknown file");
+            return self.foreign(path, "unknown file, ignored");
         };
         let right = self.layout.key_file(&key);
         let detail = format!(
@@ -75,9 +77,10 @@ impl Check<'_> {
     fn stray_directory(&mut self, path: &Path, named: bool) {
         let Some((file, key)) = value_below(path) else {
             if named {
-                return self.in_the_way(path, "is a directory where the store has a key's file");
+                return self
+                    .foreign(path, "a directory that keeps the key of this name from being used");
             }
-            return self.foreign(path, "unknown directory");
+            return self.foreign(path, "unknown directory, ignored");
         };
         let detail = format!(
             "is not a directory of the store, so the store ignores the values in it, such as {}; \
