@@ -85,7 +85,7 @@ fn a_write_that_does_not_end_is_told_and_the_others_are_flushed() {
         scope.spawn(|| host.component(&id()).set("key", "value".into()));
         held.wait_for(1);
         let error = host.shut_down(Duration::from_millis(50)).unwrap_err().to_string();
-        assert!(error.contains("writes were in progress"), "{error}");
+        assert!(error.contains("writes in progress did not finish"), "{error}");
         drop(held);
     });
     // Without a deadline in between, it flushes all of it.
