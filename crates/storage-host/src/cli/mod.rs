@@ -514,6 +514,12 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
         }
         Command::Delete { id, key } => data::delete(&target()?, &id, &key, output)?,
         Command::Usage { id } => inspect::usage(&target()?, &id, output)?,
+        Command::Copy { .. } if chosen_by == ChosenBy::Option => {
+            return Err(Failure::new(
+                "usage",
+                "--store cannot be used with copy, which takes its stores from --from and --to",
+            ));
+        }
         Command::Copy { from, to, merge } => {
             copy::copy(&from, &to, merge, wait, output)?;
         }

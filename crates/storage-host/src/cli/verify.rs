@@ -104,6 +104,9 @@ impl Report {
         struct Entry<'a> {
             kind: &'a str,
             place: &'a str,
+            /// Whether U+FFFD may stand for bytes of a path that is not UTF-8.
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            place_is_lossy: bool,
             key: Option<&'a str>,
             detail: &'a str,
         }
@@ -115,6 +118,7 @@ impl Report {
         let entry = Entry {
             kind: problem.kind.as_str(),
             place: &problem.place,
+            place_is_lossy: problem.place.contains(char::REPLACEMENT_CHARACTER),
             key: problem.key.as_deref(),
             detail: &problem.detail,
         };

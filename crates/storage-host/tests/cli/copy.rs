@@ -242,3 +242,16 @@ fn a_terminal_sees_how_far_it_has_come() {
     assert!(shown.contains("copying"), "{shown}");
     assert!(shown.contains("copied 3007 keys"), "{shown}");
 }
+
+#[test]
+fn copy_takes_no_store_but_its_own_two() {
+    let folder = Folder::new();
+    folder.printed(&["--store", "file:one", "put", "a/b/c", "k", "v"]);
+    let copy = ["copy", "--from", "file:one", "--to", "file:two"];
+    let refused = folder.run(&[&["--store", "file:one"], &copy[..]].concat());
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("--store cannot be used with copy"), "{}", refused.stderr);
+    assert!(!folder.path().join("two").exists());
+    let mut with_variable = folder.command(&copy);
+    assert!(with_variable.env("STORAGE_HOST_STORE", "file:one").status().unwrap().success());
+}

@@ -141,6 +141,10 @@ fn paths_need_not_be_utf8() {
     let verified = run(&[os(b"--json"), os(b"--store"), store, os(b"verify")]);
     assert_eq!(verified.0, Some(0), "{}", verified.2);
     assert!(verified.1.contains("\"store\":\"file:odd%FF/data\""), "{}", verified.1);
+    fs::write(odd.join("data/components/a/b/c/.hidden"), "").unwrap();
+    let verified = run(&[os(b"--json"), os(b"--store"), store, os(b"verify")]);
+    assert!(verified.1.contains("odd\u{fffd}/data/components"), "{}", verified.1);
+    assert!(verified.1.contains("\"place_is_lossy\":true"), "{}", verified.1);
     let to = os(b"redb:odd\xff/copy");
     let copied = run(&[os(b"copy"), os(b"--from"), store, os(b"--to"), to]);
     assert_eq!(copied.0, Some(0), "{}", copied.2);

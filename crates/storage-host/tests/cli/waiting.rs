@@ -72,7 +72,9 @@ fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &
     folder.run(&["--store", store, "put", "a/b/c", "key", "value"]);
     let url = format!("{engine}:{}", folder.path().join("store").display());
     let held = url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap();
-    let mut child = spawn(&folder, &[&["--store", store, "--wait", LONG], args].concat());
+    // copy takes its stores from options of its own.
+    let named: &[&str] = if args.starts_with(&["copy"]) { &[] } else { &["--store", store] };
+    let mut child = spawn(&folder, &[named, &["--wait", LONG], args].concat());
     // The log says that it has tried, and waits.
     let mut said = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
