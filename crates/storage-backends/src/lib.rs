@@ -60,6 +60,10 @@ mod rocksdb;
 #[cfg(feature = "internals")]
 #[path = "rocksdb/log.rs"]
 #[expect(dead_code, reason = "the fuzz targets need a part of it")]
+#[cfg_attr(
+    feature = "rocksdb",
+    allow(clippy::duplicate_mod, reason = "it is a part of that store, too")
+)]
 mod rocksdb_log;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod store_path;
