@@ -58,8 +58,8 @@ impl OpenToOthers {
         let what = what.join(" and ");
         let example = if self.files + self.directories == 1 { "namely" } else { "for example" };
         let detail = format!(
-            "other users are let in by the mode of {what}, {example} {} (mode {mode:04o}); to keep \
-             them out: {chmod} {}",
+            "the mode of {what} gives other users access, {example} {} (mode {mode:04o}); to remove \
+             that access: {chmod} {}",
             path.display(),
             quoted(&place.display().to_string())
         );

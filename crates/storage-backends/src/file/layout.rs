@@ -9,6 +9,7 @@
 //! journal/                    commits of several keys while they are applied
 //! ```
 
+use std::fs::FileType;
 use std::path::{Path, PathBuf};
 
 use storage_core::{Revision, StorageError, split_full_key};
@@ -124,23 +125,30 @@ impl Layout {
         for directory in Self::FOLDERS {
             self.refuse_links(&self.root.join(directory))?;
         }
+        match self.not_regular()?.first() {
+            Some((file, kind)) if kind.is_symlink() => Err(disk::link_to_file(file)),
+            Some((file, kind)) => Err(disk::out_of_place(file, *kind)),
+            None => Ok(()),
+        }
+    }
+
+    /// What has the name of one of the store's files and is not a regular file.
+    fn not_regular(&self) -> Result<Vec<(PathBuf, FileType)>, StorageError> {
+        let mut found = Vec::new();
         for file in Self::FILES.map(|name| self.root.join(name)) {
-            if disk::kind_of(&file)?.is_some_and(|kind| kind.is_symlink()) {
-                return Err(disk::link_to_file(&file));
+            if let Some(kind) = disk::kind_of(&file)?.filter(|kind| !kind.is_file()) {
+                found.push((file, kind));
             }
         }
-        self.refuse_what_is_no_file()
+        Ok(found)
     }
 
     /// Refuses a store in which something else has the name of one of its files:
     /// opening a pipe would wait for its other end.
-    pub(super) fn refuse_what_is_no_file(&self) -> Result<(), StorageError> {
-        for file in Self::FILES.map(|name| self.root.join(name)) {
-            match disk::kind_of(&file)? {
-                Some(kind) if !kind.is_file() && !kind.is_symlink() => {
-                    return Err(disk::out_of_place(&file, kind));
-                }
-                _ => {}
+    pub(super) fn refuse_pipes_in_root(&self) -> Result<(), StorageError> {
+        for (file, kind) in self.not_regular()? {
+            if !kind.is_symlink() {
+                return Err(disk::out_of_place(&file, kind));
             }
         }
         Ok(())

@@ -23,14 +23,7 @@ pub(super) fn files(
     directory: &Path,
     ours: impl Fn(&str) -> bool,
 ) -> Result<Vec<String>, StorageError> {
-    let mut found = Vec::new();
-    visit(directory, FileType::is_file, disk::not_a_file, &ours, |name| {
-        if ours(&name) {
-            found.push(name);
-        }
-        true
-    })?;
-    Ok(found)
+    named(directory, FileType::is_file, disk::not_a_file, ours)
 }
 
 /// Whether a directory holds the file of a key.
@@ -45,9 +38,19 @@ pub(super) fn holds_a_key(directory: &Path) -> Result<bool, StorageError> {
 
 /// The directories in a directory that can be a component's, or lead to it.
 pub(super) fn directories(directory: &Path) -> Result<Vec<String>, StorageError> {
+    named(directory, FileType::is_dir, disk::not_a_directory, is_ours)
+}
+
+/// The names of what is `wanted` in a directory, as far as they are `ours`.
+fn named(
+    directory: &Path,
+    wanted: fn(&FileType) -> bool,
+    refuse: fn(&Path, FileType) -> StorageError,
+    ours: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
-    visit(directory, FileType::is_dir, disk::not_a_directory, &is_ours, |name| {
-        if is_ours(&name) {
+    visit(directory, wanted, refuse, &ours, |name| {
+        if ours(&name) {
             found.push(name);
         }
         true

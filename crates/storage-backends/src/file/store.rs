@@ -183,10 +183,9 @@ impl FileStorage {
         layout.refuse_links_in_root()?;
         if !layout.is_store()? {
             let is_foreign = !layout.may_become_store()?;
-            if is_foreign && !layout.has_files_of_store()? {
-                return Err(identity::foreign_folder(root));
+            if !is_foreign || layout.has_files_of_store()? {
+                layout.refuse_records_without_format()?;
             }
-            layout.refuse_records_without_format()?;
             if is_foreign {
                 return Err(identity::foreign_folder(root));
             }

@@ -55,7 +55,7 @@ impl FileStorage {
         let root = &store_path::resolve(path.as_ref())?;
         identity::refuse_file(root)?;
         let layout = Layout::new(root);
-        layout.refuse_what_is_no_file()?;
+        layout.refuse_pipes_in_root()?;
         if !layout.is_store()? && layout.any_record()?.is_none() {
             Self::refuse_missing(root)?;
         }

@@ -81,12 +81,12 @@ fn modes_that_let_others_in_are_one_warning() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].kind, ProblemKind::Permissions);
     let shown = found[0].to_string().replace(&*place.path().to_string_lossy(), "STORE");
-    insta::assert_snapshot!(shown, @"STORE: other users are let in by the mode of 2 files and 1 directory, for example STORE/LOCK (mode 0660); to keep them out: chmod -R go= STORE");
+    insta::assert_snapshot!(shown, @"STORE: the mode of 2 files and 1 directory gives other users access, for example STORE/LOCK (mode 0660); to remove that access: chmod -R go= STORE");
     // It opens as it is, and nothing is changed behind its owner's back.
     assert_eq!(open(&place.path()).get("a/b/c/k"), Ok(Some("v".into())));
     assert_eq!(mode(&place.path().join("LOCK")), 0o660);
     // The command that the warning names.
-    let command = found[0].detail.split_once("keep them out: ").unwrap().1;
+    let command = found[0].detail.split_once("to remove that access: ").unwrap().1;
     let done = std::process::Command::new("sh").args(["-c", command]).status().unwrap();
     assert!(done.success());
     assert_eq!(warnings(&place), []);
@@ -101,5 +101,9 @@ fn a_root_that_others_may_write_is_a_warning_and_one_they_may_search_is_none() {
     set_mode(&place.path(), 0o770);
     let found = warnings(&place);
     assert_eq!(found.len(), 1);
-    assert!(found[0].detail.contains("the mode of 1 directory, namely"), "{}", found[0]);
+    assert!(
+        found[0].detail.contains("the mode of 1 directory gives other users access, namely"),
+        "{}",
+        found[0]
+    );
 }

@@ -82,17 +82,38 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&whole).into_owned()
 }
 
-/// Whether this process may write to a file, or make files in a folder.
-#[cfg(target_os = "linux")]
+/// Whether this process may write to a file, or create files in a directory.
 pub(super) fn may_write(path: &Path) -> Option<bool> {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    may(path, Access::Write)
+}
 
-    let wanted = if path.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
+/// Whether this process may read a file, or list a directory.
+pub(super) fn may_read(path: &Path) -> Option<bool> {
+    may(path, Access::Read)
+}
+
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+}
+
+#[cfg(target_os = "linux")]
+fn may(path: &Path, access: Access) -> Option<bool> {
+    use rustix::fs::{Access as Wanted, AtFlags, CWD, accessat};
+
+    let mut wanted = match access {
+        Access::Read => Wanted::READ_OK,
+        Access::Write => Wanted::WRITE_OK,
+    };
+    if path.is_dir() {
+        wanted |= Wanted::EXEC_OK;
+    }
     Some(accessat(CWD, path, wanted, AtFlags::EACCESS).is_ok())
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn may_write(_path: &Path) -> Option<bool> {
+fn may(_path: &Path, _access: Access) -> Option<bool> {
     None
 }
 
@@ -104,20 +125,6 @@ pub(super) fn open_files_limit() -> Option<u64> {
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn open_files_limit() -> Option<u64> {
-    None
-}
-
-/// Whether this process may read a file, or list a directory.
-#[cfg(target_os = "linux")]
-pub(super) fn may_read(path: &Path) -> Option<bool> {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-
-    let wanted = if path.is_dir() { Access::READ_OK | Access::EXEC_OK } else { Access::READ_OK };
-    Some(accessat(CWD, path, wanted, AtFlags::EACCESS).is_ok())
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn may_read(_path: &Path) -> Option<bool> {
     None
 }
 

@@ -212,22 +212,21 @@ impl Job<'_> {
                 tracing::info!("{} ended with an error and no status of its own{refused}", self.id);
                 Ok(1)
             }
-            Err(error) if error.is::<OutputGone>() => {
-                Ok(error.downcast_ref().map_or(1, |gone: &OutputGone| gone.exit_code))
-            }
-            Err(error) => match error.downcast_ref::<I32Exit>() {
-                Some(I32Exit(status)) => Ok(u8::try_from(*status).unwrap_or(1)),
-                None => {
-                    tracing::debug!("{error:?}");
-                    if let (Some(timeout), Some(Trap::Interrupt)) =
-                        (self.timeout, error.downcast_ref())
-                    {
-                        return Err(self.timed_out(timeout));
-                    }
-                    let reason = guest::describe_failure(&error, &limits);
-                    Err(Failure::new("trap", format!("{} trapped: {reason}{refused}", self.id)))
+            Err(error) => {
+                if let Some(I32Exit(status)) = error.downcast_ref() {
+                    return Ok(u8::try_from(*status).unwrap_or(1));
                 }
-            },
+                if let Some(OutputGone { exit_code }) = error.downcast_ref() {
+                    return Ok(*exit_code);
+                }
+                tracing::debug!("{error:?}");
+                if let (Some(timeout), Some(Trap::Interrupt)) = (self.timeout, error.downcast_ref())
+                {
+                    return Err(self.timed_out(timeout));
+                }
+                let reason = guest::describe_failure(&error, &limits);
+                Err(Failure::new("trap", format!("{} trapped: {reason}{refused}", self.id)))
+            }
         }
     }
 }

@@ -96,7 +96,7 @@ fn a_mode_that_lets_others_in_is_a_warning(
     // It opens all the same, and the command in the warning closes it.
     assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
     assert_eq!(mode(&path), opened);
-    let command = printed.split_once("keep them out: ").unwrap().1.lines().next().unwrap();
+    let command = printed.split_once("to remove that access: ").unwrap().1.lines().next().unwrap();
     let done = Command::new("sh").args(["-c", command]).current_dir(folder.path()).status();
     assert!(done.unwrap().success(), "{command}");
     folder.printed(&["--store", store, "verify", "--strict"]);
