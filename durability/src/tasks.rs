@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 use storage_backends::MemoryStorage;
-use storage_core::{
-    Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage, split_full_key,
-};
+use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage, split_full_key, Store};
 use storage_host::{ComponentChain, ComponentSettings, StorageHost};
 
 use crate::check;
@@ -130,7 +128,7 @@ impl Numbers {
 
 /// What the tasks share.
 struct Shared {
-    backend: Arc<dyn ComponentStorage>,
+    backend: Arc<dyn Store>,
     chains: Vec<Arc<ComponentChain>>,
     numbers: Numbers,
     next_op: AtomicU64,
@@ -141,7 +139,7 @@ struct Shared {
 /// Lets the tasks write, and tells what came of it.
 pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
     end_with_parent();
-    let backend: Arc<dyn ComponentStorage> = match arguments.engine {
+    let backend: Arc<dyn Store> = match arguments.engine {
         Some(engine) => engine.open(arguments.mode, &arguments.store)?,
         None => Arc::new(MemoryStorage::new()),
     };
@@ -198,7 +196,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
 }
 
 /// A host with the quotas.
-fn host(backend: Arc<dyn ComponentStorage>) -> Result<StorageHost> {
+fn host(backend: Arc<dyn Store>) -> Result<StorageHost> {
     let mut builder = StorageHost::builder(backend);
     for (id, quota) in COMPONENTS {
         let settings = ComponentSettings { quota, ..ComponentSettings::default() };
