@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, Usage, VersionedValue, split_full_key, Store};
+use storage_core::{Budget, Commit, StorageError, Store, Usage, VersionedValue, split_full_key};
 
 use crate::content::writer_of;
 use crate::model::{Model, State};

@@ -42,11 +42,7 @@ impl Engine {
     }
 
     /// Opens the store to write.
-    pub(crate) fn open(
-        self,
-        mode: Mode,
-        path: &Path,
-    ) -> Result<Arc<dyn Store>, StorageError> {
+    pub(crate) fn open(self, mode: Mode, path: &Path) -> Result<Arc<dyn Store>, StorageError> {
         let durability = match mode {
             Mode::Sync => Durability::Sync,
             Mode::Relaxed => Durability::Os,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, Store};
+use storage_core::{Budget, Commit, StorageError, Store};
 
 use crate::content::content;
 use crate::engine::{Engine, Mode};
@@ -271,7 +271,7 @@ struct Filled {
 type Kept = Option<(u64, usize)>;
 
 impl Filled {
-    fn storage(&self) -> Result<&dyn ComponentStorage, StorageError> {
+    fn storage(&self) -> Result<&dyn Store, StorageError> {
         self.open.as_deref().ok_or_else(|| StorageError::Unsupported("it is closed".to_owned()))
     }
 

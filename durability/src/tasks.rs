@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 use storage_backends::MemoryStorage;
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage, split_full_key, Store};
+use storage_core::{
+    Budget, Commit, ComponentStorage, StorageError, StorageValue, Store, Usage, split_full_key,
+};
 use storage_host::{ComponentChain, ComponentSettings, StorageHost};
 
 use crate::check;

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use benches_compare::{Size, machine, report};
 use clap::{Parser, ValueEnum};
-use storage_backends::{
-    Durability, FileOptions, FileStorage, RedbOptions, RedbStorage,
-};
+use storage_backends::{Durability, FileOptions, FileStorage, RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
 use storage_backends::{RocksDbOptions, RocksDbStorage};
-use storage_host::{Budget, CacheConfig, Commit, ComponentId, ComponentSettings, ComponentStorage, StorageError, StorageHost, StorageValue, Store};
+use storage_host::{
+    Budget, CacheConfig, Commit, ComponentId, ComponentSettings, ComponentStorage, StorageError,
+    StorageHost, StorageValue, Store,
+};
 
 /// Which store to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

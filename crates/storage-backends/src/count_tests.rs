@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use storage_core::{Budget, Commit, ComponentStorage, PageRequest, StorageError, Usage, Store};
+use storage_core::{Budget, Commit, ComponentStorage, PageRequest, StorageError, Store, Usage};
 
 use crate::hooks;
 

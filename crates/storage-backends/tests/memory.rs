@@ -12,7 +12,10 @@ use proptest::sample::select;
 use rstest::rstest;
 use storage_backends::MemoryStorage;
 use storage_core::conformance::{Feature, Implementation, ReferenceStorage, run};
-use storage_core::{Budget, Check, Commit, ComponentStorage, Expected, PageRequest, Revision, StorageError, StorageValue, VersionedValue, Write, split_full_key, Store};
+use storage_core::{
+    Budget, Check, Commit, ComponentStorage, Expected, PageRequest, Revision, StorageError,
+    StorageValue, Store, VersionedValue, Write, split_full_key,
+};
 
 fn memory() -> Implementation {
     Implementation::store("memory", MemoryStorage::new)
@@ -118,7 +121,7 @@ fn call() -> impl Strategy<Value = Call> {
 }
 
 /// Makes the call and writes down the answer, with revisions counted from `base`.
-fn answer<S: ComponentStorage>(storage: &S, call: &Call, base: u64) -> String {
+fn answer<S: Store>(storage: &S, call: &Call, base: u64) -> String {
     let counted = |written: Result<Revision, StorageError>| {
         format!("{:?}", written.map(|revision| revision.get() - base))
     };

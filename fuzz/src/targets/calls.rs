@@ -320,7 +320,7 @@ impl World {
         let (prefix, after) = (text(choices), text(choices));
         let after = (!choices.once_in(3)).then_some(after.as_str());
         let mut found = Vec::new();
-        let component = partition(COMPONENTS[of]);
+        let component = store::partition(COMPONENTS[of]);
         let visit = &mut |key: &str, value: StorageValue| {
             found.push((key.strip_prefix(component).unwrap().to_owned(), value));
             Ok(())

@@ -1,6 +1,6 @@
 //! What is stored: the same keys and values on both sides, in the same order.
 
-use storage_core::{Commit, ComponentStorage, Revision, StorageError, StorageValue, Store};
+use storage_core::{Commit, Revision, StorageError, StorageValue, Store};
 
 /// How many keys a component has: what a listing of it returns.
 pub(crate) const KEYS_EACH: usize = 10_000;

@@ -198,7 +198,11 @@ fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
                 }
                 failed += u32::from(result.is_err());
                 // The next write happens, or says that the store must be opened.
-                let next = storage_core::put(&storage, "app/notes/work/000", StorageValue::new(vec![0; 300]));
+                let next = storage_core::put(
+                    &storage,
+                    "app/notes/work/000",
+                    StorageValue::new(vec![0; 300]),
+                );
                 let next = match next {
                     Ok(revision) => Some(revision),
                     Err(StorageError::Unavailable { .. }) => None,

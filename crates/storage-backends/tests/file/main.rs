@@ -28,7 +28,10 @@ use std::path::{Path, PathBuf};
 
 use rstest::rstest;
 use storage_backends::{Durability, FileOptions, FileStorage};
-use storage_core::{Budget, Commit, ComponentId, ComponentStorage, NamespacedStorage, PageRequest, StorageError, StorageValue, Store};
+use storage_core::{
+    Budget, Commit, ComponentId, ComponentStorage, NamespacedStorage, PageRequest, StorageError,
+    StorageValue, Store,
+};
 
 use support::{Place, SetWhenDropped, files_below};
 

@@ -46,7 +46,9 @@ fn the_first_format_is_read() {
     assert_eq!(writer.store_id(), "4826f5d180ca560874c3013b3c17dd9a");
     let runs = writer.get_versioned("app/counter/001/runs").unwrap().unwrap();
     assert_eq!(runs.revision, Revision::new(5));
-    assert!(storage_core::put(&writer, "app/counter/001/runs", "4".into()).unwrap() > Revision::new(8));
+    assert!(
+        storage_core::put(&writer, "app/counter/001/runs", "4".into()).unwrap() > Revision::new(8)
+    );
     // The ledger is the one that was kept.
     let full = Budget { max_bytes: 27, max_keys: 3 };
     let commit = |value: &str| {

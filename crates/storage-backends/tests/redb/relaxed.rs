@@ -51,8 +51,10 @@ fn a_revision_that_was_lost_is_not_given_again() {
     for round in 0..20 {
         let storage = open_relaxed(&place);
         for n in 0..20 {
-            last =
-                last.max(storage_core::put(&storage, "a/b/c/key", format!("{round} {n}").as_str().into()).unwrap());
+            last = last.max(
+                storage_core::put(&storage, "a/b/c/key", format!("{round} {n}").as_str().into())
+                    .unwrap(),
+            );
         }
         let killed = place.killed();
         drop(storage);
@@ -106,7 +108,9 @@ fn revisions_grow_across_blocks_and_openings() {
                 let threads: Vec<_> = (0..4)
                     .map(|n| {
                         let storage = &storage;
-                        scope.spawn(move || storage_core::put(&storage, &format!("a/b/c/{n}"), "".into()).unwrap())
+                        scope.spawn(move || {
+                            storage_core::put(&storage, &format!("a/b/c/{n}"), "".into()).unwrap()
+                        })
                     })
                     .collect();
                 let before = last;

@@ -19,7 +19,10 @@ pub(crate) fn a_restored_copy_gives_no_revision_again<S: ComponentStorage>(
     copy(&store, &backup);
 
     // More than one opening, so that the counter alone would be behind.
-    let last = (0..3).map(|_| storage_core::put(&open(&store), KEY, "lost".into()).unwrap()).last().unwrap();
+    let last = (0..3)
+        .map(|_| storage_core::put(&open(&store), KEY, "lost".into()).unwrap())
+        .last()
+        .unwrap();
 
     if store.is_dir() {
         fs::remove_dir_all(&store).unwrap();

@@ -8,7 +8,10 @@ use storage_core::conformance::ReferenceStorage;
 use storage_host::guest;
 use storage_host::wasmtime::component::Linker;
 use storage_host::wasmtime_wasi::p2;
-use storage_host::{CacheConfig, ComponentId, ComponentStorage, KeyPage, PageRequest, StorageError, StorageHost, StorageValue, Store, StoreProperties, forward_storage};
+use storage_host::{
+    CacheConfig, ComponentId, ComponentStorage, KeyPage, PageRequest, StorageError, StorageHost,
+    StorageValue, Store, StoreProperties, forward_storage,
+};
 
 use crate::raw::ENGINE;
 use crate::runner::{Runner, Session, State, host_on, linker_for, load, memory};

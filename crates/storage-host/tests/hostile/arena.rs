@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use storage_host::guest::{self, ComponentState, SandboxLimits};
 use storage_host::wasmtime::Engine;
 use storage_host::wasmtime::component::{Component, InstancePre, Linker};
-use storage_host::{ComponentId, ComponentStorage, Mode, StorageHost, StorageHostBuilder, StoreUrl, Store};
+use storage_host::{
+    ComponentId, ComponentStorage, Mode, StorageHost, StorageHostBuilder, Store, StoreUrl,
+};
 use tempfile::TempDir;
 
 use crate::component::{Kind, text};

@@ -4,7 +4,9 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use storage_host::{Access, Budget, CacheConfig, ComponentSettings, ComponentStorage, Grant, Limits, Store};
+use storage_host::{
+    Access, Budget, CacheConfig, ComponentSettings, ComponentStorage, Grant, Limits, Store,
+};
 
 use crate::arena::{Arena, EVIL, Setup, alone, alone_with, id};
 use crate::component::Kind;

@@ -7,7 +7,8 @@ use rstest::rstest;
 use storage_core::conformance::{Feature, Implementation, run};
 use storage_host::{
     Budget, CacheConfig, CachedStorage, ComponentId, ComponentSettings, ComponentStorage,
-    LimitedStorage, Limits, Mode, QuotaStorage, StorageHost, Store, StoreUrl, create_component_storage,
+    LimitedStorage, Limits, Mode, QuotaStorage, StorageHost, Store, StoreUrl,
+    create_component_storage,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,15 +135,17 @@ fn layered(bare: Implementation, layers: Layers, quota: Option<Budget>) -> Imple
         Layers::Created => one_component(bare).wrapped("create_component_storage", |inner| {
             create_component_storage(id(), Arc::from(inner), CacheConfig::default())
         }),
-        Layers::Host | Layers::HostSharing => one_component(bare).wrapped_store("host", move |inner| {
-            let settings = ComponentSettings { quota, ..ComponentSettings::default() };
-            let host = StorageHost::builder(Arc::from(inner)).component(id(), settings);
-            let host = match layers {
-                Layers::HostSharing => host.shared_cache(CacheConfig::default()),
-                _ => host,
-            };
-            host.build().component(&id())
-        }),
+        Layers::Host | Layers::HostSharing => {
+            one_component(bare).wrapped_store("host", move |inner| {
+                let settings = ComponentSettings { quota, ..ComponentSettings::default() };
+                let host = StorageHost::builder(Arc::from(inner)).component(id(), settings);
+                let host = match layers {
+                    Layers::HostSharing => host.shared_cache(CacheConfig::default()),
+                    _ => host,
+                };
+                host.build().component(&id())
+            })
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::thread;
 
 use storage_core::conformance::{CountingStorage, Feature, Implementation, ReferenceStorage, run};
-use storage_host::{Access, Budget, Commit, ComponentId, ComponentSettings, ComponentStorage, Grant, GrantedStorage, PageRequest, StorageError, StorageHost, Usage, Store};
+use storage_host::{
+    Access, Budget, Commit, ComponentId, ComponentSettings, ComponentStorage, Grant,
+    GrantedStorage, PageRequest, StorageError, StorageHost, Store, Usage,
+};
 
 fn id(text: &str) -> ComponentId {
     text.parse().unwrap()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use storage_core::conformance::{CountingStorage, FailingStorage, Fault, Method, ReferenceStorage};
-use storage_core::{split_full_key, Store};
+use storage_core::{Store, split_full_key};
 use storage_host::{
     Commit, ComponentStorage, Copied, CopyError, CopyOptions, Mode, Revision, StorageError,
     StorageValue, StoreProperties, StoreUrl, copy_store, forward_storage,
@@ -16,11 +16,7 @@ type Contents = BTreeMap<String, Vec<u8>>;
 const NEW: CopyOptions = CopyOptions::new();
 const MERGE: CopyOptions = CopyOptions::new().with_merge(true);
 
-fn copy(
-    from: &dyn Store,
-    to: &dyn Store,
-    options: CopyOptions,
-) -> Result<Copied, CopyError> {
+fn copy(from: &dyn Store, to: &dyn Store, options: CopyOptions) -> Result<Copied, CopyError> {
     copy_store(from, to, options, &mut |_, _| {})
 }
 
@@ -297,9 +293,8 @@ fn errors_of_either_side_are_told_apart_and_name_the_key() {
     let target = FailingStorage::new(ReferenceStorage::new());
     source.inner().set("a/b/c/1", "x".into()).unwrap();
     let broken = || Fault::error(StorageError::IoError("broken".into()));
-    let message = |source: &dyn Store, target: &dyn Store| {
-        copy(source, target, NEW).unwrap_err().to_string()
-    };
+    let message =
+        |source: &dyn Store, target: &dyn Store| copy(source, target, NEW).unwrap_err().to_string();
     source.inject(broken().on(&[Method::ReadSnapshot]).nth(1));
     insta::assert_snapshot!(message(&source, &target), @"cannot read the source: storage failed: broken");
     target.inject(broken().on(&[Method::Commit]).nth(1));

@@ -79,9 +79,8 @@ impl Store {
         if self.engine == Engine::File {
             return Arc::new(FileStorage::open(self.path(), self.file_options()).unwrap());
         }
-        let options = RedbOptions::default()
-            .with_durability(Durability::Interval)
-            .with_cache_bytes(1 << 20);
+        let options =
+            RedbOptions::default().with_durability(Durability::Interval).with_cache_bytes(1 << 20);
         Arc::new(RedbStorage::open(self.path(), options).unwrap())
     }
 
