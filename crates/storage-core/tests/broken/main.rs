@@ -28,7 +28,7 @@ const DETECTED: &[(&str, &str)] = &[
     ("a_value_may_have_a_mebibyte", "values are cut at 64 KiB"),
     ("exists_agrees_with_get", "exists stays true"),
     ("keys_with_a_common_prefix_are_independent", "delete takes every key that begins so"),
-    ("get_many_returns_values_in_the_order_of_the_keys", "get_many answers in byte order"),
+    ("get_many_returns_values_in_the_order_of_the_keys", "get_many returns byte order"),
     ("try_get_agrees_with_get", "try_get knows of no writes"),
     ("try_get_agrees_with_get", "try_get ignores its prefix"),
     ("flush_changes_nothing", "flush forgets a key"),

@@ -397,7 +397,7 @@ impl ComponentStorage for Broken {
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         let mut keys = keys.to_vec();
         match self.defect {
-            "get_many answers in byte order" => keys.sort_unstable(),
+            "get_many returns byte order" => keys.sort_unstable(),
             "get_many skips refused keys" => keys.retain(|key| self.stored(key).is_ok()),
             _ => {}
         }

@@ -367,7 +367,7 @@ fn each_component_has_its_own_usage(subject: &Subject<'_>) {
         let commit = Commit::new().set(format!("{component}k"), "12345".into());
         store.commit(commit.with_budget(bytes(6)));
     }
-    store.set("a/b/001", "a unscoped key counts for nobody");
+    store.set("a/b/001", "an unscoped key counts for no component");
     for component in components {
         let commit =
             |budget| Commit::new().set(format!("{component}l"), "".into()).with_budget(budget);
