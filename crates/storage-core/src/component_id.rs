@@ -3,11 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The most bytes that a segment of a [`ComponentId`] may have.
-///
-/// Three segments, their slashes and [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES) add up
-/// to [`MAX_FULL_KEY_BYTES`](crate::MAX_FULL_KEY_BYTES).
-pub const MAX_SEGMENT_BYTES: usize = 128;
+use crate::key::{MAX_SEGMENT_BYTES, excerpt};
 
 /// The id of a component: `namespace/name/instance`.
 ///
@@ -109,7 +105,7 @@ impl FromStr for ComponentId {
             }
             _ => Err(InvalidComponentId(format!(
                 "component id {:?} must have three segments, NAMESPACE/NAME/INSTANCE",
-                crate::key::excerpt(text)
+                excerpt(text)
             ))),
         }
     }
@@ -128,7 +124,7 @@ impl fmt::Display for InvalidComponentId {
 impl std::error::Error for InvalidComponentId {}
 
 fn check_segment(which: &str, segment: &str) -> Result<(), InvalidComponentId> {
-    let shown = crate::key::excerpt(segment);
+    let shown = excerpt(segment);
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-:@+".contains(c);
     if segment.is_empty() {
         return Err(InvalidComponentId(format!("the component's {which} is empty")));

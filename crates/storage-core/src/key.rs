@@ -3,10 +3,15 @@
 use std::borrow::Cow;
 
 use crate::StorageError;
-use crate::component_id::MAX_SEGMENT_BYTES;
 
 /// The most bytes that a user key may have.
 pub const MAX_KEY_BYTES: usize = 1024;
+
+/// The most bytes that a segment of a [`ComponentId`](crate::ComponentId) may have.
+///
+/// Three segments, their slashes and [`MAX_KEY_BYTES`] add up
+/// to [`MAX_FULL_KEY_BYTES`].
+pub const MAX_SEGMENT_BYTES: usize = 128;
 
 /// The most bytes that a full key may have: the longest component prefix and
 /// the longest user key.
