@@ -13,7 +13,7 @@ use super::group::{Group, MAX_TOGETHER, Requests};
 use super::listing;
 use super::options::RedbDurability;
 use super::tables::{self, DATA, LEDGERS, META, WriteTable};
-use crate::first_revision::first_revision;
+use crate::revision_blocks::RevisionBlocks;
 use crate::{hooks, identity, record};
 
 /// The largest value: the engine takes somewhat more, with the record around it.
@@ -21,9 +21,6 @@ pub(super) const MAX_VALUE_BYTES: usize = 2 << 30;
 
 /// How many bytes are written in one transaction, unless one request has more.
 const MAX_BYTES_TOGETHER: usize = 8 << 20;
-
-/// How many revisions are reserved at once.
-const BLOCK: u64 = 1 << 16;
 
 /// How many keys a transaction looks at for a ledger that is not there. Where
 /// there are more, they are counted beside it.
@@ -69,7 +66,9 @@ pub(super) struct Writer {
     durability: RedbDurability,
     group: Group<Request, Answer>,
     counts: Counts,
-    revisions: Mutex<Revisions>,
+    revisions: RevisionBlocks,
+    /// Held for each write transaction, so that a count can begin between two.
+    transaction: Mutex<()>,
     unflushed: Mutex<Unflushed>,
 }
 
@@ -92,24 +91,14 @@ impl Unflushed {
     }
 }
 
-/// Revisions are reserved in blocks that are durable before their first number
-/// is used, so that none is given twice, although a relaxed write may be lost.
-#[derive(Debug)]
-struct Revisions {
-    next: u64,
-    reserved_up_to: u64,
-}
-
 impl Writer {
     pub(super) fn new(durability: RedbDurability, reserved_up_to: u64) -> Self {
         Self {
             durability,
             group: Group::default(),
             counts: Counts::default(),
-            revisions: Mutex::new(Revisions {
-                next: first_revision(reserved_up_to),
-                reserved_up_to,
-            }),
+            revisions: RevisionBlocks::new(reserved_up_to),
+            transaction: Mutex::default(),
             unflushed: Mutex::default(),
         }
     }
@@ -140,7 +129,7 @@ impl Writer {
     fn prepare_ledger(&self, engine: &Engine, partition: &str) -> Result<(), StorageError> {
         // While it is held nobody writes. The next transaction knows of the
         // count, and what the last one wrote is counted.
-        let revisions = self.revisions();
+        let between_transactions = self.transaction();
         let generation = engine.generation();
         let mut begun = false;
         let counted = engine.read_through(|txn| {
@@ -149,7 +138,7 @@ impl Writer {
                 return Ok(None);
             }
             begun = self.counts.begin(partition, generation);
-            drop(revisions);
+            drop(between_transactions);
             if !begun {
                 return Ok(None);
             }
@@ -167,8 +156,8 @@ impl Writer {
         counted.map(drop)
     }
 
-    fn revisions(&self) -> MutexGuard<'_, Revisions> {
-        self.revisions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn transaction(&self) -> MutexGuard<'_, ()> {
+        self.transaction.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes durable what has been written.
@@ -245,26 +234,20 @@ impl Writer {
         served: &mut Vec<Request>,
         mut next: impl FnMut() -> Option<Request>,
     ) -> Result<Vec<Answer>, StorageError> {
-        let mut revisions = self.revisions();
+        let _transaction = self.transaction();
         // Commits to a moved file are refused. A relaxed store still flushes there what
         // it acknowledged.
         let moved = engine.disk().check_in_place().err();
         let relaxed = self.durability == RedbDurability::Relaxed;
-        let needed = revisions.next.saturating_add(MAX_TOGETHER as u64);
-        let mut reserves = needed > revisions.reserved_up_to && moved.is_none();
-        if reserves && relaxed {
-            // On its own, because what is relaxed may return before it is durable.
-            let up_to = needed.saturating_add(BLOCK);
-            engine.write(|db, _| reserve(db, up_to))?;
-            if engine.disk().is_behind() {
-                return Err(disk_is_full(engine));
-            }
-            revisions.reserved_up_to = up_to;
-            reserves = false;
+        if moved.is_none() {
+            self.revisions.reserve(MAX_TOGETHER as u64, |up_to| {
+                engine.write(|db, _| reserve(db, up_to))?;
+                if engine.disk().is_behind() { Err(disk_is_full(engine)) } else { Ok(()) }
+            })?;
         }
-        let written = engine.write(|db, generation| {
+        engine.write(|db, generation| {
             let mut txn = db.begin_write()?;
-            let mut batch = Batch::open(&txn, &mut revisions, &self.counts, generation)?;
+            let mut batch = Batch::open(&txn, &self.revisions, &self.counts, generation)?;
             let mut answers = Vec::new();
             let mut bytes = 0;
             while bytes < MAX_BYTES_TOGETHER
@@ -279,12 +262,7 @@ impl Writer {
                     (None, _) => {}
                 }
             }
-            let (mut changed, kept) = batch.finish()?;
-            if reserves {
-                revisions.reserved_up_to = needed.saturating_add(BLOCK);
-                tables::write_reserved(&mut txn.open_table(META)?, revisions.reserved_up_to)?;
-                changed = true;
-            }
+            let (changed, kept) = batch.finish()?;
             let flushes = served.iter().any(|request| matches!(request, Request::Flush));
             let durable = !relaxed || flushes;
             if !durable {
@@ -312,13 +290,7 @@ impl Writer {
                 }
             }
             Ok(answers)
-        });
-        if written.is_err() {
-            // Whether the reservation happened is unknown; making it again does
-            // no harm.
-            revisions.reserved_up_to = revisions.reserved_up_to.min(revisions.next);
-        }
-        written
+        })
     }
 }
 
@@ -363,7 +335,7 @@ struct Batch<'txn, 'r> {
     any_ledger: bool,
     /// The partitions that were written to.
     touched: HashMap<String, Kept>,
-    revisions: &'r mut Revisions,
+    revisions: &'r RevisionBlocks,
     counts: &'r Counts,
     generation: u64,
     changed: bool,
@@ -374,7 +346,7 @@ struct Batch<'txn, 'r> {
 impl<'txn, 'r> Batch<'txn, 'r> {
     fn open(
         txn: &'txn WriteTransaction,
-        revisions: &'r mut Revisions,
+        revisions: &'r RevisionBlocks,
         counts: &'r Counts,
         generation: u64,
     ) -> Result<Self, Fail> {
@@ -432,11 +404,11 @@ impl<'txn, 'r> Batch<'txn, 'r> {
                 return Ok(Err(error));
             }
         }
-        let revision = Revision::new(self.revisions.next);
-        let Some(next) = revision.get().checked_add(1) else {
-            return Ok(Err(identity::no_revision_left()));
+        // Enough are reserved for a whole group, unless there are no more.
+        let revision = match self.revisions.next(|_| Err(identity::no_revision_left())) {
+            Ok(revision) => revision,
+            Err(error) => return Ok(Err(error)),
         };
-        self.revisions.next = next;
         for write in writes {
             self.apply(write, revision)?;
         }
