@@ -221,7 +221,7 @@ for_a_store!(redb, "redb", |path| {
     Arc::new(crate::RedbStorage::open(path, crate::RedbOptions::default()).unwrap())
 });
 for_a_store!(redb_relaxed, "redb", |path| {
-    let options = crate::RedbOptions::default().with_durability(crate::RedbDurability::Relaxed);
+    let options = crate::RedbOptions::default().with_durability(Durability::Interval);
     Arc::new(crate::RedbStorage::open(path, options).unwrap())
 });
 for_a_store!(rocksdb, "rocksdb", |path| {

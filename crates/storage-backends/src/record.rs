@@ -87,7 +87,7 @@ pub(crate) fn decode_beside_key<'a>(
 
 /// How long the value is in a record that an engine stores beside its key, by the
 /// record's length and header alone: a damaged record too has some length.
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
 pub(crate) fn value_len_beside_key(bytes: &[u8]) -> usize {
     let fields_len = Reader(bytes.get(HEADER_BYTES - 2..).unwrap_or_default()).u16();
     bytes.len().saturating_sub(OVERHEAD_BESIDE_KEY + usize::from(fields_len.unwrap_or_default()))

@@ -141,7 +141,7 @@ fn answer<S: ComponentStorage>(storage: &S, call: &Call, base: u64) -> String {
             format!("{:?} {:?}", storage.list_page(request), storage.list_keys(Some(&prefix)))
         }
         Call::Partitions(after, limit) => {
-            format!("{:?}", storage.list_partitions(after.as_deref(), limit))
+            format!("{:?}", storage.list_components(after.as_deref(), limit))
         }
         Call::Usage(prefix) => format!("{:?}", storage.usage(Some(&prefix))),
         Call::GetMany(keys) => {
@@ -199,7 +199,7 @@ fn a_partition_that_is_dropped_takes_no_write_with_it() {
                         _ => drop(storage.commit(Commit::new().set(&*key, value.clone())).unwrap()),
                     }
                     assert_eq!(storage.get(&key).unwrap(), Some(value));
-                    let listed = storage.list_partitions(None, 9).unwrap().keys;
+                    let listed = storage.list_components(None, 9).unwrap().keys;
                     assert_eq!(listed, ["a/b/c/"], "it holds {key}");
                     match round % 2 {
                         0 => storage.delete(&key).unwrap(),
@@ -210,7 +210,7 @@ fn a_partition_that_is_dropped_takes_no_write_with_it() {
             });
         }
     });
-    assert_eq!(storage.list_partitions(None, 9).unwrap().keys, Vec::<String>::new());
+    assert_eq!(storage.list_components(None, 9).unwrap().keys, Vec::<String>::new());
     assert_eq!(storage.usage(None).unwrap().keys, 0);
 }
 
@@ -257,7 +257,7 @@ fn partitions_are_listed_while_they_come_and_go() {
         });
         loop {
             let last = writer.is_finished();
-            let names = storage.list_partitions(None, usize::MAX).unwrap().keys;
+            let names = storage.list_components(None, usize::MAX).unwrap().keys;
             let unique: BTreeSet<&String> = names.iter().collect();
             assert!(names.is_sorted() && unique.len() == names.len(), "{names:?}");
             assert!(stay.iter().all(|name| unique.contains(name)), "{names:?}");
@@ -269,5 +269,5 @@ fn partitions_are_listed_while_they_come_and_go() {
             }
         }
     });
-    assert_eq!(storage.list_partitions(None, usize::MAX).unwrap().keys, stay);
+    assert_eq!(storage.list_components(None, usize::MAX).unwrap().keys, stay);
 }

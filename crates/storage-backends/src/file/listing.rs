@@ -77,9 +77,9 @@ impl FileStorage {
         let alone = partition.enter_alone();
         partition.state().written_since = Some(BTreeSet::new());
         drop(alone);
-        hooks::before_a_count();
+        hooks::before_count();
         let counted = self.count_keys(partition);
-        hooks::after_a_count();
+        hooks::after_count();
 
         let _alone = partition.enter_alone();
         // A write beside this that failed half-way has taken it away.

@@ -7,25 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use storage_core::Usage;
-
-/// How the usage of a component changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Change {
-    added: Usage,
-    removed: Usage,
-}
-
-impl Change {
-    pub(super) fn record(&mut self, added: Usage, removed: Usage) {
-        self.added = self.added + added;
-        self.removed = self.removed + removed;
-    }
-
-    fn applied_to(self, usage: Usage) -> Usage {
-        usage + self.added - self.removed
-    }
-}
+use storage_core::{Usage, UsageChange};
 
 /// The components that are being counted, or were counted and have no counter yet.
 #[derive(Debug, Default)]
@@ -41,7 +23,7 @@ struct Count {
     generation: u64,
     /// The usage in the snapshot; `None` while counting.
     counted: Option<Usage>,
-    since: Change,
+    since: UsageChange,
 }
 
 /// What exists instead of a usage counter.
@@ -66,7 +48,7 @@ impl Counts {
         if counts.get(component).is_some_and(|count| count.generation == generation) {
             return false;
         }
-        let count = Count { generation, counted: None, since: Change::default() };
+        let count = Count { generation, counted: None, since: UsageChange::default() };
         counts.insert(component.to_owned(), count);
         true
     }
@@ -99,7 +81,9 @@ impl Counts {
     pub(super) fn get(&self, component: &str, generation: u64) -> CountState {
         match self.lock().get(component) {
             Some(count) if count.generation == generation => match count.counted {
-                Some(counted) => CountState::Counted(count.since.applied_to(counted)),
+                Some(counted) => {
+                    CountState::Counted(counted + count.since.added - count.since.removed)
+                }
                 None => CountState::Counting,
             },
             _ => CountState::None,
@@ -107,11 +91,11 @@ impl Counts {
     }
 
     /// Records the change of a committed transaction.
-    pub(super) fn record(&self, component: &str, generation: u64, change: Change) {
+    pub(super) fn record(&self, component: &str, generation: u64, change: UsageChange) {
         if let Some(count) = self.lock().get_mut(component)
             && count.generation == generation
         {
-            count.since.record(change.added, change.removed);
+            count.since = count.since + change;
         }
     }
 
@@ -135,10 +119,8 @@ mod tests {
         Usage { bytes, keys }
     }
 
-    fn change(added: Usage, removed: Usage) -> Change {
-        let mut change = Change::default();
-        change.record(added, removed);
-        change
+    fn change(added: Usage, removed: Usage) -> UsageChange {
+        UsageChange { added, removed }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use storage_core::StorageError;
 
 use super::error::{Error, Stopped, catch_panic, corrupt};
 use super::file_backend::{Failure, FailureKind, FileBackend};
-use super::options::{RedbDurability, RedbOptions};
+use super::options::RedbOptions;
 use super::snapshot::Snapshot;
 use super::store_file;
 use super::tables::{BadMeta, DATA, FORMAT, META, Meta, USAGE_COUNTERS};
@@ -66,8 +66,7 @@ impl Engine {
         options: &RedbOptions,
         purpose: Purpose,
     ) -> Result<(Self, Meta), StorageError> {
-        let buffers_when_full =
-            purpose == Purpose::Write && options.durability == RedbDurability::Relaxed;
+        let buffers_when_full = purpose == Purpose::Write && options.is_relaxed()?;
         let file = FileBackend::new(path, file, buffers_when_full)
             .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
         let check = file.len() <= options.check_up_to_bytes;
@@ -265,7 +264,8 @@ impl Engine {
             kind: FailureKind::Read,
             detail: format!("cannot read {}", self.path.display()),
         });
-        let failed = Mode::Failed(StorageError::Unavailable { key: None, detail: new.detail.clone() });
+        let failed =
+            Mode::Failed(StorageError::Unavailable { key: None, detail: new.detail.clone() });
         let failure = match std::mem::replace(&mut state.mode, failed) {
             // A read of the snapshot failed: keep the failure that led to it.
             Mode::Stopped { snapshot, failure } => {

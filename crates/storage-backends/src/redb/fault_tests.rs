@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 
 use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue};
 
-use super::options::{RedbDurability, RedbOptions};
+use super::options::RedbOptions;
 use super::store::RedbStorage;
-use crate::verify::ProblemKind;
+use storage_core::Durability;
+use storage_core::ProblemKind;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -284,10 +285,10 @@ fn a_death_while_a_store_is_made_or_opened_leaves_no_half_store() {
 
 #[test]
 fn a_store_whose_name_is_not_durable_is_not_opened() {
-    for missing in ["store.redb", "folder/store.redb"] {
+    for missing in ["store.redb", "directory/store.redb"] {
         let place = Place::new();
         let path = place.0.path().join(missing);
-        let fails = Plan::FailKind { operation: "sync folder", errno: EIO };
+        let fails = Plan::FailKind { operation: "sync directory", errno: EIO };
         let (made, _) = with_plan(fails.clone(), || RedbStorage::open(&path, options()));
         assert!(matches!(made, Err(StorageError::IoError(_))), "{made:?}");
         drop(RedbStorage::open(&path, options()).unwrap());
@@ -466,7 +467,7 @@ fn a_page_that_cannot_be_read_stops_nothing_else() {
 fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
     let place = Place::new();
     // With room in memory, so that it takes a flush to find out.
-    let relaxed = RedbOptions::default().with_durability(RedbDurability::Relaxed);
+    let relaxed = RedbOptions::default().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();
@@ -498,7 +499,7 @@ fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
 #[test]
 fn a_relaxed_store_that_is_closed_on_a_full_disk_goes_back_to_a_whole_state() {
     let place = Place::new();
-    let relaxed = options().with_durability(RedbDurability::Relaxed);
+    let relaxed = options().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();
@@ -517,7 +518,7 @@ fn a_relaxed_store_that_is_closed_on_a_full_disk_goes_back_to_a_whole_state() {
 #[test]
 fn a_relaxed_store_tells_once_what_an_error_has_cost() {
     let place = Place::new();
-    let relaxed = RedbOptions::default().with_durability(RedbDurability::Relaxed);
+    let relaxed = RedbOptions::default().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();

@@ -1,68 +1,63 @@
-//! How to open a store.
+//! Options for opening a store.
 
-/// How much an acknowledged write survives.
-///
-/// There is no mode between the two: what the engine has not made durable lives
-/// in the process's memory alone, so a killed process loses it as well.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum RedbDurability {
-    /// A write has reached the disk when it returns: it survives a power cut.
-    #[default]
-    Sync,
-    /// A write returns when every reader sees it. It is made durable within
-    /// about 100 ms, at [`flush`](storage_core::ComponentStorage::flush), and
-    /// when the store is closed; a killed process or a power cut loses what was
-    /// written since. What is left is a state that the store was in, with every
-    /// commit whole. An I/O error, though not a full disk, can cost as much while
-    /// the process lives; the next flush says so.
-    Relaxed,
-}
+use storage_core::{Durability, StorageError};
 
 /// How to open a [`RedbStorage`](super::RedbStorage).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedbOptions {
-    /// How much an acknowledged write survives.
-    pub durability: RedbDurability,
-    /// What the engine may keep in memory of the file, in bytes. Default: 64
-    /// MiB.
+    /// How much a write that returned survives: [`Durability::Sync`] or
+    /// [`Durability::Interval`]. What the engine has not made durable is in the
+    /// process's memory only, so there is no [`Durability::Os`].
+    pub durability: Durability,
+    /// The size of the engine's page cache, in bytes. Default: 64 MiB.
     pub cache_bytes: usize,
-    /// The largest file, in bytes, that is checked as a whole when it is opened.
-    /// Default: 1 GiB; 0 for never, `u64::MAX` for always.
+    /// The largest file, in bytes, that is checked when it is opened. Default: 1 GiB; 0
+    /// for never, `u64::MAX` for always.
     ///
-    /// Every value has a checksum that is tested whenever it is read. What tells
-    /// where a value lies has one too, which the engine tests only here and
-    /// after a crash: in a larger file, damage there may hide keys, until
-    /// [`verify`](super::RedbStorage::verify) finds it. The check reads the file
-    /// once, at some 0.5 s for each GB that the system has in memory.
+    /// The checksum of a value is compared at every read. Those of the engine's tree
+    /// pages are compared only here and after a crash. In a larger file, damage to them
+    /// may hide keys until [`verify`](super::RedbStorage::verify) finds it. The check
+    /// reads the file once, in about 0.5 s for each GB in the page cache.
     pub check_up_to_bytes: u64,
 }
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { durability: RedbDurability::Sync, cache_bytes: 64 << 20, check_up_to_bytes: 1 << 30 }
+        Self { durability: Durability::Sync, cache_bytes: 64 << 20, check_up_to_bytes: 1 << 30 }
     }
 }
 
 impl RedbOptions {
-    /// The same with another durability.
+    /// Sets the durability.
     #[must_use]
-    pub fn with_durability(mut self, durability: RedbDurability) -> Self {
+    pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// The same with another size of the cache.
+    /// Sets the size of the cache.
     #[must_use]
     pub fn with_cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// The same with another limit for the check of the whole file.
+    /// Sets the largest file that is checked when it is opened.
     #[must_use]
     pub fn with_check_up_to_bytes(mut self, bytes: u64) -> Self {
         self.check_up_to_bytes = bytes;
         self
+    }
+
+    /// Returns whether a write returns before it is durable.
+    pub(super) fn is_relaxed(&self) -> Result<bool, StorageError> {
+        match self.durability {
+            Durability::Sync => Ok(false),
+            Durability::Interval => Ok(true),
+            Durability::Os => Err(StorageError::Unsupported(
+                "a redb store has no durability \"os\"; use \"sync\" or \"relaxed\"".into(),
+            )),
+        }
     }
 }

@@ -65,7 +65,7 @@ fn a_component_behind_a_link_is_refused_by_everything(#[case] path: &str) {
         assert_names_link(storage.usage(Some("a/b/c/")), &link);
         assert_names_link(storage.list_keys(None), &link);
         assert_names_link(storage.usage(None), &link);
-        assert_names_link(storage.list_partitions(None, 10), &link);
+        assert_names_link(storage.list_components(None, 10), &link);
         assert_names_link(snapshot(&storage, ""), &link);
         assert_names_link(snapshot(&storage, "a/b/c/"), &link);
         // Another component is not affected.
@@ -100,7 +100,7 @@ fn a_dangling_link_is_refused_too() {
     let link = place.path().join("components/a");
     for storage in opened(&place) {
         assert_names_link(storage.get("a/b/c/k"), &link);
-        assert_names_link(storage.list_partitions(None, 10), &link);
+        assert_names_link(storage.list_components(None, 10), &link);
     }
     assert_names_link(open(&place.path()).set("a/b/c/k", "x".into()), &link);
 }

@@ -117,7 +117,7 @@ fn more_components_than_are_remembered_are_kept_apart() {
         let keys = [0, 1].map(|round| format!("{}{round}", prefix(number)));
         assert_eq!(storage.list_keys(Some(&prefix(number))).unwrap(), keys);
     }
-    assert_eq!(storage.list_partitions(None, 10_000).unwrap().keys.len(), 5000);
+    assert_eq!(storage.list_components(None, 10_000).unwrap().keys.len(), 5000);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn files_of_others_in_the_folders_are_no_keys() {
     fs::create_dir_all(place.path().join("components/lost+found")).unwrap();
     fs::write(place.path().join("components/notes.txt"), "x").unwrap();
     assert_eq!(storage.list_keys(None).unwrap(), ["app/notes/home/a"]);
-    assert_eq!(storage.list_partitions(None, 9).unwrap().keys, ["app/notes/home/"]);
+    assert_eq!(storage.list_components(None, 9).unwrap().keys, ["app/notes/home/"]);
     assert_eq!(read_only(&place.path()).usage(None).unwrap().keys, 1);
     drop(storage);
     assert_eq!(open(&place.path()).list_keys(None).unwrap(), ["app/notes/home/a"]);

@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rstest::rstest;
-use storage_backends::{Problem, RedbDurability, RedbOptions, RedbStorage, Verified};
+use storage_backends::{Durability, Problem, RedbOptions, RedbStorage, Verified};
 use storage_core::{
     Budget, Commit, ComponentStorage, PageRequest, Revision, StorageError, StorageValue, Usage,
 };
@@ -33,7 +33,7 @@ fn read_only(path: &Path) -> RedbStorage {
 }
 
 fn relaxed() -> RedbOptions {
-    RedbOptions::default().with_durability(RedbDurability::Relaxed)
+    RedbOptions::default().with_durability(Durability::Interval)
 }
 
 /// A path for a store, gone at the end of the test.

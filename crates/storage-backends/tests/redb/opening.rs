@@ -214,7 +214,7 @@ fn a_reader_writes_nothing_and_creates_nothing() {
             assert_eq!(reader.get_many(&["a/b/c/key", "x"]).unwrap().len(), 2);
             assert!(reader.exists("a/b/c/key").unwrap());
             assert_eq!(reader.usage(None).unwrap().keys, 1);
-            assert_eq!(reader.list_partitions(None, 10).unwrap().keys, ["a/b/c/"]);
+            assert_eq!(reader.list_components(None, 10).unwrap().keys, ["a/b/c/"]);
             reader.flush().unwrap();
             let refused = [
                 reader.set("a/b/c/d", "x".into()),
@@ -308,7 +308,7 @@ fn a_page_over_many_components_is_a_range() {
         (Some("z/y/x/"), 9, vec![], false),
         (Some("z/y/x"), 0, vec![], true),
     ] {
-        let page = storage.list_partitions(after, limit).unwrap();
+        let page = storage.list_components(after, limit).unwrap();
         assert_eq!(
             (page.keys, page.more),
             (expected.iter().map(|name| (*name).to_owned()).collect(), more),

@@ -308,7 +308,7 @@ impl Arena {
         assert!(found.is_empty(), "guests saw what is not theirs: {found:?}");
 
         // Nothing is left open, and the store is whole.
-        let backend = Arc::downgrade(self.host.backend());
+        let backend = Arc::downgrade(self.host.store());
         drop(self.host);
         assert!(backend.upgrade().is_none(), "somebody holds the store still");
         let mut problems = Vec::new();
