@@ -497,6 +497,8 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 mod tests {
     use std::thread;
 
+    use storage_core::Budget;
+
     use super::*;
 
     #[test]
@@ -535,7 +537,7 @@ mod tests {
     fn a_writer_behind_a_drop_fetches_the_partition_again() {
         type Call = fn(&MemoryStorage) -> Result<Revision, StorageError>;
         let calls: [Call; 2] = [
-            |storage| storage.put("a/b/c/k", "1".into()),
+            |storage| storage_core::put(&storage, "a/b/c/k", "1".into()),
             |storage| storage.commit(Commit::new().set("a/b/c/k", "1".into())),
         ];
         for call in calls {
@@ -571,7 +573,7 @@ mod tests {
         });
         assert!(panicked.is_err() && partition.is_poisoned() && storage.names.is_poisoned());
         assert_eq!(storage.get("a/b/c/k").unwrap(), Some("1".into()));
-        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+        assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));
         storage.set("a/b/c/k", "2".into()).unwrap();
         storage.set("a/b/d/k", "3".into()).unwrap();
         storage.delete("a/b/c/k").unwrap();
@@ -584,14 +586,14 @@ mod tests {
         storage.set("a/b/c/k", "1".into()).unwrap();
         let partition = storage.partition("a/b/c/").unwrap();
         let writing = write(&partition);
-        assert_eq!(storage.try_get("a/b/c/k"), None);
+        assert_eq!(storage.try_get("", "a/b/c/k"), None);
         // Another component is not concerned.
-        assert_eq!(storage.try_get("a/b/d/k"), Some(None));
+        assert_eq!(storage.try_get("", "a/b/d/k"), Some(None));
         drop(writing);
-        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+        assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));
         let shard = storage.partitions.get_mut("a/b/c/");
-        assert_eq!(storage.try_get("a/b/c/k"), None);
+        assert_eq!(storage.try_get("", "a/b/c/k"), None);
         drop(shard);
-        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+        assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));
     }
 }

@@ -144,11 +144,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     /// Drops everything that is kept: reads that begin afterwards see what the
     /// storage below holds. For who has changed it around this cache.
     pub fn clear(&self) {
-        let table = match self.origin {
-            Origin::Own { .. } => self.table_in_use(),
-            // Another of the same component may be in use.
-            Origin::Shared { .. } => self.table(""),
-        };
+        let table = self.table_in_use().or_else(|| self.shared_table());
         if let Some(table) = table {
             table.clear();
         }
@@ -165,6 +161,15 @@ impl<S: ComponentStorage> CachedStorage<S> {
     #[inline]
     fn table_in_use(&self) -> Option<&Table> {
         self.table.get()?.as_deref()
+    }
+
+    /// The table of a shared cache, whose entries may be older than this cache.
+    #[cold]
+    fn shared_table(&self) -> Option<&Table> {
+        match self.origin {
+            Origin::Own { .. } => None,
+            Origin::Shared { .. } => self.table(""),
+        }
     }
 
     #[cold]
@@ -446,7 +451,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
 
     #[inline]
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
-        let table = self.table(if prefix.is_empty() { key } else { prefix })?;
+        let table = self.table_in_use().or_else(|| self.shared_table())?;
         let now = table.now();
         let answer = match table.at_home(prefix, key) {
             Some(key) => table.recall::<ReadValue>(&key, now),

@@ -7,7 +7,7 @@ use std::path::Path;
 #[cfg(unix)]
 use std::path::PathBuf;
 
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage};
+use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Store, Usage};
 
 use super::layout::TEMP_PREFIX;
 use super::store::{FileOptions, FileStorage};

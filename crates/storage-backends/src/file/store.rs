@@ -72,7 +72,7 @@ impl FileOptions {
 /// a journal file. A listing sorts the component's names at the first time and
 /// costs a page after that.
 ///
-/// [`read_snapshot`](ComponentStorage::read_snapshot) copies nothing: while it
+/// [`read_snapshot`](Store::read_snapshot) copies nothing: while it
 /// walks, writes to keys that it has not reached yet wait for it, and others go
 /// on. A store that is open for reading only shares the writer's lock for as
 /// long as its walk takes, so that no writer can begin, and beside a running

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue};
+use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Store};
 
 use super::options::RedbOptions;
 use super::store::RedbStorage;
@@ -198,7 +198,11 @@ fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
                 }
                 failed += u32::from(result.is_err());
                 // The next write happens, or says that the store must be opened.
-                let next = storage.put("app/notes/work/000", StorageValue::new(vec![0; 300]));
+                let next = storage_core::put(
+                    &storage,
+                    "app/notes/work/000",
+                    StorageValue::new(vec![0; 300]),
+                );
                 let next = match next {
                     Ok(revision) => Some(revision),
                     Err(StorageError::Unavailable { .. }) => None,
@@ -209,7 +213,7 @@ fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
                 let then = contents(&again);
                 assert!(then == after || result.is_err() && then == before, "{context}");
                 assert!(here == before || then == after, "{context}: a value was taken back");
-                let last = again.put(A, "x".into()).unwrap();
+                let last = storage_core::put(&again, A, "x".into()).unwrap();
                 assert!(last > revision && Some(last) > next, "{context}");
                 drop(again);
                 place.has_no_problems();

@@ -121,7 +121,7 @@ fn a_store_with_a_link_in_its_root_does_not_open(#[case] name: &str) {
     let mut problems = Vec::new();
     let verified = FileStorage::verify(place.path(), &mut |problem| problems.push(problem));
     assert_eq!(verified.unwrap().problems, problems.len() as u64);
-    assert_eq!(problems[0].place, link.to_string_lossy());
+    assert_eq!(problems[0].location, link.to_string_lossy());
     assert!(problems[0].detail.starts_with("is a symbolic link"), "{}", problems[0]);
 }
 

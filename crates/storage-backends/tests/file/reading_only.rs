@@ -13,7 +13,7 @@ fn nothing_is_written_and_nothing_created() {
     let refused = [
         reader.set("a/b/c/d", "x".into()),
         reader.delete("app/notes/home/a"),
-        reader.put("a/b/c/d", "x".into()).map(drop),
+        storage_core::put(&reader, "a/b/c/d", "x".into()).map(drop),
         reader.commit(Commit::new()).map(drop),
     ];
     assert!(refused.iter().all(|result| *result == Err(StorageError::ReadOnly)));

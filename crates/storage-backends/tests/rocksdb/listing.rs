@@ -1,6 +1,6 @@
 //! Listings beside neighbours, and partitions beside loose keys.
 
-use storage_core::{ComponentId, NamespacedStorage, PageRequest};
+use storage_core::{ComponentId, NamespacedStorage, PageRequest, Store};
 
 use super::*;
 

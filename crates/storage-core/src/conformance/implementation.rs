@@ -65,6 +65,14 @@ impl Handle {
         }
     }
 
+    #[expect(clippy::panic, reason = "the suite reports by panicking, as a test does")]
+    fn into_store(self) -> Box<dyn Store> {
+        match self {
+            Self::Storage(_) => panic!("a whole store is needed"),
+            Self::Store(store) => store,
+        }
+    }
+
     fn into_storage(self) -> Box<dyn ComponentStorage> {
         match self {
             Self::Storage(storage) => storage,
@@ -186,13 +194,33 @@ impl Implementation {
         name: impl Into<String>,
         wrap: impl Fn(Box<dyn ComponentStorage>) -> W + 'static,
     ) -> Self {
-        let (make_inner, wrap) = (self.make, Rc::new(wrap));
+        self.mapped(name, move |handle| Handle::Storage(Box::new(wrap(handle.into_storage()))))
+            .without(Feature::Store)
+            .without(Feature::Snapshots)
+    }
+
+    /// The same below a decorator that needs the whole store.
+    ///
+    /// # Panics
+    /// When it is opened, if it is not a store.
+    #[must_use]
+    pub fn wrapped_store<W: ComponentStorage + 'static>(
+        self,
+        name: impl Into<String>,
+        wrap: impl Fn(Box<dyn Store>) -> W + 'static,
+    ) -> Self {
+        self.mapped(name, move |handle| Handle::Storage(Box::new(wrap(handle.into_store()))))
+            .without(Feature::Store)
+            .without(Feature::Snapshots)
+    }
+
+    fn mapped(self, name: impl Into<String>, map: impl Fn(Handle) -> Handle + 'static) -> Self {
+        let (make_inner, map) = (self.make, Rc::new(map));
         let make = move || -> Open {
-            let (open, wrap) = (make_inner(), Rc::clone(&wrap));
-            Box::new(move || Handle::Storage(Box::new(wrap(open().into_storage()))))
+            let (open, map) = (make_inner(), Rc::clone(&map));
+            Box::new(move || map(open()))
         };
-        let wrapped = Self { name: name.into(), make: Box::new(make), ..self };
-        wrapped.without(Feature::Store).without(Feature::Snapshots)
+        Self { name: name.into(), make: Box::new(make), ..self }
     }
 
     /// The same as a component sees it: below a [`NamespacedStorage`], next to
@@ -211,13 +239,17 @@ impl Implementation {
     }
 
     /// The same with its required methods only ([`RequiredMethods`]), and so
-    /// without revisions, commits and budgets.
+    /// without revisions, commits, budgets and snapshots.
     #[must_use]
     pub fn required_methods(self) -> Self {
         let name = format!("required methods of {}", self.name);
-        [Feature::Revisions, Feature::Commits, Feature::Budgets]
+        let required = self.mapped(name, |handle| match handle {
+            Handle::Storage(storage) => Handle::Storage(Box::new(RequiredMethods::new(storage))),
+            Handle::Store(store) => Handle::Store(Box::new(RequiredMethods::new(store))),
+        });
+        [Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots]
             .into_iter()
-            .fold(self.wrapped(name, RequiredMethods::new), Self::without)
+            .fold(required, Self::without)
     }
 
     /// The name to report.

@@ -1,6 +1,6 @@
 //! A storage reduced to its required methods.
 
-use crate::{ComponentStorage, forward_storage};
+use crate::{ComponentStorage, Store, StoreProperties, forward_storage};
 
 /// Forwards only the required methods of a storage, so that the provided ones
 /// are the defaults.
@@ -28,4 +28,11 @@ impl<S: ComponentStorage> RequiredMethods<S> {
 #[expect(clippy::missing_trait_methods, reason = "hides them on purpose")]
 impl<S: ComponentStorage> ComponentStorage for RequiredMethods<S> {
     forward_storage!(self => self.0; get, set, delete, exists, list_keys);
+}
+
+#[expect(clippy::missing_trait_methods, reason = "hides them on purpose")]
+impl<S: Store> Store for RequiredMethods<S> {
+    fn properties(&self) -> StoreProperties {
+        self.0.properties()
+    }
 }

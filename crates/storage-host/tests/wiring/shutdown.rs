@@ -35,7 +35,7 @@ fn a_host_that_is_shut_down_has_flushed_and_reaches_the_backend_no_more() {
 
     backend.reset();
     assert!(is_refused(storage.set("key", "other".into())));
-    assert!(is_refused(storage.put("key", "other".into())));
+    assert!(is_refused(storage_core::put(&storage, "key", "other".into())));
     assert!(is_refused(storage.delete("key")));
     assert!(is_refused(storage.commit(Commit::new().set("key", "other".into()))));
     assert!(is_refused(storage.get("missing")));

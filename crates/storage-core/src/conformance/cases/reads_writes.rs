@@ -157,19 +157,24 @@ fn get_many_answers_in_the_order_of_the_keys(subject: &Subject<'_>) {
 
 fn try_get_agrees_with_get(subject: &Subject<'_>) {
     let store = subject.open();
+    let component = subject.component("one");
+    let key = format!("{component}key");
     let check = |expected: Option<&[u8]>| {
         // A cache knows the key after a get.
-        let _ = store.get("key");
-        if let Some(known) = store.storage().try_get("", "key") {
-            expect_value("try_get(\"\", \"key\")", known.as_ref(), expected);
+        let _ = store.get(&key);
+        for (prefix, key) in [("", &*key), (&*component, "key")] {
+            if let Some(known) = store.storage().try_get(prefix, key) {
+                let what = format_args!("try_get({prefix:?}, {key:?})");
+                expect_value(what, known.as_ref(), expected);
+            }
         }
     };
     check(None);
-    store.set("key", "one");
+    store.set(&key, "one");
     check(Some(b"one"));
-    store.set("key", "");
+    store.set(&key, "");
     check(Some(b""));
-    store.delete("key");
+    store.delete(&key);
     check(None);
 }
 
