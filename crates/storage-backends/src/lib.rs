@@ -15,6 +15,8 @@
 
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod access;
+#[cfg(any(feature = "memory", feature = "file"))]
+mod component_index;
 #[cfg(test)]
 mod count_tests;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
@@ -46,8 +48,6 @@ mod lock_holder;
 mod locked_file;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(any(feature = "memory", feature = "file"))]
-mod partitions;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod permissions;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]

@@ -12,8 +12,8 @@ use storage_core::{
     StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key, validate_full_key,
 };
 
+use crate::component_index::{self, ComponentIndex, Prefixes};
 use crate::first_revision::first_revision;
-use crate::partitions::{self, Names, Partitions};
 
 /// Storage in the process's memory: fast, shared by all threads, gone when the
 /// process ends.
@@ -315,15 +315,15 @@ impl ComponentStorage for MemoryStorage {
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
         let all = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
-        Ok(partitions::list_page(self, all)?.keys)
+        Ok(component_index::list_page(self, all)?.keys)
     }
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        partitions::list_page(self, request)
+        component_index::list_page(self, request)
     }
 
     fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        partitions::list_partitions(self, after, limit)
+        component_index::list_components(self, after, limit)
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
@@ -341,7 +341,7 @@ impl ComponentStorage for MemoryStorage {
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        partitions::usage(self, prefix)
+        component_index::usage(self, prefix)
     }
 
     fn read_snapshot(
@@ -429,12 +429,17 @@ impl ComponentStorage for MemoryStorage {
     }
 }
 
-impl Partitions for MemoryStorage {
-    fn names(&self, prefix: &str, from: Bound<&str>, limit: usize) -> Result<Names, StorageError> {
+impl ComponentIndex for MemoryStorage {
+    fn prefixes(
+        &self,
+        prefix: &str,
+        from: Bound<&str>,
+        limit: usize,
+    ) -> Result<Prefixes, StorageError> {
         let names = read(&self.names);
         let from = (start_of(prefix, from), Bound::Unbounded);
         let names = names.range::<str, _>(from).take_while(|name| name.starts_with(prefix));
-        Ok(Names { found: names.take(limit).cloned().collect(), stopped_by: None })
+        Ok(Prefixes { found: names.take(limit).cloned().collect(), stopped_by: None })
     }
 
     fn keys_in(

@@ -35,7 +35,7 @@ impl RocksDbStorage {
     /// [`StorageError::IoError`] if `target` exists or cannot be written.
     pub fn checkpoint(&self, target: &Path) -> Result<(), StorageError> {
         let writer = self.writer()?;
-        if disk::is_there(target)? {
+        if disk::exists(target)? {
             return Err(StorageError::IoError(format!(
                 "{} exists; give the path of a store to be made",
                 target.display()
@@ -45,7 +45,7 @@ impl RocksDbStorage {
         // It is made from the files that the path leads to.
         writer.lock.check()?;
         if let Some(above) = target.parent().filter(|above| !above.as_os_str().is_empty()) {
-            disk::create_folders(above)?;
+            disk::create_directories(above)?;
         }
         let partial = partial(target);
         self.copy_to(&partial, target).inspect_err(|_| {
@@ -56,7 +56,7 @@ impl RocksDbStorage {
 
     fn copy_to(&self, private: &Path, target: &Path) -> Result<(), StorageError> {
         // RocksDB makes the copy's directory by the umask.
-        disk::create_store_folder(private)?;
+        disk::create_store_directory(private)?;
         let partial = &private.join("store");
         let failed = |error: ::rocksdb::Error| errors::failed("make a copy of", &self.root, &error);
         Checkpoint::new(&self.db)
@@ -71,7 +71,7 @@ impl RocksDbStorage {
         write_out(&copy).map_err(|error| errors::failed("flush", partial, &error))?;
         drop(copy);
         opening::seal_closed(&Layout::new(partial))?;
-        disk::sync_folder(partial)?;
+        disk::sync_directory(partial)?;
         disk::rename(partial, target).map_err(|error| disk::failed("make", target, &error))?;
         disk::sync_parent(target)?;
         let _ = fs::remove_dir(private);

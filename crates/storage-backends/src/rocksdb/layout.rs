@@ -105,12 +105,12 @@ impl Layout {
     /// Says that the store is made.
     pub(super) fn finish(&self) -> Result<(), StorageError> {
         self.remove(CREATING_FILE)?;
-        disk::sync_folder(&self.root)
+        disk::sync_directory(&self.root)
     }
 
     /// Whether what is written may be torn anywhere after a power cut.
     pub(super) fn is_unsynced(&self) -> Result<bool, StorageError> {
-        disk::is_there(&self.path(UNSYNCED_FILE))
+        disk::exists(&self.path(UNSYNCED_FILE))
     }
 
     /// Says so, or that it is no longer so.
@@ -119,7 +119,7 @@ impl Layout {
             (true, false) => self.mark(UNSYNCED_FILE),
             (false, true) => {
                 self.remove(UNSYNCED_FILE)?;
-                disk::sync_folder(&self.root)
+                disk::sync_directory(&self.root)
             }
             _ => Ok(()),
         }
@@ -127,10 +127,10 @@ impl Layout {
 
     fn mark(&self, name: &str) -> Result<(), StorageError> {
         let path = self.path(name);
-        if !disk::is_there(&path)? {
+        if !disk::exists(&path)? {
             disk::write_new(&path, b"", true)?;
         }
-        disk::sync_folder(&self.root)
+        disk::sync_directory(&self.root)
     }
 
     fn remove(&self, name: &str) -> Result<(), StorageError> {

@@ -47,7 +47,7 @@ pub(super) fn open(
         Found::Database { ours: false } => drop(open_to_read(layout, options)?),
         Found::Nothing | Found::Begun | Found::Database { ours: true } => {}
     }
-    disk::create_store_folder(root)?;
+    disk::create_store_directory(root)?;
     let lock = WriterLock::take(root, WRITER_FILE)?;
     // Whoever had the lock before may have made or finished it.
     if matches!(layout.look()?, Found::Database { .. }) {
@@ -105,7 +105,7 @@ pub(super) fn open_to_read(
         Found::Database { .. } => {}
         found => {
             let what = match found {
-                Found::Nothing if !disk::is_there(root)? => "does not exist",
+                Found::Nothing if !disk::exists(root)? => "does not exist",
                 _ => "is no store",
             };
             return Err(identity::no_store(root, what));

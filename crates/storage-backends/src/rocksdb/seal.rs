@@ -49,7 +49,7 @@ pub(super) fn put(layout: &Layout, list: &ListOfFiles) -> Result<(), StorageErro
     disk::remove(&new).map_err(|error| disk::failed("remove", &new, &error))?;
     disk::write_new(&new, list.text().as_bytes(), true)?;
     disk::rename(&new, &path).map_err(|error| disk::failed("make", &path, &error))?;
-    disk::sync_folder(&layout.root)
+    disk::sync_directory(&layout.root)
 }
 
 /// Compares what the store was closed with, if it was, with what there is. A newer

@@ -10,7 +10,7 @@ use super::revisions::Revisions;
 use super::store::RocksDbStorage;
 use super::usage::{GATES, Ledgers};
 use super::{errors, keys, meta};
-use crate::key_locks::{Doubt, KEY_STRIPES, Stripes, UnsettledKeys};
+use crate::key_locks::{Cause, IndeterminateKeys, KEY_LOCKS, KeyLocks};
 use crate::lock::WriterLock;
 
 /// What a store needs to write.
@@ -18,10 +18,10 @@ use crate::lock::WriterLock;
 pub(super) struct Writer {
     pub(super) sync: bool,
     pub(super) revisions: Revisions,
-    pub(super) key_locks: Stripes,
-    pub(super) gates: Stripes,
+    pub(super) key_locks: KeyLocks,
+    pub(super) gates: KeyLocks,
     pub(super) ledgers: Ledgers,
-    pub(super) unsettled: UnsettledKeys<FailedWrite>,
+    pub(super) unsettled: IndeterminateKeys<FailedWrite>,
     /// Whether a write has failed since the last one that worked.
     suspect: AtomicBool,
     probing: Mutex<()>,
@@ -35,7 +35,7 @@ pub(super) struct Writer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FailedWrite;
 
-impl Doubt for FailedWrite {
+impl Cause for FailedWrite {
     fn detail(&self) -> &'static str {
         "a write to it failed half-way; write or delete it again, or open the store anew"
     }
@@ -53,10 +53,10 @@ impl Writer {
         Self {
             sync,
             revisions: Revisions::new(reserved),
-            key_locks: Stripes::new(KEY_STRIPES),
-            gates: Stripes::new(GATES),
+            key_locks: KeyLocks::new(KEY_LOCKS),
+            gates: KeyLocks::new(GATES),
             ledgers,
-            unsettled: UnsettledKeys::default(),
+            unsettled: IndeterminateKeys::default(),
             suspect: AtomicBool::new(false),
             probing: Mutex::default(),
             flushing: Mutex::default(),
