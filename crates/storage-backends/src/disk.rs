@@ -6,11 +6,23 @@ use std::io::Read;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use storage_core::StorageError;
+use storage_core::{Durability, StorageError};
 
 use crate::io_failure;
 #[cfg(feature = "file")]
 use crate::io_failure::TooLong;
+
+/// Whether a write is durable when it returns, for a store whose only settings are `sync`
+/// and `os`.
+pub(crate) fn syncs(durability: Durability, kind: &str) -> Result<bool, StorageError> {
+    match durability {
+        Durability::Sync => Ok(true),
+        Durability::Os => Ok(false),
+        Durability::Interval => Err(StorageError::Unsupported(format!(
+            "a {kind} store has no durability \"{durability}\"; use \"sync\" or \"os\""
+        ))),
+    }
+}
 
 /// Converts an I/O error. `what` is the verb of the message.
 pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use storage_core::{Budget, Revision, StorageError, Usage};
+use storage_core::{Budget, Revision, StorageError, Usage, UsageChange};
 
 use super::disk::{self, Kind};
 use super::index::KeyIndex;
@@ -206,14 +206,15 @@ impl Component {
     }
 
     fn usage_of(&self, user_key: &str) -> Result<Usage, StorageError> {
-        let usage = key_file::usage(&self.prefix, user_key, &self.file(user_key))?;
-        Ok(usage.unwrap_or_default())
+        let full_key_len = self.prefix.len() + user_key.len();
+        let len = key_file::value_len(full_key_len, &self.file(user_key))?;
+        Ok(len.map(|len| Usage::of(user_key, len)).unwrap_or_default())
     }
 
-    /// Tells a count in progress which keys are about to be written.
-    pub(super) fn add_written<'a>(&self, user_keys: impl Iterator<Item = &'a str>) {
+    /// Tells a count in progress that a key is about to be written.
+    pub(super) fn add_written(&self, user_key: &str) {
         if let Some(written) = &mut self.state().written_since {
-            written.extend(user_keys.map(Box::from));
+            written.insert(user_key.into());
         }
     }
 
@@ -222,17 +223,13 @@ impl Component {
     /// but no counter: a failed write has dropped it.
     pub(super) fn reserve(
         &self,
-        growth: Usage,
-        shrinkage: Usage,
-        budget: Option<Budget>,
+        change: UsageChange,
+        budget: Option<&Budget>,
     ) -> Result<bool, StorageError> {
         let mut state = self.state();
-        match (state.usage, budget) {
-            (Some(before), Some(budget)) => budget.allow(before, before + growth - shrinkage)?,
-            (None, Some(_)) => return Ok(false),
-            (_, None) => {}
-        }
-        state.usage = state.usage.map(|before| before + growth);
+        let Some(before) = state.usage else { return Ok(budget.is_none()) };
+        change.apply(before, budget)?;
+        state.usage = Some(before + change.growth());
         Ok(true)
     }
 

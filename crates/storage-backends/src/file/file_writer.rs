@@ -17,7 +17,7 @@ use crate::record;
 /// A write to one key; `None` deletes it.
 #[derive(Debug)]
 pub(super) struct ResolvedWrite<'a> {
-    pub(super) key: ResolvedKey<'a>,
+    pub(super) key: &'a ResolvedKey<'a>,
     pub(super) value: Option<&'a StorageValue>,
 }
 
@@ -50,7 +50,7 @@ impl FileWriter {
         revision: Revision,
         was_indeterminate: bool,
     ) -> Result<(), Failure> {
-        let ResolvedKey { full, component, file, .. } = &write.key;
+        let ResolvedKey { full, component, file, .. } = write.key;
         let directory = &component.directory;
         match write.value {
             Some(value) => {
@@ -79,15 +79,15 @@ impl FileWriter {
     /// Writes several keys.
     pub(super) fn write_many(
         &self,
-        writes: &[&ResolvedWrite<'_>],
+        writes: &[ResolvedWrite<'_>],
         revision: Revision,
     ) -> Result<(), Failure> {
-        let entry = |write: &&ResolvedWrite<'_>| Entry {
+        let entry = |write: &ResolvedWrite<'_>| Entry {
             key: write.key.full.to_owned(),
             sets: write.value.is_some(),
         };
         let journal = Arc::new(Journal { revision, entries: writes.iter().map(entry).collect() });
-        let step = |(position, write): (usize, &&ResolvedWrite<'_>)| Step {
+        let step = |(position, write): (usize, &ResolvedWrite<'_>)| Step {
             sets: write.value.is_some(),
             file: write.key.file.clone(),
             temp: write.key.component.directory.join(layout::temp_name(revision, position)),
@@ -121,7 +121,7 @@ impl FileWriter {
     /// Writes the temporary files and the journal file of a commit.
     fn prepare(
         &self,
-        writes: &[&ResolvedWrite<'_>],
+        writes: &[ResolvedWrite<'_>],
         journal: &Journal,
         steps: &[Step],
     ) -> Result<PathBuf, StorageError> {

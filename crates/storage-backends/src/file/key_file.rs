@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use storage_core::{MAX_FULL_KEY_BYTES, Revision, StorageError, Usage, VersionedValue};
+use storage_core::{MAX_FULL_KEY_BYTES, Revision, StorageError, VersionedValue};
 
 use super::{disk, scan};
 use crate::record;
@@ -26,22 +26,18 @@ pub(super) fn read(key: &str, file: &Path) -> Result<Option<VersionedValue>, Sto
     })
 }
 
-/// The usage of a key, without the component prefix in its size. Reads the length of
-/// the file, not the file. `None` if there is no file.
-pub(super) fn usage(
-    prefix: &str,
-    user_key: &str,
-    file: &Path,
-) -> Result<Option<Usage>, StorageError> {
+/// The length of the value of a key, by the length of its file. `None` if there is no
+/// file.
+pub(super) fn value_len(full_key_len: usize, file: &Path) -> Result<Option<usize>, StorageError> {
     let len = disk::regular_len(file)?;
-    Ok(len.map(|len| usage_by_len(prefix.len() + user_key.len(), user_key, len)))
+    Ok(len.map(|len| value_len_by_file_len(full_key_len, len)))
 }
 
-/// The usage of a key whose file has this length.
-pub(super) fn usage_by_len(full_key_len: usize, user_key: &str, file_len: u64) -> Usage {
+/// The length of the value in a file of this length.
+pub(super) fn value_len_by_file_len(full_key_len: usize, file_len: u64) -> usize {
+    let file_len = usize::try_from(file_len).unwrap_or(usize::MAX);
     // A file that is too short is damaged and holds no value.
-    let value_len = file_len.saturating_sub(record::overhead(full_key_len) as u64);
-    Usage { bytes: user_key.len() as u64 + value_len, keys: 1 }
+    file_len.saturating_sub(record::overhead(full_key_len))
 }
 
 /// Whether the file was written before `revision`. The revision of a damaged file is

@@ -21,7 +21,8 @@ use crate::{identity, record};
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_TITLE: &str = "airssys file store";
-const FORMAT_VERSION: &str = "1";
+/// The version of the format.
+pub(super) const FORMAT: u32 = 1;
 const COMPONENTS: &str = "components";
 const UNSCOPED: &str = "loose";
 const JOURNAL: &str = "journal";
@@ -252,8 +253,8 @@ impl Layout {
             |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         let version = field("format").unwrap_or_default();
         let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
-        if text.lines().next() == Some(FORMAT_TITLE) && is_number && version != FORMAT_VERSION {
-            return Err(identity::other_format(&self.root, version, FORMAT_VERSION));
+        if text.lines().next() == Some(FORMAT_TITLE) && is_number && version != FORMAT.to_string() {
+            return Err(identity::other_format(&self.root, version, FORMAT));
         }
         match field("store-id") {
             Some(id) if text == format_text(id) => Ok(id.to_owned()),
@@ -289,7 +290,7 @@ fn temp_format_name() -> String {
 }
 
 fn format_text(store_id: &str) -> String {
-    let body = format!("{FORMAT_TITLE}\nformat: {FORMAT_VERSION}\nstore-id: {store_id}\n");
+    let body = format!("{FORMAT_TITLE}\nformat: {FORMAT}\nstore-id: {store_id}\n");
     let sealed = record::seal(body.clone().into_bytes());
     let checksum: String =
         sealed.iter().skip(body.len()).map(|byte| format!("{byte:02x}")).collect();

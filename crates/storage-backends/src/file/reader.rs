@@ -71,12 +71,12 @@ impl Reader {
         if self.pending.contains(key.full) {
             return Ok(self.read(key)?.is_some());
         }
-        Ok(self.file_usage(key)?.is_some())
+        Ok(self.value_len(key)?.is_some())
     }
 
-    /// The usage of a key by the length of its file.
-    pub(super) fn file_usage(&self, key: &ResolvedKey<'_>) -> Result<Option<Usage>, StorageError> {
-        key_file::usage(&key.component.prefix, key.user, &key.file)
+    /// The length of the value of a key, by the length of its file.
+    pub(super) fn value_len(&self, key: &ResolvedKey<'_>) -> Result<Option<usize>, StorageError> {
+        key_file::value_len(key.full.len(), &key.file)
     }
 
     /// Counts the keys of a component, unless it has a usage counter.
@@ -249,12 +249,12 @@ impl ComponentIndex for Reader {
         let mut total = Usage::default();
         for key in &keys {
             let key = self.components.resolve(key);
-            let usage = if self.pending.contains(key.full) {
-                self.read(&key)?.map(|found| Usage::of(key.user, found.value.len()))
+            let len = if self.pending.contains(key.full) {
+                self.read(&key)?.map(|found| found.value.len())
             } else {
-                self.file_usage(&key)?
+                self.value_len(&key)?
             };
-            total = total + usage.unwrap_or_default();
+            total = total + len.map(|len| Usage::of(key.user, len)).unwrap_or_default();
         }
         Ok(total)
     }

@@ -4,20 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue, validate_full_key,
+    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
+    validate_full_key,
 };
 
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::lock::{ReadersHold, WriterLock};
 use super::pending::PendingCommits;
 use super::reader::Reader;
 use super::revisions::Revisions;
 use super::writer::Writer;
 use super::{disk, journal, key_file, snapshot, verify};
-use crate::durability::Durability;
 use crate::lock::LOCK_FILE;
-use crate::verify::{Problem, Verified};
 use crate::{component_index, identity, store_path};
 
 /// How to open a [`FileStorage`].
@@ -66,7 +65,7 @@ impl FileOptions {
 /// component sorts its names; after that, the cost of a page does not grow with the
 /// component.
 ///
-/// [`read_snapshot`](ComponentStorage::read_snapshot) copies nothing. Meanwhile, writes to
+/// [`read_snapshot`](Store::read_snapshot) copies nothing. Meanwhile, writes to
 /// keys that it has not reached wait; others go on. Its memory is that of a listing. A
 /// store that is open for reading only shares the store lock meanwhile, so that no writer
 /// can open the store, and returns [`StorageError::Locked`] if one has.
@@ -98,6 +97,7 @@ impl FileOptions {
 #[derive(Debug)]
 pub struct FileStorage {
     store_id: String,
+    durability: Durability,
     /// `None` if the store is open for reading only.
     writer: Option<Writer>,
     reader: Arc<Reader>,
@@ -122,7 +122,7 @@ impl FileStorage {
     pub fn open(path: impl AsRef<Path>, options: FileOptions) -> Result<Self, StorageError> {
         let root = &store_path::resolve(path.as_ref())?;
         let layout = Layout::new(root);
-        let sync = options.durability == Durability::Sync;
+        let sync = disk::syncs(options.durability, "file")?;
         identity::refuse_file(root)?;
         disk::create_store_directory(root)?;
         layout.refuse_links_in_root()?;
@@ -149,7 +149,7 @@ impl FileStorage {
         let index_budget = options.index_budget_bytes;
         let reader = Arc::new(Reader::of_writer(layout, index_budget, sync, Arc::clone(&lock)));
         let writer = Writer::new(Arc::clone(&reader), sync, revisions, lock);
-        Ok(Self { store_id, writer: Some(writer), reader })
+        Ok(Self { store_id, durability: options.durability, writer: Some(writer), reader })
     }
 
     /// Opens the store in a directory for reading. Creates nothing, changes nothing, takes
@@ -167,14 +167,14 @@ impl FileStorage {
     ) -> Result<Self, StorageError> {
         let layout = Layout::new(&store_path::resolve(path.as_ref())?);
         layout.refuse_missing()?;
-        Self::read_only(layout, options.index_budget_bytes)
+        Self::read_only(layout, &options)
     }
 
-    fn read_only(layout: Layout, index_budget: usize) -> Result<Self, StorageError> {
+    fn read_only(layout: Layout, options: &FileOptions) -> Result<Self, StorageError> {
         let store_id = layout.check_format()?;
         let pending = PendingCommits::read(&layout)?;
-        let reader = Arc::new(Reader::new(layout, pending, index_budget));
-        Ok(Self { store_id, writer: None, reader })
+        let reader = Arc::new(Reader::new(layout, pending, options.index_budget_bytes));
+        Ok(Self { store_id, durability: options.durability, writer: None, reader })
     }
 
     /// Reads every file of the store in a directory and calls `report` with each problem:
@@ -216,7 +216,9 @@ impl FileStorage {
         let Reader { layout, components, .. } = &*self.reader;
         let hold = ReadersHold::take(&layout.root, LOCK_FILE)?;
         // What this store has in memory may be older than the lock.
-        let current = Self::read_only(layout.clone(), components.index_budget_bytes())?;
+        let options =
+            FileOptions::default().with_index_budget_bytes(components.index_budget_bytes());
+        let current = Self::read_only(layout.clone(), &options)?;
         current.scan(range, visit, |_| {})?;
         hold.end()
     }
@@ -249,7 +251,7 @@ impl ComponentStorage for FileStorage {
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.put(key, value).map(drop)
+        self.commit(Commit::new().set(key, value)).map(drop)
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
@@ -273,16 +275,43 @@ impl ComponentStorage for FileStorage {
         component_index::list_page(&*self.reader, request)
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        component_index::list_components(&*self.reader, after, limit)
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         keys.iter().map(|key| self.get(key)).collect()
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         component_index::usage(&*self.reader, prefix)
+    }
+
+    fn try_get(&self, _prefix: &str, _key: &str) -> Option<Option<StorageValue>> {
+        // Every read needs the disk.
+        None
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        validate_full_key(key)?;
+        let key = self.reader.components.resolve(key);
+        self.reader.prepare(&key.component)?;
+        let _lock = self.writer.as_ref().map(|one| one.lock_to_read(key.full)).transpose()?;
+        self.reader.read(&key)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        self.writer.as_ref().ok_or(StorageError::ReadOnly)?.commit(&commit)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for FileStorage {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("file")
+            .with_format(layout::FORMAT)
+            .with_store_id(self.store_id.as_str())
+            .with_durability(self.durability)
+    }
+
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        component_index::list_components(&*self.reader, after, limit)
     }
 
     fn read_snapshot(
@@ -302,28 +331,7 @@ impl ComponentStorage for FileStorage {
         self.writer.as_ref().map_or(Ok(()), Writer::flush)
     }
 
-    fn try_get(&self, _key: &str) -> Option<Option<StorageValue>> {
-        // Every read needs the disk.
-        None
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        validate_full_key(key)?;
-        let key = self.reader.components.resolve(key);
-        self.reader.prepare(&key.component)?;
-        let _lock = self.writer.as_ref().map(|one| one.lock_to_read(key.full)).transpose()?;
-        self.reader.read(&key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.commit(Commit::new().set(key, value))
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.writer.as_ref().ok_or(StorageError::ReadOnly)?.commit(&commit)
+    fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        verify::verify(&self.reader.layout.root, report)
     }
 }

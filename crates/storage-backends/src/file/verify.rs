@@ -12,7 +12,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use storage_core::{Revision, StorageError, Usage, split_full_key, validate_full_key};
+use storage_core::{
+    Problem, Revision, StorageError, Usage, Verified, split_full_key, validate_full_key,
+};
 
 use super::journal::{self, Journal, JournalFile};
 use super::layout::{self, Layout, TEMP_PREFIX};
@@ -23,7 +25,6 @@ use super::reader::Reader;
 use super::{disk, key_file, revisions};
 use crate::lock::LOCK_FILE;
 use crate::permissions::{OpenToOthers, others_may_enter};
-use crate::verify::{Problem, Verified};
 use crate::{component_index, identity, record};
 
 mod strays;
@@ -286,7 +287,7 @@ impl Check<'_> {
         }
         self.pending(&pending);
         if is_component && self.verified.usage.keys > before {
-            self.verified.partitions += 1;
+            self.verified.components += 1;
         }
     }
 
@@ -342,11 +343,10 @@ impl Check<'_> {
     /// A file that a listing reports as a key, but whose value cannot be read.
     fn damaged(&mut self, path: &Path, named: Option<String>, len: u64, detail: String) {
         // The store counts it by the length of the file.
-        let of_file = named.as_deref().filter(|key| self.layout.key_file(key) == path).map(|key| {
-            let (prefix, user_key) = split_full_key(key);
-            let usage = key_file::usage_by_len(key.len(), user_key, len);
-            usage + Usage { bytes: prefix.len() as u64, keys: 0 }
-        });
+        let of_file = named
+            .as_deref()
+            .filter(|key| self.layout.key_file(key) == path)
+            .map(|key| Usage::of(key, key_file::value_len_by_file_len(key.len(), len)));
         self.counted = self.counted.zip(of_file).map(|(counted, usage)| counted + usage);
         match named {
             Some(key) => self.problem_of(path, &key, detail),
@@ -402,7 +402,7 @@ impl Check<'_> {
             let before = self.verified.usage.keys;
             self.pending(&keys);
             if directory != self.layout.directory("") && self.verified.usage.keys > before {
-                self.verified.partitions += 1;
+                self.verified.components += 1;
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLockReadGuard};
 
 use storage_core::{
-    Budget, Check, Commit, PageRequest, Revision, StorageError, Usage, split_full_key,
+    Commit, CommitView, PageRequest, Revision, StorageError, VersionedValue, Write, split_full_key,
     validate_full_key,
 };
 
@@ -15,6 +15,7 @@ use super::component::Component;
 use super::components::ResolvedKey;
 use super::file_writer::{Failure, FileWriter, ResolvedWrite};
 use super::indeterminate::{Indeterminate, IndeterminateKeys};
+use super::journal::Journal;
 use super::lock::WriterLock;
 use super::reader::Reader;
 use super::revisions::Revisions;
@@ -38,63 +39,80 @@ pub(super) struct Writer {
     _sweep: Sweep,
 }
 
-/// A commit with its keys resolved.
-struct Plan<'a> {
-    checks: Vec<(&'a Check, ResolvedKey<'a>)>,
-    /// What the commit does to each component, by prefix.
-    components: BTreeMap<&'a str, Changes<'a>>,
-    /// `None` if no usage counter is needed.
-    budget: Option<Budget>,
+/// The keys of a commit and their components, each resolved once.
+struct Keys<'a> {
+    /// Ordered by full key.
+    keys: Vec<ResolvedKey<'a>>,
+    /// Ordered by prefix.
+    components: Vec<Arc<Component>>,
 }
 
-struct Changes<'a> {
-    component: Arc<Component>,
-    writes: Vec<ResolvedWrite<'a>>,
-    growth: Usage,
-    shrinkage: Usage,
-}
-
-impl<'a> Plan<'a> {
+impl<'a> Keys<'a> {
     fn new(commit: &'a Commit, reader: &Reader) -> Self {
-        // A commit that only deletes is within every budget.
-        let sets = commit.writes.iter().any(|write| write.value.is_some());
-        let mut plan = Self {
-            checks: Vec::with_capacity(commit.checks.len()),
-            components: BTreeMap::new(),
-            budget: commit.budget.filter(|_| sets),
-        };
-        for write in commit.effective_writes() {
-            let key = reader.components.resolve(&write.key);
-            let changes = plan.changes(&key);
-            changes.writes.push(ResolvedWrite { key, value: write.value.as_ref() });
-        }
-        for check in &commit.checks {
-            let key = reader.components.resolve(&check.key);
-            plan.changes(&key);
-            plan.checks.push((check, key));
-        }
-        plan
+        let mut keys: Vec<&str> = commit.keys().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let keys: Vec<_> = keys.into_iter().map(|key| reader.components.resolve(key)).collect();
+        let mut components: Vec<_> = keys.iter().map(|key| Arc::clone(&key.component)).collect();
+        components.sort_unstable_by(|one, other| one.prefix.cmp(&other.prefix));
+        components.dedup_by(|one, other| one.prefix == other.prefix);
+        Self { keys, components }
     }
 
-    fn changes(&mut self, key: &ResolvedKey<'a>) -> &mut Changes<'a> {
-        self.components.entry(split_full_key(key.full).0).or_insert_with(|| Changes {
-            component: Arc::clone(&key.component),
-            writes: Vec::new(),
-            growth: Usage::default(),
-            shrinkage: Usage::default(),
-        })
+    fn get(&self, full_key: &str) -> Option<&ResolvedKey<'a>> {
+        let slot = self.keys.binary_search_by_key(&full_key, |key| key.full).ok()?;
+        self.keys.get(slot)
     }
 
-    fn components(&self) -> impl Iterator<Item = &Arc<Component>> {
-        self.components.values().map(|changes| &changes.component)
+    fn resolve<'w>(&'w self, write: &'w Write) -> Option<ResolvedWrite<'w>> {
+        Some(ResolvedWrite { key: self.get(&write.key)?, value: write.value.as_ref() })
     }
 
-    fn writes(&self) -> impl Iterator<Item = &ResolvedWrite<'a>> + Clone {
-        self.components.values().flat_map(|changes| &changes.writes)
+    fn component(&self, prefix: &str) -> Option<&Component> {
+        let slot = self.components.binary_search_by_key(&prefix, |one| &one.prefix).ok()?;
+        self.components.get(slot).map(|component| &**component)
+    }
+}
+
+/// Why a commit did not happen.
+enum Refusal {
+    /// The usage counter that the budget needs was dropped: a concurrent write failed.
+    NoCounter,
+    Error(StorageError),
+}
+
+impl From<StorageError> for Refusal {
+    fn from(error: StorageError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// The store during a commit, whose locks are held.
+struct View<'a> {
+    writer: &'a Writer,
+    keys: &'a Keys<'a>,
+    needs_counter: bool,
+}
+
+impl CommitView for View<'_> {
+    type Error = Refusal;
+
+    fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, Refusal> {
+        self.writer.indeterminate.check(key)?;
+        let Some(key) = self.keys.get(key) else { return Ok(None) };
+        self.writer.reader.prepare(&key.component)?;
+        Ok(self.writer.reader.read(key)?)
     }
 
-    fn written_keys(&self) -> impl Iterator<Item = &'a str> + Clone {
-        self.writes().map(|write| write.key.full)
+    fn value_len(&mut self, key: &str) -> Result<Option<usize>, Refusal> {
+        let Some(key) = self.keys.get(key) else { return Ok(None) };
+        Ok(self.writer.reader.value_len(key)?)
+    }
+
+    fn counts(&mut self, component_prefix: &str) -> Result<bool, Refusal> {
+        let component = self.keys.component(component_prefix);
+        let has_counter = component.is_some_and(|one| one.usage().is_some());
+        if self.needs_counter && !has_counter { Err(Refusal::NoCounter) } else { Ok(has_counter) }
     }
 }
 
@@ -161,91 +179,102 @@ impl Writer {
 
     pub(super) fn commit(&self, commit: &Commit) -> Result<Revision, StorageError> {
         commit.keys().try_for_each(validate_full_key)?;
-        if commit.budget.is_some() {
-            commit.single_partition()?;
-        }
-        let mut plan = Plan::new(commit, &self.reader);
+        let budgeted = commit.budgeted_component()?;
+        let keys = Keys::new(commit, &self.reader);
+        let written_keys = || commit.writes.iter().map(|write| write.key.as_str());
         loop {
             // Count before any lock is taken: a snapshot that begins must not wait for a
             // count.
-            if plan.budget.is_some() {
-                plan.components().try_for_each(|component| self.reader.count(component))?;
+            if let Some(component) = budgeted.and_then(|prefix| keys.component(prefix)) {
+                self.reader.count(component)?;
             }
-            let _snapshots = self.snapshots.wait_for(plan.written_keys());
+            let _snapshots = self.snapshots.wait_for(written_keys());
             self.complete_pending_commits(commit)?;
-            let components: Vec<Arc<Component>> = plan.components().cloned().collect();
-            let component_locks: Vec<_> = components.iter().map(|one| one.lock_shared()).collect();
+            let component_locks: Vec<_> =
+                keys.components.iter().map(|one| one.lock_shared()).collect();
             let key_locks = self.key_locks.write_all(commit.keys());
             // Before these locks were taken, another write may have failed.
             if commit.keys().any(|key| self.pending_commit(key).is_some()) {
                 continue;
             }
-            let written = self.commit_locked(&mut plan).map_err(|error| {
-                // A path is missing because the store was moved.
-                match (&error, self.files.lock.check()) {
-                    (StorageError::IoError(_), Err(moved)) => moved,
-                    _ => error,
+            match self.commit_locked(commit, &keys, budgeted.is_some()) {
+                Ok(revision) => {
+                    drop((key_locks, component_locks));
+                    let components = &self.reader.components;
+                    keys.components.iter().for_each(|one| components.shed_indexes(one));
+                    return Ok(revision);
                 }
-            })?;
-            let Some(revision) = written else { continue };
-            drop((key_locks, component_locks));
-            components.iter().for_each(|one| self.reader.components.shed_indexes(one));
-            return Ok(revision);
+                Err(Refusal::NoCounter) => {}
+                // A path is missing because the store was moved.
+                Err(Refusal::Error(error @ StorageError::IoError(_))) => {
+                    return Err(self.files.lock.check().err().unwrap_or(error));
+                }
+                Err(Refusal::Error(error)) => return Err(error),
+            }
         }
     }
 
-    /// Commits while all locks are held. Returns `None` if the usage counter that the
-    /// budget needs was dropped.
-    fn commit_locked(&self, plan: &mut Plan<'_>) -> Result<Option<Revision>, StorageError> {
+    /// Commits while all locks are held.
+    fn commit_locked(
+        &self,
+        commit: &Commit,
+        keys: &Keys<'_>,
+        needs_counter: bool,
+    ) -> Result<Revision, Refusal> {
         self.files.lock.check()?;
-        for (check, key) in &plan.checks {
-            self.indeterminate.check(key.full)?;
-            self.reader.prepare(&key.component)?;
-            let found = self.reader.read(key)?;
-            check.verify(found.as_ref().map(|found| (&found.value, found.revision)))?;
-        }
+        let evaluation = commit.evaluate(&mut View { writer: self, keys, needs_counter })?;
+        let writes: Vec<_> =
+            evaluation.writes.iter().filter_map(|write| keys.resolve(write)).collect();
         // Prepare the directories first: nothing has changed if this fails.
-        for Changes { component, writes, .. } in plan.components.values() {
-            if writes.iter().any(|write| write.value.is_some()) {
+        for ResolvedWrite { key, value } in &writes {
+            if value.is_some() {
                 let FileWriter { layout, sync, .. } = &self.files;
-                component.prepare_to_write(layout, *sync, self.revisions.first())?;
-            } else if !writes.is_empty() {
-                // If the key is missing, the delete of an earlier process may not be
-                // durable yet.
-                self.reader.prepare(component)?;
+                key.component.prepare_to_write(layout, *sync, self.revisions.first())?;
+            } else {
+                // If the key is missing, the delete of an earlier process may not be durable
+                // yet.
+                self.reader.prepare(&key.component)?;
+            }
+            key.component.add_written(key.user);
+        }
+        let changes = || {
+            let counted = evaluation.changes.iter();
+            counted.filter_map(|(prefix, change)| Some((keys.component(prefix)?, *change)))
+        };
+        let budget = commit.budget.as_ref().filter(|_| needs_counter);
+        for (component, change) in changes() {
+            if !component.reserve(change, budget)? {
+                return Err(Refusal::NoCounter);
             }
         }
-        if !self.reserve(plan)? {
-            return Ok(None);
-        }
-        let written = self.revisions.next().map_err(Failure::from).and_then(|revision| {
-            self.write_files(plan, revision)?;
-            Ok(revision)
-        });
+        let written = self
+            .revisions
+            .next()
+            .map_err(Failure::from)
+            .and_then(|revision| self.write_files(&writes, revision).map(|()| revision));
+        let written_keys = || writes.iter().map(|write| write.key.full);
         match written {
             Ok(revision) => {
-                self.indeterminate.remove(plan.written_keys());
-                self.settle(plan);
-                self.add_unflushed(plan)?;
-                Ok(Some(revision))
+                self.indeterminate.remove(written_keys());
+                self.update_memory(&writes);
+                changes().for_each(|(component, change)| component.release(change.shrinkage()));
+                self.add_unflushed(&writes)?;
+                Ok(revision)
             }
             Err(Failure { error, outcome: None }) => {
-                for Changes { component, growth, .. } in plan.components.values() {
-                    component.release(*growth);
-                }
-                Err(error)
+                changes().for_each(|(component, change)| component.release(change.growth()));
+                Err(error.into())
             }
             Err(Failure { error, outcome: Some(outcome) }) => {
-                self.indeterminate.insert(plan.written_keys(), &outcome);
-                self.forget(plan.components());
-                Err(error)
+                self.indeterminate.insert(written_keys(), &outcome);
+                self.forget(keys.components.iter());
+                Err(error.into())
             }
         }
     }
 
-    fn write_files(&self, plan: &Plan<'_>, revision: Revision) -> Result<(), Failure> {
-        let writes: Vec<&ResolvedWrite<'_>> = plan.writes().collect();
-        match writes.as_slice() {
+    fn write_files(&self, writes: &[ResolvedWrite<'_>], revision: Revision) -> Result<(), Failure> {
+        match writes {
             [] => Ok(()),
             [write] => {
                 let was_indeterminate = self.indeterminate.get(write.key.full).is_some();
@@ -255,44 +284,13 @@ impl Writer {
         }
     }
 
-    /// Checks the budget and adds the growth to the usage counters. Returns `false` if
-    /// the budget needs a counter and there is none: a concurrent write that failed has
-    /// dropped it.
-    fn reserve(&self, plan: &mut Plan<'_>) -> Result<bool, StorageError> {
-        for Changes { component, writes, growth, shrinkage } in plan.components.values_mut() {
-            (*growth, *shrinkage) = (Usage::default(), Usage::default());
-            if component.usage().is_none() {
-                if plan.budget.is_some() {
-                    return Ok(false);
-                }
-                // Without a counter the size of the old values is not needed.
-                component.add_written(writes.iter().map(|write| write.key.user));
-                continue;
-            }
-            let (mut old, mut new) = (Usage::default(), Usage::default());
-            for ResolvedWrite { key, value } in &*writes {
-                old = old + self.reader.file_usage(key)?.unwrap_or_default();
-                new = new + value.map(|new| Usage::of(key.user, new.len())).unwrap_or_default();
-            }
-            (*growth, *shrinkage) = (new - old, old - new);
-        }
-        for Changes { component, growth, shrinkage, .. } in plan.components.values() {
-            if !component.reserve(*growth, *shrinkage, plan.budget)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Updates what is in memory after a commit.
-    fn settle(&self, plan: &Plan<'_>) {
-        for Changes { component, writes, shrinkage, .. } in plan.components.values() {
-            for ResolvedWrite { key, value } in writes {
-                component.update_index(key.user, value.is_some(), |holds_a_key| {
-                    self.reader.names.update(component, value.is_some(), holds_a_key);
-                });
-            }
-            component.release(*shrinkage);
+    /// Updates the indexes and the names of components after a commit.
+    fn update_memory(&self, writes: &[ResolvedWrite<'_>]) {
+        for ResolvedWrite { key, value } in writes {
+            let component = &key.component;
+            component.update_index(key.user, value.is_some(), |holds_a_key| {
+                self.reader.names.update(component, value.is_some(), holds_a_key);
+            });
         }
     }
 
@@ -302,19 +300,19 @@ impl Writer {
         self.reader.names.forget();
     }
 
-    fn add_unflushed(&self, plan: &Plan<'_>) -> Result<(), StorageError> {
+    fn add_unflushed(&self, writes: &[ResolvedWrite<'_>]) -> Result<(), StorageError> {
         if self.files.sync {
             return Ok(());
         }
         let mut is_due = false;
-        for write in plan.writes() {
+        for write in writes {
             is_due = self.unflushed.add(write.key.file.clone());
         }
         if is_due { self.unflushed.flush(&self.files.layout) } else { Ok(()) }
     }
 
     /// The commit of a key that happened but is not applied completely.
-    fn pending_commit(&self, key: &str) -> Option<Arc<super::journal::Journal>> {
+    fn pending_commit(&self, key: &str) -> Option<Arc<Journal>> {
         match self.indeterminate.get(key)? {
             Indeterminate::Commit(journal) => Some(journal),
             Indeterminate::Write => None,
