@@ -5,7 +5,6 @@ use storage_core::{Revision, StorageValue, Usage, VersionedValue};
 
 pub use crate::file::internals::*;
 use crate::redb::internals as redb;
-use crate::rocksdb_log::{self, Kind, Verdict};
 use crate::{first_revision, record};
 
 /// From here on no opening looks at the clock, so that revisions are given twice
@@ -75,24 +74,4 @@ pub fn read_ledger(partition: &[u8], bytes: &[u8]) -> Option<Usage> {
 /// What lies behind every text that begins with `prefix`.
 pub fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     redb::end_of_prefix(prefix)
-}
-
-/// What RocksDB's log is taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Log {
-    /// All of it is right.
-    Whole,
-    /// It ends as a power cut leaves it, from here on.
-    Torn(usize),
-    /// What was durable is not what was written, here.
-    Damaged(usize),
-}
-
-/// Judges a log of writes, or of files.
-pub fn judge_log(bytes: &[u8], manifest: bool) -> Log {
-    match rocksdb_log::judge(bytes, if manifest { Kind::Manifest } else { Kind::Writes }) {
-        Verdict::Whole { .. } => Log::Whole,
-        Verdict::Torn { offset } => Log::Torn(offset),
-        Verdict::Damaged { offset } => Log::Damaged(offset),
-    }
 }

@@ -276,7 +276,7 @@ impl ReadersHold {
                 file.is_at(&self.path).map_err(|error| cannot("look at", &self.path, &error))?
             }
             // A first writer creates the file that was not there to be locked.
-            None => !disk::is_there(&self.path)?,
+            None => !disk::exists(&self.path)?,
         };
         if is_same {
             return Ok(());

@@ -69,7 +69,7 @@ impl Revisions {
             None => {
                 let beyond = largest_in_use()?.saturating_add(REBUILT_GAP);
                 Self::create(root)?;
-                disk::sync_folder(root)?;
+                disk::sync_directory(root)?;
                 (0, beyond)
             }
         };
