@@ -10,7 +10,7 @@ use storage_core::{
 };
 
 use super::layout::{self, Layout};
-use super::lock::{ReadersHold, WriterLock};
+use super::lock::{SharedLock, WriterLock};
 use super::pending::PendingCommits;
 use super::reader::Reader;
 use super::revisions::Revisions;
@@ -132,7 +132,7 @@ impl FileStorage {
                 layout.refuse_records_without_format()?;
             }
             if is_foreign {
-                return Err(identity::foreign_folder(root));
+                return Err(identity::foreign_directory(root));
             }
         }
         let lock = Arc::new(WriterLock::take(root, LOCK_FILE)?);
@@ -214,13 +214,13 @@ impl FileStorage {
         visit: &mut SnapshotVisitor<'_>,
     ) -> Result<(), StorageError> {
         let Reader { layout, components, .. } = &*self.reader;
-        let hold = ReadersHold::take(&layout.root, LOCK_FILE)?;
+        let hold = SharedLock::take(&layout.root, LOCK_FILE)?;
         // What this store has in memory may be older than the lock.
         let options =
             FileOptions::default().with_index_budget_bytes(components.index_budget_bytes());
         let current = Self::read_only(layout.clone(), &options)?;
         current.scan(range, visit, |_| {})?;
-        hold.end()
+        hold.release()
     }
 
     fn scan(

@@ -18,7 +18,7 @@ use storage_core::{
 
 use super::journal::{self, Journal, JournalFile};
 use super::layout::{self, Layout, TEMP_PREFIX};
-use super::lock::ReadersHold;
+use super::lock::SharedLock;
 use super::name::{self, Decoded};
 use super::pending::PendingCommits;
 use super::reader::Reader;
@@ -79,7 +79,7 @@ struct Quiescence(Option<Vec<u8>>);
 impl Quiescence {
     /// `None` if a writer has the store open.
     fn observe(root: &Path) -> Option<Self> {
-        ReadersHold::take(root, LOCK_FILE).ok()?;
+        SharedLock::take(root, LOCK_FILE).ok()?;
         disk::read(&root.join(revisions::REVISIONS_FILE)).ok().map(Self)
     }
 }

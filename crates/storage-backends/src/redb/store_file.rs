@@ -69,7 +69,7 @@ pub(super) fn inspect(path: &Path) -> Result<Found, StorageError> {
 /// [`StorageError::Locked`] if it is open anywhere; [`StorageError::IoError`] also
 /// where locks do not work.
 pub(super) fn open_to_write(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
-    let file = lock::take_alone(path, path, || open_for_writing(path))?;
+    let file = lock::lock_exclusive(path, path, || open_for_writing(path))?;
     // A killed process may have left a commit that is not on disk yet. Make it durable
     // before anything reads it.
     fault_point("sync")
@@ -89,7 +89,7 @@ fn open_for_writing(path: &Path) -> Result<File, StorageError> {
 /// [`StorageError::Locked`] if a writer has it open.
 pub(super) fn open_to_read(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
     let file = File::open(path).map_err(|error| failed("open", path, &error))?;
-    lock::share(path, file).map(Arc::new)
+    lock::lock_shared(path, file).map(Arc::new)
 }
 
 /// The prefix of a new store's temporary name; the rest is random. It does not contain
@@ -115,7 +115,7 @@ pub(super) fn create(
         })
         .map_err(|error| cannot_create(&error))?;
     // Locked until the store has its name.
-    let file = lock::take_alone(path, new.path(), || open_for_writing(new.path()))?;
+    let file = lock::lock_exclusive(path, new.path(), || open_for_writing(new.path()))?;
     let file = Arc::new(file);
     fill(path, Arc::clone(&file))?;
     fault_point("rename").map_err(|error| cannot_create(&error))?;
@@ -151,7 +151,7 @@ fn rename(new: NamedTempFile, path: &Path) -> Result<(), StorageError> {
         return Ok(());
     }
     // Only an empty file is replaced, under its lock, so that only one process does it.
-    let found = lock::take_alone(path, path, || open_for_writing(path))?;
+    let found = lock::lock_exclusive(path, path, || open_for_writing(path))?;
     let len = found.metadata().map_err(|error| failed("read the metadata of", path, &error))?.len();
     if len == 0 {
         new.persist(path).map_err(|failure| failed("create", path, &failure.error))?;

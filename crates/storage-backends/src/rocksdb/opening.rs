@@ -38,7 +38,7 @@ pub(super) fn open(
 ) -> Result<(Opened, WriterLock), StorageError> {
     let root = &layout.root;
     match layout.inspect()? {
-        Found::Foreign => return Err(identity::foreign_folder(root)),
+        Found::Foreign => return Err(identity::foreign_directory(root)),
         // Check before the lock file is added to a database of another program.
         Found::Database { ours: false } => drop(open_to_read(layout, options)?),
         Found::Nothing | Found::Unfinished | Found::Database { ours: true } => {}
@@ -189,6 +189,9 @@ fn open_once(
 fn cannot_open(root: &Path, source: &::rocksdb::Error) -> StorageError {
     if error::names_a_missing_file(source) {
         return error::corrupt(root, None, source.as_ref());
+    }
+    if source.kind() == ::rocksdb::ErrorKind::Corruption {
+        return error::corrupt(root, None, &format!("RocksDB cannot open it: {source}"));
     }
     error::failed("open", root, source)
 }
