@@ -13,8 +13,8 @@ use storage_core::{
     split_full_key, validate_full_key,
 };
 
+use crate::component_index::{self, ComponentIndex, Prefixes};
 use crate::first_revision::first_revision;
-use crate::partitions::{self, Names, Partitions};
 
 /// Storage in the process's memory: fast, shared by all threads, gone when the
 /// process ends.
@@ -321,11 +321,11 @@ impl ComponentStorage for MemoryStorage {
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
         let all = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
-        Ok(partitions::list_page(self, all)?.keys)
+        Ok(component_index::list_page(self, all)?.keys)
     }
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        partitions::list_page(self, request)
+        component_index::list_page(self, request)
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
@@ -343,7 +343,7 @@ impl ComponentStorage for MemoryStorage {
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        partitions::usage(self, prefix)
+        component_index::usage(self, prefix)
     }
 
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
@@ -412,7 +412,7 @@ impl Store for MemoryStorage {
     }
 
     fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        partitions::list_components(self, after, limit)
+        component_index::list_components(self, after, limit)
     }
 
     fn read_snapshot(
@@ -442,12 +442,17 @@ impl Store for MemoryStorage {
     }
 }
 
-impl Partitions for MemoryStorage {
-    fn names(&self, prefix: &str, from: Bound<&str>, limit: usize) -> Result<Names, StorageError> {
+impl ComponentIndex for MemoryStorage {
+    fn prefixes(
+        &self,
+        prefix: &str,
+        from: Bound<&str>,
+        limit: usize,
+    ) -> Result<Prefixes, StorageError> {
         let names = read(&self.names);
         let from = (start_of(prefix, from), Bound::Unbounded);
         let names = names.range::<str, _>(from).take_while(|name| name.starts_with(prefix));
-        Ok(Names { found: names.take(limit).cloned().collect(), stopped_by: None })
+        Ok(Prefixes { found: names.take(limit).cloned().collect(), stopped_by: None })
     }
 
     fn keys_in(

@@ -245,7 +245,7 @@ fn a_folder_that_was_not_synced_makes_its_key_unavailable() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     fill(&storage);
-    let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+    let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
     let (result, _) = with_plan(plan, || storage.set(A, "new a".into()));
     assert!(matches!(result, Err(StorageError::IoError(_))), "{result:?}");
     for result in [
@@ -388,7 +388,7 @@ fn a_delete_is_not_done_before_an_earlier_one_is_durable() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     fill(&storage);
-    let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+    let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
     // Gone for everybody who looks, and back after a power cut.
     with_plan(plan.clone(), || storage.delete(A)).0.unwrap_err();
     drop(storage);
@@ -439,7 +439,7 @@ fn a_journal_is_durable_before_it_is_applied() {
         // If the journal's folder cannot be synced, nothing is applied.
         let seen = |root: &Path| std::fs::read(root.join("components").join(A)).unwrap();
         let untouched = seen(folder.path());
-        let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+        let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
         let (result, _) = with_plan(plan, || {
             super::journal::recover(&super::layout::Layout::new(folder.path()), true)
         });
@@ -455,7 +455,7 @@ fn a_snapshot_leaves_out_no_key_in_doubt() {
         let folder = tempfile::tempdir().unwrap();
         let storage = open(folder.path());
         fill(&storage);
-        let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+        let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
         with_plan(plan, || change(&storage)).0.unwrap_err();
         let read = |prefix: &str, after: Option<&str>| {
             let mut seen = 0;

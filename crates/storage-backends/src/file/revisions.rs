@@ -1,10 +1,6 @@
-//! Where revisions come from: a counter that is reserved in blocks.
+//! The file that holds how far revisions are reserved ([`RevisionBlocks`]).
 //!
-//! A block is made durable before its first number is used, so no number is
-//! given twice, not after a power cut either, and most writes cost nothing
-//! extra. What is left of a block when the store closes is skipped.
-//!
-//! The file has two slots, at offsets 0 and 4,096, so that a write torn by a
+//! It has two slots, at offsets 0 and 4,096, so that a write torn by a
 //! power cut leaves the other. Each is the first number that is not reserved
 //! (8 bytes, little-endian) and the CRC-32 of those (4 bytes). They are
 //! overwritten in place: a full disk cannot stop a delete.
@@ -17,14 +13,11 @@ use std::sync::{Mutex, PoisonError};
 use storage_core::{Revision, StorageError};
 
 use super::disk;
-use crate::first_revision::first_revision;
-use crate::{identity, record};
+use crate::record;
+use crate::revision_blocks::{BLOCK, RevisionBlocks};
 
 /// The name of the file.
 pub(super) const REVISIONS_FILE: &str = "revisions";
-
-/// How many numbers are reserved at once: one extra fsync in 65,536 writes.
-const BLOCK: u64 = 1 << 16;
 
 /// How far a counter that was lost is set beyond what is in use: more deletes
 /// than a store sees in its life, and a millionth of the numbers there are.
@@ -36,17 +29,15 @@ const SLOT_BYTES: usize = 12;
 #[derive(Debug)]
 pub(super) struct Revisions {
     path: PathBuf,
-    /// The first number of this opening.
-    first: Revision,
-    state: Mutex<State>,
+    blocks: RevisionBlocks,
+    slots: Mutex<Slots>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Slots {
     file: File,
-    next: u64,
-    reserved_up_to: u64,
-    slot: usize,
+    /// The slot that was written last.
+    newest: usize,
 }
 
 impl Revisions {
@@ -61,8 +52,7 @@ impl Revisions {
         disk::write_new(&path, &bytes, true)
     }
 
-    /// Opens the counter where the last reservation ended, or at the current time
-    /// ([`first_revision`]).
+    /// Opens the counter where the last reservation ended, or at the current time.
     ///
     /// If the file is missing, or both slots are damaged, the counter is set far
     /// beyond every revision that `largest_in_use` finds, deleted keys allowed
@@ -79,7 +69,7 @@ impl Revisions {
             None => {
                 let beyond = largest_in_use()?.saturating_add(REBUILT_GAP);
                 Self::create(root)?;
-                disk::sync_folder(root)?;
+                disk::sync_directory(root)?;
                 (0, beyond)
             }
         };
@@ -87,48 +77,44 @@ impl Revisions {
             .write(true)
             .open(&path)
             .map_err(|error| disk::failed("open", &path, &error))?;
-        let next = first_revision(reserved_up_to);
-        let mut state = State { file, reserved_up_to, next, slot };
+        let revisions = Self {
+            path,
+            blocks: RevisionBlocks::new(reserved_up_to),
+            slots: Mutex::new(Slots { file, newest: slot }),
+        };
         if slots.contains(&None) {
-            state
-                .write_other_slot(reserved_up_to)
-                .map_err(|error| disk::failed("write", &path, &error))?;
+            revisions.persist(reserved_up_to)?;
         }
-        Ok(Self { path, first: Revision::new(next), state: Mutex::new(state) })
+        Ok(revisions)
     }
 
     /// The first number of this opening; all before it were given earlier.
     pub(super) fn first(&self) -> Revision {
-        self.first
+        self.blocks.first()
     }
 
     /// The next revision.
     pub(super) fn next(&self) -> Result<Revision, StorageError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.next >= state.reserved_up_to {
-            let reserved_up_to = state.next.saturating_add(BLOCK);
-            state
-                .write_other_slot(reserved_up_to)
-                .map_err(|error| disk::failed("write", &self.path, &error))?;
-        }
-        let revision = Revision::new(state.next);
-        state.next = state.next.checked_add(1).ok_or_else(identity::no_revision_left)?;
-        Ok(revision)
+        self.blocks.next(|up_to| self.persist(up_to))
+    }
+
+    fn persist(&self, reserved_up_to: u64) -> Result<(), StorageError> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.write_other(reserved_up_to).map_err(|error| disk::failed("write", &self.path, &error))
     }
 }
 
-impl State {
+impl Slots {
     /// Reserves up to a number. The slot that counts until then stays whole.
-    fn write_other_slot(&mut self, reserved_up_to: u64) -> io::Result<()> {
-        let slot = 1 - self.slot;
+    fn write_other(&mut self, reserved_up_to: u64) -> io::Result<()> {
+        let slot = 1 - self.newest;
         let offset = SLOT_OFFSETS.get(slot).copied().unwrap_or_default();
         disk::fault_point("overwrite")?;
         self.file.seek(SeekFrom::Start(offset))?;
         self.file.write_all(&slot_bytes(reserved_up_to))?;
         disk::fault_point("fsync")?;
         self.file.sync_data()?;
-        self.slot = slot;
-        self.reserved_up_to = reserved_up_to;
+        self.newest = slot;
         Ok(())
     }
 }
@@ -188,39 +174,6 @@ mod tests {
         Revisions::create(root.path()).unwrap();
         let revisions = open(root.path()).unwrap();
         (root, revisions)
-    }
-
-    #[test]
-    fn numbers_grow_within_and_across_blocks_and_openings() {
-        let (root, revisions) = new_counter();
-        let mut last = 0;
-        for _ in 0..BLOCK + 10 {
-            let number = revisions.next().unwrap().get();
-            assert!(number > last);
-            last = number;
-        }
-        drop(revisions);
-        for _ in 0..3 {
-            let number = open(root.path()).unwrap().next().unwrap().get();
-            assert!(number > last);
-            last = number;
-        }
-    }
-
-    #[test]
-    fn no_number_follows_the_largest() {
-        let (root, revisions) = new_counter();
-        drop(revisions);
-        let path = root.path().join(REVISIONS_FILE);
-        let mut bytes = slot_bytes(u64::MAX - 1);
-        bytes.resize(4096, 0);
-        bytes.extend(slot_bytes(u64::MAX - 1));
-        std::fs::write(&path, bytes).unwrap();
-        let revisions = open(root.path()).unwrap();
-        assert_eq!(revisions.next(), Ok(Revision::new(u64::MAX - 1)));
-        for _ in 0..2 {
-            assert!(matches!(revisions.next(), Err(StorageError::Corrupt { .. })));
-        }
     }
 
     #[test]

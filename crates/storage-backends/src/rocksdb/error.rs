@@ -1,4 +1,4 @@
-//! RocksDB's errors in the store's terms.
+//! Converts RocksDB's errors into [`StorageError`]s.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,17 @@ use storage_core::StorageError;
 
 use crate::io_failure::{self, Cause};
 
-/// What RocksDB says where its own process has the path open.
+/// Part of RocksDB's message if this process has the path open.
 const HELD_HERE: &str = "lock hold by current process";
 
-/// An error of RocksDB when it was asked to do `what` with the store in `root`.
+/// Converts an error of the operation `what` on the store in `root`.
 pub(super) fn failed(what: &str, root: &Path, error: &Error) -> StorageError {
     let text: &str = error.as_ref();
-    let place = root.display();
+    let store = root.display();
     match error.kind() {
         ErrorKind::Corruption => corrupt(root, None, text),
         ErrorKind::IOError if names_a_lock(text) => StorageError::Locked(format!(
-            "the store {place} is locked: {} ({text})",
+            "the store {store} is locked: {} ({text})",
             if text.contains(HELD_HERE) {
                 "this process has a database open at this path, or had one that was moved; close \
                  it, or restart the process"
@@ -26,19 +26,19 @@ pub(super) fn failed(what: &str, root: &Path, error: &Error) -> StorageError {
             }
         )),
         ErrorKind::IOError => {
-            StorageError::IoError(format!("cannot {what} {place}: {text}{}", advice(text, root)))
+            StorageError::IoError(format!("cannot {what} {store}: {text}{}", advice(text, root)))
         }
         ErrorKind::TimedOut | ErrorKind::Busy | ErrorKind::TryAgain | ErrorKind::Aborted => {
             StorageError::Unavailable {
                 key: None,
-                detail: format!("cannot {what} {place}: {text}"),
+                detail: format!("cannot {what} {store}: {text}"),
             }
         }
-        _ => StorageError::IoError(format!("cannot {what} {place}: {text}")),
+        _ => StorageError::IoError(format!("cannot {what} {store}: {text}")),
     }
 }
 
-/// What is stored under a key, or of the store itself, is not what was written.
+/// Damage to the record of a key, or to the store.
 pub(super) fn corrupt(root: &Path, key: Option<&str>, detail: &str) -> StorageError {
     let help = match key {
         Some(_) => "restore the store from a copy, or write or delete the key",
@@ -50,7 +50,7 @@ pub(super) fn corrupt(root: &Path, key: Option<&str>, detail: &str) -> StorageEr
     }
 }
 
-/// The error of a read, with the key that it was for.
+/// Converts the error of a read of a key.
 pub(super) fn failed_to_read(key: &str, root: &Path, error: &Error) -> StorageError {
     match error.kind() {
         ErrorKind::Corruption => corrupt(root, Some(key), error.as_ref()),
@@ -58,7 +58,7 @@ pub(super) fn failed_to_read(key: &str, root: &Path, error: &Error) -> StorageEr
     }
 }
 
-/// Whether the error is of a file that is not there.
+/// Whether a file is missing.
 pub(super) fn names_a_missing_file(error: &Error) -> bool {
     error.kind() == ErrorKind::IOError && error.as_ref().contains("No such file or directory")
 }
@@ -67,25 +67,25 @@ fn names_a_lock(text: &str) -> bool {
     text.contains(HELD_HERE) || text.contains("While lock file")
 }
 
-/// What is exhausted or missing, and what to do, where that can be told.
+/// What is exhausted or missing, and what to do, if that is known.
 fn advice(text: &str, root: &Path) -> String {
     let Some(cause) = Cause::in_text(text) else { return String::new() };
     let (operation, path) = failed_step(text, root);
     let advice = io_failure::advice(cause, operation, &path);
     let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
     match cause {
-        // The engine takes no writes after it could not write its log.
+        // RocksDB refuses writes after it could not write its log.
         Cause::NoSpace | Cause::Quota | Cause::FileTooLarge => {
-            format!("{advice}; if writes still fail after that, open the store anew")
+            format!("{advice}; if writes still fail after that, reopen the store")
         }
         _ => advice,
     }
 }
 
-/// What the engine was doing on which path, by its own words:
+/// Which operation failed on which path, from RocksDB's message:
 /// `IO error: No space left on device: While appending to file: /d/000012.log: ..`.
 fn failed_step(text: &str, root: &Path) -> (&'static str, PathBuf) {
-    // With what is around it: a root such as `d` is a part of many words.
+    // With the characters around it: a root such as `d` is a part of many words.
     let named = text.find(&format!(" {}/", root.display())).and_then(|at| text.get(at + 1..));
     let path = named.map_or(root, |rest| Path::new(rest.split(": ").next().unwrap_or(rest)));
     let lower = text.to_lowercase();
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_step_that_failed_is_found_in_the_engines_words() {
+    fn the_failed_operation_and_path_are_found_in_the_message() {
         let root = Path::new("/data/db");
         for (text, operation, path) in [
             (
