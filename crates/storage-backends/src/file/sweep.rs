@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn foreign_files_and_temporary_files_of_this_opening_stay() {
         let (root, _) = left_behind();
-        let first = open(root.path()).put("app/notes/home/1", "one".into()).unwrap();
+        let first =
+            storage_core::put(&open(root.path()), "app/notes/home/1", "one".into()).unwrap();
         let home = root.path().join("components/app/notes/home");
         let later = format!(".tmp-{:016x}-0", first.get() + 1_000_000);
         let kept = [later.as_str(), ".tmp-mine", ".tmp-0000000000000001-0.bak", ".DS_Store"];
