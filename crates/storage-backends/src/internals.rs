@@ -64,12 +64,12 @@ pub fn sealed_beside_key(key: &[u8], bytes: &[u8]) -> Vec<u8> {
 
 /// The ledger of a partition in redb.
 pub fn ledger(partition: &[u8], usage: Usage) -> Vec<u8> {
-    redb::ledger(partition, usage)
+    redb::encode_counter(partition, usage)
 }
 
 /// What such a ledger says; `None` if it is damaged.
 pub fn read_ledger(partition: &[u8], bytes: &[u8]) -> Option<Usage> {
-    redb::read_ledger(partition, bytes)
+    redb::decode_counter(partition, bytes)
 }
 
 /// What lies behind every text that begins with `prefix`.

@@ -52,6 +52,8 @@ mod permissions;
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod revision_blocks;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 // What reads RocksDB's logs, without RocksDB, whose C++ takes minutes to build.

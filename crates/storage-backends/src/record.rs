@@ -86,7 +86,7 @@ pub(crate) fn decode_beside_key<'a>(
 
 /// The length of the value of a record that an engine stores next to its key, computed
 /// from the length and the header only, so that a damaged record has one too.
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
 pub(crate) fn value_len_beside_key(bytes: &[u8]) -> usize {
     let fields_len = Reader(bytes.get(HEADER_BYTES - 2..).unwrap_or_default()).u16();
     bytes.len().saturating_sub(OVERHEAD_BESIDE_KEY + usize::from(fields_len.unwrap_or_default()))

@@ -186,11 +186,11 @@ impl Component {
         let exclusive = self.lock_exclusive();
         self.state().written_since = Some(BTreeSet::new());
         drop(exclusive);
-        hooks::before_a_count();
+        hooks::before_count();
         let usage_of = |key: String| self.usage_of(&key).map(|usage| (key, usage));
         let counted: Result<BTreeMap<String, Usage>, _> =
             scan().and_then(|keys| keys.into_iter().map(usage_of).collect());
-        hooks::after_a_count();
+        hooks::after_count();
 
         let _exclusive = self.lock_exclusive();
         let written = self.state().written_since.take();

@@ -12,8 +12,8 @@ use std::path::Path;
 use ::rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use storage_core::StorageError;
 
+use super::errors;
 use super::options::META;
-use super::{errors, revisions};
 use crate::identity;
 
 const FORMAT_VERSION: &str = "1";
@@ -22,6 +22,9 @@ const FORMAT: &str = "format";
 const STORE_ID: &str = "store-id";
 const REVISIONS: &str = "revisions";
 const PROBE: &str = "probe";
+
+/// The first revision of a new store.
+const FIRST_REVISION: u64 = 1;
 
 /// What a store says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +64,7 @@ pub(super) fn create(db: &DB, root: &Path) -> Result<(), StorageError> {
     let mut batch = WriteBatch::default();
     batch.put_cf(family, FORMAT, FORMAT_VERSION);
     batch.put_cf(family, STORE_ID, identity::new_store_id());
-    batch.put_cf(family, REVISIONS, revisions::FIRST.to_le_bytes());
+    batch.put_cf(family, REVISIONS, FIRST_REVISION.to_le_bytes());
     db.write_opt(batch, &durably()).map_err(|error| errors::failed("make", root, &error))
 }
 

@@ -14,7 +14,6 @@ mod meta;
 mod opening;
 mod options;
 mod read;
-mod revisions;
 mod seal;
 mod store;
 mod usage;

@@ -281,9 +281,9 @@ impl RocksDbStorage {
         // What it walks over is what there is now.
         let keys = self.keys_of(name);
         drop(gate);
-        hooks::before_a_count();
+        hooks::before_count();
         let counted = self.count(name, keys);
-        hooks::after_a_count();
+        hooks::after_count();
 
         let _gate = writer.gates.write(name);
         let state = *ledger.state();

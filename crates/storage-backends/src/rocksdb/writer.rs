@@ -6,18 +6,18 @@ use std::sync::{Mutex, PoisonError};
 use ::rocksdb::{WriteBatch, WriteOptions};
 use storage_core::{Revision, StorageError};
 
-use super::revisions::Revisions;
 use super::store::RocksDbStorage;
 use super::usage::{GATES, Ledgers};
 use super::{errors, keys, meta};
 use crate::key_locks::{Cause, IndeterminateKeys, KEY_LOCKS, KeyLocks};
 use crate::lock::WriterLock;
+use crate::revision_blocks::RevisionBlocks;
 
 /// What a store needs to write.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) sync: bool,
-    pub(super) revisions: Revisions,
+    pub(super) revisions: RevisionBlocks,
     pub(super) key_locks: KeyLocks,
     pub(super) gates: KeyLocks,
     pub(super) ledgers: Ledgers,
@@ -52,7 +52,7 @@ impl Writer {
     pub(super) fn new(sync: bool, reserved: u64, ledgers: Ledgers, lock: WriterLock) -> Self {
         Self {
             sync,
-            revisions: Revisions::new(reserved),
+            revisions: RevisionBlocks::new(reserved),
             key_locks: KeyLocks::new(KEY_LOCKS),
             gates: KeyLocks::new(GATES),
             ledgers,

@@ -1,20 +1,18 @@
-//! The file as the engine sees it.
+//! The file access that the engine uses.
 //!
-//! The engine's own file access would do but for three things that are added
-//! here:
+//! It differs from the engine's own in three ways:
 //!
-//! - **The header is written last.** The engine writes its header, which names
-//!   the newest commit, whenever it likes before it syncs. Here the header waits
-//!   in memory for the sync, so that a commit whose pages could not be written
-//!   has left the file's header alone, and the state before it is still what the
-//!   file says.
-//! - **The last durable header is remembered.** With it the state that is known
-//!   to be on the disk can be read after a write has failed ([`super::snapshot`]).
-//! - **Writes can be held in memory.** A store that is open for reading lets the
-//!   engine recover from a crash in memory and never touches the file; one that
-//!   is being opened for writing touches it only once it is known to be ours. A
-//!   relaxed store whose disk is full holds what it could not write, so that
-//!   nothing acknowledged is lost while the process lives.
+//! - **The header is written last.** The engine may write its header, which names the
+//!   newest commit, long before it syncs. Here the header stays in memory until the
+//!   sync. If a commit's pages cannot be written, the file still has the header of the
+//!   previous state.
+//! - **The last durable header is kept.** After a failed write it is used to read the
+//!   state that is known to be on disk ([`super::snapshot`]).
+//! - **Writes can be buffered in memory.** A read-only store lets the engine recover in
+//!   memory and never changes the file. A store that is being opened for writing changes
+//!   the file only after its metadata was checked. When the disk is full, a store with
+//!   interval durability buffers what it could not write, so that no acknowledged write
+//!   is lost while the process runs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -29,65 +27,65 @@ use storage_core::StorageError;
 use crate::lock;
 use crate::locked_file::LockedFile;
 
-/// The unit in which writes are held.
+/// The unit in which writes are buffered.
 const BLOCK: u64 = 4096;
 
-/// Nothing but the header lies in front of this offset.
+/// Only the header is in front of this offset.
 const FIRST_PAGE: u64 = 4096;
 
-/// A store's file, shared by the engine, which writes and reads it, and the
-/// store, which asks what became of it.
+/// A store's file, shared by the engine, which reads and writes it, and the store,
+/// which asks for its state.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct FileBackend {
     path: PathBuf,
     file: Arc<LockedFile>,
-    /// Whether a full disk is hidden from the engine, as [`Hold::Behind`].
-    absorbs: bool,
-    /// Whether reads have to look at what is held.
-    held: AtomicBool,
+    /// Whether writes go to [`Target::Backlog`] when the disk is full.
+    buffers_when_full: bool,
+    /// Whether reads must look at buffered blocks.
+    buffers: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    hold: Hold,
+    target: Target,
     /// The file's length as the engine sees it.
     len: u64,
-    /// How much of the file shows, where writes are held.
+    /// How much of the file is visible under the buffered blocks.
     base_len: u64,
-    /// Held writes, by the number of the block.
+    /// Buffered blocks, by their number.
     blocks: BTreeMap<u64, Box<[u8]>>,
-    /// What the engine wrote last as its header.
+    /// The header that the engine wrote last.
     header: Option<Vec<u8>>,
-    /// Whether the file does not have that header yet.
-    header_waits: bool,
+    /// Whether the header is not in the file yet.
+    header_pending: bool,
     durable: Option<DurableState>,
     failure: Option<Failure>,
-    /// What the disk refused, while writes are held for that.
-    behind_because: Option<String>,
+    /// The disk's error, while there is a backlog.
+    backlog_reason: Option<String>,
 }
 
 /// Where writes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    /// To the file.
-    Through,
-    /// To memory, until [`Disk::settle`].
-    Scratch,
-    /// To memory, because the disk was full when the engine made its newest
-    /// commit durable. The engine must not begin another write before this is
-    /// settled: it believes that the pages of the commit before are free.
-    Behind,
+enum Target {
+    File,
+    /// Memory, until [`FileBackend::write_back`].
+    Memory,
+    /// Memory, because the disk was full when the engine made its newest commit
+    /// durable. The engine must not start another write before
+    /// [`FileBackend::write_back`] succeeds, because it reuses the pages of the commit
+    /// before that.
+    Backlog,
 }
 
-/// What the file is known to hold after a power cut.
+/// What the file holds after a power cut.
 #[derive(Debug, Clone)]
 pub(super) struct DurableState {
     pub(super) header: Vec<u8>,
     pub(super) len: u64,
 }
 
-/// The first thing that went wrong with the file.
+/// The first I/O error of the file.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) kind: FailureKind,
@@ -96,48 +94,50 @@ pub(super) struct Failure {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// Nothing of the commit counts: its header was not written.
+    /// The disk is full. The commit did not happen, because its header was not written.
     NoSpace,
     /// As `NoSpace`, for another reason.
     Write,
-    /// Whether the commit is on the disk is unknown.
+    /// Whether the commit is on disk is unknown.
     Sync,
-    /// Something could not be read.
     Read,
 }
 
-impl Disk {
-    /// Takes a file whose lock is held. Writes are held until
-    /// [`settle`](Self::settle).
-    pub(super) fn new(path: &Path, file: Arc<LockedFile>, absorbs: bool) -> io::Result<Arc<Self>> {
+impl FileBackend {
+    /// Wraps a locked file. Writes are buffered until [`write_back`](Self::write_back).
+    pub(super) fn new(
+        path: &Path,
+        file: Arc<LockedFile>,
+        buffers_when_full: bool,
+    ) -> io::Result<Arc<Self>> {
         let len = file.metadata()?.len();
         let state = State {
-            hold: Hold::Scratch,
+            target: Target::Memory,
             len,
             base_len: len,
             blocks: BTreeMap::new(),
             header: None,
-            header_waits: false,
+            header_pending: false,
             durable: None,
             failure: None,
-            behind_because: None,
+            backlog_reason: None,
         };
         Ok(Arc::new(Self {
             path: path.to_owned(),
             file,
-            absorbs,
-            held: AtomicBool::new(true),
+            buffers_when_full,
+            buffers: AtomicBool::new(true),
             state: Mutex::new(state),
         }))
     }
 
-    /// The engine's end of it.
-    pub(super) fn backend(self: &Arc<Self>) -> impl StorageBackend {
-        Backend(Arc::clone(self))
+    /// The object that the engine owns.
+    pub(super) fn engine_backend(self: &Arc<Self>) -> impl StorageBackend {
+        EngineBackend(Arc::clone(self))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics with the lock held.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,7 +145,7 @@ impl Disk {
         self.state().len
     }
 
-    /// Makes sure that the file is still at its path, before something is written.
+    /// Checks before a write that the file is still at its path.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] if it is not.
@@ -153,7 +153,7 @@ impl Disk {
         lock::check_in_place(&self.path, &self.path, &self.file)
     }
 
-    /// Makes sure of that after a flush.
+    /// Checks the same after a flush.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] if it is not.
@@ -161,87 +161,86 @@ impl Disk {
         lock::check_flushed(&self.path, &self.path, &self.file)
     }
 
-    /// What is known to be durable; `None` before the first sync.
+    /// The last durable state; `None` before the first sync.
     pub(super) fn durable(&self) -> Option<DurableState> {
         self.state().durable.clone()
     }
 
-    /// What went wrong first since this was asked last.
+    /// Returns the first failure since the last call.
     pub(super) fn take_failure(&self) -> Option<Failure> {
         self.state().failure.take()
     }
 
-    /// Whether a full disk has kept the newest durable commit out of the file.
-    pub(super) fn is_behind(&self) -> bool {
-        self.state().hold == Hold::Behind
+    /// Whether a full disk keeps the newest durable commit out of the file.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.state().target == Target::Backlog
     }
 
-    /// Why the file lacks the newest durable commit, if it does.
-    pub(super) fn behind_because(&self) -> Option<String> {
-        self.state().behind_because.clone()
+    /// Why there is a backlog; `None` if there is none.
+    pub(super) fn backlog_reason(&self) -> Option<String> {
+        self.state().backlog_reason.clone()
     }
 
-    /// Puts what is held into the file, durably; from here on writes go there.
+    /// Writes what is buffered to the file, durably. Later writes go to the file.
     ///
-    /// An engine that has only been opened has nothing but a header that waits
-    /// for its first commit: the one in the file is as good until then, because
-    /// the engine does not write over what that one names.
+    /// An engine that was only opened has buffered nothing but a header. That header
+    /// waits for the first commit: until then, the one in the file is as good.
     ///
     /// # Errors
-    /// Of the file system; everything is still held then, and the file says what
-    /// it said before.
-    pub(super) fn settle(&self) -> io::Result<()> {
+    /// Of the file system. Everything is still buffered then, and the state in the file
+    /// is unchanged.
+    pub(super) fn write_back(&self) -> io::Result<()> {
         let mut state = self.state();
-        if state.hold == Hold::Through {
+        if state.target == Target::File {
             return Ok(());
         }
-        self.settle_locked(&mut state)
+        self.write_back_locked(&mut state)
     }
 
-    fn settle_locked(&self, state: &mut State) -> io::Result<()> {
+    fn write_back_locked(&self, state: &mut State) -> io::Result<()> {
         let real_len = self.file.metadata()?.len();
         if !state.blocks.is_empty() || state.len != real_len {
-            state.header_waits = true;
+            state.header_pending = true;
         }
         if state.len > real_len {
             fault_point("set_len")?;
             self.file.set_len(state.len)?;
         }
         for (number, block) in &state.blocks {
-            let at = number.saturating_mul(BLOCK);
+            let offset = number.saturating_mul(BLOCK);
             fault_point("write")?;
-            write_at(&self.file, block, at)?;
+            write_at(&self.file, block, offset)?;
         }
-        if state.header_waits {
-            // The header must not reach the disk in front of what it names.
+        if state.header_pending {
+            // The header must not reach the disk before the pages that it names.
             fault_point("sync")?;
             self.file.sync_data()?;
             self.sync_header(state)?;
         }
         if state.len < real_len {
-            // Only now nothing durable lies there any more.
+            // Only now the end of the file holds no durable page.
             fault_point("set_len")?;
             self.file.set_len(state.len)?;
         }
         state.blocks.clear();
         state.base_len = state.len;
-        state.hold = Hold::Through;
-        state.behind_because = None;
-        self.held.store(false, Ordering::Release);
+        state.target = Target::File;
+        state.backlog_reason = None;
+        self.buffers.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// Gives up what is held: from here on nothing reaches the file.
+    /// Discards the backlog. Nothing is written to the file from now on.
     pub(super) fn detach(&self) {
         let mut state = self.state();
         state.base_len = state.base_len.min(state.len);
-        state.hold = Hold::Scratch;
-        self.held.store(true, Ordering::Release);
+        state.target = Target::Memory;
+        self.buffers.store(true, Ordering::Release);
     }
 
-    /// Writes the header, if it waits, and syncs.
+    /// Writes a pending header, and syncs.
     fn sync_header(&self, state: &mut State) -> io::Result<()> {
-        if state.header_waits
+        if state.header_pending
             && let Some(header) = &state.header
         {
             fault_point("write header")?;
@@ -249,13 +248,13 @@ impl Disk {
         }
         fault_point("sync")?;
         self.file.sync_data()?;
-        state.is_durable();
+        state.mark_durable();
         Ok(())
     }
 
-    /// Whether a small commit would find room now. What the failed one took is
-    /// given back first.
-    pub(super) fn has_room(&self) -> io::Result<()> {
+    /// Checks that a small commit would find room now. First releases the space of the
+    /// failed commit.
+    pub(super) fn check_room(&self) -> io::Result<()> {
         static ROOM: [u8; 1 << 18] = [0; 1 << 18];
         let state = self.state();
         let durable_len = state.durable.as_ref().map_or(state.len, |durable| durable.len);
@@ -265,29 +264,30 @@ impl Disk {
         tried
     }
 
-    /// Makes the file ready for another engine that begins at the last durable
-    /// state.
+    /// Prepares the file for a new engine that starts at the last durable state.
     pub(super) fn rewind(&self) -> io::Result<()> {
         let mut state = self.state();
         if let Some(durable) = state.durable.clone() {
             state.header = Some(durable.header);
-            state.header_waits = false;
+            state.header_pending = false;
         }
         state.blocks.clear();
         state.failure = None;
         state.len = self.file.metadata()?.len();
         state.base_len = state.len;
-        state.hold = Hold::Scratch;
-        self.held.store(true, Ordering::Release);
+        state.target = Target::Memory;
+        self.buffers.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Tries to put the last durable header back after a sync that failed, so
-    /// that whoever opens the file next finds the state that is known to be on
-    /// the disk, and not one that may be in the system's memory alone.
+    /// Tries to restore the last durable header after a failed sync.
+    ///
+    /// After a failed fsync the kernel may drop the dirty pages and still show them to
+    /// readers. Without the old header, the next opening would build on pages that are
+    /// not on disk.
     fn restore_header(&self, state: &State) {
         if let Some(durable) = &state.durable {
-            // It may well fail as the sync has: then the outcome stays unknown.
+            // If this fails too, the outcome of the write stays unknown.
             let _ = fault_point("restore")
                 .and_then(|()| write_at(&self.file, &durable.header, 0))
                 .and_then(|()| self.file.sync_data());
@@ -309,11 +309,11 @@ impl Disk {
     }
 
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if offset >= FIRST_PAGE && !self.held.load(Ordering::Acquire) {
+        if offset >= FIRST_PAGE && !self.buffers.load(Ordering::Acquire) {
             return self.read_file(offset, out);
         }
         let state = self.state();
-        if state.hold == Hold::Through && offset >= FIRST_PAGE {
+        if state.target == Target::File && offset >= FIRST_PAGE {
             drop(state);
             return self.read_file(offset, out);
         }
@@ -322,12 +322,12 @@ impl Disk {
             return Err(io::Error::from(ErrorKind::UnexpectedEof));
         }
         out.fill(0);
-        let shown = state.base_len.clamp(offset, end) - offset;
-        if let Some(shown) = usize::try_from(shown).ok().and_then(|shown| out.get_mut(..shown))
-            && !shown.is_empty()
+        let visible = state.base_len.clamp(offset, end) - offset;
+        if let Some(visible) = usize::try_from(visible).ok().and_then(|len| out.get_mut(..len))
+            && !visible.is_empty()
         {
             fault_point("read")?;
-            read_at(&self.file, shown, offset)?;
+            read_at(&self.file, visible, offset)?;
         }
         for (number, block) in state.blocks.range(offset / BLOCK..end.div_ceil(BLOCK)) {
             overlay(out, offset, block, number.saturating_mul(BLOCK));
@@ -348,31 +348,31 @@ impl Disk {
         if offset == 0 {
             let mut state = self.state();
             state.header = Some(data.to_vec());
-            state.header_waits = true;
+            state.header_pending = true;
             return Ok(());
         }
-        if !self.held.load(Ordering::Acquire) {
+        if !self.buffers.load(Ordering::Acquire) {
             let written = fault_point("write").and_then(|()| write_at(&self.file, data, offset));
             let Err(error) = written else { return Ok(()) };
             let mut state = self.state();
-            if !(self.absorbs && is_no_space(&error)) {
+            if !(self.buffers_when_full && is_no_space(&error)) {
                 self.fail(&mut state, FailureKind::Write, &error);
                 return Err(error);
             }
-            self.fall_behind(&mut state, &error);
+            self.start_backlog(&mut state, &error);
         }
         let mut state = self.state();
-        self.hold_back(&mut state, offset, data)
+        self.buffer(&mut state, offset, data)
     }
 
-    fn fall_behind(&self, state: &mut State, error: &io::Error) {
-        state.behind_because = Some(crate::io_failure::message("write", &self.path, error));
+    fn start_backlog(&self, state: &mut State, error: &io::Error) {
+        state.backlog_reason = Some(crate::io_failure::message("write", &self.path, error));
         state.base_len = state.len;
-        state.hold = Hold::Behind;
-        self.held.store(true, Ordering::Release);
+        state.target = Target::Backlog;
+        self.buffers.store(true, Ordering::Release);
     }
 
-    fn hold_back(&self, state: &mut State, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn buffer(&self, state: &mut State, offset: u64, data: &[u8]) -> io::Result<()> {
         let end = offset.saturating_add(data.len() as u64);
         if end > state.len {
             return Err(io::Error::from(ErrorKind::UnexpectedEof));
@@ -381,17 +381,17 @@ impl Disk {
             let start = number.saturating_mul(BLOCK);
             let base_len = state.base_len;
             let block = match state.blocks.entry(number) {
-                std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
-                std::collections::btree_map::Entry::Vacant(free) => {
+                std::collections::btree_map::Entry::Occupied(block) => block.into_mut(),
+                std::collections::btree_map::Entry::Vacant(vacant) => {
                     let mut block = vec![0; BLOCK as usize].into_boxed_slice();
                     let whole = offset <= start && end >= start.saturating_add(BLOCK);
                     if !whole && start < base_len {
-                        let shown = (base_len - start).min(BLOCK) as usize;
-                        if let Some(shown) = block.get_mut(..shown) {
-                            read_at(&self.file, shown, start)?;
+                        let visible = (base_len - start).min(BLOCK) as usize;
+                        if let Some(visible) = block.get_mut(..visible) {
+                            read_at(&self.file, visible, start)?;
                         }
                     }
-                    free.insert(block)
+                    vacant.insert(block)
                 }
             };
             overlay(block, start, data, offset);
@@ -401,11 +401,11 @@ impl Disk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state();
-        if state.hold == Hold::Through {
+        if state.target == Target::File {
             match fault_point("set_len").and_then(|()| self.file.set_len(len)) {
                 Ok(()) => state.base_len = len,
-                Err(error) if self.absorbs && is_no_space(&error) => {
-                    self.fall_behind(&mut state, &error);
+                Err(error) if self.buffers_when_full && is_no_space(&error) => {
+                    self.start_backlog(&mut state, &error);
                 }
                 Err(error) => {
                     self.fail(&mut state, FailureKind::Write, &error);
@@ -416,7 +416,7 @@ impl Disk {
         state.len = len;
         state.base_len = state.base_len.min(len);
         state.blocks.split_off(&len.div_ceil(BLOCK));
-        if state.hold == Hold::Through
+        if state.target == Target::File
             && let Some(durable) = &mut state.durable
         {
             durable.len = durable.len.min(len);
@@ -426,19 +426,19 @@ impl Disk {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
-        match state.hold {
-            Hold::Scratch => {
-                // What the file has instead says the same.
-                state.is_durable();
+        match state.target {
+            Target::Memory => {
+                // The file holds an equivalent state.
+                state.mark_durable();
                 Ok(())
             }
-            Hold::Through => self.sync_header(&mut state).inspect_err(|error| {
+            Target::File => self.sync_header(&mut state).inspect_err(|error| {
                 self.fail(&mut state, FailureKind::Sync, error);
                 self.restore_header(&state);
             }),
-            Hold::Behind => match self.settle_locked(&mut state) {
-                // The engine goes on as if it were durable, and the store refuses
-                // writes until it is.
+            Target::Backlog => match self.write_back_locked(&mut state) {
+                // The engine continues as if the commit were durable, and the store
+                // refuses writes until it is.
                 Err(error) if is_no_space(&error) => Ok(()),
                 Err(error) => {
                     self.fail(&mut state, FailureKind::Sync, &error);
@@ -452,25 +452,24 @@ impl Disk {
 }
 
 impl State {
-    /// A sync went through. One that carried no header, as when the file grows,
-    /// has made no other state durable.
-    fn is_durable(&mut self) {
+    /// Records a successful sync. One without a header, as when the file grows, makes
+    /// no new state durable.
+    fn mark_durable(&mut self) {
         if let Some(header) = &self.header
-            && (self.header_waits || self.durable.is_none())
+            && (self.header_pending || self.durable.is_none())
         {
             self.durable = Some(DurableState { header: header.clone(), len: self.len });
         }
-        self.header_waits = false;
-        // What went wrong on the way was made good.
+        self.header_pending = false;
         self.failure = None;
     }
 }
 
-/// What the engine is given; it may close it without closing the file.
+/// The engine may close it without closing the file.
 #[derive(Debug)]
-struct Backend(Arc<Disk>);
+struct EngineBackend(Arc<FileBackend>);
 
-impl StorageBackend for Backend {
+impl StorageBackend for EngineBackend {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.len())
     }
@@ -499,8 +498,8 @@ pub(super) fn is_no_space(error: &io::Error) -> bool {
     )
 }
 
-/// Copies what `from`, which begins at `from_at`, has for `to`, which begins at
-/// `to_at`.
+/// Copies the bytes of `from`, which is at offset `from_at`, that overlap with `to`,
+/// which is at offset `to_at`.
 fn overlay(to: &mut [u8], to_at: u64, from: &[u8], from_at: u64) {
     let skip_to = usize::try_from(from_at.saturating_sub(to_at)).unwrap_or(usize::MAX);
     let skip_from = usize::try_from(to_at.saturating_sub(from_at)).unwrap_or(usize::MAX);
@@ -519,7 +518,7 @@ fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, data, offset)
 }
 
-/// Elsewhere a file has one position, so one access goes at a time.
+/// On other systems accesses share the file's position, so they take turns.
 #[cfg(not(unix))]
 static POSITION: Mutex<()> = Mutex::new(());
 
@@ -539,7 +538,7 @@ fn write_at(mut file: &File, data: &[u8], offset: u64) -> io::Result<()> {
     file.write_all(data)
 }
 
-/// Where the tests make an access to the disk fail.
+/// Where tests make an access to the disk fail.
 #[cfg(not(test))]
 pub(super) fn fault_point(_operation: &str) -> io::Result<()> {
     Ok(())
@@ -547,7 +546,7 @@ pub(super) fn fault_point(_operation: &str) -> io::Result<()> {
 #[cfg(test)]
 pub(super) use super::fault_tests::fault_point;
 
-/// What a thread of the store has to do first so that the tests reach it too.
+/// Lets a thread of the store share the faults of the thread that starts it.
 #[cfg(not(test))]
 pub(super) fn inherit_faults() -> impl FnOnce() + Send {
     || {}

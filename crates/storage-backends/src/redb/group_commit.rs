@@ -1,47 +1,42 @@
-//! Writers that wait together are served together.
+//! A queue whose waiting requests are served together.
 //!
-//! A writer joins the queue. If nobody leads, it leads: it takes everybody who
-//! waits, serves them in one go, hands each its answer, and makes the first of
-//! those who came meanwhile the next leader. So while one group is on its way to
-//! the disk the next one gathers, and sixteen writers cost little more than one.
+//! A writer joins the queue. If there is no leader, it becomes the leader: it serves all
+//! waiting requests, hands out the outcomes, and makes the first request that arrived
+//! meanwhile the next leader. So one group gathers while another is being written, and
+//! sixteen writers cost little more than one.
 //!
-//! Those who were just answered often ask again at once. Without more ado the
-//! first of them would go alone, and the others after it: half the groups would
-//! be groups of one. So whoever leads next takes in as many as there were last
-//! time, though it waits for them only a small part of the time that serving
-//! those took.
+//! Writers often resubmit right after a commit, so the leader waits briefly for as many
+//! writers as the last group had. Without this wait, every other group would be a single
+//! request.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many are served in one go, so that nobody waits for a very long one.
-pub(super) const MAX_TOGETHER: usize = 256;
+/// The most requests in one group, which bounds how long a request waits.
+pub(super) const MAX_GROUP: usize = 256;
 
-/// The part of the time that the last group took for which the next one is
-/// waited for.
+/// The leader waits for a group at most this fraction of the time that the last one took.
 const PATIENCE: u32 = 4;
 
-/// The longest and the shortest such wait: a shorter one is over before anybody
-/// can come.
+/// The longest and the shortest wait. A shorter wait ends before a request can arrive.
 const MAX_PATIENCE: Duration = Duration::from_millis(1);
 const MIN_PATIENCE: Duration = Duration::from_micros(20);
 
-/// A queue of requests, each of which gets an answer.
+/// A queue of requests `R`, each of which gets an outcome `A`.
 #[derive(Debug)]
-pub(super) struct Group<R, A> {
+pub(super) struct GroupCommit<R, A> {
     queue: Mutex<Queue<R, A>>,
-    /// Somebody has come, and the leader waits for that.
+    /// Signalled when a request arrives and the leader waits.
     joined: Condvar,
 }
 
 #[derive(Debug)]
 struct Queue<R, A> {
-    waiting: VecDeque<Arc<Place<R, A>>>,
-    /// Whether somebody leads, or is being told to.
-    led: bool,
-    /// Whether the leader waits for more.
-    waited_for: bool,
+    waiting: VecDeque<Arc<Ticket<R, A>>>,
+    /// Whether there is a leader.
+    has_leader: bool,
+    leader_waits: bool,
     last: Option<LastGroup>,
 }
 
@@ -53,48 +48,48 @@ struct LastGroup {
 }
 
 impl LastGroup {
-    /// How long the next group is waited for.
+    /// How long the leader waits for the next request.
     fn patience(&self) -> Duration {
         let patience = (self.took / PATIENCE).min(MAX_PATIENCE);
-        // Whoever comes later is none of those who were just answered.
+        // Later requests are not resubmissions.
         let left = patience.saturating_sub(self.ended.elapsed());
         if left < MIN_PATIENCE { Duration::ZERO } else { left }
     }
 }
 
-/// A request's place in the queue.
+/// A request in the queue.
 #[derive(Debug)]
-struct Place<R, A> {
-    state: Mutex<PlaceState<R, A>>,
+struct Ticket<R, A> {
+    state: Mutex<TicketState<R, A>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-enum PlaceState<R, A> {
+enum TicketState<R, A> {
     Waiting(R),
     Leading(R),
     /// The leader serves it.
     Taken,
-    Answered(A),
-    /// The answer was fetched.
-    Done,
+    Finished(A),
+    /// The outcome was returned.
+    Returned,
 }
 
-impl<R, A> Place<R, A> {
-    fn state(&self) -> MutexGuard<'_, PlaceState<R, A>> {
+impl<R, A> Ticket<R, A> {
+    fn state(&self) -> MutexGuard<'_, TicketState<R, A>> {
         lock(&self.state)
     }
 
-    fn answer(&self, answer: A) {
-        *self.state() = PlaceState::Answered(answer);
+    fn finish(&self, outcome: A) {
+        *self.state() = TicketState::Finished(outcome);
         self.changed.notify_all();
     }
 
-    /// Makes the one who waits here the leader.
+    /// Makes the waiting thread the leader.
     fn lead(&self) {
         let mut state = self.state();
-        *state = match std::mem::replace(&mut *state, PlaceState::Done) {
-            PlaceState::Waiting(request) => PlaceState::Leading(request),
+        *state = match std::mem::replace(&mut *state, TicketState::Returned) {
+            TicketState::Waiting(request) => TicketState::Leading(request),
             other => other,
         };
         self.changed.notify_all();
@@ -102,8 +97,8 @@ impl<R, A> Place<R, A> {
 
     fn take(&self) -> Option<R> {
         let mut state = self.state();
-        match std::mem::replace(&mut *state, PlaceState::Taken) {
-            PlaceState::Waiting(request) | PlaceState::Leading(request) => Some(request),
+        match std::mem::replace(&mut *state, TicketState::Taken) {
+            TicketState::Waiting(request) | TicketState::Leading(request) => Some(request),
             other => {
                 *state = other;
                 None
@@ -111,15 +106,15 @@ impl<R, A> Place<R, A> {
         }
     }
 
-    /// Waits for the answer; `None` for the turn to lead.
+    /// Waits for the outcome; `None` if this thread becomes the leader.
     fn wait(&self) -> Option<A> {
         let mut state = self.state();
         loop {
             match &*state {
-                PlaceState::Leading(_) => return None,
-                PlaceState::Answered(_) => {
-                    return match std::mem::replace(&mut *state, PlaceState::Done) {
-                        PlaceState::Answered(answer) => Some(answer),
+                TicketState::Leading(_) => return None,
+                TicketState::Finished(_) => {
+                    return match std::mem::replace(&mut *state, TicketState::Returned) {
+                        TicketState::Finished(outcome) => Some(outcome),
                         _ => None,
                     };
                 }
@@ -130,44 +125,45 @@ impl<R, A> Place<R, A> {
     }
 }
 
-impl<R, A> Default for Group<R, A> {
+impl<R, A> Default for GroupCommit<R, A> {
     fn default() -> Self {
-        let queue = Queue { waiting: VecDeque::new(), led: false, waited_for: false, last: None };
+        let queue =
+            Queue { waiting: VecDeque::new(), has_leader: false, leader_waits: false, last: None };
         Self { queue: Mutex::new(queue), joined: Condvar::new() }
     }
 }
 
-impl<R, A> Group<R, A> {
-    /// Has the request served, in this thread or another one's.
+impl<R, A> GroupCommit<R, A> {
+    /// Serves the request, in this thread or another one.
     ///
-    /// `serve` takes requests in the order in which they came, until there are no
-    /// more, and answers them in that order; it runs in one thread at a time.
-    /// `lost` is the answer for those that it leaves without one, by a panic too,
-    /// which goes on in the thread that led.
+    /// `serve` takes requests in the order of their arrival until there are no more, and
+    /// returns their outcomes in that order. It runs in one thread at a time. A request
+    /// that it leaves without an outcome, also by a panic, gets `lost`. A panic continues
+    /// in the leader's thread.
     pub(super) fn submit(
         &self,
         request: R,
         serve: impl FnOnce(&mut Requests<'_, R, A>) -> Vec<A>,
         lost: impl Fn() -> A,
     ) -> A {
-        let place = Arc::new(Place {
-            state: Mutex::new(PlaceState::Waiting(request)),
+        let ticket = Arc::new(Ticket {
+            state: Mutex::new(TicketState::Waiting(request)),
             changed: Condvar::new(),
         });
         let mut queue = lock(&self.queue);
-        let leads = !queue.led;
-        queue.led = true;
-        queue.waiting.push_back(Arc::clone(&place));
-        if queue.waited_for {
+        let leads = !queue.has_leader;
+        queue.has_leader = true;
+        queue.waiting.push_back(Arc::clone(&ticket));
+        if queue.leader_waits {
             self.joined.notify_one();
         }
         drop(queue);
-        if !leads && let Some(answer) = place.wait() {
-            return answer;
+        if !leads && let Some(outcome) = ticket.wait() {
+            return outcome;
         }
         self.lead(serve, &lost);
-        // Whoever leads is the first in the queue, so the group had this one.
-        place.wait().unwrap_or_else(lost)
+        // The leader is the first in the queue, so its group contained this request.
+        ticket.wait().unwrap_or_else(lost)
     }
 
     fn lead(&self, serve: impl FnOnce(&mut Requests<'_, R, A>) -> Vec<A>, lost: &dyn Fn() -> A) {
@@ -176,96 +172,96 @@ impl<R, A> Group<R, A> {
             group: self,
             lost,
             first: queue.waiting.pop_front(),
-            places: Vec::new(),
-            answered: 0,
+            tickets: Vec::new(),
+            finished: 0,
             last: queue.last,
             began: Instant::now(),
         };
         drop(queue);
-        for answer in serve(&mut requests) {
-            requests.answer(answer);
+        for outcome in serve(&mut requests) {
+            requests.finish(outcome);
         }
     }
 }
 
-/// The requests of a group. Dropped, it answers whoever has no answer, and makes
-/// the first of those who wait the next leader, so on every way out.
+/// The requests of a group. Dropping it finishes requests without an outcome and
+/// appoints the next leader, on every way out.
 pub(super) struct Requests<'a, R, A> {
-    group: &'a Group<R, A>,
+    group: &'a GroupCommit<R, A>,
     lost: &'a dyn Fn() -> A,
-    /// Whoever leads, until its request is taken.
-    first: Option<Arc<Place<R, A>>>,
-    /// Those whose requests were taken.
-    places: Vec<Arc<Place<R, A>>>,
-    /// How many of them have their answer.
-    answered: usize,
+    /// The leader's ticket, until its request is taken.
+    first: Option<Arc<Ticket<R, A>>>,
+    /// The tickets whose requests were taken.
+    tickets: Vec<Arc<Ticket<R, A>>>,
+    /// How many of them have an outcome.
+    finished: usize,
     last: Option<LastGroup>,
     began: Instant,
 }
 
 impl<R, A> Requests<'_, R, A> {
-    /// The next request. If there is none, it waits, though not for long, until
-    /// as many have come as there were last time.
+    /// The next request. If there is none, waits briefly until the group is as large as
+    /// the last one.
     pub(super) fn next(&mut self) -> Option<R> {
-        let place = match self.first.take() {
+        let ticket = match self.first.take() {
             Some(first) => first,
-            None => self.next_place()?,
+            None => self.next_ticket()?,
         };
-        let request = place.take();
-        self.places.push(place);
+        let request = ticket.take();
+        self.tickets.push(ticket);
         request
     }
 
-    fn next_place(&self) -> Option<Arc<Place<R, A>>> {
-        if self.places.len() >= MAX_TOGETHER {
+    fn next_ticket(&self) -> Option<Arc<Ticket<R, A>>> {
+        if self.tickets.len() >= MAX_GROUP {
             return None;
         }
         let mut queue = lock(&self.group.queue);
         if let Some(next) = queue.waiting.pop_front() {
             return Some(next);
         }
-        let last = self.last.filter(|last| last.size > self.places.len())?;
+        let last = self.last.filter(|last| last.size > self.tickets.len())?;
         let patience = last.patience();
         if patience.is_zero() {
             return None;
         }
-        queue.waited_for = true;
+        queue.leader_waits = true;
         let (mut queue, _) = self
             .group
             .joined
             .wait_timeout_while(queue, patience, |queue| queue.waiting.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        queue.waited_for = false;
+        queue.leader_waits = false;
         queue.waiting.pop_front()
     }
 
-    /// Hands out the next answer.
-    fn answer(&mut self, answer: A) {
-        if let Some(place) = self.places.get(self.answered) {
-            place.answer(answer);
-            self.answered += 1;
+    /// Hands out the next outcome.
+    fn finish(&mut self, outcome: A) {
+        if let Some(ticket) = self.tickets.get(self.finished) {
+            ticket.finish(outcome);
+            self.finished += 1;
         }
     }
 }
 
 impl<R, A> Drop for Requests<'_, R, A> {
     fn drop(&mut self) {
-        self.places.extend(self.first.take());
-        while self.answered < self.places.len() {
-            self.answer((self.lost)());
+        self.tickets.extend(self.first.take());
+        while self.finished < self.tickets.len() {
+            self.finish((self.lost)());
         }
         let mut queue = lock(&self.group.queue);
         let ended = Instant::now();
-        let size = self.places.len();
+        let size = self.tickets.len();
         queue.last = Some(LastGroup { size, took: ended - self.began, ended });
         match queue.waiting.front() {
             Some(next) => next.lead(),
-            None => queue.led = false,
+            None => queue.has_leader = false,
         }
     }
 }
 
-/// Locks; nothing panics with one of these locks held.
+/// Ignores poisoning: no code panics while it holds one of these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -289,8 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn everybody_gets_the_answer_to_the_own_request() {
-        let group = Group::default();
+    fn every_request_gets_its_own_outcome() {
+        let group = GroupCommit::default();
         let groups = AtomicUsize::new(0);
         thread::scope(|scope| {
             for n in 0..16 {
@@ -309,12 +305,12 @@ mod tests {
         });
         assert!(groups.into_inner() <= 16 * 500);
         let queue = group.queue.lock().unwrap();
-        assert!(!queue.led && queue.waiting.is_empty());
+        assert!(!queue.has_leader && queue.waiting.is_empty());
     }
 
-    /// Holds a leader up until so many others wait behind it.
+    /// Blocks a leader until this many other requests wait.
     fn with_waiting<A: Send>(
-        group: &Group<u32, A>,
+        group: &GroupCommit<u32, A>,
         waiting: usize,
         lead: impl Fn(Vec<u32>) -> Vec<A> + Send + Sync,
         follow: impl Fn(Vec<u32>) -> Vec<A> + Send + Sync,
@@ -326,7 +322,7 @@ mod tests {
             let (lead, lost, follow) = (&lead, &lost, &follow);
             let leader = scope.spawn(move || {
                 let serve = |requests: Taken<'_, '_, A>| {
-                    // Its own alone: the others come later.
+                    // Only its own request: the others come later.
                     let own = requests.next().unwrap();
                     begun.send(()).unwrap();
                     released.recv().unwrap();
@@ -350,8 +346,8 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_are_served_in_one_go() {
-        let group = Group::default();
+    fn waiting_requests_are_served_together() {
+        let group = GroupCommit::default();
         let sizes = Mutex::new(Vec::new());
         let count = |requests: Vec<u32>| {
             sizes.lock().unwrap().push(requests.len());
@@ -365,12 +361,12 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_that_panics_loses_nobody() {
-        let group = Group::default();
+    fn a_panicking_leader_leaves_no_request_waiting() {
+        let group = GroupCommit::default();
         let panics = |_: Vec<u32>| -> Vec<Option<u32>> { panic!("the leader") };
         let (leader, followers) = with_waiting(&group, 7, panics, panics, || None);
         assert!(leader.is_err());
-        // The first of the others led, and panicked too; the rest were with it.
+        // The first follower led the second group, which panicked too.
         assert_eq!(followers.iter().filter(|answer| answer.is_err()).count(), 1);
         assert_eq!(followers.iter().filter(|answer| matches!(answer, Ok(None))).count(), 6);
         let served =
@@ -379,8 +375,8 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_missing_are_told_as_lost() {
-        let group = Group::default();
+    fn a_request_without_an_outcome_is_lost() {
+        let group = GroupCommit::default();
         let first = |requests: Vec<u32>| requests.into_iter().map(Some).take(1).collect();
         let (_, followers) = with_waiting(&group, 5, first, first, || None);
         let lost = followers.into_iter().filter(|answer| matches!(answer, Ok(None))).count();
