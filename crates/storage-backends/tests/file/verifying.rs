@@ -43,8 +43,8 @@ fn assert_undamaged(place: &Place) {
     let store = read_only(&place.path());
     assert_eq!(verified.usage, store.usage(None).unwrap());
     assert_eq!(verified.usage.keys, store.list_keys(None).unwrap().len() as u64);
-    let partitions = store.list_components(None, usize::MAX).unwrap().keys;
-    assert_eq!(verified.components, partitions.len() as u64);
+    let components = store.list_components(None, usize::MAX).unwrap().keys;
+    assert_eq!(verified.components, components.len() as u64);
 }
 
 #[test]
