@@ -25,7 +25,7 @@ pub(crate) fn ledger(root: &Path, arguments: &[String]) -> Result<()> {
 
 fn of_stores(root: &Path, program: &str, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root);
-    command.args(["run", "--quiet", "--release", "--package", "benches-compare"]);
+    command.args(["run", "--quiet", "--release", "--package", "benches"]);
     command.args(["--bin", program]);
     if needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
@@ -40,7 +40,7 @@ fn of_stores(root: &Path, program: &str, arguments: &[String]) -> Result<()> {
 /// # Errors
 /// If it does not build, or fails.
 pub(crate) fn cache(root: &Path, arguments: &[String]) -> Result<()> {
-    let package = ["--quiet", "--release", "--package", "benches-compare"];
+    let package = ["--quiet", "--release", "--package", "benches"];
     let mut command = cargo(root);
     command.arg("build").args(package).args(["--bin", "cache-bytes"]);
     succeed(&mut command, "building what counts bytes for the comparison")?;

@@ -82,7 +82,7 @@ impl Places {
         let own = target.join("fuzz").join(name);
         let places = Self {
             name: name.to_owned(),
-            corpus: root.join("fuzz/corpus").join(name),
+            corpus: root.join("testing/fuzz/corpus").join(name),
             found: own.join("found"),
             findings: own.join("findings"),
             log: own.join("log"),
@@ -148,7 +148,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
 
 /// Every target: the folders of the corpus.
 fn known(root: &Path) -> Result<Vec<String>> {
-    let corpus = root.join("fuzz/corpus");
+    let corpus = root.join("testing/fuzz/corpus");
     let mut names = Vec::new();
     let cannot_read = || format!("cannot read {}", corpus.display());
     for entry in fs::read_dir(&corpus).with_context(cannot_read)? {
@@ -441,7 +441,7 @@ mod tests {
     fn the_committed_corpus_is_small() {
         let root = crate::workspace::root().unwrap();
         for name in known(&root).unwrap() {
-            let inputs = inputs(&root.join("fuzz/corpus").join(&name)).unwrap();
+            let inputs = inputs(&root.join("testing/fuzz/corpus").join(&name)).unwrap();
             let bytes: u64 = inputs.iter().map(|(len, _)| len).sum();
             assert!(!inputs.is_empty() && inputs.len() <= CORPUS_FILES, "{name}");
             assert!(bytes <= CORPUS_BYTES, "{name} has {bytes} bytes");

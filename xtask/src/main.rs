@@ -87,8 +87,8 @@ enum Command {
     /// Feed arbitrary bytes to whatever reads them, and compare sequences of calls
     /// with a model.
     ///
-    /// The targets stand in fuzz/src/targets. libFuzzer, which needs a C++ compiler,
-    /// makes inputs up for each in turn, beginning with those in fuzz/corpus, and
+    /// The targets stand in testing/fuzz/src/targets. libFuzzer, which needs a C++ compiler,
+    /// makes inputs up for each in turn, beginning with those in testing/fuzz/corpus, and
     /// keeps what reaches something new below target/fuzz. Fails where a target
     /// finds something, and says how to see it again.
     Fuzz(fuzz::Arguments),

@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use benches_compare::measure::{self, Compared, Plan};
-use benches_compare::report::{Row, Target, comparisons};
-use benches_compare::{Size, machine};
+use benches::measure::{self, Compared, Plan};
+use benches::report::{Row, Target, comparisons};
+use benches::{Size, machine};
 use storage_backends::{Durability, FileOptions, FileStorage};
 use storage_core::{ComponentStorage, Revision};
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use benches_compare::measure::{self, Compared, Core, Plan};
+use benches::measure::{self, Compared, Core, Plan};
 
 use crate::asked::Asked;
 use crate::sides::{self, Found as _, Side};

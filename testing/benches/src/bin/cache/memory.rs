@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use benches_compare::Size;
-use benches_compare::caches::{Bound, Kind};
+use benches::Size;
+use benches::caches::{Bound, Kind};
 
 use crate::hits::thousands;
 use crate::rate_tables::{kib, names};

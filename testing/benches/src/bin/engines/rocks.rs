@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use benches_compare::measure::{self, Compared, Plan};
-use benches_compare::report::{Row, Target, comparisons};
-use benches_compare::{Size, machine};
+use benches::measure::{self, Compared, Plan};
+use benches::report::{Row, Target, comparisons};
+use benches::{Size, machine};
 use storage_backends::{Durability, RocksDbOptions, RocksDbStorage};
 use storage_core::{Budget, Commit, ComponentStorage};
 

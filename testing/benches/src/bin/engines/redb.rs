@@ -5,9 +5,9 @@ use std::path::Path;
 
 use ::redb::{Database, ReadableDatabase as _, TableDefinition};
 use anyhow::{Context as _, Result, ensure};
-use benches_compare::measure::{self, Plan};
-use benches_compare::report::{Row, Target, comparisons};
-use benches_compare::{Size, machine};
+use benches::measure::{self, Plan};
+use benches::report::{Row, Target, comparisons};
+use benches::{Size, machine};
 use storage_backends::{RedbOptions, RedbStorage};
 use storage_core::{ComponentStorage, Revision};
 

@@ -6,10 +6,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use benches_compare::Size;
-use benches_compare::caches::{self, Bound, Kind};
-use benches_compare::keys::Maker;
-use benches_compare::traces::{self, Extent};
+use benches::Size;
+use benches::caches::{self, Bound, Kind};
+use benches::keys::Maker;
+use benches::traces::{self, Extent};
 use clap::Parser;
 use peak_alloc::PeakAlloc;
 

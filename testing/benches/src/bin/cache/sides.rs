@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use benches_compare::keys::{Maker, PREFIX};
+use benches::keys::{Maker, PREFIX};
 use storage_cache::CacheConfig;
 use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
 use storage_host::{StorageHost, create_component_storage};

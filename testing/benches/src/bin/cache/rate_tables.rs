@@ -1,6 +1,6 @@
 //! Hit rates and their cost, as tables.
 
-use benches_compare::caches::Kind;
+use benches::caches::Kind;
 
 use crate::hits::thousands;
 use crate::rates::{Outcomes, SETTINGS, Tried, TriedInBytes};

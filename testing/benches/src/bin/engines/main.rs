@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use benches_compare::{Size, machine};
+use benches::{Size, machine};
 use clap::{Parser, ValueEnum};
 
 use figures::Figures;

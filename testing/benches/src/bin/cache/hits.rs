@@ -1,9 +1,9 @@
 //! What a hit costs, beside one of the bare cache below.
 
 use anyhow::Result;
-use benches_compare::Size;
-use benches_compare::measure;
-use benches_compare::report::{Row, Target, comparisons};
+use benches::Size;
+use benches::measure;
+use benches::report::{Row, Target, comparisons};
 
 use crate::asked::Asked;
 use crate::sides::{self, Bare, ByHand, Literal, Moka};

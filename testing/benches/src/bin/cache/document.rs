@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_the_markers() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks.md");
         let text = fs::read_to_string(path).unwrap();
         for part in [crate::Part::Hits, crate::Part::Traces] {
             assert!(replace(&text, part.name(), "").is_ok());

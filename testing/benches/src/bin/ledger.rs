@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use benches_compare::{Size, machine, report};
+use benches::{Size, machine, report};
 use clap::{Parser, ValueEnum};
 use storage_backends::{
     Durability, FileOptions, FileStorage, RedbDurability, RedbOptions, RedbStorage,

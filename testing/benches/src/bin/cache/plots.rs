@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use benches_compare::caches::Kind;
-use benches_compare::report::time;
+use benches::caches::Kind;
+use benches::report::time;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};

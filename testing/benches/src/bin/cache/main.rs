@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use benches_compare::traces::{self, Extent, PERCENT_IN_BYTES};
-use benches_compare::{Size, machine};
+use benches::traces::{self, Extent, PERCENT_IN_BYTES};
+use benches::{Size, machine};
 use clap::{Parser, ValueEnum};
 
 use rates::Tried;

@@ -1,6 +1,6 @@
 //! What tells which engine to choose.
 
-use benches_compare::report::{rate, time};
+use benches::report::{rate, time};
 
 /// What tells which engine to choose. Times are of one operation, in seconds.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What is asked for, in which order.
 
-use benches_compare::keys::{Keys, PREFIX};
+use benches::keys::{Keys, PREFIX};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 

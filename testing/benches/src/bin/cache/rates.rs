@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use benches_compare::Size;
-use benches_compare::caches::{self, Bound, Kind};
-use benches_compare::keys::{Keys, Maker};
-use benches_compare::measure;
-use benches_compare::traces::{Extent, Trace};
+use benches::Size;
+use benches::caches::{self, Bound, Kind};
+use benches::keys::{Keys, Maker};
+use benches::measure;
+use benches::traces::{Extent, Trace};
 
 use crate::rate_tables;
 
@@ -173,7 +173,7 @@ impl Replay<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use benches_compare::traces;
+    use benches::traces;
 
     fn tried(has_scans: bool, of_settings: &[[f64; 3]]) -> Tried {
         let outcome = |hits| Outcome { hits, seconds: 1e-7, entries: 10.0 };
