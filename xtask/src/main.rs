@@ -84,13 +84,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Feed arbitrary bytes to whatever reads them, and compare sequences of calls
-    /// with a model.
+    /// Run the fuzz targets with cargo-fuzz and libFuzzer.
     ///
-    /// The targets stand in testing/fuzz/src/targets. libFuzzer, which needs a C++ compiler,
-    /// makes inputs up for each in turn, beginning with those in testing/fuzz/corpus, and
-    /// keeps what reaches something new below target/fuzz. Fails where a target
-    /// finds something, and says how to see it again.
+    /// Needs a C++ compiler. Installs cargo-fuzz if it is missing. Starts with the
+    /// inputs in testing/fuzz/corpus and keeps new ones in target/fuzz/found. Stops
+    /// when a target finds a bug; the input is then in testing/fuzz/artifacts.
     Fuzz(fuzz::Arguments),
     /// Measure what is claimed in docs/benchmarks.md.
     Bench {

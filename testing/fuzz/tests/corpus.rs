@@ -1,22 +1,27 @@
-//! What the targets were found to tell apart, and whatever they once found.
+//! Runs every target on the committed inputs, without libFuzzer.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "test support")]
 
+use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-/// Each in a process of its own: the memory that a target takes is counted.
-fn replay(target: &str) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_replay"));
-    // In memory where there is such a place: it is about bytes, not disks.
-    if Path::new("/dev/shm").is_dir() {
-        command.env("TMPDIR", "/dev/shm");
+/// Targets measure the memory of the whole process, so only one runs at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn replay(name: &str) {
+    let _lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let target = fuzz::TARGETS.iter().find(|target| target.name == name).unwrap();
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.corpus);
+    let mut count = 0;
+    for entry in fs::read_dir(corpus).unwrap() {
+        let path = entry.unwrap().path();
+        // A panic does not name its input.
+        println!("{}", path.display());
+        fuzz::run(name, &fs::read(path).unwrap());
+        count += 1;
     }
-    let output = command.arg(target).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}", output.status);
-    assert!(!text.contains(" 0 inputs"), "the corpus of {target} is empty");
+    assert!(count > 0, "the corpus of {name} is empty");
 }
 
 macro_rules! corpora {

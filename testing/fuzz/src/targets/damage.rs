@@ -27,7 +27,7 @@ const TEMP: &str = "components/app/notes/home/.tmp-0000000000000001-0";
 
 /// Which files, and the bytes for each.
 pub(crate) fn run(input: &[u8]) {
-    let place = tempfile::tempdir().unwrap();
+    let place = crate::temporary_directory();
     let root = place.path().join("store");
     let storage = FileStorage::open(&root, FileOptions::default()).unwrap();
     for key in KEYS {

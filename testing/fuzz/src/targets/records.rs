@@ -4,7 +4,6 @@
 use std::fmt::Debug;
 
 use storage_backends::internals as disk;
-use storage_backends::internals::Log;
 use storage_core::{Revision, StorageValue, Usage, VersionedValue};
 
 use crate::allocated_by;
@@ -13,18 +12,16 @@ use crate::input::{Choices, valid_start};
 /// The kind of what is read, and its bytes; or what it is written from.
 pub(crate) fn run(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else { return };
-    match kind % 12 {
+    match kind % 10 {
         0 => raw_record(rest),
         1 => raw_record_beside_key(rest),
         2 => raw_journal(rest),
         3 => raw_counter(rest),
-        4 => raw_ledger(rest),
-        5 => raw_log(rest),
-        6 => whole_record(Choices::new(rest)),
-        7 => whole_journal(Choices::new(rest)),
-        8 => whole_counter(Choices::new(rest)),
-        9 => whole_ledger(Choices::new(rest)),
-        10 => whole_log(Choices::new(rest)),
+        4 => raw_usage_counter(rest),
+        5 => whole_record(Choices::new(rest)),
+        6 => whole_journal(Choices::new(rest)),
+        7 => whole_counter(Choices::new(rest)),
+        8 => whole_usage_counter(Choices::new(rest)),
         _ => end_of_prefix(Choices::new(rest)),
     }
 }
@@ -149,7 +146,7 @@ fn whole_counter(mut choices: Choices<'_>) {
     assert_eq!(disk::read_counter(&bytes), None);
 }
 
-fn raw_ledger(bytes: &[u8]) {
+fn raw_usage_counter(bytes: &[u8]) {
     let (partition, bytes) = bytes.split_at(bytes.len() / 2);
     let sealed = disk::sealed_beside_key(partition, bytes);
     let [raw, whole] = read_both(bytes, &sealed, |bytes| disk::read_ledger(partition, bytes));
@@ -162,7 +159,7 @@ fn raw_ledger(bytes: &[u8]) {
     }
 }
 
-fn whole_ledger(mut choices: Choices<'_>) {
+fn whole_usage_counter(mut choices: Choices<'_>) {
     let usage = Usage { bytes: choices.number(), keys: choices.number() };
     let damage = choices.number().to_le_bytes();
     let partition = choices.rest();
@@ -182,90 +179,4 @@ fn end_of_prefix(mut choices: Choices<'_>) {
     let end = disk::end_of_prefix(prefix);
     let within = key >= prefix && end.as_deref().is_none_or(|end| key < end);
     assert_eq!(key.starts_with(prefix), within, "{key:?} begins with {prefix:?}");
-}
-
-fn raw_log(bytes: &[u8]) {
-    for manifest in [false, true] {
-        let ([log, _], len) =
-            (read_both(bytes, bytes, |bytes| disk::judge_log(bytes, manifest)), bytes.len());
-        if let Log::Torn(at) | Log::Damaged(at) = log {
-            assert!(at < len);
-        }
-    }
-}
-
-const BLOCK_BYTES: usize = 32 * 1_024;
-
-/// A log as RocksDB writes one, whole, cut short, and with a flipped bit.
-fn whole_log(mut choices: Choices<'_>) {
-    let mut log = Vec::new();
-    let mut begins = Vec::new();
-    for _ in 0..1 + choices.below(4) {
-        begins.push(log.len());
-        // A few cross blocks: each byte of them is read many times.
-        let len = match choices.below(16) {
-            0 => choices.pick(&[32_761, 40_000]),
-            _ => choices.pick(&[0, 1, 7, 100, 700]),
-        } + choices.below(16);
-        // No zeros, which would look like a sector that is missing, nor what each
-        // would be the beginning of a record, which takes long to tell.
-        write_log(&mut log, &vec![3 + choices.below(253) as u8; len]);
-    }
-    let cut = choices.number() as usize % (log.len() + 1);
-    let (at, bit) = (choices.number() as usize % log.len(), choices.below(8));
-    for manifest in [false, true] {
-        assert_eq!(disk::judge_log(&log, manifest), Log::Whole);
-        // As a power cut leaves it.
-        let judged = disk::judge_log(&log[..cut], manifest);
-        assert!(!matches!(judged, Log::Damaged(_)), "cut at {cut}: {judged:?}");
-        if begins.contains(&cut) {
-            assert_eq!(judged, Log::Whole);
-        }
-    }
-    if begins.last().is_some_and(|last| at < *last) {
-        let mut flipped = log.clone();
-        flipped[at] ^= 1 << bit;
-        let judged = disk::judge_log(&flipped, false);
-        let padding = log[at] == 0 && BLOCK_BYTES - at % BLOCK_BYTES < 7;
-        let noticed = matches!(judged, Log::Damaged(_));
-        assert!(noticed || padding, "flip at {at}: {judged:?}, records at {begins:?}");
-    }
-}
-
-/// Appends a record, in parts where it crosses blocks.
-fn write_log(log: &mut Vec<u8>, mut payload: &[u8]) {
-    let mut is_first = true;
-    loop {
-        let left = BLOCK_BYTES - log.len() % BLOCK_BYTES;
-        if left < 7 {
-            log.resize(log.len() + left, 0);
-            continue;
-        }
-        let (part, rest) = payload.split_at(payload.len().min(left - 7));
-        payload = rest;
-        let kind = match (is_first, payload.is_empty()) {
-            (true, true) => 1,
-            (true, false) => 2,
-            (false, false) => 3,
-            (false, true) => 4,
-        };
-        is_first = false;
-        let checked = [&[kind], part].concat();
-        log.extend(crc32c(&checked).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes());
-        log.extend(u16::try_from(part.len()).unwrap().to_le_bytes());
-        log.extend(checked);
-        if payload.is_empty() {
-            return;
-        }
-    }
-}
-
-/// CRC-32C, a bit at a time.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |state: u32, byte: &u8| {
-        (0..8).fold(state ^ u32::from(*byte), |state, _| {
-            if state & 1 == 1 { (state >> 1) ^ 0x82f6_3b78 } else { state >> 1 }
-        })
-    };
-    !bytes.iter().fold(!0, step)
 }
