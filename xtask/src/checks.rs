@@ -158,8 +158,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     // Doctests are among them.
     steps.push(Step::cargo("test"));
     steps.push(Step::cargo("test --package xtask"));
-    for package in
-        ["--package durability", "--package benches", "--package fuzz", models::PACKAGE]
+    for package in ["--package durability", "--package benches", "--package fuzz", models::PACKAGE]
     {
         steps.push(clippy(package, Targets::All));
     }

@@ -1,4 +1,4 @@
-//! The machine that the figures belong to.
+//! The machine on which the figures were measured.
 
 use std::fs;
 use std::path::Path;
@@ -22,8 +22,7 @@ pub fn describe() -> String {
     )
 }
 
-/// How many threads wanted to run in the last minute, on average; the measuring
-/// counts too.
+/// The load average of the last minute, which includes the measurement.
 pub fn load() -> String {
     let loads = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     loads.split_whitespace().next().unwrap_or("unknown").to_owned()
@@ -35,31 +34,29 @@ fn value_in(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The type of the file system that a folder lies in.
-pub fn file_system(folder: &Path) -> Result<String> {
-    let folder = folder
+/// The type of the file system of a directory.
+pub fn file_system(directory: &Path) -> Result<String> {
+    let directory = directory
         .canonicalize()
-        .with_context(|| format!("cannot find the folder {}", folder.display()))?;
+        .with_context(|| format!("cannot find the directory {}", directory.display()))?;
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let of_line = |line: &str| {
         let mut fields = line.split(' ').skip(1);
         let (point, kind) = (fields.next()?.to_owned(), fields.next()?.to_owned());
-        folder.starts_with(&point).then_some((point.len(), kind))
+        directory.starts_with(&point).then_some((point.len(), kind))
     };
-    // The last of equals hides those before it.
+    // A later mount hides an earlier one.
     let nearest = mounts.lines().filter_map(of_line).max_by_key(|(len, _)| *len);
     Ok(nearest.map_or_else(|| "unknown".to_owned(), |(_, kind)| kind))
 }
 
-/// Waits until what was written before is on the disk, so that the next to sync
-/// does not wait for it.
+/// Writes everything to the disk, so that a later sync does not wait for it.
 pub fn settle() {
-    // Where there is no such command the figures are only noisier.
+    // Without this command the figures are only noisier.
     let _ = Command::new("sync").status();
 }
 
-/// What a file, or a folder with all that is in it, takes up on the disk, in
-/// bytes.
+/// The bytes on disk of a file, or of a directory with its contents.
 pub fn bytes_on_disk(path: &Path) -> Result<u64> {
     let metadata = path.symlink_metadata()?;
     #[cfg(unix)]

@@ -1,5 +1,4 @@
-//! Two sides measured in turns, so that whatever else the machine does falls on
-//! both.
+//! Measures two sides in turns, so that other load on the machine affects both.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,36 +11,35 @@ use rustix::time::ClockId;
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How often the whole is repeated.
+    /// The number of rounds. One more comes first, which is not counted.
     pub rounds: usize,
     /// The operations of each side in a round.
     pub operations: usize,
-    /// The operations after which it is the other side's turn.
+    /// The operations after which the other side takes its turn.
     pub turn: usize,
 }
 
-/// Times of one operation, in seconds: medians of the rounds.
+/// Seconds per operation: medians of the rounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Compared {
     /// The first side's.
     pub first: f64,
     /// The second side's.
     pub second: f64,
-    /// First by second, round by round.
+    /// The first by the second, per round.
     pub ratio: Spread,
-    /// The same of the time in which a thread had a core: what other programs take
-    /// does not count, nor does waiting.
+    /// The same of the CPU time, which excludes waiting and other programs.
     pub core_ratio: f64,
 }
 
-/// The median and the quartiles around it.
+/// A median and its quartiles.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread {
-    /// A quarter of the numbers is at most this.
+    /// The lower quartile.
     pub low: f64,
-    /// Half of them is.
+    /// The median.
     pub median: f64,
-    /// Three quarters are.
+    /// The upper quartile.
     pub high: f64,
 }
 
@@ -53,31 +51,30 @@ impl Spread {
         Self { low: at(1), median: at(2), high: at(3) }
     }
 
-    /// The same of the inverse numbers.
+    /// The spread of the inverse numbers.
     pub fn inverse(self) -> Self {
         Self { low: 1.0 / self.high, median: 1.0 / self.median, high: 1.0 / self.low }
     }
 }
 
-/// The number in the middle.
+/// The median of some numbers.
 pub fn median(numbers: Vec<f64>) -> f64 {
     Spread::of(numbers).median
 }
 
-/// A side: does the operations of these numbers.
+/// Does the operations with these numbers.
 pub type Side<'a> = &'a mut dyn FnMut(Range<usize>) -> Result<()>;
 
-/// Whose time with a core counts.
+/// Whose CPU time counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Core {
-    /// That of the thread that measures, and not that of others.
+    /// That of the measuring thread.
     OfThread,
-    /// That of all threads of the program.
+    /// That of all threads.
     OfProgram,
 }
 
 impl Core {
-    /// For how long there has been a core.
     fn time(self) -> Duration {
         let clock = match self {
             Self::OfThread => ClockId::ThreadCPUTime,
@@ -87,13 +84,13 @@ impl Core {
     }
 }
 
-/// Measures two sides in turns. Both do the operations of the same numbers; no
-/// number comes twice. A first round is not counted.
+/// Measures two sides in turns. Both do operations with the same numbers. No number
+/// repeats.
 pub fn compare(plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
     compare_by(Core::OfThread, plan, first, second)
 }
 
-/// The same, by the time that `core` had a core.
+/// Like [`compare`], with the CPU time of `core`.
 pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
     let mut rounds: Vec<[Spent; 2]> = Vec::new();
     let mut number = 0;
@@ -104,8 +101,8 @@ pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> 
             let turn = plan.turn.min(plan.operations - done);
             let operations = number + done..number + done + turn;
             let [by_first, by_second] = &mut spent;
-            // Always in this order: each finds the processor's caches as the other has
-            // left them. One that has two turns in a row finds its own.
+            // Always in this order, so that each side finds the processor's caches as the
+            // other one left them.
             by_first.measure(core, first, operations.clone())?;
             by_second.measure(core, second, operations)?;
             done += turn;
@@ -126,7 +123,7 @@ pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> 
     })
 }
 
-/// What a side has taken in a round.
+/// The time that a side took in a round.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
     wall: Duration,
@@ -135,21 +132,20 @@ struct Spent {
 
 impl Spent {
     fn measure(&mut self, core: Core, side: Side<'_>, numbers: Range<usize>) -> Result<()> {
-        let (start, had) = (Instant::now(), core.time());
+        let (start, core_before) = (Instant::now(), core.time());
         side(numbers)?;
-        self.core += core.time().saturating_sub(had);
+        self.core += core.time().saturating_sub(core_before);
         self.wall += start.elapsed();
         Ok(())
     }
 }
 
-/// Measures one side as [`compare`] does: the median time of one operation, in
-/// seconds.
+/// Measures one side: the median of the seconds per operation.
 pub fn alone(plan: Plan, side: Side<'_>) -> Result<f64> {
     Ok(compare(plan, side, &mut |_| Ok(()))?.first)
 }
 
-/// Does operations from several threads, each taking the next number.
+/// Does operations from several threads. Each thread takes the next number.
 pub fn together(
     threads: usize,
     numbers: Range<usize>,
@@ -168,8 +164,7 @@ pub fn together(
     side_by_side((0..threads).map(|_| work))
 }
 
-/// Does operations from several threads, each a chunk of its own: nothing is
-/// shared between them but what they operate on.
+/// Does operations from several threads. Each thread gets a chunk of the numbers.
 pub fn in_chunks(
     threads: usize,
     numbers: Range<usize>,
@@ -182,13 +177,12 @@ pub fn in_chunks(
     }))
 }
 
-/// Does each piece of work in a thread of its own.
-pub fn side_by_side(work: impl Iterator<Item = impl FnOnce() -> Result<()> + Send>) -> Result<()> {
+fn side_by_side(work: impl Iterator<Item = impl FnOnce() -> Result<()> + Send>) -> Result<()> {
     thread::scope(|scope| {
         let threads: Vec<_> = work.map(|work| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| match thread.join() {
             Ok(result) => result,
-            Err(_) => bail!("a thread that measures has panicked"),
+            Err(_) => bail!("a measuring thread panicked"),
         })
     })
 }
@@ -198,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_sides_do_the_same_and_no_number_comes_twice() {
+    fn both_sides_do_the_same_operations_once() {
         let plan = Plan { rounds: 3, operations: 10, turn: 4 };
         let (mut first, mut second) = (Vec::new(), Vec::new());
         let by_first = &mut |numbers: Range<usize>| {
@@ -215,15 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_takes_longer_shows() {
-        let spread = Spread::of(vec![4.0, 1.0, 3.0, 2.0, 5.0]);
-        assert_eq!((spread.low, spread.median, spread.high), (2.0, 3.0, 4.0));
-        let inverse = spread.inverse();
-        assert_eq!((inverse.low, inverse.median, inverse.high), (0.25, 1.0 / 3.0, 0.5));
-    }
-
-    #[test]
-    fn each_thread_gets_a_chunk_and_no_number_is_left_out() {
+    fn chunks_cover_all_numbers() {
         for threads in [1, 2, 3] {
             let chunks = std::sync::Mutex::new(Vec::new());
             in_chunks(threads, 5..16, &|numbers| {
@@ -239,17 +225,5 @@ mod tests {
                 (5..16).collect::<Vec<_>>()
             );
         }
-    }
-
-    #[test]
-    fn threads_share_the_numbers() {
-        let sum = AtomicUsize::new(0);
-        let operation = |number| {
-            sum.fetch_add(number, Ordering::Relaxed);
-            Ok(())
-        };
-        together(4, 10..1010, &operation).unwrap();
-        assert_eq!(sum.into_inner(), (10..1010).sum());
-        assert!(together(2, 0..5, &|_| bail!("no")).is_err());
     }
 }

@@ -1,152 +1,188 @@
-//! What a hit costs, beside one of the bare cache below.
+//! What a hit costs, compared with a hit in quick_cache, on which the cache is built.
 
-use anyhow::Result;
+use std::hint::black_box;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 use benches::Size;
-use benches::measure;
+use benches::measure::{self, Compared, Core, Plan};
 use benches::report::{Row, Target, comparisons};
+use storage_cache::CacheConfig;
+use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
+use storage_host::{StorageHost, create_component_storage};
 
-use crate::asked::Asked;
-use crate::sides::{self, Bare, ByHand, Literal, Moka};
-use crate::turns::{Pace, Setting, Turns};
+use crate::keys::{Keys, Maker, PREFIX};
 
 const THREADS: [usize; 2] = [1, 2];
-const VALUE_BYTES: [usize; 2] = [100, 4096];
 const KEYS: [usize; 3] = [1_000, 10_000, 100_000];
 
-/// Where the document's composition has to be slower than ours.
-const KEYS_OF_LITERAL: usize = 10_000;
+/// Long compared with the start of a thread.
+const TURN: Duration = Duration::from_millis(25);
 
-/// The names of sides that stand in two tables.
-const BARE: &str = "bare quick_cache";
-const CREATED: &str = "`create_component_storage`";
-const LITERAL: &str = "the document, literally";
+/// Entries have a time-to-live, so that a hit looks at the clock. None expires.
+const TTL: Duration = Duration::from_secs(3_600);
 
-/// What was measured.
-#[derive(Debug)]
-pub(crate) struct Hits {
-    /// The tables.
-    pub(crate) text: String,
-    pub(crate) figures: Vec<Figure>,
-}
-
-/// What a hit took.
-#[derive(Debug)]
-pub(crate) struct Figure {
-    pub(crate) side: &'static str,
-    pub(crate) setting: Setting,
-    /// The number of keys.
-    pub(crate) keys: usize,
-    /// From one hit to the next, of all threads together.
-    pub(crate) seconds: f64,
-}
-
-/// Measures all sides.
-pub(crate) fn run(size: Size) -> Result<Hits> {
-    let mut bench = Bench { rounds: size.pick(11, 3), ..Bench::default() };
-    let mut text = String::new();
+/// Measures every cache, and returns the tables.
+pub(crate) fn run(size: Size) -> Result<String> {
+    let rounds = size.pick(11, 3);
+    let mut text = String::from("### Cost of a hit\n");
     for threads in THREADS {
-        for value_bytes in VALUE_BYTES {
-            let setting = Setting { threads, value_bytes, pace: Pace::Ahead };
-            eprintln!("\n{}:", setting.name());
-            for keys in KEYS.iter().take(size.pick(KEYS.len(), 2)) {
-                bench.measure(setting, &Asked::new(*keys, value_bytes))?;
-            }
-            let table = comparisons(["", BARE], &std::mem::take(&mut bench.rows));
-            text.push_str(&format!("{}:\n\n{table}\n", setting.name()));
+        let mut rows = Vec::new();
+        for count in KEYS.into_iter().take(size.pick(KEYS.len(), 2)) {
+            Bench::new(threads, rounds, count)?.measure(&mut rows)?;
         }
+        let table = comparisons(["", "bare quick_cache"], &rows);
+        text.push_str(&format!("\nThreads: {threads}\n\n{table}"));
     }
-    text.push_str("1 thread, which looks at each value before it asks for the next key:\n\n");
-    text.push_str(&comparisons(["", BARE], &bench.in_turn));
-    text.push_str("\nThe document's composition beside ours:\n\n");
-    text.push_str(&comparisons([LITERAL, CREATED], &bench.of_literal));
-    text.push_str(
-        "\nBytes of the value that a hit copies: all of them in the document's, none in all others \
-         (two hits of a key return one allocation, which is checked for every key).\n",
-    );
-    Ok(Hits { text, figures: bench.figures })
+    Ok(text)
 }
 
-/// What is measured, and what was so far.
-#[derive(Debug, Default)]
+/// A side returns whether it found the key of an operation.
+trait Side: Fn(usize) -> bool + Sync {}
+
+impl<F: Fn(usize) -> bool + Sync> Side for F {}
+
 struct Bench {
+    threads: usize,
     rounds: usize,
-    /// Those of the table that is being made.
-    rows: Vec<Row>,
-    in_turn: Vec<Row>,
-    of_literal: Vec<Row>,
-    figures: Vec<Figure>,
+    /// Operations per turn.
+    operations: usize,
+    keys: Keys,
+    /// The key of each operation; the length is a power of two.
+    order: Box<[u32]>,
+    bare: quick_cache::sync::Cache<String, StorageValue>,
 }
 
 impl Bench {
-    fn measure(&mut self, setting: Setting, asked: &Asked) -> Result<()> {
-        let bare = Bare::new(asked);
-        let turns = Turns::new(setting, asked, self.rounds, &bare)?;
-        let target = target_of_ours(setting, asked.len());
-        let place = self.figures.len();
-        let mut of_bare = Vec::new();
-        let mut add = |name: &'static str, target, compared: measure::Compared| {
-            let what = format!("{}: {name}", thousands(asked.len()));
-            self.rows.push(Row::new(&what, compared, target));
-            let figure = |side, seconds| Figure { side, setting, keys: asked.len(), seconds };
-            self.figures.push(figure(name, compared.first));
-            of_bare.push(compared.second);
-        };
-        // Each is gone before the next comes: together they would need gigabytes.
-        add(CREATED, target, turns.compare(&sides::created(asked)?, &bare)?);
-        add("`StorageHost`", Target::Time, turns.compare(&sides::hosted(asked)?, &bare)?);
-        let sharing = sides::sharing(asked)?;
-        add("`StorageHost`, shared cache", Target::Time, turns.compare(&sharing, &bare)?);
-        drop(sharing);
-        add("prefix by hand", Target::Time, turns.compare(&ByHand::new(asked), &bare)?);
-        add("moka", Target::Time, turns.compare(&Moka::new(asked), &bare)?);
-        add(LITERAL, Target::Time, turns.compare(&Literal::new(asked), &bare)?);
-        let seconds = measure::median(of_bare);
-        self.figures.insert(place, Figure { side: BARE, setting, keys: asked.len(), seconds });
-
-        let compared = turns.compare(&Literal::new(asked), &sides::created(asked)?)?;
-        let what = format!("{}, {} keys", setting.name(), thousands(asked.len()));
-        self.of_literal.push(Row::new(&what, compared, target_of_literal(setting, asked.len())));
-        if setting.threads == 1 {
-            self.measure_in_turn(Setting { pace: Pace::InTurn, ..setting }, asked, &bare)?;
+    fn new(threads: usize, rounds: usize, count: usize) -> Result<Self> {
+        let keys = Keys::new(count);
+        let mut random = fastrand::Rng::with_seed(count as u64);
+        let order = (0..(8 * count).next_power_of_two()).map(|_| random.u32(0..count as u32));
+        let (order, bare) = (order.collect(), filled(&keys));
+        let mut bench = Self { threads, rounds, operations: 0, keys, order, bare };
+        let (tried, mut fastest) = (200_000, Duration::MAX);
+        for _ in 0..5 {
+            let start = Instant::now();
+            bench.get(&|number| bench.bare.get(bench.keys.full(number)).is_some(), 0..tried)?;
+            fastest = fastest.min(start.elapsed());
         }
-        Ok(())
+        bench.operations = (tried as f64 * TURN.div_duration_f64(fastest)) as usize;
+        Ok(bench)
     }
 
-    fn measure_in_turn(&mut self, setting: Setting, asked: &Asked, bare: &Bare) -> Result<()> {
-        let turns = Turns::new(setting, asked, self.rounds, bare)?;
-        let what = |name: &str| {
-            format!("{} × {} bytes: {name}", thousands(asked.len()), setting.value_bytes)
+    fn measure(&self, rows: &mut Vec<Row>) -> Result<()> {
+        let (keys, count) = (&self.keys, self.keys.len());
+        let mut add = |name: &str, target, compared| {
+            rows.push(Row::new(&format!("{count} keys: {name}"), compared, target));
         };
-        let compared = turns.compare(&sides::created(asked)?, bare)?;
-        let target = target_of_ours(setting, asked.len());
-        self.in_turn.push(Row::new(&what(CREATED), compared, target));
-        let compared = turns.compare(&ByHand::new(asked), bare)?;
-        self.in_turn.push(Row::new(&what("prefix by hand"), compared, Target::Time));
+        let target = match (self.threads, count) {
+            (1, 1_000) => Target::TimeAtMost(1.8),
+            (1, 100_000) => Target::TimeAtMost(1.35),
+            _ => Target::Time,
+        };
+        // Each cache is dropped before the next one is built, which bounds the memory.
+        let compared =
+            self.component(|id, maker| create_component_storage(id, maker, self.private()))?;
+        add("`create_component_storage`", target, compared);
+        let compared = self.component(|id, maker| {
+            Box::new(StorageHost::builder(maker).cache(self.private()).build().component(&id))
+        })?;
+        add("`StorageHost`", Target::Time, compared);
+        let compared = self.component(|id, maker| {
+            Box::new(StorageHost::builder(maker).shared_cache(self.shared()).build().component(&id))
+        })?;
+        add("`StorageHost`, shared cache", Target::Time, compared);
+
+        let (by_hand, prefix) = (filled(keys), black_box(PREFIX.to_owned()));
+        let compared = self.compare(&|number| {
+            let full = [&prefix, keys.user(number)].concat();
+            black_box(&by_hand.get(&full)).is_some()
+        })?;
+        add("prefix added by hand", Target::Time, compared);
+        drop(by_hand);
+
+        let moka = moka::sync::Cache::builder().max_capacity(2 * count as u64).time_to_live(TTL);
+        let (moka, maker) = (moka.build(), Maker::default());
+        for number in 0..count {
+            moka.insert(keys.full(number).to_owned(), maker.make());
+        }
+        let compared = self.compare(&|number| black_box(&moka.get(keys.full(number))).is_some())?;
+        add("moka", Target::Time, compared);
         Ok(())
     }
-}
 
-fn target_of_ours(setting: Setting, keys: usize) -> Target {
-    match (setting.threads, keys) {
-        (1, 1_000) => Target::TimeAtMost(1.8),
-        (1, 100_000) => Target::TimeAtMost(1.35),
-        _ => Target::Time,
+    /// Measures the storage of a component. Fails if a get was not a hit.
+    fn component(
+        &self,
+        create: impl FnOnce(ComponentId, Arc<Maker>) -> Box<dyn ComponentStorage>,
+    ) -> Result<Compared> {
+        let (id, maker) = (ComponentId::new("app", "notes", "home")?, Arc::new(Maker::default()));
+        let storage = black_box(create(id, Arc::clone(&maker)));
+        let count = self.keys.len();
+        (0..count).try_for_each(|number| storage.get(self.keys.user(number)).map(drop))?;
+        let compared = self.compare(&|number| is_there(&storage.get(self.keys.user(number))))?;
+        ensure!(maker.made() == count as u64, "a key was read more than once");
+        Ok(compared)
+    }
+
+    /// Measures a cache and the bare quick_cache in turns.
+    fn compare(&self, side: &impl Side) -> Result<Compared> {
+        let bare = |number| black_box(&self.bare.get(self.keys.full(number))).is_some();
+        let core = if self.threads == 1 { Core::OfThread } else { Core::OfProgram };
+        let plan = Plan { rounds: self.rounds, operations: self.operations, turn: self.operations };
+        measure::compare_by(core, plan, &mut |numbers| self.get(side, numbers), &mut |numbers| {
+            self.get(&bare, numbers)
+        })
+    }
+
+    /// Gets the keys of these operations, each thread those of its own chunk.
+    fn get(&self, side: &impl Side, numbers: Range<usize>) -> Result<()> {
+        let chunk = |numbers: Range<usize>| {
+            ensure!(self.get_chunk(side, numbers), "a key is missing");
+            Ok(())
+        };
+        match self.threads {
+            1 => chunk(numbers),
+            threads => measure::in_chunks(threads, numbers, &chunk),
+        }
+    }
+
+    #[inline(never)]
+    fn get_chunk(&self, side: &impl Side, mut numbers: Range<usize>) -> bool {
+        numbers.all(|operation| {
+            let index = operation & (self.order.len() - 1);
+            self.order.get(index).is_some_and(|number| side(*number as usize))
+        })
+    }
+
+    /// Room for all keys, in entries and in bytes.
+    fn private(&self) -> CacheConfig {
+        let max_entries = 2 * self.keys.len();
+        CacheConfig { max_entries, ttl: Some(TTL), max_size_bytes: max_entries * (4 << 10) }
+    }
+
+    /// The same for one component, which can fill an eighth of a shared cache.
+    fn shared(&self) -> CacheConfig {
+        let private = self.private();
+        CacheConfig {
+            max_entries: 8 * private.max_entries,
+            max_size_bytes: 8 * private.max_size_bytes,
+            ..private
+        }
     }
 }
 
-fn target_of_literal(setting: Setting, keys: usize) -> Target {
-    match (keys, setting.value_bytes, setting.threads) {
-        (KEYS_OF_LITERAL, 100, 1) => Target::TimeAtLeast(4.0),
-        (KEYS_OF_LITERAL, 100, _) => Target::TimeAtLeast(6.0),
-        (KEYS_OF_LITERAL, ..) => Target::TimeAtLeast(10.0),
-        _ => Target::Time,
-    }
+#[inline]
+fn is_there(found: &Result<Option<StorageValue>, StorageError>) -> bool {
+    matches!(black_box(found), Ok(Some(_)))
 }
 
-/// A number with a comma before its last three digits, if it is that long.
-pub(crate) fn thousands(number: usize) -> String {
-    match number {
-        1_000.. => format!("{},{:03}", number / 1_000, number % 1_000),
-        _ => number.to_string(),
+fn filled(keys: &Keys) -> quick_cache::sync::Cache<String, StorageValue> {
+    let (cache, maker) = (quick_cache::sync::Cache::new(2 * keys.len()), Maker::default());
+    for number in 0..keys.len() {
+        cache.insert(keys.full(number).to_owned(), maker.make());
     }
+    cache
 }

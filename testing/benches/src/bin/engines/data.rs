@@ -1,17 +1,16 @@
-//! What is stored: the same keys and values on both sides, in the same order.
+//! The keys and values that both sides store.
 
 use storage_core::{Commit, ComponentStorage, Revision, StorageError, StorageValue};
 
-/// How many keys a component has: what a listing of it returns.
+/// The number of keys in a component.
 pub(crate) const KEYS_EACH: usize = 10_000;
 
-/// The length of every value, in bytes.
 pub(crate) const VALUE_BYTES: usize = 100;
 
-/// A prime, so that values do not repeat in step with anything else.
+/// A prime, so that values repeat in step with nothing else.
 const DISTINCT_VALUES: u64 = 1009;
 
-const LOADED_AT_ONCE: usize = 5_000;
+const KEYS_PER_COMMIT: usize = 5_000;
 
 /// Keys of several components, and values for them.
 #[derive(Debug)]
@@ -35,43 +34,40 @@ impl Data {
         self.keys.len()
     }
 
-    /// How many components there are.
     pub(crate) fn components(&self) -> usize {
         self.keys.len().div_ceil(KEYS_EACH)
     }
 
-    /// The key that the operation of this number is about: any, with equal
-    /// chances.
+    /// The key of an operation: any key, with equal chances.
     pub(crate) fn key(&self, operation: usize) -> &str {
-        self.key_at(self.place(operation))
+        self.key_at(self.index(operation))
     }
 
-    fn place(&self, operation: usize) -> usize {
+    fn index(&self, operation: usize) -> usize {
         mixed(operation as u64) as usize % self.keys.len().max(1)
     }
 
-    /// A value that depends on the key alone, for writers who may come to a key
-    /// in any order.
+    fn key_at(&self, index: usize) -> &str {
+        self.keys.get(index).map(String::as_str).unwrap_or_default()
+    }
+
+    /// The value of the key of an operation. It depends on the key alone, so that several
+    /// writers may write a key in any order.
     pub(crate) fn value_of_key(&self, operation: usize) -> StorageValue {
-        self.value(self.place(operation))
+        self.value(self.index(operation))
     }
 
-    fn key_at(&self, place: usize) -> &str {
-        self.keys.get(place).map(String::as_str).unwrap_or_default()
-    }
-
-    /// The value that the operation of this number writes.
-    pub(crate) fn value(&self, operation: usize) -> StorageValue {
-        let place = operation % self.values.len().max(1);
-        self.values.get(place).cloned().unwrap_or_else(|| StorageValue::from(""))
+    pub(crate) fn value(&self, number: usize) -> StorageValue {
+        let index = number % self.values.len().max(1);
+        self.values.get(index).cloned().unwrap_or_else(|| StorageValue::from(""))
     }
 
     /// Writes every key once, in a random order.
-    pub(crate) fn load(&self, store: &impl ComponentStorage) -> Result<(), StorageError> {
+    pub(crate) fn load(&self, store: &dyn ComponentStorage) -> Result<(), StorageError> {
         let mut commit = Commit::new();
         for (number, key) in self.in_random_order().enumerate() {
             commit = commit.set(key, self.value(number));
-            if commit.writes.len() == LOADED_AT_ONCE {
+            if commit.writes.len() == KEYS_PER_COMMIT {
                 store.commit(std::mem::take(&mut commit))?;
             }
         }
@@ -81,54 +77,45 @@ impl Data {
 
     /// Every key once.
     pub(crate) fn in_random_order(&self) -> impl Iterator<Item = &str> {
-        // A prime that divides no number of keys used here, so every place comes
-        // once.
+        // A prime that does not divide the number of keys, so that every key comes once.
         const STEP: usize = 611_953;
         (0..self.len()).map(|number| self.key_at(number.wrapping_mul(STEP) % self.len()))
     }
 }
 
-/// What the full keys of a component begin with.
+/// The component prefix of a component.
 pub(crate) fn prefix(component: usize) -> String {
     format!("bench/app-{component:03}/main/")
 }
 
-/// The first bytes behind everything that begins with a prefix of a component.
+/// The first key after all keys with a component prefix.
 pub(crate) fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
-        // A slash: not the highest byte.
+        // A slash, so this does not overflow.
         *last += 1;
     }
     end
 }
 
-/// Text like that of a small record: one third of it random.
+/// A text like a small record, of which a third is random.
 fn value(number: u64) -> StorageValue {
     let (id, name) = (mixed(number), mixed(number + DISTINCT_VALUES));
-    let mut text = format!(
+    let text = format!(
         "{{\"id\":\"{id:016x}\",\"name\":\"{name:016x}\",\"role\":\"reader\",\"active\":true,\"visits\":{number}}}"
     );
-    text.truncate(VALUE_BYTES);
-    while text.len() < VALUE_BYTES {
-        text.push(' ');
-    }
-    text.as_str().into()
+    format!("{text:VALUE_BYTES$.VALUE_BYTES$}").as_str().into()
 }
 
-/// A random number for each number, always the same (SplitMix64).
+/// A random number for each number, always the same.
 pub(crate) fn mixed(number: u64) -> u64 {
-    let mut bits = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
+    fastrand::Rng::with_seed(number).u64(..)
 }
 
 const HEADER_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 4;
 
-/// The bytes that a store writes for a value beside its key, made as a program
-/// would that has no store between itself and the engine.
+/// The record that a store writes for a value next to its key.
 pub(crate) fn record(key: &str, value: &[u8], revision: Revision, bytes: &mut Vec<u8>) {
     bytes.clear();
     bytes.reserve(HEADER_BYTES + value.len() + CHECKSUM_BYTES);
@@ -142,12 +129,12 @@ pub(crate) fn record(key: &str, value: &[u8], revision: Revision, bytes: &mut Ve
     bytes.extend_from_slice(&checksum.finalize().to_le_bytes());
 }
 
-/// The value in such bytes, unchecked.
+/// The value in a record, without a check.
 pub(crate) fn value_in(record: &[u8]) -> &[u8] {
     record.get(HEADER_BYTES..record.len().saturating_sub(CHECKSUM_BYTES)).unwrap_or_default()
 }
 
-/// The revision in such bytes, unchecked.
+/// The revision in a record, without a check.
 pub(crate) fn revision_in(record: &[u8]) -> Revision {
     let number = record.get(2..10).and_then(|bytes| bytes.try_into().ok());
     Revision::new(number.map(u64::from_le_bytes).unwrap_or_default())
@@ -160,30 +147,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_comes_once_and_belongs_to_its_component() {
-        for count in [10_000, 100_000, 1_000_000] {
-            let data = Data::new(count);
-            let keys: HashSet<&str> = data.in_random_order().collect();
-            assert_eq!(keys.len(), count);
-            let of_first = keys.iter().filter(|key| key.starts_with(&prefix(0))).count();
-            assert_eq!(of_first, KEYS_EACH);
-            assert_eq!(data.components(), count / KEYS_EACH);
-        }
-    }
-
-    #[test]
-    fn values_have_their_length_and_differ() {
-        let data = Data::new(10_000);
-        let values: HashSet<StorageValue> = (0..1009).map(|number| data.value(number)).collect();
-        assert_eq!(values.len(), 1009);
-        assert!(values.iter().all(|value| value.len() == VALUE_BYTES));
-    }
-
-    #[test]
-    fn a_record_gives_back_what_it_was_made_of() {
-        let mut bytes = vec![9; 3];
-        record("a/b/c/d", b"value", Revision::new(77), &mut bytes);
-        assert_eq!(value_in(&bytes), b"value");
-        assert_eq!(revision_in(&bytes), Revision::new(77));
+    fn every_key_comes_once_and_every_value_has_its_length() {
+        let data = Data::new(100_000);
+        let keys: HashSet<&str> = data.in_random_order().collect();
+        assert_eq!(keys.len(), 100_000);
+        assert_eq!(keys.iter().filter(|key| key.starts_with(&prefix(0))).count(), KEYS_EACH);
+        assert!((0..1009).all(|number| data.value(number).len() == VALUE_BYTES));
     }
 }

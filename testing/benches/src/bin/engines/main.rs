@@ -1,66 +1,53 @@
-//! Each store against what lies below it, in one run: the file store against
-//! bare system calls, the redb store against redb, the RocksDB store against
-//! RocksDB.
+//! Compares each store with what it is built on: the file store with system calls, the
+//! redb store with redb, the RocksDB store with RocksDB.
 //!
 //! `cargo xtask bench engines --help`
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
+mod compare;
 mod data;
-mod figures;
 mod file;
 mod redb;
 #[cfg(feature = "rocksdb")]
-mod rocks;
-#[cfg(feature = "rocksdb")]
-mod rocks_raw;
+mod rocksdb;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use benches::{Size, machine};
-use clap::{Parser, ValueEnum};
+use benches::report::{rate, time};
+use benches::{Engine, Size, machine};
+use clap::Parser;
 
-use figures::Figures;
-
-/// Which engine to measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engine {
-    /// The file store against bare system calls.
-    File,
-    /// The redb store against redb.
-    Redb,
-    /// The RocksDB store against RocksDB.
-    Rocksdb,
-}
-
-/// The engines that the program was built with.
-const BUILT: &[Engine] = if cfg!(feature = "rocksdb") {
-    &[Engine::File, Engine::Redb, Engine::Rocksdb]
-} else {
-    &[Engine::File, Engine::Redb]
-};
-
-/// Each store against what lies below it, measured in turns.
+/// Compare each store with what it is built on.
 ///
-/// Prints, as tables, the medians of what both sides took and of their ratio,
-/// and whether that meets its target. Both sides hold the same data, which is
-/// compared before and after.
+/// Prints tables of the medians of both sides and of their ratio, with targets and
+/// whether they are met. Both sides hold the same data, which is checked.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench engines", bin_name = "cargo xtask bench engines")]
 struct Arguments {
-    /// The engines to measure; all that the program was built with, if none.
+    /// The engines to measure [default: all in this build].
     #[arg(long = "engine", value_delimiter = ',')]
     engines: Vec<Engine>,
-    /// A tenth of the keys and few rounds: to see that it works.
+    /// Use a tenth of the keys and few rounds.
     #[arg(long)]
     quick: bool,
-    /// Where to put the stores, on the file system to be measured; they are
-    /// removed afterwards.
+    /// The directory for the stores, on the file system to measure. They are removed
+    /// afterwards.
     #[arg(long, value_name = "PATH", default_value_os_t = std::env::temp_dir())]
-    folder: PathBuf,
+    directory: PathBuf,
+}
+
+/// What helps to choose an engine. Times are seconds per operation.
+#[derive(Debug)]
+struct Figures {
+    put_by_one: f64,
+    put_by_sixteen: f64,
+    get: f64,
+    listing: f64,
+    keys: usize,
+    bytes: u64,
 }
 
 fn main() -> ExitCode {
@@ -74,30 +61,40 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engines = if arguments.engines.is_empty() { BUILT } else { &arguments.engines };
+    let engines = if arguments.engines.is_empty() { Engine::BUILT } else { &arguments.engines };
     let size = if arguments.quick { Size::Quick } else { Size::Full };
-    let file_system = machine::file_system(&arguments.folder)?;
-    println!("{}, {file_system}\n", machine::describe());
-    let mut figures = Vec::new();
+    let parent = &arguments.directory;
+    println!("{}, {}\n", machine::describe(), machine::file_system(parent)?);
+    let mut table = String::from(
+        "| engine | synced put, 1 writer | synced put, 16 writers | random get | 10,000 keys listed | on disk |\n|---|---|---|---|---|---|\n",
+    );
     for engine in engines {
-        let folder = tempfile::tempdir_in(&arguments.folder)
-            .with_context(|| format!("cannot make a folder in {}", arguments.folder.display()))?;
+        let directory = tempfile::tempdir_in(parent)
+            .with_context(|| format!("cannot create a directory in {}", parent.display()))?;
         machine::settle();
         let load = machine::load();
-        figures.push(measure(*engine, folder.path(), size)?);
-        println!("load before and after: {load} and {}\n", machine::load());
-        fs::remove_dir_all(folder.path())?;
+        let one = measure(*engine, directory.path(), size)?;
+        println!("load {load} before, {} after\n", machine::load());
+        table.push_str(&format!(
+            "| {engine} | {} | {} | {} | {} | {} MiB for {} keys |\n",
+            rate(one.put_by_one),
+            rate(one.put_by_sixteen),
+            time(one.get),
+            time(one.listing),
+            one.bytes >> 20,
+            one.keys
+        ));
     }
-    println!("{}", figures::figures(&figures));
+    println!("{table}");
     Ok(())
 }
 
-fn measure(engine: Engine, folder: &Path, size: Size) -> Result<Figures> {
+fn measure(engine: Engine, directory: &Path, size: Size) -> Result<Figures> {
     match engine {
-        Engine::File => file::run(folder, size),
-        Engine::Redb => redb::run(folder, size),
+        Engine::File => file::run(directory, size),
+        Engine::Redb => redb::run(directory, size),
         #[cfg(feature = "rocksdb")]
-        Engine::Rocksdb => rocks::run(folder, size),
+        Engine::Rocksdb => rocksdb::run(directory, size),
         #[cfg(not(feature = "rocksdb"))]
         Engine::Rocksdb => anyhow::bail!("built without RocksDB: add --features rocksdb"),
     }

@@ -1,63 +1,41 @@
-//! What the first budget of a large component takes, and what a neighbour
-//! notices of it.
+//! How long the first budget of a large component takes, and how long calls of another
+//! component take meanwhile.
 //!
-//! `cargo xtask bench ledger --help`
+//! `cargo xtask bench usage-counter --help`
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use benches::{Size, machine, report};
-use clap::{Parser, ValueEnum};
-use storage_backends::{
-    Durability, FileOptions, FileStorage, RedbDurability, RedbOptions, RedbStorage,
-};
-#[cfg(feature = "rocksdb")]
-use storage_backends::{RocksDbOptions, RocksDbStorage};
+use benches::{Engine, Size, machine, report};
+use clap::Parser;
 use storage_host::{
-    Budget, CacheConfig, Commit, ComponentId, ComponentSettings, ComponentStorage, StorageError,
-    StorageHost, StorageValue,
+    Budget, CacheConfig, Commit, ComponentId, ComponentSettings, ComponentStorage as _,
+    StorageError, StorageHost, StorageValue,
 };
 
-/// Which store to measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engine {
-    File,
-    Redb,
-    Rocksdb,
-}
-
-/// The engines that the program was built with.
-const BUILT: &[Engine] = if cfg!(feature = "rocksdb") {
-    &[Engine::File, Engine::Redb, Engine::Rocksdb]
-} else {
-    &[Engine::File, Engine::Redb]
-};
-
-/// What the first budget of a component of 1,000,000 keys takes, and how long its
-/// neighbour's calls take before that and meanwhile.
+/// Measure how long the first budget of a component of 1,000,000 keys takes, and how
+/// long calls of its neighbour take before and meanwhile.
 ///
-/// The neighbour has 10,000 keys and a quota, and no cache hides the store. Its
-/// calls are as durable as they are by default.
+/// The neighbour has 10,000 keys and a quota. There is no cache, and writes are synced.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench ledger", bin_name = "cargo xtask bench ledger")]
+#[command(name = "cargo xtask bench usage-counter", bin_name = "cargo xtask bench usage-counter")]
 struct Arguments {
-    /// The engines to measure; all that the program was built with, if none.
+    /// The engines to measure [default: all in this build].
     #[arg(long = "engine", value_delimiter = ',')]
     engines: Vec<Engine>,
-    /// A twentieth of the keys: to see that it works.
+    /// Use a twentieth of the keys.
     #[arg(long)]
     quick: bool,
-    /// Where to put the stores, on the file system to be measured; they are
-    /// removed afterwards.
+    /// The directory for the stores, on the file system to measure. They are removed
+    /// afterwards.
     #[arg(long, value_name = "PATH", default_value_os_t = std::env::temp_dir())]
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 const LARGE: &str = "bench/large/1";
@@ -65,12 +43,11 @@ const NEIGHBOUR: &str = "bench/small/1";
 const NEIGHBOUR_KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 100;
 
-/// For how long the neighbour is measured before.
+/// How long the neighbour is measured before the count.
 const BEFORE: Duration = Duration::from_secs(5);
 
-/// How many keys the file store is given between two openings: fewer than it
-/// makes durable by itself.
-const KEYS_AN_OPENING: u64 = 50_000;
+/// Keys written per opening: so few that the file store does not sync them.
+const KEYS_PER_OPENING: u64 = 50_000;
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -83,54 +60,33 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let engines = if arguments.engines.is_empty() { BUILT } else { &arguments.engines };
+    let engines = if arguments.engines.is_empty() { Engine::BUILT } else { &arguments.engines };
     let size = if arguments.quick { Size::Quick } else { Size::Full };
     let keys = size.pick(1_000_000, 50_000) as u64;
-    println!("{}, {}\n", machine::describe(), machine::file_system(&arguments.folder)?);
+    println!("{}, {}\n", machine::describe(), machine::file_system(&arguments.directory)?);
     println!(
         "| store | keys counted | in | neighbour's get, before: median, longest | meanwhile | set, before | meanwhile | sets meanwhile |\n|---|---|---|---|---|---|---|---|"
     );
     for engine in engines {
-        let folder = tempfile::tempdir_in(&arguments.folder)
-            .with_context(|| format!("cannot make a folder in {}", arguments.folder.display()))?;
+        let parent = &arguments.directory;
+        let directory = tempfile::tempdir_in(parent)
+            .with_context(|| format!("cannot create a directory in {}", parent.display()))?;
         let load = machine::load();
-        println!("{}", measure(*engine, &folder.path().join("store"), keys)?);
-        eprintln!("load before and after: {load} and {}", machine::load());
+        println!("{}", measure(*engine, &directory.path().join("store"), keys)?);
+        eprintln!("load {load} before, {} after", machine::load());
     }
     Ok(())
 }
 
-fn open(engine: Engine, path: &Path, durable: bool) -> Result<Arc<dyn ComponentStorage>> {
-    let durability = if durable { Durability::Sync } else { Durability::Os };
-    Ok(match engine {
-        Engine::File => {
-            let options = FileOptions::default().with_durability(durability);
-            Arc::new(FileStorage::open(path, options)?)
-        }
-        Engine::Redb => {
-            let relaxed = if durable { RedbDurability::Sync } else { RedbDurability::Relaxed };
-            let options = RedbOptions::default().with_durability(relaxed);
-            Arc::new(RedbStorage::open(path, options)?)
-        }
-        #[cfg(feature = "rocksdb")]
-        Engine::Rocksdb => {
-            let options = RocksDbOptions::default().with_durability(durability);
-            Arc::new(RocksDbStorage::open(path, options)?)
-        }
-        #[cfg(not(feature = "rocksdb"))]
-        Engine::Rocksdb => bail!("built without RocksDB: add --features rocksdb"),
-    })
-}
-
-/// Fills a store, and closes it.
+/// Fills a store.
 fn load(engine: Engine, path: &Path, keys: u64) -> Result<()> {
     let value = || StorageValue::from(vec![b'v'; VALUE_BYTES]);
     let neighbours = (0..NEIGHBOUR_KEYS).map(|n| format!("{NEIGHBOUR}/{}", key(n)));
     let every = (0..keys).map(|n| format!("{LARGE}/{}", key(n))).chain(neighbours);
     let mut every = every.peekable();
     while every.peek().is_some() {
-        let storage = open(engine, path, false)?;
-        let some: Vec<String> = every.by_ref().take(usize::try_from(KEYS_AN_OPENING)?).collect();
+        let storage = engine.open(path, false)?;
+        let some: Vec<String> = every.by_ref().take(usize::try_from(KEYS_PER_OPENING)?).collect();
         if engine == Engine::File {
             some.iter().try_for_each(|key| storage.set(key, value()))?;
         } else {
@@ -149,7 +105,7 @@ fn key(number: u64) -> String {
     format!("item-{number:07}")
 }
 
-/// The times of a neighbour's calls, in seconds.
+/// Times of the neighbour's calls, in seconds.
 #[derive(Debug, Default)]
 struct Times {
     gets: Vec<f64>,
@@ -159,21 +115,21 @@ struct Times {
 fn median_and_longest(times: &[f64]) -> String {
     let mut times = times.to_vec();
     times.sort_by(f64::total_cmp);
-    let at = |place: usize| times.get(place).copied().map_or_else(|| "-".to_owned(), report::time);
+    let at = |index: usize| times.get(index).copied().map_or_else(|| "-".to_owned(), report::time);
     format!("{}, {}", at(times.len() / 2), at(times.len().saturating_sub(1)))
 }
 
 fn measure(engine: Engine, path: &Path, keys: u64) -> Result<String> {
-    eprintln!("{engine:?}: {keys} keys are written");
+    eprintln!("{engine}: writing {keys} keys");
     load(engine, path, keys)?;
-    let backend = open(engine, path, true)?;
+    let store = engine.open(path, true)?;
     let quota = Some(Budget { max_bytes: 1 << 40, max_keys: 1 << 40 });
     let settings = ComponentSettings { quota, ..ComponentSettings::default() };
     let no_cache = CacheConfig { max_entries: 0, ..CacheConfig::default() };
-    let host = StorageHost::builder(backend).cache(no_cache).defaults(settings).build();
+    let host = StorageHost::builder(store).cache(no_cache).defaults(settings).build();
     let id = |text: &str| text.parse::<ComponentId>();
     let (large, neighbour) = (host.component(&id(LARGE)?), host.component(&id(NEIGHBOUR)?));
-    // Its own ledger is there before.
+    // Creates the usage counter of the neighbour.
     neighbour.set("first", "".into())?;
 
     let call_until = |over: &dyn Fn() -> bool| -> Result<Times, StorageError> {
@@ -210,11 +166,14 @@ fn measure(engine: Engine, path: &Path, keys: u64) -> Result<String> {
     })?;
     let used = large.component_usage()?;
     let each = (key(0).len() + VALUE_BYTES) as u64;
-    ensure!(used.key_count == keys + 1, "{used:?} was counted of {keys} keys");
-    ensure!(used.used_bytes == keys * each + "first".len() as u64, "{used:?} was counted");
+    ensure!(used.key_count == keys + 1, "counted {} keys instead of {}", used.key_count, keys + 1);
+    ensure!(
+        used.used_bytes == keys * each + "first".len() as u64,
+        "counted {} bytes",
+        used.used_bytes
+    );
     Ok(format!(
-        "| {} | {keys} | {:.2} s | {} | {} | {} | {} | {} |",
-        format!("{engine:?}").to_lowercase(),
+        "| {engine} | {keys} | {:.2} s | {} | {} | {} | {} | {} |",
         took.as_secs_f64(),
         median_and_longest(&before.gets),
         median_and_longest(&meanwhile.gets),
