@@ -1,9 +1,8 @@
-//! Crash prefixes: every write that reached a disk is recorded, and the disk is
-//! rebuilt as it was at many moments of that record.
+//! Crash prefixes: all writes to a disk are recorded, and the disk is rebuilt from
+//! prefixes of the record.
 //!
-//! Unlike a power cut by [`power`](crate::power) this also shows a store what a
-//! disk may do to it: at every second moment, only some of the writes since the
-//! disk was last told to flush are there.
+//! Unlike a cut by [`power`](crate::power), this covers what a disk may do: in every second
+//! prefix, some of the writes since the last flush are missing.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -18,97 +17,95 @@ use crate::check::check;
 use crate::engine::{Engine, Mode};
 use crate::events;
 use crate::model::Model;
-use crate::place::{self, FileSystem, Place, missing};
 use crate::power::Worker;
-use crate::random::Random;
 use crate::report::{Fault, Findings, Outcome};
-use crate::workload::WorkArguments;
+use crate::scratch::{self as disks, FileSystem, Scratch, missing};
+use crate::workload::{Work, WorkArguments};
 
 const DISK_BYTES: u64 = 64 << 20;
 
-/// How a run is done.
+/// A recorded run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockLog {
     pub(crate) engine: Engine,
-    /// How many moments of the record are tried.
+    /// The number of prefixes.
     pub(crate) prefixes: usize,
-    /// How many steps each of four threads takes.
+    /// The number of steps of each of four threads.
     pub(crate) steps: u64,
     pub(crate) seed: u64,
 }
 
-/// Why it cannot be done here.
-pub(crate) fn cannot(place: &Place) -> Option<String> {
-    place
+/// Why this machine cannot do it, if it cannot.
+pub(crate) fn cannot(scratch: &Scratch) -> Option<String> {
+    scratch
         .no_mounts()
         .or_else(|| missing(&["mkfs.ext4", "qemu-storage-daemon", "fusermount3", "setpriv"]))
-        .or_else(|| (!Path::new("/dev/fuse").exists()).then(|| "there is no /dev/fuse".to_owned()))
+        .or_else(|| {
+            (!Path::new("/dev/fuse").exists()).then(|| "/dev/fuse does not exist".to_owned())
+        })
 }
 
 impl BlockLog {
-    /// Records a run, rebuilds the disk at each moment, and looks at the store.
-    pub(crate) fn run(self, place: &Place) -> Result<Outcome> {
+    /// Records a run, rebuilds the disk from each prefix, and checks the store.
+    pub(crate) fn run(self, scratch: &Scratch) -> Result<Outcome> {
         let start = Instant::now();
-        let base = place.path("base");
+        let base = scratch.path("base");
         File::create(&base)?.set_len(DISK_BYTES)?;
-        place::format(FileSystem::Ext4, &base)?;
-        let record = place.path("record");
-        let log = place.path("log");
+        disks::format(FileSystem::Ext4, &base)?;
+        let record = scratch.path("record");
+        let log = scratch.path("log");
         if log.exists() {
             fs::remove_file(&log)?;
         }
-        self.work(place, &base, &record, &log)?;
+        self.work(scratch, &base, &record, &log)?;
 
         let events = events::read(&log)?;
         let entries = entries(&record)?;
         let mut trials = Trials {
             plan: self,
-            place,
+            scratch,
             record: File::open(&record)?,
             entries: &entries,
             disk: File::options().read(true).write(true).open(&base)?,
             applied: 0,
-            random: Random::new(self.seed),
+            random: fastrand::Rng::with_seed(self.seed),
         };
-        let mut moments: Vec<usize> =
-            (0..self.prefixes).map(|_| 1 + trials.random.index(entries.len())).collect();
-        moments.sort_unstable();
+        let mut prefixes: Vec<usize> =
+            (0..self.prefixes).map(|_| trials.random.usize(1..=entries.len())).collect();
+        prefixes.sort_unstable();
         let mut findings = Findings::default();
         let (mut operations, mut writes) = (0, 0);
-        for (number, moment) in moments.into_iter().enumerate() {
+        for (number, len) in prefixes.into_iter().enumerate() {
             let shuffled = number % 2 == 1;
-            trials.rebuild(moment, shuffled)?;
-            let until = entries.get(moment - 1).map(|entry| entry.end);
-            findings.place =
-                format!("prefix {moment}{}", if shuffled { ", some unflushed" } else { "" });
+            trials.rebuild(len, shuffled)?;
+            let until = entries.get(len - 1).map(|entry| entry.end);
+            findings.context =
+                format!("prefix {len}{}", if shuffled { ", some unflushed" } else { "" });
             let mut model = Model::new();
-            let told = model.replay(&events, until, &mut findings);
-            operations += told.acked_ops;
-            writes += told.acked_writes;
-            trials.look(&mut model, &mut findings)?;
+            let summary = model.replay(&events, until, &mut findings);
+            operations += summary.acked_ops;
+            writes += summary.acked_writes;
+            trials.check(&mut model, &mut findings)?;
         }
         println!(
-            "  {} on ext4: {} prefixes of {} disk writes and flushes, half of them without some unflushed writes; {operations} acknowledged operations with {writes} writes looked for; {findings}; {:.0} s",
+            "  {} on ext4: {} prefixes of {} disk writes and flushes, half of them without some of the unflushed writes; {operations} acknowledged operations with {writes} writes; {findings}; {:.0} s",
             self.engine,
             self.prefixes,
             entries.len(),
             start.elapsed().as_secs_f64(),
         );
         if operations == 0 {
-            println!("    FAILED: VOID: nothing was acknowledged");
-            return Ok(Outcome::Failed);
+            return Ok(findings.fail("no operation was acknowledged"));
         }
         if findings.total() == 0 {
             return Ok(Outcome::Passed);
         }
-        findings.texts().iter().for_each(|text| println!("    {text}"));
-        println!("    FAILED: durable writes must be on the disk when they are acknowledged");
-        Ok(Outcome::Failed)
+        Ok(findings.fail("writes must be on the disk when they are acknowledged"))
     }
 
-    /// Works on a copy of the base disk while every write to it is recorded.
-    fn work(&self, place: &Place, base: &Path, record: &Path, log: &Path) -> Result<()> {
-        let disk = RecordedDisk::start(place, base, record)?;
+    /// Works on a copy of the base disk, whose writes are recorded.
+    fn work(&self, scratch: &Scratch, base: &Path, record: &Path, log: &Path) -> Result<()> {
+        let disk = RecordedDisk::start(scratch, base, record)?;
         let arguments = WorkArguments {
             engine: self.engine,
             mode: Mode::Sync,
@@ -118,14 +115,10 @@ impl BlockLog {
             run: 1,
             first_op: 1,
             threads: 4,
-            steps: Some(self.steps),
-            one: None,
-            touch: None,
-            delete: false,
+            work: Work::Steps(Some(self.steps)),
             position: Some(record.to_owned()),
-            go_on: false,
-            end: false,
-            last_commit: false,
+            continues: false,
+            ends: false,
         };
         let mut worker = Worker::start(&arguments)?;
         worker.wait_for("done")?;
@@ -133,7 +126,7 @@ impl BlockLog {
     }
 }
 
-/// A disk image whose writes are recorded, with a file system on it, mounted.
+/// A mounted disk image whose writes are recorded.
 #[derive(Debug)]
 struct RecordedDisk {
     daemon: Child,
@@ -142,14 +135,14 @@ struct RecordedDisk {
 }
 
 impl RecordedDisk {
-    fn start(place: &Place, base: &Path, record: &Path) -> Result<Self> {
-        let image = place.path("recorded");
+    fn start(scratch: &Scratch, base: &Path, record: &Path) -> Result<Self> {
+        let image = scratch.path("recorded");
         fs::copy(base, &image)?;
-        let exported = place.path("exported");
+        let exported = scratch.path("exported");
         for path in [record, &exported] {
             File::create(path)?;
         }
-        let root = place.path("recorded-mount");
+        let root = scratch.path("recorded-mount");
         fs::create_dir_all(&root)?;
         let node = |name: &str, path: &Path| {
             [
@@ -159,7 +152,7 @@ impl RecordedDisk {
                 format!("driver=raw,node-name={name},file={name}-file"),
             ]
         };
-        // It dies with this program.
+        // It ends with this program.
         let daemon = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "qemu-storage-daemon"])
             .args(node("disk", &image))
@@ -177,14 +170,14 @@ impl RecordedDisk {
         let deadline = Instant::now() + Duration::from_secs(10);
         while fs::metadata(&exported)?.len() != DISK_BYTES {
             if disk.daemon.try_wait()?.is_some() {
-                bail!("qemu-storage-daemon ended at once");
+                bail!("qemu-storage-daemon ended early");
             }
             if Instant::now() > deadline {
-                bail!("qemu-storage-daemon exports nothing");
+                bail!("qemu-storage-daemon does not export the disk");
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        place::mount_loop("loop", &exported, &disk.root)?;
+        disks::mount_loop("loop", &exported, &disk.root)?;
         disk.mounted = true;
         Ok(disk)
     }
@@ -193,9 +186,9 @@ impl RecordedDisk {
 impl Drop for RecordedDisk {
     fn drop(&mut self) {
         if self.mounted {
-            let _ = place::umount(&self.root);
+            let _ = disks::umount(&self.root);
         }
-        // Only asked politely does it end its export.
+        // SIGTERM, so that it removes its export.
         let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
         let _ = self.daemon.wait();
     }
@@ -207,7 +200,7 @@ struct Entry {
     offset: u64,
     bytes: u64,
     flags: u64,
-    /// Where its data is in the record, and where the record goes on.
+    /// The offset of its data in the record, and that of the next entry.
     data: u64,
     end: u64,
 }
@@ -216,14 +209,14 @@ const FLUSH: u64 = 1;
 const FORCE: u64 = 2;
 const DISCARD: u64 = 4;
 
-/// What begins a record.
+/// The first bytes of a record.
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 
-/// Reads what a record holds; the format is that of the kernel's dm-log-writes.
+/// Reads a record, which has the format of dm-log-writes.
 fn entries(record: &Path) -> Result<Vec<Entry>> {
     let mut bytes = Vec::new();
     File::open(record)?.read_to_end(&mut bytes)?;
-    parse(&bytes).context("the record of the disk's writes cannot be read")
+    parse(&bytes).context("cannot read the record of the disk's writes")
 }
 
 fn parse(bytes: &[u8]) -> Option<Vec<Entry>> {
@@ -239,36 +232,36 @@ fn parse(bytes: &[u8]) -> Option<Vec<Entry>> {
     while at + sector <= bytes.len() as u64 {
         let field = |index: u64| number(usize::try_from(at + index * 8).ok()?);
         let (first, count, flags) = (field(0)?, field(1)?, field(2)?);
-        // What is allocated at the end and was never written.
+        // The rest is allocated but was never written.
         if count == 0 && flags == 0 {
             break;
         }
         let data = at + sector;
-        let held = if flags & DISCARD == 0 { count * sector } else { 0 };
+        let data_bytes = if flags & DISCARD == 0 { count * sector } else { 0 };
         let (offset, bytes) = (first * sector, count * sector);
-        entries.push(Entry { offset, bytes, flags, data, end: data + held });
-        at = data + held;
+        entries.push(Entry { offset, bytes, flags, data, end: data + data_bytes });
+        at = data + data_bytes;
     }
     Some(entries)
 }
 
-/// The disk, rebuilt moment by moment.
+/// Rebuilds the disk from one prefix after the other.
 struct Trials<'a> {
     plan: BlockLog,
-    place: &'a Place,
+    scratch: &'a Scratch,
     record: File,
     entries: &'a [Entry],
-    /// The disk up to the last flush before the last moment.
+    /// The disk up to the last flush of the last prefix.
     disk: File,
     applied: usize,
-    random: Random,
+    random: fastrand::Rng,
 }
 
 impl Trials<'_> {
-    /// Makes the image of a moment, which is not before the last one. `shuffled`:
-    /// of the writes since the last flush, only some are there.
-    fn rebuild(&mut self, moment: usize, shuffled: bool) -> Result<()> {
-        let before = self.entries.get(..moment).unwrap_or_default();
+    /// Builds the image of a prefix, which is not shorter than the last one. With `shuffled`,
+    /// only some of the writes since the last flush are in it.
+    fn rebuild(&mut self, len: usize, shuffled: bool) -> Result<()> {
+        let before = self.entries.get(..len).unwrap_or_default();
         let flushed = before.iter().rposition(|entry| entry.flags & FLUSH != 0).unwrap_or(0);
         while self.applied < flushed {
             if let Some(entry) = self.entries.get(self.applied) {
@@ -276,29 +269,31 @@ impl Trials<'_> {
             }
             self.applied += 1;
         }
-        let image = self.place.path("trial");
-        fs::copy(self.place.path("base"), &image)?;
+        let image = self.scratch.path("trial");
+        fs::copy(self.scratch.path("base"), &image)?;
         let image = File::options().write(true).open(&image)?;
         for entry in before.get(flushed..).unwrap_or_default() {
-            if !shuffled || entry.flags & FORCE != 0 || self.random.chance(50) {
+            if !shuffled || entry.flags & FORCE != 0 || self.random.bool() {
                 apply(&self.record, entry, &image)?;
             }
         }
         Ok(())
     }
 
-    /// Mounts the image and compares.
-    fn look(&mut self, model: &mut Model, findings: &mut Findings) -> Result<()> {
-        let root = self.place.path("trial-mount");
+    /// Mounts the image and compares the store with the model.
+    fn check(&mut self, model: &mut Model, findings: &mut Findings) -> Result<()> {
+        let root = self.scratch.path("trial-mount");
         fs::create_dir_all(&root)?;
-        place::mount_loop("loop", &self.place.path("trial"), &root)?;
+        disks::mount_loop("loop", &self.scratch.path("trial"), &root)?;
         match self.plan.engine.open(Mode::Sync, &root.join("store")) {
             Ok(storage) => {
                 check(&*storage, model, &mut self.random, findings);
             }
-            Err(error) => findings.add(Fault::Unreadable, format!("it does not open: {error}")),
+            Err(error) => {
+                findings.add(Fault::Unreadable, format!("cannot open the store: {error}"))
+            }
         }
-        place::umount(&root)
+        disks::umount(&root)
     }
 }
 
@@ -315,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read() {
+    fn records_are_parsed() {
         let mut bytes = vec![0; 512];
         let put = |bytes: &mut Vec<u8>, numbers: &[u64]| {
             let at = bytes.len();

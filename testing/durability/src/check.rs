@@ -1,40 +1,40 @@
-//! Looks at a store after it was cut off, and compares it with the model.
+//! Compares a store with the model after a cut, a kill or a fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use fastrand::Rng;
 use storage_core::{
     Budget, Commit, ComponentStorage, StorageError, Usage, VersionedValue, split_full_key,
 };
 
 use crate::content::writer_of;
 use crate::model::{Model, State};
-use crate::random::Random;
+use crate::plan::percent;
 use crate::report::{Fault, Findings};
 
 /// A key that only the check writes.
 const PROBE: &str = "dur/check/probe/revision";
 
-/// Compares everything in the store with the model, which afterwards is certain
-/// of what it holds; false if there was no looking at it.
+/// Compares the whole store with the model, and makes what was found certain in the model.
+/// Returns false if the store cannot be listed.
 ///
-/// Writes to the store, and logs nothing of it: a second look at the same store
-/// after another cut sees these writes as acknowledged.
+/// Also writes to the store. The next check of the store expects these writes.
 pub(crate) fn check(
     storage: &dyn ComponentStorage,
     model: &mut Model,
-    random: &mut Random,
+    random: &mut Rng,
     findings: &mut Findings,
 ) -> bool {
     let listed = match storage.list_keys(None) {
         Ok(listed) => listed,
         Err(error) => {
-            findings.add(kind_of(&error), format!("the listing failed: {error}"));
+            findings.add(fault_of(&error), format!("cannot list the keys: {error}"));
             return false;
         }
     };
     if !listed.is_sorted() {
-        findings.add(Fault::Listing, "the listing is out of order".to_owned());
+        findings.add(Fault::Listing, "the listing is not in order".to_owned());
     }
     let listed: BTreeSet<String> = listed.into_iter().filter(|key| key != PROBE).collect();
     let every: BTreeSet<String> = listed.iter().chain(model.keys.keys()).cloned().collect();
@@ -42,18 +42,18 @@ pub(crate) fn check(
     let mut damaged = Vec::new();
     for key in every {
         let read = storage.get_versioned(&key);
-        match judge(model, &key, &read, findings) {
+        match check_key(model, &key, &read, findings) {
             Some(state) => {
                 found.insert(key.clone(), state);
             }
             None => damaged.push(key.clone()),
         }
-        let there = !matches!(read, Ok(None));
-        if there != listed.contains(&key) {
-            findings.add(Fault::Listing, format!("{key} is there: {there}, the listing differs"));
+        let exists = !matches!(read, Ok(None));
+        if exists != listed.contains(&key) {
+            findings.add(Fault::Listing, format!("{key} exists: {exists}; the listing differs"));
         }
-        if storage.exists(&key) != Ok(there) && read.is_ok() {
-            findings.add(Fault::Listing, format!("{key} is there: {there}, `exists` differs"));
+        if storage.exists(&key) != Ok(exists) && read.is_ok() {
+            findings.add(Fault::Listing, format!("{key} exists: {exists}; `exists` differs"));
         }
     }
     partial_commits(model, &found, findings);
@@ -61,7 +61,7 @@ pub(crate) fn check(
         model.settle(&key, state);
     }
     for key in damaged {
-        // So that the next round begins with something certain.
+        // The next round starts from a certain state.
         match storage.delete(&key) {
             Ok(()) => {
                 let state = State { op: model.next_op, len: None, revision: None };
@@ -69,30 +69,30 @@ pub(crate) fn check(
                 model.settle(&key, state);
             }
             Err(error) => {
-                findings.add(Fault::Contract, format!("{key} cannot be deleted: {error}"));
+                findings.add(Fault::Contract, format!("cannot delete {key}: {error}"));
             }
         }
     }
     model.forget_ops();
-    ledgers(storage, random, findings);
+    usage_counters(storage, random, findings);
     next_revision(storage, model, findings);
-    // Where durability is relaxed: what was found here is certain from now on.
+    // In relaxed mode, too, the next round may rely on this state.
     if let Err(error) = storage.flush() {
-        findings.add(Fault::Unreadable, format!("a flush after it all: {error}"));
+        findings.add(Fault::Unreadable, format!("cannot flush: {error}"));
     }
     true
 }
 
-/// What it is when a read ends with an error.
-fn kind_of(error: &StorageError) -> Fault {
+/// The fault that an error of a read is.
+fn fault_of(error: &StorageError) -> Fault {
     match error {
         StorageError::Corrupt { .. } => Fault::Corrupt,
         _ => Fault::Unreadable,
     }
 }
 
-/// Compares a key with what it may hold, and gives what it does hold.
-fn judge(
+/// Compares a key with its possible states, and returns the state in which it is.
+fn check_key(
     model: &Model,
     key: &str,
     read: &Result<Option<VersionedValue>, StorageError>,
@@ -105,7 +105,8 @@ fn judge(
         Ok(None) => {
             let legal = known.is_none_or(|known| known.legal().any(|state| state.len.is_none()));
             if !legal {
-                findings.add(Fault::Lost, format!("{key} is gone, there was {:?}", possible()));
+                findings
+                    .add(Fault::Lost, format!("{key} is missing, possible are {:?}", possible()));
             }
             let absences = known.into_iter().flat_map(|known| known.possible.iter());
             let op = absences.filter(|state| state.len.is_none()).map(|state| state.op).max();
@@ -115,7 +116,7 @@ fn judge(
             let value = value.as_ref();
             let holds = |state: &&State| state.is(key, value, revision.get());
             let exact = |state: &State| Some(State { revision: Some(revision.get()), ..*state });
-            // The bytes of short values repeat: one of the same revision first.
+            // Short values repeat, so prefer one with the same revision.
             let same = |state: &&State| state.revision == Some(revision.get()) && holds(state);
             let written = known.and_then(|known| known.history.iter().rev().find(same));
             let legal = known.and_then(|known| {
@@ -130,14 +131,14 @@ fn judge(
             if let Some(state) = known.and_then(|known| known.history.iter().rev().find(holds)) {
                 findings.add(
                     Fault::Lost,
-                    format!("{key} has the value of {state:?}, there was {:?}", possible()),
+                    format!("{key} has the value of {state:?}, possible are {:?}", possible()),
                 );
                 return exact(state);
             }
             findings.add(
                 Fault::Torn,
                 format!(
-                    "{key} has {} bytes at revision {revision}, by {:?}; there was {:?}",
+                    "{key} has {} bytes at revision {revision}, by {:?}; possible are {:?}",
                     value.len(),
                     writer_of(key, value),
                     possible()
@@ -146,15 +147,16 @@ fn judge(
             None
         }
         Err(error) => {
-            findings.add(kind_of(error), format!("{key}: {error}"));
+            findings.add(fault_of(error), format!("{key}: {error}"));
             None
         }
     }
 }
 
+/// Finds operations that were applied to a part of their keys.
 fn partial_commits(model: &Model, found: &BTreeMap<String, State>, findings: &mut Findings) {
     for (number, op) in &model.ops {
-        let verdicts: Vec<(&str, &State, Option<bool>)> = op
+        let results: Vec<(&str, &State, Option<bool>)> = op
             .keys
             .iter()
             .filter_map(|key| {
@@ -162,91 +164,96 @@ fn partial_commits(model: &Model, found: &BTreeMap<String, State>, findings: &mu
                 Some((key.as_str(), state, model.applied(*number, key, state)))
             })
             .collect();
-        let any = |applied| verdicts.iter().any(|(_, _, verdict)| *verdict == Some(applied));
+        let any = |applied| results.iter().any(|(_, _, result)| *result == Some(applied));
         if !(any(true) && any(false)) {
             continue;
         }
         let mut text = format!("operation {number}, acknowledged: {}:", op.acked);
-        for (key, state, verdict) in verdicts {
-            let verdict = match verdict {
-                Some(true) => "done",
-                Some(false) => "not done",
-                None => "cannot be told",
+        for (key, state, result) in results {
+            let result = match result {
+                Some(true) => "applied",
+                Some(false) => "not applied",
+                None => "unknown",
             };
             let (op, len) = (state.op, state.len);
             let recent = model.keys.get(key).map(|model| model.recent()).unwrap_or_default();
-            let _ = write!(text, " {key} {verdict} (has {op}/{len:?} of {recent:?});");
+            let _ = write!(text, " {key} {result} (has {op}/{len:?} of {recent:?});");
         }
         findings.add(Fault::Partial, text);
     }
 }
 
-/// Compares the ledger of each component with a recount.
-fn ledgers(storage: &dyn ComponentStorage, random: &mut Random, findings: &mut Findings) {
-    let partitions = match storage.list_partitions(None, usize::MAX) {
+/// Compares the usage counter of each component with a recount.
+fn usage_counters(storage: &dyn ComponentStorage, random: &mut Rng, findings: &mut Findings) {
+    let components = match storage.list_partitions(None, usize::MAX) {
         Ok(page) => page.keys,
         Err(error) => {
-            findings.add(Fault::Unreadable, format!("the components: {error}"));
+            findings.add(Fault::Unreadable, format!("cannot list the components: {error}"));
             return;
         }
     };
-    for partition in &partitions {
-        // The edges cost writes: not all of them every time.
-        let edges = partitions.len() <= 6 || random.chance(25);
-        if let Err((fault, problem)) = ledger(storage, partition, edges) {
-            findings.add(fault, format!("{partition}: {problem}"));
+    for prefix in &components {
+        // The limits cost writes, so they are not tried for every component.
+        let limits = components.len() <= 6 || percent(random, 25);
+        if let Err((fault, problem)) = usage_counter(storage, prefix, limits) {
+            findings.add(fault, format!("{prefix}: {problem}"));
         }
     }
 }
 
-/// Compares what `usage` says of a component with a recount, and at the edges of
-/// budgets what its ledger says.
-pub(crate) fn ledger(
+/// Compares `usage` of a component with a recount. With `limits`, also compares the usage
+/// counter, by commits whose budgets are just enough or just too small.
+pub(crate) fn usage_counter(
     storage: &dyn ComponentStorage,
-    partition: &str,
-    edges: bool,
+    prefix: &str,
+    limits: bool,
 ) -> Result<(), (Fault, String)> {
     let unreadable = |error: StorageError| (Fault::Unreadable, error.to_string());
-    let (mut full, mut own) = (Usage::default(), Usage::default());
-    for key in storage.list_keys(Some(partition)).map_err(unreadable)? {
+    let (mut full, mut user) = (Usage::default(), Usage::default());
+    for key in storage.list_keys(Some(prefix)).map_err(unreadable)? {
         let value = storage.get(&key).map_err(unreadable)?;
         let len = value.map_or(0, |value| value.len());
         full = full + Usage::of(&key, len);
-        own = own + Usage::of(split_full_key(&key).1, len);
+        user = user + Usage::of(split_full_key(&key).1, len);
     }
-    let usage = storage.usage(Some(partition)).map_err(unreadable)?;
+    let usage = storage.usage(Some(prefix)).map_err(unreadable)?;
     if usage != full {
-        return Err((Fault::Ledger, format!("usage says {usage:?}, a recount {full:?}")));
+        return Err((
+            Fault::UsageCounter,
+            format!("`usage` returned {usage:?}, a recount {full:?}"),
+        ));
     }
-    if !edges {
+    if !limits {
         return Ok(());
     }
-    // The ledger itself shows at the edge of a budget.
-    let key = format!("{partition}edge");
-    let after = own + Usage::of("edge", 100);
+    let key = format!("{prefix}limit");
+    let after = user + Usage::of("limit", 100);
     let commit = |bytes, keys| {
         let budget = Budget { max_bytes: bytes, max_keys: keys };
         let commit = Commit::new().set(key.as_str(), vec![1; 100].into()).with_budget(budget);
         storage.commit(commit)
     };
     for (bytes, keys) in [(after.bytes - 1, after.keys), (after.bytes, after.keys - 1)] {
-        let answer = commit(bytes, keys);
-        if answer != Err(StorageError::QuotaExceeded) {
+        let result = commit(bytes, keys);
+        if result != Err(StorageError::QuotaExceeded) {
             return Err((
-                Fault::Ledger,
+                Fault::UsageCounter,
                 format!(
-                    "a write to {after:?} within {bytes} bytes and {keys} keys gave {answer:?}"
+                    "a write to {after:?} with a budget of {bytes} bytes and {keys} keys returned {result:?}"
                 ),
             ));
         }
     }
     if let Err(error) = commit(after.bytes, after.keys) {
-        return Err((Fault::Ledger, format!("a write to {after:?}, just within: {error}")));
+        return Err((
+            Fault::UsageCounter,
+            format!("a write to {after:?} with just enough budget: {error}"),
+        ));
     }
     storage.delete(&key).map_err(unreadable)
 }
 
-/// A new write has a revision above every one that was given.
+/// A new write must get a revision above all earlier ones.
 fn next_revision(storage: &dyn ComponentStorage, model: &mut Model, findings: &mut Findings) {
     match storage.put(PROBE, "probe".into()) {
         Ok(revision) => {
@@ -254,12 +261,12 @@ fn next_revision(storage: &dyn ComponentStorage, model: &mut Model, findings: &m
             if revision.get() <= largest {
                 findings.add(
                     Fault::Revision,
-                    format!("a new write got revision {revision}, {largest} had been given"),
+                    format!("a new write got revision {revision} after revision {largest}"),
                 );
             }
             model.largest_revision = largest.max(revision.get());
         }
-        Err(error) => findings.add(Fault::Unreadable, format!("a write after it all: {error}")),
+        Err(error) => findings.add(Fault::Unreadable, format!("cannot write: {error}")),
     }
 }
 
@@ -271,9 +278,9 @@ mod tests {
     use crate::events::{Event, Found};
     use std::sync::Arc;
 
-    /// A store, and the log of what was done to it.
+    /// A store, and the log of its operations.
     struct Case {
-        _folder: tempfile::TempDir,
+        _directory: tempfile::TempDir,
         storage: Arc<dyn ComponentStorage>,
         events: Vec<Event>,
         op: u64,
@@ -284,9 +291,10 @@ mod tests {
 
     impl Case {
         fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let storage = Engine::File.open(Mode::Relaxed, &folder.path().join("store")).unwrap();
-            Self { _folder: folder, storage, events: Vec::new(), op: 0 }
+            let directory = tempfile::tempdir().unwrap();
+            let storage =
+                Engine::File.open(Mode::Relaxed, &directory.path().join("store")).unwrap();
+            Self { _directory: directory, storage, events: Vec::new(), op: 0 }
         }
 
         fn begin(&mut self, changes: &[(&str, Option<usize>)]) -> u64 {
@@ -304,7 +312,7 @@ mod tests {
             self.storage.put(key, content(key, op, len).into()).unwrap().get()
         }
 
-        /// A write that was done and acknowledged.
+        /// A write that happened and was acknowledged.
         fn done(&mut self, key: &str, len: usize) -> u64 {
             let op = self.begin(&[(key, Some(len))]);
             let revision = self.put(key, op, len);
@@ -315,22 +323,22 @@ mod tests {
         fn faults(&self) -> Vec<Fault> {
             let (mut model, mut findings) = (Model::new(), Findings::default());
             model.replay(&self.events, None, &mut findings);
-            assert!(check(&*self.storage, &mut model, &mut Random::new(1), &mut findings));
+            assert!(check(&*self.storage, &mut model, &mut Rng::with_seed(1), &mut findings));
             let all = [
                 Fault::Lost,
                 Fault::Torn,
                 Fault::Partial,
                 Fault::Revision,
-                Fault::Ledger,
+                Fault::UsageCounter,
                 Fault::Listing,
                 Fault::Corrupt,
                 Fault::Unreadable,
                 Fault::Contract,
                 Fault::Died,
             ];
-            // What was found is certain: a second look finds nothing.
+            // What was found is certain now, so a second check finds nothing.
             let mut again = Findings::default();
-            check(&*self.storage, &mut model, &mut Random::new(1), &mut again);
+            check(&*self.storage, &mut model, &mut Rng::with_seed(1), &mut again);
             if findings.count(Fault::Revision) == 0 {
                 assert_eq!(again.texts(), Vec::<String>::new());
             }
@@ -339,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_or_begun_is_right() {
+    fn acknowledged_and_begun_writes_are_allowed() {
         let mut case = Case::new();
         case.done(A, 1);
         case.done(A, 40_000);
@@ -352,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_or_old_is_lost() {
+    fn missing_and_old_values_are_lost() {
         let mut case = Case::new();
         case.done(A, 100);
         case.storage.delete(A).unwrap();
@@ -361,7 +369,7 @@ mod tests {
         let mut case = Case::new();
         case.done(A, 100);
         let op = case.begin(&[(A, Some(100))]);
-        // Acknowledged, and not done.
+        // Acknowledged, but it did not happen.
         case.acked(op, 70_000);
         assert_eq!(case.faults(), [Fault::Lost, Fault::Revision]);
 
@@ -373,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wrote_is_torn() {
+    fn values_that_were_never_written_are_torn() {
         for value in [content(B, 1, 100), content(A, 2, 100), vec![0; 100], vec![]] {
             let mut case = Case::new();
             case.done(A, 100);
@@ -392,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_commit_is_told() {
+    fn parts_of_commits_are_found() {
         for deletes in [false, true] {
             let mut case = Case::new();
             case.done(A, 100);
@@ -410,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_may_not_go_back() {
+    fn reads_do_not_go_back() {
         let mut case = Case::new();
         let revision = case.done(A, 100);
         let op = case.begin(&[(A, Some(200))]);
@@ -418,7 +426,7 @@ mod tests {
             at: 0,
             own,
             key: A.to_owned(),
-            revision,
+            revision: Some(revision),
             found: Found::By(op),
         };
         case.events.push(read(false, revision, op - 1));
@@ -428,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_value_is_told_from_another_of_the_same_bytes_by_its_revision() {
+    fn equal_short_values_are_distinguished_by_revision() {
         let mut case = Case::new();
         let first = case.done(A, 1);
         case.done(B, 100);
@@ -442,14 +450,14 @@ mod tests {
             at: 0,
             own: true,
             key: A.to_owned(),
-            revision: first,
+            revision: Some(first),
             found: Found::Short(content(A, 1, 1)),
         });
         assert_eq!(case.faults(), [], "neither key was changed");
     }
 
     #[test]
-    fn a_revision_that_comes_again_is_told() {
+    fn reused_revisions_are_found() {
         let mut case = Case::new();
         let revision = case.done(A, 100);
         let op = case.begin(&[(A, Some(20))]);

@@ -1,29 +1,24 @@
-//! What values hold: every byte follows from the key, the operation that wrote
-//! it and the length, so a torn, mixed or foreign value cannot pass for a whole
-//! one.
+//! Values in which every byte follows from the key, the operation and the length, so
+//! that a torn, mixed or foreign value is recognized.
 
-use crate::random::{Random, hash};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// The bytes that begin a value of at least this length say who wrote it.
+/// A value of at least this length begins with its operation and the hash of its key.
 const STAMP: usize = 16;
 
 /// The value that an operation stores under a key.
 pub(crate) fn content(key: &str, op: u64, len: usize) -> Vec<u8> {
-    let mut random = Random::new(hash(key) ^ op.rotate_left(20) ^ (len as u64).rotate_left(50));
-    let mut bytes = Vec::with_capacity(len + 8);
-    if len >= STAMP {
-        bytes.extend_from_slice(&op.to_le_bytes());
-        bytes.extend_from_slice(&hash(key).to_le_bytes());
+    let seed = hash(key) ^ op.rotate_left(20) ^ (len as u64).rotate_left(50);
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    if let Some(stamp) = bytes.get_mut(..STAMP) {
+        stamp.copy_from_slice(&[op.to_le_bytes(), hash(key).to_le_bytes()].concat());
     }
-    while bytes.len() < len {
-        bytes.extend_from_slice(&random.next().to_le_bytes());
-    }
-    bytes.truncate(len);
     bytes
 }
 
-/// Which operation a value says that it comes from; `None` if it is too short
-/// to say so or says that it belongs to another key.
+/// The operation that a value names; `None` if the value is too short or belongs to
+/// another key.
 pub(crate) fn writer_of(key: &str, value: &[u8]) -> Option<u64> {
     let number = |at: usize| {
         value.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes)
@@ -31,12 +26,19 @@ pub(crate) fn writer_of(key: &str, value: &[u8]) -> Option<u64> {
     (value.len() >= STAMP && number(8)? == hash(key)).then(|| number(0)).flatten()
 }
 
+/// A hash of a text, the same in every process of this program.
+pub(crate) fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_value_tells_its_writer_and_no_two_are_alike() {
+    fn values_name_their_writer_and_differ() {
         let value = content("a", 7, 100);
         assert_eq!(value.len(), 100);
         assert_eq!(writer_of("a", &value), Some(7));

@@ -5,122 +5,80 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use storage_backends::{Durability, FileOptions, FileStorage, Problem, ProblemKind};
-#[cfg(feature = "redb")]
-use storage_backends::{RedbDurability, RedbOptions, RedbStorage};
-#[cfg(feature = "rocksdb")]
-use storage_backends::{RocksDbOptions, RocksDbStorage};
+use serde::{Deserialize, Serialize};
+use storage_backends::ProblemKind;
 use storage_core::{ComponentStorage, StorageError};
+use storage_host::StoreUrl;
 
 /// A store under test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum Engine {
-    /// A file a key.
     File,
-    /// One file, an engine in Rust.
-    #[cfg(feature = "redb")]
     Redb,
-    /// A folder, an engine in C++.
-    #[cfg(feature = "rocksdb")]
     #[value(name = "rocksdb")]
     RocksDb,
 }
 
-/// How much a write that was acknowledged shall survive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// What an acknowledged write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Mode {
     /// A power cut.
     Sync,
-    /// Less, so that power cuts must take something: the control.
+    /// Less: the control, in which power cuts must lose something.
     Relaxed,
 }
 
 impl Engine {
-    /// Every store that this program was built with.
-    pub(crate) fn all() -> &'static [Self] {
-        Self::value_variants()
+    /// Whether this program was built with the store.
+    pub(crate) fn is_built(self) -> bool {
+        format!("{self}:path").parse::<StoreUrl>().is_ok()
     }
 
-    /// Opens the store to write.
+    fn url(self, path: &Path) -> Result<StoreUrl, StorageError> {
+        let url = format!("{self}:{}", path.display()).parse::<StoreUrl>();
+        url.map_err(|error| StorageError::Unsupported(error.to_string()))
+    }
+
+    /// Opens the store for writing.
     pub(crate) fn open(
         self,
         mode: Mode,
         path: &Path,
     ) -> Result<Arc<dyn ComponentStorage>, StorageError> {
-        let durability = match mode {
-            Mode::Sync => Durability::Sync,
-            Mode::Relaxed => Durability::Os,
+        let url = match mode {
+            Mode::Sync => self.url(path)?,
+            Mode::Relaxed => self.url(path)?.relaxed(),
         };
-        Ok(match self {
-            Self::File => {
-                let options = FileOptions::default().with_durability(durability);
-                Arc::new(FileStorage::open(path, options)?)
-            }
-            #[cfg(feature = "redb")]
-            Self::Redb => {
-                let options = RedbOptions::default().with_durability(match mode {
-                    Mode::Sync => RedbDurability::Sync,
-                    Mode::Relaxed => RedbDurability::Relaxed,
-                });
-                Arc::new(RedbStorage::open(path, options)?)
-            }
-            #[cfg(feature = "rocksdb")]
-            Self::RocksDb => {
-                let options = RocksDbOptions::default().with_durability(durability);
-                Arc::new(RocksDbStorage::open(path, options)?)
-            }
-        })
+        url.open(storage_host::Mode::ReadWrite)
     }
 
-    /// The stores that this program could have been built with, and was not.
-    pub(crate) fn not_built_in() -> Vec<&'static str> {
-        let every = [("redb", cfg!(feature = "redb")), ("rocksdb", cfg!(feature = "rocksdb"))];
-        every.iter().filter(|(_, built_in)| !built_in).map(|(name, _)| *name).collect()
-    }
-
-    /// Reads the whole store, which nobody has open, and tells what is wrong.
+    /// Verifies a store that is not open, and returns the damage.
     pub(crate) fn verify(self, path: &Path) -> Result<Vec<String>, StorageError> {
-        let mut problems = Vec::new();
-        let mut report = |problem: Problem| {
+        let mut damage = Vec::new();
+        self.url(path)?.verify(&mut |problem| {
             if problem.kind == ProblemKind::Damage {
-                problems.push(problem.to_string());
+                damage.push(problem.to_string());
             }
-        };
-        match self {
-            Self::File => FileStorage::verify(path, &mut report)?,
-            #[cfg(feature = "redb")]
-            Self::Redb => RedbStorage::verify(path, &mut report)?,
-            #[cfg(feature = "rocksdb")]
-            Self::RocksDb => RocksDbStorage::verify(path, &mut report)?,
-        };
-        Ok(problems)
+        })?;
+        Ok(damage)
     }
 
-    /// How many random faults of each kind to try, where the calls come in no
-    /// order that could be repeated.
+    /// How many random faults of each kind to inject if the order of the system calls
+    /// differs from run to run.
     pub(crate) fn sample(self) -> Option<usize> {
-        match self {
-            #[cfg(feature = "rocksdb")]
-            // More than 300, for some come before the store is opened.
-            Self::RocksDb => Some(400),
-            _ => None,
-        }
+        // More than 300, because some hit before the store is opened.
+        (self == Self::RocksDb).then_some(400)
     }
 
-    /// Whether relaxed writes outlive the process, if not a power cut.
-    pub(crate) fn relaxed_outlives_kills(self) -> bool {
-        match self {
-            #[cfg(feature = "redb")]
-            Self::Redb => false,
-            _ => true,
-        }
+    /// Whether relaxed writes survive the death of the process.
+    pub(crate) fn relaxed_survives_kills(self) -> bool {
+        self != Self::Redb
     }
 
-    /// Whether a power cut may leave a value that reads as corrupt, or part of a
-    /// commit, when durability is relaxed. With no order between files there is
-    /// no more to promise.
+    /// Whether a power cut may leave corrupt values or parts of commits in relaxed mode.
+    /// The file store cannot order writes to different files.
     pub(crate) fn relaxed_may_tear(self) -> bool {
-        matches!(self, Self::File)
+        self == Self::File
     }
 }
 
@@ -128,9 +86,7 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::File => "file",
-            #[cfg(feature = "redb")]
             Self::Redb => "redb",
-            #[cfg(feature = "rocksdb")]
             Self::RocksDb => "rocksdb",
         })
     }

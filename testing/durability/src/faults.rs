@@ -1,5 +1,4 @@
-//! Faults at every system call: the workload is killed, or its calls fail, one
-//! point after another.
+//! Faults at every system call: the workload is killed there, or the call fails.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,78 +11,81 @@ use crate::check::check;
 use crate::engine::{Engine, Mode};
 use crate::events::{self, Event};
 use crate::model::Model;
-use crate::place::{Disk, FileSystem, Place, copy_tree, run};
-use crate::power::{Worker, name_unfinished};
-use crate::random::Random;
+use crate::power::{Worker, unanswered};
 use crate::report::{Fault, Findings, Outcome};
-use crate::strace::{self, Injury, Point};
-use crate::workload::WorkArguments;
+use crate::scratch::{Disk, FileSystem, Scratch, copy_tree, run};
+use crate::strace::{self, Injection, Point};
+use crate::workload::{Work, WorkArguments};
 
-/// How many steps come before the run that is hurt, and how many it has.
+/// The number of steps before the run with a fault.
 const STEPS_BEFORE: u64 = 20;
 
-/// How a run is done.
+/// A series of faults.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Faults {
     pub(crate) engine: Engine,
     pub(crate) seed: u64,
-    /// How many steps the run has that is hurt.
+    /// The number of steps of a run with a fault.
     pub(crate) steps: u64,
-    /// So many random points of each kind; every one, if `None`.
+    /// The number of random points of each kind; all points if `None`.
     pub(crate) sample: Option<usize>,
 }
 
-/// A store to begin with, and what is known of it.
+/// The store at the start of a run, and what is known about it.
 struct Base {
     name: &'static str,
-    /// `None`: there is no store yet.
+    /// `None` if there is no store yet.
     store: Option<PathBuf>,
     model: Model,
     steps: u64,
 }
 
 impl Faults {
-    /// Hurts a run at each point and looks at what it left.
-    pub(crate) fn run(self, place: &Place) -> Result<Outcome> {
+    /// Injects a fault at each point and checks the store afterwards.
+    pub(crate) fn run(self, scratch: &Scratch) -> Result<Outcome> {
         let new =
             Base { name: "a new store", store: None, model: Model::new(), steps: self.steps / 3 };
-        let bases = [new, self.killed_store(place)?];
-        let mut failed = false;
-        for injury in Injury::ALL {
-            failed |= self.points_of(place, &bases, injury)?;
+        let bases = [new, self.killed_store(scratch)?];
+        let mut has_failed = false;
+        for injection in Injection::ALL {
+            has_failed |= self.points_of(scratch, &bases, injection)?;
         }
-        for injury in [Injury::Io, Injury::Kill] {
-            failed |= self.then_cut(place, &bases, injury)?;
+        for injection in [Injection::Io, Injection::Kill] {
+            has_failed |= self.then_cut(scratch, &bases, injection)?;
         }
-        Ok(if failed { Outcome::Failed } else { Outcome::Passed })
+        Ok(if has_failed { Outcome::Failed } else { Outcome::Passed })
     }
 
-    /// A store whose last process was killed in a commit, so that opening it has
-    /// something to finish.
-    fn killed_store(&self, place: &Place) -> Result<Base> {
-        let store = place.fresh_folder("killed")?.join("store");
-        let mut arguments = self.arguments(&store, &fresh_log(place)?, &Model::new());
-        arguments.steps = Some(STEPS_BEFORE);
-        // The same work twice: the first tells how many fsyncs it makes.
-        arguments.last_commit = true;
-        let ranges = strace::count(&arguments, &place.path("trace"))?;
+    /// A store whose process was killed during a commit, so that opening it recovers a
+    /// pending commit.
+    fn killed_store(&self, scratch: &Scratch) -> Result<Base> {
+        let store = scratch.fresh_directory("killed")?.join("store");
+        let mut arguments = self.arguments(&store, &fresh_log(scratch)?, &Model::new());
+        // The work is done twice: first to count its fsyncs.
+        arguments.work = Work::StepsAndCommit(STEPS_BEFORE);
+        let ranges = strace::count(&arguments, &scratch.path("trace"))?;
         let (call, number) = ["fsync", "fdatasync"]
             .into_iter()
             .filter_map(|call| ranges.get(call).map(|(_, last)| (call, *last)))
             .max_by_key(|(_, last)| *last)
             .context("the workload makes no fsync")?;
-        let store = place.fresh_folder("killed")?.join("store");
-        let log = fresh_log(place)?;
+        let store = scratch.fresh_directory("killed")?.join("store");
+        let log = fresh_log(scratch)?;
         arguments.store.clone_from(&store);
         arguments.log.clone_from(&log);
         let back = if call == "fdatasync" { 1 } else { 0 };
-        let point = Point { injury: Injury::Kill, call, number: number - back, onwards: false };
-        let status = strace::hurt(&arguments, &point)?;
+        let point =
+            Point { injection: Injection::Kill, call, number: number - back, onwards: false };
+        let status = strace::inject(&arguments, &point)?;
         anyhow::ensure!(was_killed(status), "the workload was not killed at {point}: {status}");
         let mut model = Model::new();
         let mut findings = Findings::default();
         model.replay(&events::read(&log)?, None, &mut findings);
-        anyhow::ensure!(findings.total() == 0, "the workload misbehaves: {:?}", findings.texts());
+        anyhow::ensure!(
+            findings.total() == 0,
+            "unexpected findings: {}",
+            findings.texts().join("; ")
+        );
         Ok(Base {
             name: "a store killed in a commit",
             store: Some(store),
@@ -92,57 +94,64 @@ impl Faults {
         })
     }
 
-    /// Every point of one kind; true if something was found.
-    fn points_of(&self, place: &Place, bases: &[Base], injury: Injury) -> Result<bool> {
+    /// Injects a fault of one kind at every point; true if that failed.
+    fn points_of(&self, scratch: &Scratch, bases: &[Base], injection: Injection) -> Result<bool> {
         let start = Instant::now();
         let mut findings = Findings::default();
         let mut tally = Tally::default();
         for base in bases {
-            let ranges = strace::count(&self.prepare(place, base)?, &place.path("trace"))?;
-            for point in self.choose(injury, &ranges, base, |_| true) {
-                let arguments = self.prepare(place, base)?;
-                let status = strace::hurt(&arguments, &point)?;
-                findings.place = format!("{point}, {}", base.name);
+            let ranges = strace::count(&self.prepare(scratch, base)?, &scratch.path("trace"))?;
+            for point in self.choose(injection, &ranges, base, |_| true) {
+                let arguments = self.prepare(scratch, base)?;
+                let status = strace::inject(&arguments, &point)?;
+                findings.context = format!("{point}, {}", base.name);
                 let mut model = base.model.clone();
-                judge_run(&arguments, &point, status, &mut model, &mut findings, &mut tally)?;
-                self.look(&arguments.store, &mut model, &mut findings);
+                check_run(&arguments, &point, status, &mut model, &mut findings, &mut tally)?;
+                self.check(&arguments.store, &mut model, &mut findings);
             }
         }
         println!(
-            "  {} {injury}: {tally}; {findings}; {:.0} s",
+            "  {} {injection}: {tally}; {findings}; {:.0} s",
             self.engine,
             start.elapsed().as_secs_f64()
         );
-        Ok(verdict(&findings, &tally))
+        Ok(failed(&findings, &tally))
     }
 
-    /// Fsyncs that fail, or at which the process is killed, and then a power cut.
+    /// Injects faults into fsyncs and then cuts the power.
     ///
-    /// What was read or acknowledged after the failure must be on the disk; and
-    /// so must what another process, after the kill, was told of the keys that
-    /// the first had not finished.
-    fn then_cut(&self, place: &Place, bases: &[Base], injury: Injury) -> Result<bool> {
-        let after = match injury {
-            Injury::Kill => "another process looks or deletes, ",
-            Injury::Io | Injury::Full => "",
+    /// Whatever was read or acknowledged after the fault must be on the disk. The same holds
+    /// for what a second process saw, after a kill, of the keys that the first process had
+    /// not finished.
+    fn then_cut(&self, scratch: &Scratch, bases: &[Base], injection: Injection) -> Result<bool> {
+        let after = match injection {
+            Injection::Kill => "then another process, ",
+            Injection::Io | Injection::Full => "",
         };
-        let what = format!("{} {injury} at an fsync, {after}then a power cut", self.engine);
-        if let Some(reason) = crate::power::cannot(place) {
+        let what = format!("{} {injection} at an fsync, {after}then a power cut", self.engine);
+        if let Some(reason) = crate::power::cannot(scratch) {
             println!("  {what}: SKIPPED: {reason}");
             return Ok(false);
         }
-        let mut failed = false;
-        for file_system in [FileSystem::Ext4Bare, FileSystem::Xfs] {
+        let mut has_failed = false;
+        for file_system in [FileSystem::Ext4NoAutoDaAlloc, FileSystem::Xfs] {
             let start = Instant::now();
             let mut findings = Findings::default();
             let mut tally = Tally::default();
-            let mut disk = Disk::make(place, file_system)?;
+            let mut disk = Disk::create(scratch, file_system)?;
             for base in bases {
-                let ranges = strace::count(&self.prepare(place, base)?, &place.path("trace"))?;
+                let ranges = strace::count(&self.prepare(scratch, base)?, &scratch.path("trace"))?;
                 let is_sync = |call: &str| call.ends_with("sync");
-                for point in self.choose(injury, &ranges, base, is_sync) {
-                    findings.place = format!("{point}, {after}then a power cut, {}", base.name);
-                    self.hurt_and_cut(place, base, &mut disk, &point, &mut findings, &mut tally)?;
+                for point in self.choose(injection, &ranges, base, is_sync) {
+                    findings.context = format!("{point}, {after}then a power cut, {}", base.name);
+                    self.inject_and_cut(
+                        scratch,
+                        base,
+                        &mut disk,
+                        &point,
+                        &mut findings,
+                        &mut tally,
+                    )?;
                 }
             }
             println!(
@@ -150,21 +159,21 @@ impl Faults {
                 file_system.name(),
                 start.elapsed().as_secs_f64()
             );
-            failed |= verdict(&findings, &tally);
+            has_failed |= failed(&findings, &tally);
         }
-        Ok(failed)
+        Ok(has_failed)
     }
 
-    fn hurt_and_cut(
+    fn inject_and_cut(
         &self,
-        place: &Place,
+        scratch: &Scratch,
         base: &Base,
         disk: &mut Disk,
         point: &Point,
         findings: &mut Findings,
         tally: &mut Tally,
     ) -> Result<()> {
-        let mut arguments = self.prepare(place, base)?;
+        let mut arguments = self.prepare(scratch, base)?;
         let on_disk = disk.root.join("store");
         remove(&on_disk)?;
         if arguments.store.exists() {
@@ -173,16 +182,15 @@ impl Faults {
         run(std::process::Command::new("sync").arg("-f").arg(&disk.root))?;
         arguments.store.clone_from(&on_disk);
         let switch = disk.switch()?;
-        let status = strace::hurt(&arguments, point)?;
+        let status = strace::inject(&arguments, point)?;
         let begun = arguments.log.exists();
-        if point.injury == Injury::Kill && begun {
+        if point.injection == Injection::Kill && begun {
             let mut second = arguments.clone();
-            let keys = place.path("keys");
-            let next = name_unfinished(&events::read(&second.log)?, &keys)?;
+            let (next, keys) = unanswered(&events::read(&second.log)?);
             second.first_op = next.max(arguments.first_op);
-            second.touch = Some(keys);
-            second.delete = point.number.is_multiple_of(2);
-            second.end = false;
+            second.work =
+                if point.number.is_multiple_of(2) { Work::Delete(keys) } else { Work::Read(keys) };
+            second.ends = false;
             let mut worker = Worker::start(&second)?;
             worker.wait_for("done")?;
             switch.cut(&second.log)?;
@@ -193,49 +201,49 @@ impl Faults {
         disk.umount()?;
         disk.mount()?;
         let mut model = base.model.clone();
-        judge_run(&arguments, point, status, &mut model, findings, tally)?;
-        self.look(&on_disk, &mut model, findings);
+        check_run(&arguments, point, status, &mut model, findings, tally)?;
+        self.check(&on_disk, &mut model, findings);
         Ok(())
     }
 
     /// The points to try.
     fn choose(
         &self,
-        injury: Injury,
+        injection: Injection,
         ranges: &BTreeMap<&'static str, (usize, usize)>,
         base: &Base,
         wanted: impl Fn(&str) -> bool,
     ) -> Vec<Point> {
         let mut points = Vec::new();
-        for call in injury.calls().filter(|call| wanted(call)) {
+        for call in injection.calls().filter(|call| wanted(call)) {
             let Some((first, last)) = ranges.get(call) else { continue };
             for number in *first..=*last {
-                points.push(Point { injury, call, number, onwards: false });
-                // A disk that has failed, or is full, mostly stays so.
-                if injury != Injury::Kill && number % 4 == 1 {
-                    points.push(Point { injury, call, number, onwards: true });
+                points.push(Point { injection, call, number, onwards: false });
+                // A disk that has failed, or is full, usually stays so.
+                if injection != Injection::Kill && number % 4 == 1 {
+                    points.push(Point { injection, call, number, onwards: true });
                 }
             }
         }
         let Some(sample) = self.sample else { return points };
-        // More of them where there is more to go wrong.
+        // More of them for the store that has a pending commit.
         let count = if base.store.is_some() { sample - sample / 4 } else { sample / 4 };
-        let mut random = Random::new(self.seed ^ points.len() as u64);
+        let mut random = fastrand::Rng::with_seed(self.seed ^ points.len() as u64);
         let mut chosen = Vec::new();
         while chosen.len() < count && !points.is_empty() {
-            chosen.push(points.swap_remove(random.index(points.len())));
+            chosen.push(points.swap_remove(random.usize(0..points.len())));
         }
         chosen
     }
 
-    /// A copy of the base, and the work to do on it.
-    fn prepare(&self, place: &Place, base: &Base) -> Result<WorkArguments> {
-        let store = place.fresh_folder("hurt")?.join("store");
+    /// Copies the base, and returns the work to do on the copy.
+    fn prepare(&self, scratch: &Scratch, base: &Base) -> Result<WorkArguments> {
+        let store = scratch.fresh_directory("store")?.join("store");
         if let Some(from) = &base.store {
             copy_tree(from, &store)?;
         }
-        let mut arguments = self.arguments(&store, &fresh_log(place)?, &base.model);
-        arguments.steps = Some(base.steps);
+        let mut arguments = self.arguments(&store, &fresh_log(scratch)?, &base.model);
+        arguments.work = Work::Steps(Some(base.steps));
         Ok(arguments)
     }
 
@@ -249,40 +257,38 @@ impl Faults {
             run: model.next_op,
             first_op: model.next_op,
             threads: 1,
-            steps: None,
-            one: None,
-            touch: None,
-            delete: false,
+            work: Work::Steps(None),
             position: None,
-            go_on: true,
-            end: true,
-            last_commit: false,
+            continues: true,
+            ends: true,
         }
     }
 
-    /// Opens what the run left, with nothing in the way, and compares.
-    fn look(&self, store: &Path, model: &mut Model, findings: &mut Findings) {
+    /// Opens the store without faults and compares it with the model.
+    fn check(&self, store: &Path, model: &mut Model, findings: &mut Findings) {
         match self.engine.open(Mode::Sync, store) {
             Ok(storage) => {
-                let mut random = Random::new(self.seed);
+                let mut random = fastrand::Rng::with_seed(self.seed);
                 check(&*storage, model, &mut random, findings);
             }
-            Err(error) => findings.add(Fault::Unreadable, format!("it does not open: {error}")),
+            Err(error) => {
+                findings.add(Fault::Unreadable, format!("cannot open the store: {error}"))
+            }
         }
     }
 }
 
-/// What the runs went through.
+/// What happened in the runs.
 #[derive(Debug, Default)]
 struct Tally {
     points: u64,
-    /// Before the program had begun: these count for nothing.
+    /// Faults before the work began, which do not count.
     not_begun: u64,
     not_opened: u64,
     killed: u64,
-    unknown: u64,
+    indeterminate: u64,
     acked: u64,
-    unread: u64,
+    failed_reads: u64,
 }
 
 impl std::fmt::Display for Tally {
@@ -292,28 +298,31 @@ impl std::fmt::Display for Tally {
         }
         write!(
             f,
-            "{} points, {} killed, {} in which the store did not open, {} operations acknowledged, {} failed, {} reads refused",
-            self.points, self.killed, self.not_opened, self.acked, self.unknown, self.unread
+            "{} points, {} killed, {} in which the store did not open, {} operations acknowledged, {} failed, {} reads failed",
+            self.points,
+            self.killed,
+            self.not_opened,
+            self.acked,
+            self.indeterminate,
+            self.failed_reads
         )
     }
 }
 
-fn verdict(findings: &Findings, tally: &Tally) -> bool {
-    if tally.killed + tally.unknown + tally.not_opened == 0 {
-        println!("    FAILED: VOID: nothing was hurt");
+/// Whether the runs failed; prints why.
+fn failed(findings: &Findings, tally: &Tally) -> bool {
+    if tally.killed + tally.indeterminate + tally.not_opened == 0 {
+        println!("    FAILED: no fault took effect");
         return true;
     }
     if findings.total() == 0 {
         return false;
     }
-    findings.texts().iter().for_each(|text| println!("    {text}"));
-    println!("    FAILED: each operation must be as before or as after, and answers true");
-    true
+    findings.fail("each operation must happen completely or not at all") == Outcome::Failed
 }
 
-/// Compares what a run was told with what it may be told, and takes it into the
-/// model.
-fn judge_run(
+/// Checks the answers of a run, and adds them to the model.
+fn check_run(
     arguments: &WorkArguments,
     point: &Point,
     status: std::process::ExitStatus,
@@ -321,11 +330,11 @@ fn judge_run(
     findings: &mut Findings,
     tally: &mut Tally,
 ) -> Result<()> {
-    let killed = was_killed(status) && point.injury == Injury::Kill;
+    let killed = was_killed(status) && point.injection == Injection::Kill;
     tally.points += 1;
     if !arguments.log.exists() {
-        // A number that a thread of the store came to, and that the first thread
-        // had come to when it loaded the program.
+        // A thread of the store makes this call, but the main thread made one with the same
+        // number while it loaded the program.
         tally.not_begun += 1;
         return Ok(());
     }
@@ -339,27 +348,27 @@ fn judge_run(
             Event::OpenFailed(why) => {
                 tally.not_opened += 1;
                 if why.contains("corrupt") {
-                    findings.add(Fault::Contract, format!("the opening blames the store: {why}"));
+                    findings.add(Fault::Contract, format!("the opening reports corruption: {why}"));
                 }
             }
             Event::Refused { op, why } if !why.contains("quota is used up") => {
                 findings.add(Fault::Contract, format!("operation {op} was refused: {why}"));
             }
             Event::ReadFailed { why, .. } if why.contains("corrupt") => {
-                findings.add(Fault::Contract, format!("a read blames the store: {why}"));
+                findings.add(Fault::Contract, format!("a read reports corruption: {why}"));
             }
             _ => {}
         }
     }
-    let told = model.replay(&events, None, findings);
-    // Only what is in doubt may be refused to a reader.
-    for read in told.needless.iter().filter(|_| !reads_fail) {
-        findings.add(Fault::Contract, format!("in no doubt, and not read: {read}"));
+    let summary = model.replay(&events, None, findings);
+    // A read may fail only if the state of its key is indeterminate.
+    for read in summary.needless_failures.iter().filter(|_| !reads_fail) {
+        findings.add(Fault::Contract, format!("a read failed for no reason: {read}"));
     }
     tally.killed += u64::from(killed);
-    tally.unknown += told.failed_ops;
-    tally.acked += told.acked_ops;
-    tally.unread += told.failed_reads;
+    tally.indeterminate += summary.failed_ops;
+    tally.acked += summary.acked_ops;
+    tally.failed_reads += summary.failed_reads;
     Ok(())
 }
 
@@ -367,13 +376,13 @@ fn was_killed(status: std::process::ExitStatus) -> bool {
     std::os::unix::process::ExitStatusExt::signal(&status) == Some(9)
 }
 
-fn fresh_log(place: &Place) -> Result<PathBuf> {
-    let log = place.path("log");
+fn fresh_log(scratch: &Scratch) -> Result<PathBuf> {
+    let log = scratch.path("log");
     remove(&log)?;
     Ok(log)
 }
 
-/// Removes a file or folder that may be there.
+/// Removes a file or directory, if it exists.
 fn remove(path: &Path) -> Result<()> {
     if path.is_dir() {
         fs::remove_dir_all(path)?;

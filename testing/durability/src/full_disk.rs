@@ -1,5 +1,5 @@
-//! A disk that is full: what is there stays, errors say why, and once there is
-//! room writes go on.
+//! A full disk: existing data stays, errors name the reason, and writes continue once there
+//! is space.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,71 +11,68 @@ use storage_core::{Budget, Commit, ComponentStorage, StorageError};
 
 use crate::content::content;
 use crate::engine::{Engine, Mode};
-use crate::place::{Place, mount, run, umount};
 use crate::report::{Fault, Findings, Outcome};
+use crate::scratch::{Scratch, mount, run, umount};
 
-/// More writes than fit on any of the disks here.
+/// More writes than fit on any of the disks.
 const FAR_TOO_MANY: u64 = 200_000;
 
-/// How a run is done.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FullDisk {
     pub(crate) engine: Engine,
 }
 
-/// A disk of so much room.
+/// A small disk.
 #[derive(Debug, Clone, Copy)]
-struct Room {
+struct SmallDisk {
     name: &'static str,
     /// Options of tmpfs.
     options: &'static str,
-    /// The same with more of it.
+    /// Options that give it more space.
     more: &'static str,
-    /// The length of the values that fill it, longest first.
+    /// The lengths of the values that fill it, longest first.
     lens: &'static [usize],
 }
 
 impl FullDisk {
-    fn rooms(self) -> &'static [Room] {
+    fn disks(self) -> &'static [SmallDisk] {
         match self.engine {
             Engine::File => &[
-                Room {
+                SmallDisk {
                     name: "1 MiB",
                     options: "size=1m",
                     more: "remount,size=4m",
                     lens: &[16 << 10, 100],
                 },
-                Room {
+                SmallDisk {
                     name: "100 files",
                     options: "size=16m,nr_inodes=100",
                     more: "remount,nr_inodes=400",
                     lens: &[100],
                 },
             ],
-            #[cfg(feature = "redb")]
             Engine::Redb => &[
-                Room {
+                SmallDisk {
                     name: "4 MiB",
                     options: "size=4m",
                     more: "remount,size=64m",
                     lens: &[16 << 10, 100],
                 },
-                Room {
+                SmallDisk {
                     name: "3 MiB, small values",
                     options: "size=3m",
                     more: "remount,size=64m",
                     lens: &[300],
                 },
             ],
-            #[cfg(feature = "rocksdb")]
             Engine::RocksDb => &[
-                Room {
+                SmallDisk {
                     name: "8 MiB",
                     options: "size=8m",
                     more: "remount,size=128m",
                     lens: &[16 << 10, 100],
                 },
-                Room {
+                SmallDisk {
                     name: "4 MiB, small values",
                     options: "size=4m",
                     more: "remount,size=128m",
@@ -86,28 +83,26 @@ impl FullDisk {
     }
 
     /// Fills each disk.
-    pub(crate) fn run(self, place: &Place) -> Result<Outcome> {
+    pub(crate) fn run(self, scratch: &Scratch) -> Result<Outcome> {
         let mut outcome = Outcome::Passed;
-        for room in self.rooms() {
+        for disk in self.disks() {
             let start = Instant::now();
-            let root = place.fresh_folder("full")?;
-            let options = format!("{},mode=700", room.options);
+            let root = scratch.fresh_directory("full")?;
+            let options = format!("{},mode=700", disk.options);
             mount(["-t", "tmpfs", "-o", options.as_str(), "tmpfs"], &root)?;
             let mut findings = Findings::default();
-            room.name.clone_into(&mut findings.place);
-            let told = self.fill(&root, room, &mut findings);
+            disk.name.clone_into(&mut findings.context);
+            let summary = self.fill(&root, disk, &mut findings);
             umount(&root)?;
             println!(
                 "  {} on {}: {}; {findings}; {:.1} s",
                 self.engine,
-                room.name,
-                told?,
+                disk.name,
+                summary?,
                 start.elapsed().as_secs_f64()
             );
             if findings.total() > 0 {
-                findings.texts().iter().for_each(|text| println!("    {text}"));
-                println!("    FAILED: a full disk may refuse writes, no more");
-                outcome = Outcome::Failed;
+                outcome = findings.fail("a full disk may only refuse writes");
             }
         }
         Ok(outcome)
@@ -117,45 +112,44 @@ impl FullDisk {
         self.engine.open(Mode::Sync, store)
     }
 
-    fn fill(self, root: &Path, room: &Room, findings: &mut Findings) -> Result<String> {
+    fn fill(self, root: &Path, disk: &SmallDisk, findings: &mut Findings) -> Result<String> {
         let store = root.join("store");
         let mut filled = Filled {
             open: Some(self.open(&store)?),
             kept: BTreeMap::new(),
             op: 0,
-            doubts: Vec::new(),
+            indeterminate: Vec::new(),
         };
         for number in 0..20 {
             filled.set(&format!("dur/full/a/old-{number}"), 1000)?;
         }
         let before = filled.certain();
         let mut errors = 0;
-        for len in room.lens {
+        for len in disk.lens {
             errors += filled.fill_up(*len, findings)?;
         }
         let written = filled.certain() - before;
 
-        filled.look("on the full disk", false, findings);
-        // An overwrite and a commit that find no room.
+        filled.check("on the full disk", false, findings);
         let refused = filled.refusals(findings);
-        filled.look("after writes that were refused", false, findings);
+        filled.check("after refused writes", false, findings);
         let deletes = self.deletes(&mut filled, findings)?;
-        filled.look("after deletes", false, findings);
+        filled.check("after deletes", false, findings);
 
-        run(std::process::Command::new("mount").args(["-o", room.more]).arg(root))?;
+        run(std::process::Command::new("mount").args(["-o", disk.more]).arg(root))?;
         let resumed = self.resume(&mut filled, &store, findings)?;
-        filled.look("once there is room", false, findings);
+        filled.check("with space again", false, findings);
         filled.reopen(|| self.open(&store))?;
-        filled.look("after a reopen", true, findings);
-        let doubts = filled.doubts.iter().max().copied().unwrap_or(0);
-        self.open_without_room(root, room, filled, findings)?;
+        filled.check("after a reopen", true, findings);
+        let indeterminate = filled.indeterminate.iter().max().copied().unwrap_or(0);
+        self.open_without_space(root, disk, filled, findings)?;
         Ok(format!(
-            "{written} writes until {errors} found it full, {refused} others were refused, {deletes}, {doubts} keys in doubt until the reopen, with room writes went on {resumed}"
+            "{written} writes until {errors} were refused, {refused} others refused, {deletes}, at most {indeterminate} keys indeterminate, writes continued {resumed}"
         ))
     }
 
-    /// Deletes on the full disk: files must do them, engines that write to
-    /// delete may say that the disk is full.
+    /// Deletes on the full disk. The file store must do them; engines that write in order to
+    /// delete may report a full disk.
     fn deletes(self, filled: &mut Filled, findings: &mut Findings) -> Result<String> {
         let keys: Vec<String> = filled.kept.keys().step_by(3).cloned().collect();
         let (mut done, mut refused) = (0, 0);
@@ -171,48 +165,47 @@ impl FullDisk {
             }
         }
         if matches!(self.engine, Engine::File) {
-            // What they freed is room for others.
+            // The space that they freed is used.
             for number in 0..3 {
                 let key = format!("dur/full/a/freed-{number}");
                 if let Err(error) = filled.set(&key, 100) {
-                    findings.add(Fault::Contract, format!("a write in freed room: {error}"));
+                    findings.add(Fault::Contract, format!("a write in freed disk: {error}"));
                 }
             }
         }
-        Ok(format!("{done} deletes done and {refused} refused"))
+        Ok(format!("{done} deletes done, {refused} refused"))
     }
 
-    /// Writes once there is room, after a reopen at most.
+    /// Writes once there is space, at the latest after a reopen.
     fn resume(
         self,
         filled: &mut Filled,
         store: &Path,
         findings: &mut Findings,
     ) -> Result<&'static str> {
-        let go_on = |filled: &mut Filled| -> Result<(), StorageError> {
+        let resume = |filled: &mut Filled| -> Result<(), StorageError> {
             filled.set("dur/full/a/resumed", 20_000)?;
             filled.set("dur/full/a/old-1", 2000)?;
             filled.delete("dur/full/a/old-2")?;
             let keys: Vec<String> = (0..10).map(|n| format!("dur/full/b/commit-{n}")).collect();
             filled.commit(&keys, 300)
         };
-        let Err(first) = go_on(filled) else { return Ok("at once") };
+        let Err(first) = resume(filled) else { return Ok("at once") };
         if matches!(self.engine, Engine::File) {
-            findings.add(Fault::Contract, format!("with room again: {first}"));
+            findings.add(Fault::Contract, format!("with space again: {first}"));
         }
         filled.reopen(|| self.open(store))?;
-        if let Err(error) = go_on(filled) {
-            findings.add(Fault::Contract, format!("with room again, after a reopen: {error}"));
+        if let Err(error) = resume(filled) {
+            findings.add(Fault::Contract, format!("with space again, after a reopen: {error}"));
         }
         Ok("after a reopen")
     }
 
-    /// A store that is closed, opened where there is no room at all, and again
-    /// where there is.
-    fn open_without_room(
+    /// Opens the store on a disk without any space, and once there is space again.
+    fn open_without_space(
         self,
         root: &Path,
-        room: &Room,
+        disk: &SmallDisk,
         mut filled: Filled,
         findings: &mut Findings,
     ) -> Result<()> {
@@ -223,7 +216,7 @@ impl FullDisk {
         match self.open(&store) {
             Ok(storage) => {
                 filled.open = Some(storage);
-                filled.look("opened on a full disk", true, findings);
+                filled.check("opened on a full disk", true, findings);
                 filled.open = None;
             }
             Err(error) if says_full(&error) => {}
@@ -243,36 +236,37 @@ impl FullDisk {
         filled.open = match self.open(&store) {
             Ok(storage) => Some(storage),
             Err(error) => {
-                findings.add(Fault::Unreadable, format!("{}: {error}", room.name));
+                findings.add(Fault::Unreadable, format!("{}: {error}", disk.name));
                 return Ok(());
             }
         };
-        filled.look("opened with room", true, findings);
+        filled.check("opened with space", true, findings);
         if let Err(error) = self.open(&new).and_then(|other| other.set("a", "b".into())) {
-            findings.add(Fault::Contract, format!("a new store once there is room: {error}"));
+            findings.add(Fault::Contract, format!("a new store once there is disk: {error}"));
         }
         Ok(())
     }
 }
 
-/// A store and what must be in it.
+/// A store and its expected content.
 struct Filled {
-    /// `None` while it is closed.
+    /// `None` while the store is closed.
     open: Option<Arc<dyn ComponentStorage>>,
-    /// What each key may have, oldest first: one thing, or after writes that
-    /// failed several.
+    /// The possible values of each key, oldest first: several after failed writes.
     kept: BTreeMap<String, Vec<Kept>>,
     op: u64,
-    /// Keys that were refused to readers, being in doubt, by look.
-    doubts: Vec<usize>,
+    /// The number of indeterminate keys that could not be read, for each check.
+    indeterminate: Vec<usize>,
 }
 
-/// The operation and the length of a value; `None` for none.
+/// The operation and the length of a value; `None` if there is none.
 type Kept = Option<(u64, usize)>;
 
 impl Filled {
     fn storage(&self) -> Result<&dyn ComponentStorage, StorageError> {
-        self.open.as_deref().ok_or_else(|| StorageError::Unsupported("it is closed".to_owned()))
+        self.open
+            .as_deref()
+            .ok_or_else(|| StorageError::Unsupported("the store is closed".to_owned()))
     }
 
     /// Closes the store and opens it again.
@@ -307,7 +301,7 @@ impl Filled {
         keys.iter().fold(result, |result, key| self.wrote(key, wrote, result))
     }
 
-    /// Remembers a write that was done, or may have been.
+    /// Records a write that happened, or may have happened.
     fn wrote(
         &mut self,
         key: &str,
@@ -327,7 +321,7 @@ impl Filled {
         self.kept.values().filter(|possible| matches!(possible.as_slice(), [Some(_)])).count()
     }
 
-    /// Writes values of a length until several find no room.
+    /// Writes values of a length until several are refused.
     fn fill_up(&mut self, len: usize, findings: &mut Findings) -> Result<u64> {
         let mut errors = 0;
         for number in 0..FAR_TOO_MANY {
@@ -335,16 +329,16 @@ impl Filled {
             let Err(error) = self.set(&key, len) else { continue };
             errors += 1;
             if !says_full(&error) {
-                findings.add(Fault::Contract, format!("a write that found no room: {error}"));
+                findings.add(Fault::Contract, format!("a write that found no disk: {error}"));
             }
             if errors == 5 {
                 return Ok(errors);
             }
         }
-        bail!("the disk does not get full")
+        bail!("the disk does not become full")
     }
 
-    /// Overwrites and commits that need more room than there is.
+    /// Overwrites and commits that need more space than there is.
     fn refusals(&mut self, findings: &mut Findings) -> u64 {
         let mut refused = 0;
         for number in 0..5 {
@@ -352,7 +346,7 @@ impl Filled {
             if let Err(error) = self.set(&key, 60_000) {
                 refused += 1;
                 if !says_full(&error) {
-                    findings.add(Fault::Contract, format!("an overwrite without room: {error}"));
+                    findings.add(Fault::Contract, format!("an overwrite without disk: {error}"));
                 }
             }
         }
@@ -360,18 +354,18 @@ impl Filled {
         if let Err(error) = self.commit(&keys, 60_000) {
             refused += 1;
             if !says_full(&error) {
-                findings.add(Fault::Contract, format!("a commit without room: {error}"));
+                findings.add(Fault::Contract, format!("a commit without disk: {error}"));
             }
         }
         refused
     }
 
-    /// Compares everything. What a key in doubt shows now it must go on to show;
-    /// it may be refused, but not by a store that was opened since.
-    fn look(&mut self, when: &str, opened_since: bool, findings: &mut Findings) {
+    /// Compares all keys. What an indeterminate key shows once it must keep showing. Reading
+    /// it may fail, unless the store was opened since.
+    fn check(&mut self, when: &str, opened_since: bool, findings: &mut Findings) {
         let Some(storage) = self.open.as_deref() else { return };
         let mut expected = Vec::new();
-        let mut doubts = Vec::new();
+        let mut unreadable = Vec::new();
         for (key, possible) in &mut self.kept {
             match storage.get(key) {
                 Ok(found) => {
@@ -393,19 +387,19 @@ impl Filled {
                     expected.extend(kept.map(|_| key.clone()));
                 }
                 Err(StorageError::Unavailable { .. }) if possible.len() > 1 && !opened_since => {
-                    doubts.push(key.clone());
+                    unreadable.push(key.clone());
                 }
                 Err(error) => findings.add(Fault::Unreadable, format!("{when}: {key}: {error}")),
             }
         }
         match storage.list_keys(None) {
             Ok(mut listed) => {
-                listed.retain(|key| !doubts.contains(key));
+                listed.retain(|key| !unreadable.contains(key));
                 if listed != expected {
                     findings.add(
                         Fault::Listing,
                         format!(
-                            "{when}: {} keys are listed, {} are there",
+                            "{when}: {} keys are listed, {} exist",
                             listed.len(),
                             expected.len()
                         ),
@@ -414,18 +408,18 @@ impl Filled {
             }
             Err(error) => findings.add(Fault::Unreadable, format!("{when}: {error}")),
         }
-        self.doubts.push(doubts.len());
+        self.indeterminate.push(unreadable.len());
     }
 }
 
-/// Whether an error tells a person that the disk is full.
+/// Whether an error says that the disk is full.
 fn says_full(error: &StorageError) -> bool {
     let text = error.to_string().to_lowercase();
     matches!(error, StorageError::IoError(_) | StorageError::Unavailable { .. })
         && ["no space left", "disk is full", "disk full"].iter().any(|words| text.contains(words))
 }
 
-/// Fills what room there is with a file; false if that cannot even be made.
+/// Fills the disk with a file; false if the file cannot be created.
 fn fill_with_zeros(path: &Path) -> bool {
     let Ok(mut file) = std::fs::File::create(path) else { return false };
     for len in [1 << 16, 1 << 12, 1] {

@@ -1,5 +1,5 @@
-//! Whether what a store acknowledged outlives power cuts, killed processes,
-//! failing and full disks, and whether damage is told.
+//! Tests whether acknowledged writes survive power cuts, killed processes, failing and full
+//! disks, and whether damage is reported.
 //!
 //! `cargo xtask durability --help`
 #![forbid(unsafe_code)]
@@ -14,13 +14,12 @@ mod events;
 mod faults;
 mod full_disk;
 mod model;
-mod place;
 mod plan;
 mod power;
 mod probe;
 mod quota;
-mod random;
 mod report;
+mod scratch;
 mod strace;
 mod tasks;
 mod workload;
@@ -28,7 +27,7 @@ mod workload;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use block_log::BlockLog;
@@ -36,125 +35,94 @@ use corruption::Corruption;
 use engine::{Engine, Mode};
 use faults::Faults;
 use full_disk::FullDisk;
-use place::{FileSystem, Place};
 use power::PowerCuts;
-use probe::ProbeArguments;
 use quota::Quotas;
 use report::Outcome;
-use tasks::TaskArguments;
-use workload::WorkArguments;
+use scratch::{FileSystem, Scratch};
+use serde::de::DeserializeOwned;
 
 /// A part of the suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Power cuts while four threads write: nothing acknowledged is lost.
+    /// Power cuts while four threads write. No acknowledged write may be lost.
     PowerCuts,
-    /// The same cuts with relaxed durability: they must lose something.
+    /// Power cuts with relaxed durability, which must lose writes.
     Control,
-    /// Processes killed while they write: nothing acknowledged is lost, with
-    /// relaxed durability neither where that is promised.
+    /// Processes killed while they write. No acknowledged write may be lost, unless relaxed
+    /// durability permits it.
     Kills,
-    /// The disk as it was at moments of a record of all its writes.
+    /// Disks rebuilt from prefixes of a record of all writes.
     BlockLog,
-    /// System calls that kill, fail or find the disk full, one after another.
+    /// System calls that kill the process or fail, one after another.
     Faults,
-    /// A full disk, which gets room again.
+    /// A full disk, which gets more space later.
     FullDisk,
-    /// Files with flipped, lost and swapped bytes.
+    /// Files with flipped and missing bytes, and swapped files.
     Corruption,
-    /// Many tasks at the edge of quotas, and processes killed among them: no byte
-    /// over, and ledgers that a recount confirms. The store in memory too, where
-    /// no other is named.
+    /// Many tasks at the limits of quotas, also in killed processes. No quota may be exceeded,
+    /// and usage counters must be exact. Includes the memory store unless --engine is given.
     Quota,
 }
 
-/// Power cuts, failing disks and damaged files against every store.
+/// Test every store with power cuts, failing disks and damaged files.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask durability", bin_name = "cargo xtask durability")]
 struct Arguments {
-    /// The parts to run; all, if none.
+    /// The parts to run [default: all].
     parts: Vec<Part>,
-    /// The stores to test; all that the program was built with, if none.
+    /// The stores to test [default: all in this build].
     #[arg(long = "engine", value_delimiter = ',')]
     engines: Vec<Engine>,
-    /// How many power cuts for each store, over the three file systems.
+    /// The number of power cuts for each store, over all file systems.
     #[arg(long, default_value_t = 1000)]
     cuts: u64,
-    /// How many for the control.
+    /// The number of power cuts of the control.
     #[arg(long, default_value_t = 60)]
     control_cuts: u64,
-    /// How many kills, with each durability.
+    /// The number of kills with each durability.
     #[arg(long, default_value_t = 100)]
     kills: u64,
-    /// For how many seconds tasks write at the edge of quotas, to each store.
+    /// How long tasks write at the limits of quotas, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// How many of these tasks there are.
+    /// The number of these tasks.
     #[arg(long, default_value_t = 64)]
     tasks: u64,
-    /// How many moments of a block log.
+    /// The number of prefixes of a block log.
     #[arg(long, default_value_t = 200)]
     prefixes: usize,
-    /// How many random faults of each kind, rather than every one; 300 where the
-    /// store has threads of its own and the order of their calls is chance.
+    /// The number of random faults of each kind [default: every possible one, or 400 if the
+    /// store has its own threads].
     #[arg(long)]
     points: Option<usize>,
-    /// How many random damages to the files of an engine. In the store of a file
-    /// a key every byte has its turn.
+    /// The number of random damages to an engine's files. In the file store every byte is
+    /// damaged.
     #[arg(long, default_value_t = 1000)]
     flips: u64,
-    /// What random numbers begin with.
+    /// The seed of the random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where to keep the logs of rounds of cuts and kills with a finding.
+    /// A directory for the logs of rounds of cuts and kills with a finding.
     #[arg(long)]
     keep: Option<PathBuf>,
-    /// A few of each kind, in all under a minute and a half.
+    /// Run a few rounds of each part, for about a minute in all.
     #[arg(long)]
     short: bool,
 }
 
-#[derive(Debug, Parser)]
-#[command(name = "durability work")]
-struct Work {
-    #[command(flatten)]
-    arguments: WorkArguments,
-}
-
-#[derive(Debug, Parser)]
-#[command(name = "durability probe")]
-struct Probe {
-    #[command(flatten)]
-    arguments: ProbeArguments,
-}
-
-#[derive(Debug, Parser)]
-#[command(name = "durability tasks")]
-struct Tasks {
-    #[command(flatten)]
-    arguments: TaskArguments,
-}
-
 fn main() -> ExitCode {
-    // The clock would hide that a counter of revisions has fallen behind.
+    // Revisions that start from the clock would hide a counter that has fallen behind.
     storage_backends::internals::stop_the_clock();
-    // The three processes that it starts of itself are not for its user.
-    let words = || std::env::args_os().skip(1);
-    let result = match words().next() {
-        Some(word) if word == "work" => {
-            workload::run(&Work::parse_from(words()).arguments).map(|()| true)
-        }
-        Some(word) if word == "probe" => {
-            probe::run(&Probe::parse_from(words()).arguments).map(|()| true)
-        }
-        Some(word) if word == "tasks" => {
-            tasks::run(&Tasks::parse_from(words()).arguments).map(|()| true)
-        }
-        _ => place::enter_own_namespace().and_then(|()| suite(&Arguments::parse())),
+    let mut words = std::env::args().skip(1);
+    // The first three are processes that the suite starts.
+    let result = match (words.next().as_deref(), words.next()) {
+        (Some("work"), Some(json)) => parse(&json).and_then(|work| workload::run(&work)),
+        (Some("probe"), Some(json)) => parse(&json).and_then(|probe| probe::run(&probe)),
+        (Some("tasks"), Some(json)) => parse(&json).and_then(|tasks| tasks::run(&tasks)),
+        _ => scratch::enter_own_namespace().and_then(|()| suite(&Arguments::parse())),
     };
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -162,41 +130,52 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the parts; false if one failed.
-fn suite(arguments: &Arguments) -> Result<bool> {
+fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
+    Ok(serde_json::from_str(json)?)
+}
+
+/// Runs the parts.
+fn suite(arguments: &Arguments) -> Result<()> {
     let parts = if arguments.parts.is_empty() { Part::value_variants() } else { &arguments.parts };
-    let engines = if arguments.engines.is_empty() { Engine::all() } else { &arguments.engines };
-    let place = Place::new()?;
-    let mut good = true;
+    let mut engines = arguments.engines.clone();
+    if engines.is_empty() {
+        let built = Engine::value_variants().iter().copied();
+        let (built, missing): (Vec<_>, Vec<_>) = built.partition(|engine| engine.is_built());
+        engines = built;
+        for engine in missing {
+            println!("{engine}\n  SKIPPED: not in this build; run it with --engine {engine}");
+        }
+    }
+    let scratch = Scratch::new()?;
+    let mut outcome = Outcome::Passed;
     for part in parts {
         let name = part.to_possible_value().map(|value| value.get_name().to_owned());
         let name = name.unwrap_or_default();
         if *part == Part::Quota && arguments.engines.is_empty() {
             println!("{name} memory");
-            good &= quotas(None, arguments).run(&place)? != Outcome::Failed;
+            outcome = outcome.and(quotas(None, arguments).run(&scratch)?);
         }
-        for engine in engines {
+        for engine in &engines {
             println!("{name} {engine}");
-            good &= run_part(*part, *engine, arguments, &place)? != Outcome::Failed;
-        }
-        if *part == Part::Quota && arguments.engines.is_empty() {
-            for missing in Engine::not_built_in() {
-                println!(
-                    "{name} {missing}\n  SKIPPED: not built in; ask for it: --engine {missing}"
-                );
-            }
+            outcome = outcome.and(run_part(*part, *engine, arguments, &scratch)?);
         }
     }
-    println!("{}", if good { "ok" } else { "FAILED" });
-    Ok(good)
+    ensure!(outcome != Outcome::Failed, "a part of the durability suite failed");
+    println!("ok");
+    Ok(())
 }
 
-fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) -> Result<Outcome> {
+fn run_part(
+    part: Part,
+    engine: Engine,
+    arguments: &Arguments,
+    scratch: &Scratch,
+) -> Result<Outcome> {
     let cannot = match part {
-        Part::PowerCuts | Part::Control | Part::Kills => power::cannot(place),
-        Part::BlockLog => block_log::cannot(place),
+        Part::PowerCuts | Part::Control | Part::Kills => power::cannot(scratch),
+        Part::BlockLog => block_log::cannot(scratch),
         Part::Faults => strace::cannot(),
-        Part::FullDisk => place.no_mounts(),
+        Part::FullDisk => scratch.no_mounts(),
         Part::Corruption | Part::Quota => None,
     };
     if let Some(reason) = cannot {
@@ -204,44 +183,41 @@ fn run_part(part: Part, engine: Engine, arguments: &Arguments, place: &Place) ->
         return Ok(Outcome::Skipped);
     }
     let Arguments { seed, short, .. } = *arguments;
+    let pick = |short_number, number| if short { short_number } else { number };
     let keep = arguments.keep.as_deref();
     match part {
-        Part::PowerCuts => {
-            let cuts = if short { 24 } else { arguments.cuts };
-            power_cuts(PowerCuts { engine, mode: Mode::Sync, cuts, seed, kill: false, keep }, place)
-        }
-        Part::Control => {
-            let cuts = if short { 6 } else { arguments.control_cuts };
-            power_cuts(
-                PowerCuts { engine, mode: Mode::Relaxed, cuts, seed, kill: false, keep },
-                place,
-            )
+        Part::PowerCuts | Part::Control => {
+            let (mode, cuts) = match part {
+                Part::Control => (Mode::Relaxed, pick(6, arguments.control_cuts)),
+                _ => (Mode::Sync, pick(24, arguments.cuts)),
+            };
+            let cuts = cuts.div_ceil(FileSystem::ALL.len() as u64);
+            let cuts = PowerCuts { engine, mode, cuts, seed, kill: false, keep };
+            FileSystem::ALL.into_iter().try_fold(Outcome::Passed, |outcome, file_system| {
+                Ok(outcome.and(cuts.run(scratch, file_system)?))
+            })
         }
         Part::Kills => {
-            let cuts = if short { 5 } else { arguments.kills };
-            let mut outcome = Outcome::Passed;
-            for mode in [Mode::Sync, Mode::Relaxed] {
+            let cuts = pick(5, arguments.kills);
+            [Mode::Sync, Mode::Relaxed].into_iter().try_fold(Outcome::Passed, |outcome, mode| {
                 let kills = PowerCuts { engine, mode, cuts, seed, kill: true, keep };
-                if kills.run(place, FileSystem::Ext4)? == Outcome::Failed {
-                    outcome = Outcome::Failed;
-                }
-            }
-            Ok(outcome)
+                Ok(outcome.and(kills.run(scratch, FileSystem::Ext4)?))
+            })
         }
         Part::BlockLog => {
             let (prefixes, steps) = if short { (30, 20) } else { (arguments.prefixes, 100) };
-            BlockLog { engine, prefixes, steps, seed }.run(place)
+            BlockLog { engine, prefixes, steps, seed }.run(scratch)
         }
         Part::Faults => {
             let sample = if short { Some(12) } else { arguments.points.or(engine.sample()) };
-            Faults { engine, seed, steps: 12, sample }.run(place)
+            Faults { engine, seed, steps: 12, sample }.run(scratch)
         }
-        Part::FullDisk => FullDisk { engine }.run(place),
+        Part::FullDisk => FullDisk { engine }.run(scratch),
         Part::Corruption => {
             let (flips, every) = if short { (40, 37) } else { (arguments.flips, 1) };
-            Corruption { engine, seed, flips, every }.run(place)
+            Corruption { engine, seed, flips, every }.run(scratch)
         }
-        Part::Quota => quotas(Some(engine), arguments).run(place),
+        Part::Quota => quotas(Some(engine), arguments).run(scratch),
     }
 }
 
@@ -252,16 +228,4 @@ fn quotas(engine: Option<Engine>, arguments: &Arguments) -> Quotas {
         false => (arguments.seconds.saturating_mul(1000), arguments.kills),
     };
     Quotas { engine, tasks, millis, kills, seed }
-}
-
-/// Shares the cuts out over the file systems.
-fn power_cuts(whole: PowerCuts<'_>, place: &Place) -> Result<Outcome> {
-    let cuts = whole.cuts.div_ceil(FileSystem::ALL.len() as u64);
-    let mut outcome = Outcome::Passed;
-    for file_system in FileSystem::ALL {
-        if (PowerCuts { cuts, ..whole }).run(place, file_system)? == Outcome::Failed {
-            outcome = Outcome::Failed;
-        }
-    }
-    Ok(outcome)
 }

@@ -1,4 +1,4 @@
-//! What may be in the store, worked out from the log.
+//! What the store may contain, derived from the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,25 @@ use crate::engine::Mode;
 use crate::events::{Event, Found};
 use crate::report::{Fault, Findings};
 
-/// How many earlier values of a key are remembered, to tell an old value from a
-/// foreign one.
+/// How many earlier values of a key are remembered, to distinguish old values from foreign
+/// ones.
 const REMEMBERED: usize = 500;
 
-/// What an operation made of a key.
+/// The state of a key after an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
-    /// 0 for the absence before any.
+    /// 0 for the absence before the first operation.
     pub(crate) op: u64,
-    /// The length of the value; `None` for none.
+    /// The length of the value; `None` if there is none.
     pub(crate) len: Option<usize>,
-    /// Its revision, where it was acknowledged.
+    /// The revision, if it is known.
     pub(crate) revision: Option<u64>,
 }
 
 impl State {
-    const NEVER: Self = Self { op: 0, len: None, revision: None };
+    const ABSENT: Self = Self { op: 0, len: None, revision: None };
 
-    /// Whether these bytes under this revision are what the operation wrote.
+    /// Whether the operation wrote these bytes with this revision.
     pub(crate) fn is(&self, key: &str, value: &[u8], revision: u64) -> bool {
         self.len == Some(value.len())
             && self.revision.is_none_or(|own| own == revision)
@@ -33,23 +33,23 @@ impl State {
     }
 }
 
-/// What is known of a key.
+/// What is known about a key.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyModel {
-    /// The states that it may be in, oldest first: the last one that was
-    /// acknowledged, and those begun since.
+    /// The states that it may be in, oldest first: the last acknowledged one, and those of
+    /// operations that began later.
     pub(crate) possible: Vec<State>,
-    /// No state before this operation's may come back: it was read.
+    /// The state of this operation was read, so no earlier state may return.
     pub(crate) floor: u64,
-    /// Every state that it ever may have been in, as far as remembered.
+    /// All states that it may ever have been in, as far as they are remembered.
     pub(crate) history: Vec<State>,
-    /// Where in the history the last settled state is.
+    /// The index of the last settled state in `history`.
     settled: usize,
 }
 
 impl KeyModel {
     fn new() -> Self {
-        Self { possible: vec![State::NEVER], floor: 0, history: vec![State::NEVER], settled: 0 }
+        Self { possible: vec![State::ABSENT], floor: 0, history: vec![State::ABSENT], settled: 0 }
     }
 
     /// The states that it may be in now.
@@ -57,7 +57,7 @@ impl KeyModel {
         self.possible.iter().filter(|state| state.op >= self.floor)
     }
 
-    /// What happened since the key was last settled, that state included.
+    /// The last settled state and all later ones.
     pub(crate) fn recent(&self) -> &[State] {
         self.history.get(self.settled..).unwrap_or_default()
     }
@@ -72,38 +72,37 @@ impl KeyModel {
 #[derive(Debug, Clone)]
 pub(crate) struct Op {
     pub(crate) keys: Vec<String>,
-    /// The largest revision that was acknowledged before it began.
+    /// The largest revision acknowledged before it began.
     after: u64,
     pub(crate) acked: bool,
 }
 
-/// What may be in a store.
+/// What a store may contain.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     pub(crate) keys: BTreeMap<String, KeyModel>,
-    /// Those since the last check, by number.
+    /// The operations since the last check.
     pub(crate) ops: BTreeMap<u64, Op>,
-    /// The largest revision that was ever acknowledged or found.
+    /// The largest revision acknowledged or found so far.
     pub(crate) largest_revision: u64,
     revisions: BTreeSet<u64>,
     /// The number of the next operation.
     pub(crate) next_op: u64,
-    /// Whether what was acknowledged may be gone.
+    /// Whether acknowledged writes may be lost.
     relaxed: bool,
 }
 
-/// What one log told.
+/// A summary of a log.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Told {
-    pub(crate) ready: bool,
+pub(crate) struct Replayed {
     pub(crate) acked_ops: u64,
-    /// Keys written by those.
+    /// Keys that these operations wrote.
     pub(crate) acked_writes: u64,
     pub(crate) failed_ops: u64,
     pub(crate) failed_reads: u64,
     pub(crate) reads: u64,
-    /// Reads that failed although the key was in no doubt.
-    pub(crate) needless: Vec<String>,
+    /// Reads that failed although the state of the key was certain.
+    pub(crate) needless_failures: Vec<String>,
 }
 
 impl Model {
@@ -116,55 +115,50 @@ impl Model {
         Self { relaxed: mode == Mode::Relaxed, ..Self::new() }
     }
 
-    /// A key, which is absent if it is new.
+    /// A key; absent if it is new.
     pub(crate) fn key(&mut self, key: &str) -> &mut KeyModel {
-        if !self.keys.contains_key(key) {
-            self.keys.insert(key.to_owned(), KeyModel::new());
-        }
-        // It has just been put there.
         self.keys.entry(key.to_owned()).or_insert_with(KeyModel::new)
     }
 
-    /// Takes in a log, of which the disk has seen what came up to `until`.
+    /// Replays a log of which the disk has the first `until` bytes of writes.
     pub(crate) fn replay(
         &mut self,
         events: &[Event],
         until: Option<u64>,
         findings: &mut Findings,
-    ) -> Told {
-        let mut told = Told::default();
+    ) -> Replayed {
+        let mut summary = Replayed::default();
         let seen = |at: u64| until.is_none_or(|until| at <= until);
         let mut powered = true;
         for event in events {
             match event {
-                Event::Ready => told.ready = true,
                 Event::Cut => powered = false,
-                Event::End | Event::OpenFailed(_) => {}
+                Event::OpenFailed(_) => {}
                 Event::Begin { op, at, changes } if seen(*at) => self.begin(*op, changes),
                 Event::Begin { op, .. } => self.next_op = self.next_op.max(op + 1),
                 Event::Acked { op, at, revision } if seen(*at) && powered => {
                     if let Some(writes) = self.acked(*op, *revision, findings) {
-                        told.acked_ops += 1;
-                        told.acked_writes += writes;
+                        summary.acked_ops += 1;
+                        summary.acked_writes += writes;
                     }
                 }
                 Event::Acked { .. } => {}
                 Event::Refused { op, .. } => self.refused(*op),
-                Event::Unknown { .. } => told.failed_ops += 1,
+                Event::Indeterminate { .. } => summary.failed_ops += 1,
                 Event::Read { at, own, key, revision, found } if seen(*at) && powered => {
-                    told.reads += 1;
+                    summary.reads += 1;
                     self.read(key, *own, *revision, found, findings);
                 }
                 Event::Read { .. } => {}
                 Event::ReadFailed { key, why } => {
-                    told.failed_reads += 1;
+                    summary.failed_reads += 1;
                     if self.key(key).possible.len() == 1 {
-                        told.needless.push(format!("{key}: {why}"));
+                        summary.needless_failures.push(format!("{key}: {why}"));
                     }
                 }
             }
         }
-        told
+        summary
     }
 
     fn begin(&mut self, op: u64, changes: &[(String, Option<usize>)]) {
@@ -187,7 +181,7 @@ impl Model {
             if revision <= after || !self.revisions.insert(revision) {
                 findings.add(
                     Fault::Revision,
-                    format!("operation {op} got revision {revision}, after {after} had been given"),
+                    format!("operation {op} got revision {revision} after revision {after}"),
                 );
             }
             self.largest_revision = self.largest_revision.max(revision);
@@ -198,7 +192,9 @@ impl Model {
             if read.is_some() && read != revision {
                 findings.add(
                     Fault::Revision,
-                    format!("operation {op} got {revision:?}, and {key} was read at {read:?}"),
+                    format!(
+                        "operation {op} got revision {revision:?}, but {key} was read at {read:?}"
+                    ),
                 );
             }
             model.recent_mut(op).for_each(|state| state.revision = revision);
@@ -220,12 +216,12 @@ impl Model {
         &mut self,
         key: &str,
         own: bool,
-        revision: u64,
+        revision: Option<u64>,
         found: &Found,
         findings: &mut Findings,
     ) {
         let model = self.key(key);
-        // The bytes of short values repeat, so the revision has to fit as well.
+        // Short values repeat, so the revision must match too.
         let is = |state: &&State| match found {
             Found::By(op) => state.op == *op,
             Found::Short(bytes) => {
@@ -233,35 +229,33 @@ impl Model {
             }
             Found::Absent | Found::Wrong(_) => false,
         };
-        let known =
-            model.recent().iter().find(|state| is(state) && state.revision == Some(revision));
+        let known = model.recent().iter().find(|state| is(state) && state.revision == revision);
         let unknown = || {
             let mut recent = model.recent().iter().rev();
             recent.find(|state| is(state) && state.revision.is_none())
         };
         let op = match found {
             Found::Wrong(what) => {
-                findings.add(Fault::Torn, format!("a read of {key} gave {what}"));
+                findings.add(Fault::Torn, format!("a read of {key} returned {what}"));
                 return;
             }
             Found::Absent => None,
             Found::By(_) | Found::Short(_) => known.or_else(unknown).map(|state| state.op),
         };
         if op.is_none() && *found != Found::Absent {
-            let may_be = model.recent();
+            let possible = model.recent();
             findings.add(
                 Fault::Lost,
-                format!("{key} was read as {found:?} at {revision}, of {may_be:?}"),
+                format!("{key} was read as {found:?} at {revision:?}, possible are {possible:?}"),
             );
             return;
         }
         if let Some(op) = op {
-            // Once seen it has this revision for good, and nothing older comes
-            // back.
-            model.recent_mut(op).for_each(|state| state.revision = Some(revision));
+            // Now the revision is known, and no earlier state may return.
+            model.recent_mut(op).for_each(|state| state.revision = revision);
             model.floor = model.floor.max(op);
         }
-        // Others write the key between its read and the line in the log.
+        // Another thread may write the key between its read and the line in the log.
         if !own {
             return;
         }
@@ -273,17 +267,17 @@ impl Model {
         let narrowed: Vec<State> =
             model.possible.iter().copied().filter(|state| fits(state)).collect();
         if narrowed.is_empty() {
-            let was = &model.possible;
+            let possible = &model.possible;
             findings.add(
                 Fault::Lost,
-                format!("the only writer of {key} read {found:?} where there may be {was:?}"),
+                format!("the only writer of {key} read {found:?}, possible are {possible:?}"),
             );
             return;
         }
         model.possible = narrowed;
     }
 
-    /// Takes as certain what a key was found to hold.
+    /// Makes the state in which a key was found certain.
     pub(crate) fn settle(&mut self, key: &str, state: State) {
         if let Some(revision) = state.revision {
             self.largest_revision = self.largest_revision.max(revision);
@@ -297,13 +291,13 @@ impl Model {
         model.settled = model.history.len() - 1;
     }
 
-    /// Ends a round: the operations so far are past.
+    /// Ends a round.
     pub(crate) fn forget_ops(&mut self) {
         self.ops.clear();
     }
 
-    /// Whether an operation was applied to a key, judged by the state that the
-    /// key was found in; `None` if that cannot be told.
+    /// Whether an operation was applied to a key that was found in this state; `None` if
+    /// that is unknown.
     pub(crate) fn applied(&self, op: u64, key: &str, found: &State) -> Option<bool> {
         let model = self.keys.get(key)?;
         let own = model.recent().iter().find(|state| state.op == op)?;
@@ -311,7 +305,7 @@ impl Model {
             return Some(true);
         }
         if found.len.is_some() {
-            // Written by a later operation, or by an earlier one.
+            // A later operation wrote it, or an earlier one.
             return (found.op < op).then_some(false);
         }
         if model.recent().iter().any(|state| state.op > op && state.len.is_none()) {
@@ -320,10 +314,10 @@ impl Model {
         if own.len.is_some() {
             return Some(false);
         }
-        // It is the operation that deleted the key, if it was there before.
+        // Only this operation deletes the key, if the key existed before.
         let before: Vec<&State> = model.recent().iter().filter(|state| state.op < op).collect();
         let known = before.iter().rposition(|state| state.revision.is_some() && !self.relaxed);
-        let was_there = before.iter().skip(known.unwrap_or(0)).all(|state| state.len.is_some());
-        was_there.then_some(true)
+        let existed = before.iter().skip(known.unwrap_or(0)).all(|state| state.len.is_some());
+        existed.then_some(true)
     }
 }

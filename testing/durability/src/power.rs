@@ -1,5 +1,4 @@
-//! Power cuts and kills, with durable writes and, as a control, with relaxed
-//! ones.
+//! Power cuts and kills, with synced writes and, as a control, with relaxed ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,72 +10,73 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::check::check;
+use crate::content::hash;
 use crate::engine::{Engine, Mode};
 use crate::events::{self, Event};
-use crate::model::{Model, Told};
-use crate::place::{Disk, FileSystem, Place, Switch, missing};
-use crate::random::Random;
+use crate::model::{Model, Replayed};
+use crate::plan::percent;
 use crate::report::{Fault, Findings, Outcome};
-use crate::workload::{WorkArguments, command};
+use crate::scratch::{Disk, FileSystem, PowerSwitch, Scratch, missing};
+use crate::workload::{Work, WorkArguments, command};
 
-/// After so many cuts the file system and the store are made anew.
-const CUTS_A_STORE: u64 = 40;
+/// The number of cuts after which the file system and the store are created anew.
+const CUTS_PER_STORE: u64 = 40;
 
-/// How a run of cuts is done.
+/// A series of power cuts or kills.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PowerCuts<'a> {
     pub(crate) engine: Engine,
     pub(crate) mode: Mode,
     pub(crate) cuts: u64,
     pub(crate) seed: u64,
-    /// Whether only the process is killed, and the power stays on.
+    /// Kill only the process.
     pub(crate) kill: bool,
-    /// Where the logs of rounds with a finding are kept.
+    /// Where to keep the logs of rounds with a finding.
     pub(crate) keep: Option<&'a Path>,
 }
 
-/// Why they cannot be done here.
-pub(crate) fn cannot(place: &Place) -> Option<String> {
-    place.no_mounts().or_else(|| missing(&["mkfs.ext4", "mkfs.xfs", "xfs_io"]))
+/// Why this machine cannot do it, if it cannot.
+pub(crate) fn cannot(scratch: &Scratch) -> Option<String> {
+    scratch.no_mounts().or_else(|| missing(&["mkfs.ext4", "mkfs.xfs", "xfs_io"]))
 }
 
-/// The store under test, on a disk that is cut off again and again.
+/// The store under test, and what is known about it.
 struct Bench<'a> {
-    place: &'a Place,
+    scratch: &'a Scratch,
     plan: PowerCuts<'a>,
     disk: Disk,
     model: Model,
     run: u64,
-    random: Random,
+    random: fastrand::Rng,
     findings: Findings,
-    told: Told,
+    summary: Replayed,
     cuts: u64,
     opened_corrupt: u64,
 }
 
 impl PowerCuts<'_> {
-    /// Cuts on one file system, and prints what they showed.
-    pub(crate) fn run(self, place: &Place, file_system: FileSystem) -> Result<Outcome> {
+    /// Runs on one file system.
+    pub(crate) fn run(self, scratch: &Scratch, file_system: FileSystem) -> Result<Outcome> {
         let start = Instant::now();
         let mut bench = Bench {
-            place,
+            scratch,
             plan: self,
-            disk: Disk::make(place, file_system)?,
+            disk: Disk::create(scratch, file_system)?,
             model: Model::of(self.mode),
             run: 0,
-            random: Random::new(self.seed ^ crate::random::hash(file_system.name())),
+            random: fastrand::Rng::with_seed(self.seed ^ hash(file_system.name())),
             findings: Findings::default(),
-            told: Told::default(),
+            summary: Replayed::default(),
             cuts: 0,
             opened_corrupt: 0,
         };
         while bench.cuts < self.cuts {
-            if bench.run == CUTS_A_STORE {
-                bench.start_anew(file_system)?;
+            if bench.run == CUTS_PER_STORE {
+                bench.start_over(file_system)?;
             }
             bench.round(file_system)?;
         }
-        let Bench { findings, told, opened_corrupt, .. } = bench;
+        let Bench { findings, summary, opened_corrupt, .. } = bench;
         println!(
             "  {} {} {}: {} {}, {} acknowledged operations with {} writes, {} reads; {findings}{}; {:.0} s",
             self.engine,
@@ -84,78 +84,69 @@ impl PowerCuts<'_> {
             file_system.name(),
             self.cuts,
             if self.kill { "kills" } else { "cuts" },
-            told.acked_ops,
-            told.acked_writes,
-            told.reads,
+            summary.acked_ops,
+            summary.acked_writes,
+            summary.reads,
             if opened_corrupt > 0 {
-                format!(", {opened_corrupt} stores told corrupt")
+                format!(", {opened_corrupt} stores reported corrupt")
             } else {
                 String::new()
             },
             start.elapsed().as_secs_f64(),
         );
-        let verdict = self.verdict(&findings, opened_corrupt);
-        if verdict.is_err() {
-            for text in findings.texts() {
-                println!("    {text}");
-            }
-        }
-        match verdict {
-            Ok(()) => Ok(Outcome::Passed),
-            Err(why) => {
-                println!("    FAILED: {why}");
-                Ok(Outcome::Failed)
-            }
-        }
+        Ok(match self.evaluate(&findings, opened_corrupt) {
+            Ok(()) => Outcome::Passed,
+            Err(why) => findings.fail(why),
+        })
     }
 
-    /// Whether what was found is as it must be.
-    fn verdict(&self, findings: &Findings, opened_corrupt: u64) -> Result<(), &'static str> {
+    /// Whether only permitted faults were found.
+    fn evaluate(&self, findings: &Findings, opened_corrupt: u64) -> Result<(), &'static str> {
         let survives = match self.mode {
             Mode::Sync => true,
-            Mode::Relaxed => self.kill && self.engine.relaxed_outlives_kills(),
+            Mode::Relaxed => self.kill && self.engine.relaxed_survives_kills(),
         };
         if survives {
             if findings.total() + opened_corrupt > 0 {
-                return Err("what was acknowledged must be there");
+                return Err("acknowledged writes must survive");
             }
             return Ok(());
         }
         if findings.count(Fault::Lost) == 0 && !self.kill {
-            return Err("VOID: relaxed writes were not lost, so the cuts prove nothing");
+            return Err("no relaxed write was lost, so the cuts prove nothing");
         }
         let allowed: &[Fault] = if self.engine.relaxed_may_tear() {
             &[Fault::Lost, Fault::Partial, Fault::Corrupt]
         } else {
             &[Fault::Lost]
         };
-        if findings.besides(allowed) > 0 {
-            return Err("relaxed writes may be lost, no more");
+        if findings.other_than(allowed) > 0 {
+            return Err("relaxed writes may be lost, but nothing else may happen");
         }
         Ok(())
     }
 }
 
 impl Bench<'_> {
-    fn start_anew(&mut self, file_system: FileSystem) -> Result<()> {
+    fn start_over(&mut self, file_system: FileSystem) -> Result<()> {
         self.disk.umount()?;
-        self.disk = Disk::make(self.place, file_system)?;
+        self.disk = Disk::create(self.scratch, file_system)?;
         self.model = Model::of(self.plan.mode);
         self.run = 0;
         Ok(())
     }
 
-    /// One cut: work, cut, mount, check.
+    /// Works, cuts the power, mounts and checks.
     fn round(&mut self, file_system: FileSystem) -> Result<()> {
         self.run += 1;
-        self.findings.place = format!("{} cut {}", file_system.name(), self.cuts + 1);
-        let log = self.place.path("log");
+        self.findings.context = format!("{} cut {}", file_system.name(), self.cuts + 1);
+        let log = self.scratch.path("log");
         fs::write(&log, "")?;
-        // Every fourth cut comes right after one write, when nothing else has
-        // made the file system write: that is where a forgotten fsync shows.
+        // Every fourth cut follows a single write. Nothing else has made the file system
+        // write then, so that a missing fsync shows.
         let one = self.cuts.is_multiple_of(4).then_some(self.cuts / 4);
-        // Or it comes at any time since the start, in the opening too.
-        let from_start = self.random.chance(20);
+        // Some of the other cuts may hit the opening.
+        let from_start = percent(&mut self.random, 20);
         let mut arguments = WorkArguments {
             engine: self.plan.engine,
             mode: self.plan.mode,
@@ -165,27 +156,23 @@ impl Bench<'_> {
             run: self.cuts + 1,
             first_op: self.model.next_op,
             threads: 4,
-            steps: None,
-            one,
-            touch: None,
-            delete: false,
+            work: one.map_or(Work::Steps(None), Work::One),
             position: None,
-            go_on: false,
-            end: false,
-            last_commit: false,
+            continues: false,
+            ends: false,
         };
-        // Or after a process that was killed, and another that touched what the
-        // first had not finished: what that one was told must be durable too.
+        // Or the process is killed, and a second process reads or deletes what the first
+        // one had not finished. What the second one saw must be durable too.
         let second = one.is_none() && self.cuts % 6 == 3;
         if second {
             let mut first = Worker::start(&arguments)?;
             first.wait_for("ready")?;
-            std::thread::sleep(Duration::from_micros(self.random.below(60_000)));
+            std::thread::sleep(Duration::from_micros(self.random.u64(0..60_000)));
             first.kill()?;
-            let keys = self.place.path("keys");
-            arguments.first_op = name_unfinished(&events::read(&log)?, &keys)?;
-            arguments.touch = Some(keys);
-            arguments.delete = self.random.chance(50);
+            let (next, keys) = unanswered(&events::read(&log)?);
+            arguments.first_op = next;
+            let deletes = percent(&mut self.random, 50);
+            arguments.work = if deletes { Work::Delete(keys) } else { Work::Read(keys) };
         }
         let quiet = one.is_some() || second;
         let switch = if self.plan.kill { None } else { Some(self.disk.switch()?) };
@@ -196,8 +183,8 @@ impl Bench<'_> {
             if !from_start {
                 worker.wait_for("ready")?;
             }
-            let most = if from_start { 40_000 } else { 150_000 };
-            std::thread::sleep(Duration::from_micros(self.random.below(most)));
+            let max = if from_start { 40_000 } else { 150_000 };
+            std::thread::sleep(Duration::from_micros(self.random.u64(0..max)));
         }
         match switch {
             Some(switch) => cut(switch, &mut self.disk, worker, &log)?,
@@ -207,7 +194,7 @@ impl Bench<'_> {
 
         let events = events::read(&log)?;
         for event in &events {
-            // The cut may have hit the opening; before it there was no reason.
+            // Only a cut during the opening is a reason.
             if let Event::OpenFailed(why) = event
                 && !from_start
             {
@@ -215,28 +202,28 @@ impl Bench<'_> {
             }
         }
         let before = self.findings.total();
-        let told = self.model.replay(&events, None, &mut self.findings);
-        self.told.acked_ops += told.acked_ops;
-        self.told.acked_writes += told.acked_writes;
-        self.told.reads += told.reads;
-        self.look(&arguments.store, file_system)?;
-        if let Some(folder) = &self.plan.keep
+        let summary = self.model.replay(&events, None, &mut self.findings);
+        self.summary.acked_ops += summary.acked_ops;
+        self.summary.acked_writes += summary.acked_writes;
+        self.summary.reads += summary.reads;
+        self.check(&arguments.store, file_system)?;
+        if let Some(directory) = &self.plan.keep
             && self.findings.total() > before
         {
-            fs::create_dir_all(folder)?;
-            fs::copy(&log, folder.join(format!("{}-{}.log", file_system.name(), self.cuts)))?;
+            fs::create_dir_all(directory)?;
+            fs::copy(&log, directory.join(format!("{}-{}.log", file_system.name(), self.cuts)))?;
         }
         Ok(())
     }
 
-    /// Opens the store after a cut and compares.
-    fn look(&mut self, store: &Path, file_system: FileSystem) -> Result<()> {
+    /// Opens the store after a cut and compares it with the model.
+    fn check(&mut self, store: &Path, file_system: FileSystem) -> Result<()> {
         match self.plan.engine.open(self.plan.mode, store) {
             Ok(storage) => {
-                let looked =
+                let readable =
                     check(&*storage, &mut self.model, &mut self.random, &mut self.findings);
                 drop(storage);
-                if looked { Ok(()) } else { self.start_anew(file_system) }
+                if readable { Ok(()) } else { self.start_over(file_system) }
             }
             Err(error) => {
                 let relaxed =
@@ -244,48 +231,40 @@ impl Bench<'_> {
                 if relaxed && matches!(error, storage_core::StorageError::Corrupt { .. }) {
                     self.opened_corrupt += 1;
                 } else {
-                    self.findings.add(Fault::Unreadable, format!("it does not open: {error}"));
+                    self.findings.add(Fault::Unreadable, format!("cannot open the store: {error}"));
                 }
-                self.start_anew(file_system)
+                self.start_over(file_system)
             }
         }
     }
 }
 
-/// Writes down the keys of the operations that were begun and not answered, and
-/// gives the number of the next operation.
-pub(crate) fn name_unfinished(events: &[Event], path: &Path) -> Result<u64> {
-    let mut unfinished = BTreeMap::new();
+/// The number of the next operation, and the keys of the operations without an answer.
+pub(crate) fn unanswered(events: &[Event]) -> (u64, Vec<String>) {
+    let mut open = BTreeMap::new();
     let mut next = 0;
     for event in events {
         match event {
             Event::Begin { op, changes, .. } => {
                 next = next.max(op + 1);
-                unfinished.insert(*op, changes);
+                open.insert(*op, changes);
             }
-            Event::Acked { op, .. } | Event::Refused { op, .. } => {
-                unfinished.remove(op);
-            }
+            Event::Acked { op, .. } | Event::Refused { op, .. } => drop(open.remove(op)),
             _ => {}
         }
     }
-    let keys: Vec<&str> = unfinished
-        .values()
-        .flat_map(|changes| changes.iter().map(|(key, _)| key.as_str()))
-        .collect();
-    fs::write(path, keys.join("\n"))?;
-    Ok(next)
+    (next, open.into_values().flatten().map(|(key, _)| key.clone()).collect())
 }
 
-/// Cuts the power, kills who worked, and mounts what the disk has.
-fn cut(switch: Switch, disk: &mut Disk, worker: Worker, log: &Path) -> Result<()> {
+/// Cuts the power, kills the worker and mounts the disk again.
+fn cut(switch: PowerSwitch, disk: &mut Disk, worker: Worker, log: &Path) -> Result<()> {
     switch.cut(log)?;
     worker.kill()?;
     disk.umount()?;
     disk.mount()
 }
 
-/// A workload that runs.
+/// A running workload.
 pub(crate) struct Worker {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -293,7 +272,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start(arguments: &WorkArguments) -> Result<Self> {
-        let mut child = command(arguments)?
+        let mut child = command("work", arguments)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -302,7 +281,7 @@ impl Worker {
         Ok(Self { child, lines: BufReader::new(stdout).lines() })
     }
 
-    /// Waits until it has come so far.
+    /// Waits for a line of its output.
     pub(crate) fn wait_for(&mut self, word: &str) -> Result<()> {
         loop {
             match self.lines.next() {

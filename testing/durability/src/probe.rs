@@ -1,78 +1,51 @@
-//! The process that opens a damaged store: whatever the damage makes of it, the
-//! suite goes on.
+//! The process that opens a damaged store, so that the suite survives whatever happens.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use clap::Args;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use storage_core::{ComponentStorage, StorageError};
 
 use crate::content::content;
 use crate::engine::{Engine, Mode};
 use crate::report::{Fault, Findings};
+use crate::workload::command;
 
-/// How long a damaged store may take.
+/// The time limit for a damaged store.
 const LIMIT: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ProbeArguments {
-    #[arg(long)]
     pub(crate) engine: Engine,
-    #[arg(long)]
     pub(crate) store: PathBuf,
-    /// What must be in it.
-    #[arg(long)]
+    /// A file with the expected content.
     pub(crate) expected: PathBuf,
 }
 
-/// What must be in a store.
-#[derive(Debug, Clone, Default)]
+/// The expected content of a store.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Expected {
     /// The operation and the length of each key's value.
     pub(crate) keys: BTreeMap<String, (u64, usize)>,
-    /// What new revisions must be above.
+    /// New revisions must be larger.
     pub(crate) largest_revision: u64,
 }
 
-impl Expected {
-    pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let mut text = format!("{}\n", self.largest_revision);
-        for (key, (op, len)) in &self.keys {
-            let _ = writeln!(text, "{key}\t{op}\t{len}");
-        }
-        Ok(std::fs::write(path, text)?)
-    }
-
-    fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)?;
-        let mut lines = text.lines();
-        let largest_revision = lines.next().context("no revision is expected")?.parse()?;
-        let mut keys = BTreeMap::new();
-        for line in lines {
-            let mut words = line.split('\t');
-            let mut word = || words.next().context("a line of what is expected is cut");
-            keys.insert(word()?.to_owned(), (word()?.parse()?, word()?.parse()?));
-        }
-        Ok(Self { keys, largest_revision })
-    }
-}
-
-/// What a damaged store was like.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Told {
-    /// It did not open, and said why.
+/// How a damaged store behaved.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    /// 1 if the store did not open.
     pub(crate) refused: u64,
-    /// Keys that it told corrupt.
+    /// Keys reported corrupt.
     pub(crate) corrupt: u64,
-    /// Keys that had the right value.
+    /// Keys with the right value.
     pub(crate) right: u64,
 }
 
-impl std::ops::AddAssign for Told {
+impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.refused += other.refused;
         self.corrupt += other.corrupt;
@@ -80,53 +53,49 @@ impl std::ops::AddAssign for Told {
     }
 }
 
-/// Opens the store and prints a line for each wrong answer, and a last one.
+/// Probes the store and prints the tally and the wrong answers.
 pub(crate) fn run(arguments: &ProbeArguments) -> Result<()> {
-    let expected = Expected::read(&arguments.expected)?;
-    let mut findings = Vec::new();
-    let told = look(arguments.engine, &arguments.store, &expected, &mut findings);
-    for finding in findings {
-        println!("wrong {}", finding.replace('\n', " "));
-    }
-    println!("told {} {} {}", told.refused, told.corrupt, told.right);
+    let expected = serde_json::from_slice(&std::fs::read(&arguments.expected)?)?;
+    let mut wrong = Vec::new();
+    let tally = probe(arguments.engine, &arguments.store, &expected, &mut wrong);
+    println!("{}", serde_json::to_string(&(tally, wrong))?);
     Ok(())
 }
 
-/// Asks a store for everything that must be in it.
-pub(crate) fn look(
+/// Reads all expected keys of a store, lists them and writes one.
+pub(crate) fn probe(
     engine: Engine,
     store: &Path,
     expected: &Expected,
     wrong: &mut Vec<String>,
-) -> Told {
-    let mut told = Told::default();
+) -> Tally {
+    let mut tally = Tally::default();
     let storage = match engine.open(Mode::Sync, store) {
         Ok(storage) => storage,
         Err(StorageError::Corrupt { .. } | StorageError::Unsupported(_)) => {
-            told.refused = 1;
-            return told;
+            tally.refused = 1;
+            return tally;
         }
         Err(error) => {
-            told.refused = 1;
-            wrong.push(format!("it does not open, but does not say that it is corrupt: {error}"));
-            return told;
+            tally.refused = 1;
+            wrong.push(format!("cannot open the store, but not because of corruption: {error}"));
+            return tally;
         }
     };
     for (key, (op, len)) in &expected.keys {
         match storage.get(key) {
-            Ok(Some(value)) if value.as_ref() == content(key, *op, *len) => told.right += 1,
+            Ok(Some(value)) if value.as_ref() == content(key, *op, *len) => tally.right += 1,
             Ok(Some(value)) => wrong.push(format!("{key} has {} other bytes", value.len())),
-            Ok(None) => wrong.push(format!("{key} is gone without a word")),
-            Err(StorageError::Corrupt { .. }) => told.corrupt += 1,
+            Ok(None) => wrong.push(format!("{key} is missing")),
+            Err(StorageError::Corrupt { .. }) => tally.corrupt += 1,
             Err(error) => wrong.push(format!("{key}: {error}")),
         }
     }
-    look_around(&*storage, expected, told.corrupt > 0, wrong);
-    told
+    list_and_write(&*storage, expected, tally.corrupt > 0, wrong);
+    tally
 }
 
-/// The answers about several keys, and writing.
-fn look_around(
+fn list_and_write(
     storage: &dyn ComponentStorage,
     expected: &Expected,
     some_corrupt: bool,
@@ -138,70 +107,56 @@ fn look_around(
                 wrong.push(format!("{key} is not listed"));
             }
             if let Some(key) = listed.iter().find(|key| !expected.keys.contains_key(*key)) {
-                wrong.push(format!("{key} is listed and was never written"));
+                wrong.push(format!("{key} is listed but was never written"));
             }
         }
         Err(StorageError::Corrupt { .. }) => {}
-        Err(error) => wrong.push(format!("the listing: {error}")),
+        Err(error) => wrong.push(format!("cannot list the keys: {error}")),
     }
     let written = storage.put("dur/probe/a/new", "new".into());
     match &written {
         Ok(revision) if revision.get() <= expected.largest_revision => wrong.push(format!(
-            "a new write got revision {revision}, {} had been given",
+            "a new write got revision {revision} after revision {}",
             expected.largest_revision
         )),
         Ok(_) => match storage.get("dur/probe/a/new") {
             Ok(Some(value)) if value.as_ref() == b"new" => {}
             Err(StorageError::Corrupt { .. }) => {}
-            other => wrong.push(format!("what was just written reads {other:?}")),
+            other => wrong.push(format!("a read after the write returned {other:?}")),
         },
         Err(StorageError::Corrupt { .. }) => {}
-        // After damage was met it may write no more.
+        // A store that has found damage may refuse writes.
         Err(StorageError::Unavailable { .. }) if some_corrupt => {}
-        Err(error) => wrong.push(format!("a write: {error}")),
+        Err(error) => wrong.push(format!("cannot write: {error}")),
     }
 }
 
-/// Has another process look at a store.
+/// Probes a store in another process.
 pub(crate) fn in_another_process(
     arguments: &ProbeArguments,
     findings: &mut Findings,
-) -> Result<Told> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut child = Command::new(program)
-        .args(["probe", "--engine", &arguments.engine.to_string(), "--store"])
-        .arg(&arguments.store)
-        .arg("--expected")
-        .arg(&arguments.expected)
+) -> Result<Tally> {
+    let mut child = command("probe", arguments)?
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    // What it prints fits into the pipes.
+    // The output fits into the pipes.
     let start = Instant::now();
     while child.try_wait()?.is_none() {
         if start.elapsed() > LIMIT {
             child.kill()?;
-            findings.add(Fault::Died, "it did not come to an end".to_owned());
+            findings.add(Fault::Died, "the process did not end".to_owned());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     let output = child.wait_with_output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut told = Told::default();
-    for line in text.lines() {
-        if let Some(what) = line.strip_prefix("wrong ") {
-            findings.add(Fault::Contract, what.to_owned());
-        }
-        if let Some(numbers) = line.strip_prefix("told ") {
-            let mut numbers = numbers.split(' ').filter_map(|number| number.parse().ok());
-            let mut number = || numbers.next().unwrap_or(0);
-            told = Told { refused: number(), corrupt: number(), right: number() };
-        }
-    }
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         findings.add(Fault::Died, format!("{}: {}", output.status, stderr.trim_end()));
+        return Ok(Tally::default());
     }
-    Ok(told)
+    let (tally, wrong): (_, Vec<String>) = serde_json::from_slice(&output.stdout)?;
+    wrong.into_iter().for_each(|text| findings.add(Fault::Contract, text));
+    Ok(tally)
 }

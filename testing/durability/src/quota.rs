@@ -1,8 +1,8 @@
-//! Quotas: many tasks at the edge, and processes killed among them.
+//! Many tasks that write at the limits of quotas, also while their process is killed.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use storage_core::{ComponentStorage, Usage};
 
 use crate::check;
 use crate::engine::{Engine, Mode};
-use crate::place::Place;
-use crate::random::Random;
 use crate::report::{Fault, Findings, Outcome};
+use crate::scratch::Scratch;
 use crate::tasks::{COMPONENTS, Numbers, TaskArguments, recount};
+use crate::workload::command;
 
-/// How a run is done.
+/// A test of quotas.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quotas {
-    /// The store; `None` for the one in memory.
+    /// `None` for the memory store.
     pub(crate) engine: Option<Engine>,
     pub(crate) tasks: u64,
     pub(crate) millis: u64,
@@ -28,12 +28,12 @@ pub(crate) struct Quotas {
 }
 
 impl Quotas {
-    /// Lets tasks write for a while, then kills some that do.
-    pub(crate) fn run(self, place: &Place) -> Result<Outcome> {
-        let store = place.fresh_folder("quota")?.join("store");
-        let mut good = self.at_the_edge(&store)?;
+    /// Runs tasks until their time is over, then kills processes of tasks.
+    pub(crate) fn run(self, scratch: &Scratch) -> Result<Outcome> {
+        let store = scratch.fresh_directory("quota")?.join("store");
+        let mut good = self.at_the_limit(&store)?;
         if let Some(engine) = self.engine {
-            // On the same store: its quotas are full.
+            // On the same store, whose quotas are used up.
             good &= self.kills(engine, &store)?;
         }
         Ok(if good { Outcome::Passed } else { Outcome::Failed })
@@ -44,18 +44,18 @@ impl Quotas {
         TaskArguments { engine, mode, store: store.to_owned(), seed, tasks, millis }
     }
 
-    /// Lets the tasks write until their time is over.
-    fn at_the_edge(self, store: &Path) -> Result<bool> {
+    /// Runs tasks until their time is over.
+    fn at_the_limit(self, store: &Path) -> Result<bool> {
         let arguments = self.arguments(store, Mode::Sync, self.seed, Some(self.millis));
         let mut tasks = Tasks::start(&arguments)?;
-        while tasks.hear()? {}
+        while tasks.read_line()? {}
         let Tasks { numbers, mut findings, done, .. } = tasks.end()?;
         if !done {
-            findings.push("the process of the tasks did not come to its end".to_owned());
+            findings.push("the process of the tasks did not finish".to_owned());
         }
         let get = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
         println!(
-            "  {} tasks for {} s: {} writes and {} deletes done, {} writes refused; {} looks at usage, {} recounts as of one moment, at most {} bytes of {}",
+            "  {} tasks for {} s: {} writes and {} deletes done, {} writes refused; {} reads of usage, {} recounts of snapshots, at most {} bytes of {}",
             self.tasks,
             self.millis as f64 / 1000.0,
             get(&numbers.writes),
@@ -66,67 +66,65 @@ impl Quotas {
             get(&numbers.peak),
             COMPONENTS.iter().find_map(|(_, quota)| *quota).map_or(0, |quota| quota.max_bytes),
         );
-        print_over_and_drift(&numbers);
+        print_deviations(&numbers);
         findings.iter().take(10).for_each(|finding| println!("    {finding}"));
         if get(&numbers.refused) == 0 || get(&numbers.writes) == 0 {
-            println!("    VOID: nothing was refused, so the edge was not reached");
+            println!("    FAILED: no write was refused, so the limit was not reached");
             return Ok(false);
         }
         Ok(findings.is_empty() && is_exact(&numbers))
     }
 
-    /// Kills the process of the tasks again and again, on one store, and compares
-    /// what is there with its ledgers.
+    /// Kills processes of tasks on one store, and compares the keys with the usage counters.
     fn kills(self, engine: Engine, store: &Path) -> Result<bool> {
-        let mut random = Random::new(self.seed);
+        let mut random = fastrand::Rng::with_seed(self.seed);
         let mut findings = Findings::default();
         let numbers = Numbers::default();
-        let mut told = [0, 0, 0];
+        let mut sums = [0, 0, 0];
         for kill in 0..self.kills {
-            findings.place = format!("kill {}", kill + 1);
-            // Both are held to it: what a kill takes from a relaxed store it
-            // takes from the ledger too.
+            findings.context = format!("kill {}", kill + 1);
+            // Both must be exact: a kill loses relaxed writes together with their counts.
             let mode = if kill % 2 == 0 { Mode::Sync } else { Mode::Relaxed };
             let mut tasks = Tasks::start(&self.arguments(store, mode, self.seed + kill, None))?;
-            // At any moment after so many answers, at times in the opening.
+            // Sometimes during the opening, else after this many answers.
             if kill % 7 != 6 {
-                let answers = random.below(600);
-                while !(tasks.ready && tasks.answers() > answers) && tasks.hear()? {}
+                let answers = random.u64(0..600);
+                while !(tasks.ready && tasks.answers() > answers) && tasks.read_line()? {}
             }
-            std::thread::sleep(Duration::from_micros(random.below(40_000)));
+            std::thread::sleep(Duration::from_micros(random.u64(0..40_000)));
             tasks.child.kill()?;
-            while tasks.hear()? {}
+            while tasks.read_line()? {}
             let tasks = tasks.end()?;
             for finding in &tasks.findings {
                 findings.add(Fault::Contract, finding.clone());
             }
             let done = [&tasks.numbers.writes, &tasks.numbers.deletes, &tasks.numbers.refused];
-            for (sum, number) in told.iter_mut().zip(done) {
+            for (sum, number) in sums.iter_mut().zip(done) {
                 *sum += number.load(Ordering::Relaxed);
             }
-            look(engine, mode, store, &numbers, &mut findings)?;
+            check_store(engine, mode, store, &numbers, &mut findings)?;
         }
-        let [writes, deletes, refused] = told;
+        let [writes, deletes, refused] = sums;
         println!(
             "  {} kills among {} tasks: {writes} writes and {deletes} deletes done, {refused} writes refused; {} problems",
             self.kills,
             self.tasks,
             findings.total()
         );
-        print_over_and_drift(&numbers);
+        print_deviations(&numbers);
         findings.texts().iter().for_each(|text| println!("    {text}"));
         if refused == 0 {
-            println!("    VOID: nothing was refused, so the edge was not reached");
+            println!("    FAILED: no write was refused, so the limit was not reached");
             return Ok(false);
         }
         Ok(findings.total() == 0 && is_exact(&numbers))
     }
 }
 
-fn print_over_and_drift(numbers: &Numbers) {
+fn print_deviations(numbers: &Numbers) {
     let get = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
     println!(
-        "    {} bytes and {} keys over a quota, {} bytes and {} keys of drift",
+        "    {} bytes and {} keys over a quota, {} bytes and {} keys counted wrong",
         get(&numbers.bytes_over),
         get(&numbers.keys_over),
         get(&numbers.bytes_drift),
@@ -140,9 +138,8 @@ fn is_exact(numbers: &Numbers) -> bool {
     wrong.iter().all(|number| number.load(Ordering::Relaxed) == 0)
 }
 
-/// Compares the ledgers with what is there: as the kill has left them, and once
-/// the store is open to write.
-fn look(
+/// Compares the usage counters with the keys, before and after the store is opened.
+fn check_store(
     engine: Engine,
     mode: Mode,
     store: &Path,
@@ -150,36 +147,37 @@ fn look(
     findings: &mut Findings,
 ) -> Result<()> {
     if !store.exists() {
-        // Killed before there was a store.
+        // Killed before the store was created.
         return Ok(());
     }
     match engine.verify(store) {
-        Ok(problems) => problems.into_iter().for_each(|one| findings.add(Fault::Ledger, one)),
+        Ok(problems) => problems.into_iter().for_each(|one| findings.add(Fault::UsageCounter, one)),
         Err(error) => findings.add(Fault::Unreadable, error.to_string()),
     }
     let storage = match engine.open(mode, store) {
         Ok(storage) => storage,
         Err(error) => {
-            findings.add(Fault::Unreadable, format!("it does not open: {error}"));
+            findings.add(Fault::Unreadable, format!("cannot open the store: {error}"));
             return Ok(());
         }
     };
     for (id, quota) in COMPONENTS {
-        let partition = format!("{id}/");
-        let counted = recount(&*storage, &partition)?;
+        let prefix = format!("{id}/");
+        let counted = recount(&*storage, &prefix)?;
         if let Some(quota) = quota
             && !numbers.within(counted, quota)
         {
-            findings.add(Fault::Ledger, format!("{id}: {counted:?}, the quota is {quota:?}"));
+            findings.add(Fault::UsageCounter, format!("{id}: {counted:?}, the quota is {quota:?}"));
         }
-        let full = storage.usage(Some(&partition))?;
-        let names = full.keys * partition.len() as u64;
-        let told = Usage { bytes: full.bytes.saturating_sub(names), ..full };
-        if !numbers.agree(told, counted) {
-            findings.add(Fault::Ledger, format!("{id}: usage {told:?}, a recount {counted:?}"));
+        let full = storage.usage(Some(&prefix))?;
+        let prefixes = full.keys * prefix.len() as u64;
+        let usage = Usage { bytes: full.bytes.saturating_sub(prefixes), ..full };
+        if !numbers.agree(usage, counted) {
+            findings
+                .add(Fault::UsageCounter, format!("{id}: usage {usage:?}, recount {counted:?}"));
         }
         if quota.is_some()
-            && let Err((fault, problem)) = check::ledger(&*storage, &partition, true)
+            && let Err((fault, problem)) = check::usage_counter(&*storage, &prefix, true)
         {
             findings.add(fault, format!("{id}: {problem}"));
         }
@@ -187,7 +185,7 @@ fn look(
     Ok(())
 }
 
-/// A process of tasks that runs.
+/// A running process of tasks.
 struct Tasks {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
@@ -199,10 +197,7 @@ struct Tasks {
 
 impl Tasks {
     fn start(arguments: &TaskArguments) -> Result<Self> {
-        let program: PathBuf =
-            std::env::current_exe().context("cannot find this program's own file")?;
-        let mut child = Command::new(program)
-            .args(arguments.words())
+        let mut child = command("tasks", arguments)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -213,8 +208,8 @@ impl Tasks {
         Ok(Self { child, lines, ready: false, done: false, numbers, findings })
     }
 
-    /// Takes in the next line; false at the end.
-    fn hear(&mut self) -> Result<bool> {
+    /// Reads the next line; false at the end.
+    fn read_line(&mut self) -> Result<bool> {
         let Some(line) = self.lines.next() else { return Ok(false) };
         let line = line?;
         let (word, rest) = line.split_once('\t').unwrap_or((&line, ""));
@@ -223,7 +218,7 @@ impl Tasks {
             "done" => self.done = true,
             "finding" => self.findings.push(rest.to_owned()),
             "numbers" => {
-                // The last line of a killed process may be a part of one.
+                // The last line of a killed process may be incomplete.
                 for (name, number) in rest.split('\t').filter_map(|word| word.split_once('=')) {
                     let known = self.numbers.named();
                     let of_name = known.iter().find(|(known, _)| *known == name);
@@ -237,13 +232,13 @@ impl Tasks {
         Ok(true)
     }
 
-    /// How many writes have been answered, as far as this was told.
+    /// The number of answered writes that was reported last.
     fn answers(&self) -> u64 {
         let answered = [&self.numbers.writes, &self.numbers.deletes, &self.numbers.refused];
         answered.iter().map(|number| number.load(Ordering::Relaxed)).sum()
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the process to end.
     fn end(mut self) -> Result<Self> {
         self.child.wait()?;
         Ok(self)

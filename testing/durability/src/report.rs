@@ -1,33 +1,33 @@
-//! What was found, and how it is told.
+//! What was found.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// In how many places findings of a kind are worth reading about.
+/// How many findings of a kind are described.
 const SHOWN: usize = 6;
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// An acknowledged write is not there.
+    /// An acknowledged write is missing.
     Lost,
-    /// A value that nobody wrote.
+    /// A value was never written.
     Torn,
-    /// A part of a commit.
+    /// A commit was applied in part.
     Partial,
-    /// A revision that was given before, or is smaller than one.
+    /// A revision was not above all earlier ones.
     Revision,
-    /// A ledger, or a usage, that a recount does not confirm.
-    Ledger,
-    /// A listing that does not agree with the keys.
+    /// A usage counter, or `usage`, differs from a recount.
+    UsageCounter,
+    /// A listing differs from the keys.
     Listing,
-    /// The store told that something is corrupt.
+    /// The store reported corruption.
     Corrupt,
     /// The store, or a key, cannot be read.
     Unreadable,
-    /// The store answered what its contract does not allow.
+    /// The store broke its contract.
     Contract,
-    /// The process died, or panicked.
+    /// The process died.
     Died,
 }
 
@@ -38,34 +38,34 @@ impl fmt::Display for Fault {
             Self::Torn => "torn",
             Self::Partial => "partial commits",
             Self::Revision => "revisions reused",
-            Self::Ledger => "wrong ledgers",
+            Self::UsageCounter => "wrong usage counters",
             Self::Listing => "wrong listings",
-            Self::Corrupt => "told corrupt",
+            Self::Corrupt => "reported corrupt",
             Self::Unreadable => "unreadable",
-            Self::Contract => "wrong answers",
+            Self::Contract => "contract violations",
             Self::Died => "deaths",
         })
     }
 }
 
-/// What a run found.
+/// The findings of a part of the suite.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Findings {
     counts: BTreeMap<Fault, u64>,
     texts: Vec<String>,
-    /// The places that the texts tell of.
-    told: BTreeMap<Fault, Vec<String>>,
-    /// What the texts begin with: where in the run they belong.
-    pub(crate) place: String,
+    /// The contexts that `texts` describes.
+    shown: BTreeMap<Fault, Vec<String>>,
+    /// The current step of the run, with which the texts begin.
+    pub(crate) context: String,
 }
 
 impl Findings {
     pub(crate) fn add(&mut self, fault: Fault, text: String) {
         *self.counts.entry(fault).or_default() += 1;
-        let places = self.told.entry(fault).or_default();
-        if places.len() < SHOWN && places.last() != Some(&self.place) {
-            places.push(self.place.clone());
-            self.texts.push(format!("{}: {fault}: {text}", self.place));
+        let shown = self.shown.entry(fault).or_default();
+        if shown.len() < SHOWN && shown.last() != Some(&self.context) {
+            shown.push(self.context.clone());
+            self.texts.push(format!("{}: {fault}: {text}", self.context));
         }
     }
 
@@ -77,32 +77,26 @@ impl Findings {
         self.counts.values().sum()
     }
 
-    /// How many there are besides those of these kinds.
-    pub(crate) fn besides(&self, allowed: &[Fault]) -> u64 {
+    /// The number of findings that are not of these kinds.
+    pub(crate) fn other_than(&self, allowed: &[Fault]) -> u64 {
         self.counts.iter().filter(|(fault, _)| !allowed.contains(fault)).map(|(_, n)| n).sum()
     }
 
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (fault, count) in other.counts {
-            *self.counts.entry(fault).or_default() += count;
-        }
-        for (fault, places) in other.told {
-            let told = self.told.entry(fault).or_default();
-            if told.len() < SHOWN {
-                told.extend(places);
-                self.texts.extend(other.texts.iter().cloned());
-            }
-        }
-    }
-
-    /// One finding of a kind for each of the first places, a line each.
+    /// The first findings of each kind, one per context.
     pub(crate) fn texts(&self) -> &[String] {
         &self.texts
+    }
+
+    /// Prints the findings, and why they make the part fail.
+    pub(crate) fn fail(&self, why: &str) -> Outcome {
+        self.texts.iter().for_each(|text| println!("    {text}"));
+        println!("    FAILED: {why}");
+        Outcome::Failed
     }
 }
 
 impl fmt::Display for Findings {
-    /// The four numbers that always count, and the others where they are not 0.
+    /// The first four kinds always, the others if there are any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let always = [Fault::Lost, Fault::Torn, Fault::Partial, Fault::Revision];
         let mut separator = "";
@@ -110,10 +104,8 @@ impl fmt::Display for Findings {
             write!(f, "{separator}{} {fault}", self.count(fault))?;
             separator = ", ";
         }
-        for (fault, count) in &self.counts {
-            if !always.contains(fault) {
-                write!(f, ", {count} {fault}")?;
-            }
+        for (fault, count) in self.counts.iter().filter(|(fault, _)| !always.contains(fault)) {
+            write!(f, ", {count} {fault}")?;
         }
         Ok(())
     }
@@ -126,4 +118,11 @@ pub(crate) enum Outcome {
     Failed,
     /// The machine cannot run it.
     Skipped,
+}
+
+impl Outcome {
+    /// Failed if one of both failed.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if other == Self::Failed { other } else { self }
+    }
 }

@@ -1,5 +1,4 @@
-//! Runs of the workload in which one system call, or every one from then on, is
-//! made to fail, or kills the process.
+//! Runs the workload with a fault injected into a system call, or into all later ones too.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,33 +8,36 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use crate::place::missing;
+use crate::scratch::missing;
 use crate::workload::{BEGIN_MARK, WorkArguments, command};
 
-/// What happens to a call.
+/// What is injected into a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Injury {
-    /// The process is killed before the call.
+pub(crate) enum Injection {
+    /// SIGKILL before the call.
     Kill,
-    /// The call does nothing and says that the disk failed.
+    /// EIO instead of the call.
     Io,
-    /// The call does nothing and says that the disk is full.
+    /// ENOSPC instead of the call.
     Full,
 }
 
-impl Injury {
+impl Injection {
     pub(crate) const ALL: [Self; 3] = [Self::Kill, Self::Io, Self::Full];
 
-    /// The calls that it is done to.
+    /// The calls into which it is injected.
     pub(crate) fn calls(self) -> impl Iterator<Item = &'static str> {
-        CALLS.iter().filter(move |(_, injuries)| injuries.contains(&self)).map(|(call, _)| *call)
+        CALLS
+            .iter()
+            .filter(move |(_, injections)| injections.contains(&self))
+            .map(|(call, _)| *call)
     }
 }
 
-/// The calls that change something on a disk, or read from it, and what is done to
-/// them. Between two of those that kill, nothing changes on a disk.
-const CALLS: [(&str, &[Injury]); 14] = {
-    use Injury::{Full, Io, Kill};
+/// The calls that change a disk or read from it, and what is injected into them. Between
+/// two calls with `Kill` nothing changes on a disk.
+const CALLS: [(&str, &[Injection]); 14] = {
+    use Injection::{Full, Io, Kill};
     [
         ("openat", &[Kill, Io, Full]),
         ("write", &[Kill, Io, Full]),
@@ -54,7 +56,7 @@ const CALLS: [(&str, &[Injury]); 14] = {
     ]
 };
 
-impl fmt::Display for Injury {
+impl fmt::Display for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Kill => "SIGKILL",
@@ -64,35 +66,35 @@ impl fmt::Display for Injury {
     }
 }
 
-/// One place to hurt a run.
+/// One fault in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Point {
-    pub(crate) injury: Injury,
+    pub(crate) injection: Injection,
     pub(crate) call: &'static str,
-    /// The number of the call, among those of its name in its thread.
+    /// The number of the call among those of its name and thread.
     pub(crate) number: usize,
-    /// Whether all later ones fail too.
+    /// Whether all later calls fail too.
     pub(crate) onwards: bool,
 }
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let onwards = if self.onwards { " and all later ones" } else { "" };
-        write!(f, "{} at {} {}{onwards}", self.injury, self.call, self.number)
+        write!(f, "{} at {} {}{onwards}", self.injection, self.call, self.number)
     }
 }
 
-/// Why nothing can be traced here.
+/// Why this machine cannot trace, if it cannot.
 pub(crate) fn cannot() -> Option<String> {
     missing(&["strace"]).or_else(|| {
         let traces = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
         let works = traces.is_ok_and(|output| output.status.success());
-        (!works).then(|| "strace may not trace here".to_owned())
+        (!works).then(|| "strace is not allowed to trace".to_owned())
     })
 }
 
-/// How often a run makes each call, from where it opens the store on: the
-/// numbers of the first and the last in any thread.
+/// The numbers of the first and last call of each kind in any thread, from the opening of
+/// the store on.
 pub(crate) fn count(
     arguments: &WorkArguments,
     trace: &Path,
@@ -101,10 +103,7 @@ pub(crate) fn count(
     let filter = format!("trace={},statx", names.join(","));
     let status =
         run(arguments, &["-o".as_ref(), trace.as_os_str(), "-e".as_ref(), filter.as_ref()])?;
-    anyhow::ensure!(
-        status.success(),
-        "the workload ended with {status} before anything was done to it"
-    );
+    anyhow::ensure!(status.success(), "the workload ended with {status} without an injected fault");
     let text = std::fs::read_to_string(trace)?;
     let mut counts: BTreeMap<(&str, &'static str), usize> = BTreeMap::new();
     let mut ranges: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
@@ -125,19 +124,19 @@ pub(crate) fn count(
     Ok(ranges)
 }
 
-/// Runs the workload with one injury, and tells how it ended.
-pub(crate) fn hurt(arguments: &WorkArguments, point: &Point) -> Result<ExitStatus> {
-    let what = match point.injury {
-        Injury::Kill => "signal=SIGKILL",
-        Injury::Io => "error=EIO",
-        Injury::Full => "error=ENOSPC",
+/// Runs the workload with one injected fault.
+pub(crate) fn inject(arguments: &WorkArguments, point: &Point) -> Result<ExitStatus> {
+    let what = match point.injection {
+        Injection::Kill => "signal=SIGKILL",
+        Injection::Io => "error=EIO",
+        Injection::Full => "error=ENOSPC",
     };
     let onwards = if point.onwards { "+" } else { "" };
     let inject = format!("inject={}:{what}:when={}{onwards}", point.call, point.number);
     let filter = format!("trace={}", point.call);
     let mut options = vec!["-o", "/dev/null", "-e", filter.as_str(), "-e", inject.as_str()];
-    if point.injury != Injury::Kill {
-        // Quicker; but with it no signal is sent.
+    if point.injection != Injection::Kill {
+        // Faster, but it cannot send signals.
         options.push("--seccomp-bpf");
     }
     let options: Vec<&OsStr> = options.into_iter().map(OsStr::new).collect();
@@ -145,7 +144,7 @@ pub(crate) fn hurt(arguments: &WorkArguments, point: &Point) -> Result<ExitStatu
 }
 
 fn run(arguments: &WorkArguments, options: &[&OsStr]) -> Result<ExitStatus> {
-    let work = command(arguments)?;
+    let work = command("work", arguments)?;
     Command::new("strace")
         .args(["-f", "-qq"])
         .args(options)

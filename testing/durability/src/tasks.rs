@@ -1,5 +1,4 @@
-//! The process in which many tasks write at the edge of quotas, through a host
-//! as a guest's calls go.
+//! The process in which many tasks write at the limits of quotas, through a host.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use clap::Args;
+use serde::{Deserialize, Serialize};
 use storage_backends::MemoryStorage;
 use storage_core::{
     Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage, split_full_key,
@@ -19,10 +18,10 @@ use storage_host::{ComponentChain, ComponentSettings, StorageHost};
 use crate::check;
 use crate::content::content;
 use crate::engine::{Engine, Mode};
-use crate::random::Random;
+use crate::plan::percent;
 use crate::workload::end_with_parent;
 
-/// The components that every task writes in, and their quotas.
+/// The components to which every task writes, and their quotas.
 pub(crate) const COMPONENTS: [(&str, Option<Budget>); 4] = [
     ("quota/app/bytes", Some(Budget { max_bytes: 64 << 10, max_keys: u64::MAX })),
     ("quota/app/keys", Some(Budget { max_bytes: u64::MAX, max_keys: 200 })),
@@ -30,55 +29,30 @@ pub(crate) const COMPONENTS: [(&str, Option<Budget>); 4] = [
     ("quota/app/free", None),
 ];
 
-/// The keys of one task in a component; of all of them a part has room.
+/// The number of keys of a task in a component. The quotas have space for some of them.
 const OWN_KEYS: u64 = 10;
-/// The keys of a component that every task writes.
+/// The number of keys of a component that every task writes.
 const SHARED_KEYS: u64 = 16;
 
-/// How often the numbers so far are told, for whoever kills this process.
-const TELL_EVERY: Duration = Duration::from_millis(20);
-/// How long between two looks at what is used.
+/// How often the numbers are reported, in case this process is killed.
+const REPORT_EVERY: Duration = Duration::from_millis(20);
+/// How often the usage is read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(2);
 const RECOUNT_EVERY: Duration = Duration::from_millis(40);
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TaskArguments {
-    /// The store; in memory without it.
-    #[arg(long)]
+    /// `None` for the memory store.
     pub(crate) engine: Option<Engine>,
-    #[arg(long)]
     pub(crate) mode: Mode,
-    #[arg(long)]
     pub(crate) store: PathBuf,
-    #[arg(long)]
     pub(crate) seed: u64,
-    #[arg(long)]
     pub(crate) tasks: u64,
-    /// How long; without it until killed.
-    #[arg(long)]
+    /// How long; `None` until killed.
     pub(crate) millis: Option<u64>,
 }
 
-impl TaskArguments {
-    /// The command line, without the program.
-    pub(crate) fn words(&self) -> Vec<String> {
-        let mut words = vec!["tasks".to_owned()];
-        let mut add = |name: &str, value: String| words.extend([format!("--{name}"), value]);
-        if let Some(engine) = self.engine {
-            add("engine", engine.to_string());
-        }
-        add("mode", self.mode.to_string());
-        add("store", self.store.display().to_string());
-        add("seed", self.seed.to_string());
-        add("tasks", self.tasks.to_string());
-        if let Some(millis) = self.millis {
-            add("millis", millis.to_string());
-        }
-        words
-    }
-}
-
-/// What the tasks have done and the samples have shown.
+/// What the tasks did and the samples showed.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     pub(crate) writes: AtomicU64,
@@ -86,12 +60,12 @@ pub(crate) struct Numbers {
     pub(crate) refused: AtomicU64,
     pub(crate) samples: AtomicU64,
     pub(crate) recounts: AtomicU64,
-    /// The most bytes of the first component that a recount has shown.
+    /// The most bytes of the first component in a recount.
     pub(crate) peak: AtomicU64,
-    /// By how many bytes, and keys, a quota was exceeded at most.
+    /// The largest excess over a quota.
     pub(crate) bytes_over: AtomicU64,
     pub(crate) keys_over: AtomicU64,
-    /// By how many bytes, and keys, `usage` was wrong at the end.
+    /// The error of `usage` at the end.
     pub(crate) bytes_drift: AtomicU64,
     pub(crate) keys_drift: AtomicU64,
 }
@@ -112,7 +86,7 @@ impl Numbers {
         ]
     }
 
-    /// Compares what is used with a quota; false if that is exceeded.
+    /// Whether the usage is within a quota.
     pub(crate) fn within(&self, used: Usage, quota: Budget) -> bool {
         let over = used - Usage { bytes: quota.max_bytes, keys: quota.max_keys };
         self.bytes_over.fetch_max(over.bytes, Ordering::Relaxed);
@@ -120,17 +94,17 @@ impl Numbers {
         over == Usage::default()
     }
 
-    /// Compares what `usage` says with a recount; false if they differ.
-    pub(crate) fn agree(&self, told: Usage, counted: Usage) -> bool {
-        self.bytes_drift.fetch_add(told.bytes.abs_diff(counted.bytes), Ordering::Relaxed);
-        self.keys_drift.fetch_add(told.keys.abs_diff(counted.keys), Ordering::Relaxed);
-        told == counted
+    /// Whether the reported usage equals a recount.
+    pub(crate) fn agree(&self, reported: Usage, counted: Usage) -> bool {
+        self.bytes_drift.fetch_add(reported.bytes.abs_diff(counted.bytes), Ordering::Relaxed);
+        self.keys_drift.fetch_add(reported.keys.abs_diff(counted.keys), Ordering::Relaxed);
+        reported == counted
     }
 }
 
 /// What the tasks share.
 struct Shared {
-    backend: Arc<dyn ComponentStorage>,
+    store: Arc<dyn ComponentStorage>,
     chains: Vec<Arc<ComponentChain>>,
     numbers: Numbers,
     next_op: AtomicU64,
@@ -138,25 +112,25 @@ struct Shared {
     findings: Mutex<Vec<String>>,
 }
 
-/// Lets the tasks write, and tells what came of it.
+/// Runs the tasks, and reports the numbers and findings.
 pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
     end_with_parent();
-    let backend: Arc<dyn ComponentStorage> = match arguments.engine {
+    let store: Arc<dyn ComponentStorage> = match arguments.engine {
         Some(engine) => engine.open(arguments.mode, &arguments.store)?,
         None => Arc::new(MemoryStorage::new()),
     };
-    let host = host(Arc::clone(&backend))?;
+    let host = host(Arc::clone(&store))?;
     let chains: Result<Vec<_>> =
         COMPONENTS.iter().map(|(id, _)| Ok(host.component(&id.parse()?))).collect();
     let shared = Shared {
-        backend,
+        store,
         chains: chains?,
         numbers: Numbers::default(),
         next_op: AtomicU64::new(arguments.seed << 40),
         over: AtomicBool::new(false),
         findings: Mutex::default(),
     };
-    say("ready")?;
+    report("ready")?;
     std::thread::scope(|scope| {
         let shared = &shared;
         let tasks: Vec<_> = (0..arguments.tasks)
@@ -171,8 +145,8 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
         while limit.is_none_or(|limit| begun.elapsed() < limit)
             && !tasks.iter().any(|task| task.is_finished())
         {
-            std::thread::sleep(TELL_EVERY);
-            shared.tell_numbers()?;
+            std::thread::sleep(REPORT_EVERY);
+            shared.report_numbers()?;
         }
         shared.over.store(true, Ordering::Release);
         let mut own = Vec::new();
@@ -190,16 +164,16 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
         }
         shared.at_the_end(&own)
     })?;
-    shared.tell_numbers()?;
+    shared.report_numbers()?;
     for finding in shared.findings.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        say(&format!("finding\t{}", finding.replace(['\t', '\n'], " ")))?;
+        report(&format!("finding\t{}", finding.replace(['\t', '\n'], " ")))?;
     }
-    say("done")
+    report("done")
 }
 
-/// A host with the quotas.
-fn host(backend: Arc<dyn ComponentStorage>) -> Result<StorageHost> {
-    let mut builder = StorageHost::builder(backend);
+/// Creates a host with the quotas.
+fn host(store: Arc<dyn ComponentStorage>) -> Result<StorageHost> {
+    let mut builder = StorageHost::builder(store);
     for (id, quota) in COMPONENTS {
         let settings = ComponentSettings { quota, ..ComponentSettings::default() };
         builder = builder.component(id.parse()?, settings);
@@ -207,19 +181,16 @@ fn host(backend: Arc<dyn ComponentStorage>) -> Result<StorageHost> {
     Ok(builder.build())
 }
 
-fn say(line: &str) -> Result<()> {
+fn report(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
 }
 
-/// What the own keys of a component take up, by its listing and every value.
-pub(crate) fn recount(
-    storage: &dyn ComponentStorage,
-    partition: &str,
-) -> Result<Usage, StorageError> {
+/// Counts the usage of a component in user keys.
+pub(crate) fn recount(storage: &dyn ComponentStorage, prefix: &str) -> Result<Usage, StorageError> {
     let mut counted = Usage::default();
-    for key in storage.list_keys(Some(partition))? {
+    for key in storage.list_keys(Some(prefix))? {
         let len = storage.get(&key)?.map_or(0, |value| value.len());
         counted = counted + Usage::of(split_full_key(&key).1, len);
     }
@@ -234,13 +205,13 @@ impl Shared {
         }
     }
 
-    fn tell_numbers(&self) -> Result<()> {
+    fn report_numbers(&self) -> Result<()> {
         let numbers = self.numbers.named();
         let words = numbers.map(|(name, number)| {
             let number = number.load(Ordering::Relaxed);
             format!("{name}={number}")
         });
-        say(&format!("numbers\t{}", words.join("\t")))
+        report(&format!("numbers\t{}", words.join("\t")))
     }
 
     fn is_over(&self) -> bool {
@@ -255,25 +226,25 @@ impl Shared {
         Ok(())
     }
 
-    /// What the ledgers say is never above a quota.
+    /// The reported usage never exceeds a quota.
     fn sample(&self) -> Result<(), StorageError> {
         for (chain, (id, quota)) in self.chains.iter().zip(COMPONENTS) {
-            let told = chain.component_usage()?;
-            if told.quota_bytes != quota.map_or(u64::MAX, |quota| quota.max_bytes) {
-                self.find(format!("{id}: the quota is told as {}", told.quota_bytes));
+            let usage = chain.component_usage()?;
+            if usage.quota_bytes != quota.map_or(u64::MAX, |quota| quota.max_bytes) {
+                self.find(format!("{id}: the reported quota is {}", usage.quota_bytes));
             }
-            let used = Usage { bytes: told.used_bytes, keys: told.key_count };
+            let used = Usage { bytes: usage.used_bytes, keys: usage.key_count };
             if let Some(quota) = quota
                 && !self.numbers.within(used, quota)
             {
-                self.find(format!("{id}: usage says {used:?}, the quota is {quota:?}"));
+                self.find(format!("{id}: the reported usage is {used:?}, the quota {quota:?}"));
             }
             self.numbers.samples.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Nor is what is there, counted as of one moment without any ledger.
+    /// Nor does a recount of a snapshot.
     fn recount(&self) -> Result<(), StorageError> {
         for (at, (id, quota)) in COMPONENTS.iter().enumerate() {
             let Some(quota) = *quota else { continue };
@@ -282,40 +253,38 @@ impl Shared {
                 used = used + Usage::of(split_full_key(key).1, value.len());
                 Ok(())
             };
-            self.backend.read_snapshot(&format!("{id}/"), None, &mut count)?;
+            self.store.read_snapshot(&format!("{id}/"), None, &mut count)?;
             if at == 0 {
                 self.numbers.peak.fetch_max(used.bytes, Ordering::Relaxed);
             }
             if !self.numbers.within(used, quota) {
-                self.find(format!(
-                    "{id}: {used:?} was there at one moment, the quota is {quota:?}"
-                ));
+                self.find(format!("{id}: a snapshot has {used:?}, the quota is {quota:?}"));
             }
             self.numbers.recounts.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Everything is as the tasks were told, and the ledgers say so.
+    /// All keys are as the tasks left them, and the usage counters are right.
     fn at_the_end(&self, own: &[Vec<Expected>]) -> Result<()> {
         for ((chain, (id, quota)), at) in self.chains.iter().zip(COMPONENTS).zip(0..) {
-            let partition = format!("{id}/");
-            let counted = recount(&*self.backend, &partition)?;
-            let told = chain.component_usage()?;
-            let told = Usage { bytes: told.used_bytes, keys: told.key_count };
-            if !self.numbers.agree(told, counted) {
-                self.find(format!("{id}: usage says {told:?}, a recount {counted:?}"));
+            let prefix = format!("{id}/");
+            let counted = recount(&*self.store, &prefix)?;
+            let usage = chain.component_usage()?;
+            let usage = Usage { bytes: usage.used_bytes, keys: usage.key_count };
+            if !self.numbers.agree(usage, counted) {
+                self.find(format!("{id}: the reported usage is {usage:?}, a recount {counted:?}"));
             }
             if let Some(quota) = quota {
                 if !self.numbers.within(counted, quota) {
-                    self.find(format!("{id}: {counted:?} is there, the quota is {quota:?}"));
+                    self.find(format!("{id}: a recount is {counted:?}, the quota {quota:?}"));
                 }
-                if let Err((_, problem)) = check::ledger(&*self.backend, &partition, true) {
+                if let Err((_, problem)) = check::usage_counter(&*self.store, &prefix, true) {
                     self.find(format!("{id}: {problem}"));
                 }
             }
             for (key, expected) in own.iter().filter_map(|own| own.get(at)).flatten() {
-                let found = self.backend.get(&format!("{partition}{key}"))?;
+                let found = self.store.get(&format!("{prefix}{key}"))?;
                 if found != *expected {
                     self.find(format!("{id}: {key} is not as its task left it"));
                 }
@@ -325,26 +294,26 @@ impl Shared {
     }
 }
 
-/// The own keys of a task in one component, and what it knows to be there.
+/// The keys of a task in one component, and their expected values.
 type Expected = BTreeMap<String, Option<StorageValue>>;
 
-/// A write: a key, and its new value or `None` to delete it.
+/// A key, and its new value or `None` to delete it.
 type Change = (String, Option<StorageValue>);
 
 struct Task<'a> {
     shared: &'a Shared,
-    random: Random,
+    random: fastrand::Rng,
     own: Vec<Expected>,
 }
 
 impl<'a> Task<'a> {
-    /// A task that knows what an earlier process has left.
+    /// Creates a task, which reads what an earlier process left.
     fn new(shared: &'a Shared, seed: u64, task: u64) -> Result<Self> {
         let mut own = Vec::new();
         for chain in &shared.chains {
             let mut expected = Expected::new();
             for n in 0..OWN_KEYS {
-                // The first is too long for the name of a file.
+                // The first is too long for a file name.
                 let tail = if n == 0 { "long-".repeat(60) } else { format!("k{n}") };
                 let key = format!("t{task}/{tail}");
                 let found = chain.get(&key)?;
@@ -352,7 +321,7 @@ impl<'a> Task<'a> {
             }
             own.push(expected);
         }
-        let random = Random::new(seed.rotate_left(32) ^ task.rotate_left(56));
+        let random = fastrand::Rng::with_seed(seed.rotate_left(32) ^ task.rotate_left(56));
         Ok(Self { shared, random, own })
     }
 
@@ -364,8 +333,8 @@ impl<'a> Task<'a> {
     }
 
     fn step(&mut self) -> Result<()> {
-        let at = self.random.index(COMPONENTS.len());
-        match self.random.below(100) {
+        let at = self.random.usize(0..COMPONENTS.len());
+        match self.random.u64(0..100) {
             0..45 => {
                 let key = self.key(at);
                 let len = self.len();
@@ -374,7 +343,7 @@ impl<'a> Task<'a> {
             }
             45..57 => {
                 let key = self.key(at);
-                let len = self.len_to_the_edge(at, &key)?;
+                let len = self.len_to_the_limit(at, &key)?;
                 let change = self.value(key, len);
                 self.write(at, vec![change], false)
             }
@@ -383,11 +352,15 @@ impl<'a> Task<'a> {
                 self.write(at, vec![change], false)
             }
             72..86 => {
-                let changes = (0..2 + self.random.below(7))
+                let changes = (0..self.random.u64(2..9))
                     .map(|_| {
                         let key = self.key(at);
                         let len = self.len();
-                        if self.random.chance(40) { (key, None) } else { self.value(key, len) }
+                        if percent(&mut self.random, 40) {
+                            (key, None)
+                        } else {
+                            self.value(key, len)
+                        }
                     })
                     .collect();
                 self.write(at, changes, true)
@@ -397,27 +370,27 @@ impl<'a> Task<'a> {
                 self.write(at, changes, true)
             }
             89..92 => self.fail_a_check(at),
-            _ => self.look_at_own(at),
+            _ => self.check_own(at),
         }
     }
 
     fn key(&mut self, at: usize) -> String {
-        if self.random.chance(15) {
-            return format!("shared/k{}", self.random.below(SHARED_KEYS));
+        if percent(&mut self.random, 15) {
+            return format!("shared/k{}", self.random.u64(0..SHARED_KEYS));
         }
-        let nth = self.random.index(OWN_KEYS as usize);
+        let nth = self.random.usize(0..OWN_KEYS as usize);
         let own = self.own.get(at).and_then(|own| own.keys().nth(nth));
         own.cloned().unwrap_or_default()
     }
 
     fn len(&mut self) -> usize {
-        let below = match self.random.below(100) {
+        let end = match self.random.u64(0..100) {
             0..10 => 1,
             10..70 => 600,
             70..95 => 3_000,
             _ => 12_000,
         };
-        self.random.index(below)
+        self.random.usize(0..end)
     }
 
     fn value(&self, key: String, len: usize) -> Change {
@@ -426,8 +399,8 @@ impl<'a> Task<'a> {
         (key, Some(value))
     }
 
-    /// A length that fills the component to the byte, or to one byte more.
-    fn len_to_the_edge(&mut self, at: usize, key: &str) -> Result<usize> {
+    /// A length that uses up the quota exactly, or exceeds it by one byte.
+    fn len_to_the_limit(&mut self, at: usize, key: &str) -> Result<usize> {
         let Some((chain, (_, Some(quota)))) = self.shared.chains.get(at).zip(COMPONENTS.get(at))
         else {
             return Ok(self.len());
@@ -435,23 +408,23 @@ impl<'a> Task<'a> {
         let used = chain.component_usage()?.used_bytes;
         let old = self.own.get(at).and_then(|own| own.get(key)).and_then(Option::as_ref);
         let freed = old.map_or(0, |old| Usage::of(key, old.len()).bytes);
-        let room = quota.max_bytes.saturating_sub(used).saturating_add(freed);
-        let len = room.saturating_sub(key.len() as u64).min(12_000);
-        Ok(usize::try_from(len + self.random.below(2))?)
+        let free = quota.max_bytes.saturating_sub(used).saturating_add(freed);
+        let len = free.saturating_sub(key.len() as u64).min(12_000);
+        Ok(usize::try_from(len + self.random.u64(0..2))?)
     }
 
-    /// Writes, and compares what is there afterwards with the answer.
+    /// Writes, and checks the keys if that fails.
     fn write(&mut self, at: usize, changes: Vec<Change>, together: bool) -> Result<()> {
         let Some((chain, (id, quota))) = self.shared.chains.get(at).zip(COMPONENTS.get(at)) else {
             return Ok(());
         };
         let grows = changes.iter().any(|(_, value)| value.is_some());
-        let answer = match changes.as_slice() {
+        let result = match changes.as_slice() {
             [(key, Some(value))] if !together => chain.set(key, value.clone()),
             [(key, None)] if !together => chain.delete(key),
             changes => chain.commit(commit_of(changes)).map(drop),
         };
-        match answer {
+        match result {
             Ok(()) => {
                 let numbers = &self.shared.numbers;
                 let number = if grows { &numbers.writes } else { &numbers.deletes };
@@ -465,16 +438,16 @@ impl<'a> Task<'a> {
             }
             Err(StorageError::QuotaExceeded) if grows && quota.is_some() => {
                 self.shared.numbers.refused.fetch_add(1, Ordering::Relaxed);
-                changes.iter().try_for_each(|(key, _)| self.look(at, key, "after a refusal"))
+                changes.iter().try_for_each(|(key, _)| self.check(at, key, "after a refusal"))
             }
             Err(error) => {
-                self.shared.find(format!("{id}: a write (grows: {grows}) ended with: {error}"));
-                changes.iter().try_for_each(|(key, _)| self.look(at, key, "after an error"))
+                self.shared.find(format!("{id}: a write (grows: {grows}) failed: {error}"));
+                changes.iter().try_for_each(|(key, _)| self.check(at, key, "after an error"))
             }
         }
     }
 
-    /// A commit whose check fails changes nothing, and takes up no room.
+    /// A commit whose check fails changes nothing.
     fn fail_a_check(&mut self, at: usize) -> Result<()> {
         let Some((chain, own)) = self.shared.chains.get(at).zip(self.own.get(at)) else {
             return Ok(());
@@ -483,23 +456,23 @@ impl<'a> Task<'a> {
             return Ok(());
         };
         let commit = Commit::new().require_absent(key).set(key, vec![0; 50].into());
-        let answer = chain.commit(commit).map(drop);
-        if answer != Err(StorageError::AlreadyExists(key.clone())) {
-            self.shared.find(format!("a commit whose check fails gave {answer:?}"));
+        let result = chain.commit(commit).map(drop);
+        if result != Err(StorageError::AlreadyExists(key.clone())) {
+            self.shared.find(format!("a commit whose check fails returned {result:?}"));
         }
-        self.look(at, key, "after a failed check")
+        self.check(at, key, "after a failed check")
     }
 
-    fn look_at_own(&mut self, at: usize) -> Result<()> {
-        let nth = self.random.index(OWN_KEYS as usize);
+    fn check_own(&mut self, at: usize) -> Result<()> {
+        let nth = self.random.usize(0..OWN_KEYS as usize);
         match self.own.get(at).and_then(|own| own.keys().nth(nth)) {
-            Some(key) => self.look(at, key, "in passing"),
+            Some(key) => self.check(at, key, "later"),
             None => Ok(()),
         }
     }
 
-    /// Compares a key with what this task knows of it, if it is its own.
-    fn look(&self, at: usize, key: &str, when: &str) -> Result<()> {
+    /// Checks a key, if only this task writes it.
+    fn check(&self, at: usize, key: &str, when: &str) -> Result<()> {
         let expected = self.own.get(at).and_then(|own| own.get(key));
         let Some((chain, expected)) = self.shared.chains.get(at).zip(expected) else {
             return Ok(());

@@ -1,12 +1,13 @@
-//! The process that is cut off, killed or failed while it writes.
+//! The process that is cut off, killed or hit by faults while it writes.
 
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use serde::{Deserialize, Serialize};
 use storage_core::{ComponentStorage, StorageError};
 
 use crate::content::{content, writer_of};
@@ -14,59 +15,47 @@ use crate::engine::{Engine, Mode};
 use crate::events::{Event, Found, Log};
 use crate::plan::{Plan, Step, commit_of};
 
-/// A path that is nowhere: looking for it shows in a trace of system calls
-/// where the work begins.
+/// A path that does not exist. A lookup of it marks in a trace of system calls where the
+/// work begins.
 pub(crate) const BEGIN_MARK: &str = "/durability-begins-here";
 
-/// How many errors in a row tell a thread that its disk has gone.
+/// After this many consecutive errors a thread gives up.
 const GIVE_UP_AFTER: u32 = 3;
 
-#[derive(Debug, Clone, Args)]
+/// What the process does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WorkArguments {
-    #[arg(long)]
     pub(crate) engine: Engine,
-    #[arg(long)]
     pub(crate) mode: Mode,
-    #[arg(long)]
     pub(crate) store: PathBuf,
-    /// The log, which is appended to.
-    #[arg(long)]
     pub(crate) log: PathBuf,
-    #[arg(long)]
     pub(crate) seed: u64,
     /// The number of this run on the store.
-    #[arg(long)]
     pub(crate) run: u64,
     /// The number of the first operation.
-    #[arg(long)]
     pub(crate) first_op: u64,
-    #[arg(long, default_value_t = 4)]
     pub(crate) threads: u64,
-    /// Each thread ends after so many steps; without it none does.
-    #[arg(long)]
-    pub(crate) steps: Option<u64>,
-    /// One write of this kind by one thread, then nothing until killed.
-    #[arg(long)]
-    pub(crate) one: Option<u64>,
-    /// A file that names keys, a line each: these are touched by one thread, then
-    /// nothing until killed.
-    #[arg(long)]
-    pub(crate) touch: Option<PathBuf>,
-    /// Delete them rather than read them.
-    #[arg(long)]
-    pub(crate) delete: bool,
-    /// A file whose length tells how much the disk has seen.
-    #[arg(long)]
+    pub(crate) work: Work,
+    /// A file whose length is recorded as `at` in the log.
     pub(crate) position: Option<PathBuf>,
-    /// Go on after errors, to see what the store answers.
-    #[arg(long)]
-    pub(crate) go_on: bool,
-    /// End with a commit of several keys.
-    #[arg(long)]
-    pub(crate) last_commit: bool,
-    /// End by oneself when the work is done, rather than wait to be killed.
-    #[arg(long)]
-    pub(crate) end: bool,
+    /// Continue after errors.
+    pub(crate) continues: bool,
+    /// End after the work, instead of waiting to be killed.
+    pub(crate) ends: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// Steps of every thread, without end if `None`.
+    Steps(Option<u64>),
+    /// Steps of one thread and then a commit.
+    StepsAndCommit(u64),
+    /// One write of this kind.
+    One(u64),
+    /// Reads of these keys.
+    Read(Vec<String>),
+    /// Deletes of these keys.
+    Delete(Vec<String>),
 }
 
 /// What the threads share.
@@ -75,13 +64,13 @@ struct Shared {
     log: Log,
     next_op: AtomicU64,
     position: Option<PathBuf>,
-    go_on: bool,
+    continues: bool,
 }
 
 /// Opens the store and works on it.
 pub(crate) fn run(arguments: &WorkArguments) -> Result<()> {
     let log = Log::append(&arguments.log)?;
-    if !arguments.end {
+    if !arguments.ends {
         end_with_parent();
     }
     let _ = std::fs::exists(BEGIN_MARK);
@@ -89,78 +78,67 @@ pub(crate) fn run(arguments: &WorkArguments) -> Result<()> {
         Ok(storage) => storage,
         Err(error) => {
             log.write(&Event::OpenFailed(error.to_string()))?;
-            tell("failed", arguments)?;
-            return wait_unless(arguments.end);
+            return report("failed", arguments);
         }
     };
-    log.write(&Event::Ready)?;
-    tell("ready", arguments)?;
+    report("ready", arguments)?;
     let shared = Shared {
         storage,
         log,
         next_op: AtomicU64::new(arguments.first_op),
         position: arguments.position.clone(),
-        go_on: arguments.go_on,
+        continues: arguments.continues,
     };
     let plan = |thread| Plan::new(arguments.seed, arguments.run, thread, arguments.threads);
-    if let Some(kind) = arguments.one {
-        shared.step(&plan(0).kind(kind))?;
-    } else if let Some(keys) = &arguments.touch {
-        for key in std::fs::read_to_string(keys)?.lines().map(str::to_owned) {
-            shared.step(&match arguments.delete {
-                true => Step::Plain((key, None)),
-                false => Step::Read { key, own: true },
-            })?;
-        }
-    } else if arguments.threads == 1 {
-        // On the thread that strace counts the calls of.
-        work(&shared, plan(0), arguments.steps)?;
-        if arguments.last_commit {
-            shared.step(&plan(0).kind(3))?;
-        }
-    } else {
-        std::thread::scope(|scope| {
-            let start = |thread| {
-                let (shared, plan) = (&shared, plan(thread));
-                scope.spawn(move || work(shared, plan, arguments.steps))
-            };
+    match &arguments.work {
+        // On the main thread, whose calls strace counts.
+        Work::Steps(steps) if arguments.threads == 1 => shared.work(plan(0), *steps)?,
+        Work::Steps(steps) => std::thread::scope(|scope| {
+            let shared = &shared;
+            let start = |thread| scope.spawn(move || shared.work(plan(thread), *steps));
             let threads: Vec<_> = (0..arguments.threads).map(start).collect();
             threads.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(result) => result,
                 Err(_) => bail!("a thread panicked"),
             })
-        })?;
-    }
-    tell("done", arguments)?;
-    wait_unless(arguments.end)?;
-    let Shared { storage, log, .. } = shared;
-    drop(storage);
-    log.write(&Event::End)
-}
-
-fn work(shared: &Shared, mut plan: Plan, steps: Option<u64>) -> Result<()> {
-    let mut failures = 0;
-    let mut done = 0;
-    while steps.is_none_or(|steps| done < steps) {
-        done += 1;
-        let step = plan.next();
-        if shared.step(&step)? {
-            failures = 0;
-            continue;
+        })?,
+        Work::StepsAndCommit(steps) => {
+            shared.work(plan(0), Some(*steps))?;
+            shared.step(&plan(0).kind(3))?;
         }
-        failures += 1;
-        if !shared.go_on && failures >= GIVE_UP_AFTER {
-            return Ok(());
-        }
-        // What a failed write left: once read it must stay.
-        for (key, _) in step.changes() {
-            shared.read(key, true)?;
+        Work::One(kind) => drop(shared.step(&plan(0).kind(*kind))?),
+        Work::Read(keys) => keys.iter().try_for_each(|key| shared.read(key, true).map(drop))?,
+        Work::Delete(keys) => {
+            let delete = |key: &String| shared.step(&Step::Plain((key.clone(), None))).map(drop);
+            keys.iter().try_for_each(delete)?;
         }
     }
-    Ok(())
+    report("done", arguments)
 }
 
 impl Shared {
+    fn work(&self, mut plan: Plan, steps: Option<u64>) -> Result<()> {
+        let mut failures = 0;
+        let mut done = 0;
+        while steps.is_none_or(|steps| done < steps) {
+            done += 1;
+            let step = plan.next();
+            if self.step(&step)? {
+                failures = 0;
+                continue;
+            }
+            failures += 1;
+            if !self.continues && failures >= GIVE_UP_AFTER {
+                return Ok(());
+            }
+            // Whatever the failed write left must stay once it is read.
+            for (key, _) in step.changes() {
+                self.read(key, true)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a step and logs it; false if the disk failed.
     fn step(&self, step: &Step) -> Result<bool> {
         if let Step::Read { key, own } = step {
@@ -181,44 +159,46 @@ impl Shared {
         };
         let event = match &result {
             Ok(revision) => {
-                Event::Acked { op, at: self.at(), revision: revision.map(|number| number.get()) }
+                let revision = revision.map(|revision| revision.get()).filter(|number| *number > 0);
+                Event::Acked { op, at: self.at(), revision }
             }
-            Err(error) if is_open(error) => Event::Unknown { op, why: error.to_string() },
+            Err(error) if is_indeterminate(error) => {
+                Event::Indeterminate { op, why: error.to_string() }
+            }
             Err(error) => Event::Refused { op, why: error.to_string() },
         };
         self.log.write(&event)?;
-        Ok(!matches!(event, Event::Unknown { .. }))
+        Ok(!matches!(event, Event::Indeterminate { .. }))
     }
 
     fn read(&self, key: &str, own: bool) -> Result<bool> {
         let read = self.storage.get_versioned(key);
+        let key = key.to_owned();
         let event = match &read {
-            Ok(found) => Event::Read {
-                at: self.at(),
-                own,
-                key: key.to_owned(),
-                revision: found.as_ref().map_or(0, |found| found.revision.get()),
-                found: identify(key, found.as_ref().map(|found| found.value.as_ref())),
-            },
-            Err(error) => Event::ReadFailed { key: key.to_owned(), why: error.to_string() },
+            Ok(found) => {
+                let value = found.as_ref().map(|found| found.value.as_bytes());
+                let revision = found.as_ref().map(|found| found.revision.get());
+                Event::Read { at: self.at(), own, revision, found: identify(&key, value), key }
+            }
+            Err(error) => Event::ReadFailed { key, why: error.to_string() },
         };
         self.log.write(&event)?;
         Ok(read.is_ok())
     }
 
     fn at(&self) -> u64 {
-        let length = |path: &PathBuf| std::fs::metadata(path).map(|about| about.len());
+        let length = |path: &PathBuf| std::fs::metadata(path).map(|metadata| metadata.len());
         self.position.as_ref().and_then(|path| length(path).ok()).unwrap_or(0)
     }
 }
 
-/// Whether the outcome of a write with this error is open, by the contract.
-fn is_open(error: &StorageError) -> bool {
+/// Whether a write with this error may have happened or not, by the contract.
+fn is_indeterminate(error: &StorageError) -> bool {
     matches!(error, StorageError::IoError(_) | StorageError::Unavailable { .. })
 }
 
-/// Says what a value that was read is.
-pub(crate) fn identify(key: &str, value: Option<&[u8]>) -> Found {
+/// Identifies a value that was read.
+fn identify(key: &str, value: Option<&[u8]>) -> Found {
     let Some(value) = value else { return Found::Absent };
     match writer_of(key, value) {
         Some(op) if content(key, op, value.len()) == value => Found::By(op),
@@ -228,29 +208,16 @@ pub(crate) fn identify(key: &str, value: Option<&[u8]>) -> Found {
     }
 }
 
-/// Tells the parent how far this is.
-fn tell(word: &str, arguments: &WorkArguments) -> Result<()> {
-    if arguments.end {
-        // Nobody listens, and the call may be one that is made to fail.
+/// Reports progress to the parent. After the last report the process waits to be killed.
+fn report(word: &str, arguments: &WorkArguments) -> Result<()> {
+    if arguments.ends {
+        // The parent does not read, and faults may be injected into the call.
         return Ok(());
     }
     let mut out = std::io::stdout();
     writeln!(out, "{word}")?;
-    Ok(out.flush()?)
-}
-
-/// Ends this process when the parent closes its end of the pipe, so that none
-/// stays behind, however the parent ended.
-pub(crate) fn end_with_parent() {
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::abort();
-    });
-}
-
-/// Waits to be killed, unless the process shall end by itself.
-fn wait_unless(end: bool) -> Result<()> {
-    if end {
+    out.flush()?;
+    if word == "ready" {
         return Ok(());
     }
     loop {
@@ -258,42 +225,18 @@ fn wait_unless(end: bool) -> Result<()> {
     }
 }
 
-/// The command that starts this program again as the workload.
-pub(crate) fn command(arguments: &WorkArguments) -> Result<std::process::Command> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = std::process::Command::new(program);
-    command.args(words(arguments));
-    Ok(command)
+/// Ends this process when the parent closes its end of the pipe, however the parent ended.
+pub(crate) fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::abort();
+    });
 }
 
-/// The command line of the workload, without the program.
-pub(crate) fn words(arguments: &WorkArguments) -> Vec<String> {
-    let path = |path: &Path| path.display().to_string();
-    let mut words = vec!["work".to_owned()];
-    let mut add = |name: &str, value: String| words.extend([format!("--{name}"), value]);
-    add("engine", arguments.engine.to_string());
-    add("mode", arguments.mode.to_string());
-    add("store", path(&arguments.store));
-    add("log", path(&arguments.log));
-    add("seed", arguments.seed.to_string());
-    add("run", arguments.run.to_string());
-    add("first-op", arguments.first_op.to_string());
-    add("threads", arguments.threads.to_string());
-    if let Some(steps) = arguments.steps {
-        add("steps", steps.to_string());
-    }
-    if let Some(one) = arguments.one {
-        add("one", one.to_string());
-    }
-    if let Some(keys) = &arguments.touch {
-        add("touch", path(keys));
-    }
-    if let Some(position) = &arguments.position {
-        add("position", path(position));
-    }
-    words.extend(arguments.delete.then(|| "--delete".to_owned()));
-    words.extend(arguments.last_commit.then(|| "--last-commit".to_owned()));
-    words.extend(arguments.go_on.then(|| "--go-on".to_owned()));
-    words.extend(arguments.end.then(|| "--end".to_owned()));
-    words
+/// The command that starts this program again, as another of its processes.
+pub(crate) fn command(process: &str, arguments: &impl Serialize) -> Result<Command> {
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
+    let mut command = Command::new(program);
+    command.arg(process).arg(serde_json::to_string(arguments)?);
+    Ok(command)
 }

@@ -1,11 +1,10 @@
-//! A short run of each part that a mutant has to fail. Prints SKIPPED and passes
-//! where the machine cannot run it.
+//! Short runs of the parts that mutants must fail. A part passes with SKIPPED on a machine
+//! that cannot run it.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test support")]
 
 use std::process::Command;
 
-/// Runs the program and fails if it does.
 fn durability(arguments: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_durability")).args(arguments).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -14,42 +13,41 @@ fn durability(arguments: &[&str]) {
 }
 
 #[test]
-fn power_cuts_take_nothing_that_was_acknowledged() {
+fn acknowledged_writes_survive_power_cuts() {
     durability(&["power-cuts", "--engine", "file", "--short"]);
 }
 
 #[test]
-fn crash_prefixes_hold_what_was_acknowledged() {
+fn acknowledged_writes_are_in_crash_prefixes() {
     durability(&["block-log", "--engine", "file", "--short"]);
 }
 
 #[test]
-fn faults_leave_each_operation_as_before_or_as_after() {
+fn operations_with_faults_happen_completely_or_not_at_all() {
     durability(&["faults", "--engine", "file", "--short"]);
 }
 
 #[test]
-fn a_full_disk_takes_nothing_away() {
+fn full_disks_lose_no_data() {
     durability(&["full-disk", "--engine", "file"]);
 }
 
-/// The tasks, and kills enough that one falls between a write and its ledger,
-/// if that can be.
+/// So many kills that one falls between a write and its usage counter, if that is possible.
 const QUOTA: [&str; 6] = ["quota", "--seconds", "1", "--kills", "15", "--engine"];
 
 #[test]
-fn quotas_of_files_hold_at_their_edge_and_after_kills() {
+fn quotas_of_files_are_exact() {
     durability(&[&QUOTA[..], &["file"]].concat());
 }
 
 #[cfg(feature = "redb")]
 #[test]
-fn quotas_of_redb_hold_at_their_edge_and_after_kills() {
+fn quotas_of_redb_are_exact() {
     durability(&[&QUOTA[..], &["redb"]].concat());
 }
 
 #[cfg(feature = "rocksdb")]
 #[test]
-fn quotas_of_rocksdb_hold_at_their_edge_and_after_kills() {
+fn quotas_of_rocksdb_are_exact() {
     durability(&[&QUOTA[..], &["rocksdb"]].concat());
 }

@@ -56,7 +56,7 @@ impl Store {
         shares_cache: bool,
         small_index: bool,
     ) -> Self {
-        let folder = (engine != Engine::Memory).then(|| crate::temporary_directory());
+        let folder = (engine != Engine::Memory).then(crate::temporary_directory);
         let mut store =
             Self { engine, settings, cache, shares_cache, small_index, open: None, folder };
         let backend: Arc<dyn ComponentStorage> = match engine {

@@ -1,8 +1,7 @@
-//! Where the suite works: a folder, and in it file systems of its own.
+//! The scratch directory of the suite, and file systems in it.
 //!
-//! As root the program runs in a mount namespace of its own, and its folder is a
-//! tmpfs mounted there. However it ends, the kernel then takes away every mount,
-//! loop device and image that it made.
+//! As root the program runs in its own mount namespace, and the directory is a tmpfs.
+//! However the program ends, the kernel then removes its mounts, loop devices and images.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,64 +16,63 @@ use tempfile::TempDir;
 
 use crate::events::{Event, Log};
 
-/// How often a mount is tried, 20 ms apart.
+/// How often a mount is tried, every 20 ms.
 const MOUNT_TRIES: u32 = 100;
 
-/// Says that the program is in its own namespace already.
+/// Set in the environment of a program that is in its own namespace.
 const MARK: &str = "DURABILITY_OWN_MOUNTS";
 
-/// The folder of a run.
+/// The directory of a run.
 #[derive(Debug)]
-pub(crate) struct Place {
-    folder: TempDir,
+pub(crate) struct Scratch {
+    directory: TempDir,
     tmpfs: bool,
 }
 
-impl Place {
-    /// Makes the folder.
+impl Scratch {
     pub(crate) fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("durability-").tempdir()?;
+        let directory = tempfile::Builder::new().prefix("durability-").tempdir()?;
         let tmpfs = std::env::var_os(MARK).is_some();
         if tmpfs {
-            mount(["-t", "tmpfs", "-o", "size=75%,mode=700", "tmpfs"], folder.path())?;
+            mount(["-t", "tmpfs", "-o", "size=75%,mode=700", "tmpfs"], directory.path())?;
         }
-        Ok(Self { folder, tmpfs })
+        Ok(Self { directory, tmpfs })
     }
 
-    /// Why no file system can be mounted here, if so.
+    /// Why no file system can be mounted, if none can.
     pub(crate) fn no_mounts(&self) -> Option<String> {
         (!self.tmpfs).then(|| "mounting needs root on Linux, and `unshare`".to_owned())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
-    /// A new empty folder in it, in place of one of the same name.
-    pub(crate) fn fresh_folder(&self, name: &str) -> Result<PathBuf> {
+    /// Creates an empty directory, and removes an earlier one of this name.
+    pub(crate) fn fresh_directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.path(name);
         if path.exists() {
             fs::remove_dir_all(&path)
                 .with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
     }
 }
 
-impl Drop for Place {
+impl Drop for Scratch {
     fn drop(&mut self) {
         if self.tmpfs {
-            let _ = umount(self.folder.path());
+            let _ = umount(self.directory.path());
         }
     }
 }
 
-/// Starts this program again in a mount namespace of its own, if it may; returns
-/// if it is in one or cannot be.
+/// Restarts this program in its own mount namespace. Returns if it is in one, or if that
+/// is not possible.
 pub(crate) fn enter_own_namespace() -> Result<()> {
     let is_root = fs::metadata("/proc/self")
-        .is_ok_and(|about| std::os::unix::fs::MetadataExt::uid(&about) == 0);
+        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0);
     if std::env::var_os(MARK).is_some() || !is_root {
         return Ok(());
     }
@@ -82,7 +80,7 @@ pub(crate) fn enter_own_namespace() -> Result<()> {
     if !works.is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let error = Command::new("unshare")
         .args(["--mount", "--propagation", "private"])
         .arg(program)
@@ -92,48 +90,48 @@ pub(crate) fn enter_own_namespace() -> Result<()> {
     Err(error).context("cannot start unshare")
 }
 
-/// The first of these programs that is not installed.
+/// Names a program of these that is not installed.
 pub(crate) fn missing(programs: &[&str]) -> Option<String> {
-    let folders: Vec<PathBuf> = std::env::var_os("PATH")
+    let directories: Vec<PathBuf> = std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).collect())
         .unwrap_or_default();
-    let there = |program: &&&str| folders.iter().any(|folder| folder.join(program).is_file());
-    let program = programs.iter().find(|program| !there(program))?;
+    let exists = |program: &str| directories.iter().any(|one| one.join(program).is_file());
+    let program = programs.iter().find(|program| !exists(program))?;
     Some(format!("{program} is not installed"))
 }
 
-/// A file system in an image, to be cut off.
+/// The type and options of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileSystem {
     Ext4,
-    /// Without ext4's special care for files that are renamed over others.
-    Ext4Bare,
+    /// Without the flush that ext4 does when a file is renamed over another one.
+    Ext4NoAutoDaAlloc,
     Xfs,
 }
 
 impl FileSystem {
-    pub(crate) const ALL: [Self; 3] = [Self::Ext4, Self::Ext4Bare, Self::Xfs];
+    pub(crate) const ALL: [Self; 3] = [Self::Ext4, Self::Ext4NoAutoDaAlloc, Self::Xfs];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
-            Self::Ext4Bare => "ext4,noauto_da_alloc",
+            Self::Ext4NoAutoDaAlloc => "ext4,noauto_da_alloc",
             Self::Xfs => "xfs",
         }
     }
 
-    /// The program that makes one.
+    /// The program that creates it.
     pub(crate) fn maker(self) -> &'static str {
         match self {
-            Self::Ext4 | Self::Ext4Bare => "mkfs.ext4",
+            Self::Ext4 | Self::Ext4NoAutoDaAlloc => "mkfs.ext4",
             Self::Xfs => "mkfs.xfs",
         }
     }
 
     fn bytes(self) -> u64 {
         match self {
-            Self::Ext4 | Self::Ext4Bare => 192 << 20,
-            // The smallest that mkfs.xfs makes.
+            Self::Ext4 | Self::Ext4NoAutoDaAlloc => 192 << 20,
+            // The minimum of mkfs.xfs.
             Self::Xfs => 320 << 20,
         }
     }
@@ -141,12 +139,12 @@ impl FileSystem {
     fn options(self) -> &'static str {
         match self {
             Self::Ext4 | Self::Xfs => "loop",
-            Self::Ext4Bare => "loop,noauto_da_alloc",
+            Self::Ext4NoAutoDaAlloc => "loop,noauto_da_alloc",
         }
     }
 }
 
-/// A file system on a loop device, mounted most of the time.
+/// A file system on a loop device.
 #[derive(Debug)]
 pub(crate) struct Disk {
     kind: FileSystem,
@@ -156,12 +154,12 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Makes an empty one, in place of the last one, and mounts it.
-    pub(crate) fn make(place: &Place, kind: FileSystem) -> Result<Self> {
-        let image = place.path("image");
+    /// Creates and mounts an empty file system. An earlier one is overwritten.
+    pub(crate) fn create(scratch: &Scratch, kind: FileSystem) -> Result<Self> {
+        let image = scratch.path("image");
         File::create(&image)?.set_len(kind.bytes())?;
         format(kind, &image)?;
-        let root = place.path("mounted");
+        let root = scratch.path("mounted");
         fs::create_dir_all(&root)?;
         let mut disk = Self { kind, image, root, mounted: false };
         disk.mount()?;
@@ -180,9 +178,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Gets ready to cut this file system off from its disk.
-    pub(crate) fn switch(&self) -> Result<Switch> {
-        Switch::new(&self.root)
+    /// Prepares a power cut.
+    pub(crate) fn switch(&self) -> Result<PowerSwitch> {
+        PowerSwitch::new(&self.root)
     }
 }
 
@@ -197,20 +195,18 @@ impl Drop for Disk {
 pub(crate) fn format(kind: FileSystem, image: &Path) -> Result<()> {
     let mut command = Command::new(kind.maker());
     command.args(match kind {
-        FileSystem::Ext4 | FileSystem::Ext4Bare => ["-q", "-F"],
+        FileSystem::Ext4 | FileSystem::Ext4NoAutoDaAlloc => ["-q", "-F"],
         FileSystem::Xfs => ["-q", "-f"],
     });
     run(command.arg(image))
 }
 
-/// A process that holds a finger on the switch: it has the file system open, and
-/// a line of text makes it shut down without writing anything more.
-///
-/// `xfs_io` makes the call for ext4 as well: ioctl 0x8004587d with flag 2.
+/// A process that has a file system open and can shut it down without writing anything
+/// more: `xfs_io`, which makes the ioctl 0x8004587d with flag 2 for ext4 as well.
 #[derive(Debug)]
-pub(crate) struct Switch(Child);
+pub(crate) struct PowerSwitch(Child);
 
-impl Switch {
+impl PowerSwitch {
     fn new(root: &Path) -> Result<Self> {
         let child = Command::new("xfs_io")
             .arg("-x")
@@ -223,53 +219,51 @@ impl Switch {
         Ok(Self(child))
     }
 
-    /// The power cut. When it returns nothing reaches the disk any more.
+    /// Cuts the power. When this returns, nothing more reaches the disk.
     ///
-    /// `log` gets a line just before. While a file system shuts down a write may
-    /// be called done that is not: XFS does so when it has dropped a change
-    /// from its log before the fsync looks for it. Nobody would have heard of
-    /// that, so what was acknowledged after the line does not count.
+    /// Writes a line to `log` first. Acknowledgements after that line do not count: during
+    /// a shutdown XFS may report an fsync as done although it has dropped the change from
+    /// its log. After a real power cut no caller would have seen that.
     pub(crate) fn cut(mut self, log: &Path) -> Result<()> {
         Log::append(log)?.write(&Event::Cut)?;
         if let Some(mut input) = self.0.stdin.take() {
             input.write_all(b"shutdown\nquit\n")?;
         }
-        // The child is waited for here and by no other.
-        let mut complaint = String::new();
+        let mut errors = String::new();
         if let Some(mut stderr) = self.0.stderr.take() {
-            std::io::Read::read_to_string(&mut stderr, &mut complaint)?;
+            std::io::Read::read_to_string(&mut stderr, &mut errors)?;
         }
         let status = self.0.wait()?;
-        if !status.success() || !complaint.is_empty() {
-            bail!("the file system was not shut down: {status} {complaint}");
+        if !status.success() || !errors.is_empty() {
+            bail!("the file system was not shut down: {status} {errors}");
         }
         Ok(())
     }
 }
 
-impl Drop for Switch {
+impl Drop for PowerSwitch {
     fn drop(&mut self) {
-        // Ends at the end of its input, without a cut.
+        // At the end of its input it exits without a cut.
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
 }
 
-/// Mounts on a folder.
+/// Mounts on a directory.
 pub(crate) fn mount<S: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = S>,
-    folder: &Path,
+    directory: &Path,
 ) -> Result<()> {
-    run(Command::new("mount").args(arguments).arg(folder))
+    run(Command::new("mount").args(arguments).arg(directory))
 }
 
-/// Mounts an image by a loop device, which goes when it is unmounted.
-pub(crate) fn mount_loop(options: &str, image: &Path, folder: &Path) -> Result<()> {
+/// Mounts an image through a loop device, which disappears with the mount.
+pub(crate) fn mount_loop(options: &str, image: &Path, directory: &Path) -> Result<()> {
     let arguments = [OsStr::new("-o"), options.as_ref(), image.as_ref()];
-    // The kernel takes a loop device down some time after its last use, and
-    // until then it can neither be used nor set up.
+    // The kernel removes a loop device some time after its last use. Until then it can
+    // neither be used nor set up.
     let mut tries = 0;
-    while let Err(error) = mount(arguments, folder) {
+    while let Err(error) = mount(arguments, directory) {
         tries += 1;
         if tries == MOUNT_TRIES {
             return Err(error);
@@ -279,12 +273,11 @@ pub(crate) fn mount_loop(options: &str, image: &Path, folder: &Path) -> Result<(
     Ok(())
 }
 
-/// Undoes it.
-pub(crate) fn umount(folder: &Path) -> Result<()> {
-    run(Command::new("umount").arg(folder))
+pub(crate) fn umount(directory: &Path) -> Result<()> {
+    run(Command::new("umount").arg(directory))
 }
 
-/// Copies a file or a folder.
+/// Copies a file or a directory.
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     if from.is_file() {
         fs::copy(from, to)?;
