@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use storage_core::ComponentStorage;
+use storage_core::Store;
 use storage_host::{Mode, StoreUrl};
 
 /// A store that is measured.
@@ -38,7 +38,7 @@ impl Engine {
     ///
     /// # Errors
     /// If it cannot be opened.
-    pub fn open(self, path: &Path, sync: bool) -> Result<Arc<dyn ComponentStorage>> {
+    pub fn open(self, path: &Path, sync: bool) -> Result<Arc<dyn Store>> {
         let url: StoreUrl = format!("{self}:{}", path.display()).parse()?;
         let url = if sync { url } else { url.relaxed() };
         Ok(url.open(Mode::ReadWrite)?)

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use fastrand::Rng;
-use storage_core::{
-    Budget, Commit, ComponentStorage, StorageError, Usage, VersionedValue, split_full_key,
-};
+use storage_core::{Budget, Commit, StorageError, Store, Usage, VersionedValue, split_full_key};
 
 use crate::content::writer_of;
 use crate::model::{Model, State};
@@ -21,7 +19,7 @@ const PROBE: &str = "dur/check/probe/revision";
 ///
 /// Also writes to the store. The next check of the store expects these writes.
 pub(crate) fn check(
-    storage: &dyn ComponentStorage,
+    storage: &dyn Store,
     model: &mut Model,
     random: &mut Rng,
     findings: &mut Findings,
@@ -184,8 +182,8 @@ fn partial_commits(model: &Model, found: &BTreeMap<String, State>, findings: &mu
 }
 
 /// Compares the usage counter of each component with a recount.
-fn usage_counters(storage: &dyn ComponentStorage, random: &mut Rng, findings: &mut Findings) {
-    let components = match storage.list_partitions(None, usize::MAX) {
+fn usage_counters(storage: &dyn Store, random: &mut Rng, findings: &mut Findings) {
+    let components = match storage.list_components(None, usize::MAX) {
         Ok(page) => page.keys,
         Err(error) => {
             findings.add(Fault::Unreadable, format!("cannot list the components: {error}"));
@@ -204,7 +202,7 @@ fn usage_counters(storage: &dyn ComponentStorage, random: &mut Rng, findings: &m
 /// Compares `usage` of a component with a recount. With `limits`, also compares the usage
 /// counter, by commits whose budgets are just enough or just too small.
 pub(crate) fn usage_counter(
-    storage: &dyn ComponentStorage,
+    storage: &dyn Store,
     prefix: &str,
     limits: bool,
 ) -> Result<(), (Fault, String)> {
@@ -254,8 +252,8 @@ pub(crate) fn usage_counter(
 }
 
 /// A new write must get a revision above all earlier ones.
-fn next_revision(storage: &dyn ComponentStorage, model: &mut Model, findings: &mut Findings) {
-    match storage.put(PROBE, "probe".into()) {
+fn next_revision(storage: &dyn Store, model: &mut Model, findings: &mut Findings) {
+    match storage_core::put(storage, PROBE, "probe".into()) {
         Ok(revision) => {
             let largest = model.largest_revision;
             if revision.get() <= largest {
@@ -281,7 +279,7 @@ mod tests {
     /// A store, and the log of its operations.
     struct Case {
         _directory: tempfile::TempDir,
-        storage: Arc<dyn ComponentStorage>,
+        storage: Arc<dyn Store>,
         events: Vec<Event>,
         op: u64,
     }
@@ -309,7 +307,7 @@ mod tests {
         }
 
         fn put(&self, key: &str, op: u64, len: usize) -> u64 {
-            self.storage.put(key, content(key, op, len).into()).unwrap().get()
+            storage_core::put(&*self.storage, key, content(key, op, len).into()).unwrap().get()
         }
 
         /// A write that happened and was acknowledged.

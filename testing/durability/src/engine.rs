@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use storage_backends::ProblemKind;
-use storage_core::{ComponentStorage, StorageError};
+use storage_core::{StorageError, Store};
 use storage_host::StoreUrl;
 
 /// A store under test.
@@ -40,11 +40,7 @@ impl Engine {
     }
 
     /// Opens the store for writing.
-    pub(crate) fn open(
-        self,
-        mode: Mode,
-        path: &Path,
-    ) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+    pub(crate) fn open(self, mode: Mode, path: &Path) -> Result<Arc<dyn Store>, StorageError> {
         let url = match mode {
             Mode::Sync => self.url(path)?,
             Mode::Relaxed => self.url(path)?.relaxed(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use storage_core::{Budget, Commit, ComponentStorage, StorageError};
+use storage_core::{Budget, Commit, StorageError, Store};
 
 use crate::content::content;
 use crate::engine::{Engine, Mode};
@@ -108,7 +108,7 @@ impl FullDisk {
         Ok(outcome)
     }
 
-    fn open(self, store: &Path) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+    fn open(self, store: &Path) -> Result<Arc<dyn Store>, StorageError> {
         self.engine.open(Mode::Sync, store)
     }
 
@@ -251,7 +251,7 @@ impl FullDisk {
 /// A store and its expected content.
 struct Filled {
     /// `None` while the store is closed.
-    open: Option<Arc<dyn ComponentStorage>>,
+    open: Option<Arc<dyn Store>>,
     /// The possible values of each key, oldest first: several after failed writes.
     kept: BTreeMap<String, Vec<Kept>>,
     op: u64,
@@ -263,7 +263,7 @@ struct Filled {
 type Kept = Option<(u64, usize)>;
 
 impl Filled {
-    fn storage(&self) -> Result<&dyn ComponentStorage, StorageError> {
+    fn storage(&self) -> Result<&dyn Store, StorageError> {
         self.open
             .as_deref()
             .ok_or_else(|| StorageError::Unsupported("the store is closed".to_owned()))
@@ -272,7 +272,7 @@ impl Filled {
     /// Closes the store and opens it again.
     fn reopen(
         &mut self,
-        open: impl FnOnce() -> Result<Arc<dyn ComponentStorage>, StorageError>,
+        open: impl FnOnce() -> Result<Arc<dyn Store>, StorageError>,
     ) -> Result<(), StorageError> {
         self.open = None;
         self.open = Some(open()?);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use storage_core::{ComponentStorage, StorageError};
+use storage_core::{StorageError, Store};
 
 use crate::content::content;
 use crate::engine::{Engine, Mode};
@@ -96,7 +96,7 @@ pub(crate) fn probe(
 }
 
 fn list_and_write(
-    storage: &dyn ComponentStorage,
+    storage: &dyn Store,
     expected: &Expected,
     some_corrupt: bool,
     wrong: &mut Vec<String>,
@@ -113,7 +113,7 @@ fn list_and_write(
         Err(StorageError::Corrupt { .. }) => {}
         Err(error) => wrong.push(format!("cannot list the keys: {error}")),
     }
-    let written = storage.put("dur/probe/a/new", "new".into());
+    let written = storage_core::put(storage, "dur/probe/a/new", "new".into());
     match &written {
         Ok(revision) if revision.get() <= expected.largest_revision => wrong.push(format!(
             "a new write got revision {revision} after revision {}",

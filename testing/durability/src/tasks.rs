@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use storage_backends::MemoryStorage;
 use storage_core::{
-    Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage, split_full_key,
+    Budget, Commit, ComponentStorage as _, StorageError, StorageValue, Store, Usage, split_full_key,
 };
 use storage_host::{ComponentChain, ComponentSettings, StorageHost};
 
@@ -104,7 +104,7 @@ impl Numbers {
 
 /// What the tasks share.
 struct Shared {
-    store: Arc<dyn ComponentStorage>,
+    store: Arc<dyn Store>,
     chains: Vec<Arc<ComponentChain>>,
     numbers: Numbers,
     next_op: AtomicU64,
@@ -115,7 +115,7 @@ struct Shared {
 /// Runs the tasks, and reports the numbers and findings.
 pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
     end_with_parent();
-    let store: Arc<dyn ComponentStorage> = match arguments.engine {
+    let store: Arc<dyn Store> = match arguments.engine {
         Some(engine) => engine.open(arguments.mode, &arguments.store)?,
         None => Arc::new(MemoryStorage::new()),
     };
@@ -172,7 +172,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
 }
 
 /// Creates a host with the quotas.
-fn host(store: Arc<dyn ComponentStorage>) -> Result<StorageHost> {
+fn host(store: Arc<dyn Store>) -> Result<StorageHost> {
     let mut builder = StorageHost::builder(store);
     for (id, quota) in COMPONENTS {
         let settings = ComponentSettings { quota, ..ComponentSettings::default() };
@@ -188,7 +188,7 @@ fn report(line: &str) -> Result<()> {
 }
 
 /// Counts the usage of a component in user keys.
-pub(crate) fn recount(storage: &dyn ComponentStorage, prefix: &str) -> Result<Usage, StorageError> {
+pub(crate) fn recount(storage: &dyn Store, prefix: &str) -> Result<Usage, StorageError> {
     let mut counted = Usage::default();
     for key in storage.list_keys(Some(prefix))? {
         let len = storage.get(&key)?.map_or(0, |value| value.len());

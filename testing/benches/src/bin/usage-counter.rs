@@ -16,7 +16,7 @@ use benches::{Engine, Size, machine, report};
 use clap::Parser;
 use storage_host::{
     Budget, CacheConfig, Commit, ComponentId, ComponentSettings, ComponentStorage as _,
-    StorageError, StorageHost, StorageValue,
+    StorageError, StorageHost, StorageValue, Store as _,
 };
 
 /// Measure how long the first budget of a component of 1,000,000 keys takes, and how

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use storage_core::{ComponentStorage, StorageError, StorageValue};
+use storage_core::{ComponentStorage, StorageError, StorageValue, Store, StoreProperties};
 
 /// The component prefix of the full keys.
 pub(crate) const PREFIX: &str = "app/notes/home/";
@@ -73,6 +73,12 @@ impl ComponentStorage for Maker {
 
     fn list_keys(&self, _: Option<&str>) -> Result<Vec<String>, StorageError> {
         Err(unsupported())
+    }
+}
+
+impl Store for Maker {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("benchmark")
     }
 }
 

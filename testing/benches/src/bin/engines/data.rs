@@ -1,6 +1,6 @@
 //! The keys and values that both sides store.
 
-use storage_core::{Commit, ComponentStorage, Revision, StorageError, StorageValue};
+use storage_core::{Commit, Revision, StorageError, StorageValue, Store};
 
 /// The number of keys in a component.
 pub(crate) const KEYS_EACH: usize = 10_000;
@@ -63,7 +63,7 @@ impl Data {
     }
 
     /// Writes every key once, in a random order.
-    pub(crate) fn load(&self, store: &dyn ComponentStorage) -> Result<(), StorageError> {
+    pub(crate) fn load(&self, store: &dyn Store) -> Result<(), StorageError> {
         let mut commit = Commit::new();
         for (number, key) in self.in_random_order().enumerate() {
             commit = commit.set(key, self.value(number));
