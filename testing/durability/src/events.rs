@@ -38,8 +38,8 @@ pub(crate) enum Event {
     Indeterminate { op: u64, why: String },
     /// A read returned. `own`: by the only thread that writes the key.
     Read { at: u64, own: bool, key: String, revision: Option<u64>, found: Found },
-    /// A read failed.
-    ReadFailed { key: String, why: String },
+    /// A read failed. `unavailable`: because of an earlier fault, not of one in this read.
+    ReadFailed { key: String, unavailable: bool, why: String },
     /// The power is about to be cut.
     Cut,
 }

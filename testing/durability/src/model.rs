@@ -101,8 +101,9 @@ pub(crate) struct Replayed {
     pub(crate) failed_ops: u64,
     pub(crate) failed_reads: u64,
     pub(crate) reads: u64,
-    /// Reads that failed although the state of the key was certain.
-    pub(crate) needless_failures: Vec<String>,
+    /// Reads that failed although the state of the key was certain, and whether the error was
+    /// `Unavailable`.
+    pub(crate) needless_failures: Vec<(bool, String)>,
 }
 
 impl Model {
@@ -150,10 +151,10 @@ impl Model {
                     self.read(key, *own, *revision, found, findings);
                 }
                 Event::Read { .. } => {}
-                Event::ReadFailed { key, why } => {
+                Event::ReadFailed { key, unavailable, why } => {
                     summary.failed_reads += 1;
                     if self.key(key).possible.len() == 1 {
-                        summary.needless_failures.push(format!("{key}: {why}"));
+                        summary.needless_failures.push((*unavailable, format!("{key}: {why}")));
                     }
                 }
             }

@@ -180,7 +180,11 @@ impl Shared {
                 let revision = found.as_ref().map(|found| found.revision.get());
                 Event::Read { at: self.at(), own, revision, found: identify(&key, value), key }
             }
-            Err(error) => Event::ReadFailed { key, why: error.to_string() },
+            Err(error) => Event::ReadFailed {
+                key,
+                unavailable: matches!(error, StorageError::Unavailable { .. }),
+                why: error.to_string(),
+            },
         };
         self.log.write(&event)?;
         Ok(read.is_ok())
