@@ -1,9 +1,8 @@
-//! Bytes taken apart.
+//! Parses inputs.
 
 use arbitrary::Unstructured;
 
-/// Choices, one after another. When the bytes are used up, every choice is the
-/// first one.
+/// A sequence of choices. At the end of the input, every choice is the first one.
 pub(crate) struct Choices<'a>(Unstructured<'a>);
 
 impl<'a> Choices<'a> {
@@ -11,7 +10,6 @@ impl<'a> Choices<'a> {
         Self(Unstructured::new(bytes))
     }
 
-    /// Whether the bytes are used up.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -33,24 +31,24 @@ impl<'a> Choices<'a> {
         self.0.arbitrary().unwrap_or_default()
     }
 
-    /// At most `max` bytes as they stand.
+    /// At most `max` bytes.
     pub(crate) fn bytes(&mut self, max: usize) -> &'a [u8] {
         let len = self.below(max + 1).min(self.0.len());
         self.0.bytes(len).unwrap_or_default()
     }
 
-    /// At most `max` bytes of text; what is no UTF-8 ends it.
+    /// At most `max` bytes, up to the first that is not UTF-8.
     pub(crate) fn text(&mut self, max: usize) -> &'a str {
         valid_start(self.bytes(max))
     }
 
-    /// All bytes that are left.
+    /// The remaining bytes.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.0.take_rest()
     }
 }
 
-/// The text at the beginning of these bytes.
+/// The bytes up to the first that is not UTF-8.
 pub(crate) fn valid_start(bytes: &[u8]) -> &str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -60,13 +58,13 @@ pub(crate) fn valid_start(bytes: &[u8]) -> &str {
     }
 }
 
-/// The texts that a line feed divides: inputs stay legible.
+/// The lines of the input, as texts.
 pub(crate) fn lines<const N: usize>(bytes: &[u8]) -> [&str; N] {
     let mut parts = bytes.splitn(N, |byte| *byte == b'\n');
     std::array::from_fn(|_| valid_start(parts.next().unwrap_or_default()))
 }
 
-/// The same, divided by a byte that is in no text.
+/// The parts of the input between bytes that do not occur in UTF-8, as texts.
 pub(crate) fn parts<const N: usize>(bytes: &[u8]) -> [&str; N] {
     let mut parts = bytes.splitn(N, |byte| *byte == 0xff);
     std::array::from_fn(|_| valid_start(parts.next().unwrap_or_default()))

@@ -1,5 +1,4 @@
-//! Sequences of storage calls by several components over the whole chain, against
-//! ordered maps.
+//! Sequences of calls by several components on complete chains, compared with ordered maps.
 
 mod model;
 mod store;
@@ -13,24 +12,24 @@ use crate::input::Choices;
 use model::{Keys, Model};
 use store::{COMPONENTS, Engine, Store};
 
-/// More calls than it takes to meet everything, and few enough to be fast.
+/// Enough calls to reach every state, and few enough to be fast.
 const MAX_CALLS: usize = 100;
 
 const MAX_VALUE_BYTES: usize = 2_048;
 const MAX_BATCH: usize = 8;
 
-/// Keys that meet each other's prefixes and file names.
+/// Keys with common prefixes and similar file names.
 const KEYS: [&str; 18] = [
     "a", "A", "a/", "a/b", "a/b/c/d", "a/c", "aa", "b", "con", "..", ".tmp-1", "%", "%61",
     "\u{e9}", "e\u{301}", "z", "LONG", "LONGER",
 ];
 
-/// What listings begin with and go on after, besides the keys.
+/// Prefixes and cursors of listings, in addition to the keys.
 const TEXTS: [&str; 6] = ["", "a/b/", "c", "~", "\u{10ffff}", "app/notes/001/"];
 
-const NO_KEYS: [&str; 4] = ["", "a\0", "\u{85}", "TOO LONG"];
+const INVALID_KEYS: [&str; 4] = ["", "a\0", "\u{85}", "TOO LONG"];
 
-/// The texts of 240 bytes and more that stand behind the words above.
+/// Replaces the words above by long texts.
 fn spelled_out(key: &str) -> String {
     match key {
         "LONG" => "l".repeat(241),
@@ -40,17 +39,17 @@ fn spelled_out(key: &str) -> String {
     }
 }
 
-/// In memory: the target `calls`.
+/// In memory.
 pub(crate) fn run(input: &[u8]) {
     calls(Engine::Memory, Choices::new(input));
 }
 
-/// In files, ten times slower: the target `calls_file`.
+/// In files, which is ten times slower.
 pub(crate) fn run_file(input: &[u8]) {
     calls(Engine::File, Choices::new(input));
 }
 
-/// In redb, slower still: the target `calls_redb`.
+/// In redb, which is slower still.
 pub(crate) fn run_redb(input: &[u8]) {
     calls(Engine::Redb, Choices::new(input));
 }
@@ -96,7 +95,7 @@ impl World {
         }
     }
 
-    /// One call of one component, and what it must have answered.
+    /// Makes a call and checks the result.
     fn call(&mut self, choices: &mut Choices<'_>) {
         let of = choices.below(COMPONENTS.len());
         match choices.below(20) {
@@ -112,7 +111,7 @@ impl World {
             14 => self.create_or_update(of, choices),
             15 => self.snapshot(of, choices),
             16 => self.granted(choices),
-            17 => self.partitions(choices),
+            17 => self.components(choices),
             18 => self.reopen(choices),
             _ => self.check(of),
         }
@@ -141,7 +140,7 @@ impl World {
         same_error(self.store.chain(of).delete(&key), expected);
     }
 
-    /// After a write that does not tell its revision.
+    /// Checks a write that does not return its revision.
     fn wrote(
         &mut self,
         of: usize,
@@ -167,7 +166,7 @@ impl World {
             return;
         }
         let expected = self.model.value(of, &key);
-        // In any order: each leaves something else in the cache.
+        // Each leaves something different in the cache.
         match choices.below(4) {
             0 => {
                 let revision = self.model.keys(of).get(&key).and_then(|(_, revision)| *revision);
@@ -183,8 +182,8 @@ impl World {
 
     fn try_get(&mut self, of: usize, choices: &mut Choices<'_>) {
         let key = any_key(choices);
-        if let Some(at_hand) = self.store.chain(of).try_get("", &key) {
-            assert_eq!(at_hand, self.model.value(of, &key), "try_get({key:?})");
+        if let Some(cached) = self.store.chain(of).try_get("", &key) {
+            assert_eq!(cached, self.model.value(of, &key), "try_get({key:?})");
         }
     }
 
@@ -216,11 +215,10 @@ impl World {
         let listed = self.store.chain(of).list_keys(Some(&prefix));
         let all = keys.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
         assert_eq!(listed, Ok(all), "list_keys({prefix:?})");
-        self.walk(of, &prefix, 1 + choices.below(3));
+        self.list_in_pages(of, &prefix, 1 + choices.below(3));
     }
 
-    /// Page after page, as a guest goes through a listing.
-    fn walk(&self, of: usize, prefix: &str, limit: usize) {
+    fn list_in_pages(&self, of: usize, prefix: &str, limit: usize) {
         let mut found: Vec<String> = Vec::new();
         loop {
             let after = found.last().map(String::as_str);
@@ -228,7 +226,7 @@ impl World {
             let page = self.store.chain(of).list_page(request).unwrap();
             assert!(!page.more || !page.keys.is_empty(), "{request:?}");
             found.extend(page.keys);
-            assert!(found.len() <= self.model.keys(of).len(), "keys come again: {found:?}");
+            assert!(found.len() <= self.model.keys(of).len(), "keys repeat: {found:?}");
             if !page.more {
                 break;
             }
@@ -243,8 +241,8 @@ impl World {
         let expected = self.model.usage(of, &prefix);
         assert_eq!(chain.usage(Some(&prefix)), Ok(expected), "usage({prefix:?})");
         let all = self.model.usage(of, "");
-        let told = chain.component_usage().unwrap();
-        assert_eq!((told.used_bytes, told.key_count), (all.bytes, all.keys));
+        let usage = chain.component_usage().unwrap();
+        assert_eq!((usage.used_bytes, usage.key_count), (all.bytes, all.keys));
     }
 
     fn commit(&mut self, of: usize, choices: &mut Choices<'_>) {
@@ -273,8 +271,8 @@ impl World {
         self.commit_this(of, &commit.set(&key, value));
     }
 
-    /// Up to three checks, which mostly hold, up to six writes, and sometimes a
-    /// budget about as large as what is used.
+    /// Up to three checks, most of which hold, up to six writes, and sometimes a budget close
+    /// to the usage.
     fn some_commit(&self, of: usize, choices: &mut Choices<'_>) -> Commit {
         let mut commit = Commit::new();
         for _ in 0..choices.below(4) {
@@ -320,7 +318,7 @@ impl World {
         let (prefix, after) = (text(choices), text(choices));
         let after = (!choices.once_in(3)).then_some(after.as_str());
         let mut found = Vec::new();
-        let component = store::partition(COMPONENTS[of]);
+        let component = store::component_prefix(COMPONENTS[of]);
         let visit = &mut |key: &str, value: StorageValue| {
             found.push((key.strip_prefix(component).unwrap().to_owned(), value));
             Ok(())
@@ -335,7 +333,7 @@ impl World {
         assert_eq!(found, all, "read_snapshot({prefix:?}, {after:?})");
     }
 
-    /// The first component at keys of the second.
+    /// The first component uses keys of the second.
     fn granted(&mut self, choices: &mut Choices<'_>) {
         let (key, access) = (key(choices), choices.pick(&[Access::Read, Access::ReadWrite]));
         let prefix = choices.pick(&["a", "a/b", ""]);
@@ -359,8 +357,8 @@ impl World {
         self.wrote(1, &key, result, expected);
     }
 
-    fn partitions(&mut self, choices: &mut Choices<'_>) {
-        let all = self.model.partitions();
+    fn components(&mut self, choices: &mut Choices<'_>) {
+        let all = self.model.components();
         let after = choices.pick(&["", "app/notes/001/", "app/notes/0011", "b"]);
         let page = self.store.backend().list_components(Some(after), choices.below(4)).unwrap();
         let wanted: Vec<&&str> = all.iter().filter(|name| **name > after).collect();
@@ -384,7 +382,7 @@ impl World {
         }
     }
 
-    /// Everything of a component.
+    /// Checks everything in a component.
     fn check(&mut self, of: usize) {
         let chain = self.store.chain(of);
         for (key, (value, revision)) in self.model.keys(of) {
@@ -408,12 +406,12 @@ impl World {
         self.check_backend();
     }
 
-    /// What the components have together, and which of them have something.
+    /// Checks the keys of all components, and the list of components.
     fn check_backend(&self) {
         let backend = self.store.backend();
         assert_eq!(backend.list_keys(None), Ok(self.model.full_keys()));
-        let partitions = backend.list_components(None, COMPONENTS.len()).unwrap();
-        assert_eq!(partitions.keys, self.model.partitions());
+        let components = backend.list_components(None, COMPONENTS.len()).unwrap();
+        assert_eq!(components.keys, self.model.components());
         let mut found: Vec<String> = Vec::new();
         loop {
             let after = found.last().map(String::as_str);
@@ -422,12 +420,12 @@ impl World {
             if !page.more {
                 break;
             }
-            assert!(found.len() < COMPONENTS.len(), "components come again: {found:?}");
+            assert!(found.len() < COMPONENTS.len(), "components repeat: {found:?}");
         }
-        assert_eq!(found, partitions.keys);
+        assert_eq!(found, components.keys);
     }
 
-    /// Deletes all that a component has, a key at a time.
+    /// Deletes the keys of a component one by one.
     fn empty(&mut self, of: usize) {
         let keys: Vec<String> = self.model.keys(of).keys().cloned().collect();
         for key in keys {
@@ -443,9 +441,9 @@ fn key(choices: &mut Choices<'_>) -> String {
     spelled_out(choices.pick(&KEYS))
 }
 
-/// A key, or now and then what is none.
+/// A key, sometimes an invalid one.
 fn any_key(choices: &mut Choices<'_>) -> String {
-    if choices.once_in(32) { spelled_out(choices.pick(&NO_KEYS)) } else { key(choices) }
+    if choices.once_in(32) { spelled_out(choices.pick(&INVALID_KEYS)) } else { key(choices) }
 }
 
 fn text(choices: &mut Choices<'_>) -> String {
@@ -461,8 +459,7 @@ fn value(choices: &mut Choices<'_>) -> StorageValue {
     StorageValue::new(vec![b'a' + choices.below(26) as u8; len])
 }
 
-/// The same outcome; a key that is named is the component's own, and the words of
-/// the others are free.
+/// Compares outcomes. Errors must contain the user key; other texts may differ.
 fn same_error(result: Result<(), StorageError>, expected: Result<(), StorageError>) {
     match (&result, &expected) {
         (Err(StorageError::InvalidKey(_)), Err(StorageError::InvalidKey(_)))

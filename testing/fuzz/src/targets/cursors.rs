@@ -1,5 +1,5 @@
-//! Listings with the cursors of both drafts of `wasi:keyvalue`, while keys come and
-//! go, against an ordered set.
+//! Listings with the cursors of both drafts of `wasi:keyvalue`, while keys are set and deleted,
+//! compared with an ordered set.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use storage_host::{Access, ComponentChain, Grant, GrantedStorage, StorageHost};
 
 use crate::input::Choices;
 
-/// How many cursors of the first draft a component may keep.
-const REMEMBERED: usize = 64;
+/// The number of cursors of the first draft that a component may keep.
+const MAX_CURSORS: usize = 64;
 
 const GRANTED: [&str; 2] = ["a", "k/"];
 
@@ -30,9 +30,9 @@ struct World {
     granted: GrantedStorage,
     listings: Listings,
     keys: [BTreeSet<String>; 2],
-    /// The cursors of the first draft, oldest first: whose keys, and behind which.
+    /// The cursors of the first draft, oldest first: of granted keys, and the last key.
     numbers: Vec<(u64, bool, String)>,
-    /// Those of the second.
+    /// The cursors of the second draft.
     texts: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl World {
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
-        // Whose keys: the caller's own, or what it was granted of another's.
+        // The component's keys, or those that it was granted.
         let foreign = choices.once_in(3);
         match choices.below(8) {
             0..3 => {
@@ -83,13 +83,13 @@ impl World {
                 self.by_text(foreign, cursor, choices.below(5));
             }
             6 => {
-                let made_up = choices.text(1_100).to_owned();
-                self.by_text(foreign, Some(made_up), choices.below(5));
+                let invented = choices.text(1_100).to_owned();
+                self.by_text(foreign, Some(invented), choices.below(5));
             }
             _ => {
-                let made_up = choices.number();
-                if self.numbers.iter().all(|(number, ..)| *number != made_up) {
-                    let page = self.page(foreign, Some(made_up), 3);
+                let invented = choices.number();
+                if self.numbers.iter().all(|(number, ..)| *number != invented) {
+                    let page = self.page(foreign, Some(invented), 3);
                     assert_eq!(page.unwrap_err(), "cursor expired");
                 }
             }
@@ -100,7 +100,7 @@ impl World {
         if foreign { &self.others } else { &self.own }
     }
 
-    fn place(&self, foreign: bool) -> (&dyn ComponentStorage, Option<&ComponentId>) {
+    fn storage(&self, foreign: bool) -> (&dyn ComponentStorage, Option<&ComponentId>) {
         if foreign { (&self.granted, Some(self.granted.owner())) } else { (&*self.own, None) }
     }
 
@@ -110,17 +110,17 @@ impl World {
         cursor: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<String>, Option<u64>), String> {
-        let (storage, owner) = self.place(foreign);
+        let (storage, owner) = self.storage(foreign);
         self.listings.page_by_number(storage, owner, cursor, limit)
     }
 
-    /// Goes on at the cursor at this place, or begins where there is none.
+    /// Continues at a cursor, or starts if there is none.
     fn by_number(&mut self, foreign: bool, at: usize, choices: &mut Choices<'_>) {
         let cursor = self.numbers.get(at).cloned();
         let limit = choices.below(5);
         let page = self.page(foreign, cursor.as_ref().map(|(number, ..)| *number), limit);
         let after = match cursor {
-            Some((_, of, _)) if of != foreign || at + REMEMBERED < self.numbers.len() => {
+            Some((_, of, _)) if of != foreign || at + MAX_CURSORS < self.numbers.len() => {
                 assert_eq!(page.unwrap_err(), "cursor expired");
                 return;
             }
@@ -135,7 +135,7 @@ impl World {
     }
 
     fn by_text(&mut self, foreign: bool, cursor: Option<String>, limit: usize) {
-        let (storage, owner) = self.place(foreign);
+        let (storage, owner) = self.storage(foreign);
         let page = self.listings.page_by_text(storage, owner, cursor.clone(), limit);
         if cursor.as_ref().is_some_and(|cursor| cursor.len() > 1_024) {
             assert!(page.unwrap_err().contains("longer than any key"));
@@ -148,8 +148,8 @@ impl World {
         }
     }
 
-    /// A page must be the front of the keys behind the cursor, and have a cursor if
-    /// more follow. Gives it with the last key.
+    /// A page must have the first keys after the cursor, and a cursor if more follow. Returns
+    /// the cursor and the last key.
     fn check<C>(
         &self,
         foreign: bool,
@@ -164,7 +164,7 @@ impl World {
         let wanted: Vec<&String> = keys.collect();
         let (keys, cursor) = match page {
             Ok(page) => page,
-            // A page of nothing cannot say where to go on.
+            // A page without keys cannot have a cursor.
             Err(error) => {
                 assert!(limit == 0 && !wanted.is_empty(), "{error}");
                 return None;

@@ -1,5 +1,5 @@
-//! A file store in which somebody has written bytes of their own: it opens or says
-//! what is wrong, answers or says that it cannot, and never panics.
+//! A file store whose files were overwritten: every call succeeds or fails with an error, and
+//! never panics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,24 +11,24 @@ use storage_core::{Commit, ComponentStorage, PageRequest, Revision, StorageError
 
 use crate::input::Choices;
 
-/// The keys that are there.
+/// The keys in the store.
 const KEYS: [&str; 3] = ["app/notes/home/1", "app/notes/work/1", "loose"];
 
-/// Keys, and the files that they must be in.
-const PLACES: [(&str, &str); 4] = [
+/// Keys and their files.
+const FILES: [(&str, &str); 4] = [
     ("app/notes/home/1", "components/app/notes/home/1"),
     ("app/notes/work/1", "components/app/notes/work/1"),
     ("loose", "loose/loose"),
     ("app/notes/home/2", "components/app/notes/home/2"),
 ];
 
-/// What the first write of the first commit prepares, in the folder of a component.
+/// The temporary file of the first write of the first commit.
 const TEMP: &str = "components/app/notes/home/.tmp-0000000000000001-0";
 
-/// Which files, and the bytes for each.
+/// Input: the files to overwrite, and their bytes.
 pub(crate) fn run(input: &[u8]) {
-    let place = crate::temporary_directory();
-    let root = place.path().join("store");
+    let directory = crate::temporary_directory();
+    let root = directory.path().join("store");
     let storage = FileStorage::open(&root, FileOptions::default()).unwrap();
     for key in KEYS {
         storage.set(key, "value".into()).unwrap();
@@ -41,7 +41,7 @@ pub(crate) fn run(input: &[u8]) {
     }
     let expected = recovered(&root);
     if let Ok(storage) = FileStorage::open_read_only(&root, FileOptions::default()) {
-        // Of commits that nobody can have made it may think otherwise than a writer.
+        // A reader may interpret invalid commits differently from a writer.
         if fs::read_dir(root.join("journal")).unwrap().next().is_none() {
             compare(&storage, expected.as_ref());
         }
@@ -62,13 +62,13 @@ pub(crate) fn run(input: &[u8]) {
     compare(&storage, expected.as_ref());
     let sound = verified.is_ok_and(|verified| verified.problems == 0);
     let all_right = read(&storage);
-    assert!(all_right || !sound, "verify has found nothing");
+    assert!(all_right || !sound, "verify did not find the damage");
     write(&storage);
 }
 
 fn overwrite(root: &Path, choices: &mut Choices<'_>) {
     let journal = format!("journal/{:016x}.commit", choices.below(3));
-    let [home, work, loose, new] = PLACES.map(|(_, file)| file);
+    let [home, work, loose, new] = FILES.map(|(_, file)| file);
     let path =
         root.join(choices.pick(&[home, work, loose, new, TEMP, &journal, "revisions", "FORMAT"]));
     let bytes = match choices.below(5) {
@@ -93,7 +93,7 @@ fn overwrite(root: &Path, choices: &mut Choices<'_>) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Around those of the values that are there, mostly.
+/// Usually near those in the store.
 fn revision(choices: &mut Choices<'_>) -> Revision {
     Revision::new(match choices.below(8) {
         0 => choices.number(),
@@ -104,14 +104,14 @@ fn revision(choices: &mut Choices<'_>) -> Revision {
 fn key<'a>(choices: &mut Choices<'a>) -> &'a str {
     match choices.below(8) {
         0 => choices.text(300),
-        near => PLACES[near % PLACES.len()].0,
+        near => FILES[near % FILES.len()].0,
     }
 }
 
-/// The files of keys as whoever opens the store leaves them: commits that have
-/// happened are finished. `None` if one cannot be read.
+/// The expected files after the store was opened, which applies pending commits. `None` if a
+/// journal cannot be read.
 fn recovered(root: &Path) -> Option<BTreeMap<&'static str, Vec<u8>>> {
-    let files = PLACES.map(|(key, file)| Some((key, fs::read(root.join(file)).ok()?)));
+    let files = FILES.map(|(key, file)| Some((key, fs::read(root.join(file)).ok()?)));
     let mut files: BTreeMap<&str, Vec<u8>> = files.into_iter().flatten().collect();
     let mut temp = fs::read(root.join(TEMP)).ok();
     let mut journals = Vec::new();
@@ -121,15 +121,15 @@ fn recovered(root: &Path) -> Option<BTreeMap<&'static str, Vec<u8>>> {
     journals.sort();
     for (revision, writes) in journals {
         for (position, (key, sets)) in writes.into_iter().enumerate() {
-            let known = PLACES.into_iter().find(|(known, _)| *known == key);
+            let known = FILES.into_iter().find(|(known, _)| *known == key);
             if sets {
-                let is_there = (revision.get(), position) == (1, 0);
-                let taken = temp.take_if(|_| is_there && key.starts_with("app/notes/home/"));
+                let exists = (revision.get(), position) == (1, 0);
+                let taken = temp.take_if(|_| exists && key.starts_with("app/notes/home/"));
                 if let (Some((known, _)), Some(bytes)) = (known, taken) {
                     files.insert(known, bytes);
                 }
             } else if let Some((known, _)) = known {
-                // Not what was written later, nor what cannot be read.
+                // Neither newer values nor unreadable ones.
                 let read = files.get(known).and_then(|bytes| disk::read_record(bytes).ok());
                 if read.is_some_and(|(_, found)| found.revision < revision) {
                     files.remove(known);
@@ -140,11 +140,10 @@ fn recovered(root: &Path) -> Option<BTreeMap<&'static str, Vec<u8>>> {
     Some(files)
 }
 
-/// Each key has the value that is written in its file for it, or it has none, or it
-/// says that this is damaged.
+/// Each key has the value in its file, or none if there is no file, or is reported corrupt.
 fn compare(storage: &FileStorage, expected: Option<&BTreeMap<&str, Vec<u8>>>) {
     let Some(expected) = expected else { return };
-    for (key, _) in PLACES {
+    for (key, _) in FILES {
         let found = storage.get(key);
         match expected.get(key).map(|bytes| disk::read_record(bytes)) {
             None => assert_eq!(found, Ok(None), "{key}"),
@@ -156,7 +155,7 @@ fn compare(storage: &FileStorage, expected: Option<&BTreeMap<&str, Vec<u8>>>) {
     }
 }
 
-/// Reads everything; tells whether there was no error.
+/// Reads everything; false if there was an error.
 fn read(storage: &FileStorage) -> bool {
     let mut whole = true;
     let Ok(keys) = storage.list_keys(None) else { return false };
@@ -176,7 +175,7 @@ fn read(storage: &FileStorage) -> bool {
     whole & storage.read_snapshot("", None, &mut |_, _| Ok(())).is_ok()
 }
 
-/// Writes, which may fail but keeps its promises if it does not.
+/// Writes. A write may fail, but if it succeeds it must be visible.
 fn write(storage: &FileStorage) {
     let mut last = None;
     for key in KEYS {

@@ -1,11 +1,10 @@
-//! Names of files: every text has one, no two have the same, and any name is read
-//! without harm.
+//! File names: every text has one, no two texts share one, and any name can be decoded.
 
 use storage_backends::internals::{FileName, file_name, read_file_name};
 
 use crate::input::parts;
 
-/// Two texts and a name, divided by a byte that is in no text.
+/// Input: two texts and a name, separated by a byte that does not occur in UTF-8.
 pub(crate) fn run(input: &[u8]) {
     let [one, other, name] = parts(input);
     let (first, second) = (named(one), named(other));
@@ -13,7 +12,7 @@ pub(crate) fn run(input: &[u8]) {
 
     match read_file_name(name) {
         FileName::Text(text) => assert_eq!(file_name(&text), name),
-        // Whether it is that of the key in the record, only the record tells.
+        // Only the record contains the key.
         FileName::Hashed => {
             let (_, hash) = name.split_once("%%").unwrap();
             assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -25,7 +24,7 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// The name of a text, which must be as `docs/formats.md` has it.
+/// The name of a text, checked against `docs/formats.md`.
 fn named(text: &str) -> String {
     let name = file_name(text);
     assert!((1..=255).contains(&name.len()), "{name:?}");
@@ -38,7 +37,7 @@ fn named(text: &str) -> String {
         FileName::Hashed => {
             let (start, hash) = name.split_once("%%").unwrap();
             assert!(start.len() <= 120 && hash.len() == 64, "{name:?}");
-            // Shorter ones are written out: at most three characters a byte.
+            // A byte takes at most three characters, so that shorter texts fit.
             assert!(text.len() > 80, "{text:?}");
         }
         FileName::Foreign => panic!("{text:?} has the foreign name {name:?}"),
@@ -46,7 +45,7 @@ fn named(text: &str) -> String {
     name
 }
 
-/// Nothing that a file system could take for something else.
+/// A name must not have a special meaning on any file system.
 fn is_safe(name: &str) {
     let of = "abcdefghijklmnopqrstuvwxyz0123456789-_@+=,.%";
     assert!(name.chars().all(|c| of.contains(c)), "{name:?}");

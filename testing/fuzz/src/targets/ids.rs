@@ -1,19 +1,19 @@
-//! Ids of components: which texts are one, and that no two share keys.
+//! Component ids: which texts are valid, and that no two share keys.
 
 use storage_core::ComponentId;
 
 use crate::input::lines;
 
-/// The longest message about an id, however long the text.
-const MESSAGE_BYTES: usize = 1_000;
+/// The maximum length of an error message.
+const MAX_MESSAGE_BYTES: usize = 1_000;
 
-/// Two ids as text, and the three segments of another, a line each.
+/// Input: two ids, and the three segments of a third one, each on a line.
 pub(crate) fn run(input: &[u8]) {
     let [one, other, namespace, name, instance] = lines(input);
     let one = parse(one);
     let other = parse(other);
     if let (Some(one), Some(other)) = (&one, &other) {
-        // Neither sees a key of the other, whatever the keys are.
+        // Neither sees any key of the other.
         assert_eq!(one == other, one.key_prefix().starts_with(other.key_prefix()));
         assert_eq!(one == other, other.key_prefix().starts_with(one.key_prefix()));
         assert_eq!(one.cmp(other), one.key_prefix().cmp(other.key_prefix()));
@@ -28,7 +28,7 @@ fn parse(text: &str) -> Option<ComponentId> {
     let allowed = segments.len() == 3 && segments.iter().all(|segment| is_segment(segment));
     match text.parse::<ComponentId>() {
         Ok(id) => {
-            assert!(allowed, "{text:?} is taken for an id");
+            assert!(allowed, "accepted the id {text:?}");
             assert_eq!(segments, [id.namespace(), id.name(), id.instance()]);
             assert_eq!(id.to_string(), text);
             assert_eq!((id.as_str(), id.to_string_id().as_str()), (text, text));
@@ -37,14 +37,14 @@ fn parse(text: &str) -> Option<ComponentId> {
             Some(id)
         }
         Err(error) => {
-            assert!(!allowed, "{text:?} is refused: {error}");
-            assert!(error.to_string().len() < MESSAGE_BYTES);
+            assert!(!allowed, "refused the id {text:?}: {error}");
+            assert!(error.to_string().len() < MAX_MESSAGE_BYTES);
             None
         }
     }
 }
 
-/// The rule as `docs/component-developers.md` words it.
+/// The rule as in `docs/component-developers.md`.
 fn is_segment(text: &str) -> bool {
     let of = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:@+";
     (1..=128).contains(&text.len())

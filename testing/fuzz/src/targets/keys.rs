@@ -1,4 +1,4 @@
-//! Keys: which are allowed, and how a component's own become full ones and back.
+//! Keys: which are valid, and how user keys become full keys and back.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::input::parts;
 const MAX_KEY_BYTES: usize = 1_024;
 const MAX_FULL_KEY_BYTES: usize = 1_411;
 
-/// Two keys, and the beginning of some, divided by a byte that is in no text.
+/// Input: two keys and a prefix, separated by a byte that does not occur in UTF-8.
 pub(crate) fn run(input: &[u8]) {
     let [key, other, prefix] = parts(input);
     for text in [key, other, prefix] {
         rules(text);
-        division(text);
+        split(text);
     }
-    below_and_back(key, other, prefix);
-    foreign(key, other);
+    round_trip(key, other, prefix);
+    foreign_keys(key, other);
 }
 
-/// The rule as `docs/component-developers.md` words it.
+/// The rule as in `docs/component-developers.md`.
 fn is_key(text: &str, max: usize) -> bool {
     let is_control = |c: char| c <= '\u{1f}' || ('\u{7f}'..='\u{9f}').contains(&c);
     !text.is_empty() && text.len() <= max && !text.contains(is_control)
@@ -35,10 +35,10 @@ fn rules(text: &str) {
         [(validate_key(text), MAX_KEY_BYTES), (validate_full_key(text), MAX_FULL_KEY_BYTES)]
     {
         match result {
-            Ok(()) => assert!(is_key(text, max), "{text:?} is taken for a key"),
+            Ok(()) => assert!(is_key(text, max), "accepted the key {text:?}"),
             Err(StorageError::InvalidKey(message)) => {
-                assert!(!is_key(text, max), "{text:?} is refused: {message}");
-                // It shows the beginning of the key, and escaped.
+                assert!(!is_key(text, max), "refused the key {text:?}: {message}");
+                // The message shows the beginning of the key, escaped.
                 assert!(message.len() < 1_000 && !message.contains(char::is_control));
             }
             Err(other) => panic!("{text:?}: {other:?}"),
@@ -46,17 +46,17 @@ fn rules(text: &str) {
     }
 }
 
-fn division(text: &str) {
-    let (partition, own) = split_full_key(text);
-    assert_eq!([partition, own].concat(), text);
+fn split(text: &str) {
+    let (prefix, user) = split_full_key(text);
+    assert_eq!([prefix, user].concat(), text);
     match text.matches('/').count() {
-        0..3 => assert_eq!(partition, ""),
-        _ => assert!(partition.ends_with('/') && partition.matches('/').count() == 3),
+        0..3 => assert_eq!(prefix, ""),
+        _ => assert!(prefix.ends_with('/') && prefix.matches('/').count() == 3),
     }
 }
 
-/// Two components, of which one has the key, on one backend.
-fn below_and_back(key: &str, other: &str, prefix: &str) {
+/// Two components on one store. One of them has the key.
+fn round_trip(key: &str, other: &str, prefix: &str) {
     let backend = Arc::new(MemoryStorage::new());
     let view =
         |id: &str| NamespacedStorage::new(id.parse::<ComponentId>().unwrap(), Arc::clone(&backend));
@@ -82,7 +82,7 @@ fn below_and_back(key: &str, other: &str, prefix: &str) {
     assert_eq!(page.keys.len(), usize::from(begins && key > other), "{key:?} after {other:?}");
     assert_eq!(home.usage(None).unwrap().bytes, key.len() as u64 + 5);
 
-    // Errors name the component's own key.
+    // Errors contain the user key.
     let again = home.commit(Commit::new().require_absent(key));
     assert_eq!(again, Err(StorageError::AlreadyExists(key.to_owned())));
     if is_key(other, MAX_KEY_BYTES) && other != key {
@@ -90,7 +90,7 @@ fn below_and_back(key: &str, other: &str, prefix: &str) {
         let missing = home.commit(Commit::new().require_present(other));
         assert_eq!(missing, Err(StorageError::NotFound(other.to_owned())));
     }
-    // The neighbour sees and touches nothing of it.
+    // The neighbour neither sees nor changes the key.
     assert_eq!(neighbour.list_keys(None).unwrap(), Vec::<String>::new());
     assert_eq!(neighbour.get(key).unwrap(), None);
     neighbour.delete(key).unwrap();
@@ -117,7 +117,7 @@ fn refused(storage: &dyn ComponentStorage, key: &str) {
     assert_eq!(storage.try_get("", key), None);
 }
 
-/// Storage that lists a key nobody asked for.
+/// A storage whose results contain this key.
 struct Lists<'a>(&'a str);
 
 impl ComponentStorage for Lists<'_> {
@@ -138,14 +138,14 @@ impl ComponentStorage for Lists<'_> {
     }
 }
 
-/// What comes from below is the component's own, or an error that shows nothing.
-fn foreign(text: &str, own: &str) {
+/// Results contain keys of the component only; errors do not reveal other keys.
+fn foreign_keys(text: &str, user: &str) {
     const PREFIX: &str = "app/notes/001/";
-    for below in [text, &[PREFIX, text].concat(), &[PREFIX, own, " ", PREFIX, text].concat()] {
+    for below in [text, &[PREFIX, text].concat(), &[PREFIX, user, " ", PREFIX, text].concat()] {
         let storage = NamespacedStorage::new("app/notes/001".parse().unwrap(), Lists(below));
         let stripped = below.strip_prefix(PREFIX);
         match (storage.list_keys(None), stripped) {
-            (Ok(keys), Some(own)) => assert_eq!(keys, [own]),
+            (Ok(keys), Some(user)) => assert_eq!(keys, [user]),
             (Err(StorageError::IoError(message)), None) => {
                 assert_eq!(message, "the storage below listed a key of another component");
             }
@@ -158,7 +158,7 @@ fn foreign(text: &str, own: &str) {
             else {
                 panic!("{error:?}");
             };
-            // A full key stays only where it is a part of a path.
+            // A full key remains only as part of a path.
             for (at, _) in message.match_indices(PREFIX) {
                 let before = message.get(..at).unwrap_or_default();
                 let in_path = |c: char| c == '/' || c.is_ascii_alphanumeric();

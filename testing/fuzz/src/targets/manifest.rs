@@ -1,5 +1,5 @@
-//! A host's settings: any text is one or an error that says where, and a host can
-//! be made of it.
+//! Manifests: any text is either valid, so that a host can be built from it, or an error with
+//! a position.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use storage_host::{Manifest, ManifestError, StoreUrl};
 
 use crate::input::valid_start;
 
-/// A manifest.
+/// Input: a manifest.
 pub(crate) fn run(input: &[u8]) {
     let text = valid_start(input);
     match text.parse::<Manifest>() {
@@ -28,13 +28,12 @@ fn check(manifest: &Manifest) {
     let ids: BTreeSet<_> = manifest.components.iter().map(|component| &component.id).collect();
     assert_eq!(ids.len(), manifest.components.len());
 
-    // Never the store that it names: it may be anywhere.
+    // Not the store that it names, which may be anywhere.
     let host = manifest.host(Arc::new(MemoryStorage::new()));
     for component in &manifest.components {
         assert_eq!(manifest.component(&component.id), Some(component));
         for grant in &component.grants {
             assert_ne!(grant.owner, component.id);
-            // Read by the grantee as far as it is granted, and not at all beyond.
             let granted = host.granted(&component.id, &grant.owner).unwrap();
             assert_eq!(granted.list_keys(Some(&grant.prefix)), Ok(Vec::new()));
         }

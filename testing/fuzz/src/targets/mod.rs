@@ -1,4 +1,4 @@
-//! The targets, one a file.
+//! The targets.
 
 pub(crate) mod calls;
 pub(crate) mod cursors;

@@ -1,5 +1,5 @@
-//! Bytes on disk: whatever they are, they are read as what somebody wrote or as
-//! damage, in memory in proportion to them.
+//! Bytes on disk: they are decoded as what was written or as damage, in memory that is
+//! proportional to them.
 
 use std::fmt::Debug;
 
@@ -9,12 +9,12 @@ use storage_core::{Revision, StorageValue, Usage, VersionedValue};
 use crate::allocated_by;
 use crate::input::{Choices, valid_start};
 
-/// The kind of what is read, and its bytes; or what it is written from.
+/// Input: a kind of record, and either its bytes or what to encode.
 pub(crate) fn run(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else { return };
     match kind % 10 {
         0 => raw_record(rest),
-        1 => raw_record_beside_key(rest),
+        1 => raw_keyless_record(rest),
         2 => raw_journal(rest),
         3 => raw_counter(rest),
         4 => raw_usage_counter(rest),
@@ -26,19 +26,18 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// Reads bytes as they are, and with a checksum that is right, as only somebody
-/// who means harm would write it.
+/// Reads bytes as they are, and with a valid checksum, as an attacker would write them.
 fn read_both<T>(bytes: &[u8], sealed: &[u8], read: impl Fn(&[u8]) -> T) -> [T; 2] {
     [bytes, sealed].map(|bytes| {
         let (result, allocated) = allocated_by(|| read(bytes));
-        // A list of small entries doubles as it grows.
+        // A growing list doubles its capacity.
         assert!(allocated <= 64 * bytes.len() + 1_024, "{allocated} for {}", bytes.len());
         result
     })
 }
 
-/// No bit of it can change without being noticed, and no end be missing, unless
-/// what is there before has a checksum at its end: a value can be made so.
+/// Every flipped bit and every truncation is detected, unless the rest happens to end with its
+/// own checksum, which a value can be made to do.
 fn damaged<T: Debug>(
     choices: &mut Choices<'_>,
     bytes: &[u8],
@@ -48,7 +47,7 @@ fn damaged<T: Debug>(
     let mut flipped = bytes.to_vec();
     let at = choices.below(bytes.len());
     flipped[at] ^= 1 << choices.below(8);
-    assert!(read(&flipped).is_none(), "a flip at {at} is not noticed: {:?}", read(&flipped));
+    assert!(read(&flipped).is_none(), "a flip at {at} is not detected: {:?}", read(&flipped));
     let cut = &bytes[..choices.below(bytes.len())];
     let is_sealed = cut.len() >= 4 && sealed(&cut[..cut.len() - 4]) == cut;
     assert!(is_sealed || read(cut).is_none(), "cut to {}: {:?}", cut.len(), read(cut));
@@ -78,10 +77,10 @@ fn whole_record(mut choices: Choices<'_>) {
     let found = VersionedValue { value, revision };
     assert_eq!(disk::read_record(&bytes), Ok((key.to_owned(), found)));
 
-    let place = [damage.0.to_le_bytes(), damage.1.to_le_bytes()].concat();
-    damaged(&mut Choices::new(&place), &bytes, disk::sealed, |bytes| disk::read_record(bytes).ok());
+    let seed = [damage.0.to_le_bytes(), damage.1.to_le_bytes()].concat();
+    damaged(&mut Choices::new(&seed), &bytes, disk::sealed, |bytes| disk::read_record(bytes).ok());
     let sealed = |bytes: &[u8]| disk::sealed_beside_key(key.as_bytes(), bytes);
-    damaged(&mut Choices::new(&place), &beside, sealed, |bytes| {
+    damaged(&mut Choices::new(&seed), &beside, sealed, |bytes| {
         disk::read_record_beside_key(key, bytes).ok().map(|(value, _)| value.to_vec())
     });
     for other in [format!("{key}0"), key.chars().skip(1).collect()] {
@@ -90,7 +89,7 @@ fn whole_record(mut choices: Choices<'_>) {
     }
 }
 
-fn raw_record_beside_key(bytes: &[u8]) {
+fn raw_keyless_record(bytes: &[u8]) {
     let (key, bytes) = bytes.split_at(bytes.len() / 4);
     let key = valid_start(key);
     let read = |bytes: &[u8]| {
@@ -130,7 +129,7 @@ fn raw_counter(bytes: &[u8]) {
     read_both(bytes, &sealed.concat(), disk::read_counter);
 }
 
-/// Whichever slot is damaged, no number comes back.
+/// If one slot is damaged, the counter does not go back.
 fn whole_counter(mut choices: Choices<'_>) {
     let (first, second) = (choices.number(), choices.number());
     let mut bytes = disk::counter_slot(first);
@@ -140,36 +139,34 @@ fn whole_counter(mut choices: Choices<'_>) {
     let slot = choices.below(2);
     bytes[slot * 4_096 + choices.below(12)] ^= 1 << choices.below(8);
     let left = [second, first][slot];
-    // The lost one may have been a block further.
+    // The damaged slot may have been a block ahead.
     assert_eq!(disk::read_counter(&bytes), Some(left.saturating_add(65_536)));
     bytes[(1 - slot) * 4_096 + choices.below(12)] ^= 1 << choices.below(8);
     assert_eq!(disk::read_counter(&bytes), None);
 }
 
 fn raw_usage_counter(bytes: &[u8]) {
-    let (partition, bytes) = bytes.split_at(bytes.len() / 2);
-    let sealed = disk::sealed_beside_key(partition, bytes);
-    let [raw, whole] = read_both(bytes, &sealed, |bytes| disk::read_ledger(partition, bytes));
+    let (prefix, bytes) = bytes.split_at(bytes.len() / 2);
+    let sealed = disk::sealed_beside_key(prefix, bytes);
+    let [raw, whole] = read_both(bytes, &sealed, |bytes| disk::read_ledger(prefix, bytes));
     assert_eq!(whole.is_some(), bytes.len() == 16);
     if let Some(usage) = whole {
-        assert_eq!(disk::ledger(partition, usage), sealed);
+        assert_eq!(disk::ledger(prefix, usage), sealed);
     }
     if let Some(usage) = raw {
-        assert_eq!(disk::ledger(partition, usage), bytes);
+        assert_eq!(disk::ledger(prefix, usage), bytes);
     }
 }
 
 fn whole_usage_counter(mut choices: Choices<'_>) {
     let usage = Usage { bytes: choices.number(), keys: choices.number() };
     let damage = choices.number().to_le_bytes();
-    let partition = choices.rest();
-    let bytes = disk::ledger(partition, usage);
-    assert_eq!(disk::read_ledger(partition, &bytes), Some(usage));
-    let sealed = |bytes: &[u8]| disk::sealed_beside_key(partition, bytes);
-    damaged(&mut Choices::new(&damage), &bytes, sealed, |bytes| {
-        disk::read_ledger(partition, bytes)
-    });
-    let other = [partition, b"/"].concat();
+    let prefix = choices.rest();
+    let bytes = disk::ledger(prefix, usage);
+    assert_eq!(disk::read_ledger(prefix, &bytes), Some(usage));
+    let sealed = |bytes: &[u8]| disk::sealed_beside_key(prefix, bytes);
+    damaged(&mut Choices::new(&damage), &bytes, sealed, |bytes| disk::read_ledger(prefix, bytes));
+    let other = [prefix, b"/"].concat();
     assert_eq!(disk::read_ledger(&other, &bytes), None);
 }
 

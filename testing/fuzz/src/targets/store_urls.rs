@@ -1,4 +1,4 @@
-//! The URL of a store. None is opened: the path may be any.
+//! Store URLs. No store is opened, since the path may be anything.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use storage_host::{StoreUrl, StoreUrlError};
 
 use crate::input::valid_start;
 
-/// A URL.
+/// Input: a URL.
 pub(crate) fn run(input: &[u8]) {
     let text = valid_start(input);
     let parsed = text.parse::<StoreUrl>();
@@ -28,12 +28,12 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// Its text names the same store.
+/// The text of a URL parses to the same URL.
 fn same(url: &StoreUrl) {
     assert_eq!(url.to_string().parse::<StoreUrl>().as_ref(), Ok(url), "{url}");
 }
 
-/// A path without `%` and `?` is taken as it stands, or refused for a `~`, `$`, control
+/// A path without `%` and `?` is used unchanged, or refused because of a `~`, `$`, control
 /// character or white space.
 fn plain_path(text: &str, parsed: &Result<StoreUrl, StoreUrlError>) {
     let Some(path) = text.strip_prefix("file:").or_else(|| text.strip_prefix("redb:")) else {

@@ -1,4 +1,4 @@
-//! What the components have, in ordered maps.
+//! The expected content of the components, in ordered maps.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use storage_core::{
 use super::store::COMPONENTS;
 use super::{MAX_BATCH, MAX_VALUE_BYTES};
 
-/// Values with their revisions, where these are known.
+/// Values, and their revisions if they are known.
 pub(super) type Keys = BTreeMap<String, (StorageValue, Option<Revision>)>;
 
 pub(super) struct Model {
     quota: Option<Budget>,
     keys: [Keys; COMPONENTS.len()],
-    /// The largest revision that was seen.
+    /// The largest revision so far.
     last: Option<Revision>,
 }
 
@@ -36,7 +36,7 @@ impl Model {
         usage(&self.keys[of], prefix)
     }
 
-    /// All keys in full, in order.
+    /// All full keys, in order.
     pub(super) fn full_keys(&self) -> Vec<String> {
         let full = |(id, keys): (&&str, &Keys)| -> Vec<String> {
             keys.keys().map(|key| format!("{id}/{key}")).collect()
@@ -46,17 +46,16 @@ impl Model {
         all
     }
 
-    /// The partitions with a key, in order.
-    pub(super) fn partitions(&self) -> Vec<&'static str> {
+    /// The prefixes of the components with keys, in order.
+    pub(super) fn components(&self) -> Vec<&'static str> {
         let filled = COMPONENTS.iter().zip(&self.keys).filter(|(_, keys)| !keys.is_empty());
         let mut all: Vec<&str> = filled.map(|(id, _)| *id).collect();
         all.sort();
-        all.into_iter().map(super::store::partition).collect()
+        all.into_iter().map(super::store::component_prefix).collect()
     }
 
-    /// What the commit must answer; applies it where that is yes.
+    /// The expected result of a commit. Applies it if it succeeds.
     pub(super) fn write(&mut self, of: usize, commit: &Commit) -> Result<(), StorageError> {
-        // Two operations that are plain calls are no batch.
         limits(commit)?;
         for key in commit.keys() {
             check_key(key)?;
@@ -90,7 +89,7 @@ impl Model {
         Ok(())
     }
 
-    /// Takes the revision of a write; an error if it is none that may follow.
+    /// Records the revision of a write; an error if it is not above all earlier ones.
     pub(super) fn settle(
         &mut self,
         of: usize,
@@ -107,7 +106,7 @@ impl Model {
         Ok(())
     }
 
-    /// The same for all writes of a commit.
+    /// Records the revision of a commit.
     pub(super) fn settle_commit(
         &mut self,
         of: usize,
@@ -127,7 +126,7 @@ impl Model {
     }
 }
 
-/// The limits, in the order in which they are looked at.
+/// Checks the limits, in the order in which chains check them.
 fn limits(commit: &Commit) -> Result<(), StorageError> {
     let over = || StorageError::LimitExceeded { limit: "", max: 0, actual: 0 };
     if commit.checks.len() + commit.writes.len() > MAX_BATCH {
@@ -150,7 +149,7 @@ pub(super) fn check_key(key: &str) -> Result<(), StorageError> {
     if allowed { Ok(()) } else { Err(StorageError::InvalidKey(String::new())) }
 }
 
-/// Does the writes of a commit one after the other.
+/// Applies the writes of a commit in order.
 pub(super) fn apply(keys: &mut Keys, commit: &Commit) {
     for write in &commit.writes {
         match &write.value {

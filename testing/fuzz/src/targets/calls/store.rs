@@ -1,4 +1,4 @@
-//! The chains under test, and the store below them.
+//! The chains under test, and their store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +12,10 @@ use storage_host::{
 };
 use tempfile::TempDir;
 
-/// The components: one's id begins with another's, and two differ in case alone.
+/// One id begins with another one, and two differ only in case.
 pub(super) const COMPONENTS: [&str; 3] = ["app/notes/001", "app/notes/0011", "app/Notes/001"];
 
-/// A component's partition.
-pub(super) fn partition(id: &str) -> &'static str {
+pub(super) fn component_prefix(id: &str) -> &'static str {
     match id {
         "app/notes/001" => "app/notes/001/",
         "app/notes/0011" => "app/notes/0011/",
@@ -37,10 +36,10 @@ pub(super) struct Store {
     cache: CacheConfig,
     shares_cache: bool,
     small_index: bool,
-    /// `None` for a moment, while the store is opened anew.
+    /// `None` only while the store is reopened.
     open: Option<Open>,
-    // Behind what lies in it.
-    folder: Option<TempDir>,
+    // Dropped after the store in it.
+    directory: Option<TempDir>,
 }
 
 struct Open {
@@ -56,9 +55,9 @@ impl Store {
         shares_cache: bool,
         small_index: bool,
     ) -> Self {
-        let folder = (engine != Engine::Memory).then(crate::temporary_directory);
+        let directory = (engine != Engine::Memory).then(crate::temporary_directory);
         let mut store =
-            Self { engine, settings, cache, shares_cache, small_index, open: None, folder };
+            Self { engine, settings, cache, shares_cache, small_index, open: None, directory };
         let backend: Arc<dyn storage_core::Store> = match engine {
             Engine::Memory => Arc::new(MemoryStorage::new()),
             _ => store.backend_on_disk(),
@@ -68,7 +67,7 @@ impl Store {
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.as_ref().unwrap().path().join("store")
+        self.directory.as_ref().unwrap().path().join("store")
     }
 
     fn file_options(&self) -> FileOptions {
@@ -107,7 +106,7 @@ impl Store {
         &**self.opened().host.store()
     }
 
-    /// What the first component may do with keys of the second, by one grant.
+    /// The keys of the second component that a grant gives to the first.
     pub(super) fn granted(&self, prefix: &str, access: Access) -> GrantedStorage {
         let [to, owner, _] = COMPONENTS.map(|id| id.parse::<ComponentId>().unwrap());
         let host = &self.opened().host;
@@ -119,7 +118,7 @@ impl Store {
         host.granted(&to, &owner).unwrap()
     }
 
-    /// Ends everything and begins anew on the same data.
+    /// Closes the store and opens it again.
     pub(super) fn reopen(&mut self) {
         let open = self.open.take().unwrap();
         let backend = match self.engine {
@@ -132,7 +131,7 @@ impl Store {
         self.open = Some(self.chains(backend));
     }
 
-    /// All keys as who only reads sees them beside the writer, where one can.
+    /// All keys as a concurrent reader sees them, if the engine permits one.
     pub(super) fn keys_for_a_reader(&self) -> Option<Vec<String>> {
         let reads = self.engine == Engine::File;
         reads.then(|| {
@@ -141,7 +140,7 @@ impl Store {
         })
     }
 
-    /// Closes the store, in which nothing must be wrong.
+    /// Closes and verifies the store.
     pub(super) fn end(mut self) {
         let keys = self.backend().list_keys(None).unwrap().len() as u64;
         self.open = None;
