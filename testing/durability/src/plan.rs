@@ -27,7 +27,7 @@ pub(crate) enum Step {
     Plain(Change),
     /// A commit.
     Commit(Vec<Change>, Option<Budget>),
-    /// A read of the thread's own key, or of a key of another thread.
+    /// A read. `own`: of a key that this thread writes.
     Read { key: String, own: bool },
 }
 

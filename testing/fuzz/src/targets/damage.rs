@@ -12,13 +12,13 @@ use storage_core::{Commit, ComponentStorage, PageRequest, Revision, StorageError
 use crate::input::Choices;
 
 /// The keys in the store.
-const KEYS: [&str; 3] = ["app/notes/home/1", "app/notes/work/1", "loose"];
+const KEYS: [&str; 3] = ["app/notes/home/1", "app/notes/work/1", "unscoped"];
 
 /// Keys and their files.
 const FILES: [(&str, &str); 4] = [
     ("app/notes/home/1", "components/app/notes/home/1"),
     ("app/notes/work/1", "components/app/notes/work/1"),
-    ("loose", "loose/loose"),
+    ("unscoped", "loose/unscoped"),
     ("app/notes/home/2", "components/app/notes/home/2"),
 ];
 
@@ -68,9 +68,17 @@ pub(crate) fn run(input: &[u8]) {
 
 fn overwrite(root: &Path, choices: &mut Choices<'_>) {
     let journal = format!("journal/{:016x}.commit", choices.below(3));
-    let [home, work, loose, new] = FILES.map(|(_, file)| file);
-    let path =
-        root.join(choices.pick(&[home, work, loose, new, TEMP, &journal, "revisions", "FORMAT"]));
+    let [home, work, unscoped, new] = FILES.map(|(_, file)| file);
+    let path = root.join(choices.pick(&[
+        home,
+        work,
+        unscoped,
+        new,
+        TEMP,
+        &journal,
+        "revisions",
+        "FORMAT",
+    ]));
     let bytes = match choices.below(5) {
         0 => choices.bytes(300).to_vec(),
         1 => disk::sealed(choices.bytes(300)),
@@ -191,7 +199,7 @@ fn write(storage: &FileStorage) {
         assert_eq!(storage.get("app/notes/home/2"), Ok(Some("2".into())));
         assert_eq!(storage.get("app/notes/home/1"), Ok(None));
     }
-    if storage.delete("loose").is_ok() {
-        assert_eq!(storage.exists("loose"), Ok(false));
+    if storage.delete("unscoped").is_ok() {
+        assert_eq!(storage.exists("unscoped"), Ok(false));
     }
 }

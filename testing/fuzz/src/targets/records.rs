@@ -68,11 +68,11 @@ fn whole_record(mut choices: Choices<'_>) {
     let value = StorageValue::from(choices.rest());
     let bytes = disk::record(key, &value, revision);
     assert_eq!(disk::key_at_start_of_record(&bytes).as_deref(), Some(key));
-    let beside = disk::record_beside_key(key, value.as_bytes(), revision);
+    let keyless = disk::record_beside_key(key, value.as_bytes(), revision);
     assert_eq!(
-        disk::read_record_beside_key(key, &beside),
+        disk::read_record_beside_key(key, &keyless),
         Ok((value.as_bytes(), revision)),
-        "beside {key:?}"
+        "{key:?}"
     );
     let found = VersionedValue { value, revision };
     assert_eq!(disk::read_record(&bytes), Ok((key.to_owned(), found)));
@@ -80,11 +80,11 @@ fn whole_record(mut choices: Choices<'_>) {
     let seed = [damage.0.to_le_bytes(), damage.1.to_le_bytes()].concat();
     damaged(&mut Choices::new(&seed), &bytes, disk::sealed, |bytes| disk::read_record(bytes).ok());
     let sealed = |bytes: &[u8]| disk::sealed_beside_key(key.as_bytes(), bytes);
-    damaged(&mut Choices::new(&seed), &beside, sealed, |bytes| {
+    damaged(&mut Choices::new(&seed), &keyless, sealed, |bytes| {
         disk::read_record_beside_key(key, bytes).ok().map(|(value, _)| value.to_vec())
     });
     for other in [format!("{key}0"), key.chars().skip(1).collect()] {
-        let read = disk::read_record_beside_key(&other, &beside);
+        let read = disk::read_record_beside_key(&other, &keyless);
         assert!(other == key || read.is_err(), "{key:?} is read as {other:?}");
     }
 }
