@@ -13,7 +13,7 @@ use crate::check;
 use crate::engine::{Engine, Mode};
 use crate::report::{Fault, Findings, Outcome};
 use crate::scratch::Scratch;
-use crate::tasks::{COMPONENTS, Numbers, TaskArguments, recount};
+use crate::tasks::{COMPONENTS, Numbers, Report, TaskArguments, recount};
 use crate::workload::command;
 
 /// A test of quotas.
@@ -212,22 +212,13 @@ impl Tasks {
     fn read_line(&mut self) -> Result<bool> {
         let Some(line) = self.lines.next() else { return Ok(false) };
         let line = line?;
-        let (word, rest) = line.split_once('\t').unwrap_or((&line, ""));
-        match word {
-            "ready" => self.ready = true,
-            "done" => self.done = true,
-            "finding" => self.findings.push(rest.to_owned()),
-            "numbers" => {
-                // The last line of a killed process may be incomplete.
-                for (name, number) in rest.split('\t').filter_map(|word| word.split_once('=')) {
-                    let known = self.numbers.named();
-                    let of_name = known.iter().find(|(known, _)| *known == name);
-                    if let (Some((_, kept)), Ok(number)) = (of_name, number.parse()) {
-                        kept.fetch_max(number, Ordering::Relaxed);
-                    }
-                }
-            }
-            _ => {}
+        // The last line of a killed process may be incomplete.
+        match serde_json::from_str(&line) {
+            Ok(Report::Ready) => self.ready = true,
+            Ok(Report::Numbers(numbers)) => self.numbers = numbers,
+            Ok(Report::Finding(finding)) => self.findings.push(finding),
+            Ok(Report::Done) => self.done = true,
+            Err(_) => {}
         }
         Ok(true)
     }

@@ -52,8 +52,17 @@ pub(crate) struct TaskArguments {
     pub(crate) millis: Option<u64>,
 }
 
+/// A line that this process prints.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report<N = Numbers> {
+    Ready,
+    Numbers(N),
+    Finding(String),
+    Done,
+}
+
 /// What the tasks did and the samples showed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Numbers {
     pub(crate) writes: AtomicU64,
     pub(crate) deletes: AtomicU64,
@@ -71,21 +80,6 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    pub(crate) fn named(&self) -> [(&'static str, &AtomicU64); 10] {
-        [
-            ("writes", &self.writes),
-            ("deletes", &self.deletes),
-            ("refused", &self.refused),
-            ("samples", &self.samples),
-            ("recounts", &self.recounts),
-            ("peak", &self.peak),
-            ("bytes-over", &self.bytes_over),
-            ("keys-over", &self.keys_over),
-            ("bytes-drift", &self.bytes_drift),
-            ("keys-drift", &self.keys_drift),
-        ]
-    }
-
     /// Whether the usage is within a quota.
     pub(crate) fn within(&self, used: Usage, quota: Budget) -> bool {
         let over = used - Usage { bytes: quota.max_bytes, keys: quota.max_keys };
@@ -130,7 +124,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
         over: AtomicBool::new(false),
         findings: Mutex::default(),
     };
-    report("ready")?;
+    report(&Report::<Numbers>::Ready)?;
     std::thread::scope(|scope| {
         let shared = &shared;
         let tasks: Vec<_> = (0..arguments.tasks)
@@ -146,7 +140,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
             && !tasks.iter().any(|task| task.is_finished())
         {
             std::thread::sleep(REPORT_EVERY);
-            shared.report_numbers()?;
+            report(&Report::Numbers(&shared.numbers))?;
         }
         shared.over.store(true, Ordering::Release);
         let mut own = Vec::new();
@@ -164,11 +158,11 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
         }
         shared.at_the_end(&own)
     })?;
-    shared.report_numbers()?;
+    report(&Report::Numbers(&shared.numbers))?;
     for finding in shared.findings.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        report(&format!("finding\t{}", finding.replace(['\t', '\n'], " ")))?;
+        report(&Report::<Numbers>::Finding(finding.clone()))?;
     }
-    report("done")
+    report(&Report::<Numbers>::Done)
 }
 
 /// Creates a host with the quotas.
@@ -181,9 +175,9 @@ fn host(store: Arc<dyn Store>) -> Result<StorageHost> {
     Ok(builder.build())
 }
 
-fn report(line: &str) -> Result<()> {
+fn report(report: &Report<impl Serialize>) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
+    writeln!(out, "{}", serde_json::to_string(report)?)?;
     Ok(out.flush()?)
 }
 
@@ -205,22 +199,13 @@ impl Shared {
         }
     }
 
-    fn report_numbers(&self) -> Result<()> {
-        let numbers = self.numbers.named();
-        let words = numbers.map(|(name, number)| {
-            let number = number.load(Ordering::Relaxed);
-            format!("{name}={number}")
-        });
-        report(&format!("numbers\t{}", words.join("\t")))
-    }
-
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
-    fn repeat(&self, every: Duration, look: fn(&Self) -> Result<(), StorageError>) -> Result<()> {
+    fn repeat(&self, every: Duration, check: fn(&Self) -> Result<(), StorageError>) -> Result<()> {
         while !self.is_over() {
-            look(self)?;
+            check(self)?;
             std::thread::sleep(every);
         }
         Ok(())
