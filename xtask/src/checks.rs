@@ -158,13 +158,12 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     // Doctests are among them.
     steps.push(Step::cargo("test"));
     steps.push(Step::cargo("test --package xtask"));
-    for package in
-        ["--package durability", "--package benches-compare", "--package fuzz", models::PACKAGE]
+    for package in ["--package durability", "--package benches", "--package fuzz", models::PACKAGE]
     {
         steps.push(clippy(package, Targets::All));
     }
     steps.push(Step::cargo("test --package durability"));
-    steps.push(Step::cargo("test --package benches-compare"));
+    steps.push(Step::cargo("test --package benches"));
     // The corpus alone: without libFuzzer, which is C++.
     steps.push(Step::cargo("test --package fuzz"));
     steps.push(Step::cargo(&format!("run --package durability -- {DURABILITY_IN_SHORT}")));
@@ -196,7 +195,7 @@ fn with_rocksdb(variables: &Variables) -> Vec<Step> {
         format!("clippy --package storage-host --no-default-features --features rocksdb --all-targets {lints}"),
         format!("test --package storage-host {host}"),
         format!("clippy --package durability --features rocksdb --all-targets {lints}"),
-        format!("clippy --package benches-compare --features rocksdb --all-targets {lints}"),
+        format!("clippy --package benches --features rocksdb --all-targets {lints}"),
         format!(
             "run --package durability --features rocksdb -- {DURABILITY_IN_SHORT} --engine rocksdb"
         ),

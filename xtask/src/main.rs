@@ -84,13 +84,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Feed arbitrary bytes to whatever reads them, and compare sequences of calls
-    /// with a model.
+    /// Run the fuzz targets with cargo-fuzz and libFuzzer.
     ///
-    /// The targets stand in fuzz/src/targets. libFuzzer, which needs a C++ compiler,
-    /// makes inputs up for each in turn, beginning with those in fuzz/corpus, and
-    /// keeps what reaches something new below target/fuzz. Fails where a target
-    /// finds something, and says how to see it again.
+    /// Needs a C++ compiler. Installs cargo-fuzz if it is missing. Starts with the
+    /// inputs in testing/fuzz/corpus and keeps new ones in target/fuzz/found. Stops
+    /// when a target finds a bug; the input is then in testing/fuzz/artifacts.
     Fuzz(fuzz::Arguments),
     /// Measure what is claimed in docs/benchmarks.md.
     Bench {
@@ -117,34 +115,32 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Each store against the engine, or the system calls, below it.
+    /// Compare each store with what it is built on.
     ///
-    /// `cargo xtask bench engines --help` shows the options. RocksDB's C++ is
-    /// compiled first, which takes minutes: `--engine file,redb` does without.
+    /// `cargo xtask bench engines --help` shows the options. RocksDB's C++ takes minutes
+    /// to compile: `--engine file,redb` avoids it.
     #[command(disable_help_flag = true)]
     Engines {
-        /// Passed on.
+        /// Arguments for the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The first budget of a component of 1,000,000 keys: what counting them takes,
-    /// and what a neighbour's calls take meanwhile.
+    /// Measure the first budget of a large component.
     ///
-    /// `cargo xtask bench ledger --help` shows the options. RocksDB's C++ is
-    /// compiled first, which takes minutes: `--engine file,redb` does without.
+    /// `cargo xtask bench usage-counter --help` shows the options. RocksDB's C++ takes minutes
+    /// to compile: `--engine file,redb` avoids it.
     #[command(disable_help_flag = true)]
-    Ledger {
-        /// Passed on.
+    UsageCounter {
+        /// Arguments for the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The cache against the bare one below it, and against other caches.
+    /// Compare the cache with other caches.
     ///
-    /// Without options it measures all and writes the tables and pictures of
-    /// docs/benchmarks.md. `cargo xtask bench cache --help` shows the options.
+    /// `cargo xtask bench cache --help` shows the options.
     #[command(disable_help_flag = true)]
     Cache {
-        /// Passed on.
+        /// Arguments for the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -190,9 +186,15 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Guests { check: false } => guests::build(&root),
-        Command::Bench { what: Bench::Engines { arguments } } => bench::engines(&root, &arguments),
-        Command::Bench { what: Bench::Ledger { arguments } } => bench::ledger(&root, &arguments),
-        Command::Bench { what: Bench::Cache { arguments } } => bench::cache(&root, &arguments),
+        Command::Bench { what: Bench::Engines { arguments } } => {
+            bench::run(&root, "engines", &arguments)
+        }
+        Command::Bench { what: Bench::UsageCounter { arguments } } => {
+            bench::run(&root, "usage-counter", &arguments)
+        }
+        Command::Bench { what: Bench::Cache { arguments } } => {
+            bench::run(&root, "cache", &arguments)
+        }
         Command::Durability { arguments } => durability::run(&root, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
         Command::Models { arguments } => models::run(&root, &arguments),
