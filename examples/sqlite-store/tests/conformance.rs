@@ -4,17 +4,16 @@ use sqlite_store::SqliteStore;
 use storage_core::conformance::{Implementation, run};
 use storage_core::{ComponentStorage, StorageError, Store};
 
-fn sqlite() -> Implementation {
-    Implementation::persistent("sqlite", || {
-        // In memory where that is possible: the suite makes thousands of commits.
-        let memory = tempfile::tempdir_in("/dev/shm");
-        let directory = memory.or_else(|_| tempfile::tempdir()).unwrap();
-        move || SqliteStore::open(directory.path().join("store.db")).unwrap()
-    })
-}
-
 #[test]
 fn the_contract_holds() {
+    let sqlite = || {
+        Implementation::persistent("sqlite", || {
+            // In memory where that is possible: the suite makes thousands of commits.
+            let memory = tempfile::tempdir_in("/dev/shm");
+            let directory = memory.or_else(|_| tempfile::tempdir()).unwrap();
+            move || SqliteStore::open(directory.path().join("store.db")).unwrap()
+        })
+    };
     let report = run(&sqlite());
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     run(&sqlite().namespaced());
