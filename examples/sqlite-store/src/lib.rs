@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
 use storage_core::{
     Commit, CommitView, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision,
@@ -18,9 +19,8 @@ use storage_core::{
     VersionedValue, Write, split_full_key, validate_full_key,
 };
 
-/// `wkv` and the version of the format: the application id of the file.
+/// The application id of the file: `wkv` and the version of the format.
 const FORMAT_1: i64 = 0x776b_7601;
-
 const SCHEMA: &str = "
     CREATE TABLE entry (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL);
     CREATE TABLE usage (component TEXT PRIMARY KEY, bytes INTEGER NOT NULL, keys INTEGER NOT NULL);
@@ -41,7 +41,11 @@ impl SqliteStore {
     /// [`StorageError::Locked`] if another process has it open;
     /// [`StorageError::Unsupported`] for a database of another program or format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
-        Ok(Self { connection: Mutex::new(open(path.as_ref())?) })
+        let path = path.as_ref();
+        let connection = connect(path).map_err(failed)?.ok_or_else(|| {
+            StorageError::Unsupported(format!("{} is not a store of format 1", path.display()))
+        })?;
+        Ok(Self { connection: Mutex::new(connection) })
     }
 
     /// A panic rolls its transaction back, so a poisoned lock can be used.
@@ -50,74 +54,31 @@ impl SqliteStore {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, Error> {
-    let connection = Connection::open(path)?;
+/// Opens the database; `None` if it belongs to another program.
+fn connect(path: &Path) -> rusqlite::Result<Option<Connection>> {
+    let db = Connection::open(path)?;
     // The first access takes the lock, and closing the connection releases it.
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let is_new = pragma("page_count")? == 0;
     if !is_new && pragma("application_id")? != FORMAT_1 {
-        let what = format!("{} is not a store of format 1", path.display());
-        return Err(StorageError::Unsupported(what).into());
+        return Ok(None);
     }
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
     let create = if is_new { SCHEMA } else { "" };
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {create} COMMIT;"))?;
-    Ok(connection)
+    db.execute_batch(&format!("BEGIN IMMEDIATE; {create} COMMIT;"))?;
+    Ok(Some(db))
 }
 
-fn apply(connection: &mut Connection, commit: &Commit) -> Result<Revision, Error> {
-    let budgeted = commit.budgeted_component()?;
-    let db = connection.transaction()?;
-    let evaluation = commit.evaluate(&mut View(&db))?;
-    for (component, change) in &evaluation.changes {
-        let budget = commit.budget.as_ref().filter(|_| budgeted == Some(*component));
-        let sql = "SELECT bytes, keys FROM usage WHERE component = ?1";
-        let before = query_one(&db, sql, [component], |row| usage(row, 0))?.unwrap_or_default();
-        let after = change.apply(before, budget)?;
-        let row = (component, after.bytes, after.keys);
-        db.prepare_cached("INSERT OR REPLACE INTO usage VALUES (?1, ?2, ?3)")?.execute(row)?;
-    }
-    // Revisions begin at the current time, so that a store restored from a copy
-    // does not use those of the lost writes again.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let revision: u64 = db
-        .prepare_cached("UPDATE last SET revision = max(revision + 1, ?1) RETURNING revision")?
-        .query_row([i64::try_from(now).unwrap_or_default()], |row| row.get(0))?;
-    for Write { key, value } in evaluation.writes {
-        match value {
-            Some(value) => db
-                .prepare_cached("INSERT OR REPLACE INTO entry VALUES (?1, ?2, ?3)")?
-                .execute((key, value.as_bytes(), revision))?,
-            None => db.prepare_cached("DELETE FROM entry WHERE key = ?1")?.execute([key])?,
-        };
-    }
-    db.commit()?;
-    Ok(Revision::new(revision))
-}
-
-struct View<'a>(&'a Connection);
-
-impl CommitView for View<'_> {
-    type Error = Error;
-
-    fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, Error> {
-        let sql = "SELECT value, revision FROM entry WHERE key = ?1";
-        query_one(self.0, sql, [key], |row| {
-            let value = row.get::<_, Vec<u8>>(0)?.into();
-            Ok(VersionedValue { value, revision: Revision::new(row.get(1)?) })
-        })
-    }
-
-    fn value_len(&mut self, key: &str) -> Result<Option<usize>, Error> {
-        let sql = "SELECT length(value) FROM entry WHERE key = ?1";
-        query_one(self.0, sql, [key], |row| row.get(0))
-    }
-
-    /// Every component has a usage counter.
-    fn counts(&mut self, _component_prefix: &str) -> Result<bool, Error> {
-        Ok(true)
+fn failed(error: rusqlite::Error) -> StorageError {
+    let detail = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy) => StorageError::Locked("another process has it open".into()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StorageError::Corrupt { key: None, detail }
+        }
+        _ => StorageError::IoError(detail),
     }
 }
 
@@ -126,42 +87,70 @@ fn query_one<T>(
     sql: &str,
     parameters: impl Params,
     read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Option<T>, Error> {
-    Ok(db.prepare_cached(sql)?.query_row(parameters, read).optional()?)
+) -> Result<Option<T>, StorageError> {
+    let found = db.prepare_cached(sql).and_then(|mut query| query.query_row(parameters, read));
+    found.optional().map_err(failed)
+}
+
+fn execute(db: &Connection, sql: &str, parameters: impl Params) -> Result<(), StorageError> {
+    let done = db.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters));
+    done.map(drop).map_err(failed)
 }
 
 fn usage(row: &Row<'_>, column: usize) -> rusqlite::Result<Usage> {
     Ok(Usage { bytes: row.get(column)?, keys: row.get(column + 1)? })
 }
 
+fn components(db: &Connection) -> Result<BTreeMap<String, Usage>, StorageError> {
+    let query = db.prepare_cached("SELECT component, bytes, keys FROM usage WHERE keys > 0");
+    let read = |row: &Row<'_>| Ok((row.get(0)?, usage(row, 1)?));
+    query.and_then(|mut query| query.query_map([], read)?.collect()).map_err(failed)
+}
+
 /// Calls `visit` with each key that begins with `prefix` and follows `after`, and
 /// the column of its row, in key order, until it returns `false`.
-fn scan(
+fn scan<T: FromSql>(
     db: &Connection,
     column: &str,
     prefix: &str,
     after: Option<&str>,
-    mut visit: impl FnMut(&str, &Row<'_>) -> Result<bool, Error>,
-) -> Result<(), Error> {
+    mut visit: impl FnMut(&str, T) -> Result<bool, StorageError>,
+) -> Result<(), StorageError> {
     // Keys have no control characters, so no key is between `after` and this start.
     let after = after.filter(|after| *after >= prefix);
     let start = after.map_or_else(|| prefix.to_owned(), |after| format!("{after}\0"));
-    let sql = format!("SELECT {column}, key FROM entry WHERE key >= ?1 ORDER BY key");
-    let mut query = db.prepare_cached(&sql)?;
-    let mut rows = query.query([start])?;
-    while let Some(row) = rows.next()? {
-        let key: String = row.get(1)?;
-        if !key.starts_with(prefix) || !visit(&key, row)? {
+    let sql = format!("SELECT key, {column} FROM entry WHERE key >= ?1 ORDER BY key");
+    let mut query = db.prepare_cached(&sql).map_err(failed)?;
+    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
+    for row in query.query_map([start], read).map_err(failed)? {
+        let (key, column) = row.map_err(failed)?;
+        if !key.starts_with(prefix) || !visit(&key, column)? {
             break;
         }
     }
     Ok(())
 }
 
-fn components(db: &Connection) -> Result<BTreeMap<String, Usage>, Error> {
-    let mut query = db.prepare_cached("SELECT component, bytes, keys FROM usage WHERE keys > 0")?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, usage(row, 1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+struct View<'a>(&'a Connection);
+
+impl CommitView for View<'_> {
+    type Error = StorageError;
+
+    fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        query_one(self.0, "SELECT value, revision FROM entry WHERE key = ?1", [key], |row| {
+            let value = row.get::<_, Vec<u8>>(0)?.into();
+            Ok(VersionedValue { value, revision: Revision::new(row.get(1)?) })
+        })
+    }
+
+    fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
+        let sql = "SELECT length(value) FROM entry WHERE key = ?1";
+        query_one(self.0, sql, [key], |row| row.get(0))
+    }
+
+    fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
+        Ok(true)
+    }
 }
 
 impl ComponentStorage for SqliteStore {
@@ -188,7 +177,7 @@ impl ComponentStorage for SqliteStore {
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
         let mut keys = Vec::new();
-        scan(&self.connection(), "NULL", request.prefix, request.after, |key, _| {
+        scan(&self.connection(), "0", request.prefix, request.after, |key, _: i64| {
             keys.push(key.to_owned());
             Ok(keys.len() <= request.limit)
         })?;
@@ -197,12 +186,40 @@ impl ComponentStorage for SqliteStore {
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         validate_full_key(key)?;
-        Ok(View(&self.connection()).find(key)?)
+        View(&self.connection()).find(key)
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
         commit.keys().try_for_each(validate_full_key)?;
-        Ok(apply(&mut self.connection(), &commit)?)
+        let budgeted = commit.budgeted_component()?;
+        let mut connection = self.connection();
+        let db = connection.transaction().map_err(failed)?;
+        let evaluation = commit.evaluate(&mut View(&db))?;
+        for (component, change) in evaluation.changes {
+            let budget = commit.budget.as_ref().filter(|_| budgeted == Some(component));
+            let sql = "SELECT bytes, keys FROM usage WHERE component = ?1";
+            let before = query_one(&db, sql, [component], |row| usage(row, 0))?;
+            let after = change.apply(before.unwrap_or_default(), budget)?;
+            let sql = "INSERT OR REPLACE INTO usage VALUES (?1, ?2, ?3)";
+            execute(&db, sql, (component, after.bytes, after.keys))?;
+        }
+        // Revisions begin at the current time, so that a store restored from a copy
+        // does not use those of the lost writes again.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let now = i64::try_from(now).unwrap_or_default();
+        let sql = "UPDATE last SET revision = max(revision + 1, ?1) RETURNING revision";
+        let revision: u64 = query_one(&db, sql, [now], |row| row.get(0))?.unwrap_or_default();
+        for Write { key, value } in evaluation.writes {
+            match value.as_ref().map(StorageValue::as_bytes) {
+                Some(value) => {
+                    let sql = "INSERT OR REPLACE INTO entry VALUES (?1, ?2, ?3)";
+                    execute(&db, sql, (key, value, revision))?;
+                }
+                None => execute(&db, "DELETE FROM entry WHERE key = ?1", [key])?,
+            }
+        }
+        db.commit().map_err(failed)?;
+        Ok(Revision::new(revision))
     }
 }
 
@@ -218,66 +235,39 @@ impl Store for SqliteStore {
         Ok(KeyPage::cut(prefixes.take(limit.saturating_add(1)).collect(), limit))
     }
 
-    /// One query reads one state of the database. Other calls wait meanwhile.
     fn read_snapshot(
         &self,
         prefix: &str,
         after: Option<&str>,
         visit: &mut SnapshotVisitor<'_>,
     ) -> Result<(), StorageError> {
-        Ok(scan(&self.connection(), "value", prefix, after, |key, row| {
-            visit(key, row.get::<_, Vec<u8>>(0)?.into())?;
-            Ok(true)
-        })?)
+        // One query reads one state of the database. Other calls wait meanwhile.
+        scan(&self.connection(), "value", prefix, after, |key, value: Vec<u8>| {
+            visit(key, value.into()).map(|()| true)
+        })
     }
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
-        Ok(verify(&self.connection(), report)?)
-    }
-}
-
-fn verify(db: &Connection, report: &mut dyn FnMut(Problem)) -> Result<Verified, Error> {
-    let mut verified = Verified::default();
-    let mut recount: BTreeMap<String, Usage> = BTreeMap::new();
-    scan(db, "length(value)", "", None, |key, row| {
-        let (component, user_key) = split_full_key(key);
-        let usage = recount.entry(component.to_owned()).or_default();
-        *usage = *usage + Usage::of(user_key, row.get(0)?);
-        verified.usage = verified.usage + Usage::of(key, row.get(0)?);
-        Ok(true)
-    })?;
-    verified.components = recount.keys().filter(|prefix| !prefix.is_empty()).count() as u64;
-    let integrity: Option<String> =
-        query_one(db, "PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    let damage = integrity.filter(|message| message != "ok");
-    let miscount = (recount != components(db)?).then(|| "wrong usage counters".to_owned());
-    for detail in damage.into_iter().chain(miscount) {
-        let problem = Problem::new("database", detail);
-        verified.count(&problem);
-        report(problem);
-    }
-    Ok(verified)
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-enum Error {
-    Storage(#[from] StorageError),
-    Sqlite(#[from] rusqlite::Error),
-}
-
-impl From<Error> for StorageError {
-    fn from(error: Error) -> Self {
-        let error = match error {
-            Error::Storage(error) => return error,
-            Error::Sqlite(error) => error,
-        };
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy) => Self::Locked("another process has it open".to_owned()),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Corrupt { key: None, detail: error.to_string() }
-            }
-            _ => Self::IoError(error.to_string()),
+        let db = self.connection();
+        let mut verified = Verified::default();
+        let mut recount: BTreeMap<String, Usage> = BTreeMap::new();
+        scan(&db, "length(value)", "", None, |key, len| {
+            let (component, user_key) = split_full_key(key);
+            let usage = recount.entry(component.to_owned()).or_default();
+            *usage = *usage + Usage::of(user_key, len);
+            verified.usage = verified.usage + Usage::of(key, len);
+            Ok(true)
+        })?;
+        verified.components = recount.keys().filter(|prefix| !prefix.is_empty()).count() as u64;
+        let integrity: Option<String> =
+            query_one(&db, "PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        let damage = integrity.filter(|message| message != "ok");
+        let miscount = (recount != components(&db)?).then(|| "wrong usage counters".to_owned());
+        for detail in damage.into_iter().chain(miscount) {
+            let problem = Problem::new("database", detail);
+            verified.count(&problem);
+            report(problem);
         }
+        Ok(verified)
     }
 }
