@@ -11,7 +11,6 @@ use storage_core::{
 use crate::clock::{Clock, Moment, Timer};
 use crate::config::{CacheConfig, Layout};
 use crate::entry::{Fact, Held, Question, ReadPresence, ReadValue, ReadVersioned, WrittenBy};
-use crate::reentry::{Below, Doing, doing_below};
 use crate::shared::Shared;
 use crate::stats::CacheStats;
 use crate::sync::{OnceLock, unwinding};
@@ -81,9 +80,8 @@ use crate::table::{Claim, Guard, Table, Waited};
 /// keys that happen to share one of 64 locks. Reads do not wait for writes,
 /// except one that four writes in a row have overtaken.
 ///
-/// A storage below may read through the cache above it, which then does not
-/// wait and keeps nothing. It may write through it while it reads. A write while
-/// it writes is [`StorageError::Unsupported`], because it could wait for itself.
+/// The storage below must not call back into the cache above it: the call could
+/// wait for itself.
 pub struct CachedStorage<S: ComponentStorage> {
     inner: S,
     origin: Origin,
@@ -206,8 +204,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
         key: &str,
         began: Moment,
     ) -> Result<Q::Answer, StorageError> {
-        if doing_below(table.budget()).is_some() || !table.owns(key) {
-            // Whoever is to fill the place may be further up in this very call.
+        if !table.owns(key) {
             return Q::ask(&self.inner, key);
         }
         let mut failed_before = false;
@@ -239,7 +236,6 @@ impl<S: ComponentStorage> CachedStorage<S> {
             }
         }
         let _stripe = table.stripes().lock(key);
-        let _below = Below::enter(table.budget(), Doing::Locked);
         Q::ask(&self.inner, key)
     }
 
@@ -251,11 +247,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
         guard: Guard<'_>,
     ) -> Result<Option<Q::Answer>, StorageError> {
         let stamp = table.stamp();
-        let asked = {
-            let _below = Below::enter(table.budget(), Doing::Filling);
-            Q::ask(&self.inner, key)
-        };
-        match asked {
+        match Q::ask(&self.inner, key) {
             Ok(answer) => {
                 let filled = table.fill(guard, key, Q::learn(&answer), stamp);
                 Ok(filled.then_some(answer))
@@ -295,11 +287,9 @@ impl<S: ComponentStorage> CachedStorage<S> {
         answers: &mut [Option<Option<StorageValue>>],
         began: Moment,
     ) -> Result<(), StorageError> {
-        // Below this very cache nobody is waited for.
-        let may_wait = doing_below(table.budget()).is_none();
         let mut claimed = Vec::new();
         for (key, answer) in unanswered(keys, answers) {
-            if !may_wait || !table.owns(key) {
+            if !table.owns(key) {
                 claimed.push((key, answer, None));
                 continue;
             }
@@ -315,10 +305,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
             let stamp = table.stamp();
             // An error may be about one key alone, so those who wait for another
             // are not told: dropped, the guards go to them.
-            let found = {
-                let _below = Below::enter(table.budget(), Doing::Filling);
-                self.inner.get_many(&asked)?
-            };
+            let found = self.inner.get_many(&asked)?;
             if found.len() != asked.len() {
                 return Err(StorageError::IoError(format!(
                     "the storage below was asked for {} keys and answered {}",
@@ -349,9 +336,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
         let Some(table) = self.table(key) else {
             return call(&self.inner);
         };
-        refuse_below_a_write(table)?;
         let _stripe = table.stripes().lock(key);
-        let _below = Below::enter(table.budget(), Doing::Locked);
         let stamp = table.stamp();
         let forget = Forget { table, keys: &[key] };
         let result = unwinding(|| call(&self.inner))?;
@@ -383,19 +368,6 @@ impl Drop for Forget<'_> {
             self.table.forget(key);
         }
     }
-}
-
-/// A write below a write would wait for a stripe that its own thread holds, or
-/// that is held by one who waits for this thread.
-fn refuse_below_a_write(table: &Table) -> Result<(), StorageError> {
-    if doing_below(table.budget()) == Some(Doing::Locked) {
-        return Err(StorageError::Unsupported(
-            "a write through a cache by the storage below it, which is writing for the same \
-             cache; write to that storage itself"
-                .into(),
-        ));
-    }
-    Ok(())
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -507,14 +479,12 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         let Some(table) = self.table(first) else {
             return self.inner.commit(commit);
         };
-        refuse_below_a_write(table)?;
         let applied = commit.clone();
         let writes = applied.effective_writes();
         let named: Vec<&str> = applied.keys().collect();
         let written: Vec<&str> = writes.iter().map(|write| write.key.as_str()).collect();
 
         let _stripes = table.stripes().lock_all(named.iter().copied());
-        let _below = Below::enter(table.budget(), Doing::Locked);
         let stamp = table.stamp();
         let mut forget = Forget { table, keys: &named };
         let result = unwinding(|| self.inner.commit(commit))?;

@@ -13,7 +13,6 @@ mod config;
 mod entry;
 mod key;
 mod owner;
-mod reentry;
 mod shared;
 mod stats;
 mod stripes;

@@ -138,11 +138,6 @@ impl Table {
         })
     }
 
-    /// What all tables of the budget are known by.
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
     /// Whether a key is one that may be kept here. Another's would be kept in two
     /// places.
     pub(crate) fn owns(&self, key: &str) -> bool {

@@ -11,7 +11,6 @@ mod expiry;
 mod interleavings;
 mod model;
 mod reads;
-mod reentry;
 mod shared;
 mod stress;
 mod support;
