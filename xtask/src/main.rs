@@ -73,17 +73,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Try the interleavings of every two and every three operations of the cache.
+    /// Run every pair and triple of cache operations in random interleavings.
     ///
-    /// Its source runs on a scheduler that chooses which thread goes on, at random
-    /// but so that a seed repeats it. `cargo xtask models --help` shows the options;
-    /// --short takes a minute.
-    #[command(disable_help_flag = true)]
-    Models {
-        /// Passed on.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+    /// shuttle, a scheduler, chooses which thread runs next; a seed repeats its
+    /// choices.
+    Models(models::Arguments),
     /// Feed arbitrary bytes to whatever reads them, and compare sequences of calls
     /// with a model.
     ///
@@ -195,7 +189,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { what: Bench::Cache { arguments } } => bench::cache(&root, &arguments),
         Command::Durability { arguments } => durability::run(&root, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
-        Command::Models { arguments } => models::run(&root, &arguments),
+        Command::Models(arguments) => models::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {
             mutants::run(&root, &names, Duration::from_secs(timeout))
