@@ -9,6 +9,6 @@ pub enum Durability {
     /// A write has reached the operating system when it returns: it survives a
     /// killed process. What a power cut takes, or leaves torn, is told from
     /// what is whole, but may be gone.
-    /// [`flush`](storage_core::ComponentStorage::flush) makes it durable.
+    /// [`flush`](storage_core::Store::flush) makes it durable.
     Os,
 }

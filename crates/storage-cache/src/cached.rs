@@ -139,12 +139,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     /// Removes all entries: reads that start afterwards see what the storage below
     /// holds. Call it after a write around the cache.
     pub fn clear(&self) {
-        let table = match self.origin {
-            Origin::Private { .. } => self.existing_table(),
-            // Other views of the component may have entries.
-            Origin::Shared { .. } => self.table(""),
-        };
-        if let Some(table) = table {
+        if let Some(table) = self.existing_table().or_else(|| self.shared_table()) {
             table.clear();
         }
     }
@@ -159,6 +154,16 @@ impl<S: ComponentStorage> CachedStorage<S> {
     #[inline]
     fn existing_table(&self) -> Option<&Table> {
         self.table.get()?.as_deref()
+    }
+
+    /// The table of a shared cache, which may have entries of other views before the
+    /// first call of this one.
+    #[cold]
+    fn shared_table(&self) -> Option<&Table> {
+        match self.origin {
+            Origin::Private { .. } => None,
+            Origin::Shared { .. } => self.table(""),
+        }
     }
 
     #[cold]
@@ -406,11 +411,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
 
     #[inline]
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
-        let table = match self.origin {
-            Origin::Private { .. } => self.existing_table()?,
-            // Another view of the component may have filled the cache.
-            Origin::Shared { .. } => self.table(prefix)?,
-        };
+        let table = self.existing_table().or_else(|| self.shared_table())?;
         let output = table.get_split::<Get>(prefix, key)?;
         table.counters().hit();
         Some(output)

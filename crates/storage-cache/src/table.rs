@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use quick_cache::Equivalent;
 use quick_cache::sync::{EntryAction, EntryResult, GuardResult, PlaceholderGuard};
-use storage_core::StorageError;
+use storage_core::{StorageError, join_key};
 
 use crate::clock::{Moment, Timer};
 use crate::entry::{Cached, Entry, Failure, Marker, ReadKind, Validity};
@@ -142,7 +142,7 @@ impl Table {
             let key = SplitKey { scope: &self.scope, rest };
             return Self::answer::<R>(self.entries(&key).get(&key), self.now());
         }
-        self.get::<R>(&[prefix, rest].concat(), self.now())
+        self.get::<R>(&join_key(prefix, rest), self.now())
     }
 
     /// Inlined: moving an entry into a call costs a copy on every hit.
@@ -190,9 +190,9 @@ impl Table {
         let any = &self.whole_key(key) as &dyn AnyKey;
         match self.entries(any).get_value_or_guard(any, None) {
             GuardResult::Guard(guard) => Followed::Lead(guard),
-            GuardResult::Value(Entry { cached: Cached::Marker(Marker::Failed(failure)), .. }) => {
-                Followed::Failed(failure)
-            }
+            GuardResult::Value(Entry {
+                cached: Cached::Marker(Marker::Failed(failure)), ..
+            }) => Followed::Failed(failure),
             GuardResult::Value(_) | GuardResult::Timeout => Followed::Done,
         }
     }

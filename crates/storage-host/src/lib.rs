@@ -82,11 +82,11 @@ pub use quota::QuotaStorage;
 pub use store_url::{Mode, StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
 
-pub use storage_backends::{Problem, ProblemKind, Verified};
 pub use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
 pub use storage_core::{
-    Budget, Commit, ComponentId, ComponentStorage, InvalidComponentId, KeyPage, NamespacedStorage,
-    PageRequest, Revision, SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue,
+    Budget, Commit, ComponentId, ComponentStorage, Durability, InvalidComponentId, KeyPage,
+    NamespacedStorage, PageRequest, Problem, ProblemKind, Revision, SnapshotVisitor, StorageError,
+    StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, forward_storage, put,
     validate_key,
 };
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use storage_backends::{Problem, Verified};
-use storage_core::{ComponentStorage, StorageError};
+use storage_core::{StorageError, Store};
 
 use crate::store_url::{Kind, Mode, StoreUrl};
 
-type Opened = Result<Arc<dyn ComponentStorage>, StorageError>;
+type Opened = Result<Arc<dyn Store>, StorageError>;
 
 impl StoreUrl {
     /// Opens the store.
@@ -19,7 +19,7 @@ impl StoreUrl {
     /// [`Mode::ReadOnly`] or [`Mode::ReadWriteExisting`], for `memory:`, in which
     /// nothing can be before it is opened; [`StorageError::IoError`] if it is
     /// missing and not to be created, or cannot be read or created.
-    pub fn open(&self, mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+    pub fn open(&self, mode: Mode) -> Result<Arc<dyn Store>, StorageError> {
         match self.scheme.kind {
             Kind::File => self.open_file(mode),
             Kind::Redb => self.open_redb(mode),
@@ -95,10 +95,10 @@ impl StoreUrl {
 
     #[cfg(feature = "redb")]
     fn open_redb(&self, mode: Mode) -> Opened {
-        use storage_backends::{RedbDurability, RedbOptions, RedbStorage};
+        use storage_backends::{Durability, RedbOptions, RedbStorage};
 
         let relaxed = self.settings.is_relaxed();
-        let durability = if relaxed { RedbDurability::Relaxed } else { RedbDurability::Sync };
+        let durability = if relaxed { Durability::Interval } else { Durability::Sync };
         let mut options = RedbOptions::default().with_durability(durability);
         if let Some(bytes) = self.settings.size("cache_bytes") {
             options = options.with_cache_bytes(bytes);

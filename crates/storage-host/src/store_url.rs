@@ -219,7 +219,7 @@ impl StoreUrl {
 
     /// The same store with the weakest durability that its kind has, for work
     /// that is done again if it is interrupted and ends with
-    /// [`flush`](storage_core::ComponentStorage::flush), which makes all of it
+    /// [`flush`](storage_core::Store::flush), which makes all of it
     /// durable.
     ///
     /// ```

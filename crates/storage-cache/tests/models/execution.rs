@@ -147,7 +147,8 @@ fn check_at_rest(scenario: &Scenario, reads: u64, must_be_cached: bool) -> Resul
         return Err(format!("{stats:?} after {reads} keys were read"));
     }
     let latest = |key| scenario.below.versions(&scenario.names.below(key)).pop();
-    let is_cached = scenario.views().any(|view| view.try_get(scenario.names.get(KEY)).is_some());
+    let is_cached =
+        scenario.views().any(|view| view.try_get("", scenario.names.get(KEY)).is_some());
     if must_be_cached && latest(KEY).is_some_and(|last| last.call >= FIRST) && !is_cached {
         return Err("the last write is not cached".into());
     }

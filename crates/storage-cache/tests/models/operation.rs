@@ -194,7 +194,7 @@ impl Read {
             Self::Get => Seen::Value(cached.get(key)?),
             Self::GetVersioned => Seen::Versioned(cached.get_versioned(key)?),
             Self::Exists => Seen::Present(cached.exists(key)?),
-            Self::TryGet => match cached.try_get(key) {
+            Self::TryGet => match cached.try_get("", key) {
                 Some(value) => Seen::Value(value),
                 None => return Ok(Vec::new()),
             },
