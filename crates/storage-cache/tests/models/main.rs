@@ -182,7 +182,8 @@ fn config() -> Config {
 fn silence_shuttle() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if panic.payload_as_str().is_some() {
+        let payload = panic.payload();
+        if payload.is::<&str>() || payload.is::<String>() {
             report(panic);
         }
     }));
