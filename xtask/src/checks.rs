@@ -158,8 +158,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     // Doctests are among them.
     steps.push(Step::cargo("test"));
     steps.push(Step::cargo("test --package xtask"));
-    for package in ["--package durability", "--package benches", "--package fuzz", models::PACKAGE]
-    {
+    for package in ["--package durability", "--package benches", "--package fuzz"] {
         steps.push(clippy(package, Targets::All));
     }
     steps.push(Step::cargo("test --package durability"));
@@ -167,17 +166,14 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     // The corpus alone: without libFuzzer, which is C++.
     steps.push(Step::cargo("test --package fuzz"));
     steps.push(Step::cargo(&format!("run --package durability -- {DURABILITY_IN_SHORT}")));
-    let models = line(&[models::PROFILE, models::PACKAGE]);
-    steps.push(Step::cargo(&format!("test {models}")));
-    steps.push(Step::cargo(&format!("run {models} -- {MODELS_IN_SHORT}")));
+    steps.push(Step::own("cargo xtask models --short", |root| {
+        models::run(root, &models::Arguments::short())
+    }));
     Ok(steps)
 }
 
 /// Every part of the durability suite, with as few rounds as still tell.
 const DURABILITY_IN_SHORT: &str = "--short";
-
-/// A minute, shared out among all models of the cache.
-const MODELS_IN_SHORT: &str = "--short";
 
 /// The steps with RocksDB, once its C++ is compiled.
 fn with_rocksdb(variables: &Variables) -> Vec<Step> {

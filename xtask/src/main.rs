@@ -73,17 +73,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Try the interleavings of every two and every three operations of the cache.
+    /// Run every pair and triple of cache operations in random interleavings.
     ///
-    /// Its source runs on a scheduler that chooses which thread goes on, at random
-    /// but so that a seed repeats it. `cargo xtask models --help` shows the options;
-    /// --short takes a minute.
-    #[command(disable_help_flag = true)]
-    Models {
-        /// Passed on.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+    /// shuttle, a scheduler, chooses which thread runs next; a seed repeats its
+    /// choices.
+    Models(models::Arguments),
     /// Run the fuzz targets with cargo-fuzz and libFuzzer.
     ///
     /// Needs a C++ compiler. Installs cargo-fuzz if it is missing. Starts with the
@@ -197,7 +191,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Durability { arguments } => durability::run(&root, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
-        Command::Models { arguments } => models::run(&root, &arguments),
+        Command::Models(arguments) => models::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {
             mutants::run(&root, &names, Duration::from_secs(timeout))
