@@ -5,8 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 use storage_host::{
-    ComponentStorage, Copied, CopyError, CopyOptions, Mode, StorageError, StorageHost, StoreUrl,
-    copy_store,
+    Copied, CopyError, CopyOptions, Mode, StorageError, StorageHost, Store, StoreUrl, copy_store,
 };
 
 use super::ending::OnSignal;
@@ -80,7 +79,7 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
     let options = CopyOptions::new().with_merge(merge);
     // A copy that finds its source locked is made again, and goes on.
     wait.until_unlocked(|| {
-        let copied = copy_store(&source, target.backend(), options, &mut |key, copied| {
+        let copied = copy_store(&source, target.store(), options, &mut |key, copied| {
             progress.at(|| {
                 let total = copied.total();
                 format!(
@@ -97,7 +96,7 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
 
 /// Reads the first key before the target is created, so that an unreadable source
 /// creates none.
-fn read_first_key(source: &dyn ComponentStorage) -> Result<(), Failure> {
+fn read_first_key(source: &dyn Store) -> Result<(), Failure> {
     let mut looked = false;
     let look = source.read_snapshot("", None, &mut |_, _| {
         looked = true;

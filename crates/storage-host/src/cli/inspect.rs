@@ -16,7 +16,7 @@ use super::unreadable::Pages;
 
 pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Failure> {
     let host = store.open(Mode::ReadOnly)?;
-    let mut pages = Pages::new(host.backend());
+    let mut pages = Pages::new(host.store());
     // Before anything is written: a store that cannot be read gives an error alone.
     let mut page = pages.next()?;
     let mut without_id = 0;

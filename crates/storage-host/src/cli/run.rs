@@ -94,7 +94,7 @@ impl Job<'_> {
         // A component may still wait for input, on a thread of the runtime.
         runtime.shutdown_background();
         // Also after a trap: what was written before it stays.
-        host.backend().flush()?;
+        host.store().flush()?;
         ended
     }
 
@@ -107,7 +107,7 @@ impl Job<'_> {
                 return;
             }
             // What was written is kept, as after every other end.
-            if let Err(error) = host.backend().flush() {
+            if let Err(error) = host.store().flush() {
                 tracing::error!(%error, "the store could not be flushed");
             }
             self.timed_out(timeout).report(self.json);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_host::{
-    ComponentId, ComponentStorage, Limits, Manifest, Mode, StorageError, StorageHost, StoreUrl,
+    ComponentId, Limits, Manifest, Mode, StorageError, StorageHost, Store, StoreUrl,
 };
 
 use super::config;
@@ -51,7 +51,7 @@ fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
 }
 
 /// Opens a store. If that creates it, notes its path.
-pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn Store>, StorageError> {
     let missing = url.path().filter(|path| mode == Mode::ReadWrite && is_missing(path));
     let store = url.open(mode)?;
     if let Some(path) = missing {
@@ -147,7 +147,7 @@ impl Target {
         Ok(self.host(backend))
     }
 
-    fn host(&self, backend: Arc<dyn ComponentStorage>) -> StorageHost {
+    fn host(&self, backend: Arc<dyn Store>) -> StorageHost {
         match &self.config {
             Some((_, manifest)) => manifest.host(backend),
             None => StorageHost::new(backend),

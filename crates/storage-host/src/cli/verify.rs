@@ -53,7 +53,7 @@ fn summary(
     let whole = format!(
         "{} of {}, {} bytes",
         counted(verified.usage.keys, "key"),
-        counted(verified.partitions, "component"),
+        counted(verified.components, "component"),
         verified.usage.bytes
     );
     let warnings = match verified.warnings {
@@ -85,12 +85,12 @@ impl Report {
                 output.line(match &problem.key {
                     Some(key) => format!(
                         "{kind}{}: key {key:?}: {}",
-                        printable(&problem.place),
+                        printable(&problem.location),
                         printable(&problem.detail)
                     ),
                     None => format!(
                         "{kind}{}: {}",
-                        printable(&problem.place),
+                        printable(&problem.location),
                         printable(&problem.detail)
                     ),
                 })
@@ -117,8 +117,8 @@ impl Report {
         }
         let entry = Entry {
             kind: problem.kind.as_str(),
-            place: &problem.place,
-            place_is_lossy: problem.place.contains(char::REPLACEMENT_CHARACTER),
+            place: &problem.location,
+            place_is_lossy: problem.location.contains(char::REPLACEMENT_CHARACTER),
             key: problem.key.as_deref(),
             detail: &problem.detail,
         };
@@ -147,7 +147,7 @@ fn end_document(
         verified.problems,
         verified.warnings,
         verified.usage.keys,
-        verified.partitions,
+        verified.components,
         verified.usage.bytes
     ))
 }
