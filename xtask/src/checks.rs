@@ -19,7 +19,7 @@ const HEAVY_FEATURES: [&str; 1] = ["rocksdb"];
 const MINUTES_IN_CI: u64 = 25;
 
 /// A check, and the command that repeats it.
-pub(crate) struct Step {
+struct Step {
     command: String,
     action: Action,
 }
@@ -29,8 +29,6 @@ enum Action {
     Own(fn(&Path) -> Result<()>),
     /// Cargo with these arguments and environment variables.
     Cargo(Vec<String>, Variables),
-    /// Another program with these arguments.
-    Program(&'static str, Vec<String>),
 }
 
 impl Step {
@@ -38,34 +36,20 @@ impl Step {
         Self { command: command.to_owned(), action: Action::Own(check) }
     }
 
-    pub(crate) fn cargo(arguments: &str) -> Self {
+    fn cargo(arguments: &str) -> Self {
         Self {
             command: format!("cargo {arguments}"),
             action: Action::Cargo(words(arguments), Vec::new()),
         }
     }
 
-    pub(crate) fn program(program: &'static str, arguments: &str) -> Self {
-        Self {
-            command: format!("{program} {arguments}"),
-            action: Action::Program(program, words(arguments)),
-        }
-    }
-
     fn run(&self, root: &Path) -> Result<()> {
-        let mut command = match &self.action {
+        let (arguments, variables) = match &self.action {
             Action::Own(check) => return check(root),
-            Action::Cargo(arguments, variables) => {
-                let mut command = cargo(root);
-                command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
-                command
-            }
-            Action::Program(program, arguments) => {
-                let mut command = Command::new(program);
-                command.args(arguments).current_dir(root).stdin(Stdio::null());
-                command
-            }
+            Action::Cargo(arguments, variables) => (arguments, variables),
         };
+        let mut command = cargo(root);
+        command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
         match limit::status(&mut command, step_limit())? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("it ended with {status}"),
@@ -161,7 +145,8 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
             with_wasmtime.push(clippy(&among_all(&workspace, &set), Targets::All));
         }
     }
-    steps.extend(platforms::steps(&workspace));
+    steps.push(Step::own("cargo xtask msrv", platforms::msrv));
+    steps.push(Step::own("cargo xtask platforms", platforms::check));
     steps.push(clippy("--package xtask", Targets::All));
     steps.push(clippy("", Targets::All));
     steps.extend(with_wasmtime);

@@ -57,6 +57,10 @@ enum Command {
     },
     /// Check licences, sources and advisories of every dependency with cargo-deny.
     Deny,
+    /// Compile the libraries with the oldest supported Rust.
+    Msrv,
+    /// Compile the libraries for Windows and macOS.
+    Platforms,
     /// Package the libraries as `cargo publish` does.
     Package,
     /// Rewrite the README's table of dependencies.
@@ -175,6 +179,8 @@ fn run(command: Command) -> Result<()> {
         Command::CheckLayers => layers::check(&root),
         Command::Tidy { count } => tidy::run(&root, count),
         Command::Deny => deny::check(&root),
+        Command::Msrv => platforms::msrv(&root),
+        Command::Platforms => platforms::check(&root),
         Command::Package => platforms::package(&root),
         Command::Dependencies { check: true } => dependencies::check(&root),
         Command::Dependencies { check: false } => {
