@@ -75,30 +75,33 @@ impl Scratch {
 
     /// Builds the tests. Returns false if something does not compile.
     pub(super) fn build(&self, tests: &str) -> Result<bool> {
-        let mut command = self.cargo_test();
-        command.arg("--no-run").args(tests.split_whitespace());
-        Ok(self.logged(command, None)?.is_some_and(|s| s.success()))
+        Ok(self.logged(self.cargo_test(&["--no-run"], tests), None)?.is_some_and(|s| s.success()))
     }
 
     /// Runs the tests, which [`build`](Self::build) has built, for at most `limit`.
     pub(super) fn test(&self, tests: &str, limit: Option<Duration>) -> Result<Outcome> {
-        let mut command = self.cargo_test();
-        command.args(tests.split_whitespace());
-        Ok(match self.logged(command, limit)? {
+        Ok(match self.logged(self.cargo_test(&[], tests), limit)? {
             Some(status) if status.success() => Outcome::Passed,
             Some(_) => Outcome::Failed,
             None => Outcome::Hung,
         })
     }
 
-    fn cargo_test(&self) -> Command {
+    /// `cargo test` with these arguments. `tests` may begin with environment variables.
+    fn cargo_test(&self, options: &[&str], tests: &str) -> Command {
+        let words = tests.split_whitespace();
+        let (variables, arguments): (Vec<_>, Vec<_>) =
+            words.partition(|word| !word.starts_with('-') && word.contains('='));
         let mut command = cargo(&self.tree);
         command
             .arg("test")
+            .envs(variables.iter().filter_map(|variable| variable.split_once('=')))
             .env("CARGO_TARGET_DIR", &self.build)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             // A failing snapshot fails the test and leaves no new file.
-            .env("INSTA_UPDATE", "no");
+            .env("INSTA_UPDATE", "no")
+            .args(options)
+            .args(arguments);
         command
     }
 
