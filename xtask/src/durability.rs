@@ -12,7 +12,7 @@ use crate::{packages, rocksdb};
 /// # Errors
 /// If a part fails, or RocksDB cannot be built.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
-    packages::bring_durability_programs();
+    packages::install_durability_programs();
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--package", "durability"]);
     // RocksDB takes minutes to build.
