@@ -155,7 +155,9 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     // Includes doctests.
     steps.push(Step::cargo("test"));
     steps.push(Step::cargo("test --package xtask"));
-    for package in ["--package durability", "--package benches", "--package fuzz", "--package sqlite-store"] {
+    for package in
+        ["--package durability", "--package benches", "--package fuzz", "--package sqlite-store"]
+    {
         steps.push(clippy(package, Targets::All));
     }
     steps.push(Step::cargo("test --package durability"));

@@ -148,13 +148,13 @@ fn whole_counter(mut choices: Choices<'_>) {
 fn raw_usage_counter(bytes: &[u8]) {
     let (prefix, bytes) = bytes.split_at(bytes.len() / 2);
     let sealed = disk::sealed_beside_key(prefix, bytes);
-    let [raw, whole] = read_both(bytes, &sealed, |bytes| disk::read_ledger(prefix, bytes));
+    let [raw, whole] = read_both(bytes, &sealed, |bytes| disk::read_usage_counter(prefix, bytes));
     assert_eq!(whole.is_some(), bytes.len() == 16);
     if let Some(usage) = whole {
-        assert_eq!(disk::ledger(prefix, usage), sealed);
+        assert_eq!(disk::usage_counter(prefix, usage), sealed);
     }
     if let Some(usage) = raw {
-        assert_eq!(disk::ledger(prefix, usage), bytes);
+        assert_eq!(disk::usage_counter(prefix, usage), bytes);
     }
 }
 
@@ -162,12 +162,14 @@ fn whole_usage_counter(mut choices: Choices<'_>) {
     let usage = Usage { bytes: choices.number(), keys: choices.number() };
     let damage = choices.number().to_le_bytes();
     let prefix = choices.rest();
-    let bytes = disk::ledger(prefix, usage);
-    assert_eq!(disk::read_ledger(prefix, &bytes), Some(usage));
+    let bytes = disk::usage_counter(prefix, usage);
+    assert_eq!(disk::read_usage_counter(prefix, &bytes), Some(usage));
     let sealed = |bytes: &[u8]| disk::sealed_beside_key(prefix, bytes);
-    damaged(&mut Choices::new(&damage), &bytes, sealed, |bytes| disk::read_ledger(prefix, bytes));
+    damaged(&mut Choices::new(&damage), &bytes, sealed, |bytes| {
+        disk::read_usage_counter(prefix, bytes)
+    });
     let other = [prefix, b"/"].concat();
-    assert_eq!(disk::read_ledger(&other, &bytes), None);
+    assert_eq!(disk::read_usage_counter(&other, &bytes), None);
 }
 
 fn end_of_prefix(mut choices: Choices<'_>) {
