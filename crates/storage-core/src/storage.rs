@@ -9,9 +9,9 @@ use crate::{
 ///
 /// # Contract
 ///
-/// - **The first five methods are required.** [`list_page`](Self::list_page),
-///   [`get_many`](Self::get_many) and [`usage`](Self::usage) have defaults that
-///   build on them. [`get_versioned`](Self::get_versioned) and
+/// - **`get`, `set`, `delete`, `exists` and `list_keys` are required.**
+///   [`list_page`](Self::list_page), [`get_many`](Self::get_many) and
+///   [`usage`](Self::usage) have defaults that build on them. [`get_versioned`](Self::get_versioned) and
 ///   [`commit`](Self::commit) cannot be built on them and return
 ///   [`StorageError::Unsupported`] by default. Override every method that an
 ///   implementation can do better.
@@ -224,7 +224,7 @@ pub trait ComponentStorage: Send + Sync {
     /// read, so async hosts call it in place. The default returns `None`.
     ///
     /// # Errors
-    /// None. An invalid key is never known.
+    /// None. An invalid key returns `None`.
     ///
     /// # Examples
     /// ```

@@ -1,5 +1,4 @@
-//! A host's settings in a file: the store, and each component with its quota,
-//! limits, cache and grants.
+//! The manifest: a host's store and components in a TOML file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +16,7 @@ use crate::limits::Limits;
 use crate::store_url::StoreUrl;
 use storage_cache::CacheConfig;
 
-/// A host as a TOML file describes it.
+/// The settings of a host, from a TOML file.
 ///
 /// ```
 /// use storage_host::Manifest;
@@ -44,15 +43,14 @@ use storage_cache::CacheConfig;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// Where all components keep their data, if the manifest says it. A path is
-    /// relative to the folder that the process runs in.
+    /// The store, if the manifest names one. A relative path starts at the working
+    /// directory of the process.
     pub store: Option<StoreUrl>,
-    /// The cache of every component without one of its own.
+    /// The cache of components without their own.
     pub cache: CacheConfig,
-    /// Whether all components share that one, rather than have one each.
+    /// Whether these components share one cache. Otherwise each has a private one.
     pub shares_cache: bool,
-    /// What applies to components that have nothing of their own, and to those that
-    /// are not named.
+    /// The settings of components that the manifest does not name.
     pub defaults: ComponentSettings,
     /// The components, in the order of the file.
     pub components: Vec<ManifestComponent>,
@@ -61,27 +59,27 @@ pub struct Manifest {
 /// A component of a [`Manifest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManifestComponent {
-    /// Whose storage it is.
+    /// The component's id.
     pub id: ComponentId,
-    /// The component's file. [`Manifest::from_file`] makes it relative to the
-    /// manifest's folder.
+    /// The file of the component's code. [`Manifest::from_file`] resolves it against the
+    /// directory of the manifest.
     pub wasm: Option<PathBuf>,
-    /// What applies to it, the manifest's defaults included.
+    /// Its settings, completed by the manifest's defaults.
     pub settings: ComponentSettings,
-    /// How long it may run, the manifest's default included. It is for whoever runs
-    /// it, as the command does.
+    /// How long it may run; `None` without a limit. The program that runs the component
+    /// enforces it.
     pub timeout: Option<Duration>,
-    /// What it may do with others' keys.
+    /// Its access to keys of other components.
     pub grants: Vec<Grant>,
-    /// Keys that are set before it starts.
+    /// Keys to set before the component starts. The program that runs it sets them.
     pub presets: BTreeMap<String, String>,
 }
 
-/// Why a file is no [`Manifest`].
+/// Why a file is not a valid [`Manifest`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {problem}", path.display())]
     Read {
         /// The file.
@@ -89,11 +87,11 @@ pub enum ManifestError {
         /// Why.
         problem: String,
     },
-    /// It is not TOML, has a field that is not known, or a value that cannot be.
-    /// Names the line.
+    /// The text is not TOML, or has an unknown field or an invalid value. The message
+    /// names the line.
     #[error("{0}")]
     Syntax(String),
-    /// Two parts of it do not fit together.
+    /// Settings that are valid alone but not together. The message names the component.
     #[error("{0}")]
     Contradiction(String),
 }
@@ -102,7 +100,7 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// As [`ManifestError`] says.
+    /// [`ManifestError`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ManifestError> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(|error| ManifestError::Read {
@@ -110,26 +108,26 @@ impl Manifest {
             problem: error.to_string(),
         })?;
         let mut manifest: Self = text.parse()?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let directory = path.parent().unwrap_or(Path::new(""));
         for wasm in manifest.components.iter_mut().filter_map(|component| component.wasm.as_mut()) {
-            *wasm = folder.join(&*wasm);
+            *wasm = directory.join(&*wasm);
         }
         Ok(manifest)
     }
 
-    /// The component with this id, if the manifest names it.
+    /// Returns the component with this id, if the manifest names it.
     pub fn component(&self, id: &ComponentId) -> Option<&ManifestComponent> {
         self.components.iter().find(|component| component.id == *id)
     }
 
-    /// What applies to a component: its own settings, or the manifest's defaults for
-    /// one that is not named.
+    /// Returns the settings of a component: the defaults if the manifest does not name
+    /// it.
     pub fn settings(&self, id: &ComponentId) -> &ComponentSettings {
         self.component(id).map_or(&self.defaults, |component| &component.settings)
     }
 
-    /// Makes a host on this store with the settings and grants of the manifest's
-    /// components. Presets are for the program that starts them.
+    /// Makes a host on a store, with the settings and grants of the manifest. Does not
+    /// set presets.
     pub fn host(&self, store: Arc<dyn Store>) -> StorageHost {
         let mut builder = StorageHost::builder(store).defaults(self.defaults.clone());
         builder = match self.shares_cache {
@@ -162,7 +160,7 @@ impl FromStr for Manifest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    #[serde(default, deserialize_with = "parsed_if_there")]
+    #[serde(default, deserialize_with = "parse_optional")]
     store: Option<StoreUrl>,
     #[serde(default)]
     cache: HostCache,
@@ -175,11 +173,11 @@ struct File {
     components: Vec<Component>,
 }
 
-/// A component's fields; what is left out is the host's.
+/// The fields of a component. A missing field has the host's value.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Component {
-    #[serde(deserialize_with = "parsed")]
+    #[serde(deserialize_with = "parse")]
     id: ComponentId,
     wasm: Option<PathBuf>,
     #[serde(default)]
@@ -202,7 +200,7 @@ struct Quota {
 }
 
 impl Quota {
-    /// `None` if neither is bounded.
+    /// Completes the quota from `base`. `None` if neither number is limited.
     fn over(self, base: Option<Budget>) -> Option<Budget> {
         let base = base.unwrap_or(Budget::UNLIMITED);
         let budget = Budget {
@@ -213,9 +211,9 @@ impl Quota {
     }
 }
 
-/// How much may be kept.
+/// A limit of a quota.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "a number, or \"none\" for no bound")]
+#[serde(untagged, expecting = "a number, or \"none\" for no limit")]
 enum Bound {
     Number(u64),
     Word(Word),
@@ -258,9 +256,9 @@ impl CacheTable {
     }
 }
 
-/// How long something lasts.
+/// A duration.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "a number of seconds, or \"none\" for no end")]
+#[serde(untagged, expecting = "a number of seconds, or \"none\" for no limit")]
 enum Seconds {
     Number(u64),
     Word(Word),
@@ -310,7 +308,7 @@ impl LimitsTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GrantTable {
-    #[serde(deserialize_with = "parsed")]
+    #[serde(deserialize_with = "parse")]
     owner: ComponentId,
     prefix: String,
     access: AccessWord,
@@ -337,7 +335,7 @@ impl File {
         for component in self.components {
             if !seen.insert(component.id.clone()) {
                 return Err(ManifestError::Contradiction(format!(
-                    "the component {} is there twice",
+                    "component {} is listed twice; remove one of them",
                     component.id
                 )));
             }
@@ -359,20 +357,21 @@ impl Component {
         for GrantTable { owner, prefix, access } in self.grants {
             if owner == id {
                 return Err(ManifestError::Contradiction(format!(
-                    "the component {id} is granted its own keys, which it has anyway"
+                    "component {id} has a grant for its own keys; remove it, a component needs none"
                 )));
             }
             if grants.iter().any(|one: &Grant| one.owner == owner && one.prefix == prefix) {
                 return Err(ManifestError::Contradiction(format!(
-                    "the component {id} is granted the keys of {owner} below {prefix:?} twice"
+                    "component {id} has two grants for the prefix {prefix:?} of {owner}; remove one of \
+                     them"
                 )));
             }
-            // Every beginning of a key is one itself, but for the empty one.
+            // Every prefix of a valid key is a valid key, except the empty one.
             if !prefix.is_empty()
                 && let Err(error) = validate_key(&prefix)
             {
                 return Err(ManifestError::Contradiction(format!(
-                    "a grant of {id} is of keys that nobody can have: {error}"
+                    "component {id} has a grant for {owner} whose prefix no key can have: {error}"
                 )));
             }
             let access = match access {
@@ -387,14 +386,14 @@ impl Component {
                 .and_then(|()| limits.check_key(key))
                 .and_then(|()| limits.check_value_len(value.len()))
                 .map_err(|error| {
-                    ManifestError::Contradiction(format!("a preset of {id}: {error}"))
+                    ManifestError::Contradiction(format!("preset {key:?} of component {id}: {error}"))
                 })?;
         }
         let timeout = self.timeout.or(timeout).and_then(Seconds::duration);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(ManifestError::Contradiction(format!(
-                "the timeout of {id} is 0: it would never run; \"none\" lets it run for as long as \
-                 it likes"
+                "the timeout of component {id} is 0, so it could not run; write \"none\" for no \
+                 limit"
             )));
         }
         let settings = ComponentSettings {
@@ -413,8 +412,8 @@ impl Component {
     }
 }
 
-/// A value that is written as text.
-fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Parses a value from a TOML string.
+fn parse<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr<Err: std::fmt::Display>,
@@ -422,13 +421,13 @@ where
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
-/// The same for one that may be left out.
-fn parsed_if_there<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+/// As [`parse`], for an optional field.
+fn parse_optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr<Err: std::fmt::Display>,
 {
-    parsed(deserializer).map(Some)
+    parse(deserializer).map(Some)
 }
 
 #[cfg(test)]
@@ -436,7 +435,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_component_does_not_say_of_its_quota_is_the_hosts() {
+    fn a_component_inherits_the_missing_parts_of_its_quota() {
         let of = |own: &str| {
             let text =
                 format!("quota = {{ bytes = 10, keys = 5 }}\n[[component]]\nid = 'a/b/c'\n{own}");

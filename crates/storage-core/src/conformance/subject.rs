@@ -1,5 +1,4 @@
-//! What a case works with: storages of the implementation under test, and calls
-//! whose failures name what was expected.
+//! The storage of a case, and assertions that name the call that failed.
 #![expect(clippy::panic, reason = "a case reports by panicking, as a test does")]
 
 use std::collections::BTreeMap;
@@ -34,7 +33,7 @@ impl<'a> Subject<'a> {
         self.implementation.longest_key()
     }
 
-    /// Opens the storage. What was opened before must be dropped first.
+    /// Opens the storage. Drop the previous one first.
     pub(super) fn open(&self) -> Opened {
         Opened { handle: (self.open)(), revisions: self.has(Feature::Revisions) }
     }
@@ -148,7 +147,7 @@ impl Opened {
         succeed(what, self.storage().commit(commit))
     }
 
-    /// The commit must fail with this error and change nothing.
+    /// The commit must fail with this error and change neither contents nor usage.
     #[track_caller]
     pub(super) fn refuses(&self, commit: Commit, error: &StorageError) {
         let before = (self.contents(), self.usage(None));
@@ -158,7 +157,7 @@ impl Opened {
         expect(format_args!("contents and usage after the failed {what}"), after, before);
     }
 
-    /// Every way to read the key must return this value.
+    /// Every way to read the key must return this value, or none.
     #[track_caller]
     pub(super) fn holds<'v>(&self, key: &str, value: impl Into<Option<&'v [u8]>>) {
         let expected = value.into();

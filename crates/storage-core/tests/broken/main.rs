@@ -1,5 +1,5 @@
-//! Every case of the suite can fail: each runs on a storage with a defect that it must
-//! detect, and on the same storage without the defect.
+//! Tests the suite: each case must fail on a storage with a certain defect, and pass
+//! without the defect.
 
 #![allow(clippy::panic, reason = "a helper of tests")]
 
@@ -241,9 +241,7 @@ fn a_failed_run_names_every_case_that_failed() {
     let implementation = broken("`after` is inclusive");
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&implementation)));
     let message = *panic.unwrap_err().downcast::<String>().unwrap();
-    assert!(
-        message.starts_with("a storage in which `after` is inclusive does not keep the contract")
-    );
+    assert!(message.starts_with("a storage in which `after` is inclusive violates the contract"));
     assert!(
         message.contains("\n  a_page_begins_after_any_key_present_or_not: list_page("),
         "{message}"

@@ -195,8 +195,8 @@ fn no_revision_is_assigned_twice(subject: &Subject<'_>) {
     let mut seen: BTreeSet<Revision> = BTreeSet::new();
     repeatedly(|_| {
         let given = in_threads(THREADS, |n| -> Vec<Revision> {
-            let own = format!("suite/thread/{n}/key");
-            let keys = ["shared", &own, "shared", &own, "shared"];
+            let private = format!("suite/thread/{n}/key");
+            let keys = ["shared", &private, "shared", &private, "shared"];
             keys.map(|key| store.put(key, "v")).into()
         });
         for of_thread in given {
@@ -448,7 +448,7 @@ fn a_race_leaves_the_budget_exact(subject: &Subject<'_>) {
     });
 }
 
-/// Enough keys that a storage may count them concurrently with writes.
+/// Has so many keys that a storage may count them while others write.
 fn the_first_budget_counts_concurrent_writes(subject: &Subject<'_>) {
     const KEYS: usize = 300;
     let store = subject.open();

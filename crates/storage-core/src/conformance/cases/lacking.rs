@@ -1,4 +1,4 @@
-//! Methods of lacking features must return `Unsupported` and change nothing.
+//! Methods of features that an implementation lacks.
 
 use super::{Case, Feature, Subject, case};
 use crate::conformance::subject::expect;
