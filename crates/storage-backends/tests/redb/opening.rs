@@ -25,7 +25,7 @@ fn both(place: &Place) -> String {
 fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
     let place = Place::new();
     let result = RedbStorage::open_read_only(place.path(), RedbOptions::default());
-    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is created when it is first opened for writing");
     assert!(place.names().is_empty(), "a reader makes nothing");
     drop(open(&place.path()));
     assert_eq!(place.names(), ["store.redb"]);
@@ -61,18 +61,18 @@ fn an_empty_file_is_as_good_as_none() {
 #[test]
 fn what_is_no_store_is_refused_and_left_alone() {
     insta::assert_snapshot!(both(&Place::with(b"a thesis")), @r"
-    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
-    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is not a redb database; give the path of a store, or a new path
+    storage failed: STORE is not a redb database; give the path of a store, or a new path
     ");
     insta::assert_snapshot!(both(&Place::with(&[7; 100_000])), @r"
-    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
-    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is not a redb database; give the path of a store, or a new path
+    storage failed: STORE is not a redb database; give the path of a store, or a new path
     ");
     let folder = Place::new();
     fs::create_dir(folder.path()).unwrap();
     insta::assert_snapshot!(both(&folder), @r"
-    storage failed: STORE is a folder, not the file of a store
-    storage failed: STORE is a folder, not the file of a store
+    storage failed: STORE is a directory, not a store file
+    storage failed: STORE is a directory, not a store file
     ");
 }
 
@@ -85,8 +85,8 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
     txn.commit().unwrap();
     drop(db);
     insta::assert_snapshot!(both(&place), @r"
-    storage failed: STORE is a redb database with no store in it; give the path of a store, or one where there is nothing yet
-    storage failed: STORE is a redb database with no store in it; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is a redb database of another program, not a store; give the path of a store, or a new path
+    storage failed: STORE is a redb database of another program, not a store; give the path of a store, or a new path
     ");
 }
 
@@ -124,8 +124,8 @@ fn another_format_is_refused_with_its_version() {
         table.insert(b"format".as_slice(), value.as_slice()).unwrap();
     });
     insta::assert_snapshot!(both(&place), @r"
-    not supported: the store in STORE has format 12, this program knows format 1; use the release that wrote it
-    not supported: the store in STORE has format 12, this program knows format 1; use the release that wrote it
+    not supported: the store in STORE has format 12, but this program reads format 1; use the release that wrote it
+    not supported: the store in STORE has format 12, but this program reads format 1; use the release that wrote it
     ");
 }
 

@@ -136,10 +136,10 @@ fn ledgers_that_say_something_else_are_named() {
         table.insert(b"app/notes/work/".as_slice(), b"nonsense".as_slice()).unwrap();
     });
     insta::assert_snapshot!(told(&place), @r#"
-    ledgers: the ledger of "app/notes/home/" says 140 bytes in 19 keys, and there are 140 bytes in 20 keys
-    ledgers: the ledger of "app/notes/work/" is damaged
-    ledgers: the ledger of "" says 140 bytes in 1 keys, and there are 10 bytes in 1 keys
-    ledgers: a ledger of "app/gone/home/", which holds no key
+    usage counters: the usage counter of "app/notes/home/" is 140 bytes in 19 keys, but there are 140 bytes in 20 keys
+    usage counters: the usage counter of "app/notes/work/" is damaged
+    usage counters: the usage counter of "" is 140 bytes in 1 keys, but there are 10 bytes in 1 keys
+    usage counters: a usage counter of "app/gone/home/", which has no keys
     "#);
 }
 
@@ -158,8 +158,8 @@ fn a_counter_of_revisions_that_fell_behind_is_named() {
     });
     let told = told(&place).replace(&revision.to_string(), "N");
     insta::assert_snapshot!(told.replace(&(revision + 1).to_string(), "N+1"), @r#"
-    data: key "app/notes/work/19": its revision N is beyond the counter of revisions
-    data: key "loose": its revision N+1 is beyond the counter of revisions
+    data: key "app/notes/work/19": its revision N is beyond the revision counter
+    data: key "loose": its revision N+1 is beyond the revision counter
     "#);
 }
 

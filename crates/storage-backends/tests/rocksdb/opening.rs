@@ -25,7 +25,7 @@ fn both(place: &Place) -> String {
 fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
     let place = Place::new();
     let result = RocksDbStorage::open_read_only(place.path(), small());
-    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is created when it is first opened for writing");
     assert!(RocksDbStorage::verify(place.path(), &mut |_| {}).is_err());
     assert!(!place.path().exists(), "a reader makes nothing");
     drop(open(&place.path()));
@@ -37,8 +37,8 @@ fn a_file_is_no_store() {
     let place = Place::new();
     fs::write(place.path(), "text").unwrap();
     insta::assert_snapshot!(both(&place), @r"
-    storage failed: STORE is a file, not the folder of a store
-    storage failed: STORE is a file, not the folder of a store
+    storage failed: STORE is a file, not a store directory
+    storage failed: STORE is a file, not a store directory
     ");
     assert_eq!(fs::read(place.path()).unwrap(), b"text");
 }
@@ -50,8 +50,8 @@ fn a_folder_of_other_files_is_left_alone() {
     fs::write(place.path().join("thesis.txt"), "text").unwrap();
     let before = place.tree();
     insta::assert_snapshot!(both(&place), @r"
-    storage failed: STORE holds files that belong to no store; give the path of a store, or of an empty or missing folder
-    storage failed: STORE is no store; a store is made when something is first written to it
+    storage failed: STORE holds files that do not belong to a store; give the path of a store, or of an empty or missing directory
+    storage failed: STORE is not a store; a store is created when it is first opened for writing
     ");
     assert_eq!(place.tree(), before);
 }
@@ -82,8 +82,8 @@ fn another_format_is_refused_with_its_version() {
     });
     let before = place.tree();
     insta::assert_snapshot!(both(&place), @r"
-    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
-    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+    not supported: the store in STORE has format 2, but this program reads format 1; use the release that wrote it
+    not supported: the store in STORE has format 2, but this program reads format 1; use the release that wrote it
     ");
     let ours = |(path, _): &(PathBuf, Vec<u8>)| !path.ends_with("WRITER");
     assert!(place.tree().into_iter().filter(ours).eq(before.into_iter().filter(ours)));
@@ -98,7 +98,7 @@ fn another_format_with_other_column_families_is_refused_with_its_version() {
         database.put_cf(meta, "format", "7").unwrap();
         database.create_cf("more", &::rocksdb::Options::default()).unwrap();
     });
-    assert_eq!(both(&place).matches("has format 7, this program knows format 1").count(), 2);
+    assert_eq!(both(&place).matches("has format 7, but this program reads format 1").count(), 2);
 }
 
 /// Opens the store's database itself.
