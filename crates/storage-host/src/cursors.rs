@@ -36,7 +36,8 @@ impl Cursor for String {
     fn resolve(self, _: &Cursors, _: Option<&ComponentId>) -> Result<String, String> {
         if self.len() > MAX_KEY_BYTES {
             return Err(format!(
-                "the cursor is invalid: it has {} bytes, and a key has at most {MAX_KEY_BYTES}",
+                "the cursor is invalid: it is longer than any key, which has at most \
+                 {MAX_KEY_BYTES} bytes; it has {}",
                 self.len()
             ));
         }
