@@ -86,8 +86,8 @@ fn a_store_has_an_id_of_its_own() {
 }
 
 #[test]
-fn a_restored_copy_gives_no_revision_again() {
-    restored::a_restored_copy_gives_no_revision_again(open);
+fn a_restored_copy_uses_new_revisions() {
+    restored::a_restored_copy_uses_new_revisions(open);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn told(place: &Place) -> String {
 }
 
 #[test]
-fn a_whole_store_has_no_problems() {
+fn a_sound_store_has_no_problems() {
     let place = filled();
     let verified = place.has_no_problems();
     let usage = read_only(&place.path()).usage(None).unwrap();
@@ -66,7 +66,7 @@ fn a_whole_store_has_no_problems() {
 }
 
 #[test]
-fn damaged_records_are_named() {
+fn damaged_records_are_reported() {
     let place = filled();
     tamper(&place, "data", |table| {
         use redb::ReadableTable;
@@ -107,7 +107,7 @@ fn damaged_records_are_named() {
 }
 
 #[test]
-fn keys_that_nobody_can_have_written_are_named() {
+fn invalid_keys_are_reported() {
     let place = filled();
     tamper(&place, "data", |table| {
         table.insert(b"app/notes/home/\xff".as_slice(), b"".as_slice()).unwrap();
@@ -119,7 +119,7 @@ fn keys_that_nobody_can_have_written_are_named() {
 }
 
 #[test]
-fn ledgers_that_say_something_else_are_named() {
+fn wrong_counters_are_reported() {
     let place = filled();
     let ledger = |bytes: u64, keys: u64, partition: &str| {
         let body = [bytes.to_le_bytes(), keys.to_le_bytes()].concat();
@@ -144,7 +144,7 @@ fn ledgers_that_say_something_else_are_named() {
 }
 
 #[test]
-fn a_counter_of_revisions_that_fell_behind_is_named() {
+fn revisions_beyond_the_counter_are_reported() {
     let place = filled();
     let found = read_only(&place.path()).get_versioned("app/notes/work/19").unwrap().unwrap();
     let revision = found.revision.get();
@@ -164,7 +164,7 @@ fn a_counter_of_revisions_that_fell_behind_is_named() {
 }
 
 #[test]
-fn damaged_metadata_is_named_and_the_rest_is_read() {
+fn the_rest_is_verified_after_damaged_metadata() {
     let place = filled();
     tamper(&place, "meta", |table| {
         table.insert(b"store-id".as_slice(), b"nonsense".as_slice()).unwrap();
@@ -180,7 +180,7 @@ fn damaged_metadata_is_named_and_the_rest_is_read() {
 }
 
 #[test]
-fn what_is_no_store_is_an_error_and_no_problem() {
+fn a_foreign_file_is_an_error_not_a_problem() {
     let place = Place::with(b"a thesis");
     let error = RedbStorage::verify(place.path(), &mut |_| panic!()).unwrap_err();
     assert!(matches!(error, StorageError::IoError(_)));
@@ -191,7 +191,7 @@ fn what_is_no_store_is_an_error_and_no_problem() {
 }
 
 #[test]
-fn a_reporter_that_panics_is_heard() {
+fn a_panic_of_the_reporter_propagates() {
     let place = filled();
     tamper(&place, "data", |table| {
         table.insert(b"app/notes/home/03".as_slice(), b"short".as_slice()).unwrap();
