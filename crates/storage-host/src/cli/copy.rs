@@ -80,7 +80,7 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
     // If the source is locked, the copy is retried, and skips what it has copied.
     wait.until_unlocked(|| {
         let copied = copy_store(&source, target.backend(), options, &mut |key, copied| {
-            progress.at(|| {
+            progress.update(|| {
                 let total = copied.total();
                 format!(
                     "{}, {}, at {}",

@@ -287,7 +287,10 @@ impl<'a> Demo<'a> {
             let value = self.json(&["get", COUNT, "runs"])?;
             let text = value.get("value_utf8").and_then(Value::as_str).unwrap_or_default();
             text.parse().map_err(|_| {
-                Failure::new("demo", format!("the value of runs in {COUNT} is not a number: {text:?}"))
+                Failure::new(
+                    "demo",
+                    format!("the value of runs in {COUNT} is not a number: {text:?}"),
+                )
             })?
         };
         Ok(State { notes, runs })

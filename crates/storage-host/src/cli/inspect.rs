@@ -37,11 +37,8 @@ pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Fail
     })();
     if without_id > 0 {
         note(format_args!(
-            "not listed: {}, which no component id has",
-            match without_id {
-                1 => "1 component prefix".to_owned(),
-                many => format!("{many} component prefixes"),
-            }
+            "{} not listed, because the id is invalid",
+            counted(without_id, "component")
         ));
     }
     Failure::outcome_of(written, pages.refuse("the list is incomplete"))

@@ -458,7 +458,7 @@ impl Cli {
 fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCode, Failure> {
     let wait = cli.wait();
     let with_config = |config: Option<&Path>| Target::choose(&cli.store, chosen_by, config, wait);
-    let target = || {
+    let target = || -> Result<Target, Failure> {
         let target = with_config(cli.config.as_deref())?;
         target.check_earlier_default()?;
         Ok(target)

@@ -82,7 +82,10 @@ impl Job<'_> {
             None => self.run_instances(&engine, &command, &storage, &runtime),
             Some(timeout) => {
                 guest::start_clock(&engine).map_err(|error| {
-                    Failure::new("internal", format!("cannot start the clock of the timeout: {error}"))
+                    Failure::new(
+                        "internal",
+                        format!("cannot start the clock of the timeout: {error}"),
+                    )
                 })?;
                 let ended = || self.run_instances(&engine, &command, &storage, &runtime);
                 self.within(timeout, &host, ended)

@@ -36,7 +36,7 @@ pub(super) const DEFAULT_STORE: &str = if cfg!(feature = "redb") {
 };
 
 /// The default store of earlier versions. Its data must not seem to be lost.
-const EARLIER_DEFAULT: &str = "file:./storage-data";
+pub(super) const EARLIER_DEFAULT: &str = "file:./storage-data";
 
 /// The variable that names a store.
 pub(super) const VARIABLE: &str = "STORAGE_HOST_STORE";
