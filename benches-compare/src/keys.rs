@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use storage_core::{ComponentStorage, StorageError, StorageValue};
+use storage_core::{ComponentStorage, StorageError, StorageValue, Store, StoreProperties};
 
 /// What the full keys of the one component begin with.
 pub const PREFIX: &str = "app/notes/home/";
@@ -112,6 +112,12 @@ impl ComponentStorage for Maker {
 
     fn list_keys(&self, _: Option<&str>) -> Result<Vec<String>, StorageError> {
         Err(StorageError::Unsupported("a listing of keys that are made up".into()))
+    }
+}
+
+impl Store for Maker {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("made up")
     }
 }
 

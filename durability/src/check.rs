@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use storage_core::{
-    Budget, Commit, ComponentStorage, StorageError, Usage, VersionedValue, split_full_key,
-};
+use storage_core::{Budget, Commit, StorageError, Store, Usage, VersionedValue, split_full_key};
 
 use crate::content::writer_of;
 use crate::model::{Model, State};
@@ -21,7 +19,7 @@ const PROBE: &str = "dur/check/probe/revision";
 /// Writes to the store, and logs nothing of it: a second look at the same store
 /// after another cut sees these writes as acknowledged.
 pub(crate) fn check(
-    storage: &dyn ComponentStorage,
+    storage: &dyn Store,
     model: &mut Model,
     random: &mut Random,
     findings: &mut Findings,
@@ -182,8 +180,8 @@ fn partial_commits(model: &Model, found: &BTreeMap<String, State>, findings: &mu
 }
 
 /// Compares the ledger of each component with a recount.
-fn ledgers(storage: &dyn ComponentStorage, random: &mut Random, findings: &mut Findings) {
-    let partitions = match storage.list_partitions(None, usize::MAX) {
+fn ledgers(storage: &dyn Store, random: &mut Random, findings: &mut Findings) {
+    let partitions = match storage.list_components(None, usize::MAX) {
         Ok(page) => page.keys,
         Err(error) => {
             findings.add(Fault::Unreadable, format!("the components: {error}"));
@@ -202,7 +200,7 @@ fn ledgers(storage: &dyn ComponentStorage, random: &mut Random, findings: &mut F
 /// Compares what `usage` says of a component with a recount, and at the edges of
 /// budgets what its ledger says.
 pub(crate) fn ledger(
-    storage: &dyn ComponentStorage,
+    storage: &dyn Store,
     partition: &str,
     edges: bool,
 ) -> Result<(), (Fault, String)> {
@@ -247,8 +245,8 @@ pub(crate) fn ledger(
 }
 
 /// A new write has a revision above every one that was given.
-fn next_revision(storage: &dyn ComponentStorage, model: &mut Model, findings: &mut Findings) {
-    match storage.put(PROBE, "probe".into()) {
+fn next_revision(storage: &dyn Store, model: &mut Model, findings: &mut Findings) {
+    match storage_core::put(&storage, PROBE, "probe".into()) {
         Ok(revision) => {
             let largest = model.largest_revision;
             if revision.get() <= largest {
@@ -274,7 +272,7 @@ mod tests {
     /// A store, and the log of what was done to it.
     struct Case {
         _folder: tempfile::TempDir,
-        storage: Arc<dyn ComponentStorage>,
+        storage: Arc<dyn Store>,
         events: Vec<Event>,
         op: u64,
     }
@@ -301,7 +299,7 @@ mod tests {
         }
 
         fn put(&self, key: &str, op: u64, len: usize) -> u64 {
-            self.storage.put(key, content(key, op, len).into()).unwrap().get()
+            storage_core::put(&self.storage, key, content(key, op, len).into()).unwrap().get()
         }
 
         /// A write that was done and acknowledged.

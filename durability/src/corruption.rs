@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use storage_core::{Commit, ComponentStorage};
+use storage_core::{Commit, ComponentStorage, Store};
 
 use crate::content::content;
 use crate::engine::{Engine, Mode};
@@ -122,7 +122,7 @@ impl Corruption {
                 let op = round * 1000 + number + 1;
                 let key = format!("dur/damage/c{}/{round}-{}", number % 4, number / 2);
                 let len = 1 << (number % 13);
-                let revision = storage.put(&key, content(&key, op, len).into())?;
+                let revision = storage_core::put(&storage, &key, content(&key, op, len).into())?;
                 expected.keys.insert(key, (op, len));
                 expected.largest_revision = revision.get();
             }
@@ -241,7 +241,7 @@ fn small_file_store(whole: &Path) -> Result<Expected> {
     let long = format!("dur/damage/a/{}", "long".repeat(70));
     let keys = [("loose", 1), ("dur/damage/a/one", 0), ("dur/damage/a/two", 40), (&long, 30)];
     for (op, (key, len)) in (1..).zip(keys) {
-        let revision = storage.put(key, content(key, op, len).into())?;
+        let revision = storage_core::put(&storage, key, content(key, op, len).into())?;
         expected.keys.insert(key.to_owned(), (op, len));
         expected.largest_revision = revision.get();
     }

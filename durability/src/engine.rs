@@ -7,10 +7,10 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use storage_backends::{Durability, FileOptions, FileStorage, Problem, ProblemKind};
 #[cfg(feature = "redb")]
-use storage_backends::{RedbDurability, RedbOptions, RedbStorage};
+use storage_backends::{RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
 use storage_backends::{RocksDbOptions, RocksDbStorage};
-use storage_core::{ComponentStorage, StorageError};
+use storage_core::{StorageError, Store};
 
 /// A store under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -42,11 +42,7 @@ impl Engine {
     }
 
     /// Opens the store to write.
-    pub(crate) fn open(
-        self,
-        mode: Mode,
-        path: &Path,
-    ) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+    pub(crate) fn open(self, mode: Mode, path: &Path) -> Result<Arc<dyn Store>, StorageError> {
         let durability = match mode {
             Mode::Sync => Durability::Sync,
             Mode::Relaxed => Durability::Os,
@@ -59,8 +55,8 @@ impl Engine {
             #[cfg(feature = "redb")]
             Self::Redb => {
                 let options = RedbOptions::default().with_durability(match mode {
-                    Mode::Sync => RedbDurability::Sync,
-                    Mode::Relaxed => RedbDurability::Relaxed,
+                    Mode::Sync => Durability::Sync,
+                    Mode::Relaxed => Durability::Interval,
                 });
                 Arc::new(RedbStorage::open(path, options)?)
             }

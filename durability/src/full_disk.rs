@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use storage_core::{Budget, Commit, ComponentStorage, StorageError};
+use storage_core::{Budget, Commit, StorageError, Store};
 
 use crate::content::content;
 use crate::engine::{Engine, Mode};
@@ -113,7 +113,7 @@ impl FullDisk {
         Ok(outcome)
     }
 
-    fn open(self, store: &Path) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+    fn open(self, store: &Path) -> Result<Arc<dyn Store>, StorageError> {
         self.engine.open(Mode::Sync, store)
     }
 
@@ -258,7 +258,7 @@ impl FullDisk {
 /// A store and what must be in it.
 struct Filled {
     /// `None` while it is closed.
-    open: Option<Arc<dyn ComponentStorage>>,
+    open: Option<Arc<dyn Store>>,
     /// What each key may have, oldest first: one thing, or after writes that
     /// failed several.
     kept: BTreeMap<String, Vec<Kept>>,
@@ -271,14 +271,14 @@ struct Filled {
 type Kept = Option<(u64, usize)>;
 
 impl Filled {
-    fn storage(&self) -> Result<&dyn ComponentStorage, StorageError> {
+    fn storage(&self) -> Result<&dyn Store, StorageError> {
         self.open.as_deref().ok_or_else(|| StorageError::Unsupported("it is closed".to_owned()))
     }
 
     /// Closes the store and opens it again.
     fn reopen(
         &mut self,
-        open: impl FnOnce() -> Result<Arc<dyn ComponentStorage>, StorageError>,
+        open: impl FnOnce() -> Result<Arc<dyn Store>, StorageError>,
     ) -> Result<(), StorageError> {
         self.open = None;
         self.open = Some(open()?);

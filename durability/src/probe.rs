@@ -144,7 +144,7 @@ fn look_around(
         Err(StorageError::Corrupt { .. }) => {}
         Err(error) => wrong.push(format!("the listing: {error}")),
     }
-    let written = storage.put("dur/probe/a/new", "new".into());
+    let written = storage_core::put(&storage, "dur/probe/a/new", "new".into());
     match &written {
         Ok(revision) if revision.get() <= expected.largest_revision => wrong.push(format!(
             "a new write got revision {revision}, {} had been given",

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use storage_backends::MemoryStorage;
 use storage_core::{
-    Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage, split_full_key,
+    Budget, Commit, ComponentStorage, StorageError, StorageValue, Store, Usage, split_full_key,
 };
 use storage_host::{ComponentChain, ComponentSettings, StorageHost};
 
@@ -130,7 +130,7 @@ impl Numbers {
 
 /// What the tasks share.
 struct Shared {
-    backend: Arc<dyn ComponentStorage>,
+    backend: Arc<dyn Store>,
     chains: Vec<Arc<ComponentChain>>,
     numbers: Numbers,
     next_op: AtomicU64,
@@ -141,7 +141,7 @@ struct Shared {
 /// Lets the tasks write, and tells what came of it.
 pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
     end_with_parent();
-    let backend: Arc<dyn ComponentStorage> = match arguments.engine {
+    let backend: Arc<dyn Store> = match arguments.engine {
         Some(engine) => engine.open(arguments.mode, &arguments.store)?,
         None => Arc::new(MemoryStorage::new()),
     };
@@ -198,7 +198,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
 }
 
 /// A host with the quotas.
-fn host(backend: Arc<dyn ComponentStorage>) -> Result<StorageHost> {
+fn host(backend: Arc<dyn Store>) -> Result<StorageHost> {
     let mut builder = StorageHost::builder(backend);
     for (id, quota) in COMPONENTS {
         let settings = ComponentSettings { quota, ..ComponentSettings::default() };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use storage_core::{ComponentStorage, StorageError};
+use storage_core::{ComponentStorage, StorageError, Store};
 
 use crate::content::{content, writer_of};
 use crate::engine::{Engine, Mode};
@@ -71,7 +71,7 @@ pub(crate) struct WorkArguments {
 
 /// What the threads share.
 struct Shared {
-    storage: Arc<dyn ComponentStorage>,
+    storage: Arc<dyn Store>,
     log: Log,
     next_op: AtomicU64,
     position: Option<PathBuf>,
@@ -171,7 +171,7 @@ impl Shared {
         self.log.write(&Event::Begin { op, at: self.at(), changes })?;
         let result = match step {
             Step::Plain((key, Some(len))) => {
-                self.storage.put(key, content(key, op, *len).into()).map(Some)
+                storage_core::put(&self.storage, key, content(key, op, *len).into()).map(Some)
             }
             Step::Plain((key, None)) => self.storage.delete(key).map(|()| None),
             Step::Commit(changes, budget) => {

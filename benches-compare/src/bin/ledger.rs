@@ -15,14 +15,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use benches_compare::{Size, machine, report};
 use clap::{Parser, ValueEnum};
-use storage_backends::{
-    Durability, FileOptions, FileStorage, RedbDurability, RedbOptions, RedbStorage,
-};
+use storage_backends::{Durability, FileOptions, FileStorage, RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
 use storage_backends::{RocksDbOptions, RocksDbStorage};
 use storage_host::{
     Budget, CacheConfig, Commit, ComponentId, ComponentSettings, ComponentStorage, StorageError,
-    StorageHost, StorageValue,
+    StorageHost, StorageValue, Store,
 };
 
 /// Which store to measure.
@@ -100,7 +98,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn open(engine: Engine, path: &Path, durable: bool) -> Result<Arc<dyn ComponentStorage>> {
+fn open(engine: Engine, path: &Path, durable: bool) -> Result<Arc<dyn Store>> {
     let durability = if durable { Durability::Sync } else { Durability::Os };
     Ok(match engine {
         Engine::File => {
@@ -108,7 +106,7 @@ fn open(engine: Engine, path: &Path, durable: bool) -> Result<Arc<dyn ComponentS
             Arc::new(FileStorage::open(path, options)?)
         }
         Engine::Redb => {
-            let relaxed = if durable { RedbDurability::Sync } else { RedbDurability::Relaxed };
+            let relaxed = if durable { Durability::Sync } else { Durability::Interval };
             let options = RedbOptions::default().with_durability(relaxed);
             Arc::new(RedbStorage::open(path, options)?)
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use storage_core::{Budget, Commit, ComponentStorage, PageRequest, StorageError, Usage};
+use storage_core::{Budget, Commit, ComponentStorage, PageRequest, StorageError, Store, Usage};
 
 use crate::hooks;
 
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const KEYS: u64 = 1_000;
 
-type Shared = Arc<dyn ComponentStorage>;
+type Shared = Arc<dyn Store>;
 
 fn key(n: u64) -> String {
     format!("app/large/1/key-{n:04}")
@@ -221,7 +221,7 @@ for_a_store!(redb, "redb", |path| {
     Arc::new(crate::RedbStorage::open(path, crate::RedbOptions::default()).unwrap())
 });
 for_a_store!(redb_relaxed, "redb", |path| {
-    let options = crate::RedbOptions::default().with_durability(crate::RedbDurability::Relaxed);
+    let options = crate::RedbOptions::default().with_durability(crate::Durability::Interval);
     Arc::new(crate::RedbStorage::open(path, options).unwrap())
 });
 for_a_store!(rocksdb, "rocksdb", |path| {

@@ -7,11 +7,23 @@ use std::io::Read;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use storage_core::StorageError;
+use storage_core::{Durability, StorageError};
 
 use crate::io_failure;
 #[cfg(feature = "file")]
 use crate::io_failure::TooLong;
+
+/// Whether a write is on disk when it returns, for a store that has no other
+/// durability than `sync` and `os`.
+pub(crate) fn syncs(durability: Durability, kind: &str) -> Result<bool, StorageError> {
+    match durability {
+        Durability::Sync => Ok(true),
+        Durability::Os => Ok(false),
+        Durability::Interval => Err(StorageError::Unsupported(format!(
+            "a {kind} store has no durability \"{durability}\"; use \"sync\" or \"os\""
+        ))),
+    }
+}
 
 /// An error of the file system in the store's terms.
 pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {

@@ -19,8 +19,6 @@ mod access;
 mod count_tests;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod disk;
-#[cfg(any(feature = "file", feature = "rocksdb"))]
-mod durability;
 #[cfg(feature = "file")]
 mod file;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
@@ -67,12 +65,9 @@ mod rocksdb;
 mod rocksdb_log;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod store_path;
-mod verify;
 
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 pub use access::describe_access;
-#[cfg(any(feature = "file", feature = "rocksdb"))]
-pub use durability::Durability;
 #[cfg(feature = "file")]
 pub use file::{FileOptions, FileStorage};
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
@@ -80,7 +75,7 @@ pub use lock::look_for_writer;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;
 #[cfg(feature = "redb")]
-pub use redb::{RedbDurability, RedbOptions, RedbStorage};
+pub use redb::{RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{RocksDbOptions, RocksDbStorage};
-pub use verify::{Problem, ProblemKind, Verified};
+pub use storage_core::{Durability, Problem, ProblemKind, Verified};

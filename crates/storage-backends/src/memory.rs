@@ -8,8 +8,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use dashmap::DashMap;
 use dashmap::try_result::TryResult;
 use storage_core::{
-    Budget, Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key, validate_full_key,
+    Commit, CommitView, ComponentStorage, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, join_key,
+    split_full_key, validate_full_key,
 };
 
 use crate::first_revision::first_revision;
@@ -189,22 +190,15 @@ impl MemoryStorage {
     }
 
     /// Applies checks, budget and writes to locked partitions, all or nothing.
-    fn apply(
-        &self,
-        locked: &mut Locked<'_>,
-        commit: &Commit,
-        writes: &[&Write],
-    ) -> Result<Revision, StorageError> {
-        for check in &commit.checks {
-            let found = locked.find(&check.key);
-            check.verify(found.map(|found| (&found.value, found.revision)))?;
-        }
-        if let Some(budget) = &commit.budget {
-            locked.allow(budget, writes)?;
+    fn apply(&self, locked: &mut Locked<'_>, commit: &Commit) -> Result<Revision, StorageError> {
+        let evaluation = commit.evaluate(locked)?;
+        if let Some(component) = commit.budgeted_component()? {
+            let before = locked.partition(component).map(|one| one.usage).unwrap_or_default();
+            evaluation.change(component).apply(before, commit.budget.as_ref())?;
         }
         // From here on nothing fails, so that all of it happens.
         let revision = self.next_revision();
-        for write in writes {
+        for write in evaluation.writes {
             let (name, own) = split_full_key(&write.key);
             if let Some(partition) = locked.partition_mut(name) {
                 self.change(name, partition, own, write.value.clone(), revision);
@@ -216,12 +210,14 @@ impl MemoryStorage {
 
 /// The partitions of a commit while it runs, ordered by name.
 struct Locked<'a> {
+    /// Whether the commit has a budget, for which its changes are counted.
+    has_budget: bool,
     partitions: Vec<(&'a str, RwLockWriteGuard<'a, Partition>)>,
 }
 
 impl<'a> Locked<'a> {
     /// Locks the partitions, or answers `None` if one was dropped meanwhile.
-    fn new(handles: &'a [(&'a str, Arc<RwLock<Partition>>)]) -> Option<Self> {
+    fn new(handles: &'a [(&'a str, Arc<RwLock<Partition>>)], has_budget: bool) -> Option<Self> {
         let mut partitions = Vec::with_capacity(handles.len());
         for (name, handle) in handles {
             let partition = write(handle);
@@ -230,7 +226,7 @@ impl<'a> Locked<'a> {
             }
             partitions.push((*name, partition));
         }
-        Some(Self { partitions })
+        Some(Self { has_budget, partitions })
     }
 
     fn partition(&self, name: &str) -> Option<&Partition> {
@@ -243,25 +239,9 @@ impl<'a> Locked<'a> {
         self.partitions.get_mut(at).map(|(_, partition)| &mut **partition)
     }
 
-    fn find(&self, key: &str) -> Option<&VersionedValue> {
+    fn stored(&self, key: &str) -> Option<&VersionedValue> {
         let (name, own) = split_full_key(key);
         self.partition(name)?.keys.get(own)
-    }
-
-    /// Whether the budget allows the writes, all of which lie in one partition.
-    fn allow(&self, budget: &Budget, writes: &[&Write]) -> Result<(), StorageError> {
-        let before = self.partitions.first().map(|(_, one)| one.usage).unwrap_or_default();
-        let mut after = before;
-        for write in writes {
-            let (_, own) = split_full_key(&write.key);
-            if let Some(old) = self.find(&write.key) {
-                after = after - Usage::of(own, old.value.len());
-            }
-            if let Some(new) = &write.value {
-                after = after + Usage::of(own, new.len());
-            }
-        }
-        budget.allow(before, after)
     }
 
     /// The names of the partitions that hold no key.
@@ -269,6 +249,22 @@ impl<'a> Locked<'a> {
         let empty =
             |(_, partition): &&(_, RwLockWriteGuard<'_, Partition>)| partition.keys.is_empty();
         self.partitions.iter().filter(empty).map(|(name, _)| *name).collect()
+    }
+}
+
+impl CommitView for Locked<'_> {
+    type Error = StorageError;
+
+    fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        Ok(self.stored(key).cloned())
+    }
+
+    fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
+        Ok(self.stored(key).map(|found| found.value.len()))
+    }
+
+    fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
+        Ok(self.has_budget)
     }
 }
 
@@ -283,7 +279,17 @@ impl ComponentStorage for MemoryStorage {
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.put(key, value).map(drop)
+        validate_full_key(key)?;
+        let (name, own) = split_full_key(key);
+        loop {
+            let partition = self.partition_or_new(name);
+            let mut partition = write(&partition);
+            if !partition.dropped {
+                let revision = self.next_revision();
+                self.change(name, &mut partition, own, Some(value), revision);
+                return Ok(());
+            }
+        }
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
@@ -322,10 +328,6 @@ impl ComponentStorage for MemoryStorage {
         partitions::list_page(self, request)
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        partitions::list_partitions(self, after, limit)
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         keys.iter().try_for_each(|key| validate_full_key(key))?;
         let mut values = Vec::with_capacity(keys.len());
@@ -342,6 +344,75 @@ impl ComponentStorage for MemoryStorage {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         partitions::usage(self, prefix)
+    }
+
+    fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
+        let joined;
+        let (name, own) = match split_full_key(prefix) {
+            // The usual case: the component prefix and the user key.
+            (name, "") if !name.is_empty() => (name, key),
+            _ => {
+                joined = join_key(prefix, key);
+                split_full_key(&joined)
+            }
+        };
+        let found = match self.partitions.try_get(name) {
+            TryResult::Present(partition) => {
+                let partition = Arc::clone(&partition);
+                let partition = match partition.try_read() {
+                    Ok(guard) => guard,
+                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                    Err(TryLockError::WouldBlock) => return None,
+                };
+                partition.keys.get(own).map(|found| found.value.clone())
+            }
+            TryResult::Absent => None,
+            TryResult::Locked => return None,
+        };
+        // A key that is stored is valid.
+        if found.is_none() {
+            validate_full_key(&[name, own].concat()).ok()?;
+        }
+        Some(found)
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        validate_full_key(key)?;
+        let (name, own) = split_full_key(key);
+        let Some(partition) = self.partition(name) else { return Ok(None) };
+        let found = read(&partition).keys.get(own).cloned();
+        Ok(found)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        commit.keys().try_for_each(validate_full_key)?;
+        commit.budgeted_component()?;
+        let names: BTreeSet<&str> = commit.keys().map(|key| split_full_key(key).0).collect();
+        loop {
+            // A partition that is only checked is made too: its lock is what
+            // keeps an absent key absent until the writes are done.
+            let handles: Vec<_> =
+                names.iter().map(|name| (*name, self.partition_or_new(name))).collect();
+            let Some(mut locked) = Locked::new(&handles, commit.budget.is_some()) else { continue };
+            let result = self.apply(&mut locked, &commit);
+            let empty = locked.empty();
+            drop(locked);
+            for name in empty {
+                self.drop_if_empty(name);
+            }
+            return result;
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for MemoryStorage {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("memory").with_may_block(false)
+    }
+
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        partitions::list_components(self, after, limit)
     }
 
     fn read_snapshot(
@@ -363,69 +434,11 @@ impl ComponentStorage for MemoryStorage {
         Ok(())
     }
 
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        validate_full_key(key).ok()?;
-        let (name, own) = split_full_key(key);
-        let partition = match self.partitions.try_get(name) {
-            TryResult::Present(found) => Arc::clone(&found),
-            TryResult::Absent => return Some(None),
-            TryResult::Locked => return None,
-        };
-        let partition = match partition.try_read() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(partition.keys.get(own).map(|found| found.value.clone()))
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        validate_full_key(key)?;
-        let (name, own) = split_full_key(key);
-        let Some(partition) = self.partition(name) else { return Ok(None) };
-        let found = read(&partition).keys.get(own).cloned();
-        Ok(found)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        validate_full_key(key)?;
-        let (name, own) = split_full_key(key);
-        loop {
-            let partition = self.partition_or_new(name);
-            let mut partition = write(&partition);
-            if !partition.dropped {
-                let revision = self.next_revision();
-                self.change(name, &mut partition, own, Some(value), revision);
-                return Ok(revision);
-            }
-        }
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        commit.keys().try_for_each(validate_full_key)?;
-        if commit.budget.is_some() {
-            commit.single_partition()?;
-        }
-        let writes = commit.effective_writes();
-        let names: BTreeSet<&str> = commit.keys().map(|key| split_full_key(key).0).collect();
-        loop {
-            // A partition that is only checked is made too: its lock is what
-            // keeps an absent key absent until the writes are done.
-            let handles: Vec<_> =
-                names.iter().map(|name| (*name, self.partition_or_new(name))).collect();
-            let Some(mut locked) = Locked::new(&handles) else { continue };
-            let result = self.apply(&mut locked, &commit, &writes);
-            let empty = locked.empty();
-            drop(locked);
-            for name in empty {
-                self.drop_if_empty(name);
-            }
-            return result;
-        }
+    fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        let mut verified = Verified::default();
+        verified.usage = self.usage(None)?;
+        verified.components = read(&self.names).len() as u64;
+        Ok(verified)
     }
 }
 
@@ -484,6 +497,8 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 mod tests {
     use std::thread;
 
+    use storage_core::Budget;
+
     use super::*;
 
     #[test]
@@ -522,7 +537,7 @@ mod tests {
     fn a_writer_behind_a_drop_fetches_the_partition_again() {
         type Call = fn(&MemoryStorage) -> Result<Revision, StorageError>;
         let calls: [Call; 2] = [
-            |storage| storage.put("a/b/c/k", "1".into()),
+            |storage| storage_core::put(&storage, "a/b/c/k", "1".into()),
             |storage| storage.commit(Commit::new().set("a/b/c/k", "1".into())),
         ];
         for call in calls {
@@ -558,11 +573,11 @@ mod tests {
         });
         assert!(panicked.is_err() && partition.is_poisoned() && storage.names.is_poisoned());
         assert_eq!(storage.get("a/b/c/k").unwrap(), Some("1".into()));
-        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+        assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));
         storage.set("a/b/c/k", "2".into()).unwrap();
         storage.set("a/b/d/k", "3".into()).unwrap();
         storage.delete("a/b/c/k").unwrap();
-        assert_eq!(storage.list_partitions(None, 9).unwrap().keys, ["a/b/d/"]);
+        assert_eq!(storage.list_components(None, 9).unwrap().keys, ["a/b/d/"]);
     }
 
     #[test]
@@ -571,14 +586,14 @@ mod tests {
         storage.set("a/b/c/k", "1".into()).unwrap();
         let partition = storage.partition("a/b/c/").unwrap();
         let writing = write(&partition);
-        assert_eq!(storage.try_get("a/b/c/k"), None);
+        assert_eq!(storage.try_get("", "a/b/c/k"), None);
         // Another component is not concerned.
-        assert_eq!(storage.try_get("a/b/d/k"), Some(None));
+        assert_eq!(storage.try_get("", "a/b/d/k"), Some(None));
         drop(writing);
-        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+        assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));
         let shard = storage.partitions.get_mut("a/b/c/");
-        assert_eq!(storage.try_get("a/b/c/k"), None);
+        assert_eq!(storage.try_get("", "a/b/c/k"), None);
         drop(shard);
-        assert_eq!(storage.try_get("a/b/c/k"), Some(Some("1".into())));
+        assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));
     }
 }

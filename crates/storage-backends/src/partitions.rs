@@ -7,9 +7,10 @@
 //! loose keys of partition `""`, which have fewer slashes, lie between them.
 //!
 //! A backend implements [`Partitions`]: the names in order, and a listing
-//! within one partition. [`list_page`], [`list_partitions`] and [`usage`] are
+//! within one partition. [`list_page`], [`list_components`] and [`usage`] are
 //! then the methods of
-//! [`ComponentStorage`](storage_core::ComponentStorage).
+//! [`ComponentStorage`](storage_core::ComponentStorage) and
+//! [`Store`](storage_core::Store).
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -87,8 +88,8 @@ pub(crate) fn list_page<P: Partitions>(
 }
 
 /// The partitions after `after`, as
-/// [`list_partitions`](storage_core::ComponentStorage::list_partitions).
-pub(crate) fn list_partitions<P: Partitions>(
+/// [`list_components`](storage_core::Store::list_components).
+pub(crate) fn list_components<P: Partitions>(
     source: &P,
     after: Option<&str>,
     limit: usize,
@@ -285,7 +286,7 @@ mod tests {
             let behind = |name: &&str| after.as_deref().is_none_or(|after| *name > after);
             let wanted = of_keys.into_iter().filter(|name| !name.is_empty()).filter(behind);
             let wanted = wanted.map(str::to_owned).collect();
-            let found = list_partitions(&shelves, after.as_deref(), limit)?;
+            let found = list_components(&shelves, after.as_deref(), limit)?;
             prop_assert_eq!(found, KeyPage::cut(wanted, limit));
         }
     }

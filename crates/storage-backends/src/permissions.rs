@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::verify::{Problem, ProblemKind};
+use storage_core::{Problem, ProblemKind};
 
 /// The files and directories of a store that other users than their owner may use.
 #[derive(Debug, Default)]

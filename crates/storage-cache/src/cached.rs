@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue, split_full_key,
+    Commit, ComponentStorage, Revision, StorageError, StorageValue, VersionedValue,
+    forward_storage, join_key, split_full_key,
 };
 
 use crate::clock::{Clock, Moment, Timer};
@@ -45,7 +45,7 @@ use crate::table::{Claim, Guard, Table, Waited};
 ///   time-to-live it may stay unseen as long as the entry is kept. A commit is
 ///   always judged by the storage below, and one that fails drops what is kept of
 ///   its keys, so a caller who reads again and retries gets on.
-/// - Listings, usage and flush ask the storage below.
+/// - Listings and usage ask the storage below.
 ///
 /// # What a miss costs
 ///
@@ -144,11 +144,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     /// Drops everything that is kept: reads that begin afterwards see what the
     /// storage below holds. For who has changed it around this cache.
     pub fn clear(&self) {
-        let table = match self.origin {
-            Origin::Own { .. } => self.table_in_use(),
-            // Another of the same component may be in use.
-            Origin::Shared { .. } => self.table(""),
-        };
+        let table = self.table_in_use().or_else(|| self.shared_table());
         if let Some(table) = table {
             table.clear();
         }
@@ -165,6 +161,15 @@ impl<S: ComponentStorage> CachedStorage<S> {
     #[inline]
     fn table_in_use(&self) -> Option<&Table> {
         self.table.get()?.as_deref()
+    }
+
+    /// The table of a shared cache, whose entries may be older than this cache.
+    #[cold]
+    fn shared_table(&self) -> Option<&Table> {
+        match self.origin {
+            Origin::Own { .. } => None,
+            Origin::Shared { .. } => self.table(""),
+        }
     }
 
     #[cold]
@@ -421,17 +426,7 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         self.read::<ReadPresence>(key)
     }
 
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.inner.list_keys(prefix)
-    }
-
-    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        self.inner.list_page(request)
-    }
-
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.inner.list_partitions(after, limit)
-    }
+    forward_storage!(self => self.inner; list_keys, list_page, usage);
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         let Some(table) = self.table(keys.first().copied().unwrap_or_default()) else {
@@ -454,52 +449,20 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         Ok(answers.into_iter().map(Option::flatten).collect())
     }
 
-    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        self.inner.usage(prefix)
-    }
-
-    fn read_snapshot(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        self.inner.read_snapshot(prefix, after, visit)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.inner.flush()
-    }
-
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        let table = match self.origin {
-            // Nothing is at hand before the first use.
-            Origin::Own { .. } => self.table_in_use()?,
-            Origin::Shared { .. } => self.table(key)?,
-        };
-        let answer = table.try_recall::<ReadValue>(key, table.now())?;
-        table.counters().hit();
-        Some(answer)
-    }
-
     #[inline]
-    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-        let table = self.table(partition)?;
-        // Of another partition's keys `get` knows too, which is asked then.
-        let key = table.at_home(partition, own_key)?;
-        let answer = table.recall::<ReadValue>(&key, table.now())?;
+    fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
+        let table = self.table_in_use().or_else(|| self.shared_table())?;
+        let now = table.now();
+        let answer = match table.at_home(prefix, key) {
+            Some(key) => table.recall::<ReadValue>(&key, now),
+            None => table.recall::<ReadValue>(&table.wanted(&join_key(prefix, key)), now),
+        }?;
         table.counters().hit();
         Some(answer)
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.read::<ReadVersioned>(key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        let kept = value.clone();
-        let learn = |revision: &Revision| Held::Value(kept, (*revision).into());
-        self.write(key, |inner| inner.put(key, value), learn)
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {

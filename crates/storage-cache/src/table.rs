@@ -204,13 +204,6 @@ impl Table {
         Self::answer::<Q>(self.entries(key).get(key), now)
     }
 
-    /// The same, and waits for nobody, not even for a moment.
-    #[inline]
-    pub(crate) fn try_recall<Q: Question>(&self, key: &str, now: Moment) -> Option<Q::Answer> {
-        let key = self.wanted(key);
-        Self::answer::<Q>(self.entries(&key).try_get(&key).ok()?, now)
-    }
-
     /// What an entry answers, if there is one and it counts. Moved into a call, it
     /// would be copied in a way that the processor has to wait for.
     #[inline(always)]

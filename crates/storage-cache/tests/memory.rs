@@ -53,7 +53,7 @@ fn an_idle_cache_takes_no_memory_but_its_own() {
     for _ in 0..CACHES {
         let cached = CachedStorage::new(&Generated, config.clone());
         // Neither looking nor trying builds it.
-        assert_eq!(cached.try_get("key"), None);
+        assert_eq!(cached.try_get("", "key"), None);
         assert_eq!(cached.stats().entries, 0);
         caches.push(cached);
     }

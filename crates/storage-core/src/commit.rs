@@ -2,14 +2,14 @@
 
 use crate::{Revision, StorageError, StorageValue, Usage, split_full_key};
 
-/// A list of checks, a list of writes and, optionally, a budget, which
+/// Checks, writes and an optional budget, which
 /// [`ComponentStorage::commit`](crate::ComponentStorage::commit) applies all or
-/// not at all.
+/// nothing.
 ///
 /// ```
 /// use storage_core::Commit;
 ///
-/// // Move a job from one queue to another, unless somebody else took it.
+/// // Move a job from one queue to another, unless another worker took it.
 /// let commit = Commit::new()
 ///     .require_value("queue/1/job", "pack".into())
 ///     .delete("queue/1/job")
@@ -18,16 +18,16 @@ use crate::{Revision, StorageError, StorageValue, Usage, split_full_key};
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// What must hold just before the writes.
+    /// What must hold before the writes.
     pub checks: Vec<Check>,
-    /// What changes. Of two writes to one key the later one counts.
+    /// The writes. Of several writes to one key the last one counts.
     pub writes: Vec<Write>,
-    /// What the component may use afterwards.
+    /// The most that the component may use after the commit.
     pub budget: Option<Budget>,
 }
 
 impl Commit {
-    /// A commit that does nothing yet.
+    /// An empty commit.
     pub fn new() -> Self {
         Self::default()
     }
@@ -39,7 +39,7 @@ impl Commit {
         self
     }
 
-    /// Deletes a key; a missing one is no error.
+    /// Deletes a key. Deleting a missing key succeeds.
     #[must_use]
     pub fn delete(mut self, key: impl Into<String>) -> Self {
         self.writes.push(Write { key: key.into(), value: None });
@@ -71,8 +71,8 @@ impl Commit {
         self.require(key, Expected::Value(value))
     }
 
-    /// Fails with [`StorageError::QuotaExceeded`] if it would take the component
-    /// above the budget.
+    /// Fails with [`StorageError::QuotaExceeded`] if the component would exceed
+    /// the budget.
     #[must_use]
     pub fn with_budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
@@ -84,36 +84,37 @@ impl Commit {
         self
     }
 
-    /// Every key that the commit reads or writes, as often as it is named.
+    /// The keys of all checks and writes, with repetitions.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         let checked = self.checks.iter().map(|check| check.key.as_str());
         checked.chain(self.writes.iter().map(|write| write.key.as_str()))
     }
 
-    /// The partition that all of the commit's keys lie in, as a budget needs it;
-    /// `""` where there are no keys.
+    /// The component prefix that all keys of the commit have, as a budget
+    /// requires; `""` for unscoped keys or without keys.
     ///
     /// For backends.
     ///
     /// # Errors
-    /// [`StorageError::InvalidKey`] if the keys lie in more than one.
-    pub fn single_partition(&self) -> Result<&str, StorageError> {
-        let mut partitions = self.keys().map(|key| split_full_key(key).0);
-        let first = partitions.next().unwrap_or_default();
-        match partitions.find(|partition| *partition != first) {
+    /// [`StorageError::InvalidKey`] if there are keys of several components.
+    pub fn component_prefix(&self) -> Result<&str, StorageError> {
+        let mut prefixes = self.keys().map(|key| split_full_key(key).0);
+        let first = prefixes.next().unwrap_or_default();
+        match prefixes.find(|prefix| *prefix != first) {
             None => Ok(first),
             Some(other) => Err(StorageError::InvalidKey(format!(
-                "a commit with a budget covers one component; this one has keys of {first:?} and {other:?}"
+                "a commit with a budget must have keys of one component; \
+                 this one has keys of {first:?} and {other:?}"
             ))),
         }
     }
 
-    /// The writes that count, ordered by key: the last one to each key.
+    /// The writes to apply, ordered by key: the last one to each key.
     ///
-    /// For backends, which apply these.
+    /// For backends.
     pub fn effective_writes(&self) -> Vec<&Write> {
         let mut writes: Vec<&Write> = self.writes.iter().collect();
-        // Stable, so that the last write to a key comes last among its equals.
+        // A stable sort keeps the writes to one key in order.
         writes.sort_by(|a, b| a.key.cmp(&b.key));
         let mut last: Vec<&Write> = Vec::with_capacity(writes.len());
         for write in writes {
@@ -136,7 +137,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// Compares with what is stored.
+    /// Compares the check with what is stored.
     ///
     /// # Errors
     /// [`StorageError::AlreadyExists`], [`StorageError::NotFound`] or
@@ -155,17 +156,17 @@ impl Check {
     }
 }
 
-/// The state that a [`Check`] asks for.
+/// The state that a [`Check`] requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// The key is absent; else [`StorageError::AlreadyExists`]. Absence has no
-    /// revision: a key that came and went meanwhile is absent again.
+    /// revision: a key that was written and deleted meanwhile is absent again.
     Absent,
     /// The key is present; else [`StorageError::NotFound`].
     Present,
-    /// The key is present and was last written by this revision; else
-    /// [`StorageError::Conflict`]. A value written again has a new revision, so
-    /// there is no ABA.
+    /// The key is present and this revision wrote it; else
+    /// [`StorageError::Conflict`]. Every write has a new revision, so there is no
+    /// ABA problem.
     Revision(Revision),
     /// The key is present with exactly this value; else
     /// [`StorageError::Conflict`].
@@ -181,30 +182,30 @@ pub struct Write {
     pub value: Option<StorageValue>,
 }
 
-/// What a component may use, in the component's own keys and their values.
+/// The most that a component may use after a commit.
 ///
-/// The component is the partition that the commit's keys lie in
-/// ([`split_full_key`](crate::split_full_key)), and bytes count its own keys
-/// without the partition's prefix.
+/// The component is the one that the commit's keys belong to
+/// ([`Commit::component_prefix`]). Bytes count user keys, without the component
+/// prefix, and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// The most bytes of own keys and values.
+    /// The most bytes of user keys and values.
     pub max_bytes: u64,
     /// The most keys.
     pub max_keys: u64,
 }
 
 impl Budget {
-    /// No limit on either.
+    /// No limits.
     pub const UNLIMITED: Self = Self { max_bytes: u64::MAX, max_keys: u64::MAX };
 
-    /// Decides whether usage may go from `before` to `after`.
+    /// Checks a change of usage from `before` to `after`.
     ///
-    /// A number that does not grow is never refused, so that a component above
-    /// a lowered budget can still delete and shrink.
+    /// A number that does not grow is always allowed, so that a component above a
+    /// lowered budget can still delete and shrink.
     ///
     /// # Errors
-    /// [`StorageError::QuotaExceeded`] if a number grows to above its limit.
+    /// [`StorageError::QuotaExceeded`] if a number grows beyond its limit.
     pub fn allow(&self, before: Usage, after: Usage) -> Result<(), StorageError> {
         let too_many_bytes = after.bytes > before.bytes && after.bytes > self.max_bytes;
         let too_many_keys = after.keys > before.keys && after.keys > self.max_keys;
@@ -230,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_stops_growth_alone() {
+    fn a_budget_refuses_growth_only() {
         let budget = Budget { max_bytes: 10, max_keys: 2 };
         let usage = |bytes, keys| Usage { bytes, keys };
         assert!(budget.allow(usage(0, 0), usage(10, 2)).is_ok());
         assert!(budget.allow(usage(0, 0), usage(11, 1)).is_err());
         assert!(budget.allow(usage(0, 2), usage(1, 3)).is_err());
-        // Above it already: shrinking and standing still are allowed.
+        // Usage that is already above the budget may stay or shrink.
         assert!(budget.allow(usage(50, 9), usage(40, 9)).is_ok());
         assert!(budget.allow(usage(50, 9), usage(51, 8)).is_err());
         assert!(budget.allow(usage(u64::MAX, 1), usage(u64::MAX, 1)).is_ok());

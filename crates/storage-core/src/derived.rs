@@ -1,5 +1,4 @@
-//! What the five required methods already imply: the bodies of the provided
-//! methods.
+//! The bodies of the provided methods, built on the required ones.
 
 use crate::{
     ComponentStorage, KeyPage, PageRequest, StorageError, StorageValue, Usage, split_full_key,
@@ -14,28 +13,20 @@ pub(crate) fn list_page<S: ComponentStorage + ?Sized>(
     Ok(KeyPage::cut(keys, request.limit))
 }
 
-/// Answers [`list_partitions`](ComponentStorage::list_partitions) from the listing
-/// of all keys.
-///
-/// For decorators that show a part of the storage below, and whose partitions are
-/// not its own. Costs a whole listing.
-///
-/// # Errors
-/// Those of the listing.
-pub fn partitions_from_listing<S: ComponentStorage + ?Sized>(
+pub(crate) fn list_components<S: ComponentStorage + ?Sized>(
     storage: &S,
     after: Option<&str>,
     limit: usize,
 ) -> Result<KeyPage, StorageError> {
-    let mut partitions: Vec<String> = Vec::new();
+    let mut components: Vec<String> = Vec::new();
     for key in storage.list_keys(None)? {
-        let (partition, _) = split_full_key(&key);
-        let wanted = !partition.is_empty() && after.is_none_or(|after| partition > after);
-        if wanted && partitions.last().is_none_or(|last| last != partition) {
-            partitions.push(partition.to_owned());
+        let (component, _) = split_full_key(&key);
+        let wanted = !component.is_empty() && after.is_none_or(|after| component > after);
+        if wanted && components.last().is_none_or(|last| last != component) {
+            components.push(component.to_owned());
         }
     }
-    Ok(KeyPage::cut(partitions, limit))
+    Ok(KeyPage::cut(components, limit))
 }
 
 pub(crate) fn get_many<S: ComponentStorage + ?Sized>(
@@ -51,7 +42,7 @@ pub(crate) fn usage<S: ComponentStorage + ?Sized>(
 ) -> Result<Usage, StorageError> {
     let mut total = Usage::default();
     for key in storage.list_keys(prefix)? {
-        // A key that was deleted since it was listed counts no more.
+        // A key may be deleted after it was listed.
         if let Some(value) = storage.get(&key)? {
             total = total + Usage::of(&key, value.len());
         }
@@ -60,13 +51,21 @@ pub(crate) fn usage<S: ComponentStorage + ?Sized>(
 }
 
 pub(crate) fn no_revisions() -> StorageError {
-    StorageError::Unsupported("this storage keeps no revisions; another backend does".into())
-}
-
-pub(crate) fn no_snapshots() -> StorageError {
-    StorageError::Unsupported("this storage cannot be read as of one moment".into())
+    unsupported("this storage keeps no revisions; use another backend")
 }
 
 pub(crate) fn no_commits() -> StorageError {
-    StorageError::Unsupported("this storage has no atomic commit; another backend does".into())
+    unsupported("this storage has no atomic commits; use another backend")
+}
+
+pub(crate) fn no_snapshots() -> StorageError {
+    unsupported("this store has no snapshots; use another backend")
+}
+
+pub(crate) fn no_verify() -> StorageError {
+    unsupported("this store cannot be verified while it is open")
+}
+
+fn unsupported(what: &str) -> StorageError {
+    StorageError::Unsupported(what.to_owned())
 }

@@ -1,79 +1,78 @@
-//! What can go wrong, in the terms a caller has to tell apart.
+//! The errors of all layers.
 
 use std::fmt;
 
 /// Why an operation failed.
 ///
-/// The first five variants are the interface's own and reach a guest as they
-/// are. The others exist for Rust callers, who must tell them apart; a guest
-/// sees them as `io-error` with a short reason.
+/// The first five variants are part of the guest interface. The others are for
+/// Rust callers; a guest sees them as `io-error` with a short reason.
 ///
 /// A payload called *key* is the key that the caller passed, so each layer
-/// translates it on the way up ([`NamespacedStorage`](crate::NamespacedStorage)
-/// strips its prefix). A payload called *detail* is meant for a log and may
-/// name paths; it is never shown to a guest.
+/// translates it ([`NamespacedStorage`](crate::NamespacedStorage) strips its
+/// prefix). A payload called *detail* is for logs and may contain paths; it is
+/// never shown to a guest.
 ///
 /// After [`IoError`](Self::IoError) and [`Unavailable`](Self::Unavailable) from
-/// a write the outcome is unknown: the old value or the new one is there, never
-/// a mixture. After any other error nothing has changed.
+/// a write the outcome is indeterminate: the old value or the new one is stored,
+/// never a mixture. After any other error nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// The key that must be present is absent. Payload: the key.
+    /// A key that must be present is absent. Payload: the key.
     NotFound(String),
-    /// The key that must be absent is present. Payload: the key.
+    /// A key that must be absent is present. Payload: the key.
     AlreadyExists(String),
-    /// The write would take the component above its quota. Nothing changed.
+    /// The write would exceed the component's quota. Nothing changed.
     QuotaExceeded,
-    /// The key breaks a rule. Payload: the rule, and the start of the key.
+    /// The key breaks a rule. Payload: the rule and the start of the key.
     InvalidKey(String),
     /// The backend failed. Payload: detail.
     IoError(String),
-    /// A check of a commit did not hold: the key has another revision or
-    /// another value than the caller expected. Payload: the key.
+    /// A check of a commit failed: the key has another revision or value than
+    /// the caller expected. Payload: the key.
     Conflict(String),
-    /// This storage has no such operation, or cannot read this format.
-    /// Payload: what is not supported, and what would.
+    /// This storage does not have the operation, or cannot read this format.
+    /// Payload: what is not supported, and the alternative.
     Unsupported(String),
-    /// What is stored is not what was written. The value is withheld.
+    /// Stored data is damaged. A damaged value is never returned.
     Corrupt {
-        /// The key, where the damage belongs to one.
+        /// The damaged key, if the damage concerns one.
         key: Option<String>,
-        /// What was found where.
+        /// What was found, and where.
         detail: String,
     },
-    /// The operation cannot be answered truthfully now. It may be tried again.
+    /// The operation cannot be done now. It may be retried.
     Unavailable {
-        /// The key, where the trouble belongs to one.
+        /// The key, if the problem concerns one.
         key: Option<String>,
-        /// What happened, and what ends it.
+        /// What happened, and what resolves it.
         detail: String,
     },
-    /// The keys of a component cannot be listed, and those of others can.
-    /// [`list_partitions`](crate::ComponentStorage::list_partitions) skips it
-    /// when it is asked for what follows `prefix`.
+    /// The keys of one component cannot be listed; those of others can.
+    /// [`list_components`](crate::Store::list_components) skips the component
+    /// when `prefix` is passed as `after`.
     UnreadableComponent {
-        /// The prefix of the component's keys, `namespace/name/instance/`. One
-        /// with fewer segments stands for all components below it.
+        /// The component prefix, `namespace/name/instance/`. A prefix with fewer
+        /// segments means all components below it.
         prefix: String,
         /// What failed on what, and what to do.
         detail: String,
     },
-    /// Another process has the store open. Payload: detail, a sentence that names
-    /// the store and, if it is known, the process.
+    /// Another process has the store open. Payload: detail, which names the store
+    /// and, if known, the process.
     Locked(String),
-    /// The store was opened for reading only.
+    /// The store is open for reading only.
     ReadOnly,
-    /// The caller may not do this with this key of another component. Payload:
-    /// the key.
+    /// No grant allows this access to a key of another component. Payload: the
+    /// key.
     AccessDenied(String),
-    /// A limit other than the quota. Nothing was changed or truncated.
+    /// The call exceeds a limit other than the quota. Nothing changed.
     LimitExceeded {
         /// The limit and its unit, such as `bytes of a value`.
         limit: &'static str,
-        /// The largest number that is allowed.
+        /// The largest allowed number.
         max: u64,
-        /// The number that was asked for, or where counting stopped.
+        /// The requested number, or the number at which counting stopped.
         actual: u64,
     },
 }
@@ -120,7 +119,7 @@ impl fmt::Display for StorageError {
 impl std::error::Error for StorageError {}
 
 impl StorageError {
-    /// Replaces the key that the error carries, if it carries one.
+    /// Replaces the key that the error contains, if any.
     ///
     /// For layers that rename keys.
     #[must_use]

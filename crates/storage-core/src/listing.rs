@@ -1,6 +1,6 @@
-//! A page of a listing: what is asked for, and what comes back.
+//! A page of a listing: its request and its result.
 
-/// Which keys a page shall hold.
+/// Selects the keys of a page.
 ///
 /// ```
 /// use storage_core::PageRequest;
@@ -11,12 +11,12 @@
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest<'a> {
-    /// Only keys that begin with this text; `""` for every key.
+    /// Only keys that begin with this text; `""` for all keys.
     pub prefix: &'a str,
     /// Only keys after this one in byte order. It need not exist, so a listing
-    /// goes on at the right place when keys come and go between pages.
+    /// continues correctly when keys are written and deleted between pages.
     pub after: Option<&'a str>,
-    /// The most keys that the page may hold. With 0 the page has none, and tells
+    /// The most keys of the page. A page with limit 0 has no keys but shows
     /// whether there are any.
     pub limit: usize,
 }
@@ -27,21 +27,21 @@ impl<'a> PageRequest<'a> {
         Self { prefix: "", after: None, limit }
     }
 
-    /// The same for keys that begin with `prefix`.
+    /// Selects only keys that begin with `prefix`.
     #[must_use]
     pub const fn with_prefix(mut self, prefix: &'a str) -> Self {
         self.prefix = prefix;
         self
     }
 
-    /// The same for keys after `key`, the last one seen.
+    /// Selects only keys after `key`, the last key of the previous page.
     #[must_use]
     pub const fn after(mut self, key: &'a str) -> Self {
         self.after = Some(key);
         self
     }
 
-    /// Whether the request asks for this key, its limit aside.
+    /// Whether the request selects this key, regardless of its limit.
     pub fn wants(&self, key: &str) -> bool {
         key.starts_with(self.prefix) && self.after.is_none_or(|after| key > after)
     }
@@ -52,14 +52,14 @@ impl<'a> PageRequest<'a> {
 pub struct KeyPage {
     /// The keys. There may be fewer than the limit although more follow.
     pub keys: Vec<String>,
-    /// Whether more keys follow the last one. This, not the number of keys,
-    /// tells the end of a listing.
+    /// Whether more keys follow the last one. Use this, not the number of keys,
+    /// to detect the end of a listing.
     pub more: bool,
 }
 
 impl KeyPage {
-    /// The first `limit` of these ordered keys, with [`more`](Self::more) set if
-    /// that left some out.
+    /// Makes a page of the first `limit` of these ordered keys, and sets
+    /// [`more`](Self::more) if there are others.
     ///
     /// For implementations, which collect one key more than the limit.
     pub fn cut(mut keys: Vec<String>, limit: usize) -> Self {

@@ -1,18 +1,17 @@
-//! Isolation: every key of a component gets the component's prefix.
+//! Isolation: adds the component prefix to every key of a component.
 
 use std::cell::Cell;
 
 use crate::{
     Commit, ComponentId, ComponentStorage, KeyPage, MAX_KEY_BYTES, PageRequest, Revision,
-    SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue, derived, validate_key,
+    StorageError, StorageValue, Usage, VersionedValue, join_key, validate_key,
 };
 
-/// One component's view of a storage: its keys, and no others.
+/// One component's view of a storage: its own keys and no others.
 ///
-/// Every key is checked ([`validate_key`]), prefixed with
-/// `namespace/name/instance/` on the way down and stripped on the way up. The
-/// component cannot name, guess or list a key of anybody else, and never learns
-/// its own prefix: errors name the component's own keys too.
+/// Checks every user key ([`validate_key`]) and adds the component prefix; strips
+/// the prefix from keys that it returns. The component cannot name or list a key
+/// of another component and never sees its own prefix, not even in errors.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -31,41 +30,41 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct NamespacedStorage<S: ComponentStorage> {
-    namespace: ComponentId,
+    component_id: ComponentId,
     inner: S,
 }
 
 impl<S: ComponentStorage> NamespacedStorage<S> {
-    /// The view that `namespace` has of `storage`.
-    pub fn new(namespace: ComponentId, storage: S) -> Self {
-        Self { namespace, inner: storage }
+    /// Makes the view that a component has of `storage`.
+    pub fn new(component_id: ComponentId, storage: S) -> Self {
+        Self { component_id, inner: storage }
     }
 
-    /// Whose view it is.
-    pub fn namespace(&self) -> &ComponentId {
-        &self.namespace
+    /// The id of the component.
+    pub fn component_id(&self) -> &ComponentId {
+        &self.component_id
     }
 
-    /// The storage below, which names keys in full.
+    /// The storage below, which takes full keys.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
     fn prefix(&self) -> &str {
-        self.namespace.key_prefix()
+        self.component_id.key_prefix()
     }
 
-    /// Checks the key, runs `call` with the full key, and translates its error.
+    /// Checks the key, calls `call` with the full key, and translates its error.
     fn with_full_key<T>(
         &self,
         key: &str,
         call: impl FnOnce(&str) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         validate_key(key)?;
-        with_joined(self.prefix(), key, call).map_err(|error| self.own_error(error))
+        with_joined(self.prefix(), key, call).map_err(|error| self.user_error(error))
     }
 
-    /// What is not at hand. Apart, so that a hit stays small.
+    /// Reads a key that is not known in memory. Not inlined, to keep the hit path small.
     #[inline(never)]
     fn get_joined(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
         self.with_full_key(key, |full| self.inner.get(full))
@@ -75,7 +74,7 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
         [self.prefix(), key].concat()
     }
 
-    fn own_key(&self, mut full: String) -> Result<String, StorageError> {
+    fn user_key(&self, mut full: String) -> Result<String, StorageError> {
         if !full.starts_with(self.prefix()) {
             return Err(foreign_key());
         }
@@ -83,13 +82,13 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
         Ok(full)
     }
 
-    fn own_page(&self, page: KeyPage) -> Result<KeyPage, StorageError> {
-        let keys = page.keys.into_iter().map(|key| self.own_key(key)).collect::<Result<_, _>>()?;
+    fn user_page(&self, page: KeyPage) -> Result<KeyPage, StorageError> {
+        let keys = page.keys.into_iter().map(|key| self.user_key(key)).collect::<Result<_, _>>()?;
         Ok(KeyPage { keys, more: page.more })
     }
 
-    /// The error from below in the component's own words.
-    fn own_error(&self, error: StorageError) -> StorageError {
+    /// Removes the component prefix from an error.
+    fn user_error(&self, error: StorageError) -> StorageError {
         let strip = |text: &str| strip_from_text(text, self.prefix());
         match error {
             StorageError::IoError(detail) => StorageError::IoError(strip(&detail)),
@@ -103,14 +102,14 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
                 StorageError::Unavailable { key, detail: strip(&detail) }
             }
             StorageError::UnreadableComponent { prefix, detail } => {
-                let own = prefix.strip_prefix(self.prefix()).unwrap_or_default().to_owned();
-                StorageError::UnreadableComponent { prefix: own, detail: strip(&detail) }
+                let prefix = prefix.strip_prefix(self.prefix()).unwrap_or_default().to_owned();
+                StorageError::UnreadableComponent { prefix, detail: strip(&detail) }
             }
             other => other,
         }
         .map_key(|full| match full.strip_prefix(self.prefix()) {
-            Some(own) => own.to_owned(),
-            // An error about a key that is not the component's: say nothing.
+            Some(user_key) => user_key.to_owned(),
+            // A key of another component must not be shown.
             None => String::new(),
         })
     }
@@ -119,10 +118,11 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        // What is known has a valid full key: the own one's length is left to check.
+        // A key that is known below is a valid full key; only its length as a user key
+        // remains to be checked.
         if (1..=MAX_KEY_BYTES).contains(&key.len()) {
-            if let Some(at_hand) = self.inner.recall(self.prefix(), key) {
-                return Ok(at_hand);
+            if let Some(known) = self.inner.try_get(self.prefix(), key) {
+                return Ok(known);
             }
         }
         self.get_joined(key)
@@ -142,8 +142,8 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
         let full_prefix = self.full_key(prefix.unwrap_or_default());
-        let keys = self.inner.list_keys(Some(&full_prefix)).map_err(|e| self.own_error(e))?;
-        keys.into_iter().map(|key| self.own_key(key)).collect()
+        let keys = self.inner.list_keys(Some(&full_prefix)).map_err(|e| self.user_error(e))?;
+        keys.into_iter().map(|key| self.user_key(key)).collect()
     }
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
@@ -156,13 +156,8 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
                 after: after.as_deref(),
                 limit: request.limit,
             })
-            .map_err(|error| self.own_error(error))?;
-        self.own_page(page)
-    }
-
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        // Partitions among the component's own keys, not those of the store.
-        derived::partitions_from_listing(self, after, limit)
+            .map_err(|error| self.user_error(error))?;
+        self.user_page(page)
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
@@ -171,57 +166,24 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
         }
         let full: Vec<String> = keys.iter().map(|key| self.full_key(key)).collect();
         let full: Vec<&str> = full.iter().map(String::as_str).collect();
-        self.inner.get_many(&full).map_err(|error| self.own_error(error))
+        self.inner.get_many(&full).map_err(|error| self.user_error(error))
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         let full_prefix = self.full_key(prefix.unwrap_or_default());
-        let full = self.inner.usage(Some(&full_prefix)).map_err(|e| self.own_error(e))?;
+        let full = self.inner.usage(Some(&full_prefix)).map_err(|e| self.user_error(e))?;
         let prefixes = full.keys.saturating_mul(self.prefix().len() as u64);
         Ok(Usage { bytes: full.bytes.saturating_sub(prefixes), keys: full.keys })
     }
 
-    fn read_snapshot(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        let full_prefix = self.full_key(prefix);
-        let after = after.map(|after| self.full_key(after));
-        // What the visitor answers is already in its own words.
-        let mut visitors = None;
-        let walked =
-            self.inner.read_snapshot(&full_prefix, after.as_deref(), &mut |full, value| {
-                let own = full.strip_prefix(self.prefix()).ok_or_else(foreign_key)?;
-                visit(own, value).inspect_err(|error| visitors = Some(error.clone()))
-            });
-        match (walked, visitors) {
-            (Err(_), Some(error)) => Err(error),
-            (walked, _) => walked.map_err(|error| self.own_error(error)),
-        }
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.inner.flush().map_err(|error| self.own_error(error))
-    }
-
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        validate_key(key).ok()?;
-        with_joined(self.prefix(), key, |full| self.inner.try_get(full))
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        // These keys have no partition below: theirs is the component.
-        None
+    fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
+        let key = join_key(prefix, key);
+        validate_key(&key).ok()?;
+        self.inner.try_get(self.prefix(), &key)
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.with_full_key(key, |full| self.inner.get_versioned(full))
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.with_full_key(key, |full| self.inner.put(full, value))
     }
 
     fn commit(&self, mut commit: Commit) -> Result<Revision, StorageError> {
@@ -233,36 +195,36 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
         for key in checked.chain(written) {
             key.insert_str(0, self.prefix());
         }
-        self.inner.commit(commit).map_err(|error| self.own_error(error))
+        self.inner.commit(commit).map_err(|error| self.user_error(error))
     }
 }
 
-/// Whose key it is must not leak, so the message does not show it.
+/// The message does not contain the key, which belongs to another component.
 fn foreign_key() -> StorageError {
     StorageError::IoError("the storage below listed a key of another component".into())
 }
 
-/// Calls with `prefix` and `key` joined, in a buffer that each thread keeps, so
-/// that a call allocates nothing.
+/// Calls `call` with `prefix` and `key` joined in a buffer of the thread, without
+/// an allocation.
 fn with_joined<T>(prefix: &str, key: &str, call: impl FnOnce(&str) -> T) -> T {
     thread_local! {
         static BUFFER: Cell<String> = const { Cell::new(String::new()) };
     }
-    // Taken, not borrowed: a call that comes back through here finds an empty
-    // buffer, and a panic loses only the allocation.
+    // Taken, not borrowed: a reentrant call gets an empty buffer, and a panic loses
+    // only the allocation.
     let mut joined = BUFFER.try_with(Cell::take).unwrap_or_default();
     joined.clear();
     joined.reserve(prefix.len() + key.len());
     joined.push_str(prefix);
     joined.push_str(key);
     let result = call(&joined);
-    // A thread that is ending has no buffer any more; nothing is lost.
+    // Fails only in a thread that is ending.
     let _ = BUFFER.try_with(|buffer| buffer.set(joined));
     result
 }
 
-/// Takes `prefix` out of a message wherever a key begins with it. Inside a path
-/// (`store/app/notes/home/...`) it stays, because there it is no key.
+/// Removes `prefix` from a message wherever a key begins with it. It stays inside
+/// a path (`store/app/notes/home/...`), which is not a key.
 fn strip_from_text(text: &str, prefix: &str) -> String {
     let mut stripped = String::with_capacity(text.len());
     let mut rest = text;

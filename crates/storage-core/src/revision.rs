@@ -1,22 +1,22 @@
-//! The number that tells one write from every other.
+//! The number that identifies a write.
 
 use std::fmt;
 
 use crate::StorageValue;
 
-/// The number of a write, kept with the value that it wrote.
+/// The number of a write, stored with the value that it wrote.
 ///
-/// A store never gives the same revision twice, not after a crash either. Of
-/// two writes, one begun after the other returned has the larger revision, and
-/// the writes to one key are ordered by it. Numbers are skipped; only order and
-/// equality mean anything. A copied or imported store has revisions of its own,
-/// and one that was restored from an old copy gives none again that it gave after
-/// the copy was made, unless the clock is behind the time of that copy.
+/// A store never assigns the same revision twice, even after a crash. A write
+/// that begins after another one returned has a larger revision, and writes to
+/// one key are ordered by revision. Numbers may be skipped; only order and
+/// equality have a meaning. A copied or imported store assigns its own revisions.
+/// A store restored from a backup does not reuse revisions assigned after the
+/// backup, unless the clock is behind the time of the backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(u64);
 
 impl Revision {
-    /// The revision with this number.
+    /// Makes the revision with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
@@ -38,6 +38,6 @@ impl fmt::Display for Revision {
 pub struct VersionedValue {
     /// The value.
     pub value: StorageValue,
-    /// The write that stored it.
+    /// The revision of the write that stored it.
     pub revision: Revision,
 }

@@ -1,55 +1,51 @@
-//! The one trait that every layer implements.
+//! The trait that every layer implements.
 
-use std::sync::Arc;
-
-use crate::derived;
 use crate::{
     Commit, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage, VersionedValue,
+    derived,
 };
 
-/// What [`read_snapshot`](ComponentStorage::read_snapshot) calls with each key and
-/// its value.
-pub type SnapshotVisitor<'a> = dyn FnMut(&str, StorageValue) -> Result<(), StorageError> + 'a;
-
-/// Key-value storage, as a component, a cache and a backend all have it.
+/// Key-value storage as a component, a decorator and a store all see it.
 ///
 /// # Contract
 ///
-/// - **Five methods are required.** The others are derived from them, except
-///   the versioned reads and writes and the atomic [`commit`](Self::commit),
-///   which only an implementation itself can offer and which otherwise answer
-///   [`StorageError::Unsupported`]. An implementation overrides whatever it can
-///   do better.
+/// - **Five methods are required.** [`list_page`](Self::list_page),
+///   [`get_many`](Self::get_many) and [`usage`](Self::usage) have defaults that
+///   build on them. [`get_versioned`](Self::get_versioned) and
+///   [`commit`](Self::commit) cannot be built on them and return
+///   [`StorageError::Unsupported`] by default. Override every method that an
+///   implementation can do better.
 /// - **Calls may come from any thread at any time.** One operation on one key
-///   is atomic: a read sees a value whole, as one write left it.
-/// - **A write that returned is seen by every later read** through the same
-///   storage, and lasts as long as the storage promises.
-/// - **Reads of several keys are not a snapshot**: [`get_many`](Self::get_many),
-///   pages and two reads in a row may each run ahead of or behind a write that
-///   has not returned. Invariants over several keys are kept by the checks of a
-///   commit.
+///   is atomic: a read returns a value exactly as one write stored it.
+/// - **Every later read sees a write that has returned**, through the same
+///   storage. The write is as durable as the storage promises.
+/// - **Reads of several keys are not a snapshot.** [`get_many`](Self::get_many),
+///   pages and consecutive reads may or may not see a write that has not
+///   returned. Use the checks of a commit to keep invariants over several keys.
 /// - **Keys are opaque**: compared byte by byte, never trimmed or normalised.
 ///   An implementation may refuse keys that break the rules of
-///   [`validate_full_key`](crate::validate_full_key), no others.
+///   [`validate_full_key`](crate::validate_full_key), but no others.
 /// - **An error changes nothing**, except where [`StorageError`] says that the
-///   outcome is unknown.
+///   outcome is indeterminate.
 ///
-/// The suite in `storage_core::conformance` (feature `conformance`) tests all
-/// of this on any implementation.
+/// The suite in `storage_core::conformance` (feature `conformance`) tests this
+/// contract on any implementation.
 ///
 /// # Decorators
 ///
-/// A wrapper that forgets a provided method silently bypasses what it wraps.
-/// Put `#[deny(clippy::missing_trait_methods)]` on its `impl`.
+/// A decorator that does not override a provided method silently bypasses the
+/// storage that it wraps. Put `#[deny(clippy::missing_trait_methods)]` on its
+/// `impl`, and forward unchanged methods with
+/// [`forward_storage!`](crate::forward_storage).
 pub trait ComponentStorage: Send + Sync {
     /// Reads the value of a key.
     ///
-    /// A missing key is `None`; an empty value is `Some`.
+    /// Returns `None` for a missing key. An empty value is `Some`.
     ///
     /// # Errors
-    /// [`StorageError::InvalidKey`]; [`StorageError::Corrupt`] if what is stored
-    /// cannot be trusted, never a wrong value; [`StorageError::Unavailable`] or
-    /// [`StorageError::IoError`] if the backend cannot answer.
+    /// [`StorageError::InvalidKey`]; [`StorageError::Corrupt`] if the stored
+    /// value fails its checksum; [`StorageError::Unavailable`] or
+    /// [`StorageError::IoError`] if the store cannot be read.
     ///
     /// # Examples
     /// ```
@@ -64,12 +60,12 @@ pub trait ComponentStorage: Send + Sync {
 
     /// Stores a value under a key, whether or not the key exists.
     ///
-    /// Atomic. When it returns, later reads see the value; a store that lasts
-    /// has made it durable as far as its settings promise.
+    /// Atomic. When it returns, later reads see the value, and a persistent
+    /// store has made it as durable as its settings promise.
     ///
     /// # Errors
     /// [`StorageError::InvalidKey`]; [`StorageError::QuotaExceeded`] and
-    /// [`StorageError::LimitExceeded`] where a layer sets them;
+    /// [`StorageError::LimitExceeded`] where a decorator enforces them;
     /// [`StorageError::ReadOnly`]. After [`StorageError::IoError`] or
     /// [`StorageError::Unavailable`] the key has its old value or the new one.
     ///
@@ -86,11 +82,11 @@ pub trait ComponentStorage: Send + Sync {
 
     /// Removes a key.
     ///
-    /// Atomic and, like [`set`](Self::set), durable when it returns. A missing
-    /// key is no error. A quota never stands in its way.
+    /// Atomic and, like [`set`](Self::set), durable when it returns. Deleting a
+    /// missing key succeeds. A quota never prevents a delete.
     ///
     /// # Errors
-    /// As [`set`](Self::set), without quota and limits of size.
+    /// As [`set`](Self::set), without quota and size limits.
     ///
     /// # Examples
     /// ```
@@ -104,10 +100,10 @@ pub trait ComponentStorage: Send + Sync {
     /// ```
     fn delete(&self, key: &str) -> Result<(), StorageError>;
 
-    /// Tells whether a key has a value.
+    /// Returns whether a key has a value.
     ///
-    /// Agrees with [`get`](Self::get), but need not read the value, so it may
-    /// say `true` for a value that `get` finds corrupt.
+    /// Agrees with [`get`](Self::get), but need not read the value: it may
+    /// return `true` for a value that `get` finds corrupt.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -123,16 +119,15 @@ pub trait ComponentStorage: Send + Sync {
     /// ```
     fn exists(&self, key: &str) -> Result<bool, StorageError>;
 
-    /// Lists every key, or every key that begins with `prefix`, in ascending
-    /// byte order.
+    /// Lists all keys, or all keys that begin with `prefix`, in ascending byte
+    /// order.
     ///
-    /// Unbounded: [`list_page`](Self::list_page) is the choice for listings of
-    /// unknown length. `Some("")` is the same as `None`. Nothing found is an
-    /// empty list.
+    /// The list is unbounded: use [`list_page`](Self::list_page) where there may
+    /// be many keys. `Some("")` is the same as `None`.
     ///
     /// # Errors
-    /// As [`get`](Self::get); [`StorageError::LimitExceeded`] where a layer
-    /// limits listings, which are never cut short.
+    /// As [`get`](Self::get); [`StorageError::LimitExceeded`] where a decorator
+    /// limits listings. A listing is never truncated silently.
     ///
     /// # Examples
     /// ```
@@ -148,11 +143,11 @@ pub trait ComponentStorage: Send + Sync {
 
     /// Lists one page of keys in ascending byte order.
     ///
-    /// Going on after the last key seen never skips or repeats a key that was
-    /// there all along. A page may be shorter than its limit although more keys
-    /// follow, but then it has one at least; [`KeyPage::more`] tells. Its cost
-    /// grows with the page, not with the store: implementations override the
-    /// default, which lists everything.
+    /// A listing that continues after the last key of each page neither skips
+    /// nor repeats a key that exists throughout. A page may have fewer keys than
+    /// its limit although more follow, but never none; [`KeyPage::more`] marks
+    /// the end. The cost should grow with the page, not with the store: the
+    /// default lists all keys.
     ///
     /// # Errors
     /// As [`list_keys`](Self::list_keys).
@@ -175,40 +170,10 @@ pub trait ComponentStorage: Send + Sync {
         derived::list_page(self, request)
     }
 
-    /// Lists the partitions that hold a key, in ascending byte order, each as
-    /// the prefix that its keys share: `namespace/name/instance/`.
+    /// Reads several keys and returns their values in the order of the keys.
     ///
-    /// A partition is everything up to the third slash of a key
-    /// ([`split_full_key`](crate::split_full_key)), so on a backend this
-    /// enumerates the components. Keys with fewer slashes belong to none. `after`
-    /// is the last partition seen. The cost grows with the number of partitions
-    /// where the implementation overrides the default, which lists every key.
-    ///
-    /// # Errors
-    /// As [`list_keys`](Self::list_keys);
-    /// [`StorageError::UnreadableComponent`] if the first component after `after`
-    /// cannot be read. A page ends before such a component, and with its prefix
-    /// as `after` the listing goes on behind it.
-    ///
-    /// # Examples
-    /// ```
-    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
-    /// let storage = ReferenceStorage::new();
-    /// storage.set("app/notes/home/1", "".into())?;
-    /// storage.set("app/notes/work/1", "".into())?;
-    /// storage.set("app/notes/work/2", "".into())?;
-    /// let page = storage.list_partitions(None, 10)?;
-    /// assert_eq!(page.keys, ["app/notes/home/", "app/notes/work/"]);
-    /// # Ok::<(), storage_core::StorageError>(())
-    /// ```
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        derived::partitions_from_listing(self, after, limit)
-    }
-
-    /// Reads several keys; the answers stand in the order of the keys.
-    ///
-    /// Not a snapshot. A missing key is `None`, a key named twice is answered
-    /// twice.
+    /// Not a snapshot. A missing key is `None`; a repeated key is read for each
+    /// of its occurrences.
     ///
     /// # Errors
     /// As [`get`](Self::get), for the first key that fails.
@@ -225,7 +190,7 @@ pub trait ComponentStorage: Send + Sync {
         derived::get_many(self, keys)
     }
 
-    /// Counts the keys, or the keys that begin with `prefix`, and the bytes of
+    /// Counts all keys, or all keys that begin with `prefix`, and the bytes of
     /// these keys and their values.
     ///
     /// Not a snapshot. May read every key that it counts.
@@ -245,131 +210,52 @@ pub trait ComponentStorage: Send + Sync {
         derived::usage(self, prefix)
     }
 
-    /// Reads every key that begins with `prefix` and lies behind `after`, with
-    /// its value, in ascending byte order, all as of one moment.
+    /// Reads a key without I/O, if its value or absence is known in memory.
     ///
-    /// A write that returned before the call is seen, one that began after it is
-    /// not, and a commit is seen whole or not at all. It is what a consistent
-    /// copy of a storage in use is taken from. Writers may have to wait until it
-    /// returns, so `visit` must not write to the same storage. What `visit`
-    /// answers ends the walk if it is an error, and is returned.
+    /// The key is `prefix` and `key` joined; a caller with a whole key passes
+    /// `""` as `prefix`. The two are separate so that a decorator that adds a
+    /// prefix need not join them for a cache hit. Decorators in front of a store
+    /// of many components pass a component prefix
+    /// ([`split_full_key`](crate::split_full_key)).
     ///
-    /// # Errors
-    /// The visitor's; as [`get`](Self::get), for the first key that cannot be
-    /// read: nothing is left out silently; [`StorageError::Unsupported`] where
-    /// one moment cannot be had, which is the default.
-    ///
-    /// # Examples
-    /// ```
-    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
-    /// let (storage, copy) = (ReferenceStorage::new(), ReferenceStorage::new());
-    /// storage.set("user:1", "Ada".into())?;
-    /// storage.set("user:2", "Bob".into())?;
-    /// storage.read_snapshot("user:", None, &mut |key, value| copy.set(key, value))?;
-    /// assert_eq!(copy.list_keys(None)?, ["user:1", "user:2"]);
-    /// # Ok::<(), storage_core::StorageError>(())
-    /// ```
-    fn read_snapshot(
-        &self,
-        _prefix: &str,
-        _after: Option<&str>,
-        _visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        Err(derived::no_snapshots())
-    }
-
-    /// Makes every write that has returned as durable as the storage can make
-    /// it.
-    ///
-    /// A storage whose writes are durable when they return, or that never lasts,
-    /// has nothing to do; that is the default.
+    /// Returns `None` if nothing is known: call [`get`](Self::get) next. Returns
+    /// `Some(None)` if the key is known to be missing. `Some` is what `get` would
+    /// return. May wait for a short lock, but does no I/O and waits for no other
+    /// read, so async hosts call it in place. The default returns `None`.
     ///
     /// # Errors
-    /// [`StorageError::IoError`] or [`StorageError::Unavailable`]: what was not
-    /// durable before may still not be.
-    ///
-    /// # Examples
-    /// ```
-    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
-    /// let storage = ReferenceStorage::new();
-    /// storage.set("a", "1".into())?;
-    /// storage.flush()?;
-    /// # Ok::<(), storage_core::StorageError>(())
-    /// ```
-    fn flush(&self) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    /// Reads a key if the answer is at hand, without blocking and without I/O.
-    ///
-    /// `None`: not at hand, ask [`get`](Self::get). `Some(None)`: the key is
-    /// known to be missing. A caller that must not block, such as an async host,
-    /// asks here first. The default never knows.
-    ///
-    /// # Errors
-    /// None: whatever is not a ready answer is `None`, a key that
-    /// [`get`](Self::get) refuses too.
-    ///
-    /// # Examples
-    /// ```
-    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
-    /// let storage = ReferenceStorage::new();
-    /// storage.set("a", "1".into())?;
-    /// let value = match storage.try_get("a") {
-    ///     Some(at_hand) => at_hand,
-    ///     None => storage.get("a")?, // on a thread that may block
-    /// };
-    /// assert_eq!(value, Some("1".into()));
-    /// # Ok::<(), storage_core::StorageError>(())
-    /// ```
-    fn try_get(&self, _key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-
-    /// Reads a key from memory if it is there, for a caller who has the key's
-    /// partition and the rest apart ([`split_full_key`](crate::split_full_key)),
-    /// and who asks [`get`](Self::get) next if it is not.
-    ///
-    /// It spares a cache's caller from joining the two for a hit, which takes as
-    /// long as the look-up itself. The answer is what `get` would give; `None` says
-    /// nothing, and is always right. It never waits for I/O or another read, but
-    /// unlike [`try_get`](Self::try_get) it may wait for a lock for a moment. It knows
-    /// no key that breaks the rules of [`validate_full_key`](crate::validate_full_key),
-    /// so a caller need not look at every byte of a key that it knows.
-    ///
-    /// The default never knows, so a decorator that does not override it is asked
-    /// by `get`.
+    /// None. An invalid key is never known.
     ///
     /// # Examples
     /// ```
     /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
     /// let storage = ReferenceStorage::new();
     /// storage.set("app/notes/home/a", "1".into())?;
-    /// let value = match storage.recall("app/notes/home/", "a") {
-    ///     Some(at_hand) => at_hand,
-    ///     None => storage.get("app/notes/home/a")?,
+    /// let value = match storage.try_get("app/notes/home/", "a") {
+    ///     Some(known) => known,
+    ///     None => storage.get("app/notes/home/a")?, // on a thread that may block
     /// };
     /// assert_eq!(value, Some("1".into()));
     /// # Ok::<(), storage_core::StorageError>(())
     /// ```
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
+    fn try_get(&self, _prefix: &str, _key: &str) -> Option<Option<StorageValue>> {
         None
     }
 
     /// Reads the value of a key together with its revision.
     ///
-    /// The two belong together: the value is the one that the revision's write
-    /// stored. A missing key is `None`.
+    /// The revision is that of the write that stored this value. Returns `None`
+    /// for a missing key.
     ///
     /// # Errors
-    /// As [`get`](Self::get); [`StorageError::Unsupported`] where there are no
-    /// revisions, which is the default.
+    /// As [`get`](Self::get); [`StorageError::Unsupported`] from a storage
+    /// without revisions, which is the default.
     ///
     /// # Examples
     /// ```
     /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
     /// let storage = ReferenceStorage::new();
-    /// let written = storage.put("a", "1".into())?;
+    /// let written = storage_core::put(&storage, "a", "1".into())?;
     /// assert_eq!(storage.get_versioned("a")?.map(|found| found.revision), Some(written));
     /// # Ok::<(), storage_core::StorageError>(())
     /// ```
@@ -377,59 +263,37 @@ pub trait ComponentStorage: Send + Sync {
         Err(derived::no_revisions())
     }
 
-    /// Stores a value as [`set`](Self::set) does and tells the write's revision.
+    /// Applies all writes of a commit if every check holds and the budget allows
+    /// them; otherwise none.
     ///
-    /// # Errors
-    /// As [`set`](Self::set); [`StorageError::Unsupported`] where there are no
-    /// revisions, which is the default.
-    ///
-    /// # Examples
-    /// ```
-    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage};
-    /// let storage = ReferenceStorage::new();
-    /// let first = storage.put("a", "1".into())?;
-    /// let second = storage.put("a", "1".into())?;
-    /// assert!(second > first);
-    /// # Ok::<(), storage_core::StorageError>(())
-    /// ```
-    fn put(&self, _key: &str, _value: StorageValue) -> Result<Revision, StorageError> {
-        Err(derived::no_revisions())
-    }
-
-    /// Applies a commit: if every check holds and the budget allows it, all of
-    /// its writes, else none.
-    ///
-    /// Checks and writes happen at one moment: no other write to a key that the
-    /// commit names comes between them, and after a crash all writes are there
-    /// or none. Checks are tried in their order and the first that does not hold
-    /// is reported; then the budget. A key may be written more than once, the
-    /// last write counts. All writes have the revision that is returned; a
-    /// commit without writes returns one too. With a budget, all keys must lie
-    /// in one partition.
+    /// Checks and writes are one atomic step: no other write to a key of the
+    /// commit happens between them, and after a crash all writes exist or none.
+    /// Checks run in order, and the first one that fails is the error; the budget
+    /// is tested after them. Of several writes to one key the last one counts. All
+    /// writes get the returned revision; a commit without writes returns one too.
+    /// The keys of a commit with a budget must belong to one component.
     ///
     /// # Errors
     /// [`StorageError::AlreadyExists`], [`StorageError::NotFound`] or
-    /// [`StorageError::Conflict`] with the key of the check that did not hold;
+    /// [`StorageError::Conflict`] with the key of the failed check;
     /// [`StorageError::QuotaExceeded`]; [`StorageError::InvalidKey`] also for a
-    /// budget over several partitions; otherwise as [`set`](Self::set), with all
-    /// writes or none behind an unknown outcome.
-    /// [`StorageError::Unsupported`] where there are no commits, which is the
-    /// default, and for a budget or a check of a revision where there are
-    /// commits without them.
+    /// budget over several components; otherwise as [`set`](Self::set), where an
+    /// indeterminate outcome is all writes or none.
+    /// [`StorageError::Unsupported`] from a storage without commits, which is the
+    /// default, and for a budget or a revision check where only these are missing.
     ///
     /// # Examples
     /// ```
     /// # use storage_core::{conformance::ReferenceStorage, Commit, ComponentStorage, StorageError};
     /// let storage = ReferenceStorage::new();
-    /// // Create-only: of two creators one wins.
+    /// // Create: of two creators one succeeds.
     /// let create = || Commit::new().require_absent("lock").set("lock", "mine".into());
-    /// storage.commit(create())?;
+    /// let revision = storage.commit(create())?;
     /// assert_eq!(storage.commit(create()), Err(StorageError::AlreadyExists("lock".into())));
     ///
-    /// // Increment: read, compare the revision, write.
-    /// let held = storage.get_versioned("lock")?.ok_or(StorageError::QuotaExceeded)?;
-    /// storage.set("lock", "mine".into())?; // the same value, but a later write
-    /// let swap = Commit::new().require_revision("lock", held.revision).delete("lock");
+    /// // Compare and swap: fails after any later write, even of the same value.
+    /// storage.set("lock", "mine".into())?;
+    /// let swap = Commit::new().require_revision("lock", revision).delete("lock");
     /// assert_eq!(storage.commit(swap), Err(StorageError::Conflict("lock".into())));
     /// # Ok::<(), StorageError>(())
     /// ```
@@ -438,70 +302,24 @@ pub trait ComponentStorage: Send + Sync {
     }
 }
 
-/// Forwards every method to what a pointer points to.
-macro_rules! forward_to_pointee {
-    ($($pointer:ty),+) => {$(
-        #[deny(clippy::missing_trait_methods)]
-        impl<T: ComponentStorage + ?Sized> ComponentStorage for $pointer {
-            fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-                (**self).get(key)
-            }
-            fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-                (**self).set(key, value)
-            }
-            fn delete(&self, key: &str) -> Result<(), StorageError> {
-                (**self).delete(key)
-            }
-            fn exists(&self, key: &str) -> Result<bool, StorageError> {
-                (**self).exists(key)
-            }
-            fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-                (**self).list_keys(prefix)
-            }
-            fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-                (**self).list_page(request)
-            }
-            fn list_partitions(
-                &self,
-                after: Option<&str>,
-                limit: usize,
-            ) -> Result<KeyPage, StorageError> {
-                (**self).list_partitions(after, limit)
-            }
-            fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-                (**self).get_many(keys)
-            }
-            fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-                (**self).usage(prefix)
-            }
-            fn read_snapshot(
-                &self,
-                prefix: &str,
-                after: Option<&str>,
-                visit: &mut SnapshotVisitor<'_>,
-            ) -> Result<(), StorageError> {
-                (**self).read_snapshot(prefix, after, visit)
-            }
-            fn flush(&self) -> Result<(), StorageError> {
-                (**self).flush()
-            }
-            fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-                (**self).try_get(key)
-            }
-            fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-                (**self).recall(partition, own_key)
-            }
-            fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-                (**self).get_versioned(key)
-            }
-            fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-                (**self).put(key, value)
-            }
-            fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-                (**self).commit(commit)
-            }
-        }
-    )+};
+/// Stores a value as [`ComponentStorage::set`] does and returns the write's
+/// revision.
+///
+/// # Errors
+/// As [`ComponentStorage::commit`].
+///
+/// ```
+/// # use storage_core::{conformance::ReferenceStorage, put};
+/// let storage = ReferenceStorage::new();
+/// let first = put(&storage, "a", "1".into())?;
+/// let second = put(&storage, "a", "1".into())?;
+/// assert!(second > first);
+/// # Ok::<(), storage_core::StorageError>(())
+/// ```
+pub fn put<S: ComponentStorage + ?Sized>(
+    storage: &S,
+    key: &str,
+    value: StorageValue,
+) -> Result<Revision, StorageError> {
+    storage.commit(Commit::new().set(key, value))
 }
-
-forward_to_pointee!(&T, Box<T>, Arc<T>);

@@ -1,9 +1,9 @@
 //! How much is stored.
 
-/// What the keys of a listing take up.
+/// The number and the size of keys and their values.
 ///
-/// Bytes are those of the keys, as the storage that answers names them, and of
-/// the values: what a user put in, not what an engine needs for it.
+/// Bytes are those of the keys, as the storage that returns it names them, and
+/// of the values, without what a backend adds to them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes of keys and values.
@@ -13,7 +13,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What one key with a value of `value_len` bytes takes up.
+    /// The usage of one key with a value of `value_len` bytes.
     pub const fn of(key: &str, value_len: usize) -> Self {
         Self { bytes: key.len() as u64 + value_len as u64, keys: 1 }
     }
@@ -22,7 +22,7 @@ impl Usage {
 impl std::ops::Add for Usage {
     type Output = Self;
 
-    /// Adds, and stops at the largest number rather than overflow.
+    /// Saturates instead of overflowing.
     fn add(self, other: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(other.bytes),
@@ -34,7 +34,7 @@ impl std::ops::Add for Usage {
 impl std::ops::Sub for Usage {
     type Output = Self;
 
-    /// Subtracts, and stops at zero rather than overflow.
+    /// Saturates at zero.
     fn sub(self, other: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_sub(other.bytes),

@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use rstest::rstest;
 use storage_core::conformance::{Feature, Implementation, ReferenceStorage, Report, cases, run};
-use storage_core::{ComponentStorage, StorageError, StorageValue};
+use storage_core::{ComponentStorage, StorageError, StorageValue, Store};
 
-/// The five required methods and nothing else: no rules for keys, and every
-/// other method is the derived one.
+/// Only the required methods, and no rules for keys.
 #[derive(Debug, Default)]
 struct Toy(Mutex<BTreeMap<String, StorageValue>>);
 
-#[expect(clippy::missing_trait_methods, reason = "what is tested are the derived methods")]
+#[expect(clippy::missing_trait_methods, reason = "the defaults are tested")]
 impl ComponentStorage for Toy {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
         Ok(self.0.lock().unwrap().get(key).cloned())
@@ -41,19 +40,20 @@ impl ComponentStorage for Toy {
     }
 }
 
+const TOY_LACKS: [Feature; 4] =
+    [Feature::KeyRules, Feature::Revisions, Feature::Commits, Feature::Budgets];
+
 fn toy() -> Implementation {
-    [Feature::KeyRules, Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots]
-        .into_iter()
-        .fold(Implementation::new("toy", Toy::default), Implementation::without)
+    TOY_LACKS.into_iter().fold(Implementation::new("toy", Toy::default), Implementation::without)
 }
 
 fn reference() -> Implementation {
-    Implementation::new("reference", ReferenceStorage::new)
+    Implementation::store("reference", ReferenceStorage::new)
 }
 
-/// As if it lasted: each place keeps its storage and hands it out again.
+/// Behaves as a persistent store: opening returns the same storage.
 fn kept() -> Implementation {
-    Implementation::lasting("kept reference", || {
+    Implementation::persistent("kept reference", || {
         let storage = Arc::new(ReferenceStorage::new());
         move || Arc::clone(&storage)
     })
@@ -66,28 +66,33 @@ fn boxed() -> Implementation {
 }
 
 fn shared() -> Implementation {
-    Implementation::new("shared reference", || -> Arc<dyn ComponentStorage> {
+    Implementation::store("shared reference", || -> Arc<dyn Store> {
         Arc::new(ReferenceStorage::new())
     })
 }
 
+const NO_STORE: &[Feature] = &[Feature::Store, Feature::Snapshots, Feature::Persistence];
+
 #[rstest]
-#[case::reference(reference(), &[Feature::Lasting])]
-#[case::boxed(boxed(), &[Feature::Lasting])]
-#[case::shared(shared(), &[Feature::Lasting])]
+#[case::reference(reference(), &[Feature::Persistence])]
+#[case::boxed(boxed(), NO_STORE)]
+#[case::shared(shared(), &[Feature::Persistence])]
 #[case::kept(kept(), &[])]
-#[case::namespaced(reference().namespaced(), &[Feature::Components, Feature::Lasting])]
-#[case::namespaced_boxed(boxed().namespaced(), &[Feature::Components, Feature::Lasting])]
-#[case::namespaced_shared(shared().namespaced(), &[Feature::Components, Feature::Lasting])]
-#[case::namespaced_kept(kept().namespaced(), &[Feature::Components])]
-#[case::toy(toy(), &[
-    Feature::KeyRules, Feature::Revisions, Feature::Commits, Feature::Budgets,
-    Feature::Snapshots, Feature::Lasting,
-])]
-#[case::namespaced_toy(toy().namespaced(), &[
-    Feature::Components, Feature::Revisions, Feature::Commits, Feature::Budgets,
-    Feature::Snapshots, Feature::Lasting,
-])]
+#[case::namespaced_boxed(boxed().namespaced(), &[&[Feature::Components], NO_STORE].concat())]
+#[case::namespaced_shared(shared().namespaced(), &[&[Feature::Components], NO_STORE].concat())]
+#[case::namespaced_kept(
+    kept().namespaced(),
+    &[Feature::Components, Feature::Store, Feature::Snapshots],
+)]
+#[case::toy(toy(), &[&TOY_LACKS, NO_STORE].concat())]
+#[case::namespaced_toy(
+    toy().namespaced(),
+    &[&[Feature::Components], &TOY_LACKS[1..], NO_STORE].concat(),
+)]
+#[case::required_methods(
+    kept().required_methods(),
+    &[Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots],
+)]
 fn the_contract_is_kept(#[case] implementation: Implementation, #[case] lacks: &[Feature]) {
     let Report { passed, skipped } = run(&implementation);
     assert_eq!(passed.len() + skipped.len(), cases().count());

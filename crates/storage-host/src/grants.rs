@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage_core::{
-    Commit, ComponentId, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Usage, VersionedValue, partitions_from_listing, validate_key,
+    Commit, ComponentId, ComponentStorage, KeyPage, PageRequest, Revision, StorageError,
+    StorageValue, Usage, VersionedValue, join_key, validate_key,
 };
 
 use crate::host::ComponentChain;
@@ -262,11 +262,6 @@ impl ComponentStorage for GrantedStorage {
         Ok(page)
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        // Among the keys that are granted, not those of the store.
-        partitions_from_listing(self, after, limit)
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         let rules = self.rules(keys.first().copied().unwrap_or_default())?;
         for key in keys {
@@ -288,40 +283,13 @@ impl ComponentStorage for GrantedStorage {
         parts.into_iter().try_fold(Usage::default(), |sum, part| Ok(sum + part?))
     }
 
-    fn read_snapshot(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        let rules = self.rules(prefix)?;
-        let mut parts = rules.readable_under(prefix);
-        match (parts.next(), parts.next()) {
-            (None, _) => Ok(()),
-            (Some(granted), None) => self.owner.read_snapshot(granted, after, visit),
-            // Several walks would not be as of one moment.
-            (Some(_), Some(_)) => Err(StorageError::Unsupported(
-                "a snapshot of the keys of several grants; ask for one prefix at a time".into(),
-            )),
-        }
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.rules("")?;
-        self.owner.flush()
-    }
-
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        if self.rules_to_read(key).ok()?.can_read(key) {
-            self.owner.try_get(key)
+    fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
+        let key = join_key(prefix, key);
+        if self.rules_to_read(&key).ok()?.can_read(&key) {
+            self.owner.try_get("", &key)
         } else {
             Some(None)
         }
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        // Nobody joins these keys: they are the owner's own.
-        None
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
@@ -330,11 +298,6 @@ impl ComponentStorage for GrantedStorage {
         } else {
             Ok(None)
         }
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.rules(key)?.check_write(key)?;
-        self.owner.put(key, value)
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
 use storage_core::{
-    Budget, Commit, ComponentId, ComponentStorage, KeyPage, NamespacedStorage, PageRequest,
-    Revision, SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue,
+    Budget, ComponentId, ComponentStorage, NamespacedStorage, StorageError, Store, forward_storage,
 };
 
 use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
 use crate::quota::QuotaStorage;
-use crate::shutdown::GatedStorage;
+use crate::shutdown::GatedStore;
 
 /// What a host applies to a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub struct ComponentSettings {
     pub cache: Option<CacheConfig>,
 }
 
-/// Owns a backend and gives each component its own chain of storage.
+/// Owns a store and gives each component its own chain of storage.
 ///
 /// All instances of a component share one chain, and so one cache. The chain
 /// lives as long as somebody holds it; the host itself keeps none, so a
@@ -40,9 +39,9 @@ pub struct StorageHost {
 }
 
 struct Shared {
+    gated: Arc<GatedStore>,
     /// The same as `gated`.
-    backend: Arc<dyn ComponentStorage>,
-    gated: Arc<GatedStorage>,
+    store: Arc<dyn Store>,
     cache: Cache,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
@@ -67,8 +66,8 @@ impl Cache {
 
 impl StorageHost {
     /// A host with the default cache and limits and without a quota.
-    pub fn new(backend: Arc<dyn ComponentStorage>) -> Self {
-        Self::builder(backend).build()
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self::builder(store).build()
     }
 
     /// A host that is set up further.
@@ -87,9 +86,9 @@ impl StorageHost {
     /// assert_eq!(host.usage(&"app/index/main".parse()?)?.quota_bytes, u64::MAX);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn builder(backend: Arc<dyn ComponentStorage>) -> StorageHostBuilder {
+    pub fn builder(store: Arc<dyn Store>) -> StorageHostBuilder {
         StorageHostBuilder {
-            backend,
+            store,
             cache: CacheConfig::default(),
             shares_cache: false,
             defaults: ComponentSettings::default(),
@@ -185,10 +184,10 @@ impl StorageHost {
     }
 
     /// Refuses new operations, waits until writes in progress have ended, and flushes
-    /// the backend: after `Ok`, everything that was acknowledged is durable and nothing
+    /// the store: after `Ok`, everything that was acknowledged is durable and nothing
     /// more is written.
     ///
-    /// From then on an operation that needs the backend fails with
+    /// From then on an operation that needs the store fails with
     /// [`StorageError::Unavailable`]; values that are cached may still be read. A guest
     /// traps at its next call to storage. A second call flushes again.
     ///
@@ -213,7 +212,7 @@ impl StorageHost {
     /// # Errors
     /// [`StorageError::Unavailable`] if that did not end in time: whether the writes in
     /// progress happened, or whether what was written last is durable, is not known.
-    /// Otherwise as [`ComponentStorage::flush`].
+    /// Otherwise as [`Store::flush`].
     pub fn shut_down(&self, within: Duration) -> Result<(), StorageError> {
         self.shared.gated.shut_down(within)
     }
@@ -223,15 +222,16 @@ impl StorageHost {
         self.shared.gated.gate().is_closed()
     }
 
-    /// The backend, which names keys in full.
-    pub fn backend(&self) -> &Arc<dyn ComponentStorage> {
-        &self.shared.backend
+    /// The store, which takes full keys.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
     }
 
     fn new_chain(&self, id: &ComponentId) -> ComponentChain {
         let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
         let private = |config: &CacheConfig| {
-            let cached = CachedStorage::new(self.shared.backend.clone(), config.clone());
+            let storage: Arc<dyn ComponentStorage> = self.shared.gated.clone();
+            let cached = CachedStorage::new(storage, config.clone());
             NamespacedStorage::new(id.clone(), cached)
         };
         let namespaced = match (&settings.cache, &self.shared.cache) {
@@ -275,7 +275,7 @@ impl Shared {
 
 /// Sets up a [`StorageHost`].
 pub struct StorageHostBuilder {
-    backend: Arc<dyn ComponentStorage>,
+    store: Arc<dyn Store>,
     cache: CacheConfig,
     shares_cache: bool,
     defaults: ComponentSettings,
@@ -347,16 +347,16 @@ impl StorageHostBuilder {
 
     /// The host.
     pub fn build(self) -> StorageHost {
-        let gated = Arc::new(GatedStorage::new(self.backend));
-        let backend: Arc<dyn ComponentStorage> = Arc::clone(&gated) as _;
+        let gated = Arc::new(GatedStore::new(self.store));
+        let storage: Arc<dyn ComponentStorage> = gated.clone();
         let cache = if self.shares_cache {
-            Cache::Shared(SharedCache::new(Arc::clone(&backend), self.cache))
+            Cache::Shared(SharedCache::new(storage, self.cache))
         } else {
             Cache::Private(self.cache)
         };
         StorageHost {
             shared: Arc::new(Shared {
-                backend,
+                store: gated.clone(),
                 gated,
                 cache,
                 defaults: self.defaults,
@@ -409,7 +409,7 @@ pub struct ComponentChain {
 impl ComponentChain {
     /// Whose storage it is.
     pub fn id(&self) -> &ComponentId {
-        self.storage.inner().inner().namespace()
+        self.storage.inner().inner().component_id()
     }
 
     /// The host that it belongs to, which lives as long as it does.
@@ -492,72 +492,5 @@ impl Drop for ComponentChain {
 
 #[deny(clippy::missing_trait_methods)]
 impl ComponentStorage for ComponentChain {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.storage.get(key)
-    }
-
-    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.storage.set(key, value)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.storage.delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.storage.exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.storage.list_keys(prefix)
-    }
-
-    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        self.storage.list_page(request)
-    }
-
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.storage.list_partitions(after, limit)
-    }
-
-    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        self.storage.get_many(keys)
-    }
-
-    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        self.storage.usage(prefix)
-    }
-
-    fn read_snapshot(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        self.storage.read_snapshot(prefix, after, visit)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.storage.flush()
-    }
-
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        self.storage.try_get(key)
-    }
-
-    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-        self.storage.recall(partition, own_key)
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.storage.get_versioned(key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.storage.put(key, value)
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.storage.commit(commit)
-    }
+    forward_storage!(self => self.storage);
 }

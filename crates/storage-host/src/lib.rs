@@ -44,6 +44,7 @@
 
 #![forbid(unsafe_code)]
 
+mod built_in;
 mod chain;
 #[cfg(any(feature = "wasmtime", feature = "internals"))]
 mod cursors;
@@ -60,10 +61,11 @@ mod manifest;
 #[cfg(feature = "manifest")]
 mod manifest_warnings;
 mod quota;
+mod registry;
+mod scheme;
 mod shutdown;
 #[cfg(all(feature = "signals", unix))]
 pub mod signals;
-mod store_open;
 mod store_path;
 mod store_url;
 mod transfer;
@@ -79,14 +81,16 @@ pub use manifest::{Manifest, ManifestComponent, ManifestError};
 #[cfg(feature = "manifest")]
 pub use manifest_warnings::ManifestWarning;
 pub use quota::QuotaStorage;
-pub use store_url::{Mode, StoreUrl, StoreUrlError};
+pub use registry::StoreRegistry;
+pub use scheme::{Location, Mode, Needs, Scheme, Setting};
+pub use store_url::{StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
 
-pub use storage_backends::{Problem, ProblemKind, Verified};
 pub use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
 pub use storage_core::{
-    Budget, Commit, ComponentId, ComponentStorage, InvalidComponentId, KeyPage, NamespacedStorage,
-    PageRequest, Revision, SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue,
+    Budget, Commit, ComponentId, ComponentStorage, Durability, InvalidComponentId, KeyPage,
+    NamespacedStorage, PageRequest, Problem, ProblemKind, Revision, SnapshotVisitor, StorageError,
+    StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, forward_storage, put,
     validate_key,
 };
 

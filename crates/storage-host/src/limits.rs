@@ -2,7 +2,7 @@
 
 use storage_core::{
     Commit, ComponentStorage, Expected, KeyPage, MAX_KEY_BYTES, PageRequest, Revision,
-    SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue, validate_key,
+    StorageError, StorageValue, forward_storage, validate_key,
 };
 
 /// What one call of a component may ask for.
@@ -189,21 +189,11 @@ impl<S: ComponentStorage> LimitedStorage<S> {
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.inner.get(key)
-    }
+    forward_storage!(self => self.inner; get, delete, exists, usage, try_get, get_versioned);
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
         self.check_write(key, &value)?;
         self.inner.set(key, value)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.inner.delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.inner.exists(key)
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
@@ -260,10 +250,6 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
         Ok(page)
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.inner.list_partitions(after, limit)
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         self.limits.check_batch_len(keys.len())?;
         let mut bytes = keys.iter().map(|key| key.len()).sum();
@@ -277,40 +263,6 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
             }
         }
         Ok(values)
-    }
-
-    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        self.inner.usage(prefix)
-    }
-
-    fn read_snapshot(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        self.inner.read_snapshot(prefix, after, visit)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.inner.flush()
-    }
-
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        self.inner.try_get(key)
-    }
-
-    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-        self.inner.recall(partition, own_key)
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.inner.get_versioned(key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.check_write(key, &value)?;
-        self.inner.put(key, value)
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
@@ -366,11 +318,9 @@ mod tests {
         let storage = limited();
         let value = over("bytes of a value", 4, 5);
         assert_eq!(storage.set("key", "12345".into()), Err(value.clone()));
-        assert_eq!(storage.put("key", "12345".into()), Err(value.clone()));
         assert_eq!(storage.commit(Commit::new().set("key", "12345".into())), Err(value));
         for result in [
             storage.set("123456789", "".into()),
-            storage.put("123456789", "".into()).map(drop),
             storage.commit(Commit::new().set("123456789", "".into())).map(drop),
         ] {
             let message = result.unwrap_err().to_string();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use storage_core::{Budget, ComponentId, ComponentStorage, validate_key};
+use storage_core::{Budget, ComponentId, Store, validate_key};
 
 use crate::grants::{Access, Grant};
 use crate::host::{ComponentSettings, StorageHost};
@@ -128,10 +128,10 @@ impl Manifest {
         self.component(id).map_or(&self.defaults, |component| &component.settings)
     }
 
-    /// A host on this backend with everything that the manifest says of its
-    /// components. Presets are for whoever starts them.
-    pub fn host(&self, backend: Arc<dyn ComponentStorage>) -> StorageHost {
-        let mut builder = StorageHost::builder(backend).defaults(self.defaults.clone());
+    /// Makes a host on this store with the settings and grants of the manifest's
+    /// components. Presets are for the program that starts them.
+    pub fn host(&self, store: Arc<dyn Store>) -> StorageHost {
+        let mut builder = StorageHost::builder(store).defaults(self.defaults.clone());
         builder = match self.shares_cache {
             true => builder.shared_cache(self.cache.clone()),
             false => builder.cache(self.cache.clone()),

@@ -1,8 +1,7 @@
 //! How much a component may keep.
 
 use storage_core::{
-    Budget, Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Usage, VersionedValue,
+    Budget, Commit, ComponentStorage, Revision, StorageError, StorageValue, forward_storage,
 };
 
 /// Holds a component to a quota: every write becomes an atomic commit that the
@@ -53,81 +52,20 @@ impl<S: ComponentStorage> QuotaStorage<S> {
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: ComponentStorage> ComponentStorage for QuotaStorage<S> {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.inner.get(key)
-    }
+    forward_storage!(self => self.inner; get, exists, list_keys, list_page, get_many, usage);
+    forward_storage!(self => self.inner; try_get, get_versioned);
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
         match self.quota {
             None => self.inner.set(key, value),
-            Some(quota) => {
-                self.inner.commit(Commit::new().set(key, value).with_budget(quota)).map(drop)
-            }
+            Some(_) => self.commit(Commit::new().set(key, value)).map(drop),
         }
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
         match self.quota {
             None => self.inner.delete(key),
-            Some(quota) => {
-                self.inner.commit(Commit::new().delete(key).with_budget(quota)).map(drop)
-            }
-        }
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.inner.exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.inner.list_keys(prefix)
-    }
-
-    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        self.inner.list_page(request)
-    }
-
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.inner.list_partitions(after, limit)
-    }
-
-    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        self.inner.get_many(keys)
-    }
-
-    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        self.inner.usage(prefix)
-    }
-
-    fn read_snapshot(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        self.inner.read_snapshot(prefix, after, visit)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.inner.flush()
-    }
-
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        self.inner.try_get(key)
-    }
-
-    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-        self.inner.recall(partition, own_key)
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.inner.get_versioned(key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        match self.quota {
-            None => self.inner.put(key, value),
-            Some(quota) => self.inner.commit(Commit::new().set(key, value).with_budget(quota)),
+            Some(_) => self.commit(Commit::new().delete(key)).map(drop),
         }
     }
 
@@ -147,8 +85,8 @@ impl<S: ComponentStorage> ComponentStorage for QuotaStorage<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use storage_core::NamespacedStorage;
     use storage_core::conformance::ReferenceStorage;
+    use storage_core::{NamespacedStorage, Usage};
 
     fn with_quota(max_bytes: u64, max_keys: u64) -> impl ComponentStorage {
         let own = NamespacedStorage::new("a/b/c".parse().unwrap(), ReferenceStorage::new());
@@ -176,8 +114,8 @@ mod tests {
     fn the_number_of_keys_counts() {
         let storage = with_quota(1000, 2);
         storage.set("a", "".into()).unwrap();
-        assert!(storage.put("b", "".into()).is_ok());
-        assert_eq!(storage.put("c", "".into()), Err(StorageError::QuotaExceeded));
+        storage.set("b", "".into()).unwrap();
+        assert_eq!(storage.set("c", "".into()), Err(StorageError::QuotaExceeded));
         storage.delete("a").unwrap();
         storage.set("c", "".into()).unwrap();
     }

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue,
+    ComponentStorage, KeyPage, Problem, SnapshotVisitor, StorageError, Store, StoreProperties,
+    Verified, forward_storage,
 };
 
 /// How many counters writers share, so that threads that write at once seldom take
@@ -104,15 +104,31 @@ fn unavailable(detail: String) -> StorageError {
     StorageError::Unavailable { key: None, detail }
 }
 
-/// A host's backend behind its gate.
-pub(crate) struct GatedStorage {
-    inner: Arc<dyn ComponentStorage>,
+/// A host's store behind its gate.
+pub(crate) struct GatedStore {
+    inner: Arc<dyn Store>,
     gate: Gate,
 }
 
-impl GatedStorage {
-    pub(crate) fn new(inner: Arc<dyn ComponentStorage>) -> Self {
+/// A write in progress, and the store that it writes to.
+struct Writing<'a> {
+    store: &'a dyn Store,
+    _entered: Entered<'a>,
+}
+
+impl GatedStore {
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
         Self { inner, gate: Gate::default() }
+    }
+
+    /// The store, for a read.
+    fn reading(&self) -> Result<&dyn Store, StorageError> {
+        self.gate.check().map(|()| &*self.inner)
+    }
+
+    fn writing(&self) -> Result<Writing<'_>, StorageError> {
+        let _entered = self.gate.enter()?;
+        Ok(Writing { store: &*self.inner, _entered })
     }
 
     pub(crate) fn gate(&self) -> &Gate {
@@ -156,57 +172,29 @@ impl GatedStorage {
     }
 }
 
-impl fmt::Debug for GatedStorage {
+impl fmt::Debug for GatedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatedStorage").field("gate", &self.gate).finish_non_exhaustive()
+        f.debug_struct("GatedStore").field("gate", &self.gate).finish_non_exhaustive()
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl ComponentStorage for GatedStorage {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.gate.check()?;
-        self.inner.get(key)
+impl ComponentStorage for GatedStore {
+    forward_storage!(self => *self.reading()?; get, exists, list_keys, list_page, get_many, usage);
+    forward_storage!(self => *self.reading()?; get_versioned);
+    forward_storage!(self => *self.writing()?.store; set, delete, commit);
+    // Values that are known in memory may be read after a shutdown.
+    forward_storage!(self => *self.inner; try_get);
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for GatedStore {
+    fn properties(&self) -> StoreProperties {
+        self.inner.properties()
     }
 
-    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        let _entered = self.gate.enter()?;
-        self.inner.set(key, value)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        let _entered = self.gate.enter()?;
-        self.inner.delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.gate.check()?;
-        self.inner.exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.gate.check()?;
-        self.inner.list_keys(prefix)
-    }
-
-    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        self.gate.check()?;
-        self.inner.list_page(request)
-    }
-
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.gate.check()?;
-        self.inner.list_partitions(after, limit)
-    }
-
-    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        self.gate.check()?;
-        self.inner.get_many(keys)
-    }
-
-    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        self.gate.check()?;
-        self.inner.usage(prefix)
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.reading()?.list_components(after, limit)
     }
 
     fn read_snapshot(
@@ -215,35 +203,15 @@ impl ComponentStorage for GatedStorage {
         after: Option<&str>,
         visit: &mut SnapshotVisitor<'_>,
     ) -> Result<(), StorageError> {
-        self.gate.check()?;
-        self.inner.read_snapshot(prefix, after, visit)
+        self.reading()?.read_snapshot(prefix, after, visit)
     }
 
     fn flush(&self) -> Result<(), StorageError> {
-        // Changes nothing, and does no harm at any time.
+        // Changes no data, so it is allowed at any time.
         self.inner.flush()
     }
 
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        self.inner.try_get(key)
-    }
-
-    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-        self.inner.recall(partition, own_key)
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.gate.check()?;
-        self.inner.get_versioned(key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        let _entered = self.gate.enter()?;
-        self.inner.put(key, value)
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        let _entered = self.gate.enter()?;
-        self.inner.commit(commit)
+    fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        self.reading()?.verify(report)
     }
 }

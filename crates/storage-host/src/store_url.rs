@@ -1,34 +1,39 @@
-//! The store that an operator chose, as a URL.
+//! The URL of a store.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::sync::Arc;
 
+use storage_core::{Problem, StorageError, Store, Verified};
+
+use crate::scheme::{Location, Mode, Needs, Scheme, Setting, Values};
 use crate::store_path::{self, Escaped};
 
-/// Which store to open: `file:PATH[?SETTING=VALUE[&...]]`, `redb:PATH`,
-/// `rocksdb:PATH` or `memory:`.
+/// Names a store: `SCHEME:PATH[?SETTING=VALUE[&...]]`.
 ///
 /// | URL | store | settings |
 /// |---|---|---|
-/// | `file:PATH` | a folder with a file a key | `durability=sync` (default; survives a power cut) or `os` (survives a killed process); `index_budget_bytes=N`, what the indexes of listings may take in memory |
-/// | `redb:PATH` | one file, an engine in pure Rust | `durability=sync` (default) or `relaxed` (durable every 100 ms, a kill loses up to that); `cache_bytes=N`, the engine's page cache |
-/// | `rocksdb:PATH` | a folder, an engine in C++ | `durability=sync` (default) or `os`; `block_cache_bytes=N`, the engine's cache of blocks; `write_buffer_bytes=N`, what it gathers in memory before it writes a table |
-/// | `memory:` | this process's memory, gone when it ends | none |
+/// | `redb:PATH` | one file, an engine in pure Rust | `durability=sync` (default; writes survive a power cut) or `relaxed` (durable every 100 ms; a kill loses the writes since then); `cache_bytes=N`, the engine's page cache |
+/// | `file:PATH` | a directory with a file for each key | `durability=sync` (default) or `os` (writes survive a killed process); `index_budget_bytes=N`, the memory for the indexes of listings |
+/// | `rocksdb:PATH` | a directory, an engine in C++ | `durability=sync` (default) or `os`; `block_cache_bytes=N`, the engine's block cache; `write_buffer_bytes=N`, what it collects in memory before it writes a table |
+/// | `memory:` | the memory of this process, gone when it ends | none |
 ///
-/// A path is relative to the process's working directory. `file:///srv/data` and
-/// `file://localhost/srv/data` name the absolute path `/srv/data`. Inner spaces are
-/// part of the path. `%` and `?` are written as `%25` and `%3F`, and any other byte
-/// may be written that way; on Unix the bytes need not be UTF-8. If the first
-/// component with an escape exists as it is written, the path is taken as it is
-/// written: `file:a%20b` is `a%20b` where that exists, else `a b`. So a URL with an
-/// escape is parsed by a look at the file system.
+/// A [`StoreRegistry`](crate::StoreRegistry) can have more schemes.
 ///
-/// What a shell should have replaced (`~` at the start, `$NAME`), control characters,
-/// and white space at either end are errors, and can be written as escapes.
+/// A path is relative to the working directory of the process. `file:///srv/data`
+/// and `file://localhost/srv/data` name the absolute path `/srv/data`. Spaces inside
+/// are part of the path. Write `%` and `?` as `%25` and `%3F`; any other byte may be
+/// written as an escape too, and on Unix the bytes need not be UTF-8. If the first
+/// component with an escape exists literally, the whole path is literal: `file:a%20b`
+/// is `a%20b` if that exists, and `a b` otherwise. Parsing such a URL therefore looks
+/// at the file system.
 ///
-/// `Display` gives a URL that parses to the same.
+/// Text that a shell should have expanded (`~` at the start, `$NAME`), control
+/// characters, and white space at either end are errors. Write them as escapes if
+/// they are part of the path.
+///
+/// `Display` writes a URL that parses to the same value.
 ///
 /// ```
 /// use storage_host::StoreUrl;
@@ -41,130 +46,41 @@ use crate::store_path::{self, Escaped};
 /// assert!(error.to_string().starts_with("unknown store \"sqlite:\""));
 /// # Ok::<(), storage_host::StoreUrlError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct StoreUrl {
-    pub(crate) scheme: &'static Scheme,
-    /// Empty where the scheme has no place.
-    pub(crate) path: PathBuf,
-    pub(crate) settings: Settings,
+    scheme: Arc<dyn Scheme>,
+    location: Location,
 }
 
-/// Which kind of store a scheme stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    File,
-    Memory,
-    Redb,
-    RocksDb,
-}
-
-/// A scheme, known in every build, so that one without its store can say which
-/// feature has it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Scheme {
-    pub(crate) kind: Kind,
-    /// Also the name of the feature that brings it.
-    pub(crate) name: &'static str,
-    compiled_in: bool,
-    /// What `durability` may be, the default first.
-    durabilities: &'static [&'static str],
-    /// Settings that are a number of bytes.
-    sizes: &'static [&'static str],
-}
-
-const FILE: &Scheme = &Scheme {
-    kind: Kind::File,
-    name: "file",
-    compiled_in: cfg!(feature = "file"),
-    durabilities: &["sync", "os"],
-    sizes: &["index_budget_bytes"],
-};
-
-const SCHEMES: [&Scheme; 4] = [
-    FILE,
-    &Scheme {
-        kind: Kind::Redb,
-        name: "redb",
-        compiled_in: cfg!(feature = "redb"),
-        durabilities: &["sync", "relaxed"],
-        sizes: &["cache_bytes"],
-    },
-    &Scheme {
-        kind: Kind::RocksDb,
-        name: "rocksdb",
-        compiled_in: cfg!(feature = "rocksdb"),
-        durabilities: &["sync", "os"],
-        sizes: &["block_cache_bytes", "write_buffer_bytes"],
-    },
-    &Scheme {
-        kind: Kind::Memory,
-        name: "memory",
-        compiled_in: cfg!(feature = "memory"),
-        durabilities: &[],
-        sizes: &[],
-    },
-];
-
-/// What stands behind the question mark; what does not is the default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
-    /// Another durability than the scheme's first.
-    durability: Option<&'static str>,
-    /// By name, in the scheme's order.
-    sizes: Vec<(&'static str, usize)>,
-}
-
-#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
-impl Settings {
-    /// Whether the weaker of the two durabilities was asked for.
-    pub(crate) fn is_relaxed(&self) -> bool {
-        self.durability.is_some()
-    }
-
-    pub(crate) fn size(&self, name: &str) -> Option<usize> {
-        self.sizes.iter().find(|(set, _)| *set == name).map(|(_, bytes)| *bytes)
-    }
-}
-
-/// What a store is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// To read and write; what is missing is created.
-    ReadWrite,
-    /// To read and write a store that is there; a missing one is an error.
-    ReadWriteExisting,
-    /// To read a store that is there. Changes nothing in it, and works beside a
-    /// process that writes.
-    ReadOnly,
-}
-
-/// Why a text is no [`StoreUrl`].
+/// Why a text is not a [`StoreUrl`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreUrlError {
-    /// There is no scheme in front.
-    #[error("{text:?} does not say what kind of store it is: write file:PATH for a folder")]
+    /// It does not begin with a scheme.
+    #[error("{text:?} does not name a kind of store; write redb:PATH or file:PATH")]
     NoScheme {
         /// The text.
         text: String,
     },
-    /// Nothing in this version has this scheme.
-    #[error("unknown store \"{scheme}:\"; this build has {}", known_schemes())]
+    /// No registered kind of store has this scheme.
+    #[error("unknown store \"{scheme}:\"; this build has {}", listed(known))]
     UnknownScheme {
         /// The scheme, without its colon.
         scheme: String,
+        /// The registered schemes.
+        known: Vec<&'static str>,
     },
-    /// This version has the scheme, but this build left it out.
+    /// The kind of store is not compiled in.
     #[error(
-        "this build has no \"{scheme}:\" store: build storage-host with the feature {feature:?}"
+        "this build has no \"{scheme}:\" store; build storage-host with the feature {feature:?}"
     )]
     NotCompiledIn {
         /// The scheme, without its colon.
         scheme: &'static str,
-        /// The feature of this crate that brings it.
+        /// The feature of this crate that adds it.
         feature: &'static str,
     },
-    /// The path is missing or cannot be one.
+    /// The path is missing or invalid.
     #[error("{url:?} {problem}")]
     Path {
         /// The URL.
@@ -172,23 +88,19 @@ pub enum StoreUrlError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A setting that this kind of store does not have, or not with this value.
+    /// This kind of store does not have the setting, or not with this value.
     #[error("\"{scheme}:\" {problem}")]
     Setting {
         /// The scheme, without its colon.
         scheme: &'static str,
-        /// The setting, and what would be right.
+        /// What is wrong, and the valid settings or values.
         problem: String,
     },
 }
 
-fn known_schemes() -> String {
-    let known: Vec<String> = SCHEMES
-        .iter()
-        .filter(|scheme| scheme.compiled_in)
-        .map(|scheme| format!("{}:", scheme.name))
-        .collect();
-    match known.split_last() {
+fn listed(schemes: &[&str]) -> String {
+    let schemes: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}:")).collect();
+    match schemes.split_last() {
         None => "no store at all".to_owned(),
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} and {last}", others.join(", ")),
@@ -196,31 +108,43 @@ fn known_schemes() -> String {
 }
 
 impl StoreUrl {
-    /// The store in this folder, a file a key, with the default settings.
+    /// The store in this directory with a file for each key, with the default
+    /// settings.
+    #[cfg(feature = "file")]
     pub fn from_path(path: impl Into<PathBuf>) -> Self {
-        Self { scheme: FILE, path: path.into(), settings: Settings::default() }
+        let location = Location { path: path.into(), settings: Vec::new() };
+        Self { scheme: Arc::new(crate::built_in::file::File), location }
     }
 
-    /// The scheme, without its colon: `file`, `redb`, `rocksdb` or `memory`.
+    /// The scheme, without its colon.
     pub fn scheme(&self) -> &'static str {
-        self.scheme.name
+        self.scheme.name()
     }
 
-    /// The folder or file that the store lies in, if it lies in one.
+    /// The path of the store's file or directory, if it has one.
     pub fn path(&self) -> Option<&Path> {
-        (self.scheme.kind != Kind::Memory).then_some(&self.path)
+        self.scheme.has_path().then_some(self.location.path())
     }
 
-    /// How much an acknowledged write survives, as the URL says it: `sync`,
-    /// `os` or `relaxed`; `None` for a store that never lasts.
+    /// How much a write survives, as URLs name it: `sync`, `os` or `relaxed`; `None`
+    /// for a store that is not persistent.
     pub fn durability(&self) -> Option<&'static str> {
-        self.settings.durability.or(self.scheme.durabilities.first().copied())
+        let values = self.durabilities();
+        let set = self.location.setting("durability");
+        values.iter().find(|value| Some(**value) == set).or(values.first()).copied()
     }
 
-    /// The same store with the weakest durability that its kind has, for work
-    /// that is done again if it is interrupted and ends with
-    /// [`flush`](storage_core::ComponentStorage::flush), which makes all of it
-    /// durable.
+    fn durabilities(&self) -> &'static [&'static str] {
+        let setting = self.scheme.settings().iter().find(|setting| setting.name == "durability");
+        match setting.map(|setting| setting.values) {
+            Some(Values::OneOf(values)) => values,
+            _ => &[],
+        }
+    }
+
+    /// The same store with the weakest durability of its kind, for work that is
+    /// repeated if it is interrupted and that ends with
+    /// [`flush`](storage_core::Store::flush), which makes all of it durable.
     ///
     /// ```
     /// use storage_host::StoreUrl;
@@ -233,50 +157,84 @@ impl StoreUrl {
     /// ```
     #[must_use]
     pub fn relaxed(&self) -> Self {
-        let weakest = self.scheme.durabilities.last().copied();
-        let settings = Settings { durability: weakest, ..self.settings.clone() };
-        Self { settings, ..self.clone() }
+        let mut relaxed = self.clone();
+        if let Some(weakest) = self.durabilities().last() {
+            relaxed.location.set(self.scheme.settings(), "durability", (*weakest).to_owned());
+        }
+        relaxed
     }
-}
 
-impl StoreUrl {
-    /// Parses a URL as a process gets it, in an argument or a variable. On Unix its
-    /// path may hold bytes that are not UTF-8.
+    /// What this kind of store needs from the machine.
+    pub fn needs(&self) -> Needs {
+        self.scheme.needs()
+    }
+
+    /// Opens the store.
     ///
     /// # Errors
-    /// As [`StoreUrlError`] says.
-    pub fn from_os_str(text: &OsStr) -> Result<Self, StoreUrlError> {
-        let bytes = text.as_encoded_bytes();
-        let shown = text.to_string_lossy();
-        if shown.starts_with(char::is_whitespace) {
-            return Err(blank(&shown, &shown));
-        }
-        let colon = bytes.iter().position(|byte| *byte == b':');
-        let scheme = colon.and_then(|colon| std::str::from_utf8(bytes.get(..colon)?).ok());
-        let rest = colon.and_then(|colon| bytes.get(colon + 1..));
-        let (Some(scheme), Some(rest)) = (scheme.filter(|scheme| is_scheme(scheme)), rest) else {
-            return Err(StoreUrlError::NoScheme { text: shown.into_owned() });
-        };
-        let lower = scheme.to_ascii_lowercase();
-        match SCHEMES.into_iter().find(|known| known.name == lower) {
-            None => Err(StoreUrlError::UnknownScheme { scheme: scheme.to_owned() }),
-            Some(known) if !known.compiled_in => {
-                Err(StoreUrlError::NotCompiledIn { scheme: known.name, feature: known.name })
-            }
-            Some(known) if known.kind == Kind::Memory => {
-                parse_memory(known, &shown, &String::from_utf8_lossy(rest))
-            }
-            Some(known) => parse_with_path(known, &shown, rest),
+    /// As [`Scheme::open`].
+    pub fn open(&self, mode: Mode) -> Result<Arc<dyn Store>, StorageError> {
+        self.scheme.open(&self.location, mode)
+    }
+
+    /// Reads the whole store and calls `report` with each problem. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Scheme::verify`].
+    pub fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        self.scheme.verify(&self.location, report)
+    }
+}
+
+impl Location {
+    /// Sets a setting, in the order of the scheme; a default value is left out.
+    fn set(&mut self, known: &'static [Setting], name: &'static str, value: String) {
+        self.settings.retain(|(set, _)| *set != name);
+        let position = |name: &str| known.iter().position(|setting| setting.name == name);
+        let is_default = position(name).and_then(|at| known.get(at)).is_some_and(
+            |setting| matches!(setting.values, Values::OneOf([first, ..]) if *first == value),
+        );
+        if !is_default {
+            self.settings.push((name, value));
+            self.settings.sort_by_key(|(name, _)| position(name));
         }
     }
 }
 
-impl FromStr for StoreUrl {
-    type Err = StoreUrlError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::from_os_str(OsStr::new(text))
+/// Parses a URL with one of these schemes. `features` are the schemes that another
+/// build may have.
+pub(crate) fn parse(
+    text: &OsStr,
+    schemes: &[Arc<dyn Scheme>],
+    features: &[&'static str],
+) -> Result<StoreUrl, StoreUrlError> {
+    let bytes = text.as_encoded_bytes();
+    let shown = text.to_string_lossy();
+    if shown.starts_with(char::is_whitespace) {
+        return Err(blank(&shown, &shown));
     }
+    let colon = bytes.iter().position(|byte| *byte == b':');
+    let scheme = colon.and_then(|colon| std::str::from_utf8(bytes.get(..colon)?).ok());
+    let rest = colon.and_then(|colon| bytes.get(colon + 1..));
+    let (Some(scheme), Some(rest)) = (scheme.filter(|scheme| is_scheme(scheme)), rest) else {
+        return Err(StoreUrlError::NoScheme { text: shown.into_owned() });
+    };
+    let lower = scheme.to_ascii_lowercase();
+    if let Some(known) = schemes.iter().find(|known| known.name() == lower) {
+        let location = if known.has_path() {
+            parse_with_path(&**known, &shown, rest)?
+        } else {
+            parse_without_path(&**known, &shown, &String::from_utf8_lossy(rest))?
+        };
+        return Ok(StoreUrl { scheme: Arc::clone(known), location });
+    }
+    Err(match features.iter().find(|name| **name == lower) {
+        Some(name) => StoreUrlError::NotCompiledIn { scheme: name, feature: name },
+        None => StoreUrlError::UnknownScheme {
+            scheme: scheme.to_owned(),
+            known: schemes.iter().map(|scheme| scheme.name()).collect(),
+        },
+    })
 }
 
 /// White space or a control character in this part of a URL.
@@ -291,41 +249,42 @@ fn is_scheme(text: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-fn parse_memory(scheme: &'static Scheme, url: &str, rest: &str) -> Result<StoreUrl, StoreUrlError> {
+fn parse_without_path(
+    scheme: &dyn Scheme,
+    url: &str,
+    rest: &str,
+) -> Result<Location, StoreUrlError> {
     if store_path::find_blank(rest).is_some() {
         return Err(blank(url, rest));
     }
-    if let Some(settings) = rest.strip_prefix('?').filter(|settings| !settings.is_empty()) {
-        let name = settings.split(['=', '&']).next().unwrap_or_default();
-        let problem = format!("has no setting {name:?}; it has none at all");
-        return Err(StoreUrlError::Setting { scheme: scheme.name, problem });
-    }
-    if !matches!(rest, "" | "?") {
-        let problem = "names a place, but a memory: store has none: write memory: alone".to_owned();
+    let (path, settings) = rest.split_once('?').unwrap_or((rest, ""));
+    if !path.is_empty() {
+        let name = scheme.name();
+        let problem = format!("has a path, but a {name}: store has none; write {name}:");
         return Err(StoreUrlError::Path { url: url.to_owned(), problem });
     }
-    Ok(StoreUrl { scheme, path: PathBuf::new(), settings: Settings::default() })
+    parse_settings(scheme, PathBuf::new(), settings)
 }
 
-fn parse_with_path(
-    scheme: &'static Scheme,
-    url: &str,
-    rest: &[u8],
-) -> Result<StoreUrl, StoreUrlError> {
+fn parse_with_path(scheme: &dyn Scheme, url: &str, rest: &[u8]) -> Result<Location, StoreUrlError> {
     let mut parts = rest.splitn(2, |byte| *byte == b'?');
-    let path = store_path::read(scheme.name, parts.next().unwrap_or_default())
+    let path = store_path::read(scheme.name(), parts.next().unwrap_or_default())
         .map_err(|problem| StoreUrlError::Path { url: url.to_owned(), problem })?;
     let settings = String::from_utf8_lossy(parts.next().unwrap_or_default());
     if store_path::find_blank(&settings).is_some() {
         return Err(blank(url, &settings));
     }
-    Ok(StoreUrl { scheme, path, settings: parse_settings(scheme, &settings)? })
+    parse_settings(scheme, path, &settings)
 }
 
-fn parse_settings(scheme: &'static Scheme, text: &str) -> Result<Settings, StoreUrlError> {
-    let wrong = |problem| StoreUrlError::Setting { scheme: scheme.name, problem };
-    let mut durability = None;
-    let mut sizes = Vec::new();
+fn parse_settings(
+    scheme: &dyn Scheme,
+    path: PathBuf,
+    text: &str,
+) -> Result<Location, StoreUrlError> {
+    let wrong = |problem| StoreUrlError::Setting { scheme: scheme.name(), problem };
+    let known = scheme.settings();
+    let mut location = Location { path, settings: Vec::new() };
     let mut seen: Vec<&str> = Vec::new();
     for setting in text.split('&').filter(|setting| !setting.is_empty()) {
         let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -333,58 +292,67 @@ fn parse_settings(scheme: &'static Scheme, text: &str) -> Result<Settings, Store
             return Err(wrong(format!("has the setting {name:?} twice")));
         }
         seen.push(name);
-        if name == "durability" {
-            let position = scheme.durabilities.iter().position(|known| *known == value);
-            let Some(position) = position else {
-                return Err(wrong(refused_durability(scheme, value)));
-            };
-            durability = scheme.durabilities.get(position).copied().filter(|_| position > 0);
-        } else if let Some(name) = scheme.sizes.iter().find(|known| **known == name) {
-            let Ok(bytes) = value.parse() else {
-                return Err(wrong(format!("cannot have {name}={value}: it is a number of bytes")));
-            };
-            sizes.push((*name, bytes));
-        } else {
-            let mut known = vec![format!("durability={}", scheme.durabilities.join("|"))];
-            known.extend(scheme.sizes.iter().map(|name| format!("{name}=N")));
-            return Err(wrong(format!("has no setting {name:?}; it has {}", known.join(", "))));
-        }
+        let Some(setting) = known.iter().find(|setting| setting.name == name) else {
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(wrong(format!("has no setting {name:?}; it has {known}")));
+        };
+        let value = match setting.values {
+            Values::OneOf(values) if values.contains(&value) => value.to_owned(),
+            Values::OneOf(values) => {
+                let values = values.join(" or ");
+                return Err(wrong(format!("cannot have {name}={value}; it is {values}")));
+            }
+            Values::Bytes => match value.parse::<usize>() {
+                Ok(bytes) => bytes.to_string(),
+                Err(_) => {
+                    let problem = format!("cannot have {name}={value}; it is a number of bytes");
+                    return Err(wrong(problem));
+                }
+            },
+        };
+        location.set(known, setting.name, value);
     }
-    sizes.sort_by_key(|(name, _)| scheme.sizes.iter().position(|known| known == name));
-    Ok(Settings { durability, sizes })
+    Ok(location)
 }
 
-fn refused_durability(scheme: &Scheme, value: &str) -> String {
-    let known = scheme.durabilities.join(" or ");
-    match (scheme.kind, value) {
-        // It would promise what the engine cannot keep.
-        (Kind::Redb, "os") => format!(
-            "cannot have durability=os: what this engine has not made durable lies in the \
-             process's memory alone, so a killed process would lose it; it is {known}"
-        ),
-        _ => format!("cannot have durability={value}: it is {known}"),
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.values {
+            Values::OneOf(values) => write!(f, "{}={}", self.name, values.join("|")),
+            Values::Bytes => write!(f, "{}=N", self.name),
+        }
     }
 }
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.scheme.name;
-        if self.scheme.kind == Kind::Memory {
-            return write!(f, "{name}:");
+        write!(f, "{}:", self.scheme())?;
+        if let Some(path) = self.path() {
+            Escaped(path).fmt(f)?;
         }
-        write!(f, "{name}:{}", Escaped(&self.path))?;
         let mut separator = '?';
-        if let Some(durability) = self.settings.durability {
-            write!(f, "{separator}durability={durability}")?;
-            separator = '&';
-        }
-        for (name, bytes) in &self.settings.sizes {
-            write!(f, "{separator}{name}={bytes}")?;
+        for (name, value) in &self.location.settings {
+            write!(f, "{separator}{name}={value}")?;
             separator = '&';
         }
         Ok(())
     }
 }
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({self})")
+    }
+}
+
+impl PartialEq for StoreUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.scheme() == other.scheme() && self.location == other.location
+    }
+}
+
+impl Eq for StoreUrl {}
 
 #[cfg(test)]
 mod tests {
@@ -556,5 +524,15 @@ mod tests {
     fn what_is_not_compiled_in_names_its_feature() {
         let message = "file:data".parse::<StoreUrl>().unwrap_err().to_string();
         assert!(message.contains("the feature \"file\""), "{message}");
+    }
+
+    #[cfg(feature = "memory")]
+    #[test]
+    fn a_memory_store_cannot_exist_before_it_is_opened() {
+        let url: StoreUrl = "memory:".parse().unwrap();
+        assert_eq!(url.to_string(), "memory:");
+        assert!(url.open(Mode::ReadWrite).is_ok());
+        assert!(matches!(url.open(Mode::ReadOnly), Err(StorageError::Unsupported(_))));
+        assert!(matches!(url.open(Mode::ReadWriteExisting), Err(StorageError::Unsupported(_))));
     }
 }

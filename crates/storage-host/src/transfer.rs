@@ -1,8 +1,6 @@
 //! Copying a store: every key and value, byte for byte, into another one.
 
-use storage_core::{
-    Commit, ComponentStorage, PageRequest, StorageError, StorageValue, Usage, split_full_key,
-};
+use storage_core::{Commit, PageRequest, StorageError, StorageValue, Store, Usage, split_full_key};
 
 /// The most keys that are written at once: many share what one durable write
 /// costs.
@@ -102,7 +100,7 @@ fn up_to(last: &str, first: &str) -> String {
 /// While it runs nobody else may write to the target, or have it open for
 /// writing through a cache. Memory is bounded, whatever
 /// the stores hold, to what the source's
-/// [`read_snapshot`](ComponentStorage::read_snapshot) needs and some 10 MiB.
+/// [`read_snapshot`](Store::read_snapshot) needs and some 10 MiB.
 ///
 /// Before it writes anything it compares the target with the source: what is
 /// equal is left alone, and anything else that is there is
@@ -137,8 +135,8 @@ fn up_to(last: &str, first: &str) -> String {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn copy_store(
-    from: &dyn ComponentStorage,
-    to: &dyn ComponentStorage,
+    from: &dyn Store,
+    to: &dyn Store,
     options: CopyOptions,
     progress: &mut dyn FnMut(&str, &Copied),
 ) -> Result<Copied, CopyError> {
@@ -156,7 +154,7 @@ pub fn copy_store(
 
 /// One way through the source in order, beside the keys of the target.
 struct Walk<'a> {
-    to: &'a dyn ComponentStorage,
+    to: &'a dyn Store,
     merge: bool,
     /// The target's keys from the first on that was not compared yet; none when
     /// merging, which asks for each key instead.
@@ -187,7 +185,7 @@ impl From<CopyError> for Stop {
 }
 
 impl<'a> Walk<'a> {
-    fn new(to: &'a dyn ComponentStorage, options: CopyOptions, compared: bool) -> Self {
+    fn new(to: &'a dyn Store, options: CopyOptions, compared: bool) -> Self {
         Self {
             to,
             merge: options.merge,
@@ -209,7 +207,7 @@ impl<'a> Walk<'a> {
 
     fn run(
         &mut self,
-        from: &dyn ComponentStorage,
+        from: &dyn Store,
         progress: &mut dyn FnMut(&str, &Copied),
     ) -> Result<(), CopyError> {
         let mut stopped = None;
@@ -315,7 +313,7 @@ impl<'a> Walk<'a> {
 
 /// The keys of the target in order, a page in memory at a time.
 struct TargetKeys<'a> {
-    to: &'a dyn ComponentStorage,
+    to: &'a dyn Store,
     keys: std::vec::IntoIter<String>,
     after: Option<String>,
     more: bool,

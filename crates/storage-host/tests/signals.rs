@@ -15,7 +15,10 @@ use std::thread;
 use std::time::Duration;
 
 use storage_core::conformance::ReferenceStorage;
-use storage_host::{ComponentStorage, StorageError, StorageHost, StorageValue, signals};
+use storage_host::{
+    ComponentStorage, StorageError, StorageHost, StorageValue, Store, StoreProperties,
+    forward_storage, signals,
+};
 
 /// Long enough that a test that waits for it has failed.
 const FOREVER: Duration = Duration::from_secs(3_600);
@@ -24,26 +27,18 @@ const FOREVER: Duration = Duration::from_secs(3_600);
 struct Hangs(ReferenceStorage);
 
 impl ComponentStorage for Hangs {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.0.get(key)
-    }
+    forward_storage!(self => self.0; get, delete, exists, list_keys);
 
     fn set(&self, _key: &str, _value: StorageValue) -> Result<(), StorageError> {
         println!("writing");
         thread::sleep(FOREVER);
         Ok(())
     }
+}
 
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.0.delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.0.exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.0.list_keys(prefix)
+impl Store for Hangs {
+    fn properties(&self) -> StoreProperties {
+        self.0.properties()
     }
 }
 

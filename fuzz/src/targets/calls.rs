@@ -128,7 +128,7 @@ impl World {
     fn put(&mut self, of: usize, choices: &mut Choices<'_>) {
         let (key, value) = (any_key(choices), value(choices));
         let expected = self.model.write(of, &Commit::new().set(&key, value.clone()));
-        let result = self.store.chain(of).put(&key, value);
+        let result = storage_core::put(&self.store.chain(of), &key, value);
         if let Ok(revision) = result {
             assert_eq!(self.model.settle(of, &key, revision), Ok(()), "put({key:?})");
         }
@@ -183,7 +183,7 @@ impl World {
 
     fn try_get(&mut self, of: usize, choices: &mut Choices<'_>) {
         let key = any_key(choices);
-        if let Some(at_hand) = self.store.chain(of).try_get(&key) {
+        if let Some(at_hand) = self.store.chain(of).try_get("", &key) {
             assert_eq!(at_hand, self.model.value(of, &key), "try_get({key:?})");
         }
     }
@@ -320,11 +320,14 @@ impl World {
         let (prefix, after) = (text(choices), text(choices));
         let after = (!choices.once_in(3)).then_some(after.as_str());
         let mut found = Vec::new();
+        let component = store::partition(COMPONENTS[of]);
         let visit = &mut |key: &str, value: StorageValue| {
-            found.push((key.to_owned(), value));
+            found.push((key.strip_prefix(component).unwrap().to_owned(), value));
             Ok(())
         };
-        self.store.chain(of).read_snapshot(&prefix, after, visit).unwrap();
+        let full = |text: &str| format!("{component}{text}");
+        let after_key = after.map(full);
+        self.store.backend().read_snapshot(&full(&prefix), after_key.as_deref(), visit).unwrap();
         let behind = |key: &str| after.is_none_or(|after| key > after);
         let wanted = |(key, _): &(&String, _)| key.starts_with(&prefix) && behind(key);
         let all = self.model.keys(of).iter().filter(wanted);
@@ -359,7 +362,7 @@ impl World {
     fn partitions(&mut self, choices: &mut Choices<'_>) {
         let all = self.model.partitions();
         let after = choices.pick(&["", "app/notes/001/", "app/notes/0011", "b"]);
-        let page = self.store.backend().list_partitions(Some(after), choices.below(4)).unwrap();
+        let page = self.store.backend().list_components(Some(after), choices.below(4)).unwrap();
         let wanted: Vec<&&str> = all.iter().filter(|name| **name > after).collect();
         let (front, rest) = wanted.split_at(page.keys.len().min(wanted.len()));
         assert!(page.keys.iter().eq(front.iter().copied()), "{:?}, not {wanted:?}", page.keys);
@@ -409,12 +412,12 @@ impl World {
     fn check_backend(&self) {
         let backend = self.store.backend();
         assert_eq!(backend.list_keys(None), Ok(self.model.full_keys()));
-        let partitions = backend.list_partitions(None, COMPONENTS.len()).unwrap();
+        let partitions = backend.list_components(None, COMPONENTS.len()).unwrap();
         assert_eq!(partitions.keys, self.model.partitions());
         let mut found: Vec<String> = Vec::new();
         loop {
             let after = found.last().map(String::as_str);
-            let page = backend.list_partitions(after, 1).unwrap();
+            let page = backend.list_components(after, 1).unwrap();
             found.extend(page.keys);
             if !page.more {
                 break;

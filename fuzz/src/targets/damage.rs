@@ -7,7 +7,7 @@ use std::path::Path;
 
 use storage_backends::internals as disk;
 use storage_backends::{FileOptions, FileStorage};
-use storage_core::{Commit, ComponentStorage, PageRequest, Revision, StorageError};
+use storage_core::{Commit, ComponentStorage, PageRequest, Revision, StorageError, Store};
 
 use crate::input::Choices;
 
@@ -172,7 +172,7 @@ fn read(storage: &FileStorage) -> bool {
     }
     whole &= storage.usage(None).is_ok();
     whole &= storage.list_page(PageRequest::new(2).after("app/notes/home/1")).is_ok();
-    whole &= storage.list_partitions(None, 10).is_ok();
+    whole &= storage.list_components(None, 10).is_ok();
     whole & storage.read_snapshot("", None, &mut |_, _| Ok(())).is_ok()
 }
 
@@ -180,7 +180,7 @@ fn read(storage: &FileStorage) -> bool {
 fn write(storage: &FileStorage) {
     let mut last = None;
     for key in KEYS {
-        if let Ok(revision) = storage.put(key, "new".into()) {
+        if let Ok(revision) = storage_core::put(&storage, key, "new".into()) {
             assert!(last < Some(revision), "{revision} after {last:?}");
             last = Some(revision);
             assert_eq!(storage.get(key), Ok(Some("new".into())));

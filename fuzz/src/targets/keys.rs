@@ -107,14 +107,14 @@ fn refused(storage: &dyn ComponentStorage, key: &str) {
         storage.exists(key).map(drop),
         storage.get_many(&["fine", key]).map(drop),
         storage.get_versioned(key).map(drop),
-        storage.put(key, "".into()).map(drop),
+        storage_core::put(&storage, key, "".into()).map(drop),
         storage.commit(Commit::new().set("fine", "".into()).delete(key)).map(drop),
         storage.commit(Commit::new().set("fine", "".into()).require_absent(key)).map(drop),
     ];
     for result in results {
         assert!(matches!(result, Err(StorageError::InvalidKey(_))), "{key:?}: {result:?}");
     }
-    assert_eq!(storage.try_get(key), None);
+    assert_eq!(storage.try_get("", key), None);
 }
 
 /// Storage that lists a key nobody asked for.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use benches_compare::keys::{Maker, PREFIX};
 use storage_cache::CacheConfig;
-use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
+use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue, Store};
 use storage_host::{StorageHost, create_component_storage};
 
 use crate::asked::{Asked, Key};
@@ -194,10 +194,7 @@ pub(crate) struct Component<P> {
 
 impl<P> Component<P> {
     /// Puts what `compose` makes above the storage that it is given.
-    fn new(
-        asked: &Asked,
-        compose: impl FnOnce(Arc<dyn ComponentStorage>, ComponentId) -> P,
-    ) -> Result<Self> {
+    fn new(asked: &Asked, compose: impl FnOnce(Arc<dyn Store>, ComponentId) -> P) -> Result<Self> {
         let maker = Arc::new(Maker::new(asked.value_bytes()));
         let [namespace, name, instance] = ID;
         let id = ComponentId::new(namespace, name, instance)?;

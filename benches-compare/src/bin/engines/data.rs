@@ -1,6 +1,6 @@
 //! What is stored: the same keys and values on both sides, in the same order.
 
-use storage_core::{Commit, ComponentStorage, Revision, StorageError, StorageValue};
+use storage_core::{Commit, Revision, StorageError, StorageValue, Store};
 
 /// How many keys a component has: what a listing of it returns.
 pub(crate) const KEYS_EACH: usize = 10_000;
@@ -67,7 +67,7 @@ impl Data {
     }
 
     /// Writes every key once, in a random order.
-    pub(crate) fn load(&self, store: &impl ComponentStorage) -> Result<(), StorageError> {
+    pub(crate) fn load(&self, store: &impl Store) -> Result<(), StorageError> {
         let mut commit = Commit::new();
         for (number, key) in self.in_random_order().enumerate() {
             commit = commit.set(key, self.value(number));

@@ -7,11 +7,11 @@ use std::path::Path;
 #[cfg(unix)]
 use std::path::PathBuf;
 
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Usage};
+use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Store, Usage};
 
 use super::layout::TEMP_PREFIX;
 use super::store::{FileOptions, FileStorage};
-use crate::durability::Durability;
+use storage_core::Durability;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -346,7 +346,7 @@ fn a_key_that_is_there_is_in_every_listing_whatever_failed_before() {
         let folder = tempfile::tempdir().unwrap();
         let storage = open(folder.path());
         fill(&storage);
-        storage.list_partitions(None, 100).unwrap();
+        storage.list_components(None, 100).unwrap();
         let _ = with_plan(Plan::Fail { at, errno: EIO }, || storage.commit(commit()));
         let _ = storage.set("p/q/r/1", "2".into());
         let keys = storage.list_keys(None).unwrap();

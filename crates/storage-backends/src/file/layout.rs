@@ -22,6 +22,7 @@ use crate::{identity, record};
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_TITLE: &str = "airssys file store";
 const FORMAT_VERSION: &str = "1";
+pub(super) const FORMAT: u32 = 1;
 const COMPONENTS: &str = "components";
 const LOOSE: &str = "loose";
 const JOURNAL: &str = "journal";

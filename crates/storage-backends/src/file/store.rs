@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue, split_full_key, validate_full_key,
+    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
+    split_full_key, validate_full_key,
 };
 
 use super::components::ComponentNames;
 use super::index::IndexBudget;
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::lock::WriterLock;
 use super::locks::UnsettledKeys;
 use super::partition::Partition;
@@ -21,7 +22,6 @@ use super::snapshot::Walks;
 use super::sweep::Sweep;
 use super::unflushed::Unflushed;
 use super::{disk, journal, listing};
-use crate::durability::Durability;
 use crate::key_locks::{KEY_STRIPES, Stripes};
 use crate::lock::LOCK_FILE;
 use crate::{identity, partitions, record, store_path};
@@ -72,7 +72,7 @@ impl FileOptions {
 /// a journal file. A listing sorts the component's names at the first time and
 /// costs a page after that.
 ///
-/// [`read_snapshot`](ComponentStorage::read_snapshot) copies nothing: while it
+/// [`read_snapshot`](Store::read_snapshot) copies nothing: while it
 /// walks, writes to keys that it has not reached yet wait for it, and others go
 /// on. A store that is open for reading only shares the writer's lock for as
 /// long as its walk takes, so that no writer can begin, and beside a running
@@ -106,6 +106,7 @@ impl FileOptions {
 pub struct FileStorage {
     pub(super) layout: Layout,
     store_id: String,
+    durability: Durability,
     /// What writing takes; `None` where the store is open for reading only.
     pub(super) writer: Option<Writer>,
     /// Commits that a writer would finish; empty in a writer.
@@ -177,7 +178,7 @@ impl FileStorage {
     pub fn open(path: impl AsRef<Path>, options: FileOptions) -> Result<Self, StorageError> {
         let root = &store_path::resolve(path.as_ref())?;
         let layout = Layout::new(root);
-        let sync = options.durability == Durability::Sync;
+        let sync = crate::disk::syncs(options.durability, "file")?;
         identity::refuse_file(root)?;
         disk::create_store_folder(root)?;
         layout.refuse_links_in_root()?;
@@ -255,6 +256,7 @@ impl FileStorage {
         Self {
             layout,
             store_id,
+            durability: options.durability,
             writer,
             unfinished,
             index_budget: Arc::new(IndexBudget::new(options.index_budget_bytes)),
@@ -373,7 +375,7 @@ impl ComponentStorage for FileStorage {
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.put(key, value).map(drop)
+        self.commit(Commit::new().set(key, value)).map(drop)
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
@@ -400,16 +402,42 @@ impl ComponentStorage for FileStorage {
         partitions::list_page(self, request)
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        partitions::list_partitions(self, after, limit)
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         keys.iter().map(|key| self.get(key)).collect()
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         partitions::usage(self, prefix)
+    }
+
+    fn try_get(&self, _prefix: &str, _key: &str) -> Option<Option<StorageValue>> {
+        // Every read looks at the disk.
+        None
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        validate_full_key(key)?;
+        let partition = self.partition(split_full_key(key).0);
+        let _lock = self.lock_to_read(&partition, key)?;
+        self.read(&partition, key)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        self.write(&commit)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for FileStorage {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("file")
+            .with_format(layout::FORMAT)
+            .with_store_id(self.store_id.as_str())
+            .with_durability(self.durability)
+    }
+
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        partitions::list_components(self, after, limit)
     }
 
     fn read_snapshot(
@@ -432,27 +460,7 @@ impl ComponentStorage for FileStorage {
         }
     }
 
-    fn try_get(&self, _key: &str) -> Option<Option<StorageValue>> {
-        // Every answer takes a look at the disk.
-        None
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        validate_full_key(key)?;
-        let partition = self.partition(split_full_key(key).0);
-        let _lock = self.lock_to_read(&partition, key)?;
-        self.read(&partition, key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.commit(Commit::new().set(key, value))
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.write(&commit)
+    fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        FileStorage::verify(&self.layout.root, report)
     }
 }

@@ -28,8 +28,8 @@ use super::{disk, revisions};
 use crate::lock::LOCK_FILE;
 use crate::permissions::{OpenToOthers, others_may_enter};
 use crate::store_path;
-use crate::verify::{Problem, Verified};
 use crate::{identity, record};
+use storage_core::{Problem, Verified};
 
 mod strays;
 
@@ -305,7 +305,7 @@ impl Check<'_> {
         }
         self.pending_keys(&pending);
         if is_component && self.verified.usage.keys > before {
-            self.verified.partitions += 1;
+            self.verified.components += 1;
         }
     }
 
@@ -421,7 +421,7 @@ impl Check<'_> {
             let before = self.verified.usage.keys;
             self.pending_keys(&keys);
             if folder != self.layout.folder("") && self.verified.usage.keys > before {
-                self.verified.partitions += 1;
+                self.verified.components += 1;
             }
         }
     }

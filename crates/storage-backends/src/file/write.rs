@@ -65,14 +65,7 @@ impl FileStorage {
     pub(super) fn write(&self, commit: &Commit) -> Result<Revision, StorageError> {
         let writer = self.writer()?;
         commit.keys().try_for_each(validate_full_key)?;
-        let mut budgeted = match commit.budget {
-            Some(_) => Some(self.partition(commit.single_partition()?)),
-            None => None,
-        };
-        // Nothing grows by a delete, so it needs no ledger.
-        if commit.writes.iter().all(|write| write.value.is_none()) {
-            budgeted = None;
-        }
+        let budgeted = commit.budgeted_component()?.map(|component| self.partition(component));
         let writes = commit.effective_writes();
         let touched: Touched = commit
             .keys()

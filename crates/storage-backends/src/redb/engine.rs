@@ -16,7 +16,7 @@ use storage_core::StorageError;
 
 use super::disk::{Disk, Failure, FailureKind};
 use super::fail::{Fail, corrupt, panic_text};
-use super::options::{RedbDurability, RedbOptions};
+use super::options::RedbOptions;
 use super::place;
 use super::snapshot::Snapshot;
 use super::tables::{BadMeta, DATA, FORMAT, LEDGERS, META, Meta};
@@ -68,7 +68,7 @@ impl Engine {
         options: &RedbOptions,
         purpose: Purpose,
     ) -> Result<(Self, Meta), StorageError> {
-        let absorbs = purpose == Purpose::Write && options.durability == RedbDurability::Relaxed;
+        let absorbs = purpose == Purpose::Write && options.is_relaxed()?;
         let disk = Disk::new(path, file, absorbs)
             .map_err(|error| place::failed("look at", path, &error))?;
         let check = disk.len() <= options.check_up_to_bytes;

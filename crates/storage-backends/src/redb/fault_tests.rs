@@ -7,11 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue};
+use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Store};
 
-use super::options::{RedbDurability, RedbOptions};
+use super::options::RedbOptions;
 use super::store::RedbStorage;
-use crate::verify::ProblemKind;
+use storage_core::Durability;
+use storage_core::ProblemKind;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -197,7 +198,11 @@ fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
                 }
                 failed += u32::from(result.is_err());
                 // The next write happens, or says that the store must be opened.
-                let next = storage.put("app/notes/work/000", StorageValue::new(vec![0; 300]));
+                let next = storage_core::put(
+                    &storage,
+                    "app/notes/work/000",
+                    StorageValue::new(vec![0; 300]),
+                );
                 let next = match next {
                     Ok(revision) => Some(revision),
                     Err(StorageError::Unavailable { .. }) => None,
@@ -208,7 +213,7 @@ fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
                 let then = contents(&again);
                 assert!(then == after || result.is_err() && then == before, "{context}");
                 assert!(here == before || then == after, "{context}: a value was taken back");
-                let last = again.put(A, "x".into()).unwrap();
+                let last = storage_core::put(&again, A, "x".into()).unwrap();
                 assert!(last > revision && Some(last) > next, "{context}");
                 drop(again);
                 place.has_no_problems();
@@ -466,7 +471,7 @@ fn a_page_that_cannot_be_read_stops_nothing_else() {
 fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
     let place = Place::new();
     // With room in memory, so that it takes a flush to find out.
-    let relaxed = RedbOptions::default().with_durability(RedbDurability::Relaxed);
+    let relaxed = RedbOptions::default().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();
@@ -498,7 +503,7 @@ fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
 #[test]
 fn a_relaxed_store_that_is_closed_on_a_full_disk_goes_back_to_a_whole_state() {
     let place = Place::new();
-    let relaxed = options().with_durability(RedbDurability::Relaxed);
+    let relaxed = options().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();
@@ -517,7 +522,7 @@ fn a_relaxed_store_that_is_closed_on_a_full_disk_goes_back_to_a_whole_state() {
 #[test]
 fn a_relaxed_store_tells_once_what_an_error_has_cost() {
     let place = Place::new();
-    let relaxed = RedbOptions::default().with_durability(RedbDurability::Relaxed);
+    let relaxed = RedbOptions::default().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();

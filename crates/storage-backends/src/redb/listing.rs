@@ -74,7 +74,7 @@ pub(super) fn page(txn: &ReadTransaction, request: PageRequest<'_>) -> Result<Ke
 }
 
 /// Partitions, as
-/// [`list_partitions`](storage_core::ComponentStorage::list_partitions): a look
+/// [`list_components`](storage_core::Store::list_components): a look
 /// into the table for each, and a step for each key of no component on the way.
 pub(super) fn partitions(
     txn: &ReadTransaction,

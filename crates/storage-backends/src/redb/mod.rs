@@ -18,5 +18,5 @@ mod tables;
 mod verify;
 mod write;
 
-pub use options::{RedbDurability, RedbOptions};
+pub use options::RedbOptions;
 pub use store::RedbStorage;

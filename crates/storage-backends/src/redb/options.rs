@@ -1,29 +1,15 @@
 //! How to open a store.
 
-/// How much an acknowledged write survives.
-///
-/// There is no mode between the two: what the engine has not made durable lives
-/// in the process's memory alone, so a killed process loses it as well.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum RedbDurability {
-    /// A write has reached the disk when it returns: it survives a power cut.
-    #[default]
-    Sync,
-    /// A write returns when every reader sees it. It is made durable within
-    /// about 100 ms, at [`flush`](storage_core::ComponentStorage::flush), and
-    /// when the store is closed; a killed process or a power cut loses what was
-    /// written since. What is left is a state that the store was in, with every
-    /// commit whole. An I/O error, though not a full disk, can cost as much while
-    /// the process lives; the next flush says so.
-    Relaxed,
-}
+use storage_core::{Durability, StorageError};
 
 /// How to open a [`RedbStorage`](super::RedbStorage).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedbOptions {
-    /// How much an acknowledged write survives.
-    pub durability: RedbDurability,
+    /// How much a write that returned survives: [`Durability::Sync`] or
+    /// [`Durability::Interval`]. What the engine has not made durable is in the
+    /// process's memory only, so there is no [`Durability::Os`].
+    pub durability: Durability,
     /// What the engine may keep in memory of the file, in bytes. Default: 64
     /// MiB.
     pub cache_bytes: usize,
@@ -40,14 +26,14 @@ pub struct RedbOptions {
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { durability: RedbDurability::Sync, cache_bytes: 64 << 20, check_up_to_bytes: 1 << 30 }
+        Self { durability: Durability::Sync, cache_bytes: 64 << 20, check_up_to_bytes: 1 << 30 }
     }
 }
 
 impl RedbOptions {
     /// The same with another durability.
     #[must_use]
-    pub fn with_durability(mut self, durability: RedbDurability) -> Self {
+    pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
@@ -64,5 +50,16 @@ impl RedbOptions {
     pub fn with_check_up_to_bytes(mut self, bytes: u64) -> Self {
         self.check_up_to_bytes = bytes;
         self
+    }
+
+    /// Returns whether a write returns before it is durable.
+    pub(super) fn is_relaxed(&self) -> Result<bool, StorageError> {
+        match self.durability {
+            Durability::Sync => Ok(false),
+            Durability::Interval => Ok(true),
+            Durability::Os => Err(StorageError::Unsupported(
+                "a redb store has no durability \"os\"; use \"sync\" or \"relaxed\"".into(),
+            )),
+        }
     }
 }

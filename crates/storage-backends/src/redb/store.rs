@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use ::redb::ReadTransaction;
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue, validate_full_key,
+    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
+    validate_full_key,
 };
 
 use super::engine::{Engine, Purpose};
 use super::fail::Fail;
-use super::options::{RedbDurability, RedbOptions};
+use super::options::RedbOptions;
 use super::place::{self, Found};
-use super::tables::DATA;
+use super::tables::{DATA, FORMAT};
 use super::write::{Writer, damaged};
 use super::{listing, verify};
 use crate::identity;
 use crate::record;
 use crate::store_path;
-use crate::verify::{Problem, Verified};
 
 /// How long what is written to a relaxed store may stay in memory. In the tests of
 /// this crate's inside, which flush when it is time, for ever: a write that
@@ -38,7 +38,7 @@ const FLUSH_EVERY: Duration =
 /// open for writing, or several for reading ([`StorageError::Locked`]).
 ///
 /// Costs: a `get` is a search in pages that are in memory, or few reads; a `set`
-/// with [`RedbDurability::Sync`] is one fsync. Writers that wait at the same
+/// with [`Durability::Sync`] is one fsync. Writers that wait at the same
 /// time share a transaction and its fsync, each with its own checks. A listing
 /// costs a page. A budget is kept in a ledger for its component, which every
 /// write to the component keeps up; the first budget counts the component's
@@ -72,6 +72,7 @@ const FLUSH_EVERY: Duration =
 #[derive(Debug)]
 pub struct RedbStorage {
     store_id: String,
+    durability: Durability,
     // In front of what it uses: dropped, it waits for its thread.
     flusher: Option<Flusher>,
     inner: Arc<Inner>,
@@ -96,6 +97,7 @@ impl RedbStorage {
     /// written, has something else, which is left as it is, is a symbolic link to
     /// nothing, or is where locks do not work.
     pub fn open(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self, StorageError> {
+        let relaxed = options.is_relaxed()?;
         let path = &store_path::resolve(path.as_ref())?;
         if matches!(place::look(path)?, Found::Nothing) {
             place::create(path, Engine::create)?;
@@ -104,13 +106,10 @@ impl RedbStorage {
         // Whoever made the store may have been killed before this.
         place::sync_parent(path)?;
         let (engine, meta) = Engine::open(path, file, &options, Purpose::Write)?;
-        let writer = Writer::new(options.durability, meta.reserved_up_to);
+        let writer = Writer::new(relaxed, meta.reserved_up_to);
         let inner = Arc::new(Inner { writer: Some(writer), engine });
-        let flusher = match options.durability {
-            RedbDurability::Sync => None,
-            RedbDurability::Relaxed => Some(Flusher::start(&inner)?),
-        };
-        Ok(Self { store_id: meta.store_id, flusher, inner })
+        let flusher = if relaxed { Some(Flusher::start(&inner)?) } else { None };
+        Ok(Self { store_id: meta.store_id, durability: options.durability, flusher, inner })
     }
 
     /// Opens the store in a file for reading. Creates nothing and changes
@@ -132,7 +131,8 @@ impl RedbStorage {
         let file = place::open_to_read(path)?;
         let (engine, meta) = Engine::open(path, file, &options, Purpose::Read)?;
         let inner = Arc::new(Inner { writer: None, engine });
-        Ok(Self { store_id: meta.store_id, flusher: None, inner })
+        let durability = options.durability;
+        Ok(Self { store_id: meta.store_id, durability, flusher: None, inner })
     }
 
     /// Reads the whole store in a file and calls `report` with whatever is not as
@@ -241,7 +241,7 @@ impl ComponentStorage for RedbStorage {
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.put(key, value).map(drop)
+        self.commit(Commit::new().set(key, value)).map(drop)
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
@@ -265,10 +265,6 @@ impl ComponentStorage for RedbStorage {
         self.read(|txn| listing::page(txn, request))
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.read(|txn| listing::partitions(txn, after, limit))
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         keys.iter().try_for_each(|key| validate_full_key(key))?;
         self.read(|txn| {
@@ -279,6 +275,37 @@ impl ComponentStorage for RedbStorage {
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         self.read(|txn| listing::usage(txn, prefix.unwrap_or_default()))
+    }
+
+    fn try_get(&self, _prefix: &str, _key: &str) -> Option<Option<StorageValue>> {
+        // The page may have to be read from the disk.
+        None
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        validate_full_key(key)?;
+        self.read(|txn| find(txn, key))
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        let writer = self.writer()?;
+        commit.keys().try_for_each(validate_full_key)?;
+        commit.budgeted_component()?;
+        writer.commit(&self.inner.engine, commit)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for RedbStorage {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("redb")
+            .with_format(FORMAT)
+            .with_store_id(self.store_id.as_str())
+            .with_durability(self.durability)
+    }
+
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.read(|txn| listing::partitions(txn, after, limit))
     }
 
     fn read_snapshot(
@@ -315,30 +342,9 @@ impl ComponentStorage for RedbStorage {
         }
     }
 
-    fn try_get(&self, _key: &str) -> Option<Option<StorageValue>> {
-        // The page may have to be read from the disk.
-        None
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        validate_full_key(key)?;
-        self.read(|txn| find(txn, key))
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.commit(Commit::new().set(key, value))
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        let writer = self.writer()?;
-        commit.keys().try_for_each(validate_full_key)?;
-        if commit.budget.is_some() {
-            commit.single_partition()?;
-        }
-        writer.commit(&self.inner.engine, commit)
+    fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        Err(StorageError::Unsupported(
+            "a redb store cannot be verified while it is open; close it first".into(),
+        ))
     }
 }

@@ -16,7 +16,7 @@ use super::{listing, place};
 use crate::locked_file::LockedFile;
 use crate::permissions::OpenToOthers;
 use crate::record;
-use crate::verify::{Problem, Verified};
+use storage_core::{Problem, Verified};
 
 /// How much of the file the engine may keep in memory meanwhile.
 const CACHE_BYTES: usize = 64 << 20;
@@ -162,7 +162,7 @@ impl Check<'_> {
         if partition.is_empty() {
             return Ok(());
         }
-        self.verified.partitions += 1;
+        self.verified.components += 1;
         self.ledger(ledgers, partition, *counted)
     }
 

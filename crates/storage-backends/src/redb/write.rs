@@ -11,7 +11,6 @@ use super::engine::Engine;
 use super::fail::Fail;
 use super::group::{Group, MAX_TOGETHER, Requests};
 use super::listing;
-use super::options::RedbDurability;
 use super::tables::{self, DATA, LEDGERS, META, WriteTable};
 use crate::first_revision::first_revision;
 use crate::{hooks, identity, record};
@@ -66,7 +65,8 @@ type Waiting<'a> = Requests<'a, Request, Answer>;
 /// What a store needs to write.
 #[derive(Debug)]
 pub(super) struct Writer {
-    durability: RedbDurability,
+    /// Whether a write returns before it is durable.
+    relaxed: bool,
     group: Group<Request, Answer>,
     counts: Counts,
     revisions: Mutex<Revisions>,
@@ -101,9 +101,9 @@ struct Revisions {
 }
 
 impl Writer {
-    pub(super) fn new(durability: RedbDurability, reserved_up_to: u64) -> Self {
+    pub(super) fn new(relaxed: bool, reserved_up_to: u64) -> Self {
         Self {
-            durability,
+            relaxed,
             group: Group::default(),
             counts: Counts::default(),
             revisions: Mutex::new(Revisions {
@@ -130,7 +130,7 @@ impl Writer {
         loop {
             match self.submit(engine, Request::Commit(Arc::clone(&commit)))? {
                 Served::Committed(revision) => return Ok(revision),
-                Served::NeedsLedger => self.prepare_ledger(engine, commit.single_partition()?)?,
+                Served::NeedsLedger => self.prepare_ledger(engine, commit.component_prefix()?)?,
                 Served::Flushed => return Err(lost(engine)),
             }
         }
@@ -178,7 +178,7 @@ impl Writer {
     /// last flush that was told of it.
     pub(super) fn flush(&self, engine: &Engine) -> Result<(), StorageError> {
         let mut flushed = self.flush_silently(engine);
-        if self.durability == RedbDurability::Relaxed {
+        if self.relaxed {
             flushed = flushed.and_then(|()| engine.disk().check_flushed());
         }
         let generation = engine.generation();
@@ -249,7 +249,7 @@ impl Writer {
         // Commits to a moved file are refused. A relaxed store still flushes there what
         // it acknowledged.
         let moved = engine.disk().check_in_place().err();
-        let relaxed = self.durability == RedbDurability::Relaxed;
+        let relaxed = self.relaxed;
         let needed = revisions.next.saturating_add(MAX_TOGETHER as u64);
         let mut reserves = needed > revisions.reserved_up_to && moved.is_none();
         if reserves && relaxed {
@@ -413,7 +413,7 @@ impl<'txn, 'r> Batch<'txn, 'r> {
         // Nothing grows by a delete, so it needs no ledger.
         let grows = writes.iter().any(|write| write.value.is_some());
         if let Some(budget) = commit.budget.filter(|_| grows) {
-            let partition = match commit.single_partition() {
+            let partition = match commit.component_prefix() {
                 Ok(partition) => partition,
                 Err(error) => return Ok(Err(error)),
             };

@@ -17,6 +17,7 @@ use super::{errors, revisions};
 use crate::identity;
 
 const FORMAT_VERSION: &str = "1";
+pub(super) const FORMAT_NUMBER: u32 = 1;
 const FORMAT: &str = "format";
 const STORE_ID: &str = "store-id";
 const REVISIONS: &str = "revisions";

@@ -18,9 +18,9 @@ use super::meta::{self, Meta};
 use super::options::{Access, COLUMN_FAMILIES, Engine, LEDGERS, META, RocksDbOptions};
 use super::seal::{self, ListOfFiles};
 use super::{errors, log::Verdict};
-use crate::durability::Durability;
 use crate::lock::{WRITER_FILE, WriterLock};
 use crate::{disk, identity};
+use storage_core::Durability;
 
 /// How often a reader begins again because a writer has changed the list of
 /// files meanwhile, and how much longer it waits each time.

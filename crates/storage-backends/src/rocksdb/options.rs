@@ -6,7 +6,7 @@ use ::rocksdb::{
 };
 
 use super::ledger;
-use crate::durability::Durability;
+use storage_core::Durability;
 
 /// The column family of what the store says of itself.
 pub(super) const META: &str = "meta";

@@ -6,17 +6,17 @@ use std::{fmt, mem};
 
 use ::rocksdb::{DB, FlushOptions, IteratorMode, ReadOptions, WriteOptions};
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue,
+    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
 };
 
 use super::errors;
 use super::layout::Layout;
+use super::meta;
 use super::opening::{self, Opened};
 use super::options::{COLUMN_FAMILIES, LEDGERS, RocksDbOptions};
 use super::usage::Ledgers;
 use super::writer::{self, Writer};
-use crate::durability::Durability;
 
 /// A store in RocksDB, an engine in C++: for many keys, many writers, and more
 /// data than memory.
@@ -69,6 +69,7 @@ pub struct RocksDbStorage {
     closing: Closing,
     pub(super) root: PathBuf,
     store_id: String,
+    durability: Durability,
     pub(super) read_options: ReadOptions,
     pub(super) write_options: WriteOptions,
     /// What writing takes; `None` where the store is open for reading only.
@@ -87,12 +88,12 @@ impl RocksDbStorage {
     /// file, cannot be written, holds other people's files, is a symbolic link to
     /// nothing, or is where locks do not work.
     pub fn open(path: impl AsRef<Path>, options: RocksDbOptions) -> Result<Self, StorageError> {
+        let sync = crate::disk::syncs(options.durability, "rocksdb")?;
         let layout = Layout::of_store(path.as_ref())?;
         let (Opened { db, meta }, lock) = opening::open(&layout, &options)?;
-        let sync = options.durability == Durability::Sync;
         let has_ledgers = has_ledgers(&db, &layout.root)?;
         let writer = Writer::new(sync, meta.reserved, Ledgers::new(has_ledgers), lock);
-        Ok(Self::new(Opened { db, meta }, layout.root, Some(writer)))
+        Ok(Self::new(Opened { db, meta }, layout.root, options.durability, Some(writer)))
     }
 
     /// Opens the store in a folder for reading, as it is at that moment: what a
@@ -110,16 +111,17 @@ impl RocksDbStorage {
     ) -> Result<Self, StorageError> {
         let layout = Layout::of_store(path.as_ref())?;
         let opened = opening::open_to_read(&layout, &options)?;
-        Ok(Self::new(opened, layout.root, None))
+        Ok(Self::new(opened, layout.root, options.durability, None))
     }
 
-    fn new(opened: Opened, root: PathBuf, writer: Option<Writer>) -> Self {
+    fn new(opened: Opened, root: PathBuf, durability: Durability, writer: Option<Writer>) -> Self {
         let sync = writer.as_ref().is_some_and(|writer| writer.sync);
         Self {
             db: Arc::new(opened.db),
             closing: Closing { layout: Layout::new(&root), in_order: false },
             root,
             store_id: opened.meta.store_id,
+            durability,
             read_options: ReadOptions::default(),
             write_options: writer::write_options(sync),
             writer,
@@ -229,16 +231,39 @@ impl ComponentStorage for RocksDbStorage {
         self.page(request)
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.partitions(after, limit)
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         self.values(keys)
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         self.usage_of(prefix.unwrap_or_default())
+    }
+
+    fn try_get(&self, _prefix: &str, _key: &str) -> Option<Option<StorageValue>> {
+        // The value may have to be read from the disk.
+        None
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        self.versioned(key)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        self.write_commit(&commit)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for RocksDbStorage {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("rocksdb")
+            .with_format(meta::FORMAT_NUMBER)
+            .with_store_id(self.store_id.as_str())
+            .with_durability(self.durability)
+    }
+
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.partitions(after, limit)
     }
 
     fn read_snapshot(
@@ -254,24 +279,7 @@ impl ComponentStorage for RocksDbStorage {
         self.make_durable()
     }
 
-    fn try_get(&self, _key: &str) -> Option<Option<StorageValue>> {
-        // Whether an answer is in memory shows only on the way to the disk.
-        None
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.versioned(key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.write_one(key, Some(value.as_bytes()))
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.write_commit(&commit)
+    fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        RocksDbStorage::verify(&self.root, report)
     }
 }

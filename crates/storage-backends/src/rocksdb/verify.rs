@@ -14,7 +14,7 @@ use super::{errors, keys, ledger};
 use crate::disk::{self, Kind};
 use crate::permissions::{OpenToOthers, others_may_enter};
 use crate::record;
-use crate::verify::{Problem, ProblemKind, Verified};
+use storage_core::{Problem, ProblemKind, Verified};
 
 impl RocksDbStorage {
     /// Reads the whole store in a folder, as it is at one moment, and calls
@@ -97,7 +97,7 @@ impl Check<'_> {
             match partitions.last_mut().filter(|last| last.name == name) {
                 Some(last) => last.usage = last.usage + usage,
                 None => {
-                    check.verified.partitions += u64::from(!name.is_empty());
+                    check.verified.components += u64::from(!name.is_empty());
                     partitions.push(Counted { name: name.to_owned(), usage });
                     // All but the last are complete.
                     if partitions.len() > 1 {

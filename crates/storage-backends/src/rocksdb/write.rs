@@ -121,8 +121,10 @@ impl RocksDbStorage {
     pub(super) fn write_commit(&self, commit: &Commit) -> Result<Revision, StorageError> {
         let writer = self.writer()?;
         commit.keys().try_for_each(validate_full_key)?;
-        if commit.budget.is_some() {
-            commit.single_partition()?;
+        commit.budgeted_component()?;
+        if let ([], None, [write]) = (&*commit.checks, commit.budget, &*commit.writes) {
+            let value = write.value.as_ref().map(StorageValue::as_bytes);
+            return self.write_one(&write.key, value);
         }
         self.refuse_while_broken(writer)?;
         // Of two writes to a key in one batch the later one counts, so nothing

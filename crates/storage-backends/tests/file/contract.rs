@@ -4,7 +4,7 @@ use std::sync::Arc;
 use storage_core::conformance::{Implementation, run};
 
 fn implementation(options: FileOptions) -> Implementation {
-    Implementation::lasting("file", move || {
+    Implementation::persistent("file", move || {
         let (place, options) = (Place::new(), options.clone());
         move || FileStorage::open(place.path(), options.clone()).unwrap()
     })

@@ -35,5 +35,8 @@ fn the_first_format_is_read() {
     // The commit is finished, and its revision is older than a new one.
     assert!(files_below(&place.path().join("journal")).is_empty());
     let committed = writer.get_versioned("app/notes/home/by-commit").unwrap().unwrap();
-    assert!(writer.put("app/notes/home/later", "x".into()).unwrap() > committed.revision);
+    assert!(
+        storage_core::put(&writer, "app/notes/home/later", "x".into()).unwrap()
+            > committed.revision
+    );
 }

@@ -65,7 +65,7 @@ fn a_component_behind_a_link_is_refused_by_everything(#[case] path: &str) {
         assert_names_link(storage.usage(Some("a/b/c/")), &link);
         assert_names_link(storage.list_keys(None), &link);
         assert_names_link(storage.usage(None), &link);
-        assert_names_link(storage.list_partitions(None, 10), &link);
+        assert_names_link(storage.list_components(None, 10), &link);
         assert_names_link(snapshot(&storage, ""), &link);
         assert_names_link(snapshot(&storage, "a/b/c/"), &link);
         // Another component is not affected.
@@ -100,7 +100,7 @@ fn a_dangling_link_is_refused_too() {
     let link = place.path().join("components/a");
     for storage in opened(&place) {
         assert_names_link(storage.get("a/b/c/k"), &link);
-        assert_names_link(storage.list_partitions(None, 10), &link);
+        assert_names_link(storage.list_components(None, 10), &link);
     }
     assert_names_link(open(&place.path()).set("a/b/c/k", "x".into()), &link);
 }
@@ -121,7 +121,7 @@ fn a_store_with_a_link_in_its_root_does_not_open(#[case] name: &str) {
     let mut problems = Vec::new();
     let verified = FileStorage::verify(place.path(), &mut |problem| problems.push(problem));
     assert_eq!(verified.unwrap().problems, problems.len() as u64);
-    assert_eq!(problems[0].place, link.to_string_lossy());
+    assert_eq!(problems[0].location, link.to_string_lossy());
     assert!(problems[0].detail.starts_with("is a symbolic link"), "{}", problems[0]);
 }
 

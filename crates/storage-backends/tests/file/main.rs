@@ -30,7 +30,7 @@ use rstest::rstest;
 use storage_backends::{Durability, FileOptions, FileStorage};
 use storage_core::{
     Budget, Commit, ComponentId, ComponentStorage, NamespacedStorage, PageRequest, StorageError,
-    StorageValue,
+    StorageValue, Store,
 };
 
 use support::{Place, SetWhenDropped, files_below};
@@ -69,7 +69,7 @@ fn a_killed_process_loses_nothing_without_fsync_either() {
     let place = Place::new();
     let options = FileOptions::default().with_durability(Durability::Os);
     let storage = FileStorage::open(place.path(), options.clone()).unwrap();
-    let first = storage.put("a/b/c/1", "x".into()).unwrap();
+    let first = storage_core::put(&storage, "a/b/c/1", "x".into()).unwrap();
     storage.commit(Commit::new().set("a/b/c/2", "y".into()).set("d/e/f/3", "z".into())).unwrap();
     storage.flush().unwrap();
     storage.delete("a/b/c/1").unwrap();
@@ -77,7 +77,7 @@ fn a_killed_process_loses_nothing_without_fsync_either() {
     drop(storage);
     let storage = FileStorage::open(place.path(), options).unwrap();
     assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/2", "d/e/f/3"]);
-    assert!(storage.put("a/b/c/1", "x".into()).unwrap() > first);
+    assert!(storage_core::put(&storage, "a/b/c/1", "x".into()).unwrap() > first);
 }
 
 #[cfg(unix)]
@@ -117,7 +117,7 @@ fn more_components_than_are_remembered_are_kept_apart() {
         let keys = [0, 1].map(|round| format!("{}{round}", prefix(number)));
         assert_eq!(storage.list_keys(Some(&prefix(number))).unwrap(), keys);
     }
-    assert_eq!(storage.list_partitions(None, 10_000).unwrap().keys.len(), 5000);
+    assert_eq!(storage.list_components(None, 10_000).unwrap().keys.len(), 5000);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn files_of_others_in_the_folders_are_no_keys() {
     fs::create_dir_all(place.path().join("components/lost+found")).unwrap();
     fs::write(place.path().join("components/notes.txt"), "x").unwrap();
     assert_eq!(storage.list_keys(None).unwrap(), ["app/notes/home/a"]);
-    assert_eq!(storage.list_partitions(None, 9).unwrap().keys, ["app/notes/home/"]);
+    assert_eq!(storage.list_components(None, 9).unwrap().keys, ["app/notes/home/"]);
     assert_eq!(read_only(&place.path()).usage(None).unwrap().keys, 1);
     drop(storage);
     assert_eq!(open(&place.path()).list_keys(None).unwrap(), ["app/notes/home/a"]);
@@ -168,14 +168,14 @@ fn files_of_others_in_the_folders_are_no_keys() {
 fn a_store_without_its_counter_goes_on_beyond_what_it_holds() {
     let place = Place::new();
     let storage = open(&place.path());
-    let mut last = storage.put("app/notes/home/a", "x".into()).unwrap();
+    let mut last = storage_core::put(&storage, "app/notes/home/a", "x".into()).unwrap();
     for _ in 0..10 {
-        last = storage.put("loose", "x".into()).unwrap();
+        last = storage_core::put(&storage, "loose", "x".into()).unwrap();
     }
     drop(storage);
     fs::remove_file(place.path().join("revisions")).unwrap();
     let storage = open(&place.path());
-    assert!(storage.put("app/notes/home/a", "y".into()).unwrap() > last);
+    assert!(storage_core::put(&storage, "app/notes/home/a", "y".into()).unwrap() > last);
     assert_eq!(storage.get("loose"), Ok(Some("x".into())));
 }
 

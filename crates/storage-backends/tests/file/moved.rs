@@ -64,7 +64,7 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
         let counted = Commit::new().set("the/other/one/1", "first".into()).with_budget(budget);
         for listed in [
             first.list_keys(Some("the/other/one/")).map(drop),
-            first.list_partitions(None, 9).map(drop),
+            first.list_components(None, 9).map(drop),
             first.usage(Some("the/other/one/")).map(drop),
             first.commit(counted.clone()).map(drop),
         ] {

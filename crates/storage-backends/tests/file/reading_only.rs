@@ -8,12 +8,12 @@ fn nothing_is_written_and_nothing_created() {
     let reader = read_only(&place.path());
     assert_eq!(fixture::contents(&reader), support::first_format());
     reader.usage(None).unwrap();
-    reader.list_partitions(None, 10).unwrap();
+    reader.list_components(None, 10).unwrap();
     reader.flush().unwrap();
     let refused = [
         reader.set("a/b/c/d", "x".into()),
         reader.delete("app/notes/home/a"),
-        reader.put("a/b/c/d", "x".into()).map(drop),
+        storage_core::put(&reader, "a/b/c/d", "x".into()).map(drop),
         reader.commit(Commit::new()).map(drop),
     ];
     assert!(refused.iter().all(|result| *result == Err(StorageError::ReadOnly)));
@@ -32,6 +32,6 @@ fn a_running_writer_is_seen() {
         assert_eq!(reader.get(&key), Ok(Some("text".into())));
         assert_eq!(reader.list_keys(None), writer.list_keys(None));
         assert_eq!(reader.usage(None), writer.usage(None));
-        assert_eq!(reader.list_partitions(None, 9), writer.list_partitions(None, 9));
+        assert_eq!(reader.list_components(None, 9), writer.list_components(None, 9));
     }
 }

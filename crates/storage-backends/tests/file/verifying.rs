@@ -43,8 +43,8 @@ fn assert_counted(place: &Place) {
     let store = read_only(&place.path());
     assert_eq!(verified.usage, store.usage(None).unwrap());
     assert_eq!(verified.usage.keys, store.list_keys(None).unwrap().len() as u64);
-    let partitions = store.list_partitions(None, usize::MAX).unwrap().keys;
-    assert_eq!(verified.partitions, partitions.len() as u64);
+    let partitions = store.list_components(None, usize::MAX).unwrap().keys;
+    assert_eq!(verified.components, partitions.len() as u64);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn every_flipped_byte_of_a_value_is_found() {
         fs::write(&file, bytes).unwrap();
         let (_, problems) = verify(&place);
         let [problem] = &problems[..] else { panic!("byte {at}: {problems:?}") };
-        assert_eq!(problem.place, file.to_string_lossy());
+        assert_eq!(problem.location, file.to_string_lossy());
         assert_eq!(problem.key.as_deref(), Some("app/notes/home/by-commit"));
     }
 }

@@ -7,7 +7,7 @@ use storage_core::conformance::{Implementation, run};
 use super::*;
 
 fn implementation(options: RedbOptions) -> Implementation {
-    Implementation::lasting("redb", move || {
+    Implementation::persistent("redb", move || {
         let (place, options) = (Place::new(), options.clone());
         move || RedbStorage::open(place.path(), options.clone()).unwrap()
     })

@@ -85,7 +85,7 @@ fn read_all(storage: &RedbStorage, expected: &Contents) -> bool {
             Err(error) => note(error),
         }
     }
-    match storage.list_partitions(None, 100) {
+    match storage.list_components(None, 100) {
         Ok(page) => assert_eq!(page.keys.len(), 7),
         Err(error) => note(error),
     }

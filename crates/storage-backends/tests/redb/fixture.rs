@@ -39,14 +39,16 @@ fn expected() -> Contents {
 #[test]
 fn the_first_format_is_read() {
     let place = Place::with(&fixture());
-    assert_eq!(place.has_no_problems().partitions, 3);
+    assert_eq!(place.has_no_problems().components, 3);
     assert!(contents(&read_only(&place.path())) == expected());
     let writer = open(&place.path());
     assert!(contents(&writer) == expected());
     assert_eq!(writer.store_id(), "4826f5d180ca560874c3013b3c17dd9a");
     let runs = writer.get_versioned("app/counter/001/runs").unwrap().unwrap();
     assert_eq!(runs.revision, Revision::new(5));
-    assert!(writer.put("app/counter/001/runs", "4".into()).unwrap() > Revision::new(8));
+    assert!(
+        storage_core::put(&writer, "app/counter/001/runs", "4".into()).unwrap() > Revision::new(8)
+    );
     // The ledger is the one that was kept.
     let full = Budget { max_bytes: 27, max_keys: 3 };
     let commit = |value: &str| {

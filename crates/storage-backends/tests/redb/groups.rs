@@ -85,7 +85,7 @@ fn one_commit_sees_what_those_in_front_of_it_in_the_same_transaction_wrote() {
                     let put = |n: u64| {
                         let number = writer * 1000 + n;
                         let value = StorageValue::from(number.to_string().as_str());
-                        (storage.put("a/b/c/key", value).unwrap(), number)
+                        (storage_core::put(&storage, "a/b/c/key", value).unwrap(), number)
                     };
                     (0..30).map(put).collect::<Vec<_>>()
                 })

@@ -19,9 +19,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rstest::rstest;
-use storage_backends::{Problem, RedbDurability, RedbOptions, RedbStorage, Verified};
+use storage_backends::{Durability, Problem, RedbOptions, RedbStorage, Verified};
 use storage_core::{
-    Budget, Commit, ComponentStorage, PageRequest, Revision, StorageError, StorageValue, Usage,
+    Budget, Commit, ComponentStorage, PageRequest, Revision, StorageError, StorageValue, Store,
+    Usage,
 };
 
 fn open(path: &Path) -> RedbStorage {
@@ -33,7 +34,7 @@ fn read_only(path: &Path) -> RedbStorage {
 }
 
 fn relaxed() -> RedbOptions {
-    RedbOptions::default().with_durability(RedbDurability::Relaxed)
+    RedbOptions::default().with_durability(Durability::Interval)
 }
 
 /// A path for a store, gone at the end of the test.

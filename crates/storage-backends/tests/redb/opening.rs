@@ -103,9 +103,9 @@ fn no_revision_is_given_twice_at_the_end_of_the_counter() {
         table.insert(b"revisions".as_slice(), value.as_slice()).unwrap();
     });
     let storage = open(&place.path());
-    assert_eq!(storage.put("a/b/c/1", "1".into()), Ok(Revision::new(u64::MAX - 1)));
+    assert_eq!(storage_core::put(&storage, "a/b/c/1", "1".into()), Ok(Revision::new(u64::MAX - 1)));
     for _ in 0..2 {
-        let put = storage.put("a/b/c/1", "2".into());
+        let put = storage_core::put(&storage, "a/b/c/1", "2".into());
         assert!(matches!(put, Err(StorageError::Corrupt { .. })), "{put:?}");
     }
     assert_eq!(storage.get("a/b/c/1"), Ok(Some("1".into())));
@@ -214,12 +214,12 @@ fn a_reader_writes_nothing_and_creates_nothing() {
             assert_eq!(reader.get_many(&["a/b/c/key", "x"]).unwrap().len(), 2);
             assert!(reader.exists("a/b/c/key").unwrap());
             assert_eq!(reader.usage(None).unwrap().keys, 1);
-            assert_eq!(reader.list_partitions(None, 10).unwrap().keys, ["a/b/c/"]);
+            assert_eq!(reader.list_components(None, 10).unwrap().keys, ["a/b/c/"]);
             reader.flush().unwrap();
             let refused = [
                 reader.set("a/b/c/d", "x".into()),
                 reader.delete("a/b/c/key"),
-                reader.put("a/b/c/d", "x".into()).map(drop),
+                storage_core::put(&reader, "a/b/c/d", "x".into()).map(drop),
                 reader.commit(Commit::new()).map(drop),
             ];
             assert!(refused.iter().all(|result| *result == Err(StorageError::ReadOnly)));
@@ -234,11 +234,11 @@ fn a_reader_writes_nothing_and_creates_nothing() {
 fn what_a_killed_process_acknowledged_is_there() {
     let place = Place::new();
     let storage = open(&place.path());
-    let first = storage.put("a/b/c/first", "".into()).unwrap();
+    let first = storage_core::put(&storage, "a/b/c/first", "".into()).unwrap();
     let mut last = first;
     for n in 0..40 {
         let value = StorageValue::new(vec![n; usize::from(n) * 500]);
-        last = storage.put(&format!("a/b/c/{n:02}"), value).unwrap();
+        last = storage_core::put(&storage, &format!("a/b/c/{n:02}"), value).unwrap();
         if n % 3 == 0 {
             storage.delete("a/b/c/00").unwrap();
         }
@@ -247,7 +247,7 @@ fn what_a_killed_process_acknowledged_is_there() {
         assert!(contents(&read_only(&killed.path())) == expected, "{n}");
         let again = open(&killed.path());
         assert!(contents(&again) == expected, "{n}");
-        assert!(again.put("a/b/c/00", "".into()).unwrap() > last);
+        assert!(storage_core::put(&again, "a/b/c/00", "".into()).unwrap() > last);
         drop(again);
         killed.has_no_problems();
     }
@@ -308,7 +308,7 @@ fn a_page_over_many_components_is_a_range() {
         (Some("z/y/x/"), 9, vec![], false),
         (Some("z/y/x"), 0, vec![], true),
     ] {
-        let page = storage.list_partitions(after, limit).unwrap();
+        let page = storage.list_components(after, limit).unwrap();
         assert_eq!(
             (page.keys, page.more),
             (expected.iter().map(|name| (*name).to_owned()).collect(), more),

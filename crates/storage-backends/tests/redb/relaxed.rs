@@ -51,8 +51,10 @@ fn a_revision_that_was_lost_is_not_given_again() {
     for round in 0..20 {
         let storage = open_relaxed(&place);
         for n in 0..20 {
-            last =
-                last.max(storage.put("a/b/c/key", format!("{round} {n}").as_str().into()).unwrap());
+            last = last.max(
+                storage_core::put(&storage, "a/b/c/key", format!("{round} {n}").as_str().into())
+                    .unwrap(),
+            );
         }
         let killed = place.killed();
         drop(storage);
@@ -61,7 +63,7 @@ fn a_revision_that_was_lost_is_not_given_again() {
         let again = open_relaxed(&killed);
         let found = again.get_versioned("a/b/c/key").unwrap();
         lost |= found.is_none_or(|found| found.revision < last);
-        let next = again.put("a/b/c/other", "".into()).unwrap();
+        let next = storage_core::put(&again, "a/b/c/other", "".into()).unwrap();
         assert!(next > last, "{next} after {last}");
         let deleted = again.commit(Commit::new().delete("a/b/c/other")).unwrap();
         assert!(deleted > next);
@@ -97,7 +99,7 @@ fn revisions_grow_across_blocks_and_openings() {
     let mut last = Revision::new(0);
     for _ in 0..2 {
         let storage = open_relaxed(&place);
-        let first = storage.put("a/b/c/first", "".into()).unwrap();
+        let first = storage_core::put(&storage, "a/b/c/first", "".into()).unwrap();
         assert!(first > last);
         last = first;
         for _ in 0..70 {
@@ -106,7 +108,9 @@ fn revisions_grow_across_blocks_and_openings() {
                 let threads: Vec<_> = (0..4)
                     .map(|n| {
                         let storage = &storage;
-                        scope.spawn(move || storage.put(&format!("a/b/c/{n}"), "".into()).unwrap())
+                        scope.spawn(move || {
+                            storage_core::put(&storage, &format!("a/b/c/{n}"), "".into()).unwrap()
+                        })
                     })
                     .collect();
                 let before = last;

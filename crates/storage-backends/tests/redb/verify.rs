@@ -58,7 +58,7 @@ fn a_whole_store_has_no_problems() {
     let place = filled();
     let verified = place.has_no_problems();
     let usage = read_only(&place.path()).usage(None).unwrap();
-    assert_eq!((verified.usage, verified.partitions, verified.problems), (usage, 2, 0));
+    assert_eq!((verified.usage, verified.components, verified.problems), (usage, 2, 0));
     assert_eq!(usage.keys, 41);
     let empty = Place::new();
     drop(open(&empty.path()));

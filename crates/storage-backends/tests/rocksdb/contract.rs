@@ -8,7 +8,7 @@ use storage_core::conformance::{Implementation, run};
 use super::*;
 
 fn implementation(options: RocksDbOptions) -> Implementation {
-    Implementation::lasting("rocksdb", move || {
+    Implementation::persistent("rocksdb", move || {
         let (place, options) = (Place::new(), options.clone());
         move || RocksDbStorage::open(place.path(), options.clone()).unwrap()
     })

@@ -1,7 +1,7 @@
 //! Flipped bytes, files that are cut short, and what a power cut leaves: the
 //! right values or `Corrupt`, never a wrong value, never a panic.
 
-use storage_core::{Budget, StorageError};
+use storage_core::{Budget, StorageError, Store};
 
 use super::*;
 

@@ -15,7 +15,7 @@ fn the_first_format_is_read() {
     let place = Place::new();
     copy_to(&place);
     let (verified, problems) = verify(&place.path());
-    assert_eq!((verified.usage.keys, verified.partitions, problems), (6, 3, Vec::new()));
+    assert_eq!((verified.usage.keys, verified.components, problems), (6, 3, Vec::new()));
     assert_eq!(contents(&read_only(&place.path())), support::first_format());
     let writer = open(&place.path());
     assert_eq!(contents(&writer), support::first_format());

@@ -213,7 +213,7 @@ fn a_ledger_that_is_counted_beside_writers_misses_nothing() {
     }
     drop(storage);
     let (verified, problems) = verify(&place.path());
-    assert_eq!((problems, verified.partitions), (Vec::new(), 20));
+    assert_eq!((problems, verified.components), (Vec::new(), 20));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Listings beside neighbours, and partitions beside loose keys.
 
-use storage_core::{ComponentId, NamespacedStorage, PageRequest};
+use storage_core::{ComponentId, NamespacedStorage, PageRequest, Store};
 
 use super::*;
 
@@ -72,9 +72,9 @@ fn partitions_are_found_among_loose_keys() {
             expected.push(format!("{number:04}/b/c/"));
         }
     }
-    let page = storage.list_partitions(None, 100).unwrap();
+    let page = storage.list_components(None, 100).unwrap();
     assert_eq!((page.keys, page.more), (expected.clone(), false));
-    let page = storage.list_partitions(Some(&expected[1]), 2).unwrap();
+    let page = storage.list_components(Some(&expected[1]), 2).unwrap();
     assert_eq!((page.keys, page.more), (expected[2..4].to_vec(), true));
     // In byte order, although they lie apart.
     let keys = storage.list_keys(None).unwrap();

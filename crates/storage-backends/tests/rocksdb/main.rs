@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use storage_backends::{
     Durability, Problem, ProblemKind, RocksDbOptions, RocksDbStorage, Verified,
 };
-use storage_core::{Commit, ComponentStorage, StorageValue};
+use storage_core::{Commit, ComponentStorage, StorageValue, Store};
 
 mod contract;
 mod copies;

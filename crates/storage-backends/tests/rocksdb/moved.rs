@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use storage_core::{Budget, StorageError};
+use storage_core::{Budget, StorageError, Store};
 
 use super::*;
 

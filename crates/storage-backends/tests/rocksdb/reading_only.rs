@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use storage_core::{PageRequest, StorageError};
+use storage_core::{PageRequest, StorageError, Store};
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn nothing_is_written_and_nothing_created() {
         contents(&reader);
         reader.usage(None).unwrap();
         reader.usage(Some("app/notes/home/")).unwrap();
-        reader.list_partitions(None, 10).unwrap();
+        reader.list_components(None, 10).unwrap();
         reader.flush().unwrap();
         let refused = [
             reader.set("a/b/c/d", "x".into()),
@@ -66,7 +66,7 @@ fn a_reader_sees_everything_that_was_written_before_it_came() {
         let reader = read_only(&place.path());
         assert_eq!(contents(&reader), contents(&writer));
         assert_eq!(reader.usage(None), writer.usage(None));
-        assert_eq!(reader.list_partitions(None, 9), writer.list_partitions(None, 9));
+        assert_eq!(reader.list_components(None, 9), writer.list_components(None, 9));
         writer.delete(&format!("app/notes/n0/note-{}", number / 2)).unwrap();
         // What comes later it does not.
         assert_eq!(reader.get(&key), Ok(Some("text".into())));

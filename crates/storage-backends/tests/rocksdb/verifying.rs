@@ -20,7 +20,7 @@ fn a_sound_store_is_counted() {
     let (verified, problems) = verify(&place.path());
     assert_eq!(problems, []);
     assert_eq!(verified.usage, Usage { bytes: 16 + 5 + 16 + 1 + 5 + 1, keys: 3 });
-    assert_eq!(verified.partitions, 2);
+    assert_eq!(verified.components, 2);
 }
 
 /// What is put into the database, and the one problem that follows.
@@ -136,7 +136,7 @@ fn files_of_others_are_warnings() {
     let (verified, problems) = verify(&place.path());
     let shown: Vec<String> = problems
         .iter()
-        .map(|problem| format!("{}: {}", problem.kind, problem.place))
+        .map(|problem| format!("{}: {}", problem.kind, problem.location))
         .map(|line| line.replace(&*place.path().to_string_lossy(), "STORE"))
         .collect();
     let foreign = ["STORE/.DS_Store", "STORE/lost+found", "STORE/notes.txt"];

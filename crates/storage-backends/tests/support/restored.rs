@@ -19,7 +19,10 @@ pub(crate) fn a_restored_copy_gives_no_revision_again<S: ComponentStorage>(
     copy(&store, &backup);
 
     // More than one opening, so that the counter alone would be behind.
-    let last = (0..3).map(|_| open(&store).put(KEY, "lost".into()).unwrap()).last().unwrap();
+    let last = (0..3)
+        .map(|_| storage_core::put(&open(&store), KEY, "lost".into()).unwrap())
+        .last()
+        .unwrap();
 
     if store.is_dir() {
         fs::remove_dir_all(&store).unwrap();
@@ -29,7 +32,7 @@ pub(crate) fn a_restored_copy_gives_no_revision_again<S: ComponentStorage>(
         fs::write(&store, fs::read(&backup).unwrap()).unwrap();
     }
     let restored = open(&store);
-    assert!(restored.put(KEY, "new".into()).unwrap() > last);
+    assert!(storage_core::put(&restored, KEY, "new".into()).unwrap() > last);
     let stale = Commit::new().set(KEY, "stale".into()).require_revision(KEY, last);
     assert!(matches!(restored.commit(stale), Err(StorageError::Conflict(_))));
     assert_eq!(restored.get(KEY), Ok(Some("new".into())));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rstest::rstest;
 use storage_cache::{CacheConfig, CachedStorage};
-use storage_core::conformance::{FiveMethods, Implementation, ReferenceStorage, run};
+use storage_core::conformance::{Implementation, ReferenceStorage, RequiredMethods, run};
 use storage_core::{ComponentStorage, StorageError};
 
 fn config(max_entries: usize, max_size_bytes: usize) -> CacheConfig {
@@ -26,7 +26,7 @@ fn caches() -> [(&'static str, CacheConfig); 4] {
 #[case::namespaced(true)]
 fn a_cached_reference_keeps_the_contract(#[case] namespaced: bool) {
     for (name, config) in caches() {
-        let reference = Implementation::new("reference", ReferenceStorage::new);
+        let reference = Implementation::store("reference", ReferenceStorage::new);
         let cached =
             reference.wrapped(name, move |storage| CachedStorage::new(storage, config.clone()));
         let report = run(&if namespaced { cached.namespaced() } else { cached });
@@ -48,17 +48,17 @@ fn behind_dyn_it_keeps_the_contract() {
 /// A cache over a cache, as an operator might compose it by mistake.
 #[test]
 fn a_cache_over_a_cache_keeps_the_contract() {
-    let reference = Implementation::new("reference", ReferenceStorage::new);
+    let reference = Implementation::store("reference", ReferenceStorage::new);
     run(&reference
         .wrapped("cached", |storage| CachedStorage::new(storage, CacheConfig::default()))
         .wrapped("twice cached", |storage| CachedStorage::new(storage, config(3, 4 << 10))));
 }
 
 #[test]
-fn a_cached_storage_of_five_methods_keeps_the_contract() {
+fn a_cache_over_required_methods_keeps_the_contract() {
     for (name, config) in caches() {
-        let five = Implementation::new("reference", ReferenceStorage::new).of_five_methods();
-        run(&five.wrapped(name, move |storage| CachedStorage::new(storage, config.clone())));
+        let required = Implementation::store("reference", ReferenceStorage::new).required_methods();
+        run(&required.wrapped(name, move |storage| CachedStorage::new(storage, config.clone())));
     }
 }
 
@@ -66,7 +66,7 @@ fn a_cached_storage_of_five_methods_keeps_the_contract() {
 #[test]
 fn a_read_with_revision_stays_unsupported_whatever_is_cached() {
     let cached =
-        CachedStorage::new(FiveMethods::new(ReferenceStorage::new()), CacheConfig::default());
+        CachedStorage::new(RequiredMethods::new(ReferenceStorage::new()), CacheConfig::default());
     let unsupported = |key| matches!(cached.get_versioned(key), Err(StorageError::Unsupported(_)));
     assert_eq!(cached.get("absent"), Ok(None));
     assert!(unsupported("absent"));

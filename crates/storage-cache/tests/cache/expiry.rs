@@ -56,7 +56,7 @@ fn an_entry_counts_until_its_time_is_over_for_every_read(
     assert_eq!(read.ask(&*setup.cached, "key"), Ok(read.answer(before)), "before the end");
     setup.clock.advance(INSTANT);
     let after = if before.is_some() { None } else { Some("new") };
-    assert_eq!(setup.cached.try_get("key"), None);
+    assert_eq!(setup.cached.try_get("", "key"), None);
     assert_eq!(read.ask(&*setup.cached, "key"), Ok(read.answer(after)), "at the end");
     assert_holds(&*setup.cached, "key", after);
 }
@@ -126,7 +126,7 @@ fn of_many_who_find_an_expired_entry_one_asks(
 ) {
     const READERS: u64 = 8;
     let setup = Setup::new();
-    setup.cached.put("key", "old".into()).unwrap();
+    storage_core::put(&setup.cached, "key", "old".into()).unwrap();
     setup.clock.advance(TTL);
     setup.around().set("key", "new".into()).unwrap();
     setup.counting().reset();

@@ -36,7 +36,7 @@ fn many_who_miss_one_key_ask_once(
     held.wait_for(1);
     assert_eq!(held.waiting(), 1);
     // Whoever must not wait is not made to.
-    assert_eq!(setup.start(|cached| cached.try_get("key")).finish(), None);
+    assert_eq!(setup.start(|cached| cached.try_get("", "key")).finish(), None);
     held.release();
     for reader in readers {
         assert_eq!(reader.finish(), Ok(read.answer(value)));
@@ -115,7 +115,7 @@ fn a_read_that_such_a_write_overtook_leaves_nothing_at_all(
         Ending::Error => assert_eq!(outcome.finish(), Err(io_error())),
         Ending::Panic => assert!(outcome.outcome().is_err()),
     }
-    assert_eq!(setup.cached.try_get(&key), None);
+    assert_eq!(setup.cached.try_get("", &key), None);
     held.release();
     let expected = match read {
         Read::Exists => crate::support::Answer::Present(true),
@@ -140,7 +140,7 @@ fn no_read_goes_behind_an_earlier_one(
         setup.cached.clear();
     }
     // The first reader's claim is void now, and its read still to come.
-    setup.cached.put("key", "one".into()).unwrap();
+    storage_core::put(&setup.cached, "key", "one".into()).unwrap();
     let under_way = setup.backend().hold(&[Method::Set], Moment::After);
     let write = setup.start(|cached| cached.set("key", "two".into()));
     under_way.wait_for(1);
@@ -281,13 +281,13 @@ fn a_fill_during_a_commit_is_true_then_and_afterwards(
     held.wait_for(1);
     // Not kept away by the commit.
     assert_eq!(setup.cached.get("a"), Ok(Some(meanwhile.into())));
-    assert_eq!(setup.cached.try_get("a"), Some(Some(meanwhile.into())));
+    assert_eq!(setup.cached.try_get("", "a"), Some(Some(meanwhile.into())));
     held.release();
     let outcome = commit.finish();
     assert_eq!(outcome.is_err(), fails);
     let expected = if fails && moment == Moment::Before { "old" } else { "new" };
     if fails {
-        assert_eq!(setup.cached.try_get("a"), None);
+        assert_eq!(setup.cached.try_get("", "a"), None);
     }
     assert_holds(&*setup.cached, "a", Some(expected));
     assert_holds(&*setup.cached, "b", Some(expected));
@@ -316,7 +316,7 @@ fn commits_of_the_same_keys_never_wait_for_each_other() {
         commit.finish();
     }
     for key in &keys {
-        assert_eq!(setup.cached.try_get(key), Some(setup.around().get(key).unwrap()));
+        assert_eq!(setup.cached.try_get("", key), Some(setup.around().get(key).unwrap()));
     }
 }
 
@@ -486,8 +486,8 @@ fn what_was_under_way_when_the_cache_was_cleared_is_not_kept() {
     held.release();
     read.finish().unwrap();
     write.finish().unwrap();
-    assert_eq!(setup.cached.try_get("read"), None);
-    assert_eq!(setup.cached.try_get("written"), None);
+    assert_eq!(setup.cached.try_get("", "read"), None);
+    assert_eq!(setup.cached.try_get("", "written"), None);
     assert_holds(&*setup.cached, "read", Some("new"));
     assert_holds(&*setup.cached, "written", Some("new"));
 }

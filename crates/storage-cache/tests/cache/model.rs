@@ -151,7 +151,7 @@ impl Run {
                 prop_assert!(overtaken || found == self.truth(key).is_some());
             }
             Op::TryGet(key) => {
-                if let Some(found) = cached.try_get(KEYS[key]) {
+                if let Some(found) = cached.try_get("", KEYS[key]) {
                     self.check(key, &found)?;
                     // It agrees with who may wait.
                     prop_assert_eq!(cached.get(KEYS[key]).unwrap(), found.clone());
@@ -212,7 +212,7 @@ impl Run {
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| match change {
             Change::Set(key, size) => cached.set(KEYS[key], value(size)),
-            Change::Put(key, size) => cached.put(KEYS[key], value(size)).map(drop),
+            Change::Put(key, size) => storage_core::put(&cached, KEYS[key], value(size)).map(drop),
             Change::Delete(key) => cached.delete(KEYS[key]),
             Change::Commit { checks, writes } => {
                 let expected = |size: Option<u8>| match size {
@@ -246,7 +246,7 @@ impl Run {
         self.setup.failing().heal();
         for key in written.iter().chain(checked.iter().filter(|_| !succeeded)) {
             self.model.written_through(*key);
-            match self.setup.cached.try_get(KEYS[*key]) {
+            match self.setup.cached.try_get("", KEYS[*key]) {
                 Some(found) => prop_assert_eq!(found, self.truth(*key)),
                 // What succeeded is at hand, unless it was too large.
                 None if succeeded => {
@@ -255,7 +255,7 @@ impl Run {
                 }
                 None => {}
             }
-            prop_assert!(succeeded || self.setup.cached.try_get(KEYS[*key]).is_none());
+            prop_assert!(succeeded || self.setup.cached.try_get("", KEYS[*key]).is_none());
         }
         Ok(())
     }

@@ -5,10 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use rstest::rstest;
 use storage_cache::{CacheConfig, CachedStorage};
 use storage_core::conformance::{CountingStorage, FailingStorage, Fault, Method, ReferenceStorage};
-use storage_core::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue,
-};
+use storage_core::{Commit, ComponentStorage, StorageError, StorageValue, forward_storage};
 
 use crate::support::{Running, io_error, start};
 
@@ -49,61 +46,7 @@ impl CallsBack {
 
 #[deny(clippy::missing_trait_methods)]
 impl ComponentStorage for CallsBack {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.call_back().get(key)
-    }
-    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.call_back().set(key, value)
-    }
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.call_back().delete(key)
-    }
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.call_back().exists(key)
-    }
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.call_back().list_keys(prefix)
-    }
-    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        self.call_back().list_page(request)
-    }
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.call_back().list_partitions(after, limit)
-    }
-    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        self.call_back().get_many(keys)
-    }
-    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        self.call_back().usage(prefix)
-    }
-    fn read_snapshot(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        self.call_back().read_snapshot(prefix, after, visit)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.call_back().flush()
-    }
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        self.call_back().try_get(key)
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.call_back().get_versioned(key)
-    }
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.call_back().put(key, value)
-    }
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.call_back().commit(commit)
-    }
+    forward_storage!(self => *self.call_back());
 }
 
 fn calling<T: Send + 'static>(
@@ -127,7 +70,7 @@ fn a_read_below_a_read_waits_for_nobody(#[case] nested: &'static str) {
         assert_eq!(above.exists(nested), Ok(true));
         assert_eq!(above.get_many(&[nested, nested]), Ok(vec![value; 2]));
         assert!(above.get_versioned(nested).unwrap().is_some());
-        let _ = above.try_get(nested);
+        let _ = above.try_get("", nested);
     });
     let value: Option<StorageValue> = Some("value".into());
     assert_eq!(calling(&cached, |cached| cached.get("key")).finish(), Ok(value.clone()));
@@ -135,8 +78,8 @@ fn a_read_below_a_read_waits_for_nobody(#[case] nested: &'static str) {
     let many = calling(&cached, |cached| cached.get_many(&["key", "other"])).finish();
     assert_eq!(many, Ok(vec![value.clone(), value.clone()]));
     // The outer reads kept what they read.
-    assert_eq!(cached.try_get("key"), Some(value.clone()));
-    assert_eq!(cached.try_get("other"), Some(value));
+    assert_eq!(cached.try_get("", "key"), Some(value.clone()));
+    assert_eq!(cached.try_get("", "other"), Some(value));
 }
 
 #[test]
@@ -159,8 +102,8 @@ fn a_write_below_a_read_is_seen_by_it() {
     });
     let read = calling(&cached, |cached| cached.get("key")).finish();
     assert_eq!(read, Ok(Some("repaired".into())));
-    assert_eq!(cached.try_get("key"), Some(Some("repaired".into())));
-    assert_eq!(cached.try_get("other"), Some(Some("repaired".into())));
+    assert_eq!(cached.try_get("", "key"), Some(Some("repaired".into())));
+    assert_eq!(cached.try_get("", "other"), Some(Some("repaired".into())));
 }
 
 /// It would wait for the lock that its own thread holds.
@@ -171,7 +114,7 @@ fn a_write_below_a_write_is_refused() {
         for key in ["key", "other"] {
             let refused = [
                 above.set(key, "nested".into()),
-                above.put(key, "nested".into()).map(drop),
+                storage_core::put(&above, key, "nested".into()).map(drop),
                 above.delete(key),
                 above.commit(Commit::new().set(key, "nested".into())).map(drop),
             ];

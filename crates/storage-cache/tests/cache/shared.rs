@@ -9,8 +9,7 @@ use storage_core::conformance::{
     CountingStorage, Feature, Implementation, Method, Moment, ReferenceStorage, SlowStorage, run,
 };
 use storage_core::{
-    Commit, ComponentId, ComponentStorage, KeyPage, MAX_KEY_BYTES, NamespacedStorage, PageRequest,
-    Revision, SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue,
+    Commit, ComponentId, ComponentStorage, MAX_KEY_BYTES, NamespacedStorage, forward_storage,
 };
 
 use crate::support::{TTL, assert_holds, bytes, start};
@@ -49,74 +48,7 @@ impl InTurn {
 
 #[deny(clippy::missing_trait_methods)]
 impl ComponentStorage for InTurn {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.next().get(key)
-    }
-
-    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.next().set(key, value)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.next().delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.next().exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.next().list_keys(prefix)
-    }
-
-    fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        self.next().list_page(request)
-    }
-
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.next().list_partitions(after, limit)
-    }
-
-    fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        self.next().get_many(keys)
-    }
-
-    fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        self.next().usage(prefix)
-    }
-
-    fn read_snapshot(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        self.next().read_snapshot(prefix, after, visit)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.next().flush()
-    }
-
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        self.next().try_get(key)
-    }
-
-    fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-        self.next().recall(partition, own_key)
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.next().get_versioned(key)
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.next().put(key, value)
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.next().commit(commit)
-    }
+    forward_storage!(self => *self.next());
 }
 
 #[rstest]
@@ -127,7 +59,7 @@ impl ComponentStorage for InTurn {
 fn a_view_keeps_the_contract_and_two_in_turn_too(#[case] config: CacheConfig) {
     for views in [1, 2] {
         let config = config.clone();
-        let reference = Implementation::new("reference", ReferenceStorage::new);
+        let reference = Implementation::store("reference", ReferenceStorage::new);
         let component = reference.wrapped("shared cache", move |storage| {
             let storage: Arc<dyn ComponentStorage> = Arc::from(storage);
             let shared = SharedCache::new(storage, config.clone());
@@ -148,8 +80,8 @@ fn views_of_a_component_share_what_it_keeps_and_components_do_not() {
     let (one, again, other) =
         (shared.component(id("a")), shared.component(id("a")), shared.component(id("b")));
     one.set("key", "1".into()).unwrap();
-    assert_eq!(again.try_get("key"), Some(Some("1".into())));
-    assert_eq!(other.try_get("key"), None);
+    assert_eq!(again.try_get("", "key"), Some(Some("1".into())));
+    assert_eq!(other.try_get("", "key"), None);
     again.set("key", "2".into()).unwrap();
     assert_holds(&one, "key", Some("2"));
     one.commit(Commit::new().delete("key")).unwrap();
@@ -251,10 +183,10 @@ fn clearing_one_leaves_the_others() {
         view.set("key", "1".into()).unwrap();
     }
     views[0].inner().clear();
-    assert_eq!(views[0].try_get("key"), None);
+    assert_eq!(views[0].try_get("", "key"), None);
     assert_eq!((stats(&views[0]).entries, stats(&views[0]).bytes), (0, 0));
     for view in &views[1..] {
-        assert_eq!(view.try_get("key"), Some(Some("1".into())));
+        assert_eq!(view.try_get("", "key"), Some(Some("1".into())));
     }
 }
 
@@ -303,7 +235,7 @@ fn components_do_not_wait_for_each_others_writes() {
     let quick = shared.component(id("quick"));
     let others = start(move || {
         // By another method, which is not held.
-        (0..1_000).try_for_each(|n| quick.put(&n.to_string(), "1".into()).map(drop))
+        (0..1_000).try_for_each(|n| storage_core::put(&quick, &n.to_string(), "1".into()).map(drop))
     });
     others.finish().unwrap();
     held.release();
@@ -356,7 +288,7 @@ fn components_over_one_cache_of_its_own_each_find_their_own() {
     for _ in 0..2 {
         for (component, value) in components.iter().zip(["1", "2"]) {
             assert_eq!(component.get("key"), Ok(Some(value.into())));
-            assert_eq!(component.try_get("key"), Some(Some(value.into())));
+            assert_eq!(component.try_get("", "key"), Some(Some(value.into())));
         }
     }
     assert_eq!((cached.stats().hits, cached.stats().misses), (8, 0));

@@ -114,7 +114,7 @@ fn no_read_is_stale_and_none_goes_back(#[case] config: CacheConfig) {
     cached.inner().heal();
     for register in &registers {
         let truth = cached.inner().get(&register.key).unwrap();
-        if let Some(at_hand) = cached.try_get(&register.key) {
+        if let Some(at_hand) = cached.try_get("", &register.key) {
             assert_eq!(at_hand, truth);
         }
         assert_eq!(cached.get(&register.key).unwrap(), truth);
@@ -146,7 +146,7 @@ fn write(
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| match random(seed) % 3 {
         0 => cached.set(key, value),
-        1 => cached.put(key, value).map(drop),
+        1 => storage_core::put(&cached, key, value).map(drop),
         _ => cached.commit(Commit::new().set(key, value)).map(drop),
     }));
     if matches!(outcome, Ok(Ok(()))) {
@@ -160,7 +160,7 @@ fn read(
     seed: &mut u64,
 ) -> Option<u64> {
     Some(match random(seed) % 5 {
-        0 => number(cached.try_get(key)?),
+        0 => number(cached.try_get("", key)?),
         1 => number(cached.get_many(&[key]).unwrap().remove(0)),
         2 => number(cached.get_versioned(key).unwrap().map(|found| found.value)),
         3 => {
@@ -189,7 +189,7 @@ fn whoever_wrote_last_is_who_is_cached() {
                         match random(&mut seed) % 4 {
                             0 => cached.set(key, value).unwrap(),
                             1 => {
-                                cached.put(key, value).unwrap();
+                                storage_core::put(&cached, key, value).unwrap();
                             }
                             2 => cached.delete(key).unwrap(),
                             _ => {
@@ -203,7 +203,7 @@ fn whoever_wrote_last_is_who_is_cached() {
             }
         });
         for key in ["a", "b"] {
-            assert_eq!(cached.try_get(key), Some(cached.inner().get(key).unwrap()), "{key}");
+            assert_eq!(cached.try_get("", key), Some(cached.inner().get(key).unwrap()), "{key}");
         }
     }
 }

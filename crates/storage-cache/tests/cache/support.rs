@@ -58,7 +58,7 @@ impl Setup {
     pub(crate) fn at_hand(&self, key: &str) -> Option<Option<StorageValue>> {
         let try_get = |_| {
             thread::yield_now();
-            self.cached.try_get(key)
+            self.cached.try_get("", key)
         };
         (0..1_000).find_map(try_get)
     }
@@ -175,7 +175,7 @@ impl Write {
     ) -> Result<(), StorageError> {
         match self {
             Self::Set => storage.set(key, "new".into()),
-            Self::Put => storage.put(key, "new".into()).map(drop),
+            Self::Put => storage_core::put(&storage, key, "new".into()).map(drop),
             Self::Delete => storage.delete(key),
             Self::CommitSet => storage.commit(Commit::new().set(key, "new".into())).map(drop),
             Self::CommitDelete => storage.commit(Commit::new().delete(key)).map(drop),
@@ -206,7 +206,7 @@ pub(crate) fn assert_holds(storage: &dyn ComponentStorage, key: &str, value: Opt
     for read in Read::ALL {
         assert_eq!(read.ask(storage, key), Ok(read.answer(value)), "{read:?} of {key:?}");
     }
-    if let Some(at_hand) = storage.try_get(key) {
+    if let Some(at_hand) = storage.try_get("", key) {
         assert_eq!(at_hand, value.map(StorageValue::from), "try_get of {key:?}");
     }
 }

@@ -35,8 +35,8 @@ fn a_write_that_failed_leaves_nothing_cached(
     #[values(false, true)] took_effect: bool,
 ) {
     let setup = Setup::new();
-    setup.cached.put("key", "old".into()).unwrap();
-    assert_eq!(setup.cached.try_get("key"), Some(Some("old".into())));
+    storage_core::put(&setup.cached, "key", "old".into()).unwrap();
+    assert_eq!(setup.cached.try_get("", "key"), Some(Some("old".into())));
     let fault = failing.fault();
     setup.failing().inject(if took_effect { fault.after() } else { fault });
 
@@ -45,7 +45,7 @@ fn a_write_that_failed_leaves_nothing_cached(
         Failing::Error => assert_eq!(outcome.unwrap(), Err(io_error())),
         Failing::Panic => assert!(outcome.is_err()),
     }
-    assert_eq!(setup.cached.try_get("key"), None);
+    assert_eq!(setup.cached.try_get("", "key"), None);
     let stats = setup.cached.stats();
     assert_eq!((stats.entries, stats.bytes), (0, 0));
     let expected = if took_effect { write.leaves() } else { Some("old") };
@@ -61,8 +61,8 @@ fn a_write_that_failed_leaves_nothing_cached(
 #[test]
 fn a_commit_that_fails_drops_the_keys_it_checked() {
     let setup = Setup::new();
-    setup.cached.put("checked", "old".into()).unwrap();
-    setup.cached.put("written", "old".into()).unwrap();
+    storage_core::put(&setup.cached, "checked", "old".into()).unwrap();
+    storage_core::put(&setup.cached, "written", "old".into()).unwrap();
     setup.around().set("checked", "new".into()).unwrap();
     let held = setup.cached.get_versioned("checked").unwrap().unwrap();
     let swap = |revision| {
@@ -70,8 +70,8 @@ fn a_commit_that_fails_drops_the_keys_it_checked() {
         setup.cached.commit(commit.set("written", "new".into()))
     };
     assert_eq!(swap(held.revision), Err(StorageError::Conflict("checked".into())));
-    assert_eq!(setup.cached.try_get("checked"), None);
-    assert_eq!(setup.cached.try_get("written"), None);
+    assert_eq!(setup.cached.try_get("", "checked"), None);
+    assert_eq!(setup.cached.try_get("", "written"), None);
     let held = setup.cached.get_versioned("checked").unwrap().unwrap();
     assert!(swap(held.revision).is_ok());
     assert_holds(&*setup.cached, "checked", Some("new"));
@@ -86,8 +86,8 @@ fn a_commit_that_succeeds_leaves_the_keys_it_only_checked() {
         .cached
         .commit(Commit::new().require_present("checked").set("written", "1".into()))
         .unwrap();
-    assert_eq!(setup.cached.try_get("checked"), Some(Some("value".into())));
-    assert_eq!(setup.cached.try_get("written"), Some(Some("1".into())));
+    assert_eq!(setup.cached.try_get("", "checked"), Some(Some("value".into())));
+    assert_eq!(setup.cached.try_get("", "written"), Some(Some("1".into())));
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn the_last_write_of_a_commit_counts() {
     let setup = Setup::new();
     let commit = Commit::new().set("a", "1".into()).delete("b").set("a", "2".into());
     setup.cached.commit(commit.set("b", "3".into()).delete("a")).unwrap();
-    assert_eq!(setup.cached.try_get("a"), Some(None));
-    assert_eq!(setup.cached.try_get("b"), Some(Some("3".into())));
+    assert_eq!(setup.cached.try_get("", "a"), Some(None));
+    assert_eq!(setup.cached.try_get("", "b"), Some(Some("3".into())));
     assert_holds(&*setup.cached, "a", None);
     assert_holds(&*setup.cached, "b", Some("3"));
 }
@@ -138,10 +138,10 @@ fn a_value_too_large_to_keep_replaces_what_was_kept(
     let large = bytes(64 << 10);
     match write {
         Write::Set => setup.cached.set("key", large.clone()).unwrap(),
-        Write::Put => drop(setup.cached.put("key", large.clone()).unwrap()),
+        Write::Put => drop(storage_core::put(&setup.cached, "key", large.clone()).unwrap()),
         _ => drop(setup.cached.commit(Commit::new().set("key", large.clone())).unwrap()),
     }
-    assert_eq!(setup.cached.try_get("key"), None);
+    assert_eq!(setup.cached.try_get("", "key"), None);
     assert_eq!(setup.cached.get("key"), Ok(Some(large)));
     assert_eq!(setup.cached.stats().refusals, 1);
 }

@@ -96,7 +96,7 @@ impl<'a> Client<'a> {
     }
 
     fn try_get(&mut self, key: usize) {
-        let (span, found) = self.call(|storage| Ok(storage.try_get(KEYS[key])));
+        let (span, found) = self.call(|storage| Ok(storage.try_get("", KEYS[key])));
         if let Some(found) = found.unwrap() {
             self.read(key, span, found);
         }
@@ -110,7 +110,7 @@ impl<'a> Client<'a> {
 
     fn put(&mut self, key: usize) {
         let (number, value) = self.new_value();
-        let (span, done) = self.call(|storage| storage.put(KEYS[key], value));
+        let (span, done) = self.call(|storage| storage_core::put(&storage, KEYS[key], value));
         self.revisions.extend(done.map(|revision| (number, revision)));
         self.wrote(&[(key, Some(number))], span, done.is_some());
     }

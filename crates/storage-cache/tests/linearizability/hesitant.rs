@@ -59,9 +59,6 @@ impl<S: ComponentStorage> ComponentStorage for Hesitant<S> {
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         self.slowly(|inner| inner.get_versioned(key))
     }
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.slowly(|inner| inner.put(key, value))
-    }
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
         self.slowly(|inner| inner.commit(commit))
     }

@@ -1,152 +1,191 @@
-//! What is tested: how to make one, where it lives, and what it lacks.
+//! What the suite tests: how to open it, and which features it lacks.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
 
-use super::FiveMethods;
-use crate::{ComponentId, ComponentStorage, MAX_FULL_KEY_BYTES, MAX_KEY_BYTES, NamespacedStorage};
+use super::RequiredMethods;
+use crate::{
+    ComponentId, ComponentStorage, MAX_FULL_KEY_BYTES, MAX_KEY_BYTES, NamespacedStorage, Store,
+};
 
 /// A part of the contract that an implementation may lack.
 ///
-/// Listings, pages, partitions and usage cannot be lacking: they follow from the
-/// five required methods.
+/// Listings, pages and usage are never lacking: they build on the required
+/// methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Feature {
     /// It refuses keys that break the rules of
     /// [`validate_full_key`](crate::validate_full_key).
     KeyRules,
-    /// It holds the keys of many components, each with a partition and a budget
-    /// of its own. A backend does; under a [`NamespacedStorage`] all keys are
-    /// one component's.
+    /// It holds the keys of many components, each with its own usage and budget.
+    /// Below a [`NamespacedStorage`] all keys belong to one component.
     Components,
-    /// `put` and `get_versioned`, and the checks of a commit that ask for a
-    /// revision.
+    /// `get_versioned`, and commits that check revisions.
     Revisions,
     /// `commit`.
     Commits,
     /// The budget of a commit.
     Budgets,
+    /// It is a [`Store`].
+    Store,
     /// `read_snapshot`.
     Snapshots,
-    /// What is written is there when the storage is opened again.
-    Lasting,
+    /// Its data is still there when it is opened again.
+    Persistence,
 }
 
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::KeyRules => "has no rules for keys",
-            Self::Components => "holds one component alone",
+            Self::Components => "holds one component only",
             Self::Revisions => "has no revisions",
             Self::Commits => "has no commits",
             Self::Budgets => "has no budgets",
+            Self::Store => "is not a whole store",
             Self::Snapshots => "has no snapshots",
-            Self::Lasting => "does not last",
+            Self::Persistence => "is not persistent",
         })
     }
 }
 
-/// Where a storage lives: opened again after it was dropped, it finds what was
-/// written. It is empty when it is made, and gone when it is dropped.
-///
-/// A closure that opens the storage is one; what it owns, such as a temporary
-/// folder, lives as long as the place.
-pub trait Place {
-    /// Opens the storage. It is never opened twice at the same time.
-    fn open(&self) -> Box<dyn ComponentStorage>;
+/// What a case opens.
+pub(super) enum Handle {
+    Storage(Box<dyn ComponentStorage>),
+    Store(Box<dyn Store>),
 }
 
-impl<F, S> Place for F
-where
-    F: Fn() -> S,
-    S: ComponentStorage + 'static,
-{
-    fn open(&self) -> Box<dyn ComponentStorage> {
-        Box::new(self())
+impl Handle {
+    pub(super) fn storage(&self) -> &dyn ComponentStorage {
+        match self {
+            Self::Storage(storage) => &**storage,
+            Self::Store(store) => &**store,
+        }
+    }
+
+    #[expect(clippy::panic, reason = "the suite reports by panicking, as a test does")]
+    fn into_store(self) -> Box<dyn Store> {
+        match self {
+            Self::Storage(_) => panic!("a whole store is needed"),
+            Self::Store(store) => store,
+        }
+    }
+
+    fn into_storage(self) -> Box<dyn ComponentStorage> {
+        match self {
+            Self::Storage(storage) => storage,
+            Self::Store(store) => store,
+        }
     }
 }
 
-/// An implementation of [`ComponentStorage`], as the suite needs to know it.
+/// Opens the same storage each time. Owns what it needs, such as a temporary
+/// directory.
+pub(super) type Open = Box<dyn Fn() -> Handle>;
+
+/// An implementation of [`ComponentStorage`], and of [`Store`] if it is one.
 ///
 /// ```
 /// use storage_core::conformance::{Feature, Implementation, ReferenceStorage};
 ///
-/// let reference = Implementation::new("reference", ReferenceStorage::new);
+/// let reference = Implementation::store("reference", ReferenceStorage::new);
 /// assert!(reference.has(Feature::Commits));
-/// assert!(!reference.has(Feature::Lasting));
+/// assert!(!reference.has(Feature::Persistence));
 /// ```
 pub struct Implementation {
     name: String,
-    new_place: Box<dyn Fn() -> Box<dyn Place>>,
+    /// Makes a new, empty storage.
+    make: Box<dyn Fn() -> Open>,
     lacks: BTreeSet<Feature>,
     longest_key: usize,
 }
 
 impl Implementation {
-    /// One that does not last: `new_storage` makes an empty storage each time.
-    pub fn new<S: ComponentStorage + 'static>(
-        name: impl Into<String>,
-        new_storage: impl Fn() -> S + 'static,
-    ) -> Self {
-        let new_storage = Rc::new(new_storage);
-        let place = move || {
-            let new_storage = Rc::clone(&new_storage);
-            move || new_storage()
-        };
-        Self::lasting(name, place).without(Feature::Lasting)
-    }
-
-    /// One that lasts: `new_place` makes an empty [`Place`] each time, which can
-    /// be opened again and again.
-    ///
-    /// ```
-    /// use std::sync::Arc;
-    /// use storage_core::conformance::{Implementation, ReferenceStorage};
-    ///
-    /// // As if it lasted: each place keeps one storage and hands it out again.
-    /// let kept = Implementation::lasting("kept", || {
-    ///     let storage = Arc::new(ReferenceStorage::new());
-    ///     move || Arc::clone(&storage)
-    /// });
-    /// assert_eq!(kept.name(), "kept");
-    /// ```
-    pub fn lasting<P: Place + 'static>(
-        name: impl Into<String>,
-        new_place: impl Fn() -> P + 'static,
-    ) -> Self {
+    fn with_make(name: impl Into<String>, make: impl Fn() -> Open + 'static) -> Self {
         Self {
             name: name.into(),
-            new_place: Box::new(move || Box::new(new_place())),
+            make: Box::new(make),
             lacks: BTreeSet::new(),
             longest_key: MAX_FULL_KEY_BYTES,
         }
     }
 
-    /// Says that it lacks a feature. Cases that need it are skipped by name; what
-    /// is lacking must answer [`Unsupported`](crate::StorageError::Unsupported).
+    /// A storage that is not a whole store and not persistent: `new_storage` makes
+    /// an empty one each time.
+    pub fn new<S: ComponentStorage + 'static>(
+        name: impl Into<String>,
+        new_storage: impl Fn() -> S + 'static,
+    ) -> Self {
+        let new_storage = Rc::new(new_storage);
+        let make = move || -> Open {
+            let new_storage = Rc::clone(&new_storage);
+            Box::new(move || Handle::Storage(Box::new(new_storage())))
+        };
+        let lacking = [Feature::Store, Feature::Snapshots, Feature::Persistence];
+        lacking.into_iter().fold(Self::with_make(name, make), Self::without)
+    }
+
+    /// A store that is not persistent: `new_store` makes an empty one each time.
+    pub fn store<S: Store + 'static>(
+        name: impl Into<String>,
+        new_store: impl Fn() -> S + 'static,
+    ) -> Self {
+        let new_store = Rc::new(new_store);
+        let make = move || {
+            let new_store = Rc::clone(&new_store);
+            move || new_store()
+        };
+        Self::persistent(name, make).without(Feature::Persistence)
+    }
+
+    /// A persistent store: `make` prepares an empty one each time, and returns a
+    /// closure that opens it again and again, never twice at the same time.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use storage_core::conformance::{Implementation, ReferenceStorage};
+    ///
+    /// let kept = Implementation::persistent("kept", || {
+    ///     let store = Arc::new(ReferenceStorage::new());
+    ///     move || Arc::clone(&store)
+    /// });
+    /// assert_eq!(kept.name(), "kept");
+    /// ```
+    pub fn persistent<S, F>(name: impl Into<String>, make: impl Fn() -> F + 'static) -> Self
+    where
+        S: Store + 'static,
+        F: Fn() -> S + 'static,
+    {
+        Self::with_make(name, move || {
+            let open = make();
+            Box::new(move || Handle::Store(Box::new(open())))
+        })
+    }
+
+    /// Declares that it lacks a feature. Cases that need the feature are skipped;
+    /// its methods must return [`Unsupported`](crate::StorageError::Unsupported).
     #[must_use]
     pub fn without(mut self, feature: Feature) -> Self {
         self.lacks.insert(feature);
         self
     }
 
-    /// Sets the most bytes that a key may have; [`MAX_FULL_KEY_BYTES`] if this is
-    /// not called.
+    /// Sets the most bytes that a key may have. Default: [`MAX_FULL_KEY_BYTES`].
     #[must_use]
     pub fn with_longest_key(mut self, bytes: usize) -> Self {
         self.longest_key = bytes;
         self
     }
 
-    /// The same with a layer around it: `wrap` gets the storage each time that
-    /// it is opened.
+    /// The same below a decorator: `wrap` gets the storage each time that it is
+    /// opened.
     ///
     /// ```
     /// use storage_core::conformance::{CountingStorage, Implementation, ReferenceStorage, run};
     ///
-    /// let reference = Implementation::new("reference", ReferenceStorage::new);
+    /// let reference = Implementation::store("reference", ReferenceStorage::new);
     /// run(&reference.wrapped("counted reference", CountingStorage::new));
     /// ```
     #[must_use]
@@ -155,41 +194,65 @@ impl Implementation {
         name: impl Into<String>,
         wrap: impl Fn(Box<dyn ComponentStorage>) -> W + 'static,
     ) -> Self {
-        let new_inner = self.new_place;
-        let wrap = Rc::new(wrap);
-        let new_place = move || -> Box<dyn Place> {
-            let (inner, wrap) = (new_inner(), Rc::clone(&wrap));
-            Box::new(move || wrap(inner.open()))
-        };
-        Self { name: name.into(), new_place: Box::new(new_place), ..self }
+        self.mapped(name, move |handle| Handle::Storage(Box::new(wrap(handle.into_storage()))))
+            .without(Feature::Store)
+            .without(Feature::Snapshots)
     }
 
-    /// The same as a component sees it: under a [`NamespacedStorage`], beside
-    /// neighbours that use the same keys.
+    /// The same below a decorator that needs the whole store.
     ///
     /// # Panics
-    /// When it is opened, if a neighbour's key cannot be written.
+    /// When it is opened, if it is not a store.
+    #[must_use]
+    pub fn wrapped_store<W: ComponentStorage + 'static>(
+        self,
+        name: impl Into<String>,
+        wrap: impl Fn(Box<dyn Store>) -> W + 'static,
+    ) -> Self {
+        self.mapped(name, move |handle| Handle::Storage(Box::new(wrap(handle.into_store()))))
+            .without(Feature::Store)
+            .without(Feature::Snapshots)
+    }
+
+    fn mapped(self, name: impl Into<String>, map: impl Fn(Handle) -> Handle + 'static) -> Self {
+        let (make_inner, map) = (self.make, Rc::new(map));
+        let make = move || -> Open {
+            let (open, map) = (make_inner(), Rc::clone(&map));
+            Box::new(move || map(open()))
+        };
+        Self { name: name.into(), make: Box::new(make), ..self }
+    }
+
+    /// The same as a component sees it: below a [`NamespacedStorage`], next to
+    /// other components that use the same keys.
+    ///
+    /// # Panics
+    /// When it is opened, if a key of another component cannot be written.
     #[must_use]
     pub fn namespaced(self) -> Self {
         let name = format!("namespaced {}", self.name);
-        let mut namespaced = self.wrapped(name, under_a_namespace);
+        let mut namespaced = self.wrapped(name, namespaced);
         namespaced.lacks.insert(Feature::Components);
-        // The layer has them whatever is below.
+        // The namespace enforces them itself.
         namespaced.lacks.remove(&Feature::KeyRules);
         namespaced.with_longest_key(MAX_KEY_BYTES)
     }
 
-    /// The same as its author begins: with [`FiveMethods`] of it, and so without
-    /// revisions, commits, budgets and snapshots.
+    /// The same with its required methods only ([`RequiredMethods`]), and so
+    /// without revisions, commits, budgets and snapshots.
     #[must_use]
-    pub fn of_five_methods(self) -> Self {
-        let name = format!("{} of five methods", self.name);
+    pub fn required_methods(self) -> Self {
+        let name = format!("required methods of {}", self.name);
+        let required = self.mapped(name, |handle| match handle {
+            Handle::Storage(storage) => Handle::Storage(Box::new(RequiredMethods::new(storage))),
+            Handle::Store(store) => Handle::Store(Box::new(RequiredMethods::new(store))),
+        });
         [Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots]
             .into_iter()
-            .fold(self.wrapped(name, FiveMethods::new), Self::without)
+            .fold(required, Self::without)
     }
 
-    /// What it is called in reports.
+    /// The name to report.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -204,23 +267,21 @@ impl Implementation {
         self.longest_key
     }
 
-    /// A new, empty place.
-    pub fn new_place(&self) -> Box<dyn Place> {
-        (self.new_place)()
+    /// Makes a new, empty storage.
+    pub(super) fn make(&self) -> Open {
+        (self.make)()
     }
 }
 
 #[expect(clippy::expect_used, reason = "the suite reports by panicking, as a test does")]
-fn under_a_namespace(
-    storage: Box<dyn ComponentStorage>,
-) -> NamespacedStorage<Box<dyn ComponentStorage>> {
+fn namespaced(storage: Box<dyn ComponentStorage>) -> NamespacedStorage<Box<dyn ComponentStorage>> {
     let id = |instance: &str| {
         ComponentId::new("suite", "cases", instance).expect("the id is within the rules")
     };
-    for neighbour in ["00", "001-", "0011", "002"] {
-        let neighbour = NamespacedStorage::new(id(neighbour), &storage);
+    for other in ["00", "001-", "0011", "002"] {
+        let other = NamespacedStorage::new(id(other), &storage);
         for key in ["a", "key", "m/n/1/x"] {
-            neighbour.set(key, "a neighbour's".into()).expect("a neighbour can write");
+            other.set(key, "another component's".into()).expect("the key can be written");
         }
     }
     NamespacedStorage::new(id("001"), storage)

@@ -1,19 +1,19 @@
-//! The contract in its plainest form.
+//! The contract in its simplest form.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Usage, VersionedValue, derived, split_full_key, validate_full_key,
+    Commit, CommitView, ComponentStorage, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, derived,
+    join_key, split_full_key, validate_full_key,
 };
 
-/// An ordered map behind one lock: the whole contract, as simply as it can be
-/// said.
+/// An ordered map behind one lock: the whole contract in its simplest form.
 ///
-/// It is for examples, for tests of decorators, and for comparison with a real
-/// backend. It is not meant to be fast.
+/// For examples, for tests of decorators, and to compare backends with. It is
+/// not fast.
 #[derive(Debug, Default)]
 pub struct ReferenceStorage {
     state: Mutex<State>,
@@ -37,11 +37,6 @@ impl ReferenceStorage {
 }
 
 impl State {
-    fn next_revision(&mut self) -> Revision {
-        self.last_revision += 1;
-        Revision::new(self.last_revision)
-    }
-
     fn write(&mut self, key: &str, value: Option<StorageValue>, revision: Revision) {
         match value {
             Some(value) => {
@@ -67,14 +62,30 @@ impl State {
             .map(|(key, found)| (key.as_str(), &found.value))
     }
 
-    /// What a partition uses, in its own keys.
-    fn partition_usage(&self, partition: &str) -> Usage {
+    /// The usage of a component, in user keys.
+    fn usage_of(&self, component: &str) -> Usage {
         self.keys
             .iter()
             .map(|(key, found)| (split_full_key(key), found.value.len()))
-            .filter(|((of, _), _)| *of == partition)
-            .map(|((_, own), len)| Usage::of(own, len))
+            .filter(|((prefix, _), _)| *prefix == component)
+            .map(|((_, user_key), len)| Usage::of(user_key, len))
             .sum()
+    }
+}
+
+impl CommitView for State {
+    type Error = StorageError;
+
+    fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        Ok(self.keys.get(key).cloned())
+    }
+
+    fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
+        Ok(self.keys.get(key).map(|found| found.value.len()))
+    }
+
+    fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
+        Ok(true)
     }
 }
 
@@ -85,7 +96,7 @@ impl ComponentStorage for ReferenceStorage {
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.put(key, value).map(drop)
+        self.commit(Commit::new().set(key, value)).map(drop)
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
@@ -108,10 +119,6 @@ impl ComponentStorage for ReferenceStorage {
         Ok(KeyPage::cut(keys, request.limit))
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        derived::partitions_from_listing(self, after, limit)
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         derived::get_many(self, keys)
     }
@@ -119,6 +126,46 @@ impl ComponentStorage for ReferenceStorage {
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         let request = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
         Ok(self.state().range(request).map(|(key, value)| Usage::of(key, value.len())).sum())
+    }
+
+    fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
+        let key = join_key(prefix, key);
+        validate_full_key(&key).ok()?;
+        let state = self.state.try_lock().ok()?;
+        Some(state.keys.get(&*key).map(|found| found.value.clone()))
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        validate_full_key(key)?;
+        Ok(self.state().keys.get(key).cloned())
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        commit.keys().try_for_each(validate_full_key)?;
+        let budgeted = commit.budgeted_component()?;
+        let mut state = self.state();
+        let evaluation = commit.evaluate(&mut *state)?;
+        if let Some(component) = budgeted {
+            let before = state.usage_of(component);
+            evaluation.change(component).apply(before, commit.budget.as_ref())?;
+        }
+        state.last_revision += 1;
+        let revision = Revision::new(state.last_revision);
+        for write in evaluation.writes {
+            state.write(&write.key, write.value.clone(), revision);
+        }
+        Ok(revision)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Store for ReferenceStorage {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("reference").with_may_block(false)
+    }
+
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        derived::list_components(self, after, limit)
     }
 
     fn read_snapshot(
@@ -139,55 +186,8 @@ impl ComponentStorage for ReferenceStorage {
         Ok(())
     }
 
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        validate_full_key(key).ok()?;
-        let state = self.state.try_lock().ok()?;
-        Some(state.keys.get(key).map(|found| found.value.clone()))
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        validate_full_key(key)?;
-        Ok(self.state().keys.get(key).cloned())
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        self.commit(Commit::new().set(key, value))
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        commit.keys().try_for_each(validate_full_key)?;
-        let budget = match &commit.budget {
-            Some(budget) => Some((budget, commit.single_partition()?)),
-            None => None,
-        };
-        let mut state = self.state();
-        for check in &commit.checks {
-            let found = state.keys.get(&check.key);
-            check.verify(found.map(|found| (&found.value, found.revision)))?;
-        }
-        let writes = commit.effective_writes();
-        if let Some((budget, partition)) = budget {
-            let before = state.partition_usage(partition);
-            let mut after = before;
-            for write in &writes {
-                let (_, own) = split_full_key(&write.key);
-                if let Some(old) = state.keys.get(&write.key) {
-                    after = after - Usage::of(own, old.value.len());
-                }
-                if let Some(new) = &write.value {
-                    after = after + Usage::of(own, new.len());
-                }
-            }
-            budget.allow(before, after)?;
-        }
-        let revision = state.next_revision();
-        for write in writes {
-            state.write(&write.key, write.value.clone(), revision);
-        }
-        Ok(revision)
+    fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        let components = self.list_components(None, usize::MAX)?.keys.len() as u64;
+        Ok(Verified { usage: self.usage(None)?, components, ..Verified::default() })
     }
 }

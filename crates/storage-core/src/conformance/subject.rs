@@ -1,5 +1,5 @@
 //! What a case works with: storages of the implementation under test, and calls
-//! that say what they expected.
+//! whose failures name what was expected.
 #![expect(clippy::panic, reason = "a case reports by panicking, as a test does")]
 
 use std::collections::BTreeMap;
@@ -8,21 +8,22 @@ use std::panic::resume_unwind;
 use std::sync::Barrier;
 use std::thread;
 
-use super::{Feature, Implementation, Place};
+use super::implementation::{Handle, Open};
+use super::{Feature, Implementation};
 use crate::{
-    Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
-    VersionedValue,
+    Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Store,
+    Usage, VersionedValue, derived, put, split_full_key,
 };
 
-/// The implementation under test, and a place that the case has for itself.
+/// The implementation under test, and a storage for one case.
 pub(super) struct Subject<'a> {
     implementation: &'a Implementation,
-    place: Box<dyn Place>,
+    open: Open,
 }
 
 impl<'a> Subject<'a> {
     pub(super) fn new(implementation: &'a Implementation) -> Self {
-        Self { implementation, place: implementation.new_place() }
+        Self { implementation, open: implementation.make() }
     }
 
     pub(super) fn has(&self, feature: Feature) -> bool {
@@ -33,13 +34,12 @@ impl<'a> Subject<'a> {
         self.implementation.longest_key()
     }
 
-    /// Opens the place; what was opened before must be dropped first.
-    pub(super) fn open(&self) -> Store {
-        Store { storage: self.place.open(), revisions: self.has(Feature::Revisions) }
+    /// Opens the storage. What was opened before must be dropped first.
+    pub(super) fn open(&self) -> Opened {
+        Opened { handle: (self.open)(), revisions: self.has(Feature::Revisions) }
     }
 
-    /// What the keys of a component begin with. Where all keys are one
-    /// component's, that is nothing.
+    /// A component prefix; `""` where all keys belong to one component.
     pub(super) fn component(&self, instance: &str) -> String {
         if self.has(Feature::Components) {
             format!("suite/component/{instance}/")
@@ -49,86 +49,103 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A storage whose calls are expected to succeed.
-pub(super) struct Store {
-    storage: Box<dyn ComponentStorage>,
+/// An open storage whose calls are expected to succeed.
+pub(super) struct Opened {
+    handle: Handle,
     revisions: bool,
 }
 
 /// All keys with their values and, where there are any, revisions.
 pub(super) type Contents = BTreeMap<String, (Vec<u8>, Option<Revision>)>;
 
-impl Store {
+impl Opened {
     /// The storage itself, for calls that may fail.
     pub(super) fn storage(&self) -> &dyn ComponentStorage {
-        &*self.storage
+        self.handle.storage()
+    }
+
+    /// The store itself, for cases that need [`Feature::Store`].
+    pub(super) fn store(&self) -> &dyn Store {
+        match &self.handle {
+            Handle::Store(store) => &**store,
+            Handle::Storage(_) => panic!("the case must need Feature::Store"),
+        }
     }
 
     #[track_caller]
     pub(super) fn set(&self, key: &str, value: impl Into<StorageValue>) {
-        succeed(format_args!("set({})", short(key)), self.storage.set(key, value.into()));
+        succeed(format_args!("set({})", short(key)), self.storage().set(key, value.into()));
     }
 
     #[track_caller]
     pub(super) fn get(&self, key: &str) -> Option<StorageValue> {
-        succeed(format_args!("get({})", short(key)), self.storage.get(key))
+        succeed(format_args!("get({})", short(key)), self.storage().get(key))
     }
 
     #[track_caller]
     pub(super) fn delete(&self, key: &str) {
-        succeed(format_args!("delete({})", short(key)), self.storage.delete(key));
+        succeed(format_args!("delete({})", short(key)), self.storage().delete(key));
     }
 
     #[track_caller]
     pub(super) fn exists(&self, key: &str) -> bool {
-        succeed(format_args!("exists({})", short(key)), self.storage.exists(key))
+        succeed(format_args!("exists({})", short(key)), self.storage().exists(key))
     }
 
     #[track_caller]
     pub(super) fn list_keys(&self, prefix: Option<&str>) -> Vec<String> {
-        succeed(format_args!("list_keys({prefix:?})"), self.storage.list_keys(prefix))
+        succeed(format_args!("list_keys({prefix:?})"), self.storage().list_keys(prefix))
     }
 
     #[track_caller]
     pub(super) fn list_page(&self, request: PageRequest<'_>) -> KeyPage {
-        succeed(format_args!("list_page({request:?})"), self.storage.list_page(request))
+        succeed(format_args!("list_page({request:?})"), self.storage().list_page(request))
     }
 
     #[track_caller]
-    pub(super) fn list_partitions(&self, after: Option<&str>, limit: usize) -> KeyPage {
-        let what = format!("list_partitions({after:?}, {limit})");
-        succeed(what, self.storage.list_partitions(after, limit))
+    pub(super) fn list_components(&self, after: Option<&str>, limit: usize) -> KeyPage {
+        let what = format!("list_components({after:?}, {limit})");
+        succeed(
+            what,
+            match &self.handle {
+                Handle::Store(store) => store.list_components(after, limit),
+                Handle::Storage(storage) => derived::list_components(storage, after, limit),
+            },
+        )
     }
 
     #[track_caller]
     pub(super) fn get_many(&self, keys: &[&str]) -> Vec<Option<StorageValue>> {
-        succeed(format_args!("get_many of {} keys", keys.len()), self.storage.get_many(keys))
+        succeed(format_args!("get_many of {} keys", keys.len()), self.storage().get_many(keys))
     }
 
     #[track_caller]
     pub(super) fn usage(&self, prefix: Option<&str>) -> Usage {
-        succeed(format_args!("usage({prefix:?})"), self.storage.usage(prefix))
+        succeed(format_args!("usage({prefix:?})"), self.storage().usage(prefix))
     }
 
     #[track_caller]
     pub(super) fn flush(&self) {
-        succeed("flush()", self.storage.flush());
+        if let Handle::Store(store) = &self.handle {
+            succeed("flush()", store.flush());
+        }
     }
 
     #[track_caller]
     pub(super) fn get_versioned(&self, key: &str) -> Option<VersionedValue> {
-        succeed(format_args!("get_versioned({})", short(key)), self.storage.get_versioned(key))
+        succeed(format_args!("get_versioned({})", short(key)), self.storage().get_versioned(key))
     }
 
     #[track_caller]
     pub(super) fn put(&self, key: &str, value: impl Into<StorageValue>) -> Revision {
-        succeed(format_args!("put({})", short(key)), self.storage.put(key, value.into()))
+        let written = put(self.storage(), key, value.into());
+        succeed(format_args!("put({})", short(key)), written)
     }
 
     #[track_caller]
     pub(super) fn commit(&self, commit: Commit) -> Revision {
         let what = format!("commit({commit:?})");
-        succeed(what, self.storage.commit(commit))
+        succeed(what, self.storage().commit(commit))
     }
 
     /// The commit must fail with this error and change nothing.
@@ -136,11 +153,11 @@ impl Store {
     pub(super) fn refuses(&self, commit: Commit, error: &StorageError) {
         let before = self.contents();
         let what = format!("commit({commit:?})");
-        expect(&what, self.storage.commit(commit), Err(error.clone()));
+        expect(&what, self.storage().commit(commit), Err(error.clone()));
         expect(format_args!("what is stored after the failed {what}"), self.contents(), before);
     }
 
-    /// Every way to read the key must answer this value.
+    /// Every way to read the key must return this value.
     #[track_caller]
     pub(super) fn holds<'v>(&self, key: &str, value: impl Into<Option<&'v [u8]>>) {
         let expected = value.into();
@@ -148,11 +165,15 @@ impl Store {
         expect_value(format_args!("get({shown})"), self.get(key).as_ref(), expected);
         expect(format_args!("exists({shown})"), self.exists(key), expected.is_some());
         let many = self.get_many(&[key]);
-        expect(format_args!("the number of answers of get_many([{shown}])"), many.len(), 1);
+        expect(format_args!("the number of values of get_many([{shown}])"), many.len(), 1);
         let one = many.first().and_then(Option::as_ref);
         expect_value(format_args!("get_many([{shown}])"), one, expected);
-        if let Some(at_hand) = self.storage.try_get(key) {
-            expect_value(format_args!("try_get({shown})"), at_hand.as_ref(), expected);
+        let (component, user_key) = split_full_key(key);
+        for (prefix, key) in [("", key), (component, user_key)] {
+            if let Some(known) = self.storage().try_get(prefix, key) {
+                let what = format_args!("try_get({prefix:?}, {})", short(key));
+                expect_value(what, known.as_ref(), expected);
+            }
         }
         if self.revisions {
             let versioned = self.get_versioned(key).map(|found| found.value);
@@ -211,7 +232,7 @@ pub(super) fn expect_value(
     }
 }
 
-/// A value as a message can carry it.
+/// A value, shortened for a message.
 fn show(value: Option<&[u8]>) -> String {
     const SHOWN_BYTES: usize = 40;
     match value {
@@ -223,13 +244,13 @@ fn show(value: Option<&[u8]>) -> String {
     }
 }
 
-/// A key as a message can carry it.
+/// A key, shortened for a message.
 pub(super) fn short(key: &str) -> String {
     format!("{:?}", crate::key::excerpt(key))
 }
 
-/// Runs `work` in `count` threads, which begin together, each with its number,
-/// and returns what they returned. A panic in one is passed on.
+/// Runs `work` with its number in each of `count` threads, which begin together,
+/// and returns their results. Propagates a panic.
 pub(super) fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let begin = Barrier::new(count);
     thread::scope(|scope| {
@@ -250,9 +271,9 @@ pub(super) fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync
     })
 }
 
-/// Runs `work` in `count` threads, each with its number, and `meanwhile` in this
-/// one, again and again until they have ended and once more. A panic in one is
-/// passed on.
+/// Runs `work` with its number in each of `count` threads, and `meanwhile`
+/// repeatedly in this one until they have ended and once after that. Propagates a
+/// panic.
 pub(super) fn while_in_threads(
     count: usize,
     work: impl Fn(usize) + Sync,
@@ -261,8 +282,8 @@ pub(super) fn while_in_threads(
     thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = (0..count).map(|n| scope.spawn(move || work(n))).collect();
-        // None of them waits for this one: a lock that is not fair may keep it out
-        // for as long as there are others.
+        // The threads do not wait for this one: an unfair lock may starve it until they
+        // have ended.
         while !threads.iter().all(|thread| thread.is_finished()) {
             meanwhile();
         }

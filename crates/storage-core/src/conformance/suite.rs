@@ -1,4 +1,4 @@
-//! Running the cases and reporting.
+//! Runs the cases and reports.
 
 use std::any::Any;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use super::cases::GROUPS;
 use super::subject::Subject;
 use super::{Feature, Implementation};
 
-/// One sentence of the contract, and the test of it.
+/// One statement of the contract and its test.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     pub(super) name: &'static str,
@@ -16,38 +16,37 @@ pub struct Case {
     pub(super) test: fn(&Subject<'_>),
 }
 
-/// What became of a case.
+/// The result of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The implementation does what the case says.
+    /// The implementation keeps this part of the contract.
     Passed,
-    /// The case needs a feature that the implementation says it lacks.
+    /// The case needs a feature that the implementation lacks.
     Skipped(Feature),
-    /// The implementation does something else. Payload: what was expected and
-    /// what was found.
+    /// The implementation does not. Payload: what was expected and what was
+    /// found.
     Failed(String),
 }
 
 impl Case {
-    /// What the implementation must do, as an identifier.
+    /// What the case tests, as an identifier.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What the implementation must have for the case to mean anything.
+    /// The features that the case needs.
     pub fn needs(&self) -> &'static [Feature] {
         self.needs
     }
 
-    /// Runs the case in a place of its own. A failure is returned; it also shows
-    /// as a panic on standard error, where the line that noticed it stands.
+    /// Runs the case on a new storage. A failure is returned, and also printed to
+    /// standard error as a panic with its line.
     pub fn run(&self, implementation: &Implementation) -> Outcome {
         if let Some(lacking) = self.needs.iter().find(|feature| !implementation.has(**feature)) {
             return Outcome::Skipped(*lacking);
         }
         let test = || (self.test)(&Subject::new(implementation));
-        // What the case worked on is dropped with it, so nothing that a panic
-        // left half done is seen again.
+        // The storage of the case is dropped with it, so nothing uses it after a panic.
         match catch_unwind(AssertUnwindSafe(test)) {
             Ok(()) => Outcome::Passed,
             Err(panic) => Outcome::Failed(message(&*panic)),
@@ -61,12 +60,12 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a message").to_owned()
 }
 
-/// What a run of the suite found. Nothing failed, or there would be no report.
+/// The result of a run in which no case failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// The names of the cases that passed.
     pub passed: Vec<&'static str>,
-    /// The cases that were skipped, each with the feature that is lacking.
+    /// The names of the cases that were skipped, with the lacking feature.
     pub skipped: Vec<(&'static str, Feature)>,
 }
 
@@ -75,7 +74,7 @@ pub struct Report {
 /// ```
 /// use storage_core::conformance::{Implementation, Outcome, ReferenceStorage, cases};
 ///
-/// let reference = Implementation::new("reference", ReferenceStorage::new);
+/// let reference = Implementation::store("reference", ReferenceStorage::new);
 /// let case = cases().find(|case| case.name() == "a_missing_key_is_none").ok_or("no such case")?;
 /// assert_eq!(case.run(&reference), Outcome::Passed);
 /// # Ok::<(), &str>(())
@@ -84,19 +83,19 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
     GROUPS.iter().copied().flatten()
 }
 
-/// Runs every case and prints which were skipped, and why.
+/// Runs every case, and prints which were skipped and why.
 ///
 /// # Panics
-/// If a case fails: with the names of all that did, and what each of them
-/// expected and found.
+/// If a case fails, with the names of all failed cases, and what each expected
+/// and found.
 ///
 /// ```
 /// use storage_core::conformance::{Implementation, ReferenceStorage, run};
 ///
-/// let report = run(&Implementation::new("reference", ReferenceStorage::new));
+/// let report = run(&Implementation::store("reference", ReferenceStorage::new));
 /// assert!(report.passed.contains(&"keys_are_listed_in_ascending_byte_order"));
 /// ```
-#[expect(clippy::print_stdout, reason = "a skipped case must be seen in the test's output")]
+#[expect(clippy::print_stdout, reason = "skipped cases belong in the test's output")]
 #[expect(clippy::panic, reason = "the suite reports by panicking, as a test does")]
 pub fn run(implementation: &Implementation) -> Report {
     let mut report = Report::default();

@@ -66,7 +66,7 @@ impl Broken {
             "a budget of keys is forgotten" => budget.max_keys = u64::MAX,
             "the first budget stays" => budget = state.first_budget.unwrap_or(budget),
             "unlimited is taken for nothing" if budget.max_keys == u64::MAX => budget.max_keys = 0,
-            "loose keys have no budget" if partition.is_empty() => return Ok(()),
+            "unscoped keys have no budget" if partition.is_empty() => return Ok(()),
             _ => {}
         }
         let before = match self.defect {
@@ -149,10 +149,10 @@ impl Broken {
                 if commit_has_no_rules { write.key.clone() } else { self.stored(&write.key)? };
         }
         if commit.budget.is_some() && !self.is("a budget covers any components") {
-            commit.single_partition()?;
+            commit.component_prefix()?;
         }
         if self.is("commits cover one component") {
-            commit.single_partition()?;
+            commit.component_prefix()?;
         }
         if self.is("an empty commit fails") && commit == Commit::new() {
             return Err(StorageError::InvalidKey("there is none".into()));

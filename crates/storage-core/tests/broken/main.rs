@@ -29,7 +29,8 @@ const NOTICED: &[(&str, &str)] = &[
     ("exists_agrees_with_get", "exists stays true"),
     ("keys_that_begin_alike_do_not_touch_each_other", "delete takes every key that begins so"),
     ("get_many_answers_in_the_order_of_the_keys", "get_many answers in byte order"),
-    ("try_get_agrees_with_get_or_does_not_know", "try_get knows of no writes"),
+    ("try_get_agrees_with_get", "try_get knows of no writes"),
+    ("try_get_agrees_with_get", "try_get ignores its prefix"),
     ("flush_changes_nothing", "flush forgets a key"),
     // Keys.
     ("keys_of_every_kind_are_told_apart", "keys are folded"),
@@ -38,9 +39,9 @@ const NOTICED: &[(&str, &str)] = &[
     ("keys_of_every_kind_are_told_apart", "keys are normalised"),
     ("keys_of_every_kind_are_told_apart", "paths are refused"),
     ("keys_of_every_kind_come_back_byte_for_byte", "listings fold their keys"),
-    ("a_component_may_have_keys_of_every_kind", "own keys are folded"),
+    ("a_component_may_have_keys_of_every_kind", "user keys are folded"),
     ("a_key_may_be_as_long_as_the_limit", "long keys are refused"),
-    ("partitions_of_every_kind_are_told_apart", "dots in partitions are resolved"),
+    ("component_prefixes_of_any_form_are_distinct", "dots in component prefixes are resolved"),
     ("a_refused_key_changes_nothing", "there are no rules for keys"),
     ("a_commit_with_a_refused_key_changes_nothing", "a commit's keys have no rules"),
     ("one_refused_key_fails_get_many", "get_many skips refused keys"),
@@ -73,12 +74,12 @@ const NOTICED: &[(&str, &str)] = &[
         "a key is skipped when `after` is gone",
     ),
     // Partitions and usage.
-    ("an_empty_storage_has_no_partitions", "there is always a partition"),
-    ("a_partition_ends_at_the_third_slash", "partitions end at the second slash"),
-    ("partitions_are_listed_once_and_in_byte_order", "partitions are listed for each key"),
-    ("keys_with_fewer_slashes_belong_to_no_partition", "loose keys are a partition"),
-    ("partitions_go_on_after_the_last_one_seen", "partitions go on with the last one"),
-    ("a_partition_without_keys_is_not_listed", "empty partitions are listed"),
+    ("an_empty_storage_has_no_components", "there is always a component"),
+    ("a_component_ends_at_the_third_slash", "components end at the second slash"),
+    ("components_are_listed_once_and_in_byte_order", "components are listed for each key"),
+    ("unscoped_keys_belong_to_no_component", "unscoped keys are a component"),
+    ("components_continue_after_the_last_one_seen", "components continue with the last one"),
+    ("a_component_without_keys_is_not_listed", "empty components are listed"),
     ("an_empty_storage_uses_nothing", "an empty storage uses something"),
     ("usage_counts_bytes_of_keys_and_values", "usage counts characters"),
     ("usage_follows_every_write", "usage never shrinks"),
@@ -88,7 +89,7 @@ const NOTICED: &[(&str, &str)] = &[
     ("a_snapshot_begins_after_a_key_that_need_not_exist", "a snapshot begins at the front"),
     ("a_snapshot_stops_at_the_visitors_error", "a snapshot does not stop"),
     ("a_snapshot_shows_no_commit_by_half", "a snapshot reads key after key"),
-    ("a_snapshot_shows_no_later_write_without_an_earlier_one", "a snapshot is made of two looks"),
+    ("a_snapshot_shows_no_later_write_without_an_earlier_one", "a snapshot is made of two reads"),
     // Revisions.
     ("put_stores_as_set_does", "put keeps the first value"),
     ("a_missing_key_has_no_revision", "a missing key has a revision"),
@@ -150,30 +151,30 @@ const NOTICED: &[(&str, &str)] = &[
     ("each_commit_brings_its_own_budget", "the first budget stays"),
     ("each_component_has_a_budget_of_its_own", "all components share a budget"),
     ("a_budget_covers_one_component", "a budget covers any components"),
-    ("keys_of_no_component_have_a_budget_too", "loose keys have no budget"),
+    ("keys_of_no_component_have_a_budget_too", "unscoped keys have no budget"),
     ("a_budget_without_writes_is_never_exceeded", "a budget without writes is checked"),
     ("an_unlimited_budget_allows_everything", "unlimited is taken for nothing"),
     // Opening again.
     ("an_empty_storage_opens_again", "a lock file is found when it is opened again"),
-    ("values_last", "nothing lasts"),
-    ("values_last", "empty values do not last"),
-    ("overwrites_and_deletes_last", "deletes do not last"),
-    ("keys_of_every_component_last", "keys without a component do not last"),
-    ("what_was_flushed_lasts", "what was flushed is lost"),
-    ("commits_last", "commits do not last"),
-    ("revisions_last", "keys have new revisions when opened"),
-    ("revisions_go_on_growing", "revisions start again when opened"),
+    ("values_are_persistent", "nothing is persistent"),
+    ("values_are_persistent", "empty values are not persistent"),
+    ("overwrites_and_deletes_are_persistent", "deletes are not persistent"),
+    ("keys_of_every_component_are_persistent", "unscoped keys are not persistent"),
+    ("flushed_writes_are_persistent", "flushed writes are lost"),
+    ("commits_are_persistent", "commits are not persistent"),
+    ("revisions_are_persistent", "keys have new revisions when opened"),
+    ("revisions_keep_growing", "revisions start again when opened"),
     (
-        "a_revision_is_not_reused_after_its_key_is_gone",
-        "revisions go on from the largest that is left",
+        "a_revision_is_not_reused_after_its_key_is_deleted",
+        "revisions continue from the largest that is stored",
     ),
     ("a_revision_from_before_can_be_checked", "keys have new revisions when opened"),
-    ("a_budget_counts_what_lasted", "the ledger does not last"),
+    ("a_budget_counts_what_was_stored_before", "the usage counter is not persistent"),
     // Threads.
     ("a_thread_reads_its_own_writes", "a write loses what came meanwhile"),
     ("a_reader_sees_values_whole", "values are written in two halves"),
     ("writers_of_different_keys_lose_nothing", "a write loses what came meanwhile"),
-    ("a_listing_is_in_order_while_keys_come_and_go", "a listing is made of two looks"),
+    ("a_listing_is_in_order_while_keys_come_and_go", "a listing is made of two reads"),
     ("no_revision_is_given_twice", "each key counts its own revisions"),
     ("the_last_write_to_a_key_has_its_largest_revision", "revisions are taken before the lock"),
     ("a_value_and_its_revision_belong_together", "values and revisions are read apart"),
@@ -195,11 +196,11 @@ const NOTICED: &[(&str, &str)] = &[
 ];
 
 /// Cases that only an implementation that lacks something can fail.
-const OF_WHAT_IS_LACKING: [&str; 2] =
-    ["what_is_lacking_is_unsupported", "what_is_lacking_changes_nothing"];
+const LACKING_FEATURES: [&str; 2] =
+    ["lacking_features_are_unsupported", "lacking_features_change_nothing"];
 
 fn broken(defect: &'static str) -> Implementation {
-    Implementation::lasting(format!("a storage in which {defect}"), move || {
+    Implementation::persistent(format!("a storage in which {defect}"), move || {
         let storage = Arc::new(Broken::new(defect));
         move || {
             storage.open_again();
@@ -236,7 +237,7 @@ fn each_defect_is_noticed() {
 #[test]
 fn each_case_has_a_defect_that_it_notices() {
     let tried: BTreeSet<&str> =
-        NOTICED.iter().map(|(name, _)| *name).chain(OF_WHAT_IS_LACKING).collect();
+        NOTICED.iter().map(|(name, _)| *name).chain(LACKING_FEATURES).collect();
     let all: BTreeSet<&str> = cases().map(Case::name).collect();
     assert_eq!(tried, all);
 }
@@ -244,12 +245,12 @@ fn each_case_has_a_defect_that_it_notices() {
 #[test]
 fn a_feature_that_is_said_to_be_lacking_must_not_pretend() {
     for feature in [Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots] {
-        // It has the feature after all.
+        // It has the feature.
         let sound = broken("").without(feature);
-        // A snapshot changes nothing, even where it is not to be had.
-        let reads = feature == Feature::Snapshots;
-        let told_by = OF_WHAT_IS_LACKING.iter().take(if reads { 1 } else { 2 });
-        for name in told_by {
+        // These only read.
+        let reads = matches!(feature, Feature::Revisions | Feature::Snapshots);
+        let noticed_by = LACKING_FEATURES.iter().take(if reads { 1 } else { 2 });
+        for name in noticed_by {
             let outcome = case(name).run(&sound);
             assert!(
                 matches!(outcome, Outcome::Failed(_)),

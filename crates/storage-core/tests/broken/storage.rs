@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use storage_core::{
     Budget, Commit, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Revision,
-    SnapshotVisitor, StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key,
-    validate_full_key,
+    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, VersionedValue,
+    Write, join_key, split_full_key, validate_full_key,
 };
 
 #[derive(Debug, Default)]
@@ -60,23 +60,25 @@ impl Broken {
         state.times_opened += 1;
         let largest = state.keys.values().map(|found| found.revision.get()).max();
         match self.defect {
-            "nothing lasts" => *state = State::default(),
+            "nothing is persistent" => *state = State::default(),
             "a lock file is found when it is opened again" if state.times_opened > 1 => {
                 let found = VersionedValue { value: "".into(), revision: Revision::new(0) };
                 state.keys.insert(".lock".to_owned(), found);
             }
-            "empty values do not last" => state.keys.retain(|_, found| !found.value.is_empty()),
-            "deletes do not last" => {
+            "empty values are not persistent" => {
+                state.keys.retain(|_, found| !found.value.is_empty())
+            }
+            "deletes are not persistent" => {
                 for key in std::mem::take(&mut state.deleted) {
                     let found = VersionedValue { value: "".into(), revision: Revision::new(1) };
                     state.keys.entry(key).or_insert(found);
                 }
             }
-            "keys without a component do not last" => {
+            "unscoped keys are not persistent" => {
                 state.keys.retain(|key, _| !split_full_key(key).0.is_empty());
             }
-            "what was flushed is lost" if state.times_opened > 1 => state.keys.clear(),
-            "commits do not last" => {
+            "flushed writes are lost" if state.times_opened > 1 => state.keys.clear(),
+            "commits are not persistent" => {
                 let committed = std::mem::take(&mut state.committed);
                 state.keys.retain(|key, _| !committed.contains(key));
             }
@@ -86,10 +88,10 @@ impl Broken {
                 }
             }
             "revisions start again when opened" => state.last_revision = 0,
-            "revisions go on from the largest that is left" => {
+            "revisions continue from the largest that is stored" => {
                 state.last_revision = largest.unwrap_or_default();
             }
-            "the ledger does not last" => state.ledger.clear(),
+            "the usage counter is not persistent" => state.ledger.clear(),
             _ => {}
         }
     }
@@ -111,10 +113,10 @@ impl Broken {
             "keys are trimmed" if !key.trim().is_empty() => key.trim().to_owned(),
             "keys are decoded" => key.replace("%61", "a").replace("%2f", "/"),
             "keys are normalised" => key.replace("e\u{301}", "\u{e9}"),
-            "own keys are folded" if !partition.is_empty() => {
+            "user keys are folded" if !partition.is_empty() => {
                 partition.to_owned() + &own.to_lowercase()
             }
-            "dots in partitions are resolved" => partition.replace("./", "") + own,
+            "dots in component prefixes are resolved" => partition.replace("./", "") + own,
             _ => key.to_owned(),
         })
     }
@@ -245,7 +247,7 @@ impl Broken {
             }
             _ => state.keys.keys().cloned().collect(),
         };
-        if self.is("a listing is made of two looks") {
+        if self.is("a listing is made of two reads") {
             let half = keys.len() / 2;
             keys.truncate(half);
             drop(state);
@@ -393,39 +395,6 @@ impl ComponentStorage for Broken {
         Ok(page)
     }
 
-    fn list_partitions(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        let state = self.state();
-        let mut all: Vec<String> =
-            state.keys.keys().map(|key| split_full_key(key).0.to_owned()).collect();
-        match self.defect {
-            "partitions end at the second slash" => {
-                let second = |key: &String| key.match_indices('/').nth(1).map(|(at, _)| at + 1);
-                let cut = |key: &String| key.get(..second(key)?).map(str::to_owned);
-                all = state.keys.keys().filter_map(cut).collect();
-            }
-            "empty partitions are listed" => {
-                all.extend(state.deleted.iter().map(|key| split_full_key(key).0.to_owned()));
-            }
-            "loose keys are a partition" if all.iter().any(String::is_empty) => {
-                all.push("~".to_owned())
-            }
-            "there is always a partition" => all.push("a/b/d/".to_owned()),
-            _ => {}
-        }
-        all.retain(|name| !name.is_empty());
-        all.sort();
-        if !self.is("partitions are listed for each key") {
-            all.dedup();
-        }
-        match self.defect {
-            "partitions go on with the last one" => {
-                all.retain(|name| after.is_none_or(|after| &**name >= after))
-            }
-            _ => all.retain(|name| after.is_none_or(|after| &**name > after)),
-        }
-        Ok(KeyPage::cut(all, limit))
-    }
-
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         let mut keys = keys.to_vec();
         match self.defect {
@@ -458,6 +427,92 @@ impl ComponentStorage for Broken {
         })
     }
 
+    fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
+        match self.defect {
+            "try_get knows of no writes" => Some(None),
+            "try_get ignores its prefix" if !prefix.is_empty() => self.get(key).ok(),
+            _ => self.get(&join_key(prefix, key)).ok(),
+        }
+    }
+
+    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+        let key = self.stored(key)?;
+        let state = self.state();
+        let last = Revision::new(state.last_revision);
+        let found = state.keys.get(&key).cloned();
+        Ok(match (self.defect, found) {
+            ("a missing key has a revision", None) => {
+                Some(VersionedValue { value: "".into(), revision: last })
+            }
+            ("every key has the last revision", Some(found)) => {
+                Some(VersionedValue { revision: last, ..found })
+            }
+            ("values and revisions are read apart", Some(found)) => {
+                drop(state);
+                self.meanwhile();
+                let later = self.state().keys.get(&key).map_or(last, |later| later.revision);
+                Some(VersionedValue { revision: later, ..found })
+            }
+            (_, found) => found,
+        })
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        let (key, value) = match &*commit.writes {
+            [Write { key, value: Some(value) }] if commit.checks.is_empty() => (key, value),
+            _ => return self.apply(commit),
+        };
+        match self.defect {
+            "put keeps the first value" if self.exists(key)? => self.apply(Commit::new()),
+            "put returns the revision before" => {
+                let written = self.store(key, value.clone());
+                written.map(|revision| Revision::new(revision.get() - 1))
+            }
+            "revisions are taken before the lock" => self.store(key, value.clone()),
+            _ => self.apply(commit),
+        }
+    }
+}
+
+#[expect(clippy::missing_trait_methods, reason = "the suite cannot test verify on any store")]
+impl Store for Broken {
+    fn properties(&self) -> StoreProperties {
+        StoreProperties::new("broken")
+    }
+
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        let state = self.state();
+        let mut all: Vec<String> =
+            state.keys.keys().map(|key| split_full_key(key).0.to_owned()).collect();
+        match self.defect {
+            "components end at the second slash" => {
+                let second = |key: &String| key.match_indices('/').nth(1).map(|(at, _)| at + 1);
+                let cut = |key: &String| key.get(..second(key)?).map(str::to_owned);
+                all = state.keys.keys().filter_map(cut).collect();
+            }
+            "empty components are listed" => {
+                all.extend(state.deleted.iter().map(|key| split_full_key(key).0.to_owned()));
+            }
+            "unscoped keys are a component" if all.iter().any(String::is_empty) => {
+                all.push("~".to_owned())
+            }
+            "there is always a component" => all.push("a/b/d/".to_owned()),
+            _ => {}
+        }
+        all.retain(|name| !name.is_empty());
+        all.sort();
+        if !self.is("components are listed for each key") {
+            all.dedup();
+        }
+        match self.defect {
+            "components continue with the last one" => {
+                all.retain(|name| after.is_none_or(|after| &**name >= after))
+            }
+            _ => all.retain(|name| after.is_none_or(|after| &**name > after)),
+        }
+        Ok(KeyPage::cut(all, limit))
+    }
+
     fn read_snapshot(
         &self,
         prefix: &str,
@@ -483,7 +538,7 @@ impl ComponentStorage for Broken {
                 }
             }
         }
-        if self.is("a snapshot is made of two looks") {
+        if self.is("a snapshot is made of two reads") {
             found.truncate(found.len() / 2);
             self.meanwhile();
             let last = found.last().map(|(key, _)| key.clone());
@@ -506,52 +561,5 @@ impl ComponentStorage for Broken {
             state.keys.pop_first();
         }
         Ok(())
-    }
-
-    fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-        if self.is("try_get knows of no writes") {
-            return Some(None);
-        }
-        self.get(key).ok()
-    }
-
-    fn recall(&self, _partition: &str, _own_key: &str) -> Option<Option<StorageValue>> {
-        None
-    }
-
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        let key = self.stored(key)?;
-        let state = self.state();
-        let last = Revision::new(state.last_revision);
-        let found = state.keys.get(&key).cloned();
-        Ok(match (self.defect, found) {
-            ("a missing key has a revision", None) => {
-                Some(VersionedValue { value: "".into(), revision: last })
-            }
-            ("every key has the last revision", Some(found)) => {
-                Some(VersionedValue { revision: last, ..found })
-            }
-            ("values and revisions are read apart", Some(found)) => {
-                drop(state);
-                self.meanwhile();
-                let later = self.state().keys.get(&key).map_or(last, |later| later.revision);
-                Some(VersionedValue { revision: later, ..found })
-            }
-            (_, found) => found,
-        })
-    }
-
-    fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-        match self.defect {
-            "put keeps the first value" if self.exists(key)? => self.apply(Commit::new()),
-            "put returns the revision before" => {
-                self.store(key, value).map(|revision| Revision::new(revision.get() - 1))
-            }
-            _ => self.store(key, value),
-        }
-    }
-
-    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.apply(commit)
     }
 }

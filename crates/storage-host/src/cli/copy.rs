@@ -5,8 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 use storage_host::{
-    ComponentStorage, Copied, CopyError, CopyOptions, Mode, StorageError, StorageHost, StoreUrl,
-    copy_store,
+    Copied, CopyError, CopyOptions, Mode, StorageError, StorageHost, Store, StoreUrl, copy_store,
 };
 
 use super::ending::OnSignal;
@@ -79,7 +78,7 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
     let options = CopyOptions::new().with_merge(merge);
     // If the source is locked, the copy is retried, and skips what it has copied.
     wait.until_unlocked(|| {
-        let copied = copy_store(&source, target.backend(), options, &mut |key, copied| {
+        let copied = copy_store(&source, target.store(), options, &mut |key, copied| {
             progress.update(|| {
                 let total = copied.total();
                 format!(
@@ -95,7 +94,7 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
 }
 
 /// Reads the first key, so that an unreadable source fails before the target is created.
-fn read_first_key(source: &dyn ComponentStorage) -> Result<(), Failure> {
+fn read_first_key(source: &dyn Store) -> Result<(), Failure> {
     let mut looked = false;
     let look = source.read_snapshot("", None, &mut |_, _| {
         looked = true;

@@ -68,7 +68,7 @@ pub(super) fn put(
     let _on_signal = OnSignal::shut_down(&host);
     let chain = host.component(id);
     chain.set(key, value.into()).map_err(|error| not_stored(key, error, &chain))?;
-    chain.flush()?;
+    chain.host().store().flush()?;
     if output.json() {
         output.document(&Stored { id: id.as_str(), key, value_bytes })?;
     }
@@ -114,7 +114,7 @@ pub(super) fn delete(
     let _on_signal = OnSignal::shut_down(&host);
     let chain = host.component(id);
     chain.delete(key)?;
-    chain.flush()?;
+    chain.host().store().flush()?;
     if output.json() {
         output.document(&Deleted { id: id.as_str(), key })?;
     }

@@ -16,7 +16,7 @@ use super::unreadable::Pages;
 
 pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Failure> {
     let host = store.open(Mode::ReadOnly)?;
-    let mut pages = Pages::new(host.backend());
+    let mut pages = Pages::new(host.store());
     // Read before anything is written: an unreadable store must print only an error.
     let mut page = pages.next()?;
     let mut without_id = 0;

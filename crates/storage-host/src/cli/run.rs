@@ -94,7 +94,7 @@ impl Job<'_> {
         // A thread of the runtime may still wait for input.
         runtime.shutdown_background();
         // Also after a trap: earlier writes must survive it.
-        host.backend().flush()?;
+        host.store().flush()?;
         ended
     }
 
@@ -105,7 +105,7 @@ impl Job<'_> {
             if ending::is_ending() {
                 return;
             }
-            if let Err(error) = host.backend().flush() {
+            if let Err(error) = host.store().flush() {
                 tracing::error!(%error, "cannot flush the store");
             }
             self.timed_out(timeout).report(self.json);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_host::{
-    ComponentId, ComponentStorage, Limits, Manifest, Mode, StorageError, StorageHost, StoreUrl,
+    ComponentId, Limits, Manifest, Mode, StorageError, StorageHost, Store, StoreUrl,
 };
 
 use super::config;
@@ -60,7 +60,7 @@ fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
 }
 
 /// Opens a store, and writes a note if this creates it.
-pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn ComponentStorage>, StorageError> {
+pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn Store>, StorageError> {
     let missing = url.path().filter(|path| mode == Mode::ReadWrite && is_missing(path));
     let store = url.open(mode)?;
     if let Some(path) = missing {
@@ -180,16 +180,16 @@ impl Target {
 
     /// Opens the store, with the quotas, limits, caches and grants of the manifest.
     pub(super) fn open(&self, mode: Mode) -> Result<StorageHost, Failure> {
-        let backend = self.wait.until_unlocked(|| {
+        let store = self.wait.until_unlocked(|| {
             open(&self.url, mode).map_err(|error| Failure::of_opening(&self.url, &error))
         })?;
-        Ok(self.host(backend))
+        Ok(self.host(store))
     }
 
-    fn host(&self, backend: Arc<dyn ComponentStorage>) -> StorageHost {
+    fn host(&self, store: Arc<dyn Store>) -> StorageHost {
         match &self.config {
-            Some((_, manifest)) => manifest.host(backend),
-            None => StorageHost::new(backend),
+            Some((_, manifest)) => manifest.host(store),
+            None => StorageHost::new(store),
         }
     }
 
@@ -208,8 +208,8 @@ impl Target {
         if !is_protected {
             return Err(failure);
         }
-        let Ok(backend) = self.url.open(Mode::ReadOnly) else { return Err(failure) };
-        let host = self.host(backend);
+        let Ok(store) = self.url.open(Mode::ReadOnly) else { return Err(failure) };
+        let host = self.host(store);
         if let Failure::Error { message, .. } = &failure {
             let opening = format!("cannot open the store \"{}\": ", self.url);
             let message = message.strip_prefix(&opening).unwrap_or(message);

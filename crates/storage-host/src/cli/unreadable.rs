@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use storage_host::{ComponentStorage, StorageError};
+use storage_host::{StorageError, Store};
 
 use super::failure::Failure;
 use super::listing::PAGE;
@@ -32,21 +32,21 @@ impl Unreadable {
 
 /// The prefixes of all readable components, in order, a page at a time.
 pub(super) struct Pages<'a> {
-    storage: &'a dyn ComponentStorage,
+    storage: &'a dyn Store,
     after: Option<String>,
     is_done: bool,
     unreadable: Vec<Unreadable>,
 }
 
 impl<'a> Pages<'a> {
-    pub(super) fn new(storage: &'a dyn ComponentStorage) -> Self {
+    pub(super) fn new(storage: &'a dyn Store) -> Self {
         Self { storage, after: None, is_done: false, unreadable: Vec::new() }
     }
 
     /// The next page; `None` after the last.
     pub(super) fn next(&mut self) -> Result<Option<Vec<String>>, Failure> {
         while !self.is_done {
-            match self.storage.list_partitions(self.after.as_deref(), PAGE) {
+            match self.storage.list_components(self.after.as_deref(), PAGE) {
                 Ok(page) => {
                     self.after = page.keys.last().cloned();
                     self.is_done = !page.more || self.after.is_none();

@@ -53,7 +53,7 @@ fn summary(
     let whole = format!(
         "{} of {}, {} bytes",
         counted(verified.usage.keys, "key"),
-        counted(verified.partitions, "component"),
+        counted(verified.components, "component"),
         verified.usage.bytes
     );
     let warnings = match verified.warnings {
@@ -85,7 +85,7 @@ impl Report {
                 let key = problem.key.as_ref().map(|key| format!("key {key:?}: "));
                 output.line(format_args!(
                     "{kind}{}: {}{}",
-                    printable(&problem.place),
+                    printable(&problem.location),
                     key.unwrap_or_default(),
                     printable(&problem.detail)
                 ))
@@ -112,8 +112,8 @@ impl Report {
         }
         let entry = Entry {
             kind: problem.kind.as_str(),
-            place: &problem.place,
-            place_is_lossy: problem.place.contains(char::REPLACEMENT_CHARACTER),
+            place: &problem.location,
+            place_is_lossy: problem.location.contains(char::REPLACEMENT_CHARACTER),
             key: problem.key.as_deref(),
             detail: &problem.detail,
         };
@@ -142,7 +142,7 @@ fn end_document(
         verified.problems,
         verified.warnings,
         verified.usage.keys,
-        verified.partitions,
+        verified.components,
         verified.usage.bytes
     ))
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use rstest::rstest;
-use storage_host::{ComponentStorage, Mode, StoreUrl};
+use storage_host::{ComponentStorage, Mode, Store, StoreUrl};
 
 use crate::support::Folder;
 

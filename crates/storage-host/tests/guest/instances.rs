@@ -157,7 +157,7 @@ fn a_quota_holds_through_every_interface(
     let folder = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, folder.path()) else { return };
     let quota = Budget { max_bytes: 10, max_keys: 3 };
-    let host = StorageHost::builder(Arc::clone(host.backend())).quota(quota).build();
+    let host = StorageHost::builder(Arc::clone(host.store())).quota(quota).build();
     let mut session = Session::with_open(&host, ID, "");
     assert_eq!(session.say("draft set k 12345678"), "ok");
     let over = "other: over the quota of 10 bytes and 3 keys: delete some first";

@@ -10,7 +10,7 @@ use storage_host::wasmtime::component::Linker;
 use storage_host::wasmtime_wasi::p2;
 use storage_host::{
     CacheConfig, ComponentId, ComponentStorage, KeyPage, PageRequest, StorageError, StorageHost,
-    StorageValue,
+    StorageValue, Store, StoreProperties, forward_storage,
 };
 
 use crate::raw::ENGINE;
@@ -132,24 +132,16 @@ fn without_the_component_the_shape_is_the_specifications_and_spins_is_refused() 
 struct Simple(ReferenceStorage);
 
 impl ComponentStorage for Simple {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.0.get(key)
-    }
+    forward_storage!(self => self.0; get, delete, exists, list_keys);
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
         if value.is_empty() { self.0.delete(key) } else { self.0.set(key, value) }
     }
+}
 
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.0.delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.0.exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.0.list_keys(prefix)
+impl Store for Simple {
+    fn properties(&self) -> StoreProperties {
+        self.0.properties()
     }
 }
 
@@ -182,28 +174,16 @@ fn a_host_that_does_something_else_is_told_so() {
 struct Stalling(Simple);
 
 impl ComponentStorage for Stalling {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.0.get(key)
-    }
-
-    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.0.set(key, value)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.0.delete(key)
-    }
-
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.0.exists(key)
-    }
-
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.0.list_keys(prefix)
-    }
+    forward_storage!(self => self.0; get, set, delete, exists, list_keys);
 
     fn list_page(&self, _: PageRequest<'_>) -> Result<KeyPage, StorageError> {
         Ok(KeyPage { keys: Vec::new(), more: true })
+    }
+}
+
+impl Store for Stalling {
+    fn properties(&self) -> StoreProperties {
+        self.0.properties()
     }
 }
 

@@ -15,7 +15,7 @@ use storage_host::guest::{self, ComponentState, SandboxLimits};
 use storage_host::wasmtime::Engine;
 use storage_host::wasmtime::component::{Component, InstancePre, Linker};
 use storage_host::{
-    ComponentId, ComponentStorage, Mode, StorageHost, StorageHostBuilder, StoreUrl,
+    ComponentId, ComponentStorage, Mode, StorageHost, StorageHostBuilder, Store, StoreUrl,
 };
 use tempfile::TempDir;
 
@@ -295,9 +295,11 @@ impl Arena {
         drop(victim);
         let ids = std::mem::take(&mut *self.watch.ids.lock().unwrap());
         for id in &ids {
-            let chain = self.host.component(id);
-            chain
-                .read_snapshot("", None, &mut |key, value| {
+            let prefix = id.key_prefix();
+            self.host
+                .store()
+                .read_snapshot(prefix, None, &mut |key, value| {
+                    let key = key.strip_prefix(prefix).unwrap();
                     self.watch.scan(key.as_bytes(), "a key that a guest has stored");
                     self.watch.scan(value.as_bytes(), "a value that a guest has stored");
                     Ok(())
@@ -308,7 +310,7 @@ impl Arena {
         assert!(found.is_empty(), "guests saw what is not theirs: {found:?}");
 
         // Nothing is left open, and the store is whole.
-        let backend = Arc::downgrade(self.host.backend());
+        let backend = Arc::downgrade(self.host.store());
         drop(self.host);
         assert!(backend.upgrade().is_none(), "somebody holds the store still");
         let mut problems = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use storage_host::{
-    Access, Budget, CacheConfig, ComponentSettings, ComponentStorage, Grant, Limits,
+    Access, Budget, CacheConfig, ComponentSettings, ComponentStorage, Grant, Limits, Store,
 };
 
 use crate::arena::{Arena, EVIL, Setup, alone, alone_with, id};
@@ -112,11 +112,14 @@ fn many_instances_at_the_edge_of_a_quota() {
         });
         assert!(refused.load(Ordering::Relaxed) > 0, "nobody was at the edge");
         // What was counted is what is there.
-        let chain = arena.host.component(&id(EVIL));
+        let evil = id(EVIL);
+        let prefix = evil.key_prefix();
         let (mut bytes, mut keys) = (0, 0);
-        chain
-            .read_snapshot("", None, &mut |key, found| {
-                bytes += (key.len() + found.len()) as u64;
+        arena
+            .host
+            .store()
+            .read_snapshot(prefix, None, &mut |key, found| {
+                bytes += (key.len() - prefix.len() + found.len()) as u64;
                 keys += 1;
                 Ok(())
             })

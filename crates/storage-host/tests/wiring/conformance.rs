@@ -7,19 +7,20 @@ use rstest::rstest;
 use storage_core::conformance::{Feature, Implementation, run};
 use storage_host::{
     Budget, CacheConfig, CachedStorage, ComponentId, ComponentSettings, ComponentStorage,
-    LimitedStorage, Limits, Mode, QuotaStorage, StorageHost, StoreUrl, create_component_storage,
+    LimitedStorage, Limits, Mode, QuotaStorage, StorageHost, Store, StoreUrl,
+    create_component_storage,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Store {
+enum Engine {
     Memory,
     File,
     #[cfg(feature = "redb")]
     Redb,
     #[cfg(feature = "rocksdb")]
     RocksDb,
-    /// The five methods that are required, and no more.
-    FiveMethods,
+    /// The required methods only.
+    RequiredMethods,
 }
 
 /// What stands above the store.
@@ -50,13 +51,13 @@ enum Pointer {
 const AMPLE: Budget = Budget { max_bytes: 1 << 40, max_keys: 1 << 30 };
 
 #[rstest]
-#[case::memory(Store::Memory)]
-#[case::file(Store::File)]
-#[cfg_attr(feature = "redb", case::redb(Store::Redb))]
-#[cfg_attr(feature = "rocksdb", case::rocksdb(Store::RocksDb))]
-#[case::five_methods(Store::FiveMethods)]
+#[case::memory(Engine::Memory)]
+#[case::file(Engine::File)]
+#[cfg_attr(feature = "redb", case::redb(Engine::Redb))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb(Engine::RocksDb))]
+#[case::required_methods(Engine::RequiredMethods)]
 fn the_contract_holds(
-    #[case] store: Store,
+    #[case] store: Engine,
     #[values(
         Layers::Bare,
         Layers::Namespaced,
@@ -71,11 +72,11 @@ fn the_contract_holds(
     layers: Layers,
     #[values(Pointer::Box, Pointer::Arc)] pointer: Pointer,
 ) {
-    if (store, layers) == (Store::FiveMethods, Layers::Quota) {
+    if (store, layers) == (Engine::RequiredMethods, Layers::Quota) {
         println!("SKIPPED {store:?} under {layers:?}: a quota needs commits");
         return;
     }
-    let quota = Some(AMPLE).filter(|_| store != Store::FiveMethods);
+    let quota = Some(AMPLE).filter(|_| store != Engine::RequiredMethods);
     let made = layered(bare(store), layers, quota);
     let report =
         match pointer {
@@ -86,22 +87,22 @@ fn the_contract_holds(
     assert!(report.passed.len() > 20, "only {:?} ran", report.passed);
 }
 
-fn bare(store: Store) -> Implementation {
+fn bare(store: Engine) -> Implementation {
     match store {
-        Store::Memory => Implementation::new("memory", || open(&"memory:".parse().unwrap())),
+        Engine::Memory => Implementation::store("memory", || open(&"memory:".parse().unwrap())),
         // What a power cut does is tested elsewhere; without fsync the matrix
         // takes seconds.
-        Store::File => lasting("file", "os"),
+        Engine::File => persistent("file", "os"),
         #[cfg(feature = "redb")]
-        Store::Redb => lasting("redb", "relaxed"),
+        Engine::Redb => persistent("redb", "relaxed"),
         #[cfg(feature = "rocksdb")]
-        Store::RocksDb => lasting("rocksdb", "os"),
-        Store::FiveMethods => bare(Store::Memory).of_five_methods(),
+        Engine::RocksDb => persistent("rocksdb", "os"),
+        Engine::RequiredMethods => bare(Engine::Memory).required_methods(),
     }
 }
 
-fn lasting(scheme: &'static str, durability: &'static str) -> Implementation {
-    Implementation::lasting(scheme, move || {
+fn persistent(scheme: &'static str, durability: &'static str) -> Implementation {
+    Implementation::persistent(scheme, move || {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let url = format!("{scheme}:{}?durability={durability}", path.display());
@@ -113,7 +114,7 @@ fn lasting(scheme: &'static str, durability: &'static str) -> Implementation {
     })
 }
 
-fn open(url: &StoreUrl) -> Arc<dyn ComponentStorage> {
+fn open(url: &StoreUrl) -> Arc<dyn Store> {
     url.open(Mode::ReadWrite).unwrap()
 }
 
@@ -134,15 +135,17 @@ fn layered(bare: Implementation, layers: Layers, quota: Option<Budget>) -> Imple
         Layers::Created => one_component(bare).wrapped("create_component_storage", |inner| {
             create_component_storage(id(), Arc::from(inner), CacheConfig::default())
         }),
-        Layers::Host | Layers::HostSharing => one_component(bare).wrapped("host", move |inner| {
-            let settings = ComponentSettings { quota, ..ComponentSettings::default() };
-            let host = StorageHost::builder(Arc::from(inner)).component(id(), settings);
-            let host = match layers {
-                Layers::HostSharing => host.shared_cache(CacheConfig::default()),
-                _ => host,
-            };
-            host.build().component(&id())
-        }),
+        Layers::Host | Layers::HostSharing => {
+            one_component(bare).wrapped_store("host", move |inner| {
+                let settings = ComponentSettings { quota, ..ComponentSettings::default() };
+                let host = StorageHost::builder(Arc::from(inner)).component(id(), settings);
+                let host = match layers {
+                    Layers::HostSharing => host.shared_cache(CacheConfig::default()),
+                    _ => host,
+                };
+                host.build().component(&id())
+            })
+        }
     }
 }
 

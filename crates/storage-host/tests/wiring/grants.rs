@@ -6,7 +6,7 @@ use std::thread;
 use storage_core::conformance::{CountingStorage, Feature, Implementation, ReferenceStorage, run};
 use storage_host::{
     Access, Budget, Commit, ComponentId, ComponentSettings, ComponentStorage, Grant,
-    GrantedStorage, PageRequest, StorageError, StorageHost, Usage,
+    GrantedStorage, PageRequest, StorageError, StorageHost, Store, Usage,
 };
 
 fn id(text: &str) -> ComponentId {
@@ -48,11 +48,11 @@ fn denied<T: std::fmt::Debug>(result: Result<T, StorageError>) {
 
 #[test]
 fn a_grant_of_everything_keeps_the_contract() {
-    let bare = Implementation::new("reference", ReferenceStorage::new);
+    let bare = Implementation::store("reference", ReferenceStorage::new);
     let report = run(&bare
         .without(Feature::Components)
         .with_longest_key(storage_core::MAX_KEY_BYTES)
-        .wrapped("granted", |inner| {
+        .wrapped_store("granted", |inner| {
             let host = StorageHost::new(Arc::from(inner));
             host.grant(&reader(), grant("", Access::ReadWrite));
             host.granted(&reader(), &owner()).unwrap()
@@ -77,11 +77,11 @@ fn what_is_not_granted_does_not_exist_and_nobody_is_asked_about_it() {
     for key in ["private", "z", "b/2", "b", "a", "nowhere", "A/1"] {
         assert_eq!(storage.get(key), Ok(None), "{key}");
         assert_eq!(storage.exists(key), Ok(false), "{key}");
-        assert_eq!(storage.try_get(key), Some(None), "{key}");
+        assert_eq!(storage.try_get("", key), Some(None), "{key}");
         assert_eq!(storage.get_versioned(key), Ok(None), "{key}");
         assert_eq!(storage.get_many(&[key]), Ok(vec![None]), "{key}");
         denied(storage.set(key, "mine".into()));
-        denied(storage.put(key, "mine".into()));
+        denied(storage_core::put(&storage, key, "mine".into()));
         denied(storage.delete(key));
         denied(storage.commit(Commit::new().delete(key)));
         denied(storage.commit(Commit::new().require_absent(key).set("b/1", "x".into())));
@@ -90,7 +90,6 @@ fn what_is_not_granted_does_not_exist_and_nobody_is_asked_about_it() {
     assert_eq!(storage.usage(Some("z")), Ok(Usage::default()));
     let page = storage.list_page(PageRequest::new(10).with_prefix("b/2")).unwrap();
     assert!(page.keys.is_empty() && !page.more);
-    storage.read_snapshot("private", None, &mut |_, _| panic!("a key of nobody")).unwrap();
     // What is no key is refused, and kept by nobody as one that is not there.
     let long = "k".repeat(1_025);
     for text in ["", "a/\n", &long] {
@@ -103,7 +102,7 @@ fn what_is_not_granted_does_not_exist_and_nobody_is_asked_about_it() {
         for result in refused {
             assert!(matches!(result, Err(StorageError::InvalidKey(_))), "{result:?}");
         }
-        assert_eq!(storage.try_get(text), None);
+        assert_eq!(storage.try_get("", text), None);
         assert_eq!(storage.set(text, "mine".into()), Err(StorageError::AccessDenied("".into())));
     }
     assert_eq!(backend.total(), 0, "the backend was asked");
@@ -151,15 +150,11 @@ fn several_grants_list_and_count_as_one() {
     denied(storage.set("b/1", "new".into()));
     let values = storage.get_many(&["private", "b/2", "a/2", "z"]).unwrap();
     assert_eq!(values, [None, Some("new".into()), None, Some("z".into())]);
-    assert!(matches!(
-        storage.read_snapshot("", None, &mut |_, _| Ok(())),
-        Err(StorageError::Unsupported(_))
-    ));
 }
 
 #[test]
 fn the_owners_quota_pays_and_the_owner_sees_it_at_once() {
-    let backend: Arc<dyn ComponentStorage> = Arc::new(ReferenceStorage::new());
+    let backend: Arc<dyn Store> = Arc::new(ReferenceStorage::new());
     let quota = Some(Budget { max_bytes: 10, max_keys: 9 });
     let settings = ComponentSettings { quota, ..ComponentSettings::default() };
     let host = StorageHost::builder(backend).component(owner(), settings).build();
@@ -188,7 +183,7 @@ fn a_grant_that_is_taken_back_is_gone_from_open_handles() {
     denied(storage.list_keys(None));
     denied(storage.usage(None));
     denied(storage.get_many(&["a/1"]));
-    assert_eq!(storage.try_get("a/1"), None);
+    assert_eq!(storage.try_get("", "a/1"), None);
     assert_eq!(backend.total(), 0);
     assert!(host.granted(&reader(), &owner()).is_none());
     // Granted again it is a new grant, for those who ask for it.

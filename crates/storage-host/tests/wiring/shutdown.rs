@@ -35,7 +35,7 @@ fn a_host_that_is_shut_down_has_flushed_and_reaches_the_backend_no_more() {
 
     backend.reset();
     assert!(is_refused(storage.set("key", "other".into())));
-    assert!(is_refused(storage.put("key", "other".into())));
+    assert!(is_refused(storage_core::put(&storage, "key", "other".into())));
     assert!(is_refused(storage.delete("key")));
     assert!(is_refused(storage.commit(Commit::new().set("key", "other".into()))));
     assert!(is_refused(storage.get("missing")));
@@ -43,7 +43,7 @@ fn a_host_that_is_shut_down_has_flushed_and_reaches_the_backend_no_more() {
     assert!(is_refused(storage.usage(None)));
     // A new chain, another component and the backend's own handle are no way around.
     assert!(is_refused(host.component(&"a/b/d".parse().unwrap()).set("key", "x".into())));
-    assert!(is_refused(host.backend().set("a/b/c/key", "x".into())));
+    assert!(is_refused(host.store().set("a/b/c/key", "x".into())));
     for method in Method::ALL {
         // Which answers from memory alone.
         assert!(method == Method::TryGet || backend.calls(method) == 0, "{method:?}");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use storage_core::conformance::{CountingStorage, FailingStorage, Fault, Method, ReferenceStorage};
-use storage_core::split_full_key;
+use storage_core::{Store, split_full_key};
 use storage_host::{
     Commit, ComponentStorage, Copied, CopyError, CopyOptions, Mode, Revision, StorageError,
-    StorageValue, StoreUrl, VersionedValue, copy_store,
+    StorageValue, StoreProperties, StoreUrl, copy_store, forward_storage,
 };
 
 type Contents = BTreeMap<String, Vec<u8>>;
@@ -16,15 +16,11 @@ type Contents = BTreeMap<String, Vec<u8>>;
 const NEW: CopyOptions = CopyOptions::new();
 const MERGE: CopyOptions = CopyOptions::new().with_merge(true);
 
-fn copy(
-    from: &dyn ComponentStorage,
-    to: &dyn ComponentStorage,
-    options: CopyOptions,
-) -> Result<Copied, CopyError> {
+fn copy(from: &dyn Store, to: &dyn Store, options: CopyOptions) -> Result<Copied, CopyError> {
     copy_store(from, to, options, &mut |_, _| {})
 }
 
-fn contents(storage: &dyn ComponentStorage) -> Contents {
+fn contents(storage: &dyn Store) -> Contents {
     let mut contents = Contents::new();
     storage
         .read_snapshot("", None, &mut |key, value| {
@@ -63,7 +59,7 @@ fn sample(many: usize) -> Contents {
     sample
 }
 
-fn fill(storage: &dyn ComponentStorage, contents: &Contents) {
+fn fill(storage: &dyn Store, contents: &Contents) {
     for (key, value) in contents {
         storage.set(key, value.clone().into()).unwrap();
     }
@@ -233,28 +229,19 @@ struct Recorder {
 }
 
 impl ComponentStorage for Recorder {
-    fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.inner.get(key)
-    }
-    fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.inner.set(key, value)
-    }
-    fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.inner.delete(key)
-    }
-    fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.inner.exists(key)
-    }
-    fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        self.inner.list_keys(prefix)
-    }
-    fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.inner.get_versioned(key)
-    }
+    forward_storage!(self => self.inner; get, set, delete, exists, list_keys);
+
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
         self.commits.lock().unwrap().push(commit.clone());
         self.inner.commit(commit)
     }
+}
+
+impl Store for Recorder {
+    fn properties(&self) -> StoreProperties {
+        self.inner.properties()
+    }
+
     fn flush(&self) -> Result<(), StorageError> {
         *self.flushes.lock().unwrap() += 1;
         Ok(())
@@ -306,9 +293,8 @@ fn errors_of_either_side_are_told_apart_and_name_the_key() {
     let target = FailingStorage::new(ReferenceStorage::new());
     source.inner().set("a/b/c/1", "x".into()).unwrap();
     let broken = || Fault::error(StorageError::IoError("broken".into()));
-    let message = |source: &dyn ComponentStorage, target: &dyn ComponentStorage| {
-        copy(source, target, NEW).unwrap_err().to_string()
-    };
+    let message =
+        |source: &dyn Store, target: &dyn Store| copy(source, target, NEW).unwrap_err().to_string();
     source.inject(broken().on(&[Method::ReadSnapshot]).nth(1));
     insta::assert_snapshot!(message(&source, &target), @"cannot read the source: storage failed: broken");
     target.inject(broken().on(&[Method::Commit]).nth(1));
@@ -317,6 +303,6 @@ fn errors_of_either_side_are_told_apart_and_name_the_key() {
     insta::assert_snapshot!(message(&source, &target), @"cannot read the target: storage failed: broken");
     target.inject(broken().on(&[Method::Flush]).nth(1));
     insta::assert_snapshot!(message(&source, &target), @"cannot make the target durable: storage failed: broken");
-    let toy: Arc<dyn ComponentStorage> = Arc::new(Recorder::default());
-    insta::assert_snapshot!(message(&toy, &target), @"cannot read the source: not supported: this storage cannot be read as of one moment");
+    let toy: Arc<dyn Store> = Arc::new(Recorder::default());
+    insta::assert_snapshot!(message(&toy, &target), @"cannot read the source: not supported: this store has no snapshots; use another backend");
 }

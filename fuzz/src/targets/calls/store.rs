@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use storage_backends::{
-    FileOptions, FileStorage, MemoryStorage, RedbDurability, RedbOptions, RedbStorage,
+    Durability, FileOptions, FileStorage, MemoryStorage, RedbOptions, RedbStorage,
 };
 use storage_core::{ComponentId, ComponentStorage};
 use storage_host::{
@@ -59,7 +59,7 @@ impl Store {
         let folder = (engine != Engine::Memory).then(|| tempfile::tempdir().unwrap());
         let mut store =
             Self { engine, settings, cache, shares_cache, small_index, open: None, folder };
-        let backend: Arc<dyn ComponentStorage> = match engine {
+        let backend: Arc<dyn storage_core::Store> = match engine {
             Engine::Memory => Arc::new(MemoryStorage::new()),
             _ => store.backend_on_disk(),
         };
@@ -75,17 +75,16 @@ impl Store {
         FileOptions::default().with_index_budget_bytes(if self.small_index { 0 } else { 1 << 20 })
     }
 
-    fn backend_on_disk(&self) -> Arc<dyn ComponentStorage> {
+    fn backend_on_disk(&self) -> Arc<dyn storage_core::Store> {
         if self.engine == Engine::File {
             return Arc::new(FileStorage::open(self.path(), self.file_options()).unwrap());
         }
-        let options = RedbOptions::default()
-            .with_durability(RedbDurability::Relaxed)
-            .with_cache_bytes(1 << 20);
+        let options =
+            RedbOptions::default().with_durability(Durability::Interval).with_cache_bytes(1 << 20);
         Arc::new(RedbStorage::open(self.path(), options).unwrap())
     }
 
-    fn chains(&self, backend: Arc<dyn ComponentStorage>) -> Open {
+    fn chains(&self, backend: Arc<dyn storage_core::Store>) -> Open {
         let builder = StorageHost::builder(backend).defaults(self.settings.clone());
         let host = match self.shares_cache {
             true => builder.shared_cache(self.cache.clone()),
@@ -104,8 +103,8 @@ impl Store {
         &self.opened().chains[of]
     }
 
-    pub(super) fn backend(&self) -> &dyn ComponentStorage {
-        &**self.opened().host.backend()
+    pub(super) fn backend(&self) -> &dyn storage_core::Store {
+        &**self.opened().host.store()
     }
 
     /// What the first component may do with keys of the second, by one grant.
@@ -124,7 +123,7 @@ impl Store {
     pub(super) fn reopen(&mut self) {
         let open = self.open.take().unwrap();
         let backend = match self.engine {
-            Engine::Memory => Arc::clone(open.host.backend()),
+            Engine::Memory => Arc::clone(open.host.store()),
             _ => {
                 drop(open);
                 self.backend_on_disk()

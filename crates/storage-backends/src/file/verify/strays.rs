@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{Check, Found, FoundKind, text_of};
 use crate::file::disk;
 use crate::record;
-use crate::verify::{Problem, ProblemKind};
+use storage_core::{Problem, ProblemKind};
 
 /// A stray file is read to see whether it holds a value, unless it is larger.
 const STRAY_BYTES: u64 = 64 << 20;

@@ -3,7 +3,7 @@
 //! Bytes count a component's own keys, so the sums here leave its prefix out.
 
 use super::{Case, Subject, case};
-use crate::conformance::subject::{Store, expect, expect_that};
+use crate::conformance::subject::{Opened, expect, expect_that};
 use crate::{Budget, Commit, StorageError, Usage};
 
 pub(super) const CASES: &[Case] = &[
@@ -42,7 +42,7 @@ const fn keys(max_keys: u64) -> Budget {
 
 /// Own keys of one component.
 struct Component {
-    store: Store,
+    store: Opened,
     prefix: String,
 }
 

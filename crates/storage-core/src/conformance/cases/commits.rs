@@ -239,12 +239,12 @@ fn a_commit_of_checks_alone_changes_nothing(subject: &Subject<'_>) {
     );
     store.commit(Commit::new().require_absent("elsewhere/in/nowhere/key"));
     expect("what is stored after a commit of checks", store.contents(), before);
-    expect("list_partitions", store.list_partitions(None, 10).keys, partition_of(&one));
+    expect("list_components", store.list_components(None, 10).keys, partition_of(&one));
     store.refuses(Commit::new().require_absent(&*a), &exists(&a));
     store.refuses(Commit::new().require_present(&*missing), &not_found(&missing));
     let key = "elsewhere/in/nowhere/key";
     store.refuses(Commit::new().require_present(key), &not_found(key));
-    expect("list_partitions", store.list_partitions(None, 10).keys, partition_of(&one));
+    expect("list_components", store.list_components(None, 10).keys, partition_of(&one));
 }
 
 fn partition_of(component: &str) -> Vec<String> {
@@ -258,7 +258,7 @@ fn a_commit_may_delete_missing_keys(subject: &Subject<'_>) {
         Commit::new().delete(format!("{one}none")).delete("none").delete("no/such/component/key"),
     );
     expect("list_keys(None)", store.list_keys(None), vec![]);
-    expect("list_partitions", store.list_partitions(None, 10).keys, vec![]);
+    expect("list_components", store.list_components(None, 10).keys, vec![]);
     store.set(&format!("{one}a"), "A");
     store.commit(Commit::new().delete(format!("{one}none")).set(format!("{one}b"), "B".into()));
     store.holds(&format!("{one}a"), &b"A"[..]);

@@ -10,7 +10,7 @@ use super::listing::owned;
 use super::{Case, Subject, case};
 use crate::conformance::random::Random;
 use crate::conformance::subject::{
-    Store, expect, expect_that, expect_value, in_threads, succeed, while_in_threads,
+    Opened, expect, expect_that, expect_value, in_threads, succeed, while_in_threads,
 };
 use crate::{Budget, Commit, PageRequest, Revision, StorageError, StorageValue, Usage};
 
@@ -19,9 +19,9 @@ pub(super) const CASES: &[Case] = &[
     case!(a_reader_sees_values_whole),
     case!(writers_of_different_keys_lose_nothing),
     case!(a_listing_is_in_order_while_keys_come_and_go),
-    case!(no_revision_is_given_twice needs Revisions),
-    case!(the_last_write_to_a_key_has_its_largest_revision needs Revisions),
-    case!(a_value_and_its_revision_belong_together needs Revisions),
+    case!(no_revision_is_given_twice needs Revisions, Commits),
+    case!(the_last_write_to_a_key_has_its_largest_revision needs Revisions, Commits),
+    case!(a_value_and_its_revision_belong_together needs Revisions, Commits),
     case!(increments_by_revision_are_all_counted needs Commits, Revisions),
     case!(increments_by_value_are_all_counted needs Commits),
     case!(of_many_creators_one_wins needs Commits),
@@ -62,7 +62,7 @@ fn while_writing(rounds: usize, write: impl Fn(usize, usize) + Sync, read: impl 
 }
 
 /// Deletes every key, so that a round begins as the first one did.
-fn clear(store: &Store) {
+fn clear(store: &Opened) {
     for key in store.list_keys(None) {
         store.delete(&key);
     }
@@ -87,7 +87,7 @@ fn a_thread_reads_its_own_writes(subject: &Subject<'_>) {
         });
     });
     expect("list_keys(None)", store.list_keys(None), vec![]);
-    expect("list_partitions", store.list_partitions(None, 10).keys, vec![]);
+    expect("list_components", store.list_components(None, 10).keys, vec![]);
 }
 
 fn a_reader_sees_values_whole(subject: &Subject<'_>) {
@@ -111,8 +111,8 @@ fn a_reader_sees_values_whole(subject: &Subject<'_>) {
         || {
             whole("get", store.get(&key));
             whole("get_many", store.get_many(&[&key]).into_iter().next().flatten());
-            if let Some(at_hand) = store.storage().try_get(&key) {
-                whole("try_get", at_hand);
+            if let Some(known) = store.storage().try_get("", &key) {
+                whole("try_get", known);
             }
         },
     );
@@ -180,10 +180,10 @@ fn a_listing_is_in_order_while_keys_come_and_go(subject: &Subject<'_>) {
                 }
             }
             check("the pages", &seen);
-            let partitions = store.list_partitions(None, usize::MAX).keys;
-            for partition in ["a/b/c/", "a/b/cc/", "x/y/z/"] {
-                let listed = partitions.iter().any(|name| name == partition);
-                expect_that(format_args!("{partition:?} to be listed in {partitions:?}"), listed);
+            let components = store.list_components(None, usize::MAX).keys;
+            for component in ["a/b/c/", "a/b/cc/", "x/y/z/"] {
+                let listed = components.iter().any(|name| name == component);
+                expect_that(format_args!("{component:?} to be listed in {components:?}"), listed);
             }
         },
     );
@@ -269,7 +269,7 @@ const MAX_ATTEMPTS: usize = 100_000;
 
 /// Increments the number under a key in several threads. `attempt` reads it and
 /// makes the commit that adds one.
-fn check_increments(subject: &Subject<'_>, attempt: impl Fn(&Store, &str) -> Commit + Sync) {
+fn check_increments(subject: &Subject<'_>, attempt: impl Fn(&Opened, &str) -> Commit + Sync) {
     let store = subject.open();
     repeatedly(|round| {
         let key = format!("{}counter {round}", subject.component("one"));
@@ -282,7 +282,7 @@ fn check_increments(subject: &Subject<'_>, attempt: impl Fn(&Store, &str) -> Com
     });
 }
 
-fn increment(store: &Store, key: &str, attempt: impl Fn(&Store, &str) -> Commit) {
+fn increment(store: &Opened, key: &str, attempt: impl Fn(&Opened, &str) -> Commit) {
     let done = (0..MAX_ATTEMPTS).any(|_| match store.storage().commit(attempt(store, key)) {
         Err(StorageError::Conflict(found) | StorageError::AlreadyExists(found)) => {
             expect("the key of the conflict", found.as_str(), key);
@@ -352,7 +352,7 @@ fn of_many_creators_one_wins(subject: &Subject<'_>) {
 
 /// Commits one value to all keys from each thread; after each round all must
 /// have the value of one of them.
-fn check_commits(store: &Store, keys: &[String]) {
+fn check_commits(store: &Opened, keys: &[String]) {
     repeatedly(|round| {
         in_threads(THREADS, |n| {
             let value = StorageValue::from(format!("{round} {n}").as_str());

@@ -1,7 +1,7 @@
 //! `list_keys`: which keys, in which order.
 
 use super::{Case, Subject, case};
-use crate::conformance::subject::{Store, expect};
+use crate::conformance::subject::{Opened, expect};
 
 pub(super) const CASES: &[Case] = &[
     case!(an_empty_storage_lists_nothing),
@@ -17,7 +17,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Sets the keys in an order that is not theirs, and returns them in theirs.
-pub(super) fn filled<K: AsRef<str>>(store: &Store, keys: &[K]) -> Vec<String> {
+pub(super) fn filled<K: AsRef<str>>(store: &Opened, keys: &[K]) -> Vec<String> {
     let mut sorted: Vec<String> = keys.iter().map(|key| key.as_ref().to_owned()).collect();
     sorted.sort();
     sorted.dedup();

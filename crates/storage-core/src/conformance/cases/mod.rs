@@ -1,16 +1,16 @@
-//! The cases, each named after the sentence that it checks.
+//! The cases, each named after the statement that it tests.
 
 mod budgets;
 mod commits;
+mod components;
 mod concurrency;
 mod keys;
 mod lacking;
-mod lasting;
 mod listing;
 mod model;
 mod pages;
-mod partitions;
 mod reads_writes;
+mod reopening;
 mod revisions;
 mod snapshots;
 mod usage;
@@ -24,14 +24,14 @@ pub(super) const GROUPS: &[&[Case]] = &[
     keys::CASES,
     listing::CASES,
     pages::CASES,
-    partitions::CASES,
+    components::CASES,
     usage::CASES,
     snapshots::CASES,
     lacking::CASES,
     revisions::CASES,
     commits::CASES,
     budgets::CASES,
-    lasting::CASES,
+    reopening::CASES,
     concurrency::CASES,
     model::CASES,
 ];

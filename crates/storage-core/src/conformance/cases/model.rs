@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Case, Feature, Subject, case};
 use crate::conformance::random::Random;
-use crate::conformance::subject::{Store, expect, expect_that, expect_value, succeed};
+use crate::conformance::subject::{Opened, expect, expect_that, expect_value, succeed};
 use crate::{
     Budget, Commit, Expected, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
     VersionedValue, split_full_key,
@@ -12,7 +12,7 @@ use crate::{
 
 pub(super) const CASES: &[Case] = &[
     case!(random_operations_agree_with_an_ordered_map),
-    case!(random_operations_agree_when_opened_again needs Lasting),
+    case!(random_operations_agree_when_opened_again needs Persistence),
 ];
 
 /// Keys that meet each other's prefixes and partitions.
@@ -66,7 +66,7 @@ fn random_operations_agree_when_opened_again(subject: &Subject<'_>) {
     model.check_all(&subject.open(), "at the end");
 }
 
-fn clear(store: &Store) {
+fn clear(store: &Opened) {
     for key in store.list_keys(None) {
         store.delete(&key);
     }
@@ -117,7 +117,7 @@ impl<'a> Model<'a> {
     }
 
     /// One random operation. `at` says which, for messages.
-    fn step(&mut self, store: &Store, at: &str) {
+    fn step(&mut self, store: &Opened, at: &str) {
         match self.random.below(12) {
             0..=2 => self.set(store, at),
             3 => self.delete(store),
@@ -132,7 +132,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    fn set(&mut self, store: &Store, at: &str) {
+    fn set(&mut self, store: &Opened, at: &str) {
         let (key, value) = (self.key(), self.value());
         let revision = if self.subject.has(Feature::Revisions) && self.random.once_in(2) {
             let revision = store.put(key, value.clone());
@@ -146,7 +146,7 @@ impl<'a> Model<'a> {
     }
 
     /// The revision of a write that did not tell it.
-    fn read_revision(&mut self, store: &Store, key: &str, at: &str) -> Option<Revision> {
+    fn read_revision(&mut self, store: &Opened, key: &str, at: &str) -> Option<Revision> {
         if !self.subject.has(Feature::Revisions) {
             return None;
         }
@@ -165,13 +165,13 @@ impl<'a> Model<'a> {
         expect_that(format_args!("{at}: revision {revision} to be larger than {last:?}"), grows);
     }
 
-    fn delete(&mut self, store: &Store) {
+    fn delete(&mut self, store: &Opened) {
         let key = self.key();
         store.delete(key);
         self.keys.remove(key);
     }
 
-    fn commit(&mut self, store: &Store, at: &str) {
+    fn commit(&mut self, store: &Opened, at: &str) {
         let commit = self.random_commit();
         let expected = self.verify(&commit);
         let result = store.storage().commit(commit.clone());
@@ -289,7 +289,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    fn check_key(&mut self, store: &Store, at: &str) {
+    fn check_key(&mut self, store: &Opened, at: &str) {
         let key = self.key();
         let expected = self.keys.get(key);
         expect_value(
@@ -310,7 +310,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    fn check_page(&mut self, store: &Store, at: &str) {
+    fn check_page(&mut self, store: &Opened, at: &str) {
         let (prefix, after) = (self.text(), self.text());
         let request = PageRequest {
             prefix,
@@ -326,7 +326,7 @@ impl<'a> Model<'a> {
         expect(format_args!("{at}: list_keys({prefix:?})"), listed, wanted);
     }
 
-    fn check_partitions(&mut self, store: &Store, at: &str) {
+    fn check_partitions(&mut self, store: &Opened, at: &str) {
         let after = (!self.random.once_in(3)).then(|| self.text());
         let limit = self.random.below(5);
         let all: BTreeSet<String> =
@@ -334,26 +334,26 @@ impl<'a> Model<'a> {
         let behind = |name: &&String| after.is_none_or(|after| name.as_str() > after);
         let wanted: Vec<&String> =
             all.iter().filter(|name| !name.is_empty()).filter(behind).collect();
-        let page = store.list_partitions(after, limit);
-        let what = format!("{at}: list_partitions({after:?}, {limit})");
+        let page = store.list_components(after, limit);
+        let what = format!("{at}: list_components({after:?}, {limit})");
         expect_front(what, &page, &wanted, limit);
     }
 
-    fn check_usage(&mut self, store: &Store, at: &str) {
+    fn check_usage(&mut self, store: &Opened, at: &str) {
         let prefix = self.text();
         let counted = self.keys.iter().filter(|(key, _)| key.starts_with(prefix));
         let expected: Usage = counted.map(|(key, (value, _))| Usage::of(key, value.len())).sum();
         expect(format_args!("{at}: usage({prefix:?})"), store.usage(Some(prefix)), expected);
     }
 
-    fn check_many(&mut self, store: &Store, at: &str) {
+    fn check_many(&mut self, store: &Opened, at: &str) {
         let keys: Vec<&str> = (0..self.random.below(6)).map(|_| self.key()).collect();
         let expected: Vec<_> =
             keys.iter().map(|key| self.keys.get(*key).map(|(value, _)| value.clone())).collect();
         expect(format_args!("{at}: get_many({keys:?})"), store.get_many(&keys), expected);
     }
 
-    fn check_all(&self, store: &Store, at: &str) {
+    fn check_all(&self, store: &Opened, at: &str) {
         let bytes = |(key, (value, revision)): (&String, &(StorageValue, Option<Revision>))| {
             (key.clone(), (value.as_bytes().to_vec(), *revision))
         };

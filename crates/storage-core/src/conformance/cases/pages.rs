@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::listing::{NEIGHBOURS, filled};
 use super::{Case, Subject, case};
 use crate::PageRequest;
-use crate::conformance::subject::{Store, expect, expect_that};
+use crate::conformance::subject::{Opened, expect, expect_that};
 
 pub(super) const CASES: &[Case] = &[
     case!(a_page_has_the_first_keys_that_are_asked_for),
@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// The request must be answered with keys from the front of `wanted`, its last
 /// page with all of them.
-fn check_page(store: &Store, request: PageRequest<'_>, wanted: &[String]) {
+fn check_page(store: &Opened, request: PageRequest<'_>, wanted: &[String]) {
     let page = store.list_page(request);
     let shown = format!("list_page({request:?})");
     expect_that(
@@ -153,7 +153,7 @@ fn a_page_says_whether_more_keys_follow(subject: &Subject<'_>) {
 }
 
 /// All pages, one after the other.
-fn walk(store: &Store, prefix: &str, limit: usize, keys_there: usize) -> Vec<String> {
+fn walk(store: &Opened, prefix: &str, limit: usize, keys_there: usize) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     // Each page but the last has a key, so this ends.
     for _ in 0..=keys_there {

@@ -3,24 +3,24 @@
 use std::collections::BTreeSet;
 
 use super::{Case, Subject, case};
-use crate::conformance::subject::{Store, expect, expect_that, expect_value, short};
+use crate::conformance::subject::{Opened, expect, expect_that, expect_value, short};
 use crate::{Commit, Revision};
 
 pub(super) const CASES: &[Case] = &[
-    case!(put_stores_as_set_does needs Revisions),
-    case!(a_missing_key_has_no_revision needs Revisions),
-    case!(the_revision_read_is_that_of_the_write needs Revisions),
-    case!(a_later_write_has_a_larger_revision needs Revisions),
-    case!(revisions_grow_across_keys_and_components needs Revisions),
-    case!(a_write_leaves_the_revisions_of_other_keys needs Revisions),
-    case!(a_key_that_was_deleted_gets_a_new_revision needs Revisions),
+    case!(put_stores_as_set_does needs Revisions, Commits),
+    case!(a_missing_key_has_no_revision needs Revisions, Commits),
+    case!(the_revision_read_is_that_of_the_write needs Revisions, Commits),
+    case!(a_later_write_has_a_larger_revision needs Revisions, Commits),
+    case!(revisions_grow_across_keys_and_components needs Revisions, Commits),
+    case!(a_write_leaves_the_revisions_of_other_keys needs Revisions, Commits),
+    case!(a_key_that_was_deleted_gets_a_new_revision needs Revisions, Commits),
     case!(the_revision_of_a_commit_is_that_of_its_keys needs Revisions, Commits),
     case!(revisions_grow_across_kinds_of_writes needs Revisions, Commits),
 ];
 
 /// The revision of a key that must be there.
 #[track_caller]
-pub(super) fn revision(store: &Store, key: &str) -> Revision {
+pub(super) fn revision(store: &Opened, key: &str) -> Revision {
     let found = store.get_versioned(key).map(|found| found.revision);
     expect_that(format_args!("get_versioned({}) to find a value", short(key)), found.is_some());
     found.unwrap_or(Revision::new(0))

@@ -1,25 +1,25 @@
-//! `read_snapshot`: every key and value as of one moment.
+//! `read_snapshot`: every key and value at one point in time.
 
 use super::listing::filled;
 use super::{Case, Subject, case};
-use crate::conformance::subject::{Store, expect, expect_that, while_in_threads};
+use crate::conformance::subject::{Opened, expect, expect_that, while_in_threads};
 use crate::{Commit, StorageError};
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_snapshot_has_every_key_and_value_in_order needs Snapshots),
-    case!(a_snapshot_begins_after_a_key_that_need_not_exist needs Snapshots),
-    case!(a_snapshot_stops_at_the_visitors_error needs Snapshots),
-    case!(a_snapshot_shows_no_commit_by_half needs Snapshots, Commits),
-    case!(a_snapshot_shows_no_later_write_without_an_earlier_one needs Snapshots),
+    case!(a_snapshot_has_every_key_and_value_in_order needs Store, Snapshots),
+    case!(a_snapshot_begins_after_a_key_that_need_not_exist needs Store, Snapshots),
+    case!(a_snapshot_stops_at_the_visitors_error needs Store, Snapshots),
+    case!(a_snapshot_shows_no_commit_by_half needs Store, Snapshots, Commits),
+    case!(a_snapshot_shows_no_later_write_without_an_earlier_one needs Store, Snapshots),
 ];
 
-fn snapshot(store: &Store, prefix: &str, after: Option<&str>) -> Vec<(String, Vec<u8>)> {
+fn snapshot(store: &Opened, prefix: &str, after: Option<&str>) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
-    let walked = store.storage().read_snapshot(prefix, after, &mut |key, value| {
+    let read = store.store().read_snapshot(prefix, after, &mut |key, value| {
         found.push((key.to_owned(), value.as_bytes().to_vec()));
         Ok(())
     });
-    expect(format_args!("read_snapshot({prefix:?}, {after:?})"), walked, Ok(()));
+    expect(format_args!("read_snapshot({prefix:?}, {after:?})"), read, Ok(()));
     found
 }
 
@@ -72,13 +72,13 @@ fn a_snapshot_stops_at_the_visitors_error(subject: &Subject<'_>) {
     filled(&store, &["a", "b", "c"].map(|own| format!("{one}{own}")));
     let mut seen = 0;
     let full = StorageError::IoError("the copy has no room".into());
-    let walked = store.storage().read_snapshot(&one, None, &mut |_, _| {
+    let read = store.store().read_snapshot(&one, None, &mut |_, _| {
         seen += 1;
         if seen == 2 { Err(full.clone()) } else { Ok(()) }
     });
-    expect("the visitor's error", walked, Err(full.clone()));
+    expect("the visitor's error", read, Err(full.clone()));
     expect("how many keys were visited", seen, 2);
-    // Whatever the walk held is free again.
+    // The snapshot holds no lock any more.
     store.set(&format!("{one}d"), "4");
     expect("the next snapshot's keys", snapshot(&store, &one, None).len(), 4);
 }
@@ -117,12 +117,12 @@ fn a_snapshot_shows_no_commit_by_half(subject: &Subject<'_>) {
 }
 
 /// Each key is written when the one before it is there: a snapshot that has a
-/// key has all before it, whichever way it walks.
+/// key has all before it.
 fn a_snapshot_shows_no_later_write_without_an_earlier_one(subject: &Subject<'_>) {
     const KEYS: usize = 150;
     let store = subject.open();
     let one = subject.component("one");
-    // Half of them in falling order, against the walk.
+    // Half of them in falling order, against the order of the snapshot.
     let key = |n: usize| {
         if n % 2 == 0 { format!("{one}{:04}", 5_000 + n) } else { format!("{one}{:04}", 5_000 - n) }
     };

@@ -9,10 +9,10 @@ use crate::{
     VersionedValue,
 };
 
-/// Counts the calls of each method and passes them on.
+/// Counts the calls of each method and forwards them.
 ///
-/// Shows that a cache spares the storage below a read, or that a refused key
-/// never gets there.
+/// Tests use it to show which calls a cache or a check keeps from the storage
+/// below. Its `try_get` knows nothing, so that every read is counted.
 ///
 /// ```
 /// use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
@@ -33,27 +33,27 @@ pub struct CountingStorage<S> {
 }
 
 impl<S> CountingStorage<S> {
-    /// Counts the calls of `inner`, from none.
+    /// Counts the calls of `inner`.
     pub fn new(inner: S) -> Self {
         Self { inner, calls: Mutex::default() }
     }
 
-    /// The storage that the calls are passed on to.
+    /// The storage that it wraps.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// How many calls of a method there were, those that failed too.
+    /// The number of calls of a method, including failed ones.
     pub fn calls(&self, method: Method) -> u64 {
         self.lock().get(&method).copied().unwrap_or_default()
     }
 
-    /// How many calls of any method there were.
+    /// The number of calls of all methods.
     pub fn total(&self) -> u64 {
         self.lock().values().sum()
     }
 
-    /// Counts from none again.
+    /// Sets all counts to zero.
     pub fn reset(&self) {
         self.lock().clear();
     }

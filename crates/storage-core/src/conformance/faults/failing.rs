@@ -1,4 +1,4 @@
-//! Storage that fails when it is told to.
+//! Storage that fails on command.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,18 +8,18 @@ use crate::{
     VersionedValue,
 };
 
-/// How calls fail, and which.
+/// Which calls fail, and how.
 ///
-/// As it is made, it strikes every call of every method from then on, before
-/// the storage below is called.
+/// By default every later call of every method fails before the storage below is
+/// called.
 ///
 /// ```
 /// use storage_core::StorageError;
 /// use storage_core::conformance::{Fault, Method};
 ///
-/// // The third set or put from now takes effect, but says that it failed.
+/// // The third set or commit from now takes effect, but returns an error.
 /// let fault = Fault::error(StorageError::IoError("disk full".into()))
-///     .on(&[Method::Set, Method::Put])
+///     .on(&[Method::Set, Method::Commit])
 ///     .nth(3)
 ///     .after();
 /// # let _ = fault;
@@ -40,8 +40,7 @@ enum Failure {
 }
 
 impl Fault {
-    /// The call returns this error. [`Method::TryGet`], which has no errors,
-    /// answers `None`.
+    /// The call returns this error.
     pub fn error(error: StorageError) -> Self {
         Self::new(Failure::Error(error))
     }
@@ -55,30 +54,30 @@ impl Fault {
         Self { failure, methods: Method::ALL.to_vec(), in_calls: None, moment: Moment::Before }
     }
 
-    /// Strikes calls of these methods alone.
+    /// Affects only calls of these methods.
     #[must_use]
     pub fn on(mut self, methods: &[Method]) -> Self {
         self.methods = methods.to_vec();
         self
     }
 
-    /// Strikes one call alone: the `n`th of its methods, counted from 1 and from
-    /// when the fault is injected. 0 strikes none.
+    /// Affects only the `n`th call of its methods after the fault is injected,
+    /// counted from 1. 0 affects none.
     #[must_use]
     pub fn nth(mut self, n: u64) -> Self {
         self.in_calls = Some(n);
         self
     }
 
-    /// Strikes after the operation was performed: what a write changed stays
-    /// changed, although the call fails.
+    /// Fails after the operation was performed: a write takes effect although the
+    /// call fails.
     #[must_use]
     pub fn after(mut self) -> Self {
         self.moment = Moment::After;
         self
     }
 
-    /// Whether it strikes a call of this method, which it counts.
+    /// Whether it affects this call, which it counts.
     fn strikes(&mut self, method: Method) -> bool {
         if !self.methods.contains(&method) {
             return false;
@@ -104,7 +103,9 @@ impl Failure {
     }
 }
 
-/// Passes calls on until it is told to fail.
+/// Forwards calls until a fault is injected.
+///
+/// Its `try_get` knows nothing, so that every read is a call that can fail.
 ///
 /// ```
 /// use storage_core::conformance::{FailingStorage, Fault, Method, ReferenceStorage};
@@ -118,12 +119,12 @@ impl Failure {
 /// assert_eq!(storage.set("a", "1".into()), Err(broken.clone()));
 /// assert_eq!(storage.get("a")?, None);
 ///
-/// // The next one takes effect although it fails: its outcome is unknown.
+/// // The next one takes effect although it fails: its outcome is indeterminate.
 /// storage.inject(Fault::error(broken.clone()).on(&[Method::Set]).nth(1).after());
 /// assert_eq!(storage.set("a", "2".into()), Err(broken.clone()));
 /// assert_eq!(storage.get("a")?, Some("2".into()));
 ///
-/// // Everything fails from now on, until it is healed.
+/// // All calls fail until it is healed.
 /// storage.inject(Fault::error(broken.clone()));
 /// assert_eq!(storage.get("a"), Err(broken));
 /// storage.heal();
@@ -137,22 +138,22 @@ pub struct FailingStorage<S> {
 }
 
 impl<S> FailingStorage<S> {
-    /// Passes calls on to `inner`.
+    /// Forwards calls to `inner`.
     pub fn new(inner: S) -> Self {
         Self { inner, faults: Mutex::default() }
     }
 
-    /// The storage that calls are passed on to, past all faults.
+    /// The storage that it wraps.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// Adds a fault. Of several that strike the same call the oldest one does.
+    /// Adds a fault. Of several that affect the same call, the oldest one happens.
     pub fn inject(&self, fault: Fault) {
         self.lock().push(fault);
     }
 
-    /// Takes all faults away.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.lock().clear();
     }
@@ -161,7 +162,7 @@ impl<S> FailingStorage<S> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault that strikes this call. Every other one counts the call too.
+    /// The fault that affects this call. All faults count the call.
     fn strike(&self, method: Method) -> Option<(Failure, Moment)> {
         let mut struck = None;
         for fault in self.lock().iter_mut() {
@@ -183,7 +184,6 @@ impl<S> Around for FailingStorage<S> {
             None => call(),
             Some((failure, Moment::Before)) => failure.happen(),
             Some((failure, Moment::After)) => {
-                // The caller learns of the failure alone.
                 drop(call());
                 failure.happen()
             }

@@ -1,4 +1,4 @@
-//! Storage that fails, counts and waits on command, around any other.
+//! Storage that fails, counts and waits on command, around any other storage.
 
 mod counting;
 mod failing;
@@ -10,7 +10,8 @@ pub use slow::{Held, SlowStorage};
 
 use crate::StorageError;
 
-/// A method of [`ComponentStorage`](crate::ComponentStorage).
+/// A method of [`ComponentStorage`](crate::ComponentStorage) or
+/// [`Store`](crate::Store).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is named after its method")]
 #[non_exhaustive]
@@ -21,19 +22,19 @@ pub enum Method {
     Exists,
     ListKeys,
     ListPage,
-    ListPartitions,
     GetMany,
     Usage,
-    ReadSnapshot,
-    Flush,
     TryGet,
     GetVersioned,
-    Put,
     Commit,
+    ListComponents,
+    ReadSnapshot,
+    Flush,
+    Verify,
 }
 
 impl Method {
-    /// Every method, in the order of the trait.
+    /// Every method.
     pub const ALL: [Self; 15] = [
         Self::Get,
         Self::Set,
@@ -41,34 +42,38 @@ impl Method {
         Self::Exists,
         Self::ListKeys,
         Self::ListPage,
-        Self::ListPartitions,
         Self::GetMany,
         Self::Usage,
-        Self::ReadSnapshot,
-        Self::Flush,
         Self::TryGet,
         Self::GetVersioned,
-        Self::Put,
         Self::Commit,
+        Self::ListComponents,
+        Self::ReadSnapshot,
+        Self::Flush,
+        Self::Verify,
     ];
 
+    /// The methods of [`Store`](crate::Store), except `properties`.
+    pub const STORE: [Self; 4] =
+        [Self::ListComponents, Self::ReadSnapshot, Self::Flush, Self::Verify];
+
     /// The methods that change what is stored.
-    pub const WRITES: [Self; 4] = [Self::Set, Self::Delete, Self::Put, Self::Commit];
+    pub const WRITES: [Self; 3] = [Self::Set, Self::Delete, Self::Commit];
 }
 
 /// When something happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// Before the storage below is called: nothing has happened yet.
+    /// Before the storage below is called.
     Before,
-    /// After the storage below has answered: a write has taken effect, a read
-    /// has its value, and the caller does not know yet.
+    /// After the storage below has returned: a write has taken effect, a read has
+    /// its value, and the caller has no result yet.
     After,
 }
 
-/// Something that can stand between a caller and a storage.
+/// Decides what happens to a call.
 trait Around {
-    /// Passes a call on, or not.
+    /// Makes the call, or does not.
     fn around<T>(
         &self,
         method: Method,
@@ -76,8 +81,8 @@ trait Around {
     ) -> Result<T, StorageError>;
 }
 
-/// Implements `ComponentStorage` for a wrapper with a field `inner`, every method
-/// by way of its [`Around`].
+/// Implements both traits for a wrapper with a field `inner`, each method through
+/// its [`Around`].
 macro_rules! storage_around {
     ($wrapper:ident) => {
         #[deny(clippy::missing_trait_methods)]
@@ -106,21 +111,42 @@ macro_rules! storage_around {
                 self.around(Method::ListPage, || self.inner.list_page(request))
             }
 
-            fn list_partitions(
-                &self,
-                after: Option<&str>,
-                limit: usize,
-            ) -> Result<KeyPage, StorageError> {
-                let call = || self.inner.list_partitions(after, limit);
-                self.around(Method::ListPartitions, call)
-            }
-
             fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
                 self.around(Method::GetMany, || self.inner.get_many(keys))
             }
 
             fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
                 self.around(Method::Usage, || self.inner.usage(prefix))
+            }
+
+            fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
+                // Nothing is known, so that every read is a `get`.
+                self.around(Method::TryGet, || Ok(self.inner.try_get(prefix, key))).ok();
+                None
+            }
+
+            fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+                self.around(Method::GetVersioned, || self.inner.get_versioned(key))
+            }
+
+            fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+                self.around(Method::Commit, || self.inner.commit(commit))
+            }
+        }
+
+        #[deny(clippy::missing_trait_methods)]
+        impl<S: $crate::Store> $crate::Store for $wrapper<S> {
+            fn properties(&self) -> $crate::StoreProperties {
+                self.inner.properties()
+            }
+
+            fn list_components(
+                &self,
+                after: Option<&str>,
+                limit: usize,
+            ) -> Result<KeyPage, StorageError> {
+                let call = || self.inner.list_components(after, limit);
+                self.around(Method::ListComponents, call)
             }
 
             fn read_snapshot(
@@ -137,26 +163,11 @@ macro_rules! storage_around {
                 self.around(Method::Flush, || self.inner.flush())
             }
 
-            fn recall(&self, partition: &str, own_key: &str) -> Option<Option<StorageValue>> {
-                // Whatever it does not know, `get` is asked for, and counted there.
-                self.inner.recall(partition, own_key)
-            }
-
-            fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
-                // It has no errors: a failure is an answer that is not at hand.
-                self.around(Method::TryGet, || Ok(self.inner.try_get(key))).ok().flatten()
-            }
-
-            fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-                self.around(Method::GetVersioned, || self.inner.get_versioned(key))
-            }
-
-            fn put(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
-                self.around(Method::Put, || self.inner.put(key, value))
-            }
-
-            fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-                self.around(Method::Commit, || self.inner.commit(commit))
+            fn verify(
+                &self,
+                report: &mut dyn FnMut($crate::Problem),
+            ) -> Result<$crate::Verified, StorageError> {
+                self.around(Method::Verify, || self.inner.verify(report))
             }
         }
     };

@@ -1,4 +1,4 @@
-//! Storage whose calls wait until they are let go on.
+//! Storage whose calls wait until they are released.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,13 +10,13 @@ use crate::{
     VersionedValue,
 };
 
-/// How long a test waits for a call that should come. Long enough for the
-/// slowest machine; it only ends a test that would hang.
+/// How long a test waits for an expected call before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Passes calls on, and holds them up when it is told to.
+/// Forwards calls, and blocks them on command, so that a test can choose an
+/// interleaving.
 ///
-/// With it a test chooses one interleaving out of all, instead of hoping for it.
+/// Its `try_get` knows nothing, so that every read is a call that can be blocked.
 ///
 /// ```
 /// use std::thread;
@@ -26,13 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// let storage = SlowStorage::new(ReferenceStorage::new());
 /// storage.set("a", "old".into())?;
 ///
-/// // A read that has its value, but has not returned yet ...
+/// // A read has its value but has not returned yet ...
 /// let held = storage.hold(&[Method::Get], Moment::After);
 /// let read = thread::scope(|scope| {
 ///     let reader = scope.spawn(|| storage.get("a"));
 ///     held.wait_for(1);
-///     // ... while a write comes and goes.
-///     storage.set("a", "new".into()).expect("sets are not held");
+///     // ... when a write begins and ends.
+///     storage.set("a", "new".into()).expect("sets are not blocked");
 ///     held.release();
 ///     reader.join().expect("the reader does not panic")
 /// })?;
@@ -62,27 +62,26 @@ struct State {
 }
 
 impl<S> SlowStorage<S> {
-    /// Passes calls on to `inner`.
+    /// Forwards calls to `inner`.
     pub fn new(inner: S) -> Self {
         Self { inner, delay: Duration::ZERO, gates: Mutex::default() }
     }
 
-    /// Makes every call take this much longer, as a slow disk or network does.
-    ///
-    /// For measurements; an interleaving is chosen with [`hold`](Self::hold).
+    /// Makes every call take this much longer, as a slow disk or network does. For
+    /// measurements.
     #[must_use]
     pub fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// The storage that calls are passed on to, without waiting.
+    /// The storage that it wraps.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// Holds up all calls of these methods from now on, before or after they are
-    /// passed on, until the answer is released or dropped.
+    /// Blocks all later calls of these methods, before or after the storage below
+    /// is called, until the returned value is released or dropped.
     pub fn hold(&self, methods: &[Method], moment: Moment) -> Held {
         let gate = Arc::new(Gate {
             methods: methods.to_vec(),
@@ -125,18 +124,18 @@ impl Gate {
     }
 }
 
-/// Calls that are held up. They go on when this is released or dropped, also by
-/// a test that fails.
+/// Blocked calls. They continue when it is released or dropped, also when a test
+/// fails.
 #[derive(Debug)]
-#[must_use = "dropping it lets the calls go on at once"]
+#[must_use = "dropping it releases the calls immediately"]
 pub struct Held(Arc<Gate>);
 
 impl Held {
-    /// Waits until `calls` calls are held up.
+    /// Waits until `calls` calls are blocked.
     ///
     /// # Panics
     /// If that does not happen within a minute.
-    #[expect(clippy::panic, reason = "a test that waits for ever says less than one that fails")]
+    #[expect(clippy::panic, reason = "a test should fail rather than hang")]
     pub fn wait_for(&self, calls: usize) {
         let state = self.0.lock();
         let waiting =
@@ -144,18 +143,18 @@ impl Held {
         let (state, waited) = waiting.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             panic!(
-                "after {PATIENCE:?} {} of {calls} calls of {:?} are held up",
+                "after {PATIENCE:?} {} of {calls} calls of {:?} are blocked",
                 state.waiting, self.0.methods
             );
         }
     }
 
-    /// How many calls are held up now.
+    /// The number of calls that are blocked now.
     pub fn waiting(&self) -> usize {
         self.0.lock().waiting
     }
 
-    /// Lets the calls go on; later ones are not held up any more.
+    /// Releases the calls and stops blocking others.
     pub fn release(self) {}
 }
 

@@ -1,4 +1,4 @@
-//! What is there when the storage is opened again.
+//! What is stored when the storage is opened again.
 
 use super::budgets::bytes;
 use super::listing::owned;
@@ -7,30 +7,30 @@ use crate::conformance::subject::{expect, expect_that};
 use crate::{Budget, Commit, PageRequest, Revision, StorageError};
 
 pub(super) const CASES: &[Case] = &[
-    case!(an_empty_storage_opens_again needs Lasting),
-    case!(values_last needs Lasting),
-    case!(overwrites_and_deletes_last needs Lasting),
-    case!(keys_of_every_component_last needs Lasting),
-    case!(what_was_flushed_lasts needs Lasting),
-    case!(commits_last needs Lasting, Commits),
-    case!(revisions_last needs Lasting, Revisions),
-    case!(revisions_go_on_growing needs Lasting, Revisions),
-    case!(a_revision_is_not_reused_after_its_key_is_gone needs Lasting, Revisions),
-    case!(a_revision_from_before_can_be_checked needs Lasting, Revisions, Commits),
-    case!(a_budget_counts_what_lasted needs Lasting, Commits, Budgets),
+    case!(an_empty_storage_opens_again needs Persistence),
+    case!(values_are_persistent needs Persistence),
+    case!(overwrites_and_deletes_are_persistent needs Persistence),
+    case!(keys_of_every_component_are_persistent needs Persistence),
+    case!(flushed_writes_are_persistent needs Persistence),
+    case!(commits_are_persistent needs Persistence, Commits),
+    case!(revisions_are_persistent needs Persistence, Revisions, Commits),
+    case!(revisions_keep_growing needs Persistence, Revisions, Commits),
+    case!(a_revision_is_not_reused_after_its_key_is_deleted needs Persistence, Revisions, Commits),
+    case!(a_revision_from_before_can_be_checked needs Persistence, Revisions, Commits),
+    case!(a_budget_counts_what_was_stored_before needs Persistence, Commits, Budgets),
 ];
 
 fn an_empty_storage_opens_again(subject: &Subject<'_>) {
     for _ in 0..3 {
         let store = subject.open();
         expect("list_keys(None)", store.list_keys(None), vec![]);
-        expect("list_partitions", store.list_partitions(None, 10).keys, vec![]);
+        expect("list_components", store.list_components(None, 10).keys, vec![]);
         store.holds("key", None);
         store.holds("a/b/c/key", None);
     }
 }
 
-fn values_last(subject: &Subject<'_>) {
+fn values_are_persistent(subject: &Subject<'_>) {
     let one = subject.component("one");
     let large: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
     let every: Vec<u8> = (0..=255).collect();
@@ -54,7 +54,7 @@ fn values_last(subject: &Subject<'_>) {
     }
 }
 
-fn overwrites_and_deletes_last(subject: &Subject<'_>) {
+fn overwrites_and_deletes_are_persistent(subject: &Subject<'_>) {
     let one = subject.component("one");
     let (kept, gone, back) = (format!("{one}kept"), format!("{one}gone"), format!("{one}back"));
     let store = subject.open();
@@ -78,7 +78,7 @@ fn overwrites_and_deletes_last(subject: &Subject<'_>) {
     store.holds(&back, &b""[..]);
 }
 
-fn keys_of_every_component_last(subject: &Subject<'_>) {
+fn keys_of_every_component_are_persistent(subject: &Subject<'_>) {
     let keys = ["A/b/c/k", "a", "a/b/c/", "a/b/c/k", "a/b/c/k2", "a/b/cc/k", "a/b/d/k", "z/y"];
     let store = subject.open();
     for key in keys {
@@ -90,13 +90,13 @@ fn keys_of_every_component_last(subject: &Subject<'_>) {
     let store = subject.open();
     let page = store.list_page(PageRequest::new(3).after("a"));
     expect("the page after \"a\"", page.keys, owned(&["a/b/c/", "a/b/c/k", "a/b/c/k2"]));
-    let partitions = store.list_partitions(None, 10).keys;
-    expect("list_partitions", partitions, owned(&["A/b/c/", "a/b/c/", "a/b/cc/"]));
+    let components = store.list_components(None, 10).keys;
+    expect("list_components", components, owned(&["A/b/c/", "a/b/c/", "a/b/cc/"]));
     expect("usage(None)", store.usage(None), usage);
     expect("what is stored", store.contents(), contents);
 }
 
-fn what_was_flushed_lasts(subject: &Subject<'_>) {
+fn flushed_writes_are_persistent(subject: &Subject<'_>) {
     let store = subject.open();
     store.set("key", "value");
     store.flush();
@@ -105,7 +105,7 @@ fn what_was_flushed_lasts(subject: &Subject<'_>) {
     expect("what is stored", subject.open().contents(), contents);
 }
 
-fn commits_last(subject: &Subject<'_>) {
+fn commits_are_persistent(subject: &Subject<'_>) {
     let store = subject.open();
     store.set("a/b/c/1", "old");
     store.set("a/b/c/2", "old");
@@ -123,7 +123,7 @@ fn commits_last(subject: &Subject<'_>) {
     }
 }
 
-fn revisions_last(subject: &Subject<'_>) {
+fn revisions_are_persistent(subject: &Subject<'_>) {
     let key = subject.component("one") + "key";
     let store = subject.open();
     store.put(&key, "one");
@@ -138,7 +138,7 @@ fn revisions_last(subject: &Subject<'_>) {
     }
 }
 
-fn revisions_go_on_growing(subject: &Subject<'_>) {
+fn revisions_keep_growing(subject: &Subject<'_>) {
     let mut last: Option<Revision> = None;
     for round in 0..4 {
         let store = subject.open();
@@ -155,12 +155,12 @@ fn revisions_go_on_growing(subject: &Subject<'_>) {
     }
 }
 
-fn a_revision_is_not_reused_after_its_key_is_gone(subject: &Subject<'_>) {
+fn a_revision_is_not_reused_after_its_key_is_deleted(subject: &Subject<'_>) {
     let key = subject.component("one") + "key";
     let mut last: Option<Revision> = None;
     for _ in 0..3 {
         let store = subject.open();
-        // Nothing is left that carries the last revision.
+        // No key has the last revision any more.
         let next = store.put(&key, "value");
         store.delete(&key);
         expect_that(
@@ -185,7 +185,7 @@ fn a_revision_from_before_can_be_checked(subject: &Subject<'_>) {
     store.holds(&key, &b"two"[..]);
 }
 
-fn a_budget_counts_what_lasted(subject: &Subject<'_>) {
+fn a_budget_counts_what_was_stored_before(subject: &Subject<'_>) {
     let one = subject.component("one");
     let commit = |own: &str, value: &str, budget: Budget| {
         Commit::new().set(format!("{one}{own}"), value.into()).with_budget(budget)

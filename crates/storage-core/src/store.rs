@@ -1,0 +1,223 @@
+//! A whole store, as the host and the operator see it.
+
+use crate::derived;
+use crate::{ComponentStorage, Durability, KeyPage, Problem, StorageError, StorageValue, Verified};
+
+/// The callback of [`Store::read_snapshot`]: gets each key and its value.
+pub type SnapshotVisitor<'a> = dyn FnMut(&str, StorageValue) -> Result<(), StorageError> + 'a;
+
+/// One opened store, which holds the data of many components.
+///
+/// Backends implement it. Decorators implement only [`ComponentStorage`], whose
+/// keys are full keys here ([`split_full_key`](crate::split_full_key)).
+/// `Arc<dyn Store>` upcasts to `Arc<dyn ComponentStorage>`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use storage_core::conformance::ReferenceStorage;
+/// use storage_core::{ComponentStorage, NamespacedStorage, Store};
+///
+/// let store: Arc<dyn Store> = Arc::new(ReferenceStorage::new());
+/// let storage: Arc<dyn ComponentStorage> = store.clone();
+/// let home = NamespacedStorage::new("app/notes/home".parse()?, storage);
+/// home.set("title", "Home".into())?;
+/// assert_eq!(store.list_components(None, 10)?.keys, ["app/notes/home/"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Store: ComponentStorage {
+    /// Returns what is fixed while the store is open.
+    ///
+    /// # Errors
+    /// None.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, Store};
+    /// let properties = ReferenceStorage::new().properties();
+    /// assert_eq!((properties.kind, properties.durability), ("reference", None));
+    /// ```
+    fn properties(&self) -> StoreProperties;
+
+    /// Lists the component prefixes that have at least one key, in ascending
+    /// byte order.
+    ///
+    /// Unscoped keys belong to no component. `after` is the last prefix of the
+    /// previous page. The cost should grow with the number of components: the
+    /// default lists all keys.
+    ///
+    /// # Errors
+    /// As [`ComponentStorage::list_keys`];
+    /// [`StorageError::UnreadableComponent`] if the first component after `after`
+    /// cannot be read. A page ends before such a component. To continue behind
+    /// it, pass its prefix as `after`.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage, Store};
+    /// let store = ReferenceStorage::new();
+    /// for key in ["app/notes/home/1", "app/notes/work/1", "app/notes/work/2"] {
+    ///     store.set(key, "".into())?;
+    /// }
+    /// let page = store.list_components(None, 10)?;
+    /// assert_eq!(page.keys, ["app/notes/home/", "app/notes/work/"]);
+    /// # Ok::<(), storage_core::StorageError>(())
+    /// ```
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        derived::list_components(self, after, limit)
+    }
+
+    /// Calls `visit` with every key that begins with `prefix` and follows
+    /// `after`, and its value, in ascending byte order, all at one point in time.
+    ///
+    /// The snapshot contains every write that returned before the call and none
+    /// that began after it, and each commit as a whole or not at all. Writers may
+    /// wait until it returns, so `visit` must not write to the same store. An
+    /// error of `visit` ends the snapshot and is returned.
+    ///
+    /// # Errors
+    /// The visitor's; as [`ComponentStorage::get`], for the first key that cannot
+    /// be read; [`StorageError::Unsupported`] from a store without snapshots,
+    /// which is the default.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage, Store};
+    /// let (store, copy) = (ReferenceStorage::new(), ReferenceStorage::new());
+    /// store.set("a", "1".into())?;
+    /// store.read_snapshot("", None, &mut |key, value| copy.set(key, value))?;
+    /// assert_eq!(copy.get("a")?, Some("1".into()));
+    /// # Ok::<(), storage_core::StorageError>(())
+    /// ```
+    fn read_snapshot(
+        &self,
+        _prefix: &str,
+        _after: Option<&str>,
+        _visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        Err(derived::no_snapshots())
+    }
+
+    /// Makes every write that has returned durable.
+    ///
+    /// A store whose writes are durable when they return, or that is not
+    /// persistent, has nothing to do. That is the default.
+    ///
+    /// # Errors
+    /// [`StorageError::IoError`] or [`StorageError::Unavailable`]: writes that
+    /// were not durable before may still not be.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage, Store};
+    /// let store = ReferenceStorage::new();
+    /// store.set("a", "1".into())?;
+    /// store.flush()?;
+    /// # Ok::<(), storage_core::StorageError>(())
+    /// ```
+    fn flush(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Reads the whole store and calls `report` with each problem that it finds.
+    ///
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::IoError`] or [`StorageError::Unavailable`] if the store
+    /// cannot be read at all; damage is a [`Problem`], not an error.
+    /// [`StorageError::Unsupported`] from a store that cannot verify itself while
+    /// it is open, which is the default.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, ComponentStorage, Store};
+    /// let store = ReferenceStorage::new();
+    /// store.set("app/notes/home/a", "1".into())?;
+    /// let verified = store.verify(&mut |problem| println!("{problem}"))?;
+    /// assert_eq!((verified.usage.keys, verified.problems), (1, 0));
+    /// # Ok::<(), storage_core::StorageError>(())
+    /// ```
+    fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        Err(derived::no_verify())
+    }
+}
+
+/// What is fixed while a [`Store`] is open.
+///
+/// ```
+/// use storage_core::{Durability, StoreProperties};
+///
+/// let properties = StoreProperties::new("file")
+///     .with_format(1)
+///     .with_durability(Durability::Sync);
+/// assert!(properties.may_block && !properties.shared_with_other_hosts);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreProperties {
+    /// The kind of store, such as `file` or `memory`.
+    pub kind: &'static str,
+    /// The version of the on-disk format; `None` without one.
+    pub format: Option<u32>,
+    /// The store's random id, which no copy shares; `None` without one.
+    pub store_id: Option<String>,
+    /// How much a write that returned survives; `None` if the store is not
+    /// persistent.
+    pub durability: Option<Durability>,
+    /// Whether calls may wait for I/O. An async host may make calls that do not
+    /// on its executor's threads.
+    pub may_block: bool,
+    /// Whether other hosts may write to the same data, so that a cache in front
+    /// of the store can be stale.
+    pub shared_with_other_hosts: bool,
+}
+
+impl StoreProperties {
+    /// Properties of a store that is not persistent, may block and belongs to
+    /// this host alone.
+    pub const fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            format: None,
+            store_id: None,
+            durability: None,
+            may_block: true,
+            shared_with_other_hosts: false,
+        }
+    }
+
+    /// Sets the version of the on-disk format.
+    #[must_use]
+    pub fn with_format(mut self, format: u32) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// Sets the store's id.
+    #[must_use]
+    pub fn with_store_id(mut self, id: impl Into<String>) -> Self {
+        self.store_id = Some(id.into());
+        self
+    }
+
+    /// Sets how much a write survives.
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Sets whether calls may wait for I/O.
+    #[must_use]
+    pub fn with_may_block(mut self, may_block: bool) -> Self {
+        self.may_block = may_block;
+        self
+    }
+
+    /// Sets whether other hosts may write to the same data.
+    #[must_use]
+    pub fn with_shared_with_other_hosts(mut self, shared: bool) -> Self {
+        self.shared_with_other_hosts = shared;
+        self
+    }
+}

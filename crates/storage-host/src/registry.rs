@@ -1,0 +1,110 @@
+//! The schemes that URLs can use.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::built_in;
+use crate::scheme::Scheme;
+use crate::store_url::{self, StoreUrl, StoreUrlError};
+
+/// The schemes that store URLs can use: those of this build, and those that an
+/// embedder registers.
+///
+/// ```
+/// use std::sync::Arc;
+/// use storage_core::conformance::ReferenceStorage;
+/// use storage_host::{
+///     ComponentStorage, Location, Mode, Scheme, StorageError, StorageHost, Store, StoreRegistry,
+/// };
+///
+/// /// A store of the embedder's own.
+/// struct Mine;
+///
+/// impl Scheme for Mine {
+///     fn name(&self) -> &'static str {
+///         "mine"
+///     }
+///
+///     fn open(&self, location: &Location, _: Mode) -> Result<Arc<dyn Store>, StorageError> {
+///         assert_eq!(location.path(), "data");
+///         Ok(Arc::new(ReferenceStorage::new()))
+///     }
+/// }
+///
+/// let mut registry = StoreRegistry::new();
+/// registry.register(Mine);
+/// let host = StorageHost::new(registry.parse("mine:data")?.open(Mode::ReadWrite)?);
+/// host.component(&"app/notes/home".parse()?).set("key", "value".into())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct StoreRegistry {
+    schemes: Vec<Arc<dyn Scheme>>,
+}
+
+impl StoreRegistry {
+    /// The schemes that are compiled in.
+    pub fn new() -> Self {
+        Self { schemes: built_in::schemes() }
+    }
+
+    /// The names of all schemes of this crate, with whether they are compiled in.
+    pub fn features() -> impl Iterator<Item = (&'static str, bool)> {
+        let compiled_in = built_in::schemes();
+        built_in::NAMES
+            .into_iter()
+            .map(move |name| (name, compiled_in.iter().any(|scheme| scheme.name() == name)))
+    }
+
+    /// Adds a scheme. It replaces one of the same name.
+    pub fn register(&mut self, scheme: impl Scheme + 'static) {
+        self.schemes.retain(|known| known.name() != scheme.name());
+        self.schemes.push(Arc::new(scheme));
+    }
+
+    /// The registered schemes.
+    pub fn schemes(&self) -> impl Iterator<Item = &dyn Scheme> {
+        self.schemes.iter().map(|scheme| &**scheme)
+    }
+
+    /// Parses a URL. Its path may have bytes that are not UTF-8 on Unix.
+    ///
+    /// # Errors
+    /// [`StoreUrlError`].
+    pub fn parse(&self, text: impl AsRef<OsStr>) -> Result<StoreUrl, StoreUrlError> {
+        store_url::parse(text.as_ref(), &self.schemes, &built_in::NAMES)
+    }
+}
+
+impl Default for StoreRegistry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for StoreRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.schemes().map(Scheme::name)).finish()
+    }
+}
+
+impl StoreUrl {
+    /// Parses a URL with a scheme of this build, as a process gets it in an argument
+    /// or a variable. Its path may have bytes that are not UTF-8 on Unix.
+    ///
+    /// # Errors
+    /// [`StoreUrlError`].
+    pub fn from_os_str(text: &OsStr) -> Result<Self, StoreUrlError> {
+        StoreRegistry::new().parse(text)
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = StoreUrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::from_os_str(OsStr::new(text))
+    }
+}
