@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::{Serialize, Serializer};
-use storage_host::{Mode, StorageError, StoreUrl};
+use storage_host::{Mode, StorageError, StoreRegistry, StoreUrl};
 
 use super::compiled::CacheDirectory;
 use super::environment::{self, FileSystem};
@@ -22,21 +22,14 @@ const WASMTIME: &str = "48.0.8";
 const REDB: &str = "4.6.0";
 const ROCKSDB: &str = "0.25.0";
 
-/// The format of every kind of store. Stores of other formats do not open.
-const FORMAT: u32 = 1;
-
 /// Less free space than these bytes, or than this part of the total, is a warning.
 const LOW_BYTES: u64 = 1 << 30;
 const LOW_PART: u64 = 20;
-/// Fewer free inodes are a warning for a file store, which needs one for each key.
+/// Fewer free inodes are a warning for a store that needs one for each key.
 const LOW_FILES: u64 = 10_000;
-/// The longest file name of a file store.
-const NAME_BYTES: u64 = 240;
 /// How many files are checked for access, and how many of the unreadable are named.
 const MAX_CHECKED: u64 = 10_000;
 const MAX_NAMED: usize = 3;
-/// A lower limit is a warning for RocksDB, which keeps a file open for each table.
-const LOW_OPEN_FILES: u64 = 4_096;
 
 #[derive(Serialize)]
 struct Report {
@@ -124,7 +117,9 @@ pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, F
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         engines: engines(),
-        stores: features(),
+        stores: StoreRegistry::features()
+            .map(|(name, compiled_in)| Feature { name, compiled_in })
+            .collect(),
         store: Store::default(),
         cache_base64: cache.path().and_then(exact_path),
         cache: cache.path().map(Path::to_owned),
@@ -160,25 +155,15 @@ pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, F
 }
 
 fn engines() -> Vec<Engine> {
-    let mut engines = vec![Engine { name: "wasmtime", version: WASMTIME }];
-    if cfg!(feature = "redb") {
-        engines.push(Engine { name: "redb", version: REDB });
-    }
-    if cfg!(feature = "rocksdb") {
-        engines.push(Engine { name: "rocksdb", version: ROCKSDB });
-    }
-    engines
-}
-
-fn features() -> Vec<Feature> {
     [
-        ("file", cfg!(feature = "file")),
-        ("memory", cfg!(feature = "memory")),
-        ("redb", cfg!(feature = "redb")),
-        ("rocksdb", cfg!(feature = "rocksdb")),
+        ("wasmtime", WASMTIME, true),
+        ("redb", REDB, cfg!(feature = "redb")),
+        ("rocksdb", ROCKSDB, cfg!(feature = "rocksdb")),
     ]
-    .map(|(name, compiled_in)| Feature { name, compiled_in })
-    .into()
+    .into_iter()
+    .filter(|(_, _, is_compiled_in)| *is_compiled_in)
+    .map(|(name, version, _)| Engine { name, version })
+    .collect()
 }
 
 /// Which store is used, and what else could name one.
@@ -229,7 +214,7 @@ fn check_path(store: &StoreUrl, path: &Path, report: &mut Report) {
     let Some(nearest) = nearest else { return };
     report.store.exists = nearest == path && !is_empty_directory(&path);
     let disk = environment::file_system(nearest);
-    check_file_system(&disk, report);
+    check_file_system(store, &disk, report);
     if report.store.exists {
         check_store(store, &path, report);
         return;
@@ -247,7 +232,8 @@ fn check_path(store: &StoreUrl, path: &Path, report: &mut Report) {
     }
 }
 
-fn check_file_system(disk: &FileSystem, report: &mut Report) {
+fn check_file_system(url: &StoreUrl, disk: &FileSystem, report: &mut Report) {
+    let (scheme, needs) = (url.scheme(), url.needs());
     if let Some(text) = disk.kind.as_deref().and_then(environment::caution) {
         let kind = disk.kind.as_deref().unwrap_or_default();
         report.warn("file_system", format!("the file system ({kind}) {text}"));
@@ -270,24 +256,24 @@ fn check_file_system(disk: &FileSystem, report: &mut Report) {
             "the file system has no free inodes: no file can be created, even if space is free; \
              delete files",
         ),
-        Some(files) if report.store.kind == "file" && files < LOW_FILES => report.warn(
+        Some(files) if needs.file_per_key && files < LOW_FILES => report.warn(
             "free_files",
             format!(
-                "the file system has room for only {} more, and a file: store needs one per key",
+                "the file system has room for only {} more, and a {scheme}: store needs one per key",
                 counted(files, "file")
             ),
         ),
         _ => {}
     }
     if let Some(bytes) = disk.name_bytes
-        && report.store.kind == "file"
-        && bytes < NAME_BYTES
+        && bytes < needs.file_name_bytes
     {
         report.warn(
             "name_bytes",
             format!(
-                "the file system allows file names of {bytes} bytes, and a file: store uses up to \
-                 {NAME_BYTES}: some long keys cannot be set; a redb: store has no such limit"
+                "the file system allows file names of {bytes} bytes, and a {scheme}: store uses up to \
+                 {}: some long keys cannot be set; a redb: store has no such limit",
+                needs.file_name_bytes
             ),
         );
     }
@@ -310,10 +296,11 @@ fn check_store(store: &StoreUrl, path: &Path, report: &mut Report) {
         report.warn("unreadable", size.unreadable_text());
     }
     report.store.writable = environment::may_write(path);
-    match identify(store, path) {
-        Ok(id) => {
-            report.store.id = Some(id);
-            report.store.format = Some(FORMAT);
+    match store.open(Mode::ReadOnly) {
+        Ok(opened) => {
+            let properties = opened.properties();
+            report.store.id = properties.store_id;
+            report.store.format = properties.format;
         }
         Err(StorageError::Locked(detail)) => report.store.locked = Some(detail),
         Err(StorageError::IoError(detail)) => report.problem("does_not_open", detail),
@@ -334,31 +321,6 @@ fn check_store(store: &StoreUrl, path: &Path, report: &mut Report) {
             "not_writable",
             format!("only reading works, without permission to write: {}", access_in_words(path)),
         );
-    }
-}
-
-/// The store's id, if it can be opened for reading.
-fn identify(store: &StoreUrl, path: &Path) -> Result<String, StorageError> {
-    match store.scheme() {
-        #[cfg(feature = "file")]
-        "file" => {
-            use storage_backends::{FileOptions, FileStorage};
-            FileStorage::open_read_only(path, FileOptions::default())
-                .map(|store| store.store_id().to_owned())
-        }
-        #[cfg(feature = "redb")]
-        "redb" => {
-            use storage_backends::{RedbOptions, RedbStorage};
-            RedbStorage::open_read_only(path, RedbOptions::default())
-                .map(|store| store.store_id().to_owned())
-        }
-        #[cfg(feature = "rocksdb")]
-        "rocksdb" => {
-            use storage_backends::{RocksDbOptions, RocksDbStorage};
-            RocksDbStorage::open_read_only(path, RocksDbOptions::default())
-                .map(|store| store.store_id().to_owned())
-        }
-        _ => store.open(Mode::ReadOnly).map(|_| path.display().to_string()),
     }
 }
 
@@ -490,15 +452,16 @@ fn check_process(store: &StoreUrl, report: &mut Report) {
         );
     }
     if let Some(files) = environment::open_files_limit()
-        && store.scheme() == "rocksdb"
-        && files < LOW_OPEN_FILES
+        && files < store.needs().open_files
     {
         report.warn(
             "open_files",
             format!(
-                "this process can open only {}, and RocksDB keeps one open for each table: raise \
-                 the limit with ulimit -n {LOW_OPEN_FILES}",
-                counted(files, "file")
+                "this process can open only {}, and a {}: store may need more: raise the limit \
+                 with ulimit -n {}",
+                counted(files, "file"),
+                store.scheme(),
+                store.needs().open_files
             ),
         );
     }
@@ -543,8 +506,8 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
             row("state", "does not exist yet; the first write creates it".to_owned())?;
         }
     }
-    if let Some(id) = &store.id {
-        row("format", format!("{FORMAT}, id {id}"))?;
+    if let (Some(format), Some(id)) = (store.format, &store.id) {
+        row("format", format!("{format}, id {id}"))?;
     }
     let survives = match store.durability {
         Some("sync") => Some("sync: writes survive a power cut"),
