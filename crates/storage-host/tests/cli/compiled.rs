@@ -179,11 +179,11 @@ fn links_pipes_and_files_of_others_are_not_used() {
     }
 
     set_mode(&entry, 0o622);
-    assert!(cache.run(GOOD).contains("nobody else may write"));
+    assert!(cache.run(GOOD).contains("only this user can write"));
     assert_eq!(mode(&entry), 0o600);
 
     if give_away(&entry) {
-        assert!(cache.run(GOOD).contains("is not used"));
+        assert!(cache.run(GOOD).contains("cannot use "));
         assert_eq!(fs::metadata(&entry).unwrap().uid(), fs::metadata(&elsewhere).unwrap().uid());
     }
 }
@@ -222,17 +222,17 @@ fn a_directory_that_others_may_write_is_not_used(#[case] directory: &str, #[case
     let directory = cache.folder.path().join(directory);
     set_mode(&directory, wide);
     let log = cache.run(GOOD);
-    assert!(log.contains(&format!("others may write to {}", directory.display())), "{log}");
+    assert!(log.contains(&format!("other users can write to {}", directory.display())), "{log}");
     assert!(log.contains("chmod go-w"), "{log}");
     assert_eq!(cache.entries(), Vec::<PathBuf>::new());
     // What it advises helps.
     set_mode(&directory, wide & !0o022);
     assert_eq!(cache.run(GOOD), "");
     assert_eq!(cache.entries().len(), 1);
-    // An entry that is there is neither used nor replaced once others may write.
+    // An entry that is there is neither used nor replaced once other users can write.
     set_mode(&directory, wide);
     fs::write(&cache.entries()[0], "planted").unwrap();
-    assert!(cache.run(GOOD).contains("others may write"));
+    assert!(cache.run(GOOD).contains("other users can write"));
     assert_eq!(fs::read(&cache.entries()[0]).unwrap(), b"planted");
 }
 
@@ -265,7 +265,7 @@ fn a_link_on_the_way_is_followed_if_nobody_else_can_change_it() {
     assert_eq!(fs::read_dir(elsewhere.join("storage-host/compiled")).unwrap().count(), 1);
     // The directory that it leads to counts.
     set_mode(&elsewhere, 0o757);
-    assert!(cache.run(GOOD).contains("others may write"));
+    assert!(cache.run(GOOD).contains("other users can write"));
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn sample(keys: usize) -> Contents {
 
 #[test]
 fn what_it_says() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "app/notes/home", "user:1", "Ada"]);
     folder.printed(&["put", "app/notes/home", "user:2", "Grace"]);
     folder.printed(&["put", "app/notes/work", "user:1", "Alan"]);
@@ -102,7 +102,7 @@ fn what_it_says() {
 #[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("redb", "rocksdb"))]
 fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str, #[case] to: &str) {
     const ROUNDS: u32 = 9;
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let sample = sample(600);
     let (from, to) = (&*format!("{from}:from"), &*format!("{to}:to"));
     fill(&folder, from, &sample);
@@ -142,7 +142,7 @@ fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str,
 
 #[test]
 fn a_store_that_is_written_to_is_not_copied_and_no_target_is_made() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let held = url_in(&folder, "file:storage-data").open(Mode::ReadWrite).unwrap();
     let text = folder.transcripts(&[
@@ -168,7 +168,7 @@ fn a_store_that_is_written_to_is_not_copied_and_no_target_is_made() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn a_rocksdb_store_is_copied_while_it_is_written_to() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let sample = sample(300);
     fill(&folder, "rocksdb:from", &sample);
     let held = url_in(&folder, "rocksdb:from").open(Mode::ReadWrite).unwrap();
@@ -181,7 +181,7 @@ fn a_rocksdb_store_is_copied_while_it_is_written_to() {
 
 #[test]
 fn a_damaged_value_ends_it_by_name_and_mended_it_goes_on() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let sample = sample(300);
     fill(&folder, "file:storage-data", &sample);
     let file = folder.path().join("storage-data/components/app/c1/x/key-00100");
@@ -199,7 +199,7 @@ fn a_damaged_value_ends_it_by_name_and_mended_it_goes_on() {
 
 #[test]
 fn a_target_without_room_says_so_and_goes_on_when_there_is() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let Some(_mount) = crate::support::Mount::new(&folder.path().join("disk"), "size=1m") else {
         return;
     };
@@ -221,7 +221,7 @@ fn a_target_without_room_says_so_and_goes_on_when_there_is() {
 /// nothing is shown to a pipe.
 #[test]
 fn a_terminal_sees_how_far_it_has_come() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     fill(&folder, "file:storage-data", &sample(3_000));
     let copy = folder.command(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
     let line = [copy.get_program().to_str().unwrap().to_owned()]
@@ -245,7 +245,7 @@ fn a_terminal_sees_how_far_it_has_come() {
 
 #[test]
 fn copy_takes_no_store_but_its_own_two() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["--store", "file:one", "put", "a/b/c", "k", "v"]);
     let copy = ["copy", "--from", "file:one", "--to", "file:two"];
     let refused = folder.run(&[&["--store", "file:one"], &copy[..]].concat());

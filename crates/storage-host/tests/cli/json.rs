@@ -10,7 +10,7 @@ use crate::support::{Folder, guest};
 
 /// A store with something wrong in it, components and manifests around it.
 fn folder_of_trouble() -> Folder {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.run(&["put", "app/notes/home", "key", "value"]);
     folder.run(&["put", "app/notes/home", "damaged", "value"]);
     folder.run(&["--store", "file:other", "put", "app/notes/home", "key", "other"]);
@@ -134,7 +134,7 @@ fn a_note_is_an_object_of_its_own() {
     let lines = assert_json_lines(done.stderr.as_bytes(), &["components"]);
     let [line] = lines.as_slice() else { panic!("{}", done.stderr) };
     let message = line["note"]["message"].as_str().unwrap();
-    assert!(message.starts_with("1 not listed"), "{message}");
+    assert!(message.starts_with("1 component not listed"), "{message}");
 }
 
 #[test]

@@ -167,5 +167,5 @@ fn a_manifest_before_run_is_the_same_as_behind_it() {
     let before = folder.run(&["--config", "storage.toml", "run", "app/notes/home"]);
     let behind = folder.run(&["run", "--config", "storage.toml", "app/notes/home"]);
     assert_eq!((before.code, &before.stderr), (behind.code, &behind.stderr));
-    assert!(before.stderr.contains("names no file for the component app/notes/home"));
+    assert!(before.stderr.contains("names no file for component app/notes/home"));
 }

@@ -9,7 +9,7 @@ use crate::support::{Done, Folder, guest};
 
 #[test]
 fn a_component_keeps_its_data_and_sees_nobody_elses() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let notes = guest("notes");
     let text = folder.transcripts(&[
         &["run", "--id", "app/notes/home", &notes, "add", "buy milk"],
@@ -30,14 +30,14 @@ fn a_component_keeps_its_data_and_sees_nobody_elses() {
 #[case(7)]
 #[case(255)]
 fn the_components_status_is_the_commands(#[case] status: i32) {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let args = ["run", "--id", "a/b/c", &guest("probe"), "exit", &status.to_string()];
     assert_eq!(folder.run(&args).code, status);
 }
 
 #[test]
 fn a_trap_ends_with_a_line_and_keeps_what_was_written() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let probe = guest("probe");
     let text = folder.transcripts(&[
         &["run", "--id", "a/b/c", &probe, "trap"],
@@ -56,7 +56,7 @@ fn a_trap_ends_with_a_line_and_keeps_what_was_written() {
 
 #[test]
 fn a_component_sees_errors_of_its_own_calls() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let probe = guest("probe");
     let text = folder.transcripts(&[
         &["run", "--id", "a/b/c", &probe, "set-size", "big", "1048577"],
@@ -70,7 +70,7 @@ fn a_component_sees_errors_of_its_own_calls() {
 
 #[test]
 fn what_cannot_run_is_told_apart_and_leaves_no_store() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let whole = fs::read(guest("notes")).unwrap();
     folder.file("core.wasm", &wat::parse_str("(module)").unwrap());
     folder.file("truncated.wasm", &whole[..5_000]);
@@ -171,7 +171,7 @@ fn labelled() -> Vec<u8> {
 
 #[test]
 fn all_that_a_component_lacks_is_told_at_once_and_what_to_do() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let go = |name: &str| format!(r#"(import "{name}" (instance (export "go" (func))))"#);
     let importing = |names: &[&str]| {
         let imports: Vec<String> = names.iter().map(|name| go(name)).collect();
@@ -251,7 +251,7 @@ const HTTP: &str = r#"
 
 #[test]
 fn http_is_there_for_those_who_do_not_use_it() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.file("unused.wasm", &command(HTTP, "(i32.const 0)", "fields"));
     folder.file("used.wasm", &command(HTTP, "(call $fields)", "fields"));
     folder.file(
@@ -272,7 +272,7 @@ fn http_is_there_for_those_who_do_not_use_it() {
 
 #[test]
 fn who_was_refused_memory_and_traps_is_told_of_the_limit() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     // 512 MiB are 8,192 pages.
     let grow = |pages| format!("(drop (memory.grow (i32.const {pages}))) (unreachable)");
     folder.file("more.wasm", &command("", &grow(8_192), ""));
@@ -286,7 +286,7 @@ fn who_was_refused_memory_and_traps_is_told_of_the_limit() {
 
 #[test]
 fn the_log_tells_of_an_end_without_a_word() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.file("error.wasm", &command("", "(i32.const 1)", ""));
     let grow = "(drop (memory.grow (i32.const 8192))) (i32.const 1)";
     folder.file("memory.wasm", &command("", grow, ""));
@@ -334,14 +334,14 @@ const NO_ENVIRONMENT: &str = r#"(component
 
 #[test]
 fn a_component_gets_no_environment() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.file("environment.wasm", &wat::parse_str(NO_ENVIRONMENT).unwrap());
     assert_eq!(folder.printed(&["run", "--id", "a/b/c", "environment.wasm"]), "");
 }
 
 #[test]
 fn nothing_is_cached_where_no_place_is_and_it_runs_all_the_same() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let file = folder.file("a-file", b"");
     let notes = guest("notes");
     let add = ["run", "--id", "app/notes/home", &notes, "add", "x"];
@@ -364,7 +364,7 @@ fn nothing_is_cached_where_no_place_is_and_it_runs_all_the_same() {
 
 #[test]
 fn components_that_were_built_for_other_hosts_run() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let program = guest("keyvalue-main");
     let args = ["run", "--id", "a/b/c", "--preset", "atomics_key=5", &program];
     assert_eq!(folder.printed(&args), "");
@@ -382,7 +382,7 @@ fn components_that_were_built_for_other_hosts_run() {
 
 #[test]
 fn a_component_runs_on_a_store_that_ends_with_it() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let counter = guest("counter");
     for _ in 0..2 {
         let args = ["--store", "memory:", "run", "--id", "a/b/c", &counter];
@@ -423,7 +423,7 @@ const WAITS: &str = r#"(component
 
 #[test]
 fn a_component_that_does_not_end_is_ended() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
     folder.file("waits.wasm", &wat::parse_str(WAITS).unwrap());
     folder.file(

@@ -8,7 +8,7 @@ use crate::support::{Folder, Mount, guest};
 
 #[test]
 fn a_path_that_is_no_store() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.file("a-file", b"mine");
     fs::create_dir(folder.path().join("mine")).unwrap();
     folder.file("mine/thesis.txt", b"years of work");
@@ -34,7 +34,7 @@ fn a_path_that_is_no_store() {
 
 #[test]
 fn a_store_that_another_process_has_open() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
     let held = url.open(Mode::ReadWrite).unwrap();
@@ -61,7 +61,7 @@ fn a_store_that_another_process_has_open() {
 
 #[test]
 fn a_store_of_a_newer_format() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let path = folder.path().join("storage-data/FORMAT");
     let format = fs::read_to_string(&path).unwrap();
@@ -79,7 +79,7 @@ fn a_store_of_a_newer_format() {
 
 #[test]
 fn a_flipped_byte_is_never_a_value() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     folder.printed(&["put", "a/b/c", "other", "whole"]);
     let path = folder.path().join("storage-data/components/a/b/c/key");
@@ -103,7 +103,7 @@ fn a_flipped_byte_is_never_a_value() {
 
 #[test]
 fn a_component_learns_of_damage_without_the_path() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     fs::write(folder.path().join("storage-data/components/a/b/c/key"), "damaged").unwrap();
     let probe = guest("probe");
@@ -123,7 +123,7 @@ fn a_component_learns_of_damage_without_the_path() {
 
 #[test]
 fn a_store_on_a_read_only_file_system() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let Some(mount) = Mount::new(&folder.path().join("disk"), "size=1m") else { return };
     let store = ["--store", "file:disk/store"];
     let with_store = |args: &[&'static str]| [&store, args].concat();
@@ -142,7 +142,7 @@ fn a_store_on_a_read_only_file_system() {
 
 #[test]
 fn a_full_disk_loses_nothing() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let Some(_mount) = Mount::new(&folder.path().join("disk"), "size=256k") else { return };
     let put = |key: &str, len: usize| {
         let args = ["--store", "file:disk/store", "put", "a/b/c", key];

@@ -72,7 +72,7 @@ fn errors_show_all_characters_of_a_key_on_a_terminal() {
 
 /// The hint for the next page, run as it stands.
 fn next_page(folder: &Folder, said: &str) -> String {
-    let hint = said.lines().find_map(|line| line.strip_prefix("more keys follow: go on with "));
+    let hint = said.lines().find_map(|line| line.strip_prefix("more keys follow; continue with "));
     let command = format!("{} keys a/b/c {}", program(), hint.unwrap());
     let mut bash = Command::new("bash");
     bash.args(["-c", &command]).current_dir(folder.path()).env_remove("STORAGE_HOST_STORE");

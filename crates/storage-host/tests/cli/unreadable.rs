@@ -22,7 +22,7 @@ struct Shared {
 impl Shared {
     /// `None`, with the reason, where this machine cannot.
     fn new() -> Option<Self> {
-        let folder = Folder::new();
+        let folder = Folder::with_file_store();
         if folder.path().metadata().unwrap().uid() != 0 {
             println!("SKIPPED components that cannot be read: only root can run as another user");
             return None;
@@ -105,7 +105,7 @@ fn components_lists_the_rest_and_names_what_cannot_be_read() {
 
 #[test]
 fn a_component_whose_disk_fails_is_named_beside_the_rest() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     for id in ["a/b/c", "app/notes/home", "z/z/z"] {
         folder.printed(&["put", id, "key", "value"]);
     }
