@@ -218,7 +218,11 @@ impl<'a> Demo<'a> {
                 self.say(format_args!("  and {} more", files.len() - SHOWN_FILES))?;
             }
             self.claim(
-                format!("{id} has {}, each in its own file", counted(keys.len() as u64, "key")),
+                format!(
+                    "{id} has {} in {}",
+                    counted(keys.len() as u64, "key"),
+                    counted(keys.len() as u64, "file")
+                ),
                 !keys.is_empty() && files.len() == keys.len(),
                 || format!("{} files in {}", files.len(), directory.display()),
             )?;

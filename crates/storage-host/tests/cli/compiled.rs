@@ -114,7 +114,7 @@ fn a_flipped_bit_anywhere_is_noticed_and_the_entry_is_replaced() {
         damaged[place] ^= 1 << (place % 8);
         fs::write(&entry, damaged).unwrap();
         let log = cache.run(GOOD);
-        assert!(log.contains("is damaged and is replaced"), "byte {place}: {log}");
+        assert!(log.contains("is damaged; replacing it"), "byte {place}: {log}");
         assert_eq!(fs::read(&entry).unwrap(), whole, "byte {place}");
     }
 }
@@ -139,7 +139,7 @@ fn an_entry_that_was_copied_over_anothers_is_not_run() {
     let cache = Cache::new();
     let (good, bad) = (cache.entry_of(GOOD), cache.entry_of(BAD));
     fs::copy(&bad, &good).unwrap();
-    assert!(cache.run(GOOD).contains("is damaged and is replaced"));
+    assert!(cache.run(GOOD).contains("is damaged; replacing it"));
     cache.run(BAD);
     // Nor one of an engine with other settings.
     let before = cache.entries();
@@ -151,7 +151,7 @@ fn an_entry_that_was_copied_over_anothers_is_not_run() {
         cache.entries().into_iter().filter(|entry| !before.contains(entry)).collect();
     assert_eq!(other.len(), 1);
     fs::copy(&other[0], &good).unwrap();
-    assert!(cache.run(GOOD).contains("is damaged and is replaced"));
+    assert!(cache.run(GOOD).contains("is damaged; replacing it"));
 }
 
 #[test]

@@ -209,7 +209,7 @@ fn a_target_without_room_says_so_and_goes_on_when_there_is() {
     let done = folder.run(&copy);
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("cannot write \"") && done.stderr.contains("No space left"));
-    assert!(done.stderr.contains("copy again to go on"), "{}", done.stderr);
+    assert!(done.stderr.contains("run the copy again to continue"), "{}", done.stderr);
     let remount = ["-o", "remount,size=50m"];
     let grown = Command::new("mount").args(remount).arg(folder.path().join("disk")).status();
     assert!(grown.unwrap().success());

@@ -65,8 +65,7 @@ fn a_failed_check_exits_with_1() {
     let done = folder.run(&["demo"]);
     assert_eq!(done.code, 1);
     assert!(
-        done.stdout
-            .contains("FAILED app/notes/home has 2 keys, each in its own file: found 3 files in "),
+        done.stdout.contains("FAILED app/notes/home has 2 keys in 2 files: found 3 files in "),
         "{}",
         done.stdout
     );

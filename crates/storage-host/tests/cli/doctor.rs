@@ -45,10 +45,10 @@ fn codes(document: &Value) -> Vec<&str> {
 
 #[test]
 fn each_kind_of_path_is_reported() {
-    let folder = Folder::with_file_store();
+    let folder = Folder::new();
     let mut text = folder.transcript(&["doctor"]);
     assert!(!folder.has_store(), "it creates nothing");
-    folder.printed(&["put", "a/b/c", "key", "value"]);
+    folder.printed(&["--store", "file:storage-data", "put", "a/b/c", "key", "value"]);
     let before = folder.tree("storage-data");
     text += "\n";
     text += &folder.transcript(&["doctor", "--store", "file:storage-data?durability=os"]);

@@ -59,16 +59,17 @@ fn what_no_shell_replaced_creates_nothing() {
 }
 
 #[test]
-fn a_variable_that_does_not_count_may_be_wrong() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["put", "a/b/c", "k", "v"]);
+fn an_overridden_variable_may_be_invalid() {
+    let folder = Folder::new();
+    let store = ["--store", "file:storage-data"];
+    folder.printed(&[&store[..], &["put", "a/b/c", "k", "v"]].concat());
     folder.file("storage.toml", b"store = \"file:storage-data\"");
     let with = |value: &str, args: &[&str]| {
         let output = folder.command(args).env("STORAGE_HOST_STORE", value).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    // An empty one is as none.
-    assert_eq!(with("", &["get", "a/b/c", "k"]), (Some(0), "v".to_owned()));
+    // An empty one counts as unset.
+    assert_eq!(with("", &[&store[..], &["get", "a/b/c", "k"]].concat()).1, "v");
     assert_eq!(with("", &["--config", "storage.toml", "get", "a/b/c", "k"]).0, Some(0));
     for wrong in ["sqlite:x", "file:d\n", "~/data"] {
         for args in [

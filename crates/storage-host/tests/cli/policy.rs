@@ -139,7 +139,7 @@ fn doctor_tells_of_the_manifests_store() {
     let mut command = folder.command(&["doctor", "--config", "storage.toml"]);
     let output = command.env("STORAGE_HOST_STORE", "file:./other").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("commands without --config use that one"), "{said}");
+    assert!(said.contains("which commands without --config use"), "{said}");
 }
 
 #[test]

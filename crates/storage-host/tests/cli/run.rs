@@ -303,9 +303,9 @@ fn the_log_tells_of_an_end_without_a_word() {
     }
     assert_eq!(
         said,
-        "info: INFO a/b/c ended with an error and no status of its own\n\
-         info: INFO a/b/c ended with an error and no status of its own; it was refused memory above \
-         the limit of 536870912 bytes\n"
+        "info: INFO a/b/c returned an error without a status\n\
+         info: INFO a/b/c returned an error without a status; the host refused it memory above the \
+         limit of 536870912 bytes\n"
     );
 }
 
