@@ -17,7 +17,7 @@ const VALUE: usize = 256 << 10;
 const MOST: usize = 32 << 20;
 
 #[test]
-fn a_copy_takes_no_more_however_much_there_is() {
+fn the_memory_of_a_copy_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let open = |name: &str, mode| {
         let url = StoreUrl::from_path(folder.path().join(name));

@@ -91,7 +91,7 @@ fn give_away(path: &Path) -> bool {
 }
 
 #[test]
-fn a_kept_component_is_used_and_stays_as_it_is() {
+fn a_cached_component_is_reused() {
     let cache = Cache::new();
     let entry = cache.entry_of(GOOD);
     let (inode, bytes) = (fs::metadata(&entry).unwrap().ino(), fs::read(&entry).unwrap());
@@ -101,7 +101,7 @@ fn a_kept_component_is_used_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_noticed_and_the_entry_is_replaced() {
+fn entries_with_flipped_bits_are_replaced() {
     const PLACES: usize = 24;
     let cache = Cache::new();
     let entry = cache.entry_of(GOOD);
@@ -135,7 +135,7 @@ fn a_truncated_or_longer_entry_is_replaced() {
 }
 
 #[test]
-fn an_entry_that_was_copied_over_anothers_is_not_run() {
+fn an_entry_of_another_component_is_not_used() {
     let cache = Cache::new();
     let (good, bad) = (cache.entry_of(GOOD), cache.entry_of(BAD));
     fs::copy(&bad, &good).unwrap();
@@ -155,7 +155,7 @@ fn an_entry_that_was_copied_over_anothers_is_not_run() {
 }
 
 #[test]
-fn links_pipes_and_files_of_others_are_not_used() {
+fn links_pipes_and_foreign_files_are_not_used() {
     let cache = Cache::new();
     let entry = cache.entry_of(GOOD);
     let whole = fs::read(&entry).unwrap();
@@ -189,7 +189,7 @@ fn links_pipes_and_files_of_others_are_not_used() {
 }
 
 #[rstest]
-fn the_directory_and_its_entries_are_the_users_alone(
+fn the_cache_is_private(
     #[values("000", "022", "077", "777")] umask: &str,
 ) {
     let cache = Cache::new();
@@ -213,7 +213,7 @@ fn the_directory_and_its_entries_are_the_users_alone(
 #[case::the_directory_although_sticky("cache/storage-host/compiled", 0o1777)]
 #[case::one_above("cache/storage-host", 0o770)]
 #[case::one_further_above("cache", 0o702)]
-fn a_directory_that_others_may_write_is_not_used(#[case] directory: &str, #[case] wide: u32) {
+fn a_directory_that_other_users_can_write_is_not_used(#[case] directory: &str, #[case] wide: u32) {
     let cache = Cache::new();
     fs::create_dir_all(cache.directory()).unwrap();
     for path in [cache.parent(), cache.parent().join("storage-host"), cache.directory()] {
@@ -255,7 +255,7 @@ fn a_directory_of_another_user_is_not_used() {
 }
 
 #[test]
-fn a_link_on_the_way_is_followed_if_nobody_else_can_change_it() {
+fn a_link_is_followed_if_no_other_user_can_change_it() {
     let cache = Cache::new();
     let elsewhere = cache.folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
@@ -269,7 +269,7 @@ fn a_link_on_the_way_is_followed_if_nobody_else_can_change_it() {
 }
 
 #[test]
-fn doctor_tells_of_a_directory_that_others_may_write() {
+fn doctor_warns_of_an_unsafe_cache() {
     let cache = Cache::new();
     fs::create_dir_all(cache.directory()).unwrap();
     set_mode(&cache.parent(), 0o777);

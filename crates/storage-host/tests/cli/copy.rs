@@ -100,7 +100,7 @@ fn what_it_says() {
 #[cfg_attr(feature = "rocksdb", case("rocksdb", "rocksdb"))]
 #[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("rocksdb", "redb"))]
 #[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("redb", "rocksdb"))]
-fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str, #[case] to: &str) {
+fn a_copy_completes_after_repeated_kills(#[case] from: &str, #[case] to: &str) {
     const ROUNDS: u32 = 9;
     let folder = Folder::with_file_store();
     let sample = sample(600);
@@ -141,7 +141,7 @@ fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str,
 }
 
 #[test]
-fn a_store_that_is_written_to_is_not_copied_and_no_target_is_made() {
+fn a_source_with_a_writer_is_not_copied() {
     let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let held = url_in(&folder, "file:storage-data").open(Mode::ReadWrite).unwrap();
@@ -180,7 +180,7 @@ fn a_rocksdb_store_is_copied_while_it_is_written_to() {
 }
 
 #[test]
-fn a_damaged_value_ends_it_by_name_and_mended_it_goes_on() {
+fn a_damaged_value_is_named_and_a_repaired_copy_continues() {
     let folder = Folder::with_file_store();
     let sample = sample(300);
     fill(&folder, "file:storage-data", &sample);
@@ -198,7 +198,7 @@ fn a_damaged_value_ends_it_by_name_and_mended_it_goes_on() {
 }
 
 #[test]
-fn a_target_without_room_says_so_and_goes_on_when_there_is() {
+fn a_copy_to_a_full_disk_continues_after_an_error() {
     let folder = Folder::with_file_store();
     let Some(_mount) = crate::support::Mount::new(&folder.path().join("disk"), "size=1m") else {
         return;
@@ -220,7 +220,7 @@ fn a_target_without_room_says_so_and_goes_on_when_there_is() {
 /// A copy to a terminal shows how far it has come; `printed` elsewhere sees that
 /// nothing is shown to a pipe.
 #[test]
-fn a_terminal_sees_how_far_it_has_come() {
+fn a_terminal_shows_the_progress() {
     let folder = Folder::with_file_store();
     fill(&folder, "file:storage-data", &sample(3_000));
     let copy = folder.command(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
@@ -244,7 +244,7 @@ fn a_terminal_sees_how_far_it_has_come() {
 }
 
 #[test]
-fn copy_takes_no_store_but_its_own_two() {
+fn copy_ignores_or_refuses_other_stores() {
     let folder = Folder::with_file_store();
     folder.printed(&["--store", "file:one", "put", "a/b/c", "k", "v"]);
     let copy = ["copy", "--from", "file:one", "--to", "file:two"];

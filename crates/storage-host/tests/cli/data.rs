@@ -14,7 +14,7 @@ fn store_in(folder: &Folder) -> StoreUrl {
 }
 
 #[test]
-fn what_is_put_is_there_until_it_is_deleted() {
+fn values_exist_until_they_are_deleted() {
     let folder = Folder::with_file_store();
     let text = folder.transcripts(&[
         &["put", "app/notes/home", "user:1", "Ada"],
@@ -60,7 +60,7 @@ fn json_for_programs() {
 }
 
 #[test]
-fn bytes_go_in_and_out_as_they_are() {
+fn values_are_copied_byte_for_byte() {
     let folder = Folder::with_file_store();
     let all: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
     for args in [&["put", "a/b/c", "key"][..], &["put", "a/b/c", "key", "-"]] {
@@ -76,7 +76,7 @@ fn bytes_go_in_and_out_as_they_are() {
 }
 
 #[test]
-fn what_json_gives_can_be_put_back() {
+fn json_values_can_be_stored_again() {
     let folder = Folder::with_file_store();
     let all: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
     folder.run_with_input(&["put", "a/b/c", "key"], &all);
@@ -91,7 +91,7 @@ fn what_json_gives_can_be_put_back() {
 }
 
 #[test]
-fn what_is_not_base64_changes_nothing() {
+fn invalid_base64_stores_nothing() {
     let folder = Folder::with_file_store();
     for wrong in ["AJ+Slg", "value", "AJ-Slg==", "\u{e9}"] {
         for stored in [false, true] {
@@ -187,7 +187,7 @@ fn a_long_listing_comes_in_pages() {
 }
 
 #[test]
-fn what_is_no_components_is_not_listed_as_one() {
+fn invalid_ids_are_not_listed() {
     let folder = Folder::with_file_store();
     folder.printed(&["put", "app/notes/home", "k", "v"]);
     // As a hand could make it: a line break would read as one more component.
@@ -215,7 +215,7 @@ fn many_components_are_all_listed() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_output_is_success() {
     let folder = Folder::with_file_store();
     // More than a pipe holds.
     folder.run_with_input(&["put", "a/b/c", "key"], &vec![b'x'; 1 << 20]);

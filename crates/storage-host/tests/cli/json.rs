@@ -128,7 +128,7 @@ fn every_line_of_standard_error_is_json() {
 }
 
 #[test]
-fn a_note_is_an_object_of_its_own() {
+fn notes_are_json_objects() {
     let folder = folder_of_trouble();
     let done = folder.run(&["--json", "components"]);
     let lines = assert_json_lines(done.stderr.as_bytes(), &["components"]);
@@ -138,7 +138,7 @@ fn a_note_is_an_object_of_its_own() {
 }
 
 #[test]
-fn a_line_of_the_log_is_an_object_with_its_level_and_fields() {
+fn log_lines_are_objects_with_level_and_fields() {
     let folder = folder_of_trouble();
     // The component's own text goes through as it is, behind the log.
     let done =

@@ -85,7 +85,7 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
 
 #[cfg(feature = "redb")]
 #[test]
-fn a_store_is_made_where_no_name_can_be_given_without_replacing() {
+fn a_store_is_created_without_rename_noreplace() {
     let folder = Folder::with_file_store();
     let strace = [
         "strace",
@@ -109,7 +109,7 @@ fn a_store_is_made_where_no_name_can_be_given_without_replacing() {
 #[case::file("file:data")]
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
-fn doctor_tells_where_locks_do_not_work(#[case] store: &str) {
+fn doctor_warns_if_locks_do_not_work(#[case] store: &str) {
     let folder = Folder::with_file_store();
     folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
     for (answer, why) in [
@@ -164,7 +164,7 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
 }
 
 #[test]
-fn a_number_in_a_lock_file_is_no_holder() {
+fn a_number_in_a_lock_file_is_not_a_process() {
     let folder = Folder::with_file_store();
     let put = ["--wait", "0", "put", "a/b/c", "key", "value"];
     folder.printed(&put);
@@ -180,7 +180,7 @@ fn a_number_in_a_lock_file_is_no_holder() {
 #[case::file("file:link", false)]
 #[cfg_attr(feature = "redb", case::redb("redb:link", true))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:link", false))]
-fn a_store_is_made_where_a_link_leads_and_not_in_its_place(
+fn a_store_is_created_at_the_target_of_a_link(
     #[case] store: &str,
     #[case] is_file: bool,
 ) {

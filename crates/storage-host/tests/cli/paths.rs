@@ -10,7 +10,7 @@ fn os(bytes: &[u8]) -> &std::ffi::OsStr {
 }
 
 #[test]
-fn what_no_shell_replaced_creates_nothing() {
+fn unexpanded_paths_create_nothing() {
     let folder = Folder::with_file_store();
     folder.printed(&["--store", "redb:here", "put", "a/b/c", "k", "v"]);
     let before = folder.tree("");
@@ -87,7 +87,7 @@ fn an_overridden_variable_may_be_invalid() {
 }
 
 #[test]
-fn whoever_creates_a_store_says_where() {
+fn creating_a_store_writes_a_note() {
     let folder = Folder::with_file_store();
     let said = |args: &[&str]| {
         let output = folder.command(args).output().unwrap();
@@ -169,7 +169,7 @@ fn paths_need_not_be_utf8() {
 
 #[cfg(unix)]
 #[test]
-fn keys_and_ids_that_are_not_utf8_are_refused_with_the_rule() {
+fn keys_and_ids_must_be_utf8() {
     let folder = Folder::with_file_store();
     for (args, rule) in [
         (&[&b"get"[..], b"a/b/c", b"k\xff"][..], "a key must be valid UTF-8"),

@@ -68,7 +68,7 @@ fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] stor
 }
 
 #[rstest]
-fn too_few_open_files_are_told(#[values("file:data", "redb:data")] store: &str) {
+fn a_lack_of_open_files_is_an_error(#[values("file:data", "redb:data")] store: &str) {
     let folder = Folder::with_file_store();
     let notes = guest("notes");
     let add = ["--store", store, "run", "--id", "a/b/c", &notes, "add", "x"];
@@ -114,7 +114,7 @@ fn folder_of(user: &str) -> Folder {
 }
 
 #[rstest]
-fn too_few_threads_are_told(#[values("1", "5")] instances: &str) {
+fn a_lack_of_threads_is_an_error(#[values("1", "5")] instances: &str) {
     let Some(user) = other_user() else { return };
     let folder = folder_of(&user);
     let notes = fs::read(guest("notes")).unwrap();

@@ -8,7 +8,7 @@ use crate::guests::command;
 use crate::support::{Done, Folder, guest};
 
 #[test]
-fn a_component_keeps_its_data_and_sees_nobody_elses() {
+fn components_keep_their_data_apart() {
     let folder = Folder::with_file_store();
     let notes = guest("notes");
     let text = folder.transcripts(&[
@@ -29,14 +29,14 @@ fn a_component_keeps_its_data_and_sees_nobody_elses() {
 #[case(0)]
 #[case(7)]
 #[case(255)]
-fn the_components_status_is_the_commands(#[case] status: i32) {
+fn the_exit_code_is_that_of_the_component(#[case] status: i32) {
     let folder = Folder::with_file_store();
     let args = ["run", "--id", "a/b/c", &guest("probe"), "exit", &status.to_string()];
     assert_eq!(folder.run(&args).code, status);
 }
 
 #[test]
-fn a_trap_ends_with_a_line_and_keeps_what_was_written() {
+fn a_trap_is_one_line_and_keeps_earlier_writes() {
     let folder = Folder::with_file_store();
     let probe = guest("probe");
     let text = folder.transcripts(&[
@@ -69,7 +69,7 @@ fn a_component_sees_errors_of_its_own_calls() {
 }
 
 #[test]
-fn what_cannot_run_is_told_apart_and_leaves_no_store() {
+fn unrunnable_components_create_no_store() {
     let folder = Folder::with_file_store();
     let whole = fs::read(guest("notes")).unwrap();
     folder.file("core.wasm", &wat::parse_str("(module)").unwrap());
@@ -170,7 +170,7 @@ fn labelled() -> Vec<u8> {
 }
 
 #[test]
-fn all_that_a_component_lacks_is_told_at_once_and_what_to_do() {
+fn all_missing_imports_are_listed_with_advice() {
     let folder = Folder::with_file_store();
     let go = |name: &str| format!(r#"(import "{name}" (instance (export "go" (func))))"#);
     let importing = |names: &[&str]| {
@@ -250,7 +250,7 @@ const HTTP: &str = r#"
   (core func $fields (canon lower (func $http "[constructor]fields")))"#;
 
 #[test]
-fn http_is_there_for_those_who_do_not_use_it() {
+fn unused_http_imports_are_linked() {
     let folder = Folder::with_file_store();
     folder.file("unused.wasm", &command(HTTP, "(i32.const 0)", "fields"));
     folder.file("used.wasm", &command(HTTP, "(call $fields)", "fields"));
@@ -271,7 +271,7 @@ fn http_is_there_for_those_who_do_not_use_it() {
 }
 
 #[test]
-fn who_was_refused_memory_and_traps_is_told_of_the_limit() {
+fn a_trap_after_refused_memory_names_the_limit() {
     let folder = Folder::with_file_store();
     // 512 MiB are 8,192 pages.
     let grow = |pages| format!("(drop (memory.grow (i32.const {pages}))) (unreachable)");
@@ -285,7 +285,7 @@ fn who_was_refused_memory_and_traps_is_told_of_the_limit() {
 }
 
 #[test]
-fn the_log_tells_of_an_end_without_a_word() {
+fn a_failure_without_a_message_is_logged() {
     let folder = Folder::with_file_store();
     folder.file("error.wasm", &command("", "(i32.const 1)", ""));
     let grow = "(drop (memory.grow (i32.const 8192))) (i32.const 1)";
@@ -340,7 +340,7 @@ fn a_component_gets_no_environment() {
 }
 
 #[test]
-fn nothing_is_cached_where_no_place_is_and_it_runs_all_the_same() {
+fn components_run_without_a_cache() {
     let folder = Folder::with_file_store();
     let file = folder.file("a-file", b"");
     let notes = guest("notes");
@@ -422,7 +422,7 @@ const WAITS: &str = r#"(component
   (export "wasi:cli/run@0.2.0" (instance $command)))"#;
 
 #[test]
-fn a_component_that_does_not_end_is_ended() {
+fn the_timeout_ends_a_component() {
     let folder = Folder::with_file_store();
     folder.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
     folder.file("waits.wasm", &wat::parse_str(WAITS).unwrap());

@@ -7,7 +7,7 @@ use storage_host::{Mode, StoreUrl};
 use crate::support::{Folder, Mount, guest};
 
 #[test]
-fn a_path_that_is_no_store() {
+fn paths_without_a_store_are_errors() {
     let folder = Folder::with_file_store();
     folder.file("a-file", b"mine");
     fs::create_dir(folder.path().join("mine")).unwrap();
@@ -33,7 +33,7 @@ fn a_path_that_is_no_store() {
 }
 
 #[test]
-fn a_store_that_another_process_has_open() {
+fn a_locked_store_can_be_read_but_not_written() {
     let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
@@ -78,7 +78,7 @@ fn a_store_of_a_newer_format() {
 }
 
 #[test]
-fn a_flipped_byte_is_never_a_value() {
+fn a_damaged_value_is_an_error() {
     let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     folder.printed(&["put", "a/b/c", "other", "whole"]);
@@ -102,7 +102,7 @@ fn a_flipped_byte_is_never_a_value() {
 }
 
 #[test]
-fn a_component_learns_of_damage_without_the_path() {
+fn a_component_gets_errors_without_paths() {
     let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     fs::write(folder.path().join("storage-data/components/a/b/c/key"), "damaged").unwrap();

@@ -48,7 +48,7 @@ fn an_empty_input_that_is_open_is_an_empty_value() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_output_that_is_lost_is_a_failure() {
+fn a_lost_output_is_a_failure() {
     let folder = Folder::new();
     folder.printed(&["put", "a/b/c", "k", "value"]);
     folder.file("file", b"content");
@@ -82,7 +82,7 @@ fn an_output_that_is_lost_is_a_failure() {
 }
 
 #[test]
-fn an_output_that_nobody_wants_is_no_failure() {
+fn an_unused_closed_output_is_not_a_failure() {
     let folder = Folder::new();
     // Nothing is printed, so nothing is lost.
     assert_eq!(redirected(&folder, "put a/b/c k value", ">&-").code, 0);

@@ -41,7 +41,7 @@ fn program() -> String {
 }
 
 #[test]
-fn keys_show_all_their_characters_on_a_terminal() {
+fn hidden_characters_of_keys_are_escaped_on_a_terminal() {
     let folder = Folder::new();
     folder.printed(&["put", "a/b/c", ODD, "v"]);
     folder.printed(&["put", "a/b/c", "last", "v"]);
@@ -56,7 +56,7 @@ fn keys_show_all_their_characters_on_a_terminal() {
 }
 
 #[test]
-fn errors_show_all_characters_of_a_key_on_a_terminal() {
+fn hidden_characters_of_errors_are_escaped_on_a_terminal() {
     let folder = Folder::new();
     folder.printed(&["put", "a/b/c", "k", "v"]);
     let program = program();
@@ -80,7 +80,7 @@ fn next_page(folder: &Folder, said: &str) -> String {
 }
 
 #[test]
-fn the_hint_for_the_next_page_works_as_it_is_printed() {
+fn the_printed_hint_for_the_next_page_works() {
     if !has_bash() {
         return;
     }

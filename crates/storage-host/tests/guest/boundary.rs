@@ -78,7 +78,7 @@ fn a_key_that_is_no_utf8_ends_the_guest() {
 #[case::nul(0, 1, "a key has no control characters; \"\\0\" has one at byte 0")]
 #[case::a_byte_too_long(b'k', 1_025, "a key has at most 1024 bytes;")]
 #[case::ten_mebibytes(b'k', 10 << 20, "a key has at most 1024 bytes;")]
-fn a_key_outside_the_rules_is_refused_with_the_rule(
+fn an_invalid_key_is_refused_with_the_rule(
     #[case] byte: u8,
     #[case] len: u32,
     #[case] rule: &str,
@@ -148,7 +148,7 @@ fn a_long_prefix_lists_nothing() {
 }
 
 #[test]
-fn a_listing_over_its_limit_is_an_error_and_not_a_part() {
+fn a_listing_over_its_limit_is_an_error() {
     let mut limits = Limits::default();
     limits.listing_keys = 3;
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
@@ -165,7 +165,7 @@ fn a_listing_over_its_limit_is_an_error_and_not_a_part() {
 }
 
 #[test]
-fn a_quota_is_an_error_of_its_own() {
+fn an_exceeded_quota_has_its_own_error() {
     let quota = Budget { max_bytes: 5, max_keys: 9 };
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).quota(quota).build();
     let mut guest = RawGuest::new(&host, "a/b/1");

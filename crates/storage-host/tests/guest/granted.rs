@@ -50,7 +50,7 @@ fn owned(host: &StorageHost) -> String {
 const UNCHANGED: &str = "secret=s shared/a=1 shared/b=2 shared/n=5";
 
 #[rstest]
-fn without_a_grant_nobody_learns_who_exists(
+fn without_a_grant_existence_is_hidden(
     #[values("draft", "draft2", "extended")] interface: &str,
 ) {
     let host = memory();
@@ -71,7 +71,7 @@ fn without_a_grant_nobody_learns_who_exists(
 }
 
 #[rstest]
-fn a_components_own_id_is_its_own_store(#[values("draft", "draft2")] interface: &str) {
+fn the_id_of_a_component_opens_its_own_store(#[values("draft", "draft2")] interface: &str) {
     let host = memory();
     host.component(&id(READER)).set("mine", "here".into()).unwrap();
     let mut session = Session::new(&host, READER);
@@ -85,7 +85,7 @@ fn a_components_own_id_is_its_own_store(#[values("draft", "draft2")] interface: 
 }
 
 #[rstest]
-fn what_may_be_read_is_read_and_nothing_else(
+fn a_read_grant_allows_only_reads_of_its_prefix(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     let folder = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ fn what_may_be_read_is_read_and_nothing_else(
 }
 
 #[rstest]
-fn what_may_be_written_is_written_and_nothing_else(
+fn a_write_grant_allows_only_its_prefix(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     let folder = tempfile::tempdir().unwrap();
@@ -251,7 +251,7 @@ fn a_grant_that_is_taken_back_ends_with_the_next_call() {
 }
 
 #[test]
-fn a_change_of_the_grants_is_seen_by_what_is_open() {
+fn open_handles_see_changed_grants() {
     let host = memory();
     fill(&host);
     grant(&host, "shared/a", Access::Read);
@@ -271,7 +271,7 @@ fn a_change_of_the_grants_is_seen_by_what_is_open() {
 
 /// What is written counts for the owner, whose quota is nobody else's business.
 #[test]
-fn the_owners_quota_holds_and_is_not_told() {
+fn the_quota_of_the_owner_applies_and_is_hidden() {
     let settings = ComponentSettings {
         quota: Some(Budget { max_bytes: 39, max_keys: 5 }),
         ..Default::default()
