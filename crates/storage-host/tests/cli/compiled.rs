@@ -189,9 +189,7 @@ fn links_pipes_and_foreign_files_are_not_used() {
 }
 
 #[rstest]
-fn the_cache_is_private(
-    #[values("000", "022", "077", "777")] umask: &str,
-) {
+fn the_cache_is_private(#[values("000", "022", "077", "777")] umask: &str) {
     let cache = Cache::new();
     let inner = cache.command(GOOD.0);
     let mut shell = Command::new("sh");

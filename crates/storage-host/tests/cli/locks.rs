@@ -180,10 +180,7 @@ fn a_number_in_a_lock_file_is_not_a_process() {
 #[case::file("file:link", false)]
 #[cfg_attr(feature = "redb", case::redb("redb:link", true))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:link", false))]
-fn a_store_is_created_at_the_target_of_a_link(
-    #[case] store: &str,
-    #[case] is_file: bool,
-) {
+fn a_store_is_created_at_the_target_of_a_link(#[case] store: &str, #[case] is_file: bool) {
     let folder = Folder::with_file_store();
     let target = folder.path().join("disk/real");
     symlink("disk/real", folder.path().join("link")).unwrap();

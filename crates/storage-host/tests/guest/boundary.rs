@@ -78,11 +78,7 @@ fn a_key_that_is_no_utf8_ends_the_guest() {
 #[case::nul(0, 1, "a key has no control characters; \"\\0\" has one at byte 0")]
 #[case::a_byte_too_long(b'k', 1_025, "a key has at most 1024 bytes;")]
 #[case::ten_mebibytes(b'k', 10 << 20, "a key has at most 1024 bytes;")]
-fn an_invalid_key_is_refused_with_the_rule(
-    #[case] byte: u8,
-    #[case] len: u32,
-    #[case] rule: &str,
-) {
+fn an_invalid_key_is_refused_with_the_rule(#[case] byte: u8, #[case] len: u32, #[case] rule: &str) {
     let (host, backend) = counted();
     let mut guest = RawGuest::new(&host, "a/b/1");
     guest.call::<_, i32>("grow", (MANY_PAGES,));

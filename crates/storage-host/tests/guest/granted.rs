@@ -50,9 +50,7 @@ fn owned(host: &StorageHost) -> String {
 const UNCHANGED: &str = "secret=s shared/a=1 shared/b=2 shared/n=5";
 
 #[rstest]
-fn without_a_grant_existence_is_hidden(
-    #[values("draft", "draft2", "extended")] interface: &str,
-) {
+fn without_a_grant_existence_is_hidden(#[values("draft", "draft2", "extended")] interface: &str) {
     let host = memory();
     fill(&host);
     let mut session = Session::new(&host, READER);

@@ -111,9 +111,7 @@ fn swaps_of_several_instances_lose_nothing(
 }
 
 #[rstest]
-fn one_of_many_creators_succeeds(
-    #[values("memory", "file", "redb", "rocksdb")] store: &str,
-) {
+fn one_of_many_creators_succeeds(#[values("memory", "file", "redb", "rocksdb")] store: &str) {
     const KEYS: usize = 20;
     let folder = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, folder.path()) else { return };

@@ -88,9 +88,7 @@ fn a_target_with_other_keys_is_not_changed() {
 }
 
 #[rstest]
-fn a_program_of_the_first_draft_runs(
-    #[values("memory", "file", "redb", "rocksdb")] store: &str,
-) {
+fn a_program_of_the_first_draft_runs(#[values("memory", "file", "redb", "rocksdb")] store: &str) {
     let folder = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, folder.path()) else { return };
     let chain = host.component(&id(ID));
