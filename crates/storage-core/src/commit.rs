@@ -218,19 +218,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_write_to_a_key_counts() {
-        let commit = Commit::new()
-            .set("b", "1".into())
-            .set("a", "2".into())
-            .delete("b")
-            .set("a", "3".into());
-        let writes = commit.effective_writes();
-        assert_eq!(writes.len(), 2);
-        assert_eq!((writes[0].key.as_str(), &writes[0].value), ("a", &Some("3".into())));
-        assert_eq!((writes[1].key.as_str(), &writes[1].value), ("b", &None));
-    }
-
-    #[test]
     fn a_budget_refuses_growth_only() {
         let budget = Budget { max_bytes: 10, max_keys: 2 };
         let usage = |bytes, keys| Usage { bytes, keys };

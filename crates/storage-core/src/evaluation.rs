@@ -197,14 +197,6 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failed_check_is_the_error() {
-        let mut view = View { values: BTreeMap::from([("k", "1")]), counted: &[] };
-        let commit = Commit::new().require_absent("k").require_present("missing").delete("k");
-        let error = commit.evaluate(&mut view).unwrap_err();
-        assert_eq!(error, StorageError::AlreadyExists("k".into()));
-    }
-
-    #[test]
     fn deletes_need_no_usage() {
         let budget = |commit: Commit| commit.with_budget(Budget::UNLIMITED);
         let set = Commit::new().set("a/b/c/k", "".into());

@@ -39,12 +39,13 @@ mod value;
 mod verify;
 
 pub use commit::{Budget, Check, Commit, Expected, Write};
-pub use component_id::{ComponentId, InvalidComponentId, MAX_SEGMENT_BYTES};
+pub use component_id::{ComponentId, InvalidComponentId};
 pub use durability::Durability;
 pub use error::StorageError;
 pub use evaluation::{CommitView, Evaluation, UsageChange};
 pub use key::{
-    MAX_FULL_KEY_BYTES, MAX_KEY_BYTES, join_key, split_full_key, validate_full_key, validate_key,
+    MAX_FULL_KEY_BYTES, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, join_key, split_full_key,
+    validate_full_key, validate_key,
 };
 pub use listing::{KeyPage, PageRequest};
 pub use namespaced::NamespacedStorage;

@@ -1,4 +1,4 @@
-//! The value type that crosses every layer.
+//! The value type of all layers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 /// The bytes stored under a key.
 ///
 /// A value is immutable and shared: [`Clone`] copies no bytes, so a cache, a
-/// backend and a guest call can all hold the same allocation. It may be empty;
-/// an empty value is present, not missing.
+/// store and a guest call can share one allocation. An empty value is present, not
+/// missing.
 ///
 /// ```
 /// use storage_core::StorageValue;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub struct StorageValue(Arc<[u8]>);
 
 impl StorageValue {
-    /// Takes the bytes as a value. Copies them once, into shared memory.
+    /// Makes a value from bytes, which it copies once.
     pub fn new(data: Vec<u8>) -> Self {
         Self(data.into())
     }
@@ -41,17 +41,15 @@ impl StorageValue {
         self.0.is_empty()
     }
 
-    /// Copies the bytes out into a vector of their own.
-    ///
-    /// [`into_shared`](Self::into_shared) hands them over without a copy.
+    /// Copies the bytes into a vector. [`into_shared`](Self::into_shared) does not copy.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0.to_vec()
     }
 
-    /// Hands over the shared bytes without copying them.
+    /// Returns the shared bytes without copying them.
     ///
-    /// wasmtime lowers an `Arc<[u8]>` into a guest as it is, so a cached value
-    /// is copied once on its way to the guest.
+    /// wasmtime lowers an `Arc<[u8]>` directly, so a cached value is copied only once,
+    /// into the guest.
     pub fn into_shared(self) -> Arc<[u8]> {
         self.0
     }
@@ -105,8 +103,7 @@ impl AsRef<[u8]> for StorageValue {
     }
 }
 
-/// Shows the length only: a value is a customer's data and does not belong in
-/// a log.
+/// Shows only the length, because values do not belong in a log.
 impl fmt::Debug for StorageValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StorageValue({} bytes)", self.len())

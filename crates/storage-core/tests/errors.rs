@@ -1,5 +1,5 @@
-//! What comes up from below: errors in the component's own words, and nothing of
-//! anybody else.
+//! Errors and keys from below: a component sees user keys only, and nothing of other
+//! components.
 
 use rstest::rstest;
 use storage_core::conformance::{FailingStorage, Fault, Method, ReferenceStorage};
@@ -21,7 +21,7 @@ fn over(limit: &'static str) -> StorageError {
     StorageError::LimitExceeded { limit, max: 1, actual: 2 }
 }
 
-/// An error as a backend reports it, and as the component shall see it.
+/// An error of a store, and what the component sees.
 #[rstest]
 #[case(StorageError::NotFound("app/notes/home/k".into()), StorageError::NotFound("k".into()))]
 #[case(StorageError::AlreadyExists("app/notes/home/k".into()), StorageError::AlreadyExists("k".into()))]
@@ -30,7 +30,7 @@ fn over(limit: &'static str) -> StorageError {
 #[case(corrupt(None, "no format"), corrupt(None, "no format"))]
 #[case(unavailable(Some("app/notes/home/k"), "busy"), unavailable(Some("k"), "busy"))]
 #[case(unavailable(None, "busy"), unavailable(None, "busy"))]
-// In running text too.
+// In text too.
 #[case(
     StorageError::IoError("cannot write app/notes/home/k: disk full".into()),
     StorageError::IoError("cannot write k: disk full".into())
@@ -49,20 +49,20 @@ fn over(limit: &'static str) -> StorageError {
 )]
 #[case(corrupt(Some("app/notes/home/k"), "has app/notes/home/l"), corrupt(Some("k"), "has l"))]
 #[case(unavailable(Some("app/notes/home/k"), "(app/notes/home/k)"), unavailable(Some("k"), "(k)"))]
-// A path is for the operator, who needs it whole.
+// A path stays whole, for the operator.
 #[case(
     StorageError::IoError("cannot open /data/app/notes/home/k".into()),
     StorageError::IoError("cannot open /data/app/notes/home/k".into())
 )]
-// Another component's key says nothing.
+// A key of another component is not shown.
 #[case(StorageError::NotFound("app/notes/work/k".into()), StorageError::NotFound(String::new()))]
 #[case(StorageError::Conflict("app/notes/homes/k".into()), StorageError::Conflict(String::new()))]
 #[case(corrupt(Some("app/notes/work/k"), "torn"), corrupt(Some(""), "torn"))]
-// What names no key stays as it is.
+// Errors without a key are unchanged.
 #[case(StorageError::QuotaExceeded, StorageError::QuotaExceeded)]
 #[case(StorageError::ReadOnly, StorageError::ReadOnly)]
 #[case(over("bytes of a value"), over("bytes of a value"))]
-fn an_error_names_the_components_own_key(#[case] below: StorageError, #[case] own: StorageError) {
+fn an_error_names_the_user_key(#[case] below: StorageError, #[case] own: StorageError) {
     let backend = FailingStorage::new(ReferenceStorage::new());
     let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), &backend);
     backend.inject(Fault::error(below));
@@ -86,7 +86,7 @@ fn an_error_names_the_components_own_key(#[case] below: StorageError, #[case] ow
     }
 }
 
-/// A backend that lists keys that were not asked for.
+/// A store that lists keys of other components.
 struct Leaky(Vec<&'static str>);
 
 #[expect(clippy::missing_trait_methods, reason = "its listings are what is tested")]
@@ -138,9 +138,9 @@ fn a_foreign_key_from_below_is_an_error(#[case] keys: Vec<&'static str>) {
 }
 
 #[test]
-fn own_keys_from_below_are_no_error() {
+fn keys_of_the_component_are_listed() {
     let keys = vec!["app/notes/home/a", "app/notes/home/app/notes/home/b"];
     let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), Leaky(keys));
-    // Stripped once, not twice.
+    // The prefix is stripped once.
     assert_eq!(component.list_keys(None).unwrap(), ["a", "app/notes/home/b"]);
 }

@@ -1,5 +1,4 @@
-//! The storages that fail, count and wait do so when they are told to, and only
-//! then.
+//! The storages that fail, count and wait do so only on command.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,12 +23,12 @@ fn broken() -> StorageError {
 #[case::failing(Implementation::store("failing", || FailingStorage::new(ReferenceStorage::new())))]
 #[case::counting(Implementation::store("counting", || CountingStorage::new(ReferenceStorage::new())))]
 #[case::slow(Implementation::store("slow", || SlowStorage::new(ReferenceStorage::new())))]
-fn untold_they_keep_the_contract(#[case] implementation: Implementation) {
+fn without_a_command_they_keep_the_contract(#[case] implementation: Implementation) {
     run(&implementation);
 }
 
 #[test]
-fn a_fault_strikes_its_methods_alone() {
+fn a_fault_affects_only_its_methods() {
     let storage = failing();
     storage.inject(Fault::error(broken()).on(&[Method::Set, Method::Flush]));
     assert_eq!(storage.set("a", "1".into()), Err(broken()));
@@ -41,7 +40,7 @@ fn a_fault_strikes_its_methods_alone() {
 }
 
 #[test]
-fn a_fault_strikes_the_nth_call_from_now() {
+fn a_fault_affects_the_nth_call() {
     let storage = failing();
     storage.get("a").unwrap();
     storage.inject(Fault::error(broken()).on(&[Method::Get, Method::Exists]).nth(3));
@@ -68,7 +67,7 @@ fn a_write_that_failed_may_have_taken_effect() {
 }
 
 #[test]
-fn the_oldest_fault_strikes_first_and_healing_ends_all() {
+fn the_oldest_fault_happens_first_and_healing_removes_all() {
     let storage = failing();
     storage.inject(Fault::error(StorageError::ReadOnly).on(&[Method::Get]).nth(1));
     storage.inject(Fault::error(broken()));
@@ -91,7 +90,7 @@ fn a_fault_may_be_a_panic() {
 #[rstest]
 #[case::before(Moment::Before, None)]
 #[case::after(Moment::After, Some("1"))]
-fn a_held_write_has_happened_or_not(#[case] moment: Moment, #[case] seen: Option<&str>) {
+fn a_blocked_write_has_happened_or_not(#[case] moment: Moment, #[case] seen: Option<&str>) {
     let storage = SlowStorage::new(ReferenceStorage::new());
     let held = storage.hold(&[Method::Set], moment);
     thread::scope(|scope| {
@@ -104,12 +103,12 @@ fn a_held_write_has_happened_or_not(#[case] moment: Moment, #[case] seen: Option
         writer.join().unwrap().unwrap();
     });
     assert_eq!(storage.get("a").unwrap(), Some("1".into()));
-    // Nothing is held any more.
+    // Nothing is blocked any more.
     storage.set("a", "2".into()).unwrap();
 }
 
 #[test]
-fn each_hold_lets_go_on_its_own() {
+fn each_hold_is_released_separately() {
     let storage = Arc::new(SlowStorage::new(ReferenceStorage::new()));
     let sets = storage.hold(&[Method::Set], Moment::Before);
     let gets = storage.hold(&[Method::Get], Moment::Before);

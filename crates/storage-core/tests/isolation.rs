@@ -1,5 +1,5 @@
-//! No component sees, names or changes what is another's, whatever ids and keys
-//! are made of.
+//! No component sees, names or changes the data of another, whatever the ids and
+//! keys.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use storage_core::{
 
 type Component = NamespacedStorage<Arc<ReferenceStorage>>;
 
-/// Segments that are alike, and any other.
+/// Similar segments, and arbitrary ones.
 fn segment() -> impl Strategy<Value = String> {
     let alike = [
         "0", "00", "001", "0011", "001-", "001.", "001:", "a", "A", "a-b", "a.b", "a:b", "a@b",
@@ -35,7 +35,7 @@ fn id() -> impl Strategy<Value = ComponentId> {
     })
 }
 
-/// Keys that could lead somewhere else, and any other.
+/// Unusual keys, and arbitrary ones.
 fn key() -> impl Strategy<Value = String> {
     let strange = [
         "/",
@@ -79,7 +79,7 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Components on one backend, with keys of each.
+/// Components on one store, with their keys.
 fn tenants() -> impl Strategy<Value = BTreeMap<ComponentId, BTreeSet<String>>> {
     proptest::collection::btree_map(id(), proptest::collection::btree_set(key(), 1..8), 1..7)
 }
@@ -117,7 +117,7 @@ proptest! {
         }
         for (id, keys) in &tenants {
             let component = component(id);
-            // Byte for byte, and nothing of anybody else.
+            // Byte for byte, and nothing of another component.
             let listed = component.list_keys(None)?;
             prop_assert_eq!(&listed, &keys.iter().cloned().collect::<Vec<_>>());
             let page = component.list_page(PageRequest::new(3))?;
@@ -131,7 +131,7 @@ proptest! {
             let usage: Usage = keys.iter().map(|key| Usage::of(key, value(id, key).len())).sum();
             prop_assert_eq!(component.usage(None)?, usage);
         }
-        // What one deletes is gone for it alone.
+        // A delete affects only its component.
         let mut left: usize = tenants.values().map(BTreeSet::len).sum();
         for (id, keys) in &tenants {
             for key in component(id).list_keys(None)? {
@@ -230,7 +230,7 @@ proptest! {
     }
 }
 
-/// A key outside the rules, and the rule.
+/// An invalid key, and the rule that it breaks.
 fn refused_key() -> impl Strategy<Value = (String, &'static str)> {
     let control =
         (key(), any::<prop::sample::Index>(), 0_usize..65).prop_map(|(key, at, which)| {
@@ -248,7 +248,7 @@ fn refused_key() -> impl Strategy<Value = (String, &'static str)> {
     prop_oneof![Just((String::new(), "at least 1 byte")), control, too_long]
 }
 
-/// A segment outside the rules, and the rule.
+/// An invalid segment, and the rule that it breaks.
 fn refused_segment() -> impl Strategy<Value = (String, &'static str)> {
     let likely = select(vec!['/', '\\', ' ', '\0', '\n', '%', '*', '~', '\u{e9}', '\u{202e}']);
     let other = prop_oneof![likely, any::<char>()]

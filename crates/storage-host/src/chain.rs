@@ -1,18 +1,17 @@
-//! One component's storage, composed by hand.
+//! One component's storage without a host.
 
 use std::sync::Arc;
 
 use storage_cache::{CacheConfig, CachedStorage};
 use storage_core::{ComponentId, ComponentStorage, NamespacedStorage};
 
-/// Makes a component's view of a backend: isolated and cached, without quota
+/// Makes a component's storage on a store: isolated and cached, without quota
 /// or limits.
 ///
-/// Two chains for one id each have a cache of their own, so one **does not see
-/// the other's writes** to a key that it has cached until the entry's
-/// time-to-live is over, and never if it has none. Share one chain between the
-/// instances of a component, as [`StorageHost`](crate::StorageHost) does, which
-/// never makes two.
+/// Two chains for one id have separate caches: one **does not see the other's
+/// writes** to a cached key until the entry's time-to-live ends, and never without
+/// one. Share one chain between the instances of a component, as
+/// [`StorageHost`](crate::StorageHost) does.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -29,7 +28,7 @@ use storage_core::{ComponentId, ComponentStorage, NamespacedStorage};
 /// assert_eq!(storage.get("user:123")?, Some("Ada".into()));
 /// assert_eq!(backend.get("app/notes/home/user:123")?, Some("Ada".into()));
 ///
-/// // It is no more than these layers, innermost first:
+/// // It consists of these layers, innermost first:
 /// let cached = CachedStorage::new(backend, CacheConfig::default());
 /// let namespaced = NamespacedStorage::new(id, cached);
 /// assert_eq!(namespaced.get("user:123")?, Some("Ada".into()));

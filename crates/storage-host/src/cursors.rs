@@ -1,5 +1,5 @@
-//! Listing in pages as the drafts of `wasi:keyvalue` have it. A cursor tells where
-//! a listing goes on: in the first draft a number, in the second a text.
+//! Listings in pages for the drafts of `wasi:keyvalue`. A cursor says where the next
+//! page begins: in the first draft it is a number, in the second a text.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -7,36 +7,36 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use storage_core::{ComponentId, ComponentStorage, MAX_KEY_BYTES, PageRequest, StorageError};
 
-/// Where a listing goes on, as a draft words it.
+/// The cursor of a draft.
 pub(crate) trait Cursor: Sized {
-    /// The key behind which the next page begins.
+    /// Returns the key after which the next page begins.
     ///
     /// # Errors
-    /// What the guest is told of a cursor that it made up, or kept too long.
+    /// The message for the guest if the cursor is invalid or expired.
     fn resolve(self, cursors: &Cursors, owner: Option<&ComponentId>) -> Result<String, String>;
 
-    /// A cursor behind a key.
-    fn behind(last: &str, cursors: &Cursors, owner: Option<&ComponentId>) -> Self;
+    /// Makes the cursor for a page that begins after a key.
+    fn after(last: &str, cursors: &Cursors, owner: Option<&ComponentId>) -> Self;
 }
 
-/// A number under which the host remembers the key.
+/// A number for which the host remembers the key.
 impl Cursor for u64 {
     fn resolve(self, cursors: &Cursors, owner: Option<&ComponentId>) -> Result<String, String> {
         cursors.find(owner, self).ok_or_else(|| "cursor expired".to_owned())
     }
 
-    fn behind(last: &str, cursors: &Cursors, owner: Option<&ComponentId>) -> Self {
+    fn after(last: &str, cursors: &Cursors, owner: Option<&ComponentId>) -> Self {
         cursors.remember(owner, last.to_owned())
     }
 }
 
-/// The key itself. A guest may make one up: it is but a place in the order of the
-/// keys that the guest may see.
+/// The key itself. A cursor that the guest invents is harmless: it only selects a
+/// position among the keys that the guest may list.
 impl Cursor for String {
     fn resolve(self, _: &Cursors, _: Option<&ComponentId>) -> Result<String, String> {
         if self.len() > MAX_KEY_BYTES {
             return Err(format!(
-                "the cursor is none of a listing's: it is longer than any key, which has at most \
+                "the cursor is invalid: it is longer than any key, which has at most \
                  {MAX_KEY_BYTES} bytes; it has {}",
                 self.len()
             ));
@@ -44,7 +44,7 @@ impl Cursor for String {
         Ok(self)
     }
 
-    fn behind(last: &str, _: &Cursors, _: Option<&ComponentId>) -> Self {
+    fn after(last: &str, _: &Cursors, _: Option<&ComponentId>) -> Self {
         last.to_owned()
     }
 }
@@ -56,16 +56,16 @@ pub(crate) struct Page<C> {
     pub(crate) cursor: Option<C>,
 }
 
-/// Why there is no page.
+/// Why a page cannot be listed.
 #[derive(Debug)]
 pub(crate) enum CannotList {
-    /// The cursor is none, in words for the guest.
+    /// The cursor is invalid; the message for the guest.
     Cursor(String),
     Storage(StorageError),
 }
 
-/// Lists at most `limit` keys behind a cursor; `owner` says whose keys they are,
-/// where they are another's.
+/// Lists at most `limit` keys after a cursor. `owner` is the component that granted
+/// access to its keys, if they are not the guest's own.
 pub(crate) fn list_keys<C: Cursor>(
     storage: &dyn ComponentStorage,
     cursors: &Cursors,
@@ -78,10 +78,10 @@ pub(crate) fn list_keys<C: Cursor>(
     let request = PageRequest { prefix: "", after: after.as_deref(), limit };
     let page = storage.list_page(request).map_err(CannotList::Storage)?;
     let cursor = match (page.keys.last(), page.more) {
-        (Some(last), true) => Some(C::behind(last, cursors, owner)),
-        // Without a cursor the guest would take a part for the whole.
+        (Some(last), true) => Some(C::after(last, cursors, owner)),
+        // Without a cursor the guest would take the part for the whole.
         (None, true) => {
-            let reason = "the storage below says that more keys follow, and lists none";
+            let reason = "the storage below reports more keys but lists none";
             return Err(CannotList::Storage(StorageError::IoError(reason.to_owned())));
         }
         (_, false) => None,
@@ -89,47 +89,47 @@ pub(crate) fn list_keys<C: Cursor>(
     Ok(Page { keys: page.keys, cursor })
 }
 
-/// How many listings of a component can be under way at a time.
+/// How many cursors a component can have at a time.
 const REMEMBERED: usize = 64;
 
-/// The newest cursors of a component, and what each stands for. Nobody can guess
-/// one, and one of another component means nothing here.
+/// The newest cursors of a component and their keys. They cannot be guessed, and are
+/// invalid for other components.
 #[derive(Debug, Default)]
-pub(crate) struct Cursors(Mutex<VecDeque<Place>>);
+pub(crate) struct Cursors(Mutex<VecDeque<Remembered>>);
 
 #[derive(Debug)]
-struct Place {
+struct Remembered {
     number: u64,
-    /// Whose keys, where they are another's.
+    /// The owner of the keys, if they are granted.
     owner: Option<ComponentId>,
-    /// The last key of the page before.
+    /// The last key of the previous page.
     last: String,
 }
 
 impl Cursors {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Place>> {
-        // Every change is one call, so a panic leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Remembered>> {
+        // Every change is one call, so a panic cannot leave it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A cursor behind the key `last`.
+    /// Makes a cursor for a page that begins after `last`.
     fn remember(&self, owner: Option<&ComponentId>, last: String) -> u64 {
-        // A keyed hash: the keys are random for a thread, and others each time.
+        // A keyed hash, with a new random key each time.
         let number = RandomState::new().hash_one(&last);
         let mut cursors = self.lock();
         if cursors.len() >= REMEMBERED {
             cursors.pop_front();
         }
-        cursors.push_back(Place { number, owner: owner.cloned(), last });
+        cursors.push_back(Remembered { number, owner: owner.cloned(), last });
         number
     }
 
-    /// The key behind which a listing goes on; `None` if the cursor is unknown,
-    /// forgotten, or of another's keys.
+    /// Returns the key of a cursor; `None` if the cursor is unknown, forgotten, or of
+    /// another owner's keys.
     fn find(&self, owner: Option<&ComponentId>, number: u64) -> Option<String> {
         let cursors = self.lock();
-        let is_it = |place: &&Place| place.number == number && place.owner.as_ref() == owner;
-        cursors.iter().find(is_it).map(|place| place.last.clone())
+        let matches = |one: &&Remembered| one.number == number && one.owner.as_ref() == owner;
+        cursors.iter().find(matches).map(|one| one.last.clone())
     }
 }
 
@@ -138,14 +138,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_are_remembered_for_their_keys_alone() {
+    fn the_newest_cursors_are_remembered_for_their_owner() {
         let cursors = Cursors::default();
         let other: ComponentId = "app/notes/work".parse().unwrap();
         let numbers: Vec<u64> =
             (0..=REMEMBERED).map(|n| cursors.remember(None, n.to_string())).collect();
         assert_eq!(cursors.find(None, numbers[0]), None);
         assert_eq!(cursors.find(None, numbers[1]), Some("1".to_owned()));
-        // Asked for again it is still there.
+        // A cursor can be used again.
         assert_eq!(cursors.find(None, numbers[1]), Some("1".to_owned()));
         assert_eq!(cursors.find(Some(&other), numbers[1]), None);
         let number = cursors.remember(Some(&other), "key".to_owned());
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_place_has_another_number_each_time() {
+    fn cursors_of_the_same_key_differ() {
         let cursors = Cursors::default();
         let numbers: std::collections::HashSet<u64> =
             (0..50).map(|_| cursors.remember(None, "key".to_owned())).collect();

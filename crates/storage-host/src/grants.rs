@@ -1,11 +1,12 @@
-//! What a component may do with another's keys.
+//! Grants: what a component may do with the keys of another.
 //!
 //! Nothing is granted by default. A grant lets one component read, or read and
-//! write, those keys of another that begin with a prefix. It resolves to the
-//! owner's own chain behind a filter, so there is no second cache over the
-//! owner's keys, and the owner's quota pays for what is written.
+//! write, the keys of another that begin with a prefix. Access goes through the
+//! owner's chain, so there is no second cache of the owner's keys, and the owner's
+//! quota counts what is written.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage_core::{
@@ -13,27 +14,25 @@ use storage_core::{
     StorageValue, Usage, VersionedValue, join_key, validate_key,
 };
 
-use crate::host::ComponentChain;
-#[cfg(feature = "wasmtime")]
 use crate::limits::Limits;
 
 /// What a grant allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// Reading, listing and counting.
+    /// Read, list and count.
     Read,
-    /// The same, and writing and deleting.
+    /// Read, list, count, write and delete.
     ReadWrite,
 }
 
-/// Lets a component at some of another's keys.
+/// Gives a component access to some keys of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Whose keys.
+    /// The component that owns the keys.
     pub owner: ComponentId,
-    /// Those that begin with this; `""` for all of them.
+    /// The prefix of the user keys; `""` for all keys.
     pub prefix: String,
-    /// What may be done with them.
+    /// What is allowed.
     pub access: Access,
 }
 
@@ -41,11 +40,11 @@ pub struct Grant {
 #[derive(Debug, Default)]
 pub(crate) struct Grants(RwLock<HashMap<Pair, Arc<Allowed>>>);
 
-/// Who may, and whose keys.
+/// The component that has access, and the owner.
 type Pair = (ComponentId, ComponentId);
 
 impl Grants {
-    /// Adds a grant; one for the same prefix is replaced.
+    /// Adds a grant. Replaces one for the same prefix.
     pub(crate) fn add(&self, to: &ComponentId, grant: Grant) {
         let pair = (to.clone(), grant.owner);
         let mut grants = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -55,8 +54,7 @@ impl Grants {
         });
     }
 
-    /// Takes a grant back; handles that are open lose it with their next call.
-    /// `false` if there was none.
+    /// Revokes a grant, also for open handles. Returns whether it existed.
     pub(crate) fn remove(&self, to: &ComponentId, owner: &ComponentId, prefix: &str) -> bool {
         let pair = (to.clone(), owner.clone());
         let mut grants = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +71,7 @@ impl Grants {
         found
     }
 
-    /// What a component has been granted, in the order of owners and prefixes.
+    /// Returns the grants of a component, ordered by owner and prefix.
     pub(crate) fn of(&self, to: &ComponentId) -> Vec<Grant> {
         let grants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<Grant> = Vec::new();
@@ -89,14 +87,14 @@ impl Grants {
         found
     }
 
-    /// What `to` may do with the keys of `owner`; `None` if nothing.
+    /// Returns what `to` may do with the keys of `owner`; `None` if nothing.
     pub(crate) fn between(&self, to: &ComponentId, owner: &ComponentId) -> Option<Arc<Allowed>> {
         let grants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         grants.get(&(to.clone(), owner.clone())).cloned()
     }
 }
 
-/// What one component may do with another's keys, now.
+/// What one component may do with the keys of another. Changes with the grants.
 #[derive(Debug, Default)]
 pub(crate) struct Allowed(RwLock<Arc<Rules>>);
 
@@ -105,7 +103,7 @@ impl Allowed {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the granted prefixes; answers how many there are then.
+    /// Changes the granted prefixes and returns their new number.
     fn change(&self, change: impl FnOnce(&mut Vec<(String, Access)>)) -> usize {
         let mut rules = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut granted = rules.granted.clone();
@@ -116,11 +114,11 @@ impl Allowed {
     }
 }
 
-/// The prefixes of all grants between two components.
+/// The prefixes of all grants from one component to another.
 #[derive(Debug, Default)]
 struct Rules {
     granted: Vec<(String, Access)>,
-    /// Those of which none begins with another, in order: the keys behind one
+    /// Without prefixes that begin with another, and sorted: the keys of one prefix
     /// come before those of the next.
     readable: Vec<String>,
     writable: Vec<String>,
@@ -146,7 +144,7 @@ impl Rules {
         Err(denied(key))
     }
 
-    /// The prefixes of the readable keys that begin with `prefix`, in order.
+    /// The prefixes that select the readable keys that begin with `prefix`, in order.
     fn readable_under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.readable.iter().filter_map(move |granted| {
             if prefix.starts_with(granted) {
@@ -158,7 +156,7 @@ impl Rules {
     }
 }
 
-/// Names the key, if it is one: anything else may be as long as it likes.
+/// The error contains only valid keys, whose length is limited.
 fn denied(key: &str) -> StorageError {
     let key = if validate_key(key).is_ok() { key } else { "" };
     StorageError::AccessDenied(key.to_owned())
@@ -170,48 +168,56 @@ fn covers(prefixes: &[String], key: &str) -> bool {
 
 fn disjoint(mut prefixes: Vec<String>) -> Vec<String> {
     prefixes.sort();
-    // What begins with another comes right behind it, or behind others that do.
+    // In this order a prefix directly follows the ones that it begins with.
     prefixes.dedup_by(|next, kept| next.starts_with(&**kept));
     prefixes
 }
 
-/// Another component's storage, as far as it is granted.
+/// The storage of another component, restricted to what is granted.
 ///
-/// Keys are named as their owner names them. What lies outside of the grants does
-/// not exist: reads, listings and counts leave it out, and neither the cache nor
-/// the backend is asked about it. Writing there, or where only reading is
-/// granted, is [`StorageError::AccessDenied`]. So is every call once all grants
-/// were taken back.
-#[derive(Debug, Clone)]
+/// Takes the owner's user keys. Keys outside of the grants do not exist: reads,
+/// listings and counts omit them without a call of the cache or the store. Writing
+/// such a key, or a key that is granted for reading, is
+/// [`StorageError::AccessDenied`]. So is every call after all grants were revoked.
+#[derive(Clone)]
 pub struct GrantedStorage {
-    owner: Arc<ComponentChain>,
+    owner: ComponentId,
+    #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "guests have limits"))]
+    owner_limits: Limits,
+    storage: Arc<dyn ComponentStorage>,
     allowed: Arc<Allowed>,
 }
 
 impl GrantedStorage {
-    pub(crate) fn new(owner: Arc<ComponentChain>, allowed: Arc<Allowed>) -> Self {
-        Self { owner, allowed }
+    /// `storage` is the owner's chain.
+    pub(crate) fn new(
+        owner: ComponentId,
+        owner_limits: Limits,
+        storage: Arc<dyn ComponentStorage>,
+        allowed: Arc<Allowed>,
+    ) -> Self {
+        Self { owner, owner_limits, storage, allowed }
     }
 
-    /// Whose keys they are.
+    /// The component that owns the keys.
     pub fn owner(&self) -> &ComponentId {
-        self.owner.id()
+        &self.owner
     }
 
-    /// What the owner's calls are held to, and so are those by grants.
+    /// The limits of the owner's calls, which apply to calls through grants too.
     #[cfg(feature = "wasmtime")]
     pub(crate) fn owner_limits(&self) -> &Limits {
-        self.owner.limits()
+        &self.owner_limits
     }
 
-    /// What is granted now.
+    /// Returns the current grants; an error if there are none.
     fn rules(&self, key: &str) -> Result<Arc<Rules>, StorageError> {
         let rules = self.allowed.rules();
         if rules.granted.is_empty() { Err(denied(key)) } else { Ok(rules) }
     }
 
-    /// What is granted now, for a read of a key: what is no key is refused, lest
-    /// somebody keep it as one that does not exist.
+    /// The same for a read. An invalid key is an error and not a missing key, which
+    /// callers might cache.
     fn rules_to_read(&self, key: &str) -> Result<Arc<Rules>, StorageError> {
         let rules = self.rules(key)?;
         validate_key(key)?;
@@ -219,31 +225,40 @@ impl GrantedStorage {
     }
 }
 
+impl fmt::Debug for GrantedStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantedStorage")
+            .field("owner", &self.owner)
+            .field("allowed", &self.allowed)
+            .finish_non_exhaustive()
+    }
+}
+
 #[deny(clippy::missing_trait_methods)]
 impl ComponentStorage for GrantedStorage {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        if self.rules_to_read(key)?.can_read(key) { self.owner.get(key) } else { Ok(None) }
+        if self.rules_to_read(key)?.can_read(key) { self.storage.get(key) } else { Ok(None) }
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
         self.rules(key)?.check_write(key)?;
-        self.owner.set(key, value)
+        self.storage.set(key, value)
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
         self.rules(key)?.check_write(key)?;
-        self.owner.delete(key)
+        self.storage.delete(key)
     }
 
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        if self.rules_to_read(key)?.can_read(key) { self.owner.exists(key) } else { Ok(false) }
+        if self.rules_to_read(key)?.can_read(key) { self.storage.exists(key) } else { Ok(false) }
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
         let prefix = prefix.unwrap_or_default();
         let mut keys = Vec::new();
         for granted in self.rules(prefix)?.readable_under(prefix) {
-            keys.append(&mut self.owner.list_keys(Some(granted))?);
+            keys.append(&mut self.storage.list_keys(Some(granted))?);
         }
         Ok(keys)
     }
@@ -252,7 +267,7 @@ impl ComponentStorage for GrantedStorage {
         let mut page = KeyPage::default();
         for prefix in self.rules(request.prefix)?.readable_under(request.prefix) {
             let limit = request.limit - page.keys.len();
-            let mut part = self.owner.list_page(PageRequest { prefix, limit, ..request })?;
+            let mut part = self.storage.list_page(PageRequest { prefix, limit, ..request })?;
             page.keys.append(&mut part.keys);
             if part.more {
                 page.more = true;
@@ -271,7 +286,7 @@ impl ComponentStorage for GrantedStorage {
         if asked.is_empty() {
             return Ok(vec![None; keys.len()]);
         }
-        let mut found = self.owner.get_many(&asked)?.into_iter();
+        let mut found = self.storage.get_many(&asked)?.into_iter();
         let answer = |key: &&str| if rules.can_read(key) { found.next().flatten() } else { None };
         Ok(keys.iter().map(answer).collect())
     }
@@ -279,14 +294,14 @@ impl ComponentStorage for GrantedStorage {
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         let prefix = prefix.unwrap_or_default();
         let rules = self.rules(prefix)?;
-        let parts = rules.readable_under(prefix).map(|granted| self.owner.usage(Some(granted)));
+        let parts = rules.readable_under(prefix).map(|granted| self.storage.usage(Some(granted)));
         parts.into_iter().try_fold(Usage::default(), |sum, part| Ok(sum + part?))
     }
 
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
         let key = join_key(prefix, key);
         if self.rules_to_read(&key).ok()?.can_read(&key) {
-            self.owner.try_get("", &key)
+            self.storage.try_get("", &key)
         } else {
             Some(None)
         }
@@ -294,7 +309,7 @@ impl ComponentStorage for GrantedStorage {
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         if self.rules_to_read(key)?.can_read(key) {
-            self.owner.get_versioned(key)
+            self.storage.get_versioned(key)
         } else {
             Ok(None)
         }
@@ -306,12 +321,12 @@ impl ComponentStorage for GrantedStorage {
             rules.check_write(&write.key)?;
         }
         for check in &commit.checks {
-            // It cannot hold or fail without telling what is there.
+            // The result of the check would reveal what is stored.
             if !rules.can_read(&check.key) {
                 return Err(denied(&check.key));
             }
         }
-        self.owner.commit(commit)
+        self.storage.commit(commit)
     }
 }
 
@@ -320,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_that_others_begin_with_are_enough() {
+    fn prefixes_that_begin_with_another_are_dropped() {
         let prefixes = ["b", "a/x", "a/", "a/x/y", "", "c"].map(str::to_owned).to_vec();
         assert_eq!(disjoint(prefixes[..4].to_vec()), ["a/", "b"]);
         assert_eq!(disjoint(prefixes), [""]);
@@ -328,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_narrowed_to_what_is_granted() {
+    fn a_prefix_is_narrowed_to_the_grants() {
         let rules = Rules::of(vec![
             ("shared/a".into(), Access::Read),
             ("shared/b".into(), Access::ReadWrite),

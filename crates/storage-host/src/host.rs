@@ -1,4 +1,4 @@
-//! The host's side: one chain for each component, and what applies to it.
+//! The host: one chain for each component, and its settings.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,24 +15,24 @@ use crate::limits::{LimitedStorage, Limits};
 use crate::quota::QuotaStorage;
 use crate::shutdown::GatedStore;
 
-/// What a host applies to a component.
+/// The settings of a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ComponentSettings {
-    /// The most that the component may keep; `None` for as much as it likes.
+    /// The most that the component may store; `None` for no quota.
     pub quota: Option<Budget>,
-    /// How large one call may be.
+    /// The largest call that the component may make.
     pub limits: Limits,
-    /// A cache of its own, in place of the host's.
+    /// A private cache instead of the host's.
     pub cache: Option<CacheConfig>,
 }
 
 /// Owns a store and gives each component its own chain of storage.
 ///
-/// All instances of a component share one chain, and so one cache. The chain
-/// lives as long as somebody holds it; the host itself keeps none, so a
-/// component that is no longer there costs nothing.
+/// All instances of a component share one chain, and so one cache. A chain lives
+/// as long as it is used. The host keeps no reference to it, so components that
+/// are not in use cost nothing.
 ///
-/// A clone is another handle on the same host.
+/// A clone is another handle to the same host.
 #[derive(Clone)]
 pub struct StorageHost {
     shared: Arc<Shared>,
@@ -49,7 +49,7 @@ struct Shared {
     chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
 }
 
-/// Where components' caches take their memory from.
+/// Whether components share the memory of a cache.
 enum Cache {
     Private(CacheConfig),
     Shared(SharedCache<Arc<dyn ComponentStorage>>),
@@ -65,12 +65,12 @@ impl Cache {
 }
 
 impl StorageHost {
-    /// A host with the default cache and limits and without a quota.
+    /// Makes a host with the default cache and limits and without a quota.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self::builder(store).build()
     }
 
-    /// A host that is set up further.
+    /// Begins to set up a host.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -96,7 +96,7 @@ impl StorageHost {
         }
     }
 
-    /// The component's chain: the one that is in use, or a new one.
+    /// Returns the component's chain: the one in use, or a new one.
     pub fn component(&self, id: &ComponentId) -> Arc<ComponentChain> {
         let mut chains = self.shared.lock_chains();
         if let Some(chain) = chains.get(id).and_then(Weak::upgrade) {
@@ -107,8 +107,8 @@ impl StorageHost {
         chain
     }
 
-    /// How much a component keeps and may keep. A component that was never seen
-    /// keeps nothing.
+    /// Returns how much a component stores and may store; zero for an unknown
+    /// component.
     ///
     /// # Errors
     /// As [`ComponentStorage::usage`].
@@ -116,17 +116,17 @@ impl StorageHost {
         self.component(id).component_usage()
     }
 
-    /// What a component's cache has done since its chain was made, and holds: all
-    /// zero while nobody uses the component.
+    /// Returns the statistics of a component's cache since its chain was made; all
+    /// zero while the component is not in use.
     pub fn cache_stats(&self, id: &ComponentId) -> CacheStats {
         let chain = self.shared.lock_chains().get(id).and_then(Weak::upgrade);
         chain.map_or_else(CacheStats::default, |chain| chain.cache_stats())
     }
 
-    /// What all caches hold and have done: of a shared one since the host was
-    /// made, of private ones those of the components that are in use.
+    /// Returns the statistics of all caches: of a shared cache since the host was
+    /// made, and of the private caches of components that are in use.
     pub fn total_cache_stats(&self) -> CacheStats {
-        // The last holder of a chain takes the lock when it lets go.
+        // Dropping the last reference to a chain takes the lock.
         let chains: Vec<_> = self.shared.lock_chains().values().filter_map(Weak::upgrade).collect();
         let own = chains.iter().filter(|chain| !chain.shares_cache);
         let own = own.map(|chain| chain.cache_stats());
@@ -136,8 +136,8 @@ impl StorageHost {
         }
     }
 
-    /// Lets a component at keys of another, from its next call on. One for the same
-    /// prefix is replaced.
+    /// Grants a component access to keys of another, from its next call on. Replaces
+    /// a grant for the same prefix.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -164,35 +164,36 @@ impl StorageHost {
         self.shared.grants.add(to, grant);
     }
 
-    /// Takes a grant back: what is open by it answers
-    /// [`StorageError::AccessDenied`], or goes on with what other grants allow. A
-    /// call that is under way is not waited for, and may still write. `false` if
-    /// there was none.
+    /// Revokes a grant, also for open handles, which keep what other grants allow.
+    /// Does not wait for a call in progress, which may still write. Returns whether
+    /// the grant existed.
     pub fn revoke(&self, to: &ComponentId, owner: &ComponentId, prefix: &str) -> bool {
         self.shared.grants.remove(to, owner, prefix)
     }
 
-    /// What a component has been granted, in the order of owners and prefixes.
+    /// Returns the grants of a component, ordered by owner and prefix.
     pub fn grants(&self, to: &ComponentId) -> Vec<Grant> {
         self.shared.grants.of(to)
     }
 
-    /// What `to` has been granted of the keys of `owner`; `None` if nothing is.
+    /// Returns the storage of `owner` restricted to the grants of `to`; `None` without
+    /// a grant.
     pub fn granted(&self, to: &ComponentId, owner: &ComponentId) -> Option<GrantedStorage> {
         let allowed = self.shared.grants.between(to, owner)?;
-        Some(GrantedStorage::new(self.component(owner), allowed))
+        let chain = self.component(owner);
+        Some(GrantedStorage::new(owner.clone(), *chain.limits(), chain, allowed))
     }
 
     /// Refuses new operations, waits until writes in progress have ended, and flushes
-    /// the store: after `Ok`, everything that was acknowledged is durable and nothing
-    /// more is written.
+    /// the store. After `Ok`, every acknowledged write is durable and nothing more is
+    /// written.
     ///
-    /// From then on an operation that needs the store fails with
-    /// [`StorageError::Unavailable`]; values that are cached may still be read. A guest
-    /// traps at its next call to storage. A second call flushes again.
+    /// Later operations that need the store fail with [`StorageError::Unavailable`];
+    /// cached values can still be read. A guest traps at its next storage call. A
+    /// second call flushes again.
     ///
-    /// Takes no longer than `within`, of which four fifths are for writes in progress
-    /// and the rest is for the flush.
+    /// Takes at most `within`: four fifths for writes in progress and the rest for the
+    /// flush.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -210,19 +211,19 @@ impl StorageHost {
     /// ```
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] if that did not end in time: whether the writes in
-    /// progress happened, or whether what was written last is durable, is not known.
-    /// Otherwise as [`Store::flush`].
+    /// [`StorageError::Unavailable`] if it did not finish in time: the outcome of the
+    /// writes in progress, or the durability of the last writes, is unknown. Otherwise
+    /// as [`Store::flush`].
     pub fn shut_down(&self, within: Duration) -> Result<(), StorageError> {
         self.shared.gated.shut_down(within)
     }
 
-    /// Whether [`shut_down`](Self::shut_down) was called.
+    /// Returns whether [`shut_down`](Self::shut_down) was called.
     pub fn is_shut_down(&self) -> bool {
         self.shared.gated.gate().is_closed()
     }
 
-    /// The store, which takes full keys.
+    /// Returns the store, which takes full keys.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.shared.store
     }
@@ -268,7 +269,7 @@ impl fmt::Debug for StorageHost {
 
 impl Shared {
     fn lock_chains(&self) -> MutexGuard<'_, HashMap<ComponentId, Weak<ComponentChain>>> {
-        // Every change of the map is one call, so a panic leaves it whole.
+        // Every change of the map is one call, so a panic cannot leave it half changed.
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -283,7 +284,7 @@ pub struct StorageHostBuilder {
 }
 
 impl StorageHostBuilder {
-    /// The cache that each component gets for itself.
+    /// Gives each component a private cache.
     #[must_use]
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.cache = cache;
@@ -291,9 +292,8 @@ impl StorageHostBuilder {
         self
     }
 
-    /// One cache for all components, whose numbers are those of all together: for
-    /// hosts of many components, of which some are busy. A component can fill an
-    /// eighth of it ([`SharedCache`]).
+    /// Gives all components one cache of this size, for hosts of many components of
+    /// which few are busy. A component can use an eighth of it ([`SharedCache`]).
     ///
     /// ```
     /// use std::sync::Arc;
@@ -316,21 +316,21 @@ impl StorageHostBuilder {
         self
     }
 
-    /// The quota of every component without settings of its own.
+    /// Sets the quota of components without their own settings.
     #[must_use]
     pub fn quota(mut self, quota: Budget) -> Self {
         self.defaults.quota = Some(quota);
         self
     }
 
-    /// The limits of every component without settings of its own.
+    /// Sets the limits of components without their own settings.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.defaults.limits = limits;
         self
     }
 
-    /// What applies to every component without settings of its own, in place of
+    /// Sets all settings of components without their own settings. Replaces
     /// [`quota`](Self::quota) and [`limits`](Self::limits).
     #[must_use]
     pub fn defaults(mut self, settings: ComponentSettings) -> Self {
@@ -338,14 +338,14 @@ impl StorageHostBuilder {
         self
     }
 
-    /// Settings for one component, in place of the host's defaults.
+    /// Sets the settings of one component.
     #[must_use]
     pub fn component(mut self, id: ComponentId, settings: ComponentSettings) -> Self {
         self.overrides.insert(id, settings);
         self
     }
 
-    /// The host.
+    /// Makes the host.
     pub fn build(self) -> StorageHost {
         let gated = Arc::new(GatedStore::new(self.store));
         let storage: Arc<dyn ComponentStorage> = gated.clone();
@@ -379,14 +379,14 @@ impl fmt::Debug for StorageHostBuilder {
     }
 }
 
-/// How much a component keeps, and how much it may keep.
+/// How much a component stores and may store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ComponentUsage {
-    /// Bytes of its keys, as it names them itself, and their values.
+    /// Bytes of its user keys and their values.
     pub used_bytes: u64,
-    /// The most bytes it may keep; `u64::MAX` where there is no quota.
+    /// The most bytes that it may store; `u64::MAX` without a quota.
     pub quota_bytes: u64,
-    /// Number of its keys.
+    /// The number of its keys.
     pub key_count: u64,
 }
 
@@ -394,10 +394,10 @@ type Chain =
     LimitedStorage<QuotaStorage<NamespacedStorage<CachedStorage<Arc<dyn ComponentStorage>>>>>;
 
 /// A component's storage, shared by all of its instances: limits, quota,
-/// isolation and cache above the host's backend.
+/// isolation and cache above the host's store.
 ///
-/// Made by [`StorageHost::component`], and used as a [`ComponentStorage`] that
-/// takes the component's own keys.
+/// Made by [`StorageHost::component`]. As a [`ComponentStorage`] it takes user
+/// keys.
 pub struct ComponentChain {
     storage: Chain,
     shares_cache: bool,
@@ -407,40 +407,40 @@ pub struct ComponentChain {
 }
 
 impl ComponentChain {
-    /// Whose storage it is.
+    /// Returns the component's id.
     pub fn id(&self) -> &ComponentId {
         self.storage.inner().inner().component_id()
     }
 
-    /// The host that it belongs to, which lives as long as it does.
+    /// Returns the host that it belongs to.
     pub fn host(&self) -> &StorageHost {
         &self.host
     }
 
-    /// Where its instances' listings go on.
+    /// The cursors of its instances' listings.
     #[cfg(feature = "wasmtime")]
     pub(crate) fn cursors(&self) -> &crate::cursors::Cursors {
         &self.cursors
     }
 
-    /// How large one call may be.
+    /// Returns the limits of the component's calls.
     pub fn limits(&self) -> &Limits {
         self.storage.limits()
     }
 
-    /// The most that the component may keep, if that is limited.
+    /// Returns the component's quota, if any.
     pub fn quota(&self) -> Option<Budget> {
         self.storage.inner().quota()
     }
 
-    /// What the component's cache has done and holds. In a shared cache these are
-    /// the component's own numbers.
+    /// Returns the statistics of the component's cache, also of its part of a shared
+    /// cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.cached().stats()
     }
 
-    /// Drops what the component's cache holds: for who has changed the component's
-    /// data in the backend, around this host.
+    /// Clears the component's cache, after the component's data was changed in the
+    /// store without this host.
     pub fn clear_cache(&self) {
         self.cached().clear();
     }
@@ -449,7 +449,7 @@ impl ComponentChain {
         self.storage.inner().inner().inner()
     }
 
-    /// How much the component keeps and may keep.
+    /// Returns how much the component stores and may store.
     ///
     /// # Errors
     /// As [`ComponentStorage::usage`].
@@ -476,12 +476,11 @@ impl fmt::Debug for ComponentChain {
 impl Drop for ComponentChain {
     fn drop(&mut self) {
         let mut chains = self.host.shared.lock_chains();
-        // Since the last holder let go, the component may have got a new chain.
+        // The component may have a new chain since the last reference was dropped.
         let mine = chains.get(self.id()).is_some_and(|chain| chain.as_ptr() == &raw const *self);
         if mine {
             chains.remove(self.id());
-            // A map keeps its memory; a million components that came and went
-            // must leave none behind.
+            // A map keeps its memory; shrink it after many components were dropped.
             let capacity = chains.capacity();
             if chains.len() < capacity / 4 {
                 chains.shrink_to(capacity / 2);

@@ -1,5 +1,5 @@
-//! Listings as guests see them, for the fuzz targets of this repository: no part
-//! of the interface, and free to change.
+//! Listings as guests see them, for the fuzz targets of this repository. Not part of
+//! the public interface.
 
 use storage_core::{ComponentId, ComponentStorage};
 
@@ -8,16 +8,16 @@ use crate::cursors::{self, CannotList, Cursor, Cursors};
 /// The keys of a page, and the cursor of the next one if more follow.
 pub type Page<C> = (Vec<String>, Option<C>);
 
-/// The listings of a component that are under way.
+/// The cursors of a component.
 #[derive(Debug, Default)]
 pub struct Listings(Cursors);
 
 impl Listings {
-    /// A page as the first draft of `wasi:keyvalue` has it; `owner` says whose
-    /// keys they are, where they are another's.
+    /// Lists a page as the first draft of `wasi:keyvalue`. `owner` is the component
+    /// that granted access to its keys, if any.
     ///
     /// # Errors
-    /// That the cursor is none, or what the storage says.
+    /// The message for the guest.
     pub fn page_by_number(
         &self,
         storage: &dyn ComponentStorage,
@@ -28,7 +28,7 @@ impl Listings {
         self.page(storage, owner, cursor, limit)
     }
 
-    /// A page as the second draft has it.
+    /// Lists a page as the second draft.
     ///
     /// # Errors
     /// As [`page_by_number`](Self::page_by_number).

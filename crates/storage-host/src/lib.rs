@@ -1,17 +1,17 @@
-//! Gives every WebAssembly component of a host its own isolated, cached and
-//! durable key-value storage.
+//! Isolated, cached and durable key-value storage for each WebAssembly component of
+//! a host.
 //!
-//! A component calls `storage.get("user:123")` and sees its own data only. The
-//! host knows who calls and prefixes the key, so a component can name nobody
-//! else's:
+//! A component calls `storage.get("user:123")` and sees only its own data. The host
+//! knows the caller and adds a prefix to the key, so a component cannot name the keys
+//! of another:
 //!
 //! ```text
-//! guest -> limits -> quota -> NamespacedStorage -> CachedStorage -> a backend
+//! guest -> limits -> quota -> NamespacedStorage -> CachedStorage -> a store
 //! ```
 //!
-//! [`StorageHost`] owns the backend and hands out that chain for each
-//! component, [`StoreUrl`] opens the backend that an operator chose, and
-//! `guest::add_to_linker` puts the interface into a wasmtime linker.
+//! [`StorageHost`] owns the store and makes this chain for each component,
+//! [`StoreUrl`] opens the store that an operator chose, and `guest::add_to_linker`
+//! adds the interface to a wasmtime linker.
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]
@@ -27,20 +27,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | feature | brings | default |
+//! | feature | adds | default |
 //! |---|---|---|
 //! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported | yes |
 //! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
-//! | `cli` | the `storage-host` command; brings `wasmtime` and `manifest` | yes |
-//! | `signals` | the module `signals` (Unix): ends a process in order on SIGTERM, SIGINT and SIGHUP | yes |
+//! | `cli` | the `storage-host` command; enables `wasmtime` and `manifest` | yes |
+//! | `signals` | the module `signals` (Unix): shuts a process down on SIGTERM, SIGINT and SIGHUP | yes |
 //! | `memory` | the store `memory:` | yes |
 //! | `file` | the store `file:PATH` | yes |
 //! | `redb` | the store `redb:PATH` | yes |
 //! | `rocksdb` | the store `rocksdb:PATH`; its build needs libclang and compiles C++ for minutes | no |
 //!
-//! Without features it is the wiring alone: [`StorageHost`], [`Limits`], quota
-//! and [`create_component_storage`], for a host that is not wasmtime's or a
-//! backend that is not ours.
+//! Without features it has only the wiring: [`StorageHost`], [`Limits`], quota and
+//! [`create_component_storage`], for a host without wasmtime or with its own store.
 
 #![forbid(unsafe_code)]
 

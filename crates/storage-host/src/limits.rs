@@ -1,36 +1,35 @@
-//! How large one call may be.
+//! Limits on the size of one call.
 
 use storage_core::{
     Commit, ComponentStorage, Expected, KeyPage, MAX_KEY_BYTES, PageRequest, Revision,
     StorageError, StorageValue, forward_storage, validate_key,
 };
 
-/// What one call of a component may ask for.
+/// The largest call that a component may make.
 ///
-/// Over a limit is an error that names it, and nothing is changed or cut short.
-/// The defaults are the product's own choice, large enough for what components
-/// keep in a key-value store and small enough that a thousand of them calling at
-/// once do not exhaust a host.
+/// Exceeding a limit is an error that names the limit; nothing changes and nothing
+/// is truncated. The defaults are large enough for the usual use of a key-value
+/// store and small enough that a thousand concurrent calls do not exhaust a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The most bytes of a key that is written. More than 1,024, the default,
-    /// has no effect: longer keys are invalid. Reading and deleting are not
-    /// limited, so that a key stays within reach when the limit is lowered.
+    /// The most bytes of a written key. Default 1,024; more has no effect, because
+    /// longer keys are invalid. Reading and deleting are not limited, so that keys
+    /// remain accessible when the limit is lowered.
     pub key_bytes: usize,
-    /// The most bytes of a value that is written. Default 1 MiB.
+    /// The most bytes of a written value. Default 1 MiB.
     pub value_bytes: usize,
-    /// The most keys of a whole listing. Default 100,000.
+    /// The most keys of a listing that is not paged. Default 100,000.
     pub listing_keys: usize,
-    /// The most bytes of all keys of a whole listing. Default 16 MiB.
+    /// The most bytes of all keys of such a listing. Default 16 MiB.
     pub listing_bytes: usize,
-    /// The most operations of a batch: keys read together, or checks and writes
+    /// The most operations of a batch: the keys of a read, or the checks and writes
     /// of a commit. Default 1,000.
     pub batch_operations: usize,
-    /// The most bytes of a batch: the keys and values of a commit, or the keys
-    /// and the values found of a read. Default 16 MiB.
+    /// The most bytes of a batch: the keys and values of a commit, or the keys of a
+    /// read and the values that it finds. Default 16 MiB.
     pub batch_bytes: usize,
-    /// The most handles that a guest may hold open at a time. Default 1,000.
+    /// The most handles that a guest may have open at a time. Default 1,000.
     pub handles: usize,
 }
 
@@ -49,7 +48,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The lower of each.
+    /// The lower one of each limit.
     #[cfg(feature = "wasmtime")]
     pub(crate) fn lower(self, other: &Self) -> Self {
         Self {
@@ -63,13 +62,13 @@ impl Limits {
         }
     }
 
-    /// Checks a key that is to be written.
+    /// Checks a key before it is written.
     ///
     /// # Errors
     /// [`StorageError::InvalidKey`] names the rule or the limit.
     pub fn check_key(&self, key: &str) -> Result<(), StorageError> {
         if key.len() > self.key_bytes {
-            // Where the fixed rule refuses it too, that is what to say.
+            // The rule for all keys is the better message.
             validate_key(key)?;
             return Err(StorageError::InvalidKey(format!(
                 "a key has at most {} bytes here; this one has {}",
@@ -80,8 +79,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Checks the length of a value that is to be written, which need not have
-    /// been copied yet.
+    /// Checks the length of a value before it is copied and written.
     ///
     /// # Errors
     /// [`StorageError::LimitExceeded`].
@@ -113,16 +111,17 @@ fn at_most(limit: &'static str, max: usize, actual: usize) -> Result<(), Storage
     Err(StorageError::LimitExceeded { limit, max: max as u64, actual: actual as u64 })
 }
 
-/// The most keys fetched from below at a time, 5.5 MiB of the longest, so that a
-/// listing over its limit has read at most a page too much.
+/// The most keys of one page from below, 5.5 MiB of the longest keys: a listing over
+/// its limit reads at most one page too much.
 const KEYS_PER_PAGE: usize = 4_096;
 
-/// Values fetched from below at a time while a batch read is counted.
+/// How many values of a batch are read from below at a time.
 const VALUES_PER_READ: usize = 16;
 
-/// Holds one component's calls to [`Limits`].
+/// Enforces [`Limits`] on one component's calls.
 ///
-/// It stands above the layer that isolates and sees the component's own keys.
+/// Use it above [`NamespacedStorage`](storage_core::NamespacedStorage), where keys
+/// are user keys.
 ///
 /// ```
 /// use storage_core::conformance::ReferenceStorage;
@@ -145,7 +144,7 @@ pub struct LimitedStorage<S: ComponentStorage> {
 }
 
 impl<S: ComponentStorage> LimitedStorage<S> {
-    /// Holds calls to `storage` to `limits`.
+    /// Enforces `limits` on the calls of `storage`.
     pub fn new(storage: S, limits: Limits) -> Self {
         Self { inner: storage, limits }
     }
@@ -168,7 +167,7 @@ impl<S: ComponentStorage> LimitedStorage<S> {
     fn check_commit(&self, commit: &Commit) -> Result<(), StorageError> {
         let operations = commit.checks.len().saturating_add(commit.writes.len());
         self.limits.check_batch_len(operations)?;
-        // Values share their bytes, so the sum may be more than memory holds.
+        // Values share their bytes, so the sum can exceed the size of memory.
         let mut bytes: usize = 0;
         for check in &commit.checks {
             bytes = bytes.saturating_add(check.key.len());
@@ -199,7 +198,7 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
         let prefix = prefix.unwrap_or_default();
         if prefix.len() > MAX_KEY_BYTES {
-            // Longer than any key. Nothing copies it to find that out.
+            // Longer than any key; do not copy it.
             return Ok(Vec::new());
         }
         let mut keys: Vec<String> = Vec::new();
@@ -209,10 +208,9 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
             let request = PageRequest { prefix, after, limit: KEYS_PER_PAGE };
             let page = self.inner.list_page(request)?;
             if page.more && page.keys.is_empty() {
-                // The same page would come again for ever, and stopping here
-                // would pass off a part for the whole.
+                // Without a last key the listing cannot continue, and it is not complete.
                 return Err(StorageError::IoError(
-                    "the storage below says that more keys follow, and lists none".into(),
+                    "the storage below reports more keys but lists none".into(),
                 ));
             }
             for key in page.keys {
@@ -231,17 +229,16 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
         if request.prefix.len() > MAX_KEY_BYTES {
             return Ok(KeyPage::default());
         }
-        // A page may be shorter than it was asked to be: it says whether more
-        // follows. So here a limit shortens and loses nothing.
+        // A page may be shorter than its limit, and shows whether more keys follow.
         let limit = request.limit.min(KEYS_PER_PAGE);
-        let after = request.after.map(cut_behind_any_key);
+        let after = request.after.map(truncate_cursor);
         let mut page = self.inner.list_page(PageRequest { limit, after, ..request })?;
         let mut bytes = 0;
         let fits = page.keys.iter().take_while(|key| {
             bytes += key.len();
             bytes <= self.limits.listing_bytes
         });
-        // One key at least, or nobody could go on after it.
+        // At least one key, so that the listing can continue after it.
         let kept = fits.count().max(1);
         if kept < page.keys.len() {
             page.keys.truncate(kept);
@@ -271,9 +268,9 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
     }
 }
 
-/// The beginning of a text that is longer than any key, so that the same keys come
-/// behind it as behind the whole.
-fn cut_behind_any_key(text: &str) -> &str {
+/// Truncates a text to little more than the longest key. The same keys follow the
+/// result as follow the whole text.
+fn truncate_cursor(text: &str) -> &str {
     // A character ends within four bytes.
     (1..=4).find_map(|more| text.get(..MAX_KEY_BYTES + more)).unwrap_or(text)
 }
@@ -283,7 +280,7 @@ mod tests {
     use super::*;
     use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
 
-    /// Limits that a test passes with a few bytes.
+    /// Limits that a few bytes exceed.
     fn small() -> Limits {
         Limits {
             key_bytes: 8,
@@ -305,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_documented() {
+    fn the_defaults_are_as_documented() {
         let limits = Limits::default();
         assert_eq!((limits.key_bytes, limits.value_bytes), (1_024, 1_048_576));
         assert_eq!((limits.listing_keys, limits.listing_bytes), (100_000, 16_777_216));
@@ -331,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_over_a_lowered_limit_stays_within_reach() {
+    fn a_key_over_a_lowered_limit_can_be_read_and_deleted() {
         let storage = limited();
         storage.inner().set("123456789", "old".into()).unwrap();
         assert_eq!(storage.get("123456789").unwrap(), Some("old".into()));
@@ -342,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_no_limit_allows_is_refused_with_the_fixed_rule() {
+    fn a_key_longer_than_any_key_is_refused_by_the_general_rule() {
         let message = limited().set(&"k".repeat(1_025), "".into()).unwrap_err().to_string();
         assert!(message.contains("a key has at most 1024 bytes;"), "{message}");
     }
 
     #[test]
-    fn a_listing_over_a_limit_is_an_error_and_never_cut_short() {
+    fn a_listing_over_a_limit_is_an_error() {
         let storage = limited();
         for key in ["a", "b", "c"] {
             storage.set(key, "".into()).unwrap();
@@ -356,7 +353,6 @@ mod tests {
         assert_eq!(storage.list_keys(None).unwrap(), ["a", "b", "c"]);
         storage.set("d", "".into()).unwrap();
         assert_eq!(storage.list_keys(None), Err(over("keys of a listing", 3, 4)));
-        // A part within the limit is listed.
         assert_eq!(storage.list_keys(Some("d")).unwrap(), ["d"]);
 
         let storage = limited();
@@ -368,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_of_several_pages_is_whole() {
+    fn a_listing_of_several_pages_is_complete() {
         let storage = LimitedStorage::new(ReferenceStorage::new(), Limits::default());
         let keys: Vec<String> = (0..2 * KEYS_PER_PAGE + 1).map(|n| format!("{n:06}")).collect();
         for key in &keys {
@@ -379,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_longer_than_any_key_finds_nothing_at_no_cost() {
+    fn a_prefix_longer_than_any_key_does_not_reach_the_storage() {
         let storage = limited();
         let prefix = "x".repeat(MAX_KEY_BYTES + 1);
         assert_eq!(storage.list_keys(Some(&prefix)).unwrap(), Vec::<String>::new());
@@ -389,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_longer_than_any_key_is_cut_and_means_the_same() {
+    fn a_cursor_longer_than_any_key_is_truncated() {
         let storage = LimitedStorage::new(ReferenceStorage::new(), Limits::default());
         let longest = "k".repeat(MAX_KEY_BYTES);
         let keys = ["a", &longest, "k\u{e9}", "l"];
@@ -404,15 +400,15 @@ mod tests {
             ("\u{1f600}".repeat(1_000), 4),
             ("A".repeat(2_000), 0),
         ] {
-            let cut = cut_behind_any_key(&after);
+            let cut = truncate_cursor(&after);
             assert!(cut.len() > MAX_KEY_BYTES && cut.len() <= MAX_KEY_BYTES + 4, "{}", cut.len());
             assert_eq!(storage.list_page(all.after(&after)).unwrap().keys, keys[from..]);
         }
-        assert_eq!(cut_behind_any_key("short"), "short");
+        assert_eq!(truncate_cursor("short"), "short");
     }
 
     #[test]
-    fn a_page_is_shortened_and_says_so() {
+    fn a_page_over_the_limit_is_shortened() {
         let storage = limited();
         for key in ["1234567", "2345678", "3456789"] {
             storage.set(key, "".into()).unwrap();
@@ -422,7 +418,7 @@ mod tests {
         let page = storage.list_page(PageRequest::new(9).after("2345678")).unwrap();
         assert_eq!((page.keys, page.more), (vec!["3456789".to_owned()], false));
 
-        // One key over the limit on its own is listed all the same.
+        // A single key over the limit is still listed.
         let limits = Limits { listing_bytes: 3, ..small() };
         let storage = LimitedStorage::new(ReferenceStorage::new(), limits);
         storage.set("1234567", "".into()).unwrap();
@@ -431,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_counted_in_operations_and_bytes() {
+    fn a_batch_is_limited_in_operations_and_bytes() {
         let storage = limited();
         let four = Commit::new().require_absent("a").delete("b").delete("c").delete("d");
         assert_eq!(storage.commit(four), Err(over("operations of a batch", 3, 4)));
@@ -445,12 +441,12 @@ mod tests {
         storage.set("b", "1234".into()).unwrap();
         let found = storage.get_many(&["a", "b"]).unwrap();
         assert_eq!(found, [Some("1234".into()), Some("1234".into())]);
-        // Ten bytes each way: keys asked for, values found.
+        // 3 bytes of keys and 8 bytes of values.
         assert_eq!(storage.get_many(&["a", "b", "c"]), Err(over("bytes of a batch", 10, 11)));
     }
 
     #[test]
-    fn a_large_read_is_counted_before_all_of_it_is_there() {
+    fn a_large_read_ends_at_the_limit() {
         let limits = Limits { batch_operations: 1_000, value_bytes: 100, ..small() };
         let inner = CountingStorage::new(ReferenceStorage::new());
         let storage = LimitedStorage::new(inner, Limits { batch_bytes: 1_500, ..limits });
@@ -459,32 +455,19 @@ mod tests {
         assert_eq!(storage.inner().calls(Method::GetMany), 1);
     }
 
-    /// A storage that always says that more keys follow.
+    /// Always reports that more keys follow.
     struct Endless(ReferenceStorage);
 
     impl ComponentStorage for Endless {
-        fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-            self.0.get(key)
-        }
-        fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-            self.0.set(key, value)
-        }
-        fn delete(&self, key: &str) -> Result<(), StorageError> {
-            self.0.delete(key)
-        }
-        fn exists(&self, key: &str) -> Result<bool, StorageError> {
-            self.0.exists(key)
-        }
-        fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-            self.0.list_keys(prefix)
-        }
+        forward_storage!(self => self.0; get, set, delete, exists, list_keys);
+
         fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
             Ok(KeyPage { more: true, ..self.0.list_page(request)? })
         }
     }
 
     #[test]
-    fn a_listing_that_never_ends_is_an_error() {
+    fn an_endless_listing_is_an_error() {
         let storage = LimitedStorage::new(Endless(ReferenceStorage::new()), small());
         storage.set("a", "".into()).unwrap();
         assert!(matches!(storage.list_keys(None), Err(StorageError::IoError(_))));

@@ -1,18 +1,17 @@
-//! How much a component may keep.
+//! Enforces a component's quota.
 
 use storage_core::{
     Budget, Commit, ComponentStorage, Revision, StorageError, StorageValue, forward_storage,
 };
 
-/// Holds a component to a quota: every write becomes an atomic commit that the
-/// backend checks against the component's usage, so the quota is exact under
-/// races and after a crash.
+/// Enforces a component's quota: every write becomes a commit whose budget the
+/// store checks, so the quota is exact under races and after a crash.
 ///
-/// It stands above the layer that isolates, where one component's keys are all
-/// there is. Without a quota every call goes through as it is: a plain write
-/// reads nothing first. Shrinking and deleting always work.
+/// Use it above [`NamespacedStorage`](storage_core::NamespacedStorage), where all
+/// keys belong to one component. Without a quota it forwards every call. Shrinking
+/// and deleting always work.
 ///
-/// A quota needs a backend with commits; on another a write is
+/// A quota needs a store with commits; otherwise a write is
 /// [`StorageError::Unsupported`].
 ///
 /// ```
@@ -34,7 +33,7 @@ pub struct QuotaStorage<S: ComponentStorage> {
 }
 
 impl<S: ComponentStorage> QuotaStorage<S> {
-    /// Holds `storage`, one component's keys, to `quota`.
+    /// Enforces `quota` on `storage`, which holds the keys of one component.
     pub fn new(storage: S, quota: Option<Budget>) -> Self {
         Self { inner: storage, quota }
     }
@@ -71,7 +70,7 @@ impl<S: ComponentStorage> ComponentStorage for QuotaStorage<S> {
 
     fn commit(&self, mut commit: Commit) -> Result<Revision, StorageError> {
         if let Some(quota) = self.quota {
-            // A caller may ask for less than the quota, never for more.
+            // A commit may lower the quota but not raise it.
             let asked = commit.budget.unwrap_or(Budget::UNLIMITED);
             commit.budget = Some(Budget {
                 max_bytes: asked.max_bytes.min(quota.max_bytes),
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn own_keys_and_values_count_and_the_prefix_does_not() {
+    fn user_keys_and_values_count_without_the_prefix() {
         let storage = with_quota(10, 10);
         storage.set("12345", "67890".into()).unwrap();
         assert_eq!(storage.set("1", "".into()), Err(StorageError::QuotaExceeded));
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_keys_counts() {
+    fn the_number_of_keys_is_limited() {
         let storage = with_quota(1000, 2);
         storage.set("a", "".into()).unwrap();
         storage.set("b", "".into()).unwrap();
@@ -121,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_cannot_lift_the_quota_but_lower_it() {
+    fn a_commit_can_lower_the_quota_but_not_raise_it() {
         let storage = with_quota(10, 10);
         let eleven = || Commit::new().set("key", "12345678".into());
         assert_eq!(storage.commit(eleven()), Err(StorageError::QuotaExceeded));
-        let lifted = eleven().with_budget(Budget::UNLIMITED);
-        assert_eq!(storage.commit(lifted), Err(StorageError::QuotaExceeded));
+        let raised = eleven().with_budget(Budget::UNLIMITED);
+        assert_eq!(storage.commit(raised), Err(StorageError::QuotaExceeded));
         let lowered = Budget { max_bytes: 3, max_keys: 1 };
         let four = Commit::new().set("key", "4".into()).with_budget(lowered);
         assert_eq!(storage.commit(four), Err(StorageError::QuotaExceeded));

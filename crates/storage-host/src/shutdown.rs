@@ -1,4 +1,4 @@
-//! How a host ends: no new operations, writes in progress finish, then a flush.
+//! Shuts a host down: refuses new operations, waits for writes, flushes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,21 +11,21 @@ use storage_core::{
     Verified, forward_storage,
 };
 
-/// How many counters writers share, so that threads that write at once seldom take
-/// turns with a cache line.
+/// The number of counters. Concurrent writers use different ones and so rarely
+/// share a cache line.
 const SLOTS: usize = 16;
 
-/// A counter in a cache line of its own.
+/// A counter in its own cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Slot(AtomicUsize);
 
-/// Counts the writes in progress, and lets no more operations in once it is closed.
+/// Counts the writes in progress. Refuses all operations after it is closed.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     closed: AtomicBool,
     slots: [Slot; SLOTS],
-    /// Held to wait for `left`, and to notify it.
+    /// The lock of `left`.
     waiting: Mutex<()>,
     left: Condvar,
 }
@@ -39,11 +39,11 @@ impl Gate {
         if self.is_closed() { Err(shutting_down()) } else { Ok(()) }
     }
 
-    /// Lets a write in.
+    /// Begins a write.
     ///
-    /// The count goes up before `closed` is read, and `close` sets `closed` before it
-    /// reads the counts, each sequentially consistent: so either the write is refused,
-    /// or `close` waits for it.
+    /// It increments a counter before it reads `closed`; `close` sets `closed` before it
+    /// reads the counters. All are sequentially consistent, so either the write is
+    /// refused or `close` waits for it.
     fn enter(&self) -> Result<Entered<'_>, StorageError> {
         let [first, ..] = &self.slots;
         let slot = SLOT.with(|slot| self.slots.get(*slot)).unwrap_or(first);
@@ -52,8 +52,8 @@ impl Gate {
         if self.closed.load(Ordering::SeqCst) { Err(shutting_down()) } else { Ok(entered) }
     }
 
-    /// Closes, and waits until no write is in progress; `false` if one still is at the
-    /// deadline.
+    /// Closes the gate and waits until no write is in progress. Returns `false` if a
+    /// write still is at the deadline.
     fn close(&self, deadline: Instant) -> bool {
         self.closed.store(true, Ordering::SeqCst);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ impl Gate {
 }
 
 thread_local! {
-    /// Which counter this thread uses.
+    /// The index of this thread's counter.
     static SLOT: usize = {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS
@@ -89,7 +89,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.slot.0.fetch_sub(1, Ordering::SeqCst);
         if self.gate.closed.load(Ordering::SeqCst) {
-            // `close` either has not looked at the counts yet, or waits.
+            // With the lock, `close` has not read the counters yet or is waiting.
             drop(self.gate.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             self.gate.left.notify_all();
         }
@@ -138,14 +138,14 @@ impl GatedStore {
     /// As [`StorageHost::shut_down`](crate::StorageHost::shut_down).
     pub(crate) fn shut_down(&self, within: Duration) -> Result<(), StorageError> {
         let begun = Instant::now();
-        // A write that hangs must not keep the others from being flushed.
+        // A write that hangs must not prevent the flush of the others.
         let has_left = self.gate.close(begun + within / 5 * 4);
         let flushed = self.flush_within(within.saturating_sub(begun.elapsed()));
         if has_left {
             return flushed;
         }
         Err(unavailable(format!(
-            "writes in progress did not finish within the {} s of the shutdown; their outcome is \
+            "writes in progress did not finish within {} s of the shutdown; their outcome is \
              unknown",
             within.as_secs_f32()
         )))
@@ -155,18 +155,17 @@ impl GatedStore {
         let (send, receive) = mpsc::channel();
         let backend = Arc::clone(&self.inner);
         let flush = move || {
-            // Nobody may be waiting any more.
+            // The receiver is gone after the timeout.
             let _ = send.send(backend.flush());
         };
         match thread::Builder::new().name("flush".to_owned()).spawn(flush) {
             Ok(_) => receive.recv_timeout(time).unwrap_or_else(|_| {
                 Err(unavailable(
-                    "the store was not flushed in time: whether what was written last is durable \
-                     is not known"
+                    "the store was not flushed in time; the last writes may not be durable"
                         .to_owned(),
                 ))
             }),
-            // Without a thread it takes as long as it takes.
+            // Without a thread the flush has no time limit.
             Err(_) => self.inner.flush(),
         }
     }

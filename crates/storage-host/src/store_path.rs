@@ -1,13 +1,13 @@
-//! How a path stands in a store's URL, and what it means.
+//! The path in a store's URL: parsing and escaping.
 
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Reads the path of a URL with this scheme: what stands between the colon and the
+/// Parses the path of a URL with this scheme: the text between the colon and the
 /// question mark.
 ///
 /// # Errors
-/// What is wrong with the path, to stand behind the URL: `has no path: ...`.
+/// What is wrong with the path, as a message that follows the URL: `has no path: ...`.
 pub(crate) fn read(scheme: &str, bytes: &[u8]) -> Result<PathBuf, String> {
     let bytes = match bytes.strip_prefix(b"//") {
         None => bytes,
@@ -41,14 +41,13 @@ pub(crate) fn read(scheme: &str, bytes: &[u8]) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// White space at either end of a text, or a control character anywhere: what comes
-/// along with the value of a variable or the text of a page. Says what it is, as in
-/// `ends with a line break`.
+/// Finds white space at either end of a text, or a control character anywhere, as
+/// copied text often has. Describes it, as in `ends with a line break`.
 pub(crate) fn find_blank(text: &str) -> Option<(String, char)> {
     let is_blank = |c: &char| c.is_whitespace() || c.is_control();
     let at_end = text.chars().next_back().filter(is_blank).map(|c| ("ends with", c));
     let at_start = || text.chars().next().filter(is_blank).map(|c| ("begins with", c));
-    let inside = || text.chars().find(|c| c.is_control()).map(|c| ("holds", c));
+    let inside = || text.chars().find(|c| c.is_control()).map(|c| ("has", c));
     let (has, c) = at_end.or_else(at_start).or_else(inside)?;
     let name = match c {
         ' ' => "a space".to_owned(),
@@ -60,8 +59,8 @@ pub(crate) fn find_blank(text: &str) -> Option<(String, char)> {
     Some((format!("{has} {name}"), c))
 }
 
-/// Refuses what only a shell replaces. It does so at the start of a word alone, and
-/// so not behind a scheme, nor within single quotes, a unit file or a manifest.
+/// Refuses text that a shell expands. A shell does not expand it after a scheme, in
+/// single quotes, in a unit file or in a manifest.
 fn refuse_shell_words(path: &str) -> Result<(), String> {
     if path.starts_with('~') {
         let first = path.split('/').next().unwrap_or_default();
@@ -100,13 +99,13 @@ fn starts_variable(c: char) -> bool {
     c.is_ascii_alphabetic() || matches!(c, '_' | '{' | '(')
 }
 
-/// The path that some bytes mean. Where they hold a `%`, a name that exists as it
-/// stands counts before the one that the escapes give.
+/// The path that bytes mean. If they have a `%`, a literal name that exists takes
+/// precedence over the decoded one.
 fn literal_or_decoded(bytes: &[u8]) -> Result<PathBuf, String> {
     let Some(percent) = bytes.iter().position(|byte| *byte == b'%') else {
         return path_of(bytes).ok_or_else(|| "is not valid UTF-8, as a path must be".to_owned());
     };
-    // What comes below a directory that is meant as it stands is meant so too.
+    // A path below a literal directory is literal too.
     let end = bytes.iter().skip(percent).position(|byte| is_separator(*byte));
     let first = end.and_then(|end| bytes.get(..percent + end)).unwrap_or(bytes);
     let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
@@ -151,7 +150,7 @@ fn decode_percent(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere not all bytes are a path")]
+#[expect(clippy::unnecessary_wraps, reason = "other systems do not take all bytes")]
 fn path_of(bytes: &[u8]) -> Option<PathBuf> {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
@@ -163,13 +162,13 @@ fn path_of(bytes: &[u8]) -> Option<PathBuf> {
     std::str::from_utf8(bytes).ok().map(PathBuf::from)
 }
 
-/// A path as it stands in a URL: reading that gives the same path.
+/// Writes a path as a URL has it. Parsing gives the same path.
 pub(crate) struct Escaped<'a>(pub(crate) &'a Path);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0.as_os_str().as_encoded_bytes();
-        // A path that begins with two slashes would read as a host.
+        // A path that begins with two slashes would be parsed as a host.
         if bytes.starts_with(b"//") {
             f.write_str("//")?;
         }

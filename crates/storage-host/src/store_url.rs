@@ -360,7 +360,7 @@ mod tests {
 
     #[cfg(feature = "file")]
     #[test]
-    fn a_path_is_taken_as_it_stands() {
+    fn a_path_is_taken_literally() {
         for (url, path) in [
             ("file:data", "data"),
             ("file:./storage-data", "./storage-data"),
@@ -382,7 +382,7 @@ mod tests {
 
     #[cfg(feature = "file")]
     #[test]
-    fn what_is_shown_parses_to_the_same() {
+    fn a_shown_url_parses_to_the_same() {
         for path in [
             "//srv//data",
             "a%b?c",
@@ -408,7 +408,7 @@ mod tests {
         let url: StoreUrl = "file:d?index_budget_bytes=5&durability=os".parse().unwrap();
         assert_eq!(url.to_string(), "file:d?durability=os&index_budget_bytes=5");
         assert_eq!(url.to_string().parse(), Ok(url));
-        // The defaults are left out.
+        // Defaults are left out.
         let url: StoreUrl = "file:d?durability=sync&".parse().unwrap();
         assert_eq!(url.to_string(), "file:d");
     }
@@ -428,7 +428,7 @@ mod tests {
 
     #[cfg(feature = "file")]
     #[test]
-    fn a_name_that_exists_as_written_comes_before_its_escapes() {
+    fn a_literal_name_that_exists_takes_precedence() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let read = |name: &str| format!("file:{}/{name}", dir.path().display()).parse();
@@ -463,7 +463,7 @@ mod tests {
 
     #[cfg(all(feature = "file", feature = "memory", feature = "redb", not(feature = "rocksdb")))]
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_problem() {
         let message = |url: &str| url.parse::<StoreUrl>().unwrap_err().to_string();
         let cases = [
             "./data",
@@ -521,7 +521,7 @@ mod tests {
 
     #[cfg(not(feature = "file"))]
     #[test]
-    fn what_is_not_compiled_in_names_its_feature() {
+    fn a_missing_scheme_names_its_feature() {
         let message = "file:data".parse::<StoreUrl>().unwrap_err().to_string();
         assert!(message.contains("the feature \"file\""), "{message}");
     }

@@ -1,23 +1,22 @@
-//! Copying a store: every key and value, byte for byte, into another one.
+//! Copies every key and value of a store to another store.
 
 use storage_core::{Commit, PageRequest, StorageError, StorageValue, Store, Usage, split_full_key};
 
-/// The most keys that are written at once: many share what one durable write
-/// costs.
+/// The most keys of a batch, which share the cost of one durable write.
 const BATCH_KEYS: usize = 4096;
 
-/// The most bytes that wait to be written; a single value may be larger.
+/// The most bytes of a batch of several values.
 const BATCH_BYTES: u64 = 8 << 20;
 
-/// How many keys of the target are listed at a time.
+/// The number of keys of a page of the target.
 const PAGE: usize = 1_000;
 
 /// How [`copy_store`] treats a target that is not empty.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CopyOptions {
-    /// Whether the target may hold other data: the source's values win, and the
-    /// target's other keys stay. Default: no.
+    /// Whether the target may have other data. The source's values replace those of
+    /// the target, and the target's other keys stay. Default: no.
     pub merge: bool,
 }
 
@@ -27,7 +26,7 @@ impl CopyOptions {
         Self { merge: false }
     }
 
-    /// The same with or without merging.
+    /// Sets whether to merge.
     #[must_use]
     pub const fn with_merge(mut self, merge: bool) -> Self {
         self.merge = merge;
@@ -35,40 +34,40 @@ impl CopyOptions {
     }
 }
 
-/// What a copy has done, in full keys and their values.
+/// The result of a copy, in full keys and their values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
     /// What was written.
     pub written: Usage,
-    /// What the target had already.
+    /// What the target already had.
     pub unchanged: Usage,
 }
 
 impl Copied {
-    /// All that the source holds.
+    /// The whole source.
     pub fn total(&self) -> Usage {
         self.written + self.unchanged
     }
 }
 
-/// Why a copy was not made.
+/// Why a copy failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CopyError {
-    /// The target holds keys that the source lacks or has with another value.
+    /// The target has keys that the source lacks or has with another value.
     #[error(
-        "the target holds other data: {keys} {} that the source lacks or has with another value, \
+        "the target has other data: {keys} {} that the source lacks or has with another value, \
          first {first:?}",
         if *keys == 1 { "key" } else { "keys" }
     )]
     OtherData {
-        /// How many there are.
+        /// The number of such keys.
         keys: u64,
         /// The first of them in byte order, as a full key.
         first: String,
     },
-    /// The source could not be read to its end.
+    /// The source could not be read completely.
     #[error("cannot read the source: {0}")]
     Source(#[source] StorageError),
     /// The target could not be read.
@@ -77,7 +76,7 @@ pub enum CopyError {
     /// The target did not take what was to be written.
     #[error("cannot write {first:?}{} to the target: {error}", up_to(last, first))]
     Write {
-        /// The first full key that was to be written at once.
+        /// The first full key of the batch.
         first: String,
         /// The last one.
         last: String,
@@ -94,29 +93,27 @@ fn up_to(last: &str, first: &str) -> String {
     if last == first { String::new() } else { format!(" to {last:?}") }
 }
 
-/// Copies every key of one store, as of one moment, to another.
+/// Copies a snapshot of one store to another.
 ///
-/// Keys and values go over byte for byte; their revisions are the target's own.
-/// While it runs nobody else may write to the target, or have it open for
-/// writing through a cache. Memory is bounded, whatever
-/// the stores hold, to what the source's
-/// [`read_snapshot`](Store::read_snapshot) needs and some 10 MiB.
+/// Keys and values are copied byte for byte; revisions are the target's own. During
+/// the copy nothing else may write to the target or have it open for writing
+/// through a cache. Memory is bounded by what the source's
+/// [`read_snapshot`](Store::read_snapshot) needs and about 10 MiB.
 ///
-/// Before it writes anything it compares the target with the source: what is
-/// equal is left alone, and anything else that is there is
-/// [`CopyError::OtherData`], unless [`CopyOptions::merge`] allows it. So a copy
-/// that was interrupted, however that happened, goes on when it is made again,
-/// as long as the source is the same. An empty target costs no comparison.
+/// Before it writes, it compares the target with the source. Equal data is left
+/// alone; other data is [`CopyError::OtherData`], unless [`CopyOptions::merge`]
+/// allows it. So an interrupted copy continues when it is repeated with the same
+/// source. An empty target is not compared.
 ///
-/// Keys of one component are written in batches, each of them all or nothing;
-/// at the end everything is durable, whatever the durability of the target. A
-/// value that is damaged in the target counts as missing.
+/// Keys of one component are written in batches, each all or nothing. At the end
+/// everything is durable, regardless of the target's durability. A damaged value in
+/// the target counts as missing.
 ///
-/// `progress` is called with each key of the source once it was looked at.
+/// Calls `progress` with each key of the source after it was processed.
 ///
 /// # Errors
-/// [`CopyError`]. After [`OtherData`](CopyError::OtherData) nothing was written,
-/// unless the source was changed by somebody while a copy went on.
+/// [`CopyError`]. [`OtherData`](CopyError::OtherData) means that nothing was
+/// written, unless the source changed since an interrupted copy.
 ///
 /// ```
 /// use storage_host::{ComponentStorage, CopyOptions, Mode, StoreUrl, copy_store};
@@ -128,7 +125,7 @@ fn up_to(last: &str, first: &str) -> String {
 ///
 /// let copied = copy_store(&from, &to, CopyOptions::default(), &mut |_, _| {})?;
 /// assert_eq!(copied.written.keys, 1);
-/// // Once more: it is all there.
+/// // A second copy finds everything unchanged.
 /// let again = copy_store(&from, &to, CopyOptions::default(), &mut |_, _| {})?;
 /// assert_eq!((again.written.keys, again.unchanged.keys), (0, 1));
 /// # }
@@ -140,29 +137,28 @@ pub fn copy_store(
     options: CopyOptions,
     progress: &mut dyn FnMut(&str, &Copied),
 ) -> Result<Copied, CopyError> {
-    let mut walk = Walk::new(to, options, false);
-    walk.run(from, progress)?;
-    if walk.gaps {
-        // The target lacks keys before others that it has: now that all of it
-        // was compared, they can be written.
-        walk = Walk::new(to, options, true);
-        walk.run(from, progress)?;
+    let mut pass = Pass::new(to, options, false);
+    pass.run(from, progress)?;
+    if pass.gaps {
+        // The target lacks keys before others that it has. All of it is compared now, so
+        // the keys can be written.
+        pass = Pass::new(to, options, true);
+        pass.run(from, progress)?;
     }
     to.flush().map_err(CopyError::Flush)?;
-    Ok(walk.copied)
+    Ok(pass.copied)
 }
 
-/// One way through the source in order, beside the keys of the target.
-struct Walk<'a> {
+/// One pass through the source and the keys of the target, both in key order.
+struct Pass<'a> {
     to: &'a dyn Store,
     merge: bool,
-    /// The target's keys from the first on that was not compared yet; none when
-    /// merging, which asks for each key instead.
+    /// The target's keys that are not compared yet. Empty when merging, which reads
+    /// each key instead.
     target: TargetKeys<'a>,
-    /// Whether all of the target was compared before, so that nothing has to wait
-    /// for that.
+    /// Whether an earlier pass compared all of the target.
     compared: bool,
-    /// Whether something has to be written that had to wait.
+    /// Whether keys of this pass are left for another pass to write.
     gaps: bool,
     others: u64,
     first_other: Option<String>,
@@ -171,9 +167,9 @@ struct Walk<'a> {
     copied: Copied,
 }
 
-/// Ends a walk before the source's end.
+/// Ends a pass before the end of the source.
 enum Stop {
-    /// The target has no more keys, and nothing can be written in this walk.
+    /// The target has no more keys, and this pass must not write.
     Compared,
     Failed(CopyError),
 }
@@ -184,7 +180,7 @@ impl From<CopyError> for Stop {
     }
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Pass<'a> {
     fn new(to: &'a dyn Store, options: CopyOptions, compared: bool) -> Self {
         Self {
             to,
@@ -214,7 +210,7 @@ impl<'a> Walk<'a> {
         let read = from.read_snapshot("", None, &mut |key, value| {
             self.visit(key, value).map_err(|stop| {
                 stopped = Some(stop);
-                // Nobody sees it: it ends the walk.
+                // Ends the snapshot; not reported.
                 StorageError::Unavailable { key: None, detail: String::new() }
             })?;
             progress(key, &self.copied);
@@ -225,7 +221,7 @@ impl<'a> Walk<'a> {
             (Some(Stop::Compared), _) | (None, Ok(())) => {}
             (None, Err(error)) => return Err(CopyError::Source(error)),
         }
-        // What lies behind the source's last key.
+        // Keys after the source's last key.
         while let Some(key) = self.target.next()? {
             self.other(key);
         }
@@ -235,7 +231,7 @@ impl<'a> Walk<'a> {
         self.write_batch()
     }
 
-    /// Takes the next key of the source.
+    /// Processes the next key of the source.
     fn visit(&mut self, key: &str, value: StorageValue) -> Result<(), Stop> {
         let mut there = self.merge;
         while let Some(next) = self.target.peek()? {
@@ -265,28 +261,25 @@ impl<'a> Walk<'a> {
         let may_write = self.merge || self.compared || self.target.peek()?.is_none();
         if !may_write || self.gaps || self.others > 0 {
             self.gaps = true;
-            // The rest of the source cannot change what was found out.
+            // The rest of the source cannot change the result.
             return if may_write { Err(Stop::Compared) } else { Ok(()) };
         }
         self.add(key, value, usage)?;
         Ok(())
     }
 
-    /// Counts a key of the target that is not the source's.
+    /// Counts a key of the target that the source lacks or has with another value.
     fn other(&mut self, key: String) {
         self.others += 1;
         self.first_other.get_or_insert(key);
     }
 
-    /// Has a key written, with others of its component.
+    /// Adds a key to the batch, which has keys of one component.
     fn add(&mut self, key: &str, value: StorageValue, usage: Usage) -> Result<(), CopyError> {
-        let partition = |key: &str| split_full_key(key).0.len();
-        let apart = self.batch.last().is_some_and(|(last, _)| {
-            let len = partition(key);
-            len != partition(last) || last.get(..len) != key.get(..len)
-        });
+        let component = split_full_key(key).0;
+        let other = self.batch.last().is_some_and(|(last, _)| split_full_key(last).0 != component);
         let full = self.batch.len() == BATCH_KEYS || self.batch_bytes + usage.bytes > BATCH_BYTES;
-        if apart || full {
+        if other || full {
             self.write_batch()?;
         }
         self.batch.push((key.to_owned(), value));
@@ -311,7 +304,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The keys of the target in order, a page in memory at a time.
+/// The keys of the target in order, of which one page is in memory.
 struct TargetKeys<'a> {
     to: &'a dyn Store,
     keys: std::vec::IntoIter<String>,

@@ -50,7 +50,9 @@ impl RocksDbStorage {
                     Some(key) => problem.with_key(key),
                     None => problem,
                 });
-                Ok(Verified { problems: 1, ..Verified::default() })
+                let mut verified = Verified::default();
+                verified.problems = 1;
+                Ok(verified)
             }
             Err(error) => Err(error),
         }

@@ -25,7 +25,7 @@ fn a_copy_is_a_store_of_its_own() {
     let copy = open(&target);
     assert_eq!(contents(&copy), before);
     assert_ne!(copy.store_id(), storage.store_id());
-    assert!(copy.put("app/notes/home/c", "x".into()).unwrap() > last);
+    assert!(storage_core::put(&copy, "app/notes/home/c", "x".into()).unwrap() > last);
     // Neither sees the other.
     assert_eq!(storage.get("app/notes/home/c"), Ok(None));
     drop((copy, storage));

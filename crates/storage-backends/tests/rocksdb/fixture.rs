@@ -24,7 +24,10 @@ fn the_first_format_is_read() {
     assert_eq!(writer.usage(Some("app/notes/home/")).unwrap().keys, 3);
     let committed = writer.get_versioned("app/notes/home/by-commit").unwrap().unwrap();
     assert_eq!(committed.revision.get(), 6);
-    assert!(writer.put("app/notes/home/later", "x".into()).unwrap() > committed.revision);
+    assert!(
+        storage_core::put(&writer, "app/notes/home/later", "x".into()).unwrap()
+            > committed.revision
+    );
 }
 
 /// How it was made: `cargo test ... -- --ignored a_new_fixture`, which prints

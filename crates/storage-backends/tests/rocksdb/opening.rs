@@ -232,7 +232,7 @@ fn revisions_grow_from_opening_to_opening() {
     for round in 0..4 {
         let storage = open(&place.path());
         for _ in 0..3 {
-            let revision = storage.put("a/b/c/d", "value".into()).unwrap();
+            let revision = storage_core::put(&storage, "a/b/c/d", "value".into()).unwrap();
             assert!(last < Some(revision));
             last = Some(revision);
         }
@@ -240,7 +240,7 @@ fn revisions_grow_from_opening_to_opening() {
             // As if it were killed, too.
             let killed = as_if_killed(&place);
             let storage = open(&killed.path());
-            assert!(Some(storage.put("a/b/c/d", "value".into()).unwrap()) > last);
+            assert!(Some(storage_core::put(&storage, "a/b/c/d", "value".into()).unwrap()) > last);
         }
     }
 }

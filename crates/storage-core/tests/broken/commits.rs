@@ -49,12 +49,12 @@ impl Broken {
     ) -> Result<(), StorageError> {
         let mut budget = *budget;
         let Some(first) = writes.first() else {
-            let used: Usage = state.ledger.values().copied().sum();
+            let used: Usage = state.usage.values().copied().sum();
             let refused =
                 self.is("a budget without writes is checked") && used.bytes > budget.max_bytes;
             return if refused { Err(StorageError::QuotaExceeded) } else { Ok(()) };
         };
-        let (partition, _) = split_full_key(&first.key);
+        let (component, _) = split_full_key(&first.key);
         match self.defect {
             "a budget allows one byte more" => {
                 budget.max_bytes = budget.max_bytes.saturating_add(1)
@@ -66,24 +66,24 @@ impl Broken {
             "a budget of keys is forgotten" => budget.max_keys = u64::MAX,
             "the first budget stays" => budget = state.first_budget.unwrap_or(budget),
             "unlimited is taken for nothing" if budget.max_keys == u64::MAX => budget.max_keys = 0,
-            "unscoped keys have no budget" if partition.is_empty() => return Ok(()),
+            "unscoped keys have no budget" if component.is_empty() => return Ok(()),
             _ => {}
         }
         let before = match self.defect {
-            "all components share a budget" => state.ledger.values().copied().sum(),
-            _ => state.ledger.get(partition).copied().unwrap_or_default(),
+            "all components share a budget" => state.usage.values().copied().sum(),
+            _ => state.usage.get(component).copied().unwrap_or_default(),
         };
         let mut after = before;
         for write in writes {
-            let (_, own) = split_full_key(&write.key);
-            let own = if self.is("a budget counts full keys") { &write.key } else { own };
-            let old = state.keys.get(&write.key).map(|old| Usage::of(own, old.value.len()));
+            let (_, user_key) = split_full_key(&write.key);
+            let user_key = if self.is("a budget counts full keys") { &write.key } else { user_key };
+            let old = state.keys.get(&write.key).map(|old| Usage::of(user_key, old.value.len()));
             let new = write.value.as_ref().map(|new| match self.defect {
                 "a budget counts characters" => {
                     let chars = String::from_utf8_lossy(new.as_bytes()).chars().count();
-                    Usage { bytes: own.chars().count() as u64 + chars as u64, keys: 1 }
+                    Usage { bytes: user_key.chars().count() as u64 + chars as u64, keys: 1 }
                 }
-                _ => Usage::of(own, new.len()),
+                _ => Usage::of(user_key, new.len()),
             });
             if new.is_some() || !self.is("deletes make no room") {
                 let counts_difference = !self.is("an overwrite counts in full") || new.is_none();
@@ -109,10 +109,10 @@ impl Broken {
     fn keep_what_was_asked_for(&self, state: &mut State, writes: &[&Write]) {
         if self.is("what a failed commit asked for is kept") {
             for write in writes {
-                let (partition, own) = split_full_key(&write.key);
-                let ledger = state.ledger.entry(partition.to_owned()).or_default();
-                let asked = write.value.as_ref().map(|new| Usage::of(own, new.len()));
-                *ledger = *ledger + asked.unwrap_or_default();
+                let (component, user_key) = split_full_key(&write.key);
+                let usage = state.usage.entry(component.to_owned()).or_default();
+                let asked = write.value.as_ref().map(|new| Usage::of(user_key, new.len()));
+                *usage = *usage + asked.unwrap_or_default();
             }
         }
     }
@@ -179,7 +179,7 @@ impl Broken {
             if self.is("a budget begins to count with its first commit")
                 && unchanged.first_budget.is_none()
             {
-                state.ledger.clear();
+                state.usage.clear();
             }
         }
         if self.is("checks look at the state behind the writes") {

@@ -1,5 +1,5 @@
-//! Every case of the suite can fail: each is run on a storage with one defect
-//! that it should notice, and on the same storage without.
+//! Every case of the suite can fail: each runs on a storage with a defect that it must
+//! detect, and on the same storage without the defect.
 
 #![allow(clippy::panic, reason = "a helper of tests")]
 
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use storage::Broken;
 use storage_core::conformance::{Case, Feature, Implementation, Outcome, cases, run};
 
-/// A case, and a defect that it must notice.
-const NOTICED: &[(&str, &str)] = &[
+/// A case and a defect that it must detect.
+const DETECTED: &[(&str, &str)] = &[
     // One key.
     ("a_missing_key_is_none", "a missing key reads as empty"),
     ("a_value_is_read_as_it_was_set", "values are folded"),
     ("the_last_value_that_was_set_counts", "set keeps the first value"),
     ("a_deleted_key_is_missing", "delete does nothing"),
-    ("deleting_a_missing_key_is_no_error", "deleting a missing key fails"),
+    ("deleting_a_missing_key_succeeds", "deleting a missing key fails"),
     ("a_deleted_key_can_be_set_again", "a deleted key stays dead"),
     ("an_empty_value_is_present", "exists is false for an empty value"),
     ("an_empty_value_is_present", "an empty value reads as missing"),
@@ -27,19 +27,19 @@ const NOTICED: &[(&str, &str)] = &[
     ("every_byte_can_be_in_a_value", "values are trimmed"),
     ("a_value_may_have_a_mebibyte", "values are cut at 64 KiB"),
     ("exists_agrees_with_get", "exists stays true"),
-    ("keys_that_begin_alike_do_not_touch_each_other", "delete takes every key that begins so"),
-    ("get_many_answers_in_the_order_of_the_keys", "get_many answers in byte order"),
+    ("keys_with_a_common_prefix_are_independent", "delete takes every key that begins so"),
+    ("get_many_returns_values_in_the_order_of_the_keys", "get_many returns byte order"),
     ("try_get_agrees_with_get", "try_get knows of no writes"),
     ("try_get_agrees_with_get", "try_get ignores its prefix"),
     ("flush_changes_nothing", "flush forgets a key"),
     // Keys.
-    ("keys_of_every_kind_are_told_apart", "keys are folded"),
-    ("keys_of_every_kind_are_told_apart", "keys are trimmed"),
-    ("keys_of_every_kind_are_told_apart", "keys are decoded"),
-    ("keys_of_every_kind_are_told_apart", "keys are normalised"),
-    ("keys_of_every_kind_are_told_apart", "paths are refused"),
-    ("keys_of_every_kind_come_back_byte_for_byte", "listings fold their keys"),
-    ("a_component_may_have_keys_of_every_kind", "user keys are folded"),
+    ("keys_of_every_form_are_distinct", "keys are folded"),
+    ("keys_of_every_form_are_distinct", "keys are trimmed"),
+    ("keys_of_every_form_are_distinct", "keys are decoded"),
+    ("keys_of_every_form_are_distinct", "keys are normalised"),
+    ("keys_of_every_form_are_distinct", "paths are refused"),
+    ("keys_of_every_form_are_listed_byte_for_byte", "listings fold their keys"),
+    ("a_component_may_have_keys_of_every_form", "user keys are folded"),
     ("a_key_may_be_as_long_as_the_limit", "long keys are refused"),
     ("component_prefixes_of_any_form_are_distinct", "dots in component prefixes are resolved"),
     ("a_refused_key_changes_nothing", "there are no rules for keys"),
@@ -51,29 +51,29 @@ const NOTICED: &[(&str, &str)] = &[
     ("keys_are_listed_in_ascending_byte_order", "listings ignore case"),
     ("keys_are_listed_in_ascending_byte_order", "listings are in the order of UTF-16"),
     ("a_prefix_selects_the_keys_that_begin_with_it", "prefixes are ignored"),
-    ("a_prefix_is_no_pattern", "prefixes are patterns"),
+    ("a_prefix_is_not_a_pattern", "prefixes are patterns"),
     ("an_empty_prefix_selects_every_key", "an empty prefix selects nothing"),
     ("a_prefix_may_end_anywhere_in_a_key", "prefixes end at a slash"),
     ("an_overwritten_key_is_listed_once", "overwritten keys are listed again"),
     ("a_deleted_key_is_not_listed", "deleted keys are listed"),
     ("a_listing_follows_every_write", "listings are remembered"),
-    ("a_component_lists_its_own_keys_alone", "a prefix loses its last slash"),
+    ("a_component_prefix_selects_only_its_keys", "a prefix loses its last slash"),
     // Pages.
-    ("a_page_has_the_first_keys_that_are_asked_for", "limits are ignored"),
-    ("a_page_goes_on_after_a_key_that_need_not_exist", "`after` is inclusive"),
-    ("a_page_goes_on_after_a_key_that_need_not_exist", "`after` must exist"),
+    ("a_page_has_the_first_keys_of_its_request", "limits are ignored"),
+    ("a_page_begins_after_a_key_that_need_not_exist", "`after` is inclusive"),
+    ("a_page_begins_after_a_key_that_need_not_exist", "`after` must exist"),
     ("a_page_combines_prefix_and_after", "`after` drops the prefix"),
     ("a_page_of_an_empty_storage_is_the_last", "an empty page has more"),
-    ("a_page_of_no_keys_tells_whether_there_are_any", "a page of no keys has no more"),
+    ("a_page_with_limit_zero_shows_whether_there_are_keys", "a page of no keys has no more"),
     ("a_page_says_whether_more_keys_follow", "more is always false"),
     ("a_page_says_whether_more_keys_follow", "more means a full page"),
-    ("pages_of_every_size_make_up_the_listing", "large pages lose a key"),
+    ("pages_of_every_size_add_up_to_the_listing", "large pages lose a key"),
     ("pages_cross_components_in_byte_order", "listings are grouped by component"),
     (
-        "paging_skips_and_repeats_nothing_while_keys_come_and_go",
+        "paging_neither_skips_nor_repeats_keys_during_writes",
         "a key is skipped when `after` is gone",
     ),
-    // Partitions and usage.
+    // Components and usage.
     ("an_empty_storage_has_no_components", "there is always a component"),
     ("a_component_ends_at_the_third_slash", "components end at the second slash"),
     ("components_are_listed_once_and_in_byte_order", "components are listed for each key"),
@@ -83,12 +83,12 @@ const NOTICED: &[(&str, &str)] = &[
     ("an_empty_storage_uses_nothing", "an empty storage uses something"),
     ("usage_counts_bytes_of_keys_and_values", "usage counts characters"),
     ("usage_follows_every_write", "usage never shrinks"),
-    ("usage_of_a_prefix_counts_its_keys_alone", "usage ignores its prefix"),
+    ("usage_of_a_prefix_counts_only_its_keys", "usage ignores its prefix"),
     // Snapshots.
     ("a_snapshot_has_every_key_and_value_in_order", "a snapshot ignores its prefix"),
     ("a_snapshot_begins_after_a_key_that_need_not_exist", "a snapshot begins at the front"),
     ("a_snapshot_stops_at_the_visitors_error", "a snapshot does not stop"),
-    ("a_snapshot_shows_no_commit_by_half", "a snapshot reads key after key"),
+    ("a_snapshot_shows_commits_as_a_whole", "a snapshot reads key after key"),
     ("a_snapshot_shows_no_later_write_without_an_earlier_one", "a snapshot is made of two reads"),
     // Revisions.
     ("put_stores_as_set_does", "put keeps the first value"),
@@ -106,55 +106,49 @@ const NOTICED: &[(&str, &str)] = &[
     ("a_check_for_absence_fails_on_a_present_key", "absence is not checked"),
     ("a_check_for_absence_fails_on_a_present_key", "an empty value counts as absent"),
     ("a_check_for_presence_fails_on_a_missing_key", "presence is not checked"),
-    ("a_check_of_a_value_fails_on_any_other", "values are compared by their length"),
-    ("a_check_of_a_revision_fails_on_any_other", "an older revision will do"),
-    ("a_value_written_again_is_no_aba", "the same value keeps its revision"),
+    ("a_check_of_a_value_fails_on_another_value", "values are compared by their length"),
+    ("a_check_of_a_revision_fails_on_another_revision", "an older revision will do"),
+    ("a_value_written_again_has_another_revision", "the same value keeps its revision"),
     ("a_failed_commit_changes_nothing", "a failed commit keeps its first write"),
-    ("the_first_check_that_does_not_hold_is_reported", "the last check that fails is reported"),
-    ("checks_look_at_the_state_before_the_writes", "checks look at the state behind the writes"),
+    ("the_first_failed_check_is_reported", "the last check that fails is reported"),
+    ("checks_see_the_state_before_the_writes", "checks look at the state behind the writes"),
     ("the_last_write_to_a_key_counts", "the first write to a key counts"),
     ("an_empty_commit_succeeds", "an empty commit fails"),
-    ("a_commit_of_checks_alone_changes_nothing", "checks alone create their keys"),
+    ("a_commit_of_checks_only_changes_nothing", "checks alone create their keys"),
     ("a_commit_may_delete_missing_keys", "a commit cannot delete a missing key"),
     ("a_commit_covers_several_components", "commits cover one component"),
     ("a_commit_covers_several_components", "a check in another component is forgotten"),
     ("a_commit_may_have_many_writes", "only 100 writes are applied"),
     ("listings_and_usage_follow_a_commit", "commits are not listed"),
     // Budgets.
-    ("a_budget_bounds_bytes_of_own_keys_and_values", "a budget allows one byte more"),
-    ("a_budget_bounds_bytes_of_own_keys_and_values", "a budget refuses the last byte"),
-    ("a_budget_bounds_bytes_of_own_keys_and_values", "a budget counts full keys"),
-    ("a_budget_bounds_bytes_of_own_keys_and_values", "a budget counts characters"),
-    ("a_budget_bounds_the_number_of_keys", "a budget allows one key more"),
-    ("a_budget_bounds_the_number_of_keys", "a budget of keys is forgotten"),
+    ("a_budget_limits_bytes_of_user_keys_and_values", "a budget allows one byte more"),
+    ("a_budget_limits_bytes_of_user_keys_and_values", "a budget refuses the last byte"),
+    ("a_budget_limits_bytes_of_user_keys_and_values", "a budget counts full keys"),
+    ("a_budget_limits_bytes_of_user_keys_and_values", "a budget counts characters"),
+    ("a_budget_limits_the_number_of_keys", "a budget allows one key more"),
+    ("a_budget_limits_the_number_of_keys", "a budget of keys is forgotten"),
     ("an_overwrite_counts_its_difference", "an overwrite counts in full"),
-    ("a_delete_makes_room", "deletes make no room"),
+    ("a_delete_frees_budget", "deletes make no room"),
     ("a_commit_counts_as_a_whole", "a budget is checked write by write"),
     ("only_the_last_write_to_a_key_is_counted", "every write to a key is counted"),
     ("a_component_above_its_budget_may_shrink", "above its budget a component is stuck"),
-    ("a_budget_never_stands_in_the_way_of_deletes", "deletes are refused above a budget"),
-    ("a_budget_does_not_stop_what_does_not_grow", "what does not grow is refused"),
+    ("a_budget_never_refuses_deletes", "deletes are refused above a budget"),
+    ("a_budget_allows_writes_that_do_not_grow", "what does not grow is refused"),
     ("a_commit_over_its_budget_changes_nothing", "a commit over its budget deletes all the same"),
-    (
-        "a_batch_of_deletes_is_granted_above_a_lowered_budget",
-        "above its budget a component is stuck",
-    ),
-    ("what_a_failed_commit_asked_for_is_given_back", "what a failed commit asked for is kept"),
-    ("usage_follows_whatever_became_of_a_commit", "usage never shrinks"),
-    ("checks_are_reported_before_the_budget", "the budget comes before the checks"),
+    ("a_batch_of_deletes_succeeds_above_a_lowered_budget", "above its budget a component is stuck"),
+    ("a_failed_commit_uses_no_budget", "what a failed commit asked for is kept"),
+    ("usage_follows_applied_and_failed_commits", "usage never shrinks"),
+    ("a_failed_check_is_reported_before_the_budget", "the budget comes before the checks"),
     ("writes_without_a_budget_are_counted", "writes without a budget are not counted"),
     ("writes_without_a_budget_have_no_limit", "writes without a budget keep to the last one"),
-    (
-        "a_budget_counts_what_was_there_before_the_first_one",
-        "a budget begins to count with its first commit",
-    ),
-    ("each_commit_brings_its_own_budget", "the first budget stays"),
-    ("each_component_has_a_budget_of_its_own", "all components share a budget"),
+    ("the_first_budget_counts_existing_keys", "a budget begins to count with its first commit"),
+    ("each_commit_has_its_own_budget", "the first budget stays"),
+    ("each_component_has_its_own_usage", "all components share a budget"),
     ("a_budget_covers_one_component", "a budget covers any components"),
-    ("keys_of_no_component_have_a_budget_too", "unscoped keys have no budget"),
+    ("unscoped_keys_have_a_budget_too", "unscoped keys have no budget"),
     ("a_budget_without_writes_is_never_exceeded", "a budget without writes is checked"),
     ("an_unlimited_budget_allows_everything", "unlimited is taken for nothing"),
-    // Opening again.
+    // Reopening.
     ("an_empty_storage_opens_again", "a lock file is found when it is opened again"),
     ("values_are_persistent", "nothing is persistent"),
     ("values_are_persistent", "empty values are not persistent"),
@@ -168,34 +162,31 @@ const NOTICED: &[(&str, &str)] = &[
         "a_revision_is_not_reused_after_its_key_is_deleted",
         "revisions continue from the largest that is stored",
     ),
-    ("a_revision_from_before_can_be_checked", "keys have new revisions when opened"),
+    ("a_revision_can_be_checked_after_reopening", "keys have new revisions when opened"),
     ("a_budget_counts_what_was_stored_before", "the usage counter is not persistent"),
-    // Threads.
+    // Concurrency.
     ("a_thread_reads_its_own_writes", "a write loses what came meanwhile"),
-    ("a_reader_sees_values_whole", "values are written in two halves"),
+    ("a_read_returns_a_whole_value", "values are written in two halves"),
     ("writers_of_different_keys_lose_nothing", "a write loses what came meanwhile"),
-    ("a_listing_is_in_order_while_keys_come_and_go", "a listing is made of two reads"),
-    ("no_revision_is_given_twice", "each key counts its own revisions"),
+    ("a_listing_is_in_order_during_writes", "a listing is made of two reads"),
+    ("no_revision_is_assigned_twice", "each key counts its own revisions"),
     ("the_last_write_to_a_key_has_its_largest_revision", "revisions are taken before the lock"),
-    ("a_value_and_its_revision_belong_together", "values and revisions are read apart"),
+    ("a_value_is_read_with_its_own_revision", "values and revisions are read apart"),
     ("increments_by_revision_are_all_counted", "a commit lets go between checks and writes"),
     ("increments_by_value_are_all_counted", "a commit lets go between checks and writes"),
-    ("of_many_creators_one_wins", "a commit lets go between checks and writes"),
-    ("commits_to_the_same_keys_do_not_mix", "a commit locks each key alone"),
-    ("commits_over_components_do_not_mix", "a commit locks each key alone"),
+    ("one_of_many_creators_succeeds", "a commit lets go between checks and writes"),
+    ("commits_to_the_same_keys_are_isolated", "a commit locks each key alone"),
+    ("commits_over_components_are_isolated", "a commit locks each key alone"),
     ("writers_never_exceed_a_budget", "a commit lets go between checks and writes"),
     ("a_race_leaves_the_budget_exact", "writes without a budget are not counted"),
-    (
-        "a_first_budget_misses_nothing_that_is_written_meanwhile",
-        "writes without a budget are not counted",
-    ),
-    // All at once.
+    ("the_first_budget_counts_concurrent_writes", "writes without a budget are not counted"),
+    // Random operations.
     ("random_operations_agree_with_an_ordered_map", "usage ignores its prefix"),
     ("random_operations_agree_with_an_ordered_map", "a budget refuses the last byte"),
     ("random_operations_agree_when_opened_again", "revisions start again when opened"),
 ];
 
-/// Cases that only an implementation that lacks something can fail.
+/// Cases that only an implementation that lacks a feature can fail.
 const LACKING_FEATURES: [&str; 2] =
     ["lacking_features_are_unsupported", "lacking_features_change_nothing"];
 
@@ -214,43 +205,43 @@ fn case(name: &str) -> &'static Case {
 }
 
 #[test]
-fn without_a_defect_every_case_passes() {
+fn every_case_passes_without_a_defect() {
     let report = run(&broken(""));
     assert_eq!(report.skipped, []);
     assert_eq!(report.passed.len(), cases().count());
 }
 
-/// A race shows what is wrong in most runs, not in each.
+/// A race shows a defect in most runs, not in all.
 const TRIES: usize = 50;
 
-fn notices(case: &Case, defect: &'static str) -> bool {
+fn detects(case: &Case, defect: &'static str) -> bool {
     (0..TRIES).any(|_| matches!(case.run(&broken(defect)), Outcome::Failed(_)))
 }
 
 #[test]
-fn each_defect_is_noticed() {
+fn each_defect_is_detected() {
     let missed: Vec<_> =
-        NOTICED.iter().filter(|(name, defect)| !notices(case(name), defect)).collect();
+        DETECTED.iter().filter(|(name, defect)| !detects(case(name), defect)).collect();
     assert!(missed.is_empty(), "no failure in {missed:#?}");
 }
 
 #[test]
-fn each_case_has_a_defect_that_it_notices() {
+fn each_case_detects_a_defect() {
     let tried: BTreeSet<&str> =
-        NOTICED.iter().map(|(name, _)| *name).chain(LACKING_FEATURES).collect();
+        DETECTED.iter().map(|(name, _)| *name).chain(LACKING_FEATURES).collect();
     let all: BTreeSet<&str> = cases().map(Case::name).collect();
     assert_eq!(tried, all);
 }
 
 #[test]
-fn a_feature_that_is_said_to_be_lacking_must_not_pretend() {
+fn a_lacking_feature_must_be_unsupported() {
     for feature in [Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots] {
         // It has the feature.
         let sound = broken("").without(feature);
         // These only read.
         let reads = matches!(feature, Feature::Revisions | Feature::Snapshots);
-        let noticed_by = LACKING_FEATURES.iter().take(if reads { 1 } else { 2 });
-        for name in noticed_by {
+        let detected_by = LACKING_FEATURES.iter().take(if reads { 1 } else { 2 });
+        for name in detected_by {
             let outcome = case(name).run(&sound);
             assert!(
                 matches!(outcome, Outcome::Failed(_)),
@@ -269,9 +260,9 @@ fn a_failed_run_names_every_case_that_failed() {
         message.starts_with("a storage in which `after` is inclusive does not keep the contract")
     );
     assert!(
-        message.contains("\n  a_page_goes_on_after_a_key_that_need_not_exist: list_page("),
+        message.contains("\n  a_page_begins_after_a_key_that_need_not_exist: list_page("),
         "{message}"
     );
-    assert!(message.contains("\n  pages_of_every_size_make_up_the_listing: "), "{message}");
+    assert!(message.contains("\n  pages_of_every_size_add_up_to_the_listing: "), "{message}");
     assert!(message.contains(": expected [") && message.contains("], found ["), "{message}");
 }

@@ -1,5 +1,4 @@
-//! A storage that keeps the whole contract but for one defect, which it is told
-//! by name. Without one it is sound.
+//! A storage that keeps the whole contract except for one defect, chosen by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,12 +21,12 @@ pub(crate) struct Broken {
 pub(super) struct State {
     pub(super) keys: BTreeMap<String, VersionedValue>,
     pub(super) last_revision: u64,
-    /// What each partition uses, in own keys.
-    pub(super) ledger: BTreeMap<String, Usage>,
+    /// The usage of each component, in user keys.
+    pub(super) usage: BTreeMap<String, Usage>,
     pub(super) first_budget: Option<Budget>,
     pub(super) times_opened: u32,
-    /// What some defects remember: every key that was ever set, as often as it
-    /// was, those that were deleted or committed, and listings.
+    /// For some defects: every key that was set, with repetitions, those that were
+    /// deleted or committed, and listings.
     pub(super) sets: Vec<String>,
     pub(super) deleted: BTreeSet<String>,
     pub(super) committed: BTreeSet<String>,
@@ -49,12 +48,12 @@ impl Broken {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives other threads time to come between.
+    /// Gives other threads time to run.
     pub(super) fn meanwhile(&self) {
         thread::sleep(Duration::from_micros(300));
     }
 
-    /// What happens between closing and opening again.
+    /// Called between closing and opening again.
     pub(crate) fn open_again(&self) {
         let mut state = self.state();
         state.times_opened += 1;
@@ -91,7 +90,7 @@ impl Broken {
             "revisions continue from the largest that is stored" => {
                 state.last_revision = largest.unwrap_or_default();
             }
-            "the usage counter is not persistent" => state.ledger.clear(),
+            "the usage counter is not persistent" => state.usage.clear(),
             _ => {}
         }
     }
@@ -107,16 +106,16 @@ impl Broken {
         if self.is("paths are refused") && key.contains("..") {
             return Err(StorageError::InvalidKey("it goes up".into()));
         }
-        let (partition, own) = split_full_key(key);
+        let (component, user_key) = split_full_key(key);
         Ok(match self.defect {
             "keys are folded" => key.to_lowercase(),
             "keys are trimmed" if !key.trim().is_empty() => key.trim().to_owned(),
             "keys are decoded" => key.replace("%61", "a").replace("%2f", "/"),
             "keys are normalised" => key.replace("e\u{301}", "\u{e9}"),
-            "user keys are folded" if !partition.is_empty() => {
-                partition.to_owned() + &own.to_lowercase()
+            "user keys are folded" if !component.is_empty() => {
+                component.to_owned() + &user_key.to_lowercase()
             }
-            "dots in component prefixes are resolved" => partition.replace("./", "") + own,
+            "dots in component prefixes are resolved" => component.replace("./", "") + user_key,
             _ => key.to_owned(),
         })
     }
@@ -153,14 +152,14 @@ impl Broken {
         revision: Revision,
         budgeted: bool,
     ) {
-        let (partition, own) = split_full_key(key);
+        let (component, user_key) = split_full_key(key);
         let value = value.map(|value| self.value_as_stored(value));
         let old = state.keys.get(key).cloned();
-        let ledger = state.ledger.entry(partition.to_owned()).or_default();
+        let usage = state.usage.entry(component.to_owned()).or_default();
         let counted = budgeted || !self.is("writes without a budget are not counted");
         if counted {
-            let added = value.as_ref().map(|new| Usage::of(own, new.len()));
-            *ledger = *ledger + added.unwrap_or_default();
+            let added = value.as_ref().map(|new| Usage::of(user_key, new.len()));
+            *usage = *usage + added.unwrap_or_default();
         }
         let frees = match self.defect {
             "deletes make no room" => value.is_some(),
@@ -168,8 +167,8 @@ impl Broken {
             _ => true,
         };
         if counted && frees {
-            let removed = old.as_ref().map(|old| Usage::of(own, old.value.len()));
-            *ledger = *ledger - removed.unwrap_or_default();
+            let removed = old.as_ref().map(|old| Usage::of(user_key, old.value.len()));
+            *usage = *usage - removed.unwrap_or_default();
         }
         match value {
             Some(value) => {
@@ -398,7 +397,7 @@ impl ComponentStorage for Broken {
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         let mut keys = keys.to_vec();
         match self.defect {
-            "get_many answers in byte order" => keys.sort_unstable(),
+            "get_many returns byte order" => keys.sort_unstable(),
             "get_many skips refused keys" => keys.retain(|key| self.stored(key).is_ok()),
             _ => {}
         }

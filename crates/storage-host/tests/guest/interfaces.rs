@@ -70,7 +70,7 @@ fn errors_expose_nothing_of_the_host() {
         }
     }
     assert!(texts("keyvalue-draft").contains("other: cursor expired"));
-    assert!(texts("keyvalue-draft2").contains("other: the cursor is none of a listing's"));
+    assert!(texts("keyvalue-draft2").contains("other: the cursor is invalid"));
 }
 
 #[test]

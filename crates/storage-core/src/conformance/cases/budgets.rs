@@ -1,33 +1,33 @@
 //! The budget of a commit: what a component may use.
 //!
-//! Bytes count a component's own keys, so the sums here leave its prefix out.
+//! Bytes count user keys, so the sums here leave out the component prefix.
 
 use super::{Case, Subject, case};
 use crate::conformance::subject::{Opened, expect, expect_that};
 use crate::{Budget, Commit, StorageError, Usage};
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_budget_bounds_bytes_of_own_keys_and_values needs Commits, Budgets),
-    case!(a_budget_bounds_the_number_of_keys needs Commits, Budgets),
+    case!(a_budget_limits_bytes_of_user_keys_and_values needs Commits, Budgets),
+    case!(a_budget_limits_the_number_of_keys needs Commits, Budgets),
     case!(an_overwrite_counts_its_difference needs Commits, Budgets),
-    case!(a_delete_makes_room needs Commits, Budgets),
+    case!(a_delete_frees_budget needs Commits, Budgets),
     case!(a_commit_counts_as_a_whole needs Commits, Budgets),
     case!(only_the_last_write_to_a_key_is_counted needs Commits, Budgets),
     case!(a_component_above_its_budget_may_shrink needs Commits, Budgets),
-    case!(a_budget_never_stands_in_the_way_of_deletes needs Commits, Budgets),
-    case!(a_budget_does_not_stop_what_does_not_grow needs Commits, Budgets),
-    case!(a_batch_of_deletes_is_granted_above_a_lowered_budget needs Commits, Budgets),
+    case!(a_budget_never_refuses_deletes needs Commits, Budgets),
+    case!(a_budget_allows_writes_that_do_not_grow needs Commits, Budgets),
+    case!(a_batch_of_deletes_succeeds_above_a_lowered_budget needs Commits, Budgets),
     case!(a_commit_over_its_budget_changes_nothing needs Commits, Budgets),
-    case!(what_a_failed_commit_asked_for_is_given_back needs Commits, Budgets),
-    case!(usage_follows_whatever_became_of_a_commit needs Commits, Budgets),
-    case!(checks_are_reported_before_the_budget needs Commits, Budgets),
+    case!(a_failed_commit_uses_no_budget needs Commits, Budgets),
+    case!(usage_follows_applied_and_failed_commits needs Commits, Budgets),
+    case!(a_failed_check_is_reported_before_the_budget needs Commits, Budgets),
     case!(writes_without_a_budget_are_counted needs Commits, Budgets),
     case!(writes_without_a_budget_have_no_limit needs Commits, Budgets),
-    case!(a_budget_counts_what_was_there_before_the_first_one needs Commits, Budgets),
-    case!(each_commit_brings_its_own_budget needs Commits, Budgets),
-    case!(each_component_has_a_budget_of_its_own needs Commits, Budgets, Components),
+    case!(the_first_budget_counts_existing_keys needs Commits, Budgets),
+    case!(each_commit_has_its_own_budget needs Commits, Budgets),
+    case!(each_component_has_its_own_usage needs Commits, Budgets, Components),
     case!(a_budget_covers_one_component needs Commits, Budgets, Components),
-    case!(keys_of_no_component_have_a_budget_too needs Commits, Budgets, Components),
+    case!(unscoped_keys_have_a_budget_too needs Commits, Budgets, Components),
     case!(a_budget_without_writes_is_never_exceeded needs Commits, Budgets),
     case!(an_unlimited_budget_allows_everything needs Commits, Budgets),
 ];
@@ -40,7 +40,7 @@ const fn keys(max_keys: u64) -> Budget {
     Budget { max_bytes: u64::MAX, max_keys }
 }
 
-/// Own keys of one component.
+/// The user keys of one component.
 struct Component {
     store: Opened,
     prefix: String,
@@ -71,7 +71,7 @@ impl Component {
     }
 }
 
-fn a_budget_bounds_bytes_of_own_keys_and_values(subject: &Subject<'_>) {
+fn a_budget_limits_bytes_of_user_keys_and_values(subject: &Subject<'_>) {
     let component = Component::new(subject);
     // 3 bytes of key and 5 of value.
     component.exceeds(component.set("key", "value", bytes(0)));
@@ -83,7 +83,7 @@ fn a_budget_bounds_bytes_of_own_keys_and_values(subject: &Subject<'_>) {
     component.allows(component.set("\u{e9}", "\u{1f600}", bytes(15)));
 }
 
-fn a_budget_bounds_the_number_of_keys(subject: &Subject<'_>) {
+fn a_budget_limits_the_number_of_keys(subject: &Subject<'_>) {
     let component = Component::new(subject);
     component.exceeds(component.set("a", "", keys(0)));
     component.allows(component.set("a", "", keys(1)));
@@ -110,14 +110,14 @@ fn an_overwrite_counts_its_difference(subject: &Subject<'_>) {
     component.exceeds(component.set("l", "1234567890", budget));
 }
 
-fn a_delete_makes_room(subject: &Subject<'_>) {
+fn a_delete_frees_budget(subject: &Subject<'_>) {
     let component = Component::new(subject);
     let budget = bytes(6);
     component.allows(component.set("k", "12345", budget));
     component.exceeds(component.set("l", "", budget));
     component.allows(Commit::new().delete(component.full("k")).with_budget(budget));
     component.allows(component.set("l", "12345", budget));
-    // Deleting what is not there makes none.
+    // Deleting a missing key frees nothing.
     component.allows(Commit::new().delete(component.full("k")).with_budget(budget));
     component.store.delete(&component.full("k"));
     component.exceeds(component.set("k", "", budget));
@@ -133,7 +133,7 @@ fn a_commit_counts_as_a_whole(subject: &Subject<'_>) {
     component.exceeds(both(bytes(5)));
     component.exceeds(both(keys(1)));
     component.allows(both(Budget { max_bytes: 6, max_keys: 2 }));
-    // What it takes away and what it adds is one step, in either order.
+    // Removals and additions count together, in either order.
     let moved = Commit::new().set(&*c, "12".into()).delete(&*a);
     component.allows(moved.with_budget(Budget { max_bytes: 6, max_keys: 2 }));
     let moved = Commit::new().delete(&*c).set(&*a, "123".into());
@@ -165,7 +165,7 @@ fn a_component_above_its_budget_may_shrink(subject: &Subject<'_>) {
     let lowered = Budget { max_bytes: 5, max_keys: 1 };
     component.exceeds(component.set("a", "12345678901", lowered));
     component.exceeds(component.set("d", "", lowered));
-    // Still above, but less than before.
+    // Still above the budget, but less than before.
     component.allows(component.set("a", "123456789", lowered));
     component.allows(component.set("a", "", lowered));
     component.allows(Commit::new().delete(component.full("b")).with_budget(lowered));
@@ -175,7 +175,7 @@ fn a_component_above_its_budget_may_shrink(subject: &Subject<'_>) {
     component.exceeds(component.set("d", "", lowered));
 }
 
-fn a_budget_never_stands_in_the_way_of_deletes(subject: &Subject<'_>) {
+fn a_budget_never_refuses_deletes(subject: &Subject<'_>) {
     let component = Component::new(subject);
     let (a, b) = (component.full("a"), component.full("b"));
     component.store.set(&a, "1234567890");
@@ -187,7 +187,7 @@ fn a_budget_never_stands_in_the_way_of_deletes(subject: &Subject<'_>) {
     expect("list_keys(None)", component.store.list_keys(None), vec![]);
 }
 
-fn a_budget_does_not_stop_what_does_not_grow(subject: &Subject<'_>) {
+fn a_budget_allows_writes_that_do_not_grow(subject: &Subject<'_>) {
     let component = Component::new(subject);
     component.store.set(&component.full("a"), "12345");
     let nothing = Budget { max_bytes: 0, max_keys: 0 };
@@ -200,20 +200,20 @@ fn a_budget_does_not_stop_what_does_not_grow(subject: &Subject<'_>) {
     component.allows(exchange.with_budget(nothing));
 }
 
-fn a_batch_of_deletes_is_granted_above_a_lowered_budget(subject: &Subject<'_>) {
+fn a_batch_of_deletes_succeeds_above_a_lowered_budget(subject: &Subject<'_>) {
     let component = Component::new(subject);
     let full = |own: &str| component.full(own);
     for own in ["a", "b", "c", "d", "e"] {
         component.store.set(&full(own), "123456789");
     }
-    // 50 bytes in 5 keys, and from now on room for 15 in one.
+    // 50 bytes in 5 keys; the budget is lowered to 15 bytes in one.
     let lowered = Budget { max_bytes: 15, max_keys: 1 };
     component.exceeds(component.set("f", "", lowered));
     let batch = Commit::new().delete(full("a")).delete(full("none")).delete(full("b"));
     component.allows(batch.with_budget(lowered)); // 30 in 3
     let shrinking = Commit::new().delete(full("c")).set(full("d"), "12".into());
     component.allows(shrinking.with_budget(lowered)); // 13 in 2
-    // Bytes are within it again: they may grow up to it, but keys may not.
+    // Bytes are within the budget again and may grow; keys may not.
     component.exceeds(Commit::new().set(full("d"), "12345".into()).with_budget(lowered));
     component.exceeds(
         Commit::new()
@@ -228,13 +228,13 @@ fn a_batch_of_deletes_is_granted_above_a_lowered_budget(subject: &Subject<'_>) {
     component.exceeds(component.set("d", "123456789012345", lowered));
 }
 
-fn what_a_failed_commit_asked_for_is_given_back(subject: &Subject<'_>) {
+fn a_failed_commit_uses_no_budget(subject: &Subject<'_>) {
     let component = Component::new(subject);
     let (a, b) = (component.full("a"), component.full("b"));
     let room = Budget { max_bytes: 20, max_keys: 2 };
     component.allows(component.set("a", "123", room));
     for _ in 0..3 {
-        // 15 bytes and a key would have been there for each of these.
+        // Each of these would have used 15 bytes and a key.
         let asks = || Commit::new().set(&*b, "12345678901234".into()).with_budget(room);
         component
             .store
@@ -249,7 +249,7 @@ fn what_a_failed_commit_asked_for_is_given_back(subject: &Subject<'_>) {
     component.exceeds(component.set("b", "1234567890123456", room));
 }
 
-fn usage_follows_whatever_became_of_a_commit(subject: &Subject<'_>) {
+fn usage_follows_applied_and_failed_commits(subject: &Subject<'_>) {
     let component = Component::new(subject);
     let (a, b) = (component.full("a"), component.full("b"));
     let budget = Budget { max_bytes: 12, max_keys: 2 };
@@ -291,13 +291,13 @@ fn a_commit_over_its_budget_changes_nothing(subject: &Subject<'_>) {
     component.store.set(&b, "old");
     let commit = Commit::new().delete(&*a).set(&*b, "x".into()).set(&*c, "much too long".into());
     component.exceeds(commit.clone().with_budget(bytes(15)));
-    // Nor is it counted.
+    // It is not counted either.
     component.allows(component.set("d", "123456", bytes(15)));
     component.exceeds(component.set("e", "", bytes(15)));
     component.allows(commit.with_budget(Budget::UNLIMITED));
 }
 
-fn checks_are_reported_before_the_budget(subject: &Subject<'_>) {
+fn a_failed_check_is_reported_before_the_budget(subject: &Subject<'_>) {
     let component = Component::new(subject);
     let key = component.full("key");
     component.store.set(&key, "1");
@@ -336,7 +336,7 @@ fn writes_without_a_budget_have_no_limit(subject: &Subject<'_>) {
     component.exceeds(component.set("a", "12", bytes(2)));
 }
 
-fn a_budget_counts_what_was_there_before_the_first_one(subject: &Subject<'_>) {
+fn the_first_budget_counts_existing_keys(subject: &Subject<'_>) {
     let component = Component::new(subject);
     for n in 0..5 {
         component.store.set(&component.full(&n.to_string()), "1234");
@@ -349,7 +349,7 @@ fn a_budget_counts_what_was_there_before_the_first_one(subject: &Subject<'_>) {
     component.allows(component.set("x", "1", Budget { max_bytes: 26, max_keys: 5 }));
 }
 
-fn each_commit_brings_its_own_budget(subject: &Subject<'_>) {
+fn each_commit_has_its_own_budget(subject: &Subject<'_>) {
     let component = Component::new(subject);
     component.exceeds(component.set("a", "12345", bytes(5)));
     component.allows(component.set("a", "12345", bytes(6)));
@@ -359,18 +359,18 @@ fn each_commit_brings_its_own_budget(subject: &Subject<'_>) {
     component.allows(component.set("a", "1234567", bytes(8)));
 }
 
-fn each_component_has_a_budget_of_its_own(subject: &Subject<'_>) {
+fn each_component_has_its_own_usage(subject: &Subject<'_>) {
     let store = subject.open();
-    let partitions = ["a/b/001/", "a/b/0011/", "a/b/00/", "a/b/001-/"];
-    for partition in partitions {
-        // What it is called costs nothing.
-        let commit = Commit::new().set(format!("{partition}k"), "12345".into());
+    let components = ["a/b/001/", "a/b/0011/", "a/b/00/", "a/b/001-/"];
+    for component in components {
+        // The component prefix is not counted.
+        let commit = Commit::new().set(format!("{component}k"), "12345".into());
         store.commit(commit.with_budget(bytes(6)));
     }
-    store.set("a/b/001", "a loose key counts for nobody");
-    for partition in partitions {
+    store.set("a/b/001", "an unscoped key counts for no component");
+    for component in components {
         let commit =
-            |budget| Commit::new().set(format!("{partition}l"), "".into()).with_budget(budget);
+            |budget| Commit::new().set(format!("{component}l"), "".into()).with_budget(budget);
         store.refuses(commit(bytes(6)), &StorageError::QuotaExceeded);
         store.refuses(commit(keys(1)), &StorageError::QuotaExceeded);
         store.commit(commit(Budget { max_bytes: 7, max_keys: 2 }));
@@ -383,7 +383,7 @@ fn a_budget_covers_one_component(subject: &Subject<'_>) {
     let before = store.contents();
     let commits = [
         Commit::new().set("a/b/c/1", "y".into()).set("a/b/d/1", "y".into()),
-        Commit::new().set("a/b/c/1", "y".into()).set("loose", "y".into()),
+        Commit::new().set("a/b/c/1", "y".into()).set("unscoped", "y".into()),
         Commit::new().require_absent("a/b/d/1").set("a/b/c/1", "y".into()),
         Commit::new().delete("a/b/c/1").delete("a/b/d/1"),
     ];
@@ -396,7 +396,7 @@ fn a_budget_covers_one_component(subject: &Subject<'_>) {
     expect("what is stored after the refused commits", store.contents(), before);
 }
 
-fn keys_of_no_component_have_a_budget_too(subject: &Subject<'_>) {
+fn unscoped_keys_have_a_budget_too(subject: &Subject<'_>) {
     let store = subject.open();
     store.set("a/b/c/large", "a component's keys do not count");
     let commit = |key: &str, budget| Commit::new().set(key, "1".into()).with_budget(budget);

@@ -10,15 +10,15 @@ pub(super) const CASES: &[Case] = &[
     case!(a_commit_without_checks_always_applies needs Commits),
     case!(a_check_for_absence_fails_on_a_present_key needs Commits),
     case!(a_check_for_presence_fails_on_a_missing_key needs Commits),
-    case!(a_check_of_a_value_fails_on_any_other needs Commits),
-    case!(a_check_of_a_revision_fails_on_any_other needs Commits, Revisions),
-    case!(a_value_written_again_is_no_aba needs Commits, Revisions),
+    case!(a_check_of_a_value_fails_on_another_value needs Commits),
+    case!(a_check_of_a_revision_fails_on_another_revision needs Commits, Revisions),
+    case!(a_value_written_again_has_another_revision needs Commits, Revisions),
     case!(a_failed_commit_changes_nothing needs Commits),
-    case!(the_first_check_that_does_not_hold_is_reported needs Commits),
-    case!(checks_look_at_the_state_before_the_writes needs Commits),
+    case!(the_first_failed_check_is_reported needs Commits),
+    case!(checks_see_the_state_before_the_writes needs Commits),
     case!(the_last_write_to_a_key_counts needs Commits),
     case!(an_empty_commit_succeeds needs Commits),
-    case!(a_commit_of_checks_alone_changes_nothing needs Commits),
+    case!(a_commit_of_checks_only_changes_nothing needs Commits),
     case!(a_commit_may_delete_missing_keys needs Commits),
     case!(a_commit_covers_several_components needs Commits),
     case!(a_commit_may_have_many_writes needs Commits),
@@ -85,7 +85,7 @@ fn a_check_for_presence_fails_on_a_missing_key(subject: &Subject<'_>) {
     store.refuses(update("newer"), &not_found(&key));
 }
 
-fn a_check_of_a_value_fails_on_any_other(subject: &Subject<'_>) {
+fn a_check_of_a_value_fails_on_another_value(subject: &Subject<'_>) {
     let store = subject.open();
     let key = subject.component("one") + "key";
     let swap = |from: &str, to: &str| {
@@ -102,7 +102,7 @@ fn a_check_of_a_value_fails_on_any_other(subject: &Subject<'_>) {
     store.holds(&key, &b"last"[..]);
 }
 
-fn a_check_of_a_revision_fails_on_any_other(subject: &Subject<'_>) {
+fn a_check_of_a_revision_fails_on_another_revision(subject: &Subject<'_>) {
     let store = subject.open();
     let key = subject.component("one") + "key";
     let swap = |revision: Revision, to: &str| {
@@ -121,7 +121,7 @@ fn a_check_of_a_revision_fails_on_any_other(subject: &Subject<'_>) {
     store.holds(&key, &b"three"[..]);
 }
 
-fn a_value_written_again_is_no_aba(subject: &Subject<'_>) {
+fn a_value_written_again_has_another_revision(subject: &Subject<'_>) {
     let store = subject.open();
     let key = subject.component("one") + "key";
     let swap = |revision| Commit::new().require_revision(&*key, revision).set(&*key, "mine".into());
@@ -158,13 +158,13 @@ fn a_failed_commit_changes_nothing(subject: &Subject<'_>) {
     store.refuses(writes().require_absent(&*a), &exists(&a));
     store.refuses(writes().require_present(&*missing), &not_found(&missing));
     store.refuses(writes().require_value(&*b, "A".into()), &conflict(&b));
-    // The check stands last, behind others that hold.
+    // The failing check is the last one.
     let commit =
         writes().require_present(&*a).require_absent(&*missing).require_value(&*a, "A".into());
     store.refuses(commit.require_absent(&*b), &exists(&b));
 }
 
-fn the_first_check_that_does_not_hold_is_reported(subject: &Subject<'_>) {
+fn the_first_failed_check_is_reported(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     let (a, z) = (format!("{one}a"), format!("{one}z"));
@@ -184,12 +184,12 @@ fn the_first_check_that_does_not_hold_is_reported(subject: &Subject<'_>) {
     // Two checks of one key both count.
     let commit = Commit::new().require_present(&*a).require_value(&*a, "B".into());
     store.refuses(commit, &conflict(&a));
-    // Order is that of the list, not that of the keys.
+    // The order is that of the list, not of the keys.
     let commit = Commit::new().require_present(&*z).require_absent(&*a);
     store.refuses(commit, &not_found(&z));
 }
 
-fn checks_look_at_the_state_before_the_writes(subject: &Subject<'_>) {
+fn checks_see_the_state_before_the_writes(subject: &Subject<'_>) {
     let store = subject.open();
     let key = subject.component("one") + "key";
     store.commit(Commit::new().set(&*key, "one".into()).require_absent(&*key));
@@ -228,7 +228,7 @@ fn an_empty_commit_succeeds(subject: &Subject<'_>) {
     expect("what is stored after an empty commit", store.contents(), before);
 }
 
-fn a_commit_of_checks_alone_changes_nothing(subject: &Subject<'_>) {
+fn a_commit_of_checks_only_changes_nothing(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     let (a, missing) = (format!("{one}a"), format!("{one}missing"));
@@ -239,15 +239,15 @@ fn a_commit_of_checks_alone_changes_nothing(subject: &Subject<'_>) {
     );
     store.commit(Commit::new().require_absent("elsewhere/in/nowhere/key"));
     expect("what is stored after a commit of checks", store.contents(), before);
-    expect("list_components", store.list_components(None, 10).keys, partition_of(&one));
+    expect("list_components", store.list_components(None, 10).keys, prefix_of(&one));
     store.refuses(Commit::new().require_absent(&*a), &exists(&a));
     store.refuses(Commit::new().require_present(&*missing), &not_found(&missing));
     let key = "elsewhere/in/nowhere/key";
     store.refuses(Commit::new().require_present(key), &not_found(key));
-    expect("list_components", store.list_components(None, 10).keys, partition_of(&one));
+    expect("list_components", store.list_components(None, 10).keys, prefix_of(&one));
 }
 
-fn partition_of(component: &str) -> Vec<String> {
+fn prefix_of(component: &str) -> Vec<String> {
     if component.is_empty() { vec![] } else { vec![component.to_owned()] }
 }
 
@@ -267,7 +267,7 @@ fn a_commit_may_delete_missing_keys(subject: &Subject<'_>) {
 
 fn a_commit_covers_several_components(subject: &Subject<'_>) {
     let store = subject.open();
-    let keys = ["z/y/x/key", "a/b/c/key", "loose", "m/n/o/key", "a/b/cc/key"];
+    let keys = ["z/y/x/key", "a/b/c/key", "unscoped", "m/n/o/key", "a/b/cc/key"];
     let mut all = Commit::new();
     for key in keys {
         all = all.require_absent(key).set(key, key.into());
@@ -280,15 +280,15 @@ fn a_commit_covers_several_components(subject: &Subject<'_>) {
     // A check in one component guards the writes in others.
     let guarded = Commit::new()
         .set("a/b/c/key", "x".into())
-        .delete("loose")
+        .delete("unscoped")
         .set("new/in/another/key", "x".into());
     store.refuses(guarded.clone().require_absent("m/n/o/key"), &exists("m/n/o/key"));
     store.refuses(guarded.clone().require_present("q/r/s/key"), &not_found("q/r/s/key"));
     store.commit(guarded.require_present("m/n/o/key").require_absent("q/r/s/key"));
     store.holds("a/b/c/key", &b"x"[..]);
-    store.holds("loose", None);
+    store.holds("unscoped", None);
     store.holds("new/in/another/key", &b"x"[..]);
-    // All of it can go at once.
+    // All keys can be deleted at once.
     let gone = keys
         .iter()
         .fold(Commit::new().delete("new/in/another/key"), |commit, key| commit.delete(*key));

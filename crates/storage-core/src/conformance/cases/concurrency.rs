@@ -1,5 +1,5 @@
-//! Calls from many threads at once. Each case asserts what holds in every
-//! interleaving; none depends on how long anything takes.
+//! Concurrent calls. Each case asserts what holds in every interleaving; none
+//! depends on timing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -16,34 +16,34 @@ use crate::{Budget, Commit, PageRequest, Revision, StorageError, StorageValue, U
 
 pub(super) const CASES: &[Case] = &[
     case!(a_thread_reads_its_own_writes),
-    case!(a_reader_sees_values_whole),
+    case!(a_read_returns_a_whole_value),
     case!(writers_of_different_keys_lose_nothing),
-    case!(a_listing_is_in_order_while_keys_come_and_go),
-    case!(no_revision_is_given_twice needs Revisions, Commits),
+    case!(a_listing_is_in_order_during_writes),
+    case!(no_revision_is_assigned_twice needs Revisions, Commits),
     case!(the_last_write_to_a_key_has_its_largest_revision needs Revisions, Commits),
-    case!(a_value_and_its_revision_belong_together needs Revisions, Commits),
+    case!(a_value_is_read_with_its_own_revision needs Revisions, Commits),
     case!(increments_by_revision_are_all_counted needs Commits, Revisions),
     case!(increments_by_value_are_all_counted needs Commits),
-    case!(of_many_creators_one_wins needs Commits),
-    case!(commits_to_the_same_keys_do_not_mix needs Commits),
-    case!(commits_over_components_do_not_mix needs Commits),
+    case!(one_of_many_creators_succeeds needs Commits),
+    case!(commits_to_the_same_keys_are_isolated needs Commits),
+    case!(commits_over_components_are_isolated needs Commits),
     case!(writers_never_exceed_a_budget needs Commits, Budgets),
     case!(a_race_leaves_the_budget_exact needs Commits, Budgets),
-    case!(a_first_budget_misses_nothing_that_is_written_meanwhile needs Commits, Budgets),
+    case!(the_first_budget_counts_concurrent_writes needs Commits, Budgets),
 ];
 
 const THREADS: usize = 4;
 
-/// How long a race goes on where a round of it takes less. The longer, the more
-/// interleavings a fast storage shows; a slow one is done after one round.
+/// The least duration of a race. A fast storage runs many rounds, and so many
+/// interleavings; a slow one runs one.
 const RACE: Duration = Duration::from_millis(25);
 
-/// Runs a race again and again, each time with the number of the round.
+/// Runs a race repeatedly, with the number of the round.
 fn repeatedly(race: impl FnMut(usize)) {
     repeatedly_from(1, race);
 }
 
-/// The same, with a number of rounds that a slow storage runs too.
+/// The same, with a least number of rounds.
 fn repeatedly_from(rounds: usize, mut race: impl FnMut(usize)) {
     let begin = Instant::now();
     for round in 0.. {
@@ -54,14 +54,14 @@ fn repeatedly_from(rounds: usize, mut race: impl FnMut(usize)) {
     }
 }
 
-/// Runs `write` in threads `rounds` times at least, each time with the numbers
-/// of the thread and the round, and `read` in this one until they are done. The
-/// last read comes after the last write.
+/// Runs `write` in threads at least `rounds` times, with the numbers of the thread
+/// and the round, and `read` in this thread until they have ended. The last read
+/// follows the last write.
 fn while_writing(rounds: usize, write: impl Fn(usize, usize) + Sync, read: impl FnMut()) {
     while_in_threads(THREADS, |n| repeatedly_from(rounds, |round| write(n, round)), read);
 }
 
-/// Deletes every key, so that a round begins as the first one did.
+/// Deletes every key, so that every round begins empty.
 fn clear(store: &Opened) {
     for key in store.list_keys(None) {
         store.delete(&key);
@@ -70,7 +70,7 @@ fn clear(store: &Opened) {
 
 fn a_thread_reads_its_own_writes(subject: &Subject<'_>) {
     let store = subject.open();
-    // All in one component, which comes and goes with them.
+    // All in one component, which exists only with its keys.
     let component = subject.component("one");
     in_threads(THREADS, |n| {
         let key = format!("{component}{n}");
@@ -90,7 +90,7 @@ fn a_thread_reads_its_own_writes(subject: &Subject<'_>) {
     expect("list_components", store.list_components(None, 10).keys, vec![]);
 }
 
-fn a_reader_sees_values_whole(subject: &Subject<'_>) {
+fn a_read_returns_a_whole_value(subject: &Subject<'_>) {
     let store = subject.open();
     let key = subject.component("one") + "key";
     let letters = [b'a', b'b', b'c', b'd'];
@@ -101,7 +101,7 @@ fn a_reader_sees_values_whole(subject: &Subject<'_>) {
     let whole = |what: &str, found: Option<StorageValue>| {
         let found = found.map(StorageValue::into_bytes).unwrap_or_default();
         expect_that(
-            format_args!("{what} to read what one write left, not {} bytes", found.len()),
+            format_args!("{what} to read what one write stored, not {} bytes", found.len()),
             values.contains(&found),
         );
     };
@@ -143,7 +143,7 @@ fn writers_of_different_keys_lose_nothing(subject: &Subject<'_>) {
     });
 }
 
-fn a_listing_is_in_order_while_keys_come_and_go(subject: &Subject<'_>) {
+fn a_listing_is_in_order_during_writes(subject: &Subject<'_>) {
     let store = subject.open();
     let stable = owned(&["a", "a/b/c/1", "a/b/c/3", "a/b/cc/1", "a/b/d", "m", "x/y/z/1"]);
     for key in &stable {
@@ -190,7 +190,7 @@ fn a_listing_is_in_order_while_keys_come_and_go(subject: &Subject<'_>) {
     expect("list_keys(None)", store.list_keys(None), stable.clone());
 }
 
-fn no_revision_is_given_twice(subject: &Subject<'_>) {
+fn no_revision_is_assigned_twice(subject: &Subject<'_>) {
     let store = subject.open();
     let mut seen: BTreeSet<Revision> = BTreeSet::new();
     repeatedly(|_| {
@@ -233,7 +233,7 @@ fn the_last_write_to_a_key_has_its_largest_revision(subject: &Subject<'_>) {
     });
 }
 
-fn a_value_and_its_revision_belong_together(subject: &Subject<'_>) {
+fn a_value_is_read_with_its_own_revision(subject: &Subject<'_>) {
     let store = subject.open();
     let key = subject.component("one") + "key";
     let written: Mutex<BTreeMap<Revision, Vec<u8>>> = Mutex::default();
@@ -260,11 +260,11 @@ fn a_value_and_its_revision_belong_together(subject: &Subject<'_>) {
     }
 }
 
-/// How often each thread increments.
+/// The increments of each thread.
 const INCREMENTS: usize = 10;
 
-/// A retry means that another thread went ahead, so there are few; a bound keeps
-/// an implementation that never agrees from running for ever.
+/// A retry means that another thread succeeded, so there are few. The limit ends a
+/// case on an implementation that never succeeds.
 const MAX_ATTEMPTS: usize = 100_000;
 
 /// Increments the number under a key in several threads. `attempt` reads it and
@@ -324,10 +324,10 @@ fn increments_by_value_are_all_counted(subject: &Subject<'_>) {
     });
 }
 
-fn of_many_creators_one_wins(subject: &Subject<'_>) {
+fn one_of_many_creators_succeeds(subject: &Subject<'_>) {
     let store = subject.open();
     repeatedly(|round| {
-        // Half of the time the component is created too.
+        // In half of the rounds the component is created too.
         let key = format!("{}lock {round}", subject.component(&(round / 2).to_string()));
         let wins = in_threads(THREADS, |n| {
             let value = StorageValue::from(n.to_string().as_str());
@@ -357,8 +357,7 @@ fn check_commits(store: &Opened, keys: &[String]) {
         in_threads(THREADS, |n| {
             let value = StorageValue::from(format!("{round} {n}").as_str());
             let mut keys = keys.to_vec();
-            // Not all in the same order, so that locks taken in the order of the
-            // commit would wait for each other.
+            // In different orders, so that locks taken in commit order would deadlock.
             let len = keys.len();
             keys.rotate_left(n % len.max(1));
             let set = |commit: Commit, key| commit.set(key, value.clone());
@@ -375,15 +374,15 @@ fn check_commits(store: &Opened, keys: &[String]) {
     });
 }
 
-fn commits_to_the_same_keys_do_not_mix(subject: &Subject<'_>) {
+fn commits_to_the_same_keys_are_isolated(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     check_commits(&store, &["a", "b", "c", "d"].map(|own| format!("{one}{own}")));
 }
 
-fn commits_over_components_do_not_mix(subject: &Subject<'_>) {
+fn commits_over_components_are_isolated(subject: &Subject<'_>) {
     let store = subject.open();
-    check_commits(&store, &owned(&["a/b/c/k", "loose", "x/y/z/k", "a/b/cc/k", "a/b/c/l"]));
+    check_commits(&store, &owned(&["a/b/c/k", "unscoped", "x/y/z/k", "a/b/cc/k", "a/b/c/l"]));
 }
 
 fn writers_never_exceed_a_budget(subject: &Subject<'_>) {
@@ -407,7 +406,7 @@ fn writers_never_exceed_a_budget(subject: &Subject<'_>) {
         let stored = in_threads(THREADS, |n| {
             (0..10).filter(|m| stores(format!("{component}{n}{m:02}"))).count() as u64
         });
-        // No more, and no less: nobody was refused while there was room.
+        // Neither more nor less: no write was refused within the budget.
         let stored: u64 = stored.into_iter().sum();
         expect("the number of writes that the budget allowed", stored, ROOM);
         expect("the number of keys", store.usage(None).keys, ROOM);
@@ -444,9 +443,8 @@ fn a_race_leaves_the_budget_exact(subject: &Subject<'_>) {
     });
 }
 
-/// As many keys as make counting them worth doing beside the writers, if a storage
-/// does that.
-fn a_first_budget_misses_nothing_that_is_written_meanwhile(subject: &Subject<'_>) {
+/// Enough keys that a storage may count them concurrently with writes.
+fn the_first_budget_counts_concurrent_writes(subject: &Subject<'_>) {
     const KEYS: usize = 300;
     let store = subject.open();
     let component = subject.component("one");

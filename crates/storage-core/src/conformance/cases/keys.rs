@@ -1,13 +1,13 @@
-//! Which keys there are, and that they are taken as they are.
+//! Keys are opaque, and invalid keys are refused.
 
 use super::{Case, Feature, Subject, case};
 use crate::conformance::subject::{expect, short};
 use crate::{Commit, ComponentStorage, StorageError, split_full_key, validate_full_key};
 
 pub(super) const CASES: &[Case] = &[
-    case!(keys_of_every_kind_are_told_apart),
-    case!(keys_of_every_kind_come_back_byte_for_byte),
-    case!(a_component_may_have_keys_of_every_kind),
+    case!(keys_of_every_form_are_distinct),
+    case!(keys_of_every_form_are_listed_byte_for_byte),
+    case!(a_component_may_have_keys_of_every_form),
     case!(a_key_may_be_as_long_as_the_limit),
     case!(component_prefixes_of_any_form_are_distinct),
     case!(a_refused_key_changes_nothing needs KeyRules),
@@ -15,11 +15,11 @@ pub(super) const CASES: &[Case] = &[
     case!(one_refused_key_fails_get_many needs KeyRules),
 ];
 
-/// Keys that some layer below could confuse, rewrite, or take for something
-/// else: a path, a pattern, a device, an escape.
+/// Keys that a layer below might confuse, rewrite or interpret: as a path, a pattern,
+/// a device or an escape.
 #[rustfmt::skip]
 const STRANGE: &[&str] = &[
-    // A path, or none.
+    // Paths.
     "/", "//", "///", "a/", "/a", "a//b", ".", "..", "...", "./a", "../a", "a/../b", "a/./b", "a/..",
     "../../../../etc/passwd", "~", "~/a", "a\\b", "..\\a", "C:", "C:\\a", "\\\\host\\share", "file:///a",
     // Names that some file systems reserve, fold or trim.
@@ -29,17 +29,17 @@ const STRANGE: &[&str] = &[
     "key", "Key", "KEY", "kEy", "stra\u{df}e", "strasse", "STRASSE", "\u{e9}", "e\u{301}", "\u{c9}", "k",
     "\u{212a}", "a", "\u{430}", "\u{ff41}", "i", "I", "\u{131}", "\u{130}", "\u{1e9b}\u{323}", "\u{fb01}",
     "fi", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}", "\u{3053}\u{3093}", "caf\u{c2}", "\u{c3}\u{a9}",
-    // Patterns, escapes and other languages' words.
+    // Patterns, escapes and other languages.
     "*", "?", "a*", "[a]", "[a-z]", "{a,b}", "%", "%%", "%2f", "%2F", "%00", "%61", "_", "a_b", "a%b", "$HOME",
     "$(a)", "`a`", "'", "''", "\"", "\\", "\\0", "\\x00", "\\u0061", "a;b", "a|b", "a&b", "a<b>", "a=b", "a:b",
     "a,b", "!", "#", "@", "+", "-", "--", "-rf", "^", "0", "00", "01", "1", "1e1", "null", "true", "NaN",
-    // Unicode at its edges.
+    // Edge cases of Unicode.
     "\u{a0}", "\u{ad}", "\u{200b}", "\u{200d}", "\u{202e}abc", "\u{feff}", "\u{fffd}", "\u{fffe}",
     "\u{e000}", "\u{d7ff}", "\u{10000}", "\u{10ffff}", "\u{1f600}", "\u{1f468}\u{200d}\u{1f469}",
 ];
 
-/// The strange keys and long ones, each once.
-fn keys_of_every_kind(longest: usize) -> Vec<String> {
+/// The unusual keys and long ones, each once.
+fn keys_of_every_form(longest: usize) -> Vec<String> {
     let mut keys: Vec<String> = STRANGE.iter().map(|key| (*key).to_owned()).collect();
     // Long keys that differ in one byte, early or late, and in length by one.
     for len in [100, 127, 128, 200, 247, 248, 254, 255, 256, 257, 511, 512, 1000, longest] {
@@ -57,10 +57,10 @@ fn keys_of_every_kind(longest: usize) -> Vec<String> {
     keys
 }
 
-fn keys_of_every_kind_are_told_apart(subject: &Subject<'_>) {
+fn keys_of_every_form_are_distinct(subject: &Subject<'_>) {
     let store = subject.open();
-    let keys = keys_of_every_kind(subject.longest_key());
-    // The value is the key, so a confused pair shows.
+    let keys = keys_of_every_form(subject.longest_key());
+    // The value is the key, so a confused pair is detected.
     for key in &keys {
         store.set(key, key.as_bytes());
     }
@@ -76,9 +76,9 @@ fn keys_of_every_kind_are_told_apart(subject: &Subject<'_>) {
     }
 }
 
-fn keys_of_every_kind_come_back_byte_for_byte(subject: &Subject<'_>) {
+fn keys_of_every_form_are_listed_byte_for_byte(subject: &Subject<'_>) {
     let store = subject.open();
-    let keys = keys_of_every_kind(subject.longest_key());
+    let keys = keys_of_every_form(subject.longest_key());
     for key in &keys {
         store.set(key, "");
     }
@@ -89,20 +89,20 @@ fn keys_of_every_kind_come_back_byte_for_byte(subject: &Subject<'_>) {
     expect("the number of keys that are listed", listed.len(), keys.len());
 }
 
-fn a_component_may_have_keys_of_every_kind(subject: &Subject<'_>) {
+fn a_component_may_have_keys_of_every_form(subject: &Subject<'_>) {
     let store = subject.open();
     let (one, two) = (subject.component("one"), "suite/component/one1/");
     let room = subject.longest_key() - two.len();
-    for own in keys_of_every_kind(room) {
+    for own in keys_of_every_form(room) {
         store.set(&format!("{one}{own}"), own.as_bytes());
     }
     let neighbour = format!("{two}neighbour");
     store.set(&neighbour, "");
-    for own in keys_of_every_kind(room) {
+    for own in keys_of_every_form(room) {
         store.holds(&format!("{one}{own}"), own.as_bytes());
     }
     let mut expected: Vec<String> =
-        keys_of_every_kind(room).iter().map(|own| format!("{one}{own}")).collect();
+        keys_of_every_form(room).iter().map(|own| format!("{one}{own}")).collect();
     if one.is_empty() {
         expected.push(neighbour);
         expected.sort();
@@ -172,11 +172,11 @@ fn component_prefixes_of_any_form_are_distinct(subject: &Subject<'_>) {
     expect("list_keys(None)", store.list_keys(None), keys);
 }
 
-/// Keys that every rule refuses, each with the rule that the message names.
+/// Keys that break a rule.
 fn refused_keys(subject: &Subject<'_>) -> Vec<String> {
     let one = subject.component("one");
     let mut keys = vec![String::new(), "k".repeat(subject.longest_key() + 1)];
-    // A character of more than one byte that ends behind the limit.
+    // A character of several bytes that ends after the limit.
     keys.push(format!("{}\u{e9}", "k".repeat(subject.longest_key() - 1)));
     for control in
         ['\0', '\u{1}', '\t', '\n', '\r', '\u{1f}', '\u{7f}', '\u{80}', '\u{85}', '\u{9f}']

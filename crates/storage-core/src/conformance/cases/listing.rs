@@ -1,4 +1,4 @@
-//! `list_keys`: which keys, in which order.
+//! `list_keys`: the keys and their order.
 
 use super::{Case, Subject, case};
 use crate::conformance::subject::{Opened, expect};
@@ -7,16 +7,16 @@ pub(super) const CASES: &[Case] = &[
     case!(an_empty_storage_lists_nothing),
     case!(keys_are_listed_in_ascending_byte_order),
     case!(a_prefix_selects_the_keys_that_begin_with_it),
-    case!(a_prefix_is_no_pattern),
+    case!(a_prefix_is_not_a_pattern),
     case!(an_empty_prefix_selects_every_key),
     case!(a_prefix_may_end_anywhere_in_a_key),
     case!(an_overwritten_key_is_listed_once),
     case!(a_deleted_key_is_not_listed),
     case!(a_listing_follows_every_write),
-    case!(a_component_lists_its_own_keys_alone),
+    case!(a_component_prefix_selects_only_its_keys),
 ];
 
-/// Sets the keys in an order that is not theirs, and returns them in theirs.
+/// Sets the keys out of order, and returns them in order.
 pub(super) fn filled<K: AsRef<str>>(store: &Opened, keys: &[K]) -> Vec<String> {
     let mut sorted: Vec<String> = keys.iter().map(|key| key.as_ref().to_owned()).collect();
     sorted.sort();
@@ -40,8 +40,8 @@ fn an_empty_storage_lists_nothing(subject: &Subject<'_>) {
 
 fn keys_are_listed_in_ascending_byte_order(subject: &Subject<'_>) {
     let store = subject.open();
-    // No locale sorts them so: case, digits, accents, punctuation around the
-    // slash, and characters that UTF-16 sorts otherwise.
+    // Keys that locales or UTF-16 order differently: case, digits, accents,
+    // punctuation around the slash.
     let keys = [
         "b",
         "a",
@@ -89,7 +89,7 @@ fn a_prefix_selects_the_keys_that_begin_with_it(subject: &Subject<'_>) {
     expect("list_keys(\"b\")", list("b"), vec![]);
 }
 
-fn a_prefix_is_no_pattern(subject: &Subject<'_>) {
+fn a_prefix_is_not_a_pattern(subject: &Subject<'_>) {
     let store = subject.open();
     let keys =
         ["*", "a*b", "axb", "%", "a%b", "_", "a_b", "[a]", "a?b", "a.b", "\\", "(", "^a", "a$"];
@@ -167,7 +167,7 @@ fn a_deleted_key_is_not_listed(subject: &Subject<'_>) {
 fn a_listing_follows_every_write(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
-    // Listed first, so that an index that is built by a listing is there.
+    // Listed first, to build an index if a listing does so.
     let mut expected: Vec<String> = Vec::new();
     for n in [5, 1, 9, 3, 7] {
         expect("list_keys(None)", store.list_keys(None), expected.clone());
@@ -185,18 +185,18 @@ fn a_listing_follows_every_write(subject: &Subject<'_>) {
     expect("list_keys(None)", store.list_keys(None), expected);
 }
 
-fn a_component_lists_its_own_keys_alone(subject: &Subject<'_>) {
+fn a_component_prefix_selects_only_its_keys(subject: &Subject<'_>) {
     let store = subject.open();
-    let keys = NEIGHBOURS.map(|partition| format!("{partition}key"));
+    let keys = NEIGHBOURS.map(|component| format!("{component}key"));
     filled(&store, &keys);
-    for partition in NEIGHBOURS {
-        let own = vec![format!("{partition}key")];
-        expect(format_args!("list_keys({partition:?})"), store.list_keys(Some(partition)), own);
+    for component in NEIGHBOURS {
+        let own = vec![format!("{component}key")];
+        expect(format_args!("list_keys({component:?})"), store.list_keys(Some(component)), own);
     }
 }
 
-/// Partitions whose names are as alike as they can be: what stands where another
-/// has its slash sorts before it (`+`, `-`, `.`) or behind it (`0`, `:`).
+/// Similar component prefixes: instead of the slash they have a character that sorts
+/// before it (`+`, `-`, `.`) or after it (`0`, `:`).
 pub(super) const NEIGHBOURS: [&str; 12] = [
     "a/b/001/",
     "a/b/0011/",

@@ -1,4 +1,4 @@
-//! Random operations, compared with an ordered map after each.
+//! Random operations, compared with an ordered map.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ pub(super) const CASES: &[Case] = &[
     case!(random_operations_agree_when_opened_again needs Persistence),
 ];
 
-/// Keys that meet each other's prefixes and partitions.
+/// Keys with common prefixes and components.
 const KEYS: &[&str] = &[
     "a",
     "a/b",
@@ -35,12 +35,12 @@ const KEYS: &[&str] = &[
     "z",
 ];
 
-/// What listings begin with and go on after, besides the keys.
+/// Prefixes and cursors of listings, besides the keys.
 const TEXTS: &[&str] = &["", "a/", "a/b/", "a/b/c/k", "a/b/d", "m/", "m/n/o/e", "n", "~"];
 
 fn random_operations_agree_with_an_ordered_map(subject: &Subject<'_>) {
     for seed in 1..=4 {
-        // Each in a place of its own would hide what the last one left behind.
+        // In one storage, to find what an earlier run left behind.
         let store = subject.open();
         clear(&store);
         let mut model = Model::new(subject, seed);
@@ -88,7 +88,7 @@ struct Model<'a> {
     subject: &'a Subject<'a>,
     random: Random,
     keys: Keys,
-    /// The largest revision that was seen.
+    /// The largest revision so far.
     last: Option<Revision>,
 }
 
@@ -111,12 +111,12 @@ impl<'a> Model<'a> {
         StorageValue::new(vec![b'a' + (self.random.below(26) as u8); len])
     }
 
-    /// The partition that a budget covers, and the own key in it.
+    /// The component that a budget covers, and the user key.
     fn split<'k>(&self, key: &'k str) -> (&'k str, &'k str) {
         if self.subject.has(Feature::Components) { split_full_key(key) } else { ("", key) }
     }
 
-    /// One random operation. `at` says which, for messages.
+    /// One random operation. `at` names it in messages.
     fn step(&mut self, store: &Opened, at: &str) {
         match self.random.below(12) {
             0..=2 => self.set(store, at),
@@ -124,7 +124,7 @@ impl<'a> Model<'a> {
             4 | 5 if self.subject.has(Feature::Commits) => self.commit(store, at),
             6 => self.check_key(store, at),
             7 => self.check_page(store, at),
-            8 => self.check_partitions(store, at),
+            8 => self.check_components(store, at),
             9 => self.check_usage(store, at),
             10 => self.check_many(store, at),
             11 if self.random.once_in(4) => self.check_all(store, at),
@@ -145,7 +145,7 @@ impl<'a> Model<'a> {
         self.keys.insert(key.to_owned(), (value, revision));
     }
 
-    /// The revision of a write that did not tell it.
+    /// The revision of a write that does not return it.
     fn read_revision(&mut self, store: &Opened, key: &str, at: &str) -> Option<Revision> {
         if !self.subject.has(Feature::Revisions) {
             return None;
@@ -189,8 +189,8 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// A commit with up to three checks, which mostly hold, up to four writes,
-    /// and sometimes a budget about as large as what is used.
+    /// A commit with up to three checks, most of which pass, up to four writes, and
+    /// sometimes a budget close to the usage.
     fn random_commit(&mut self) -> Commit {
         let within = if self.random.once_in(3) { Some(self.key()) } else { None };
         let keys: Vec<&str> = match within {
@@ -244,22 +244,22 @@ impl<'a> Model<'a> {
         }
     }
 
-    fn used(&self, partition: &str) -> Usage {
-        self.usage_of(&self.keys, partition)
+    fn used(&self, component: &str) -> Usage {
+        self.usage_of(&self.keys, component)
     }
 
-    fn used_after(&self, commit: &Commit, partition: &str) -> Usage {
+    fn used_after(&self, commit: &Commit, component: &str) -> Usage {
         let mut keys = self.keys.clone();
         apply(&mut keys, commit, None);
-        self.usage_of(&keys, partition)
+        self.usage_of(&keys, component)
     }
 
-    fn usage_of(&self, keys: &Keys, partition: &str) -> Usage {
+    fn usage_of(&self, keys: &Keys, component: &str) -> Usage {
         let own = keys.iter().map(|(key, (value, _))| (self.split(key), value.len()));
-        own.filter(|((of, _), _)| *of == partition).map(|((_, key), len)| Usage::of(key, len)).sum()
+        own.filter(|((of, _), _)| *of == component).map(|((_, key), len)| Usage::of(key, len)).sum()
     }
 
-    /// What the commit must answer.
+    /// What the commit must return.
     fn verify(&self, commit: &Commit) -> Result<(), StorageError> {
         for check in &commit.checks {
             let found = self.keys.get(&check.key);
@@ -277,9 +277,9 @@ impl<'a> Model<'a> {
         let (Some(budget), Some(key)) = (&commit.budget, commit.keys().next()) else {
             return Ok(());
         };
-        let partition = self.split(key).0;
-        let before = self.used(partition);
-        let after = self.used_after(commit, partition);
+        let component = self.split(key).0;
+        let before = self.used(component);
+        let after = self.used_after(commit, component);
         let grows = |before: u64, after: u64, max: u64| after > before && after > max;
         if grows(before.bytes, after.bytes, budget.max_bytes)
             || grows(before.keys, after.keys, budget.max_keys)
@@ -326,7 +326,7 @@ impl<'a> Model<'a> {
         expect(format_args!("{at}: list_keys({prefix:?})"), listed, wanted);
     }
 
-    fn check_partitions(&mut self, store: &Opened, at: &str) {
+    fn check_components(&mut self, store: &Opened, at: &str) {
         let after = (!self.random.once_in(3)).then(|| self.text());
         let limit = self.random.below(5);
         let all: BTreeSet<String> =
@@ -365,7 +365,7 @@ impl<'a> Model<'a> {
     }
 }
 
-/// A page must hold the front of what is wanted, and say whether there is more.
+/// A page must have the first wanted keys, and show whether there are more.
 fn expect_front(what: impl std::fmt::Display, page: &KeyPage, wanted: &[&String], limit: usize) {
     expect_that(format_args!("{what} to keep to its limit"), page.keys.len() <= limit);
     let (front, rest) = wanted.split_at(page.keys.len().min(wanted.len()));

@@ -1,4 +1,4 @@
-//! `list_page`: a listing in pieces.
+//! `list_page`: a listing in pages.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +8,19 @@ use crate::PageRequest;
 use crate::conformance::subject::{Opened, expect, expect_that};
 
 pub(super) const CASES: &[Case] = &[
-    case!(a_page_has_the_first_keys_that_are_asked_for),
-    case!(a_page_goes_on_after_a_key_that_need_not_exist),
+    case!(a_page_has_the_first_keys_of_its_request),
+    case!(a_page_begins_after_a_key_that_need_not_exist),
     case!(a_page_combines_prefix_and_after),
     case!(a_page_of_an_empty_storage_is_the_last),
-    case!(a_page_of_no_keys_tells_whether_there_are_any),
+    case!(a_page_with_limit_zero_shows_whether_there_are_keys),
     case!(a_page_says_whether_more_keys_follow),
-    case!(pages_of_every_size_make_up_the_listing),
+    case!(pages_of_every_size_add_up_to_the_listing),
     case!(pages_cross_components_in_byte_order),
-    case!(paging_skips_and_repeats_nothing_while_keys_come_and_go),
+    case!(paging_neither_skips_nor_repeats_keys_during_writes),
 ];
 
-/// The request must be answered with keys from the front of `wanted`, its last
-/// page with all of them.
+/// The page must have the first keys of `wanted`, and all of them if it is the last
+/// one.
 fn check_page(store: &Opened, request: PageRequest<'_>, wanted: &[String]) {
     let page = store.list_page(request);
     let shown = format!("list_page({request:?})");
@@ -31,7 +31,7 @@ fn check_page(store: &Opened, request: PageRequest<'_>, wanted: &[String]) {
     let (expected, rest) = wanted.split_at(page.keys.len().min(wanted.len()));
     expect(&shown, page.keys.as_slice(), expected);
     expect(format_args!("more of {shown}, after {expected:?}"), page.more, !rest.is_empty());
-    // Whoever pages goes on after the last key, so there must be one.
+    // The listing continues after the last key, so there must be one.
     expect_that(
         format_args!("{shown} to have a key, because more follow"),
         request.limit == 0 || !page.more || !page.keys.is_empty(),
@@ -42,7 +42,7 @@ fn wanted(keys: &[String], request: PageRequest<'_>) -> Vec<String> {
     keys.iter().filter(|key| request.wants(key)).cloned().collect()
 }
 
-fn a_page_has_the_first_keys_that_are_asked_for(subject: &Subject<'_>) {
+fn a_page_has_the_first_keys_of_its_request(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     let keys = filled(&store, &["a", "b", "c", "d", "e"].map(|own| format!("{one}{own}")));
@@ -51,7 +51,7 @@ fn a_page_has_the_first_keys_that_are_asked_for(subject: &Subject<'_>) {
     }
 }
 
-fn a_page_goes_on_after_a_key_that_need_not_exist(subject: &Subject<'_>) {
+fn a_page_begins_after_a_key_that_need_not_exist(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     let keys = filled(&store, &["b", "d", "da", "f", "\u{e9}"].map(|own| format!("{one}{own}")));
@@ -120,7 +120,7 @@ fn a_page_of_an_empty_storage_is_the_last(subject: &Subject<'_>) {
     }
 }
 
-fn a_page_of_no_keys_tells_whether_there_are_any(subject: &Subject<'_>) {
+fn a_page_with_limit_zero_shows_whether_there_are_keys(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     let keys = filled(&store, &[format!("{one}a"), format!("{one}b")]);
@@ -141,7 +141,7 @@ fn a_page_says_whether_more_keys_follow(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     let keys = filled(&store, &["a1", "a2", "a3", "b1"].map(|own| format!("{one}{own}")));
-    // What follows outside of the prefix does not count.
+    // Keys without the prefix do not count.
     let prefix = format!("{one}a");
     let page = store.list_page(PageRequest::new(3).with_prefix(&prefix));
     expect("more, of all three keys with the prefix", (page.keys.len(), page.more), (3, false));
@@ -153,7 +153,7 @@ fn a_page_says_whether_more_keys_follow(subject: &Subject<'_>) {
 }
 
 /// All pages, one after the other.
-fn walk(store: &Opened, prefix: &str, limit: usize, keys_there: usize) -> Vec<String> {
+fn all_pages(store: &Opened, prefix: &str, limit: usize, keys_there: usize) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     // Each page but the last has a key, so this ends.
     for _ in 0..=keys_there {
@@ -168,36 +168,36 @@ fn walk(store: &Opened, prefix: &str, limit: usize, keys_there: usize) -> Vec<St
     seen
 }
 
-fn pages_of_every_size_make_up_the_listing(subject: &Subject<'_>) {
+fn pages_of_every_size_add_up_to_the_listing(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     let keys: Vec<String> = (0..30).map(|n| format!("{one}{n}")).collect();
     let keys = filled(&store, &keys);
     for limit in [1, 2, 3, 7, 29, 30, 31] {
         let what = format!("pages of {limit}");
-        expect(&what, walk(&store, "", limit, keys.len()), keys.clone());
-        expect(&what, walk(&store, &one, limit, keys.len()), keys.clone());
+        expect(&what, all_pages(&store, "", limit, keys.len()), keys.clone());
+        expect(&what, all_pages(&store, &one, limit, keys.len()), keys.clone());
     }
 }
 
 fn pages_cross_components_in_byte_order(subject: &Subject<'_>) {
     let store = subject.open();
     let mut keys: Vec<String> = Vec::new();
-    for partition in NEIGHBOURS {
-        keys.extend(["", "k1", "k2"].map(|own| format!("{partition}{own}")));
+    for component in NEIGHBOURS {
+        keys.extend(["", "k1", "k2"].map(|own| format!("{component}{own}")));
     }
-    // Keys of no partition, before, between and behind the partitions.
-    let loose = [
+    // Unscoped keys before, between and after the components.
+    let unscoped = [
         "a", "a/b", "a/b/001", "a/b/0011", "a/b/001-", "a/b/1", "a0", "b", "a/c/x", "A", "a-",
         "a/b/",
     ];
-    keys.extend(loose.map(str::to_owned));
+    keys.extend(unscoped.map(str::to_owned));
     let keys = filled(&store, &keys);
     expect("list_keys(None)", store.list_keys(None), keys.clone());
     for prefix in ["", "a", "a/", "a/b", "a/b/", "a/b/00", "a/b/001", "a/b/001/", "a/b/001/k"] {
         let expected = wanted(&keys, PageRequest::new(0).with_prefix(prefix));
         for limit in [1, 2, 5, 100] {
-            let found = walk(&store, prefix, limit, keys.len());
+            let found = all_pages(&store, prefix, limit, keys.len());
             expect(
                 format_args!("pages of {limit} with prefix {prefix:?}"),
                 found,
@@ -205,7 +205,7 @@ fn pages_cross_components_in_byte_order(subject: &Subject<'_>) {
             );
         }
     }
-    // From every key on, and from between all of them.
+    // From every key, and from between all of them.
     for key in &keys {
         for after in [key.clone(), format!("{key}\u{10ffff}"), format!("{key} ")] {
             let request = PageRequest::new(3).after(&after);
@@ -214,11 +214,11 @@ fn pages_cross_components_in_byte_order(subject: &Subject<'_>) {
     }
 }
 
-fn paging_skips_and_repeats_nothing_while_keys_come_and_go(subject: &Subject<'_>) {
+fn paging_neither_skips_nor_repeats_keys_during_writes(subject: &Subject<'_>) {
     let store = subject.open();
     let one = subject.component("one");
     let key = |n: usize| format!("{one}{n:02}");
-    // The even keys stay; odd ones come and go between the pages.
+    // Even keys stay; odd ones are written and deleted between pages.
     for n in (0..40).step_by(2) {
         store.set(&key(n), "");
     }
@@ -237,7 +237,7 @@ fn paging_skips_and_repeats_nothing_while_keys_come_and_go(subject: &Subject<'_>
         let (new, old) = ((round * 14 + 1) % 40, (round * 22 + 39) % 40);
         store.set(&key(new), "");
         store.delete(&key(old));
-        // The key that the next page goes on after.
+        // The key after which the next page begins.
         if let Some(odd) = seen.last().filter(|key| key.ends_with(['1', '3', '5', '7', '9'])) {
             store.delete(odd);
         }
@@ -247,7 +247,7 @@ fn paging_skips_and_repeats_nothing_while_keys_come_and_go(subject: &Subject<'_>
     expect("the number of different keys among those seen", unique.len(), seen.len());
     for n in (0..40).step_by(2) {
         expect_that(
-            format_args!("{:?}, which was there all along, among {seen:?}", key(n)),
+            format_args!("{:?}, which exists throughout, among {seen:?}", key(n)),
             unique.contains(&key(n)),
         );
     }

@@ -1,4 +1,4 @@
-//! One key: get, set, delete, exists, and the reads that derive from them.
+//! One key: get, set, delete, exists, and reads based on them.
 
 use super::{Case, Subject, case};
 use crate::conformance::subject::{expect, expect_value, succeed};
@@ -8,14 +8,14 @@ pub(super) const CASES: &[Case] = &[
     case!(a_value_is_read_as_it_was_set),
     case!(the_last_value_that_was_set_counts),
     case!(a_deleted_key_is_missing),
-    case!(deleting_a_missing_key_is_no_error),
+    case!(deleting_a_missing_key_succeeds),
     case!(a_deleted_key_can_be_set_again),
     case!(an_empty_value_is_present),
     case!(every_byte_can_be_in_a_value),
     case!(a_value_may_have_a_mebibyte),
     case!(exists_agrees_with_get),
-    case!(keys_that_begin_alike_do_not_touch_each_other),
-    case!(get_many_answers_in_the_order_of_the_keys),
+    case!(keys_with_a_common_prefix_are_independent),
+    case!(get_many_returns_values_in_the_order_of_the_keys),
     case!(try_get_agrees_with_get),
     case!(flush_changes_nothing needs Store),
 ];
@@ -32,7 +32,7 @@ fn a_value_is_read_as_it_was_set(subject: &Subject<'_>) {
     let key = subject.component("one") + "user:123";
     store.set(&key, "Ada");
     store.holds(&key, &b"Ada"[..]);
-    // A second reading finds it just as well.
+    // A second read finds the same.
     store.holds(&key, &b"Ada"[..]);
 }
 
@@ -52,7 +52,7 @@ fn a_deleted_key_is_missing(subject: &Subject<'_>) {
     expect("list_keys(None) after the delete", store.list_keys(None), vec![]);
 }
 
-fn deleting_a_missing_key_is_no_error(subject: &Subject<'_>) {
+fn deleting_a_missing_key_succeeds(subject: &Subject<'_>) {
     let store = subject.open();
     store.delete("never there");
     store.set("key", "value");
@@ -102,7 +102,7 @@ fn every_byte_can_be_in_a_value(subject: &Subject<'_>) {
 
 fn a_value_may_have_a_mebibyte(subject: &Subject<'_>) {
     let store = subject.open();
-    // No two blocks are alike, so that a swapped or repeated one is noticed.
+    // Blocks differ, so that a swapped or repeated one is detected.
     let value: Vec<u8> =
         (0..1_u32 << 18).flat_map(|n| n.wrapping_mul(0x9E37_79B1).to_le_bytes()).collect();
     store.set("large", value.clone());
@@ -122,7 +122,7 @@ fn exists_agrees_with_get(subject: &Subject<'_>) {
     }
 }
 
-fn keys_that_begin_alike_do_not_touch_each_other(subject: &Subject<'_>) {
+fn keys_with_a_common_prefix_are_independent(subject: &Subject<'_>) {
     let store = subject.open();
     let keys = ["a", "a/", "a/b", "a/b/", "a/b/c", "a/b/c/", "a/b/c/d", "ab", "a0", "a b", "A"];
     for key in keys {
@@ -136,23 +136,23 @@ fn keys_that_begin_alike_do_not_touch_each_other(subject: &Subject<'_>) {
     }
 }
 
-fn get_many_answers_in_the_order_of_the_keys(subject: &Subject<'_>) {
+fn get_many_returns_values_in_the_order_of_the_keys(subject: &Subject<'_>) {
     let store = subject.open();
     let (one, two) = (subject.component("one"), subject.component("two"));
     let (a, b) = (format!("{one}a"), format!("{two}b"));
     let missing = format!("{two}missing");
     store.set(&a, "A");
     store.set(&b, "B");
-    store.set("loose", "");
-    let keys = [&*b, "none", &*a, &*missing, "loose", &*b, &*a, &*a];
+    store.set("unscoped", "");
+    let keys = [&*b, "none", &*a, &*missing, "unscoped", &*b, &*a, &*a];
     let expected: [Option<&[u8]>; 8] =
         [Some(b"B"), None, Some(b"A"), None, Some(b""), Some(b"B"), Some(b"A"), Some(b"A")];
     let found = store.get_many(&keys);
-    expect("the number of answers of get_many", found.len(), keys.len());
+    expect("the number of values of get_many", found.len(), keys.len());
     for ((key, found), expected) in keys.iter().zip(&found).zip(expected) {
         expect_value(format_args!("{key:?} in get_many({keys:?})"), found.as_ref(), expected);
     }
-    expect("the number of answers of get_many([])", store.get_many(&[]).len(), 0);
+    expect("the number of values of get_many([])", store.get_many(&[]).len(), 0);
 }
 
 fn try_get_agrees_with_get(subject: &Subject<'_>) {

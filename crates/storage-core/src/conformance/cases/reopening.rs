@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
     case!(revisions_are_persistent needs Persistence, Revisions, Commits),
     case!(revisions_keep_growing needs Persistence, Revisions, Commits),
     case!(a_revision_is_not_reused_after_its_key_is_deleted needs Persistence, Revisions, Commits),
-    case!(a_revision_from_before_can_be_checked needs Persistence, Revisions, Commits),
+    case!(a_revision_can_be_checked_after_reopening needs Persistence, Revisions, Commits),
     case!(a_budget_counts_what_was_stored_before needs Persistence, Commits, Budgets),
 ];
 
@@ -110,7 +110,7 @@ fn commits_are_persistent(subject: &Subject<'_>) {
     store.set("a/b/c/1", "old");
     store.set("a/b/c/2", "old");
     let commit = Commit::new().set("a/b/c/1", "new".into()).delete("a/b/c/2");
-    store.commit(commit.set("x/y/z/3", "new".into()).set("loose", "new".into()));
+    store.commit(commit.set("x/y/z/3", "new".into()).set("unscoped", "new".into()));
     let contents = store.contents();
     drop(store);
     for _ in 0..2 {
@@ -119,7 +119,7 @@ fn commits_are_persistent(subject: &Subject<'_>) {
         store.holds("a/b/c/1", &b"new"[..]);
         store.holds("a/b/c/2", None);
         store.holds("x/y/z/3", &b"new"[..]);
-        store.holds("loose", &b"new"[..]);
+        store.holds("unscoped", &b"new"[..]);
     }
 }
 
@@ -171,7 +171,7 @@ fn a_revision_is_not_reused_after_its_key_is_deleted(subject: &Subject<'_>) {
     }
 }
 
-fn a_revision_from_before_can_be_checked(subject: &Subject<'_>) {
+fn a_revision_can_be_checked_after_reopening(subject: &Subject<'_>) {
     let key = subject.component("one") + "key";
     let store = subject.open();
     let stale = store.put(&key, "one");

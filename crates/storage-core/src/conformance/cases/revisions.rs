@@ -1,4 +1,4 @@
-//! `put` and `get_versioned`: the number of every write.
+//! `put` and `get_versioned`: the revision of every write.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(super) const CASES: &[Case] = &[
     case!(revisions_grow_across_kinds_of_writes needs Revisions, Commits),
 ];
 
-/// The revision of a key that must be there.
+/// The revision of a key that must exist.
 #[track_caller]
 pub(super) fn revision(store: &Opened, key: &str) -> Revision {
     let found = store.get_versioned(key).map(|found| found.revision);
@@ -50,7 +50,8 @@ fn a_missing_key_has_no_revision(subject: &Subject<'_>) {
 
 fn the_revision_read_is_that_of_the_write(subject: &Subject<'_>) {
     let store = subject.open();
-    let keys = [subject.component("one") + "a", subject.component("two") + "b", "loose".to_owned()];
+    let keys =
+        [subject.component("one") + "a", subject.component("two") + "b", "unscoped".to_owned()];
     for value in ["one", "two", ""] {
         let written: Vec<Revision> = keys.iter().map(|key| store.put(key, value)).collect();
         for (key, written) in keys.iter().zip(written) {
@@ -66,7 +67,7 @@ fn a_later_write_has_a_larger_revision(subject: &Subject<'_>) {
     let store = subject.open();
     let mut last = store.put("key", "value");
     for _ in 0..5 {
-        // The same value is another write.
+        // Writing the same value is another write.
         let next = store.put("key", "value");
         expect_that(format_args!("put to return more than {last}, not {next}"), next > last);
         last = next;

@@ -9,7 +9,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_snapshot_has_every_key_and_value_in_order needs Store, Snapshots),
     case!(a_snapshot_begins_after_a_key_that_need_not_exist needs Store, Snapshots),
     case!(a_snapshot_stops_at_the_visitors_error needs Store, Snapshots),
-    case!(a_snapshot_shows_no_commit_by_half needs Store, Snapshots, Commits),
+    case!(a_snapshot_shows_commits_as_a_whole needs Store, Snapshots, Commits),
     case!(a_snapshot_shows_no_later_write_without_an_earlier_one needs Store, Snapshots),
 ];
 
@@ -83,9 +83,9 @@ fn a_snapshot_stops_at_the_visitors_error(subject: &Subject<'_>) {
     expect("the next snapshot's keys", snapshot(&store, &one, None).len(), 4);
 }
 
-/// One writer moves a number from key to key, always by commit, so that at every
-/// moment the values add up to the same.
-fn a_snapshot_shows_no_commit_by_half(subject: &Subject<'_>) {
+/// One writer moves a number between keys with commits, so that the values always
+/// have the same sum.
+fn a_snapshot_shows_commits_as_a_whole(subject: &Subject<'_>) {
     const MOVES: u64 = 300;
     let store = subject.open();
     let keys = ["one", "two", "three"].map(|name| format!("{}{name}", subject.component(name)));
@@ -116,13 +116,13 @@ fn a_snapshot_shows_no_commit_by_half(subject: &Subject<'_>) {
     });
 }
 
-/// Each key is written when the one before it is there: a snapshot that has a
-/// key has all before it.
+/// Each key is written after the previous one, so a snapshot that has a key has all
+/// previous ones.
 fn a_snapshot_shows_no_later_write_without_an_earlier_one(subject: &Subject<'_>) {
     const KEYS: usize = 150;
     let store = subject.open();
     let one = subject.component("one");
-    // Half of them in falling order, against the order of the snapshot.
+    // Half of them in descending order, against the order of the snapshot.
     let key = |n: usize| {
         if n % 2 == 0 { format!("{one}{:04}", 5_000 + n) } else { format!("{one}{:04}", 5_000 - n) }
     };

@@ -8,7 +8,7 @@ pub(super) const CASES: &[Case] = &[
     case!(an_empty_storage_uses_nothing),
     case!(usage_counts_bytes_of_keys_and_values),
     case!(usage_follows_every_write),
-    case!(usage_of_a_prefix_counts_its_keys_alone),
+    case!(usage_of_a_prefix_counts_only_its_keys),
 ];
 
 fn an_empty_storage_uses_nothing(subject: &Subject<'_>) {
@@ -53,7 +53,7 @@ fn usage_follows_every_write(subject: &Subject<'_>) {
     is(len + 2, 1);
 }
 
-fn usage_of_a_prefix_counts_its_keys_alone(subject: &Subject<'_>) {
+fn usage_of_a_prefix_counts_only_its_keys(subject: &Subject<'_>) {
     let store = subject.open();
     let keys = [
         "a", "ab", "a/b/c/1", "a/b/c/10", "a/b/c/2", "a/b/cd/1", "a/b/c-/1", "a/b/c", "a/b",
