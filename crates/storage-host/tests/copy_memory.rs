@@ -1,5 +1,5 @@
-//! What a copy takes in memory. It is counted for the whole process, so this is
-//! a process of its own.
+//! The memory that a copy takes. It is counted per process, so this test is alone in its
+//! process.
 
 #![cfg(feature = "file")]
 #![allow(clippy::unwrap_used, reason = "a test reports by panicking")]

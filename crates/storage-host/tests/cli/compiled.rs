@@ -12,8 +12,7 @@ use rstest::rstest;
 use crate::guests::command;
 use crate::support::{Done, Folder};
 
-/// A directory of its own for the cache, and two components: one that ends with 0,
-/// and one that ends with 1.
+/// A separate cache directory, and two components, which exit with 0 and 1.
 struct Cache {
     folder: Folder,
 }
@@ -106,7 +105,7 @@ fn entries_with_flipped_bits_are_replaced() {
     let cache = Cache::new();
     let entry = cache.entry_of(GOOD);
     let whole = fs::read(&entry).unwrap();
-    // The header's fields, and places in the machine code.
+    // Offsets in the header's fields and in the machine code.
     let header = [0, 20, 60, 85, 100];
     let code = (0..PLACES).map(|number| 120 + number * (whole.len() - 121) / (PLACES - 1));
     for place in header.into_iter().chain(code) {
@@ -168,7 +167,7 @@ fn links_pipes_and_foreign_files_are_not_used() {
     assert!(fs::symlink_metadata(&entry).unwrap().is_file());
     assert_eq!(fs::read(&elsewhere).unwrap(), whole);
 
-    // A pipe, which whoever opens it to read waits on.
+    // A pipe, which blocks a reader that opens it.
     fs::remove_file(&entry).unwrap();
     if Command::new("mkfifo").arg(&entry).status().is_ok_and(|status| status.success()) {
         cache.run(GOOD);

@@ -2,7 +2,7 @@
 
 use crate::support::{Folder, guest};
 
-/// A manifest with everything in it, beside the components that it names.
+/// A manifest with all fields, in a directory with its components.
 fn write_manifest(folder: &Folder) -> String {
     for name in ["notes", "probe"] {
         std::fs::copy(guest(name), folder.path().join(format!("{name}.wasm"))).unwrap();

@@ -1,4 +1,4 @@
-//! `copy`: what it says, what it refuses, and that it goes on after a kill.
+//! `copy`: what it prints, what it refuses, and that it continues after a kill.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::Folder;
 
 type Contents = BTreeMap<String, Vec<u8>>;
 
-/// The store that a command in the folder means by this URL.
+/// The store of a URL that is relative to the directory.
 fn url_in(folder: &Folder, url: &str) -> StoreUrl {
     let (scheme, path) = url.split_once(':').unwrap();
     format!("{scheme}:{}/{path}", folder.path().display()).parse().unwrap()
@@ -149,7 +149,7 @@ fn a_source_with_a_writer_is_not_copied() {
         &["copy", "--from", "file:storage-data", "--to", "file:copy"],
         &["--json", "copy", "--from", "file:storage-data", "--to", "file:copy"],
     ]);
-    // Elsewhere nobody says who has a lock.
+    // Other systems do not report the process that holds a lock.
     if cfg!(target_os = "linux") {
         folder.assert_snapshot("copy_locked", &text);
     }

@@ -7,7 +7,7 @@ use storage_host::{ComponentStorage, Mode, StorageHost, StoreUrl};
 
 use crate::support::Folder;
 
-/// The file store of a folder, for a test that fills it.
+/// The file store in a directory, for tests that fill it.
 fn store_in(folder: &Folder) -> StoreUrl {
     let path = folder.path().join("storage-data");
     format!("file:{}?durability=os", path.display()).parse().unwrap()

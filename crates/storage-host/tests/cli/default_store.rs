@@ -19,7 +19,7 @@ fn data_in_the_earlier_default_store_is_not_overlooked() {
     folder.printed(&["--store", "file:./storage-data", "put", "a/b/c", "key", "old"]);
     let before = folder.tree("");
     let mut text = folder.transcript(&["get", "a/b/c", "key"]);
-    // Neither reading nor writing goes on without the data.
+    // Neither reading nor writing may ignore that data.
     for args in [&["-q", "put", "a/b/c", "key", "new"][..], &["demo"], &["verify"], &["components"]]
     {
         let done = folder.run(args);

@@ -110,7 +110,7 @@ fn every_line_of_standard_error_is_json() {
         &["run", "--config", "storage.toml", "app/other/1", "list"],
     ];
     for args in commands {
-        // The log beside the command's own lines.
+        // Log lines between the lines of the command.
         for level in ["error", "trace"] {
             let args = [&["--json"], *args].concat();
             let mut command = folder.command(&args);

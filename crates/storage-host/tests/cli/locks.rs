@@ -146,8 +146,7 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
         std::process::id()
     );
     assert_eq!(told, named);
-    // With a /proc of its own, and with one whose numbers are those of another
-    // namespace.
+    // With its own /proc, and with a /proc that shows the ids of another namespace.
     for unshare in
         [["unshare", "--pid", "--fork", "--mount-proc"].as_slice(), &["unshare", "--pid", "--fork"]]
     {

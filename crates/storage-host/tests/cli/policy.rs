@@ -3,7 +3,7 @@
 
 use crate::support::Folder;
 
-/// A folder with a manifest, whose store is on `engine`.
+/// A directory with a manifest whose store is of kind `engine`.
 fn folder_with_manifest(engine: &str) -> Folder {
     let folder = Folder::new();
     let manifest = format!(

@@ -80,7 +80,7 @@ fn unrunnable_components_create_no_store() {
     folder.file("library.wasm", &wat::parse_str("(component)").unwrap());
     let import = |text: &str| command(text, "(i32.const 0)", "");
     folder.file(
-        // It is told before anything is compiled.
+        // Reported before anything is compiled.
         "uncompiled.wasm",
         &import(
             r#"(import "acme:gpu/compute@1.0.0" (instance (export "go" (func))))
@@ -152,7 +152,7 @@ fn exporting(names: &[&str]) -> Vec<u8> {
     wat::parse_str(format!("(component (instance $nothing) {})", exports.join(" "))).unwrap()
 }
 
-/// A section of a component that imports an empty instance under a label of its own.
+/// A section of a component that imports an empty instance under a label.
 fn labelled() -> Vec<u8> {
     let interface = b"wasi:keyvalue/store@0.2.0-draft";
     let mut import = vec![1, 2, 3];
@@ -233,8 +233,8 @@ fn all_missing_imports_are_listed_with_advice() {
     assert!(!folder.has_store());
 }
 
-/// As JavaScript's tools add it: with resources of its own and those of WASI, whose
-/// version here is another one.
+/// The import that tools for JavaScript add: with new resources and those of WASI in
+/// another version.
 const HTTP: &str = r#"
   (import "wasi:io/error@0.2.1" (instance $io
     (export "error" (type (sub resource)))
@@ -370,7 +370,7 @@ fn components_that_were_built_for_other_hosts_run() {
     assert_eq!(folder.printed(&args), "");
     assert_eq!(folder.printed(&["keys", "a/b/c"]), "a2\natomics_key\n");
     assert_eq!(folder.printed(&["get", "a/b/c", "atomics_key"]), "6");
-    // Both shapes of `get-many`, each to who asks for it.
+    // Both types of `get-many`, each for the component that imports it.
     for guest_name in ["keyvalue-draft2", "keyvalue-spin"] {
         let cases = guest(guest_name);
         let table = folder.printed(&["--store", "memory:", "run", "--id", "a/b/c", &cases]);

@@ -44,11 +44,11 @@ fn a_locked_store_can_be_read_but_not_written() {
         &["run", "--id", "a/b/c", &guest("probe"), "list"],
         &["demo"],
         &["--json", "--wait", "0", "put", "a/b/c", "key", "other"],
-        // Reading works beside it.
+        // Reading works despite the lock.
         &["get", "a/b/c", "key"],
         &["keys", "a/b/c"],
     ]);
-    // Elsewhere nobody says who has a lock.
+    // Other systems do not report the process that holds a lock.
     if cfg!(target_os = "linux") {
         folder.assert_snapshot("store_locked", &text);
         let pid = format!("process {}", std::process::id());

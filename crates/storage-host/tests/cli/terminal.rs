@@ -70,7 +70,7 @@ fn hidden_characters_of_errors_are_escaped_on_a_terminal() {
     }
 }
 
-/// The hint for the next page, run as it stands.
+/// Runs the printed hint for the next page unchanged.
 fn next_page(folder: &Folder, said: &str) -> String {
     let hint = said.lines().find_map(|line| line.strip_prefix("more keys follow; continue with "));
     let command = format!("{} keys a/b/c {}", program(), hint.unwrap());

@@ -72,7 +72,7 @@ fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &
     folder.run(&["--store", store, "put", "a/b/c", "key", "value"]);
     let url = format!("{engine}:{}", folder.path().join("store").display());
     let held = url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap();
-    // copy takes its stores from options of its own.
+    // copy has its own options for stores.
     let named: &[&str] = if args.starts_with(&["copy"]) { &[] } else { &["--store", store] };
     let mut child = spawn(&folder, &[named, &["--wait", LONG], args].concat());
     // The log shows the first attempt.

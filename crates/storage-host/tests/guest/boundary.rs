@@ -54,7 +54,7 @@ fn addresses_outside_its_memory_end_the_guest_alone(#[case] at: u32, #[case] len
     assert!(reason.contains("out of bounds"), "set: {reason}");
     assert_eq!(backend.total(), 0, "the storage was not called");
 
-    // The host and its other guests go on.
+    // The host and its other guests continue.
     let mut other = RawGuest::new(&host, "a/b/1");
     other.fill(DATA, b'k', 4);
     assert_eq!(other.call::<_, u32>("get", (DATA, 4_u32)), OK_SOME);
@@ -104,7 +104,7 @@ fn a_value_over_the_limit_is_an_error_that_names_it() {
         assert_eq!(guest.text(), format!("{len} bytes of a value are over the limit of 1048576"));
     }
     assert_eq!(backend.total(), 0);
-    // The guest goes on.
+    // The guest continues.
     assert_eq!(guest.call::<_, u32>("set", (DATA, 4_u32, DATA, 1_u32 << 20)), OK);
 }
 
@@ -185,7 +185,7 @@ fn strings_in_utf16_are_the_same_keys() {
     guest.call::<_, i32>("grow", (MANY_PAGES,));
     guest.fill(DATA, b'k', 10 << 20);
     assert_eq!(guest.call::<_, u32>("get", (DATA, 4_u32 << 20)), INVALID_KEY);
-    // Half a pair is no text.
+    // Half a surrogate pair is not valid text.
     guest.fill(DATA, 0xd8, 2);
     let reason = guest.trap("get", (DATA, 1_u32));
     assert!(reason.contains("surrogate"), "{reason}");

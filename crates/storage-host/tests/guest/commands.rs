@@ -1,4 +1,4 @@
-//! The committed guests, as a host of its own embeds them.
+//! The committed guests in an embedding host.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a guest is told when the storage fails, and what the log has.
+//! What a guest gets and what the log gets if the storage fails.
 
 use std::io;
 use std::sync::{Arc, Mutex};

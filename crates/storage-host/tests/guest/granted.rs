@@ -141,7 +141,7 @@ fn a_read_grant_allows_only_reads_of_its_prefix(
     ] {
         assert_eq!(says(call), "access-denied", "{call}");
     }
-    // A check of what may be read is no write.
+    // Checking a readable key is not a write.
     assert_eq!(says("commit check shared/a 1"), "ok");
     assert_eq!(says("commit check shared/a 2"), "conflict: shared/a");
     assert_eq!(owned(&host), UNCHANGED);
@@ -241,7 +241,7 @@ fn a_grant_that_is_taken_back_ends_with_the_next_call() {
     assert_eq!(session.call(&["draft", "open", ""]), "ok");
     assert_eq!(session.say("draft set mine x"), "ok");
 
-    // Granted anew, it is there for who opens it anew.
+    // Granted again, it can be opened again.
     grant(&host, "shared/", Access::Read);
     assert_eq!(session.say("draft2 get shared/a"), "access-denied");
     assert_eq!(session.call(&["draft2", "open", OWNER]), "ok");
@@ -267,7 +267,7 @@ fn open_handles_see_changed_grants() {
     assert_eq!(session.say("draft list-keys"), "shared/n");
 }
 
-/// What is written counts for the owner, whose quota is nobody else's business.
+/// Writes count for the owner, whose quota is not exposed.
 #[test]
 fn the_quota_of_the_owner_applies_and_is_hidden() {
     let settings = ComponentSettings {

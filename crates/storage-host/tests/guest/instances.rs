@@ -91,7 +91,7 @@ fn swaps_of_several_instances_lose_nothing(
     on_threads(&host, |index, mut session| {
         for time in 0..TIMES {
             assert_eq!(session.say("draft2 cas words"), "ok");
-            // Each adds a word of its own to those that are there.
+            // Each adds a different word to the existing ones.
             loop {
                 let words = session.say("draft2 current");
                 let words = words.strip_prefix("none").unwrap_or(&words);

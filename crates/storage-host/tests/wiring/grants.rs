@@ -90,7 +90,7 @@ fn ungranted_keys_are_denied_without_a_look() {
     assert_eq!(storage.usage(Some("z")), Ok(Usage::default()));
     let page = storage.list_page(PageRequest::new(10).with_prefix("b/2")).unwrap();
     assert!(page.keys.is_empty() && !page.more);
-    // What is no key is refused, and kept by nobody as one that is not there.
+    // An invalid key is refused, and not cached as absent.
     let long = "k".repeat(1_025);
     for text in ["", "a/\n", &long] {
         let refused = [
@@ -186,7 +186,7 @@ fn open_handles_lose_a_revoked_grant() {
     assert_eq!(storage.try_get("", "a/1"), None);
     assert_eq!(backend.total(), 0);
     assert!(host.granted(&reader(), &owner()).is_none());
-    // Granted again it is a new grant, for those who ask for it.
+    // Granting again creates a new grant; old handles stay revoked.
     host.grant(&reader(), grant("a/", Access::Read));
     assert_eq!(host.granted(&reader(), &owner()).unwrap().get("a/1"), Ok(Some("a/1".into())));
 }

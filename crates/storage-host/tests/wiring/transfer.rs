@@ -150,8 +150,7 @@ fn other_data_is_refused() {
     let source = ReferenceStorage::new();
     let all = ["a/b/c/1", "a/b/c/3", "a/b/c/5", "loose"];
     all.iter().for_each(|key| source.set(key, "mine".into()).unwrap());
-    // What the target holds beside (or instead of) the source's: how many
-    // others there are, and the first.
+    // The other data of the target: the number of differing keys, and the first.
     type Cases<'a> = [(&'a [(&'a str, &'a str)], u64, &'a str); 8];
     let cases: Cases<'_> = [
         (&[("a/b/c/0", "x")], 1, "a/b/c/0"),
@@ -181,7 +180,7 @@ fn other_data_is_refused() {
         assert_eq!(copied.unchanged.keys, same.count() as u64);
         assert_eq!(copied.total().keys, 4);
     }
-    // The other way round, nothing at all to copy is no reason to accept it.
+    // A target with other data is refused even if the source is empty.
     let refused = copy(&ReferenceStorage::new(), &source, NEW);
     assert_eq!(refused, Err(CopyError::OtherData { keys: 4, first: "a/b/c/1".into() }));
     assert_eq!(copy(&ReferenceStorage::new(), &source, MERGE), Ok(Copied::default()));
