@@ -1,4 +1,4 @@
-//! `bench`: builds a comparison, a program of its own, and runs it.
+//! `bench`: builds one of the benchmark programs and runs it.
 
 use std::path::Path;
 
@@ -7,54 +7,26 @@ use anyhow::Result;
 use crate::rocksdb;
 use crate::workspace::{cargo, succeed};
 
-/// Runs the comparison of the stores with what lies below them.
+/// Runs a program of testing/benches.
 ///
 /// # Errors
 /// If it does not build, or fails.
-pub(crate) fn engines(root: &Path, arguments: &[String]) -> Result<()> {
-    of_stores(root, "engines", arguments)
-}
-
-/// Measures what the first budget of a large component takes.
-///
-/// # Errors
-/// If it does not build, or fails.
-pub(crate) fn ledger(root: &Path, arguments: &[String]) -> Result<()> {
-    of_stores(root, "ledger", arguments)
-}
-
-fn of_stores(root: &Path, program: &str, arguments: &[String]) -> Result<()> {
+pub(crate) fn run(root: &Path, program: &str, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root);
-    command.args(["run", "--quiet", "--release", "--package", "benches-compare"]);
-    command.args(["--bin", program]);
-    if needs_rocksdb(arguments) {
+    command.args(["run", "--quiet", "--release", "--package", "benches", "--bin", program]);
+    if program != "cache" && needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
-        println!("RocksDB's C++ is compiled first: minutes, once; --engine file,redb does without");
+        println!("compiling RocksDB's C++ takes minutes, once; --engine file,redb avoids it");
         command.args(["--features", "rocksdb"]);
     }
-    succeed(command.arg("--").args(arguments), "the comparison")
+    succeed(command.arg("--").args(arguments), "the benchmark")
 }
 
-/// Runs the comparison of the cache with others.
-///
-/// # Errors
-/// If it does not build, or fails.
-pub(crate) fn cache(root: &Path, arguments: &[String]) -> Result<()> {
-    let package = ["--quiet", "--release", "--package", "benches-compare"];
-    let mut command = cargo(root);
-    command.arg("build").args(package).args(["--bin", "cache-bytes"]);
-    succeed(&mut command, "building what counts bytes for the comparison")?;
-    let mut command = cargo(root);
-    command.arg("run").args(package).args(["--bin", "cache", "--"]).args(arguments);
-    succeed(&mut command, "the comparison")
-}
-
-/// All engines are measured where none is named.
+/// Without `--engine` all engines are measured.
 fn needs_rocksdb(arguments: &[String]) -> bool {
-    let is_named = |argument: &String| argument.starts_with("--engine");
-    let asks_for_help = arguments.iter().any(|one| one == "--help" || one == "-h");
-    !asks_for_help
-        && (!arguments.iter().any(is_named) || arguments.iter().any(|one| one.contains("rocksdb")))
+    let help = arguments.iter().any(|one| one == "--help" || one == "-h");
+    let chosen = arguments.iter().any(|one| one.starts_with("--engine"));
+    !help && (!chosen || arguments.iter().any(|one| one.contains("rocksdb")))
 }
 
 #[cfg(test)]
@@ -62,17 +34,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cxx_is_compiled_only_where_it_is_asked_for() {
+    fn rocksdb_is_compiled_only_if_it_is_measured() {
         let needs = |line: &str| {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             needs_rocksdb(&arguments)
         };
-        assert!(needs(""));
-        assert!(needs("--quick"));
-        assert!(needs("--engine rocksdb --quick"));
-        assert!(needs("--engine=file,rocksdb"));
-        assert!(!needs("--engine redb"));
-        assert!(!needs("--engine=file --engine redb --quick"));
-        assert!(!needs("--help"));
+        assert!(needs("") && needs("--quick"));
+        assert!(needs("--engine rocksdb --quick") && needs("--engine=file,rocksdb"));
+        assert!(!needs("--engine redb") && !needs("--engine=file --quick") && !needs("--help"));
     }
 }

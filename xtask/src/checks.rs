@@ -1,4 +1,4 @@
-//! `test`: everything that must pass before a push, the cheapest first.
+//! `test`: every check that must pass before a push, the cheapest first.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -9,16 +9,16 @@ use anyhow::{Result, bail};
 
 use crate::rocksdb::Variables;
 use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo};
-use crate::{dependencies, guests, layers, licences, limit, models, packages, rocksdb};
+use crate::{deny, dependencies, guests, layers, limit, models, packages, platforms, rocksdb};
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
 const HEAVY_FEATURES: [&str; 1] = ["rocksdb"];
 
-/// What one step may take where nobody sits who would interrupt it. All of them
-/// take less than this on 2 cores where the dependencies are built.
+/// The time limit of one step in CI, where no one can interrupt a step that hangs.
+/// Every step takes less on 2 cores once the dependencies are built.
 const MINUTES_IN_CI: u64 = 25;
 
-/// One thing to check, and the command that checks it alone.
+/// A check, and the command that repeats it.
 struct Step {
     command: String,
     action: Action,
@@ -27,7 +27,7 @@ struct Step {
 enum Action {
     /// A check of this program.
     Own(fn(&Path) -> Result<()>),
-    /// A cargo command with these arguments and these variables.
+    /// Cargo with these arguments and environment variables.
     Cargo(Vec<String>, Variables),
 }
 
@@ -44,17 +44,16 @@ impl Step {
     }
 
     fn run(&self, root: &Path) -> Result<()> {
-        match &self.action {
-            Action::Own(check) => check(root),
-            Action::Cargo(arguments, variables) => {
-                let mut command = cargo(root);
-                command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
-                match limit::status(&mut command, step_limit())? {
-                    Some(status) if status.success() => Ok(()),
-                    Some(status) => bail!("it ended with {status}"),
-                    None => bail!("it hung: it was killed after {MINUTES_IN_CI} minutes"),
-                }
-            }
+        let (arguments, variables) = match &self.action {
+            Action::Own(check) => return check(root),
+            Action::Cargo(arguments, variables) => (arguments, variables),
+        };
+        let mut command = cargo(root);
+        command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
+        match limit::status(&mut command, step_limit())? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("it ended with {status}"),
+            None => bail!("it hung: it was killed after {MINUTES_IN_CI} minutes"),
         }
     }
 }
@@ -63,18 +62,18 @@ fn step_limit() -> Option<Duration> {
     std::env::var_os("CI").map(|_| Duration::from_secs(60 * MINUTES_IN_CI))
 }
 
-/// Runs every step and prints how long each took; `fast` leaves out what needs
+/// Runs every step and prints how long each took. `fast` omits the steps that need
 /// RocksDB.
 ///
 /// # Errors
-/// The first step that fails, with the command that repeats it.
+/// If a step fails. The message contains the command that repeats it.
 pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     require_tools(root)?;
-    packages::bring_durability_programs();
+    packages::install_durability_programs();
     let mut times: Vec<(String, Duration)> = Vec::new();
     run_steps(root, &plan(root)?, &mut times)?;
     let without_rocksdb = match fast {
-        true => Some("asked for with --fast".to_owned()),
+        true => Some("--fast".to_owned()),
         false => rocksdb::require_libclang().err().map(|error| error.to_string()),
     };
     if without_rocksdb.is_none() {
@@ -87,10 +86,10 @@ pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     summary(&times, "ok");
     match without_rocksdb {
         Some(reason) => {
-            println!("SKIPPED every check of RocksDB: {reason}");
-            println!("every other check passed");
+            println!("SKIPPED all checks of RocksDB: {reason}");
+            println!("all other checks passed");
         }
-        None => println!("every check passed"),
+        None => println!("all checks passed"),
     }
     Ok(())
 }
@@ -110,7 +109,7 @@ fn run_steps(root: &Path, steps: &[Step], times: &mut Vec<(String, Duration)>) -
     Ok(())
 }
 
-/// Prints a line for each step that ran; `last` is how the last one ended.
+/// Prints a line for each step that ran. `last` is the result of the last one.
 fn summary(times: &[(String, Duration)], last: &str) {
     println!("\n== summary");
     for (index, (command, time)) in times.iter().enumerate() {
@@ -118,31 +117,27 @@ fn summary(times: &[(String, Duration)], last: &str) {
         println!("{end:6} {:7.1} s  {command}", time.as_secs_f64());
     }
     let total: Duration = times.iter().map(|(_, time)| *time).sum();
-    println!("{:14.1} s  in all", total.as_secs_f64());
+    println!("{:14.1} s  total", total.as_secs_f64());
 }
 
 /// The steps in order.
 fn plan(root: &Path) -> Result<Vec<Step>> {
+    let workspace = Workspace::load(root)?;
     let mut steps = vec![
         Step::cargo("fmt --all --check"),
         Step::cargo("fmt --all --check --manifest-path examples/guests/Cargo.toml"),
         Step::own("cargo xtask check-layers", layers::check),
-        Step::own("cargo xtask licences", licences::check),
         Step::own("cargo xtask dependencies --check", dependencies::check),
         Step::own("cargo xtask guests --check", guests::check),
+        Step::own("cargo xtask deny", deny::check),
+        Step::own("cargo xtask package", platforms::package),
     ];
-    if works(cargo(root).args(["deny", "--version"])) {
-        steps.push(Step::cargo("deny check --hide-inclusion-graph"));
-    } else {
-        println!("SKIPPED cargo deny check: not installed: cargo install --locked cargo-deny");
-    }
-    let workspace = Workspace::load(root)?;
     let mut with_wasmtime = Vec::new();
     for set in feature_sets(&workspace) {
         let arguments = set.arguments().join(" ");
-        if !Graph::resolve(root, set.clone())?.holds("wasmtime") {
-            // A dependency of the tests may switch on what the crate itself
-            // forgot to ask for: without them first.
+        if !Graph::resolve(root, set.clone())?.contains("wasmtime") {
+            // First without dev-dependencies, which may enable a feature that the crate
+            // itself forgot to request.
             steps.push(clippy(&arguments, Targets::Users));
             steps.push(clippy(&arguments, Targets::All));
             steps.push(doc(&arguments));
@@ -150,35 +145,35 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
             with_wasmtime.push(clippy(&among_all(&workspace, &set), Targets::All));
         }
     }
+    steps.push(Step::own("cargo xtask msrv", platforms::msrv));
+    steps.push(Step::own("cargo xtask platforms", platforms::check));
     steps.push(clippy("--package xtask", Targets::All));
     steps.push(clippy("", Targets::All));
     steps.extend(with_wasmtime);
     steps.push(clippy("", Targets::Users));
     steps.push(doc(""));
-    // Doctests are among them.
+    // Includes doctests.
     steps.push(Step::cargo("test"));
     steps.push(Step::cargo("test --package xtask"));
     for package in
-        ["--package durability", "--package benches-compare", "--package fuzz", models::PACKAGE]
+        ["--package durability", "--package benches", "--package fuzz", "--package sqlite-store"]
     {
         steps.push(clippy(package, Targets::All));
     }
     steps.push(Step::cargo("test --package durability"));
-    steps.push(Step::cargo("test --package benches-compare"));
-    // The corpus alone: without libFuzzer, which is C++.
+    steps.push(Step::cargo("test --package benches"));
+    steps.push(Step::cargo("test --package sqlite-store"));
+    // The committed inputs only: libFuzzer needs a C++ compiler.
     steps.push(Step::cargo("test --package fuzz"));
     steps.push(Step::cargo(&format!("run --package durability -- {DURABILITY_IN_SHORT}")));
-    let models = line(&[models::PROFILE, models::PACKAGE]);
-    steps.push(Step::cargo(&format!("test {models}")));
-    steps.push(Step::cargo(&format!("run {models} -- {MODELS_IN_SHORT}")));
+    steps.push(Step::own("cargo xtask models --short", |root| {
+        models::run(root, &models::Arguments::short())
+    }));
     Ok(steps)
 }
 
-/// Every part of the durability suite, with as few rounds as still tell.
+/// Every part of the durability suite, with few rounds.
 const DURABILITY_IN_SHORT: &str = "--short";
-
-/// A minute, shared out among all models of the cache.
-const MODELS_IN_SHORT: &str = "--short";
 
 /// The steps with RocksDB, once its C++ is compiled.
 fn with_rocksdb(variables: &Variables) -> Vec<Step> {
@@ -192,11 +187,11 @@ fn with_rocksdb(variables: &Variables) -> Vec<Step> {
         format!("clippy --package storage-backends --features rocksdb --all-targets {lints}"),
         "test --package storage-backends --features rocksdb --lib rocksdb".to_owned(),
         "test --package storage-backends --features rocksdb --test rocksdb".to_owned(),
-        // Without wasmtime: the code that knows this store does not know it.
+        // The code for this store does not depend on wasmtime.
         format!("clippy --package storage-host --no-default-features --features rocksdb --all-targets {lints}"),
         format!("test --package storage-host {host}"),
         format!("clippy --package durability --features rocksdb --all-targets {lints}"),
-        format!("clippy --package benches-compare --features rocksdb --all-targets {lints}"),
+        format!("clippy --package benches --features rocksdb --all-targets {lints}"),
         format!(
             "run --package durability --features rocksdb -- {DURABILITY_IN_SHORT} --engine rocksdb"
         ),
@@ -210,12 +205,12 @@ fn with_rocksdb(variables: &Variables) -> Vec<Step> {
     .collect()
 }
 
-/// Arguments that choose every default member, this one with the features of
-/// `set` and the others with their default ones.
+/// Arguments that select every default member: the package of `set` with its
+/// features, and the others with their default features.
 ///
-/// Cargo settles the features of a dependency for all that it is asked to
-/// build. Asked for one crate alone, it would check wasmtime and its compiler
-/// once more, because some hash crate below lacks a feature.
+/// Cargo unifies the features of a dependency over all selected packages. With one
+/// package selected, a hash crate would lack a feature, and cargo would check
+/// wasmtime and its compiler again.
 fn among_all(workspace: &Workspace, set: &FeatureSet) -> String {
     let mut features: Vec<String> = workspace
         .default_members()
@@ -226,7 +221,7 @@ fn among_all(workspace: &Workspace, set: &FeatureSet) -> String {
     format!("--no-default-features --features {}", features.join(","))
 }
 
-/// Every feature set of our crates that Rust and a C compiler can build.
+/// Every feature set of our crates that needs only Rust and a C compiler.
 fn feature_sets(workspace: &Workspace) -> impl Iterator<Item = FeatureSet> {
     let heavy = |name: &String| HEAVY_FEATURES.contains(&name.as_str());
     workspace
@@ -235,11 +230,11 @@ fn feature_sets(workspace: &Workspace) -> impl Iterator<Item = FeatureSet> {
         .filter(move |set| !set.features.iter().any(heavy))
 }
 
-/// What of a crate to check.
+/// Which targets of a crate to check.
 enum Targets {
-    /// The library and the programs, as those who use them build them.
+    /// The library and the programs, as users build them.
     Users,
-    /// The tests, examples and benchmarks too.
+    /// Also tests, examples and benchmarks.
     All,
 }
 
@@ -251,7 +246,7 @@ fn clippy(arguments: &str, targets: Targets) -> Step {
     Step::cargo(&line(&["clippy", arguments, targets, "-- -D warnings"]))
 }
 
-/// The documentation, without a warning.
+/// Builds the documentation and denies warnings.
 fn doc(arguments: &str) -> Step {
     let arguments = line(&["doc --no-deps", arguments]);
     Step {
@@ -260,13 +255,13 @@ fn doc(arguments: &str) -> Step {
     }
 }
 
-/// The parts that are not empty, in one line.
+/// Joins the parts that are not empty.
 fn line(parts: &[&str]) -> String {
     let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
     parts.join(" ")
 }
 
-/// Names every tool that is missing, with how to get it.
+/// Fails if a tool is missing, and says how to install it.
 fn require_tools(root: &Path) -> Result<()> {
     let mut missing = Vec::new();
     for (arguments, advice) in [
@@ -280,7 +275,7 @@ fn require_tools(root: &Path) -> Result<()> {
     if !works(Command::new("git").arg("--version")) {
         missing.push("git is missing: install the package git");
     }
-    // On Windows the linker comes with Visual Studio, and rustc finds it.
+    // On Windows rustc finds the linker of Visual Studio.
     if cfg!(unix) {
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
         if !works(Command::new(compiler).arg("--version")) {
@@ -293,11 +288,11 @@ fn require_tools(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-fn works(command: &mut Command) -> bool {
+pub(crate) fn works(command: &mut Command) -> bool {
     command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
 }
 
@@ -319,26 +314,6 @@ mod tests {
                 "no step checks {set}"
             );
         }
-    }
-
-    #[test]
-    fn a_feature_among_all_leaves_the_others_at_their_defaults() {
-        let features =
-            |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
-        let mut one = Package::of("one", vec![]);
-        one.features = features(&["default", "a", "b"]);
-        let mut two = Package::of("two", vec![]);
-        two.features = features(&["default", "c"]);
-        let three = Package::of("three", vec![]);
-        let set = FeatureSet {
-            package: "one".to_owned(),
-            default_features: false,
-            features: vec!["a".to_owned()],
-        };
-        assert_eq!(
-            among_all(&Workspace::of(vec![one, two, three]), &set),
-            "--no-default-features --features two/default,one/a"
-        );
     }
 
     #[test]

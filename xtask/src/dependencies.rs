@@ -1,4 +1,5 @@
-//! The README's dependency table: what each crate and feature brings.
+//! The README's table of dependencies: what the default build, the wiring alone and
+//! each store add.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,13 +7,16 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::{Graph, PLATFORM, Workspace};
+use crate::workspace::{FeatureSet, Graph, PLATFORM};
 
 const README: &str = "README.md";
 const BEGIN: &str = "<!-- dependencies:begin -->";
 const END: &str = "<!-- dependencies:end -->";
+const HOST: &str = "storage-host";
+const BACKENDS: &str = "storage-backends";
+const STORES: [&str; 4] = ["memory", "file", "redb", "rocksdb"];
 
-/// Rewrites the table in the README under `root`; tells whether it changed.
+/// Rewrites the table in the README under `root`. Returns whether it changed.
 pub(crate) fn write(root: &Path) -> Result<bool> {
     let (readme, fresh) = refresh(root)?;
     if readme != fresh {
@@ -25,17 +29,17 @@ pub(crate) fn write(root: &Path) -> Result<bool> {
 /// Compares the table in the README under `root` with what cargo resolves.
 ///
 /// # Errors
-/// The first row that differs.
+/// If they differ. The message shows the first row that does.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let (readme, fresh) = refresh(root)?;
     if readme == fresh {
         return Ok(());
     }
     let differing = readme.lines().zip(fresh.lines()).find(|(old, new)| old != new);
-    let (old, new) = differing.unwrap_or(("a table with another number of rows", "see there"));
+    let (old, new) = differing.unwrap_or(("a different number of rows", "see its output"));
     bail!(
-        "the dependency table in {README} is out of date: run `cargo xtask dependencies`\n  \
-         it says   {old}\n  it should {new}"
+        "the table of dependencies in {README} is out of date: run `cargo xtask dependencies`\n  \
+         current   {old}\n  expected  {new}"
     )
 }
 
@@ -48,76 +52,52 @@ fn refresh(root: &Path) -> Result<(String, String)> {
     Ok((readme, fresh))
 }
 
-/// `text` with what stands between the markers replaced.
+/// Replaces the text between the markers.
 fn replace(text: &str, table: &str) -> Result<String> {
     let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
         Some((before, after))
     });
     let Some((before, after)) = parts else {
-        bail!("{README} has no place for the table: put the lines {BEGIN} and {END} where it goes");
+        bail!("{README} has no table of dependencies: add the lines {BEGIN} and {END}");
     };
     Ok(format!("{before}{BEGIN}\n{table}{END}{after}"))
 }
 
 fn table(root: &Path) -> Result<String> {
-    let workspace = Workspace::load(root)?;
-    let mut table = String::from(
-        "| crate and features | its own dependencies | crates in all |\n\
-         |---|---|---:|\n",
-    );
-    for package in workspace.default_members() {
-        for set in package.feature_sets() {
-            let graph = Graph::resolve(root, set)?;
-            table.push_str(&row(&graph, package.features.get("default")));
-        }
+    let set = |package: &str, default_features, features: &[&str]| FeatureSet {
+        package: package.to_owned(),
+        default_features,
+        features: features.iter().map(ToString::to_string).collect(),
+    };
+    let count = |set| Graph::resolve(root, set).map(|graph| graph.dependency_count());
+    let mut table = String::from("| build | crates |\n|---|---:|\n");
+    writeln!(table, "| `{HOST}`, default features | {} |", count(set(HOST, true, &[]))?)?;
+    writeln!(
+        table,
+        "| `{HOST}`, no features: the wiring alone | {} |",
+        count(set(HOST, false, &[]))?
+    )?;
+    for store in STORES {
+        let graph = Graph::resolve(root, set(BACKENDS, false, &[store]))?;
+        let names = graph.direct().map(|node| node.name.as_str());
+        let names: Vec<&str> = names.filter(|name| *name != "storage-core").collect();
+        let row = format!("the store `{store}` alone: {}", names.join(", "));
+        writeln!(table, "| {row} | {} |", graph.dependency_count())?;
     }
     writeln!(
         table,
-        "\nWhat each brings is counted on {PLATFORM} with build dependencies and procedural \
-         macros; the crate itself does not count."
+        "\nAll dependencies on {PLATFORM} count, including build dependencies and procedural macros."
     )?;
     Ok(table)
-}
-
-fn row(graph: &Graph, default: Option<&Vec<String>>) -> String {
-    let set = &graph.set;
-    let code = |names: &[String]| {
-        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        quoted.join(", ")
-    };
-    let features = match (set.default_features, default) {
-        (true, Some(default)) => format!("default: {}", code(default)),
-        _ if !set.features.is_empty() => code(&set.features),
-        (_, None) => String::new(),
-        _ => "no features".to_owned(),
-    };
-    let separator = if features.is_empty() { "" } else { ", " };
-    let mut direct: Vec<&str> = graph.direct().map(|node| node.name.as_str()).collect();
-    direct.dedup();
-    let direct = if direct.is_empty() { "none".to_owned() } else { direct.join(", ") };
-    format!(
-        "| `{}`{separator}{features} | {direct} | {} |\n",
-        set.package,
-        graph.dependency_count()
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::FeatureSet;
-
-    fn set(default_features: bool, features: &[&str]) -> FeatureSet {
-        FeatureSet {
-            package: "storage-backends".to_owned(),
-            default_features,
-            features: features.iter().map(ToString::to_string).collect(),
-        }
-    }
 
     #[test]
-    fn the_readme_tells_the_truth() {
+    fn the_readme_is_up_to_date() {
         // Without the backtrace that `unwrap` would show.
         if let Err(error) = check(&crate::workspace::root().unwrap()) {
             panic!("{error:#}");
@@ -125,51 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn a_row_counts_each_crate_once() {
-        let graph = Graph::parse(
-            set(false, &["memory"]),
-            "0|storage-backends v0.1.0 (/ws)|memory\n\
-             1|dashmap v6.2.1|\n\
-             2|hashbrown v0.14.5|raw\n\
-             1|hashbrown v0.16.0|\n\
-             1|storage-core v0.1.0 (/ws)|\n\
-             2|hashbrown v0.14.5|raw (*)",
-        );
-        assert_eq!(
-            row(&graph.unwrap(), None),
-            "| `storage-backends`, `memory` | dashmap, hashbrown, storage-core | 4 |\n"
-        );
-    }
-
-    #[test]
-    fn a_row_names_its_features() {
-        let default = vec!["memory".to_owned(), "file".to_owned()];
-        let tree = "0|storage-backends v0.1.0 (/ws)|";
-        let of = |set, default| row(&Graph::parse(set, tree).unwrap(), default);
-        assert_eq!(
-            of(set(true, &[]), Some(&default)),
-            "| `storage-backends`, default: `memory`, `file` | none | 0 |\n"
-        );
-        assert_eq!(
-            of(set(false, &[]), Some(&default)),
-            "| `storage-backends`, no features | none | 0 |\n"
-        );
-        assert_eq!(of(set(false, &[]), None), "| `storage-backends` | none | 0 |\n");
-    }
-
-    #[test]
-    fn only_what_stands_between_the_markers_is_replaced() {
+    fn only_text_between_the_markers_is_replaced() {
         let text = format!("# Title\n{BEGIN}\nold\nolder\n{END}\nrest\n");
         let fresh = replace(&text, "new\n").unwrap();
         assert_eq!(fresh, format!("# Title\n{BEGIN}\nnew\n{END}\nrest\n"));
-        assert_eq!(replace(&fresh, "new\n").unwrap(), fresh);
-    }
-
-    #[test]
-    fn a_readme_without_markers_says_so() {
-        for text in ["# Title\n", BEGIN, END] {
-            let error = replace(text, "new\n").unwrap_err().to_string();
-            assert!(error.contains(BEGIN) && error.contains(END), "{error}");
-        }
+        assert!(replace("# Title\n", "new\n").unwrap_err().to_string().contains(BEGIN));
     }
 }

@@ -1,4 +1,4 @@
-//! `durability`: builds the durability suite, a program of its own, and runs it.
+//! `durability`: builds the durability suite and runs it.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use crate::{packages, rocksdb};
 /// Runs the suite with these arguments.
 ///
 /// # Errors
-/// If a part fails, or RocksDB is asked for and cannot be built.
+/// If a part fails, or RocksDB cannot be built.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
-    packages::bring_durability_programs();
+    packages::install_durability_programs();
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--package", "durability"]);
-    // It takes minutes to build: only where it is asked for.
+    // RocksDB takes minutes to build.
     if arguments.iter().any(|argument| argument.contains("rocksdb")) {
         rocksdb::require_libclang()?;
         command.args(["--features", "rocksdb"]).envs(rocksdb::build(root)?);

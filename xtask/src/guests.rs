@@ -1,9 +1,9 @@
-//! `cargo xtask guests`: builds the components of `examples/guests`, and tells
-//! whether the built files that are committed belong to the sources.
+//! `guests`: builds the components of `examples/guests`, and checks that the
+//! committed files match their sources.
 //!
-//! The files are committed so that the host, its demo and its tests need no
-//! WebAssembly toolchain. `guests.lock` holds the hash of every source and of
-//! every built file; comparing them needs no toolchain either.
+//! The built files are committed so that the host, its demo and its tests need no
+//! WebAssembly toolchain. `guests.lock` contains the hash of every source and built
+//! file, so the check needs none either.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -29,12 +29,14 @@ const GUESTS: [&str; 10] = [
     "session",
 ];
 const TARGET: &str = "wasm32-wasip2";
-const FOLDER: &str = "examples/guests";
+const DIRECTORY: &str = "examples/guests";
+/// The guests of `storage-host demo` are part of the crate's package.
+const DEMO: [&str; 2] = ["counter", "notes"];
+const DEMO_DIRECTORY: &str = "crates/storage-host/guests";
 const LOCK: &str = "examples/guests/guests.lock";
-const WHAT_TO_RUN: &str = "run `cargo xtask guests` and commit what it writes";
+const ADVICE: &str = "run `cargo xtask guests` and commit what it writes";
 
-/// Paths that begin like this are some machine's own. A component has no such
-/// files, and where it was built is nobody's business.
+/// Prefixes of paths on a build machine. A component must not contain any.
 const MACHINE_PATHS: [&str; 9] = [
     "/home/",
     "/root/",
@@ -55,8 +57,8 @@ const MACHINE_PATHS: [&str; 9] = [
 pub(crate) fn build(root: &Path) -> Result<()> {
     let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
     let compiler = Compiler::find()?;
-    let manifest = root.join(FOLDER).join("Cargo.toml");
-    // First, because the flags name the folder of the downloaded sources.
+    let manifest = root.join(DIRECTORY).join("Cargo.toml");
+    // First, because the flags contain the directory of the downloaded sources.
     cargo("fetch", &manifest, &[OsStr::new("--target"), OsStr::new(TARGET)], OsStr::new(""))?;
 
     let own_paths = OwnPaths::find(&root, &compiler)?;
@@ -73,12 +75,16 @@ pub(crate) fn build(root: &Path) -> Result<()> {
         let mut wasm =
             fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
         neutralise(&mut wasm, compiler.virtual_path().as_bytes());
-        let path = root.join(FOLDER).join(format!("{guest}.wasm"));
+        let path = root.join(DIRECTORY).join(format!("{guest}.wasm"));
         if let Some(found) = own_paths.find_in(&wasm).or_else(|| machine_path(&wasm)) {
-            bail!("{guest}.wasm would name a path of this machine, {found}: add it to OwnPaths");
+            bail!("{guest}.wasm would contain a path of this machine, {found}: add it to OwnPaths");
         }
         fs::write(&path, &wasm).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{FOLDER}/{guest}.wasm  {} bytes", wasm.len());
+        if DEMO.contains(&guest) {
+            fs::copy(&path, root.join(DEMO_DIRECTORY).join(format!("{guest}.wasm")))
+                .with_context(|| format!("cannot copy {guest}.wasm to {DEMO_DIRECTORY}"))?;
+        }
+        println!("{DIRECTORY}/{guest}.wasm  {} bytes", wasm.len());
     }
     let lock = root.join(LOCK);
     fs::write(&lock, lock_text(&compiler.version, &hashes(&root)?))
@@ -87,13 +93,15 @@ pub(crate) fn build(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fails, naming each file, unless the built guests belong to their sources and
-/// name no machine's paths. Needs no WebAssembly toolchain.
+/// Checks that the built guests match their sources and contain no path of a machine.
+///
+/// # Errors
+/// If they do not. The message names each file.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let lock = root.join(LOCK);
     let text = fs::read_to_string(&lock)
-        .with_context(|| format!("cannot read {}: {WHAT_TO_RUN}", lock.display()))?;
-    let recorded = parse_lock(&text).with_context(|| format!("{LOCK}: {WHAT_TO_RUN}"))?;
+        .with_context(|| format!("cannot read {}: {ADVICE}", lock.display()))?;
+    let recorded = parse_lock(&text).with_context(|| format!("{LOCK}: {ADVICE}"))?;
     let present = hashes(root)?;
 
     let mut problems = String::new();
@@ -107,17 +115,14 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     for file in present.keys().filter(|file| !recorded.contains_key(*file)) {
         writeln!(problems, "  {file} is new")?;
     }
-    ensure!(
-        problems.is_empty(),
-        "the guests were not built from what is here:\n{problems}{WHAT_TO_RUN}"
-    );
+    ensure!(problems.is_empty(), "the guests do not match their sources:\n{problems}{ADVICE}");
     for guest in GUESTS {
-        let path = root.join(FOLDER).join(format!("{guest}.wasm"));
+        let path = root.join(DIRECTORY).join(format!("{guest}.wasm"));
         let wasm = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         if let Some(found) = machine_path(&wasm) {
             bail!(
-                "{FOLDER}/{guest}.wasm names a path of the machine that built it, {found}: \
-                 {WHAT_TO_RUN}"
+                "{DIRECTORY}/{guest}.wasm contains a path of the machine that built it, {found}: \
+                 {ADVICE}"
             );
         }
     }
@@ -126,7 +131,6 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 
 /// The compiler that builds the guests.
 struct Compiler {
-    /// Its one-line version.
     version: String,
     commit: String,
     sysroot: PathBuf,
@@ -137,7 +141,7 @@ impl Compiler {
         let details = rustc(&["-vV"])?;
         let version = details.lines().next().unwrap_or_default().to_owned();
         let commit = details.lines().find_map(|line| line.strip_prefix("commit-hash: "));
-        let commit = commit.context("`rustc -vV` names no commit-hash")?.to_owned();
+        let commit = commit.context("`rustc -vV` prints no commit-hash")?.to_owned();
         let libraries = rustc(&["--print", "target-libdir", "--target", TARGET])?;
         if !Path::new(libraries.trim()).is_dir() {
             bail!("the target {TARGET} is not installed: run `rustup target add {TARGET}`");
@@ -146,14 +150,14 @@ impl Compiler {
         Ok(Self { version, commit, sysroot })
     }
 
-    /// The path that the precompiled standard library gives for its sources.
+    /// The path of the standard library's sources in precompiled code.
     fn virtual_path(&self) -> String {
         format!("/rustc/{}/", self.commit)
     }
 }
 
-/// The folders of this machine that the compiler could write into a guest, and
-/// what it is to write instead.
+/// Directories of this machine that the compiler could write into a guest, and their
+/// replacements.
 struct OwnPaths(Vec<(PathBuf, String)>);
 
 impl OwnPaths {
@@ -166,7 +170,7 @@ impl OwnPaths {
             (sources, compiler.virtual_path().trim_end_matches('/').to_owned()),
         ];
         if let Some(home) = cargo_home() {
-            // Each registry has a folder, named after where it is reached.
+            // Each registry has a directory.
             let registries = home.join("registry/src");
             if registries.is_dir() {
                 for entry in fs::read_dir(&registries)? {
@@ -178,8 +182,7 @@ impl OwnPaths {
         Ok(Self(paths))
     }
 
-    /// In cargo's encoding. Of two folders that hold a file the compiler takes
-    /// the one named later.
+    /// In cargo's encoding. If two prefixes match, the compiler uses the later one.
     fn compiler_flags(&self) -> OsString {
         let mut flags = OsString::new();
         for (path, instead) in &self.0 {
@@ -212,9 +215,9 @@ fn rustc(args: &[&str]) -> Result<String> {
         .args(args)
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`rustc {}` failed: {}", args.join(" "), said.trim());
-    String::from_utf8(output.stdout).context("rustc does not speak UTF-8")
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`rustc {}` failed: {}", args.join(" "), errors.trim());
+    String::from_utf8(output.stdout).context("the output of rustc is not UTF-8")
 }
 
 fn cargo(command: &str, manifest: &Path, args: &[&OsStr], flags: &OsStr) -> Result<()> {
@@ -231,9 +234,8 @@ fn cargo(command: &str, manifest: &Path, args: &[&OsStr], flags: &OsStr) -> Resu
     Ok(())
 }
 
-/// Overwrites `path` wherever it stands with as many bytes that mean the current
-/// folder: the standard library comes compiled, and no flag changes the paths in
-/// it.
+/// Overwrites every `path` with an equally long path to the current directory. The
+/// standard library is precompiled, so no flag changes the paths in it.
 fn neutralise(wasm: &mut [u8], path: &[u8]) {
     let instead = [b"." as &[u8], &vec![b'/'; path.len().saturating_sub(1)]].concat();
     let mut from = 0;
@@ -246,8 +248,7 @@ fn neutralise(wasm: &mut [u8], path: &[u8]) {
     }
 }
 
-/// The first text in `wasm` that looks like a path of some machine, and where it
-/// stands.
+/// The first text in `wasm` that looks like a path of a machine, and its offset.
 fn machine_path(wasm: &[u8]) -> Option<String> {
     MACHINE_PATHS.iter().find_map(|path| {
         let at = find(wasm, path.as_bytes())?;
@@ -265,19 +266,20 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 /// The hash of every source and of every built guest, by path from the root.
 fn hashes(root: &Path) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    collect(root, FOLDER, &mut files)?;
+    collect(root, DIRECTORY, &mut files)?;
+    collect(root, DEMO_DIRECTORY, &mut files)?;
     collect(root, "wit", &mut files)?;
     Ok(files)
 }
 
-fn collect(root: &Path, folder: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
+fn collect(root: &Path, directory: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
     let entries =
-        fs::read_dir(root.join(folder)).with_context(|| format!("cannot read folder {folder}"))?;
+        fs::read_dir(root.join(directory)).with_context(|| format!("cannot read {directory}"))?;
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        let name = name.to_str().with_context(|| format!("{folder}: {name:?} is no UTF-8"))?;
-        let path = format!("{folder}/{name}");
+        let name = name.to_str().with_context(|| format!("{directory}: {name:?} is not UTF-8"))?;
+        let path = format!("{directory}/{name}");
         if entry.file_type()?.is_dir() {
             if name != "target" {
                 collect(root, &path, files)?;
@@ -300,7 +302,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// The hashes as `sha256sum --check` reads them, too.
+/// The hashes in the format of `sha256sum --check`.
 fn lock_text(compiler: &str, hashes: &BTreeMap<String, String>) -> String {
     let mut text = format!(
         "# SHA-256 of the guests' sources and of the files built from them with\n\
@@ -319,7 +321,7 @@ fn parse_lock(text: &str) -> Result<BTreeMap<String, String>> {
         .map(|line| {
             let (hash, file) = line
                 .split_once("  ")
-                .with_context(|| format!("this line is no hash with a file behind it: {line:?}"))?;
+                .with_context(|| format!("expected a hash and a file, found {line:?}"))?;
             Ok((file.to_owned(), hash.to_owned()))
         })
         .collect()
@@ -331,7 +333,6 @@ mod tests {
     use tempfile::TempDir;
 
     const WASM: &str = "examples/guests/notes.wasm";
-    const SOURCE: &str = "examples/guests/notes/src/main.rs";
 
     fn put(root: &TempDir, file: &str, content: &str) {
         let path = root.path().join(file);
@@ -346,84 +347,53 @@ mod tests {
 
     fn recorded_tree() -> TempDir {
         let root = TempDir::new().unwrap();
-        put(&root, "examples/guests/Cargo.toml", "[workspace]");
-        put(&root, "examples/guests/Cargo.lock", "version = 4");
-        put(&root, "examples/guests/README.md", "guests");
-        put(&root, SOURCE, "fn main() {}");
+        put(&root, "examples/guests/notes/src/main.rs", "fn main() {}");
         put(&root, "wit/storage.wit", "interface storage {}");
+        put(&root, &format!("{DEMO_DIRECTORY}/notes.wasm"), "");
         for guest in GUESTS {
-            put(&root, &format!("examples/guests/{guest}.wasm"), "\0asm ./library/std/src/rt.rs");
+            put(&root, &format!("{DIRECTORY}/{guest}.wasm"), "\0asm ./library/std/src/rt.rs");
         }
         record(&root);
         root
     }
 
-    fn complaint(root: &TempDir) -> String {
+    fn problems(root: &TempDir) -> String {
         format!("{:#}", check(root.path()).unwrap_err())
     }
 
     #[test]
-    fn the_committed_guests_belong_to_their_sources() {
+    fn the_committed_guests_match_their_sources() {
         check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
     }
 
     #[test]
-    fn what_was_recorded_passes_and_other_files_do_not_matter() {
+    fn changed_missing_and_new_files_are_reported() {
         let root = recorded_tree();
-        check(root.path()).unwrap();
-        put(&root, "examples/guests/README.md", "guests, explained");
+        put(&root, "examples/guests/README.md", "not a source");
         put(&root, "examples/guests/target/debug/build/out.rs", "generated");
         check(root.path()).unwrap();
-    }
 
-    #[test]
-    fn a_changed_source_is_named() {
-        for file in
-            [SOURCE, "wit/storage.wit", "examples/guests/Cargo.toml", "examples/guests/Cargo.lock"]
-        {
-            let root = recorded_tree();
-            put(&root, file, "changed");
-            let said = complaint(&root);
-            assert!(said.contains(&format!("{file} has changed")), "{said}");
-            assert!(said.contains("cargo xtask guests"), "{said}");
+        put(&root, "wit/storage.wit", "changed");
+        put(&root, "wit/extra.wit", "interface extra {}");
+        fs::remove_file(root.path().join(WASM)).unwrap();
+        let problems = problems(&root);
+        for expected in [
+            "wit/storage.wit has changed",
+            "wit/extra.wit is new",
+            "notes.wasm is missing",
+            "run `cargo xtask guests`",
+        ] {
+            assert!(problems.contains(expected), "{problems}");
         }
     }
 
     #[test]
-    fn a_changed_component_is_named() {
-        let root = recorded_tree();
-        put(&root, WASM, "\0asm of another build");
-        assert!(complaint(&root).contains("notes.wasm has changed"));
-    }
-
-    #[test]
-    fn files_that_come_and_go_are_named() {
-        let root = recorded_tree();
-        fs::remove_file(root.path().join(WASM)).unwrap();
-        put(&root, "wit/extra.wit", "interface extra {}");
-        let said = complaint(&root);
-        assert!(said.contains("notes.wasm is missing"), "{said}");
-        assert!(said.contains("wit/extra.wit is new"), "{said}");
-    }
-
-    #[test]
-    fn a_missing_or_damaged_lock_says_what_to_run() {
-        let root = recorded_tree();
-        put(&root, LOCK, "0123");
-        assert!(complaint(&root).contains("cargo xtask guests"));
-        fs::remove_file(root.path().join(LOCK)).unwrap();
-        assert!(complaint(&root).contains("cargo xtask guests"));
-    }
-
-    #[test]
-    fn a_path_of_a_machine_is_refused_although_it_was_recorded() {
+    fn paths_of_a_machine_are_rejected() {
         for path in MACHINE_PATHS {
             let root = recorded_tree();
             put(&root, WASM, &format!("\0asm \0{path}file.rs\0"));
             record(&root);
-            let said = complaint(&root);
-            assert!(said.contains("notes.wasm names a path"), "{said}");
-            assert!(said.contains("at byte 6"), "{said}");
+            assert!(problems(&root).contains("at byte 6"), "{path}");
         }
     }
 
@@ -432,15 +402,5 @@ mod tests {
         let mut wasm = b"a /rustc/0123/library b /rustc/0123/ /rustc/9/".to_vec();
         neutralise(&mut wasm, b"/rustc/0123/");
         assert_eq!(wasm, b"a .///////////library b ./////////// /rustc/9/");
-    }
-
-    #[test]
-    fn the_lock_is_read_as_it_was_written() {
-        let hashes = BTreeMap::from([
-            ("a/b c.rs".to_owned(), hex(&[0, 0xff])),
-            ("wit/x.wit".to_owned(), hex(&[0x10])),
-        ]);
-        assert_eq!(parse_lock(&lock_text("rustc 1.0.0", &hashes)).unwrap(), hashes);
-        assert_eq!(hashes["a/b c.rs"], "00ff");
     }
 }

@@ -1,9 +1,9 @@
-//! `check-layers`: which of our crates may know which, and what a feature that
-//! is off must not bring.
+//! `check-layers`: which of our crates may depend on which, and which crates require
+//! a feature.
 //!
-//! Edges between our own crates are judged as the manifests declare them, so
-//! an optional one and one for another platform count too. What a feature
-//! brings is judged on the resolved graph, a feature set at a time.
+//! Dependencies between our crates are checked in the manifests, so optional ones and
+//! those for other platforms count. Features are checked on the resolved graph, one
+//! feature set at a time.
 
 use std::path::Path;
 
@@ -11,23 +11,22 @@ use anyhow::{Result, bail};
 
 use crate::workspace::{Graph, Kind, Package, Workspace};
 
-/// Our crates, lowest first. A crate may depend on crates of a lower layer.
+/// Our crates, lowest first. A crate may depend only on lower layers.
 const LAYERS: [(&str, u8); 4] = [(CORE, 0), ("storage-cache", 1), (BACKENDS, 1), (HOST, 2)];
 const CORE: &str = "storage-core";
 const BACKENDS: &str = "storage-backends";
 const HOST: &str = "storage-host";
 
-/// A crate that only these features of one of our crates may bring.
+/// A crate that may be a dependency only with these features of one of our crates.
 struct Gate {
     owner: &'static str,
     features: &'static [&'static str],
-    /// The name of the crate; `name-*` and `name_*` belong to it.
+    /// The crate; `name-*` and `name_*` belong to it.
     name: &'static str,
-    /// Whether nothing else in the world has a good reason to bring it. A
-    /// checksum or hash crate stands in many graphs by other ways; there, only
-    /// a dependency that one of our own crates declares is judged.
+    /// Whether no other dependency may need the crate. Otherwise only dependencies
+    /// that our crates declare are checked, as for checksum and hash crates.
     exclusive: bool,
-    /// Whether our other crates may use it too, for something of their own.
+    /// Whether our other crates may depend on it too.
     shared: bool,
 }
 
@@ -57,7 +56,7 @@ const fn gate(
 }
 
 impl Gate {
-    /// The features in words: `feature file`, `features file, redb`.
+    /// `feature file` or `features file, redb`.
     fn features(&self) -> String {
         let plural = if self.features.len() == 1 { "" } else { "s" };
         format!("feature{plural} {}", self.features.join(", "))
@@ -74,10 +73,10 @@ impl Gate {
     }
 }
 
-/// Judges the workspace under `root`.
+/// Checks the workspace under `root`.
 ///
 /// # Errors
-/// Every rule that is broken, with the edge that breaks it.
+/// If a rule is broken. The message lists every dependency that breaks one.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let workspace = Workspace::load(root)?;
     let mut graphs = Vec::new();
@@ -89,7 +88,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let violations = violations(&workspace, &graphs);
     if !violations.is_empty() {
         bail!(
-            "the layers are broken:\n  {}\nthe rules stand in xtask/src/layers.rs",
+            "dependencies break the layers:\n  {}\nsee the rules in xtask/src/layers.rs",
             violations.join("\n  ")
         );
     }
@@ -100,23 +99,25 @@ fn layer(name: &str) -> Option<u8> {
     LAYERS.iter().find(|(layered, _)| *layered == name).map(|(_, layer)| *layer)
 }
 
-/// Every broken rule, one line each.
+/// Every broken rule, one line for each.
 fn violations(workspace: &Workspace, graphs: &[Graph]) -> Vec<String> {
     let mut found = Vec::new();
     for package in workspace.default_members() {
         match layer(&package.name) {
-            Some(own) => judge_manifest(workspace, package, own, &mut found),
-            None => found
-                .push(format!("{} is a default member without a layer: give it one", package.name)),
+            Some(own) => check_manifest(workspace, package, own, &mut found),
+            None => found.push(format!(
+                "{} is a default member without a layer: add it to LAYERS",
+                package.name
+            )),
         }
     }
     for graph in graphs {
-        judge_graph(graph, &mut found);
+        check_graph(graph, &mut found);
     }
     found
 }
 
-fn judge_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut Vec<String>) {
+fn check_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut Vec<String>) {
     for dependency in &package.dependencies {
         let section = match dependency.kind {
             None => "[dependencies]",
@@ -131,17 +132,17 @@ fn judge_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut
         if let Some(gate) = GATES.iter().find(|gate| gate.covers(&dependency.name)) {
             if !dev && !gate.is_open_to(&package.name) {
                 found.push(format!(
-                    "{edge}: only the {} of {} may bring it",
+                    "{edge}: it requires the {} of {}",
                     gate.features(),
                     gate.owner
                 ));
             }
         } else if package.name == BACKENDS && dependency.optional {
             found.push(format!(
-                "{edge}: an optional dependency belongs to one backend: add it to GATES"
+                "{edge}: an optional dependency must belong to a backend: add it to GATES"
             ));
         }
-        // A crate may switch on a feature of its own for its tests.
+        // A crate may enable its own features for its tests.
         let itself = dev && dependency.name == package.name;
         if workspace.package(&dependency.name).is_none() || itself {
             continue;
@@ -150,7 +151,7 @@ fn judge_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut
             None => found.push(format!("{edge}: {} is in no layer", dependency.name)),
             Some(below) if below < own => {}
             Some(other) if other == own => {
-                found.push(format!("{edge}: they are siblings, both of layer {own}"))
+                found.push(format!("{edge}: they are siblings, both in layer {own}"))
             }
             Some(above) => {
                 found.push(format!("{edge}: it points up, from layer {own} to layer {above}"))
@@ -159,7 +160,7 @@ fn judge_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut
     }
 }
 
-fn judge_graph(graph: &Graph, found: &mut Vec<String>) {
+fn check_graph(graph: &Graph, found: &mut Vec<String>) {
     let set = &graph.set;
     if set.package == CORE {
         for dependency in graph.direct() {
@@ -168,25 +169,27 @@ fn judge_graph(graph: &Graph, found: &mut Vec<String>) {
     }
     for gate in &GATES {
         let on = graph.features_of(gate.owner);
-        let mut brought = false;
+        let mut is_on = false;
         for feature in gate.features.iter().copied().filter(|feature| on.contains(*feature)) {
-            brought = true;
-            // A crate above forwards a feature under the same name.
-            let asked = graph.features_of(&set.package).contains(feature);
-            let leak =
-                format!("{set}: {} -> {}: switches on {feature} unasked", set.package, gate.owner);
-            if !asked && !found.contains(&leak) {
+            is_on = true;
+            // A higher crate forwards a feature under the same name.
+            let is_requested = graph.features_of(&set.package).contains(feature);
+            let leak = format!(
+                "{set}: {} -> {}: enables {feature}, which was not requested",
+                set.package, gate.owner
+            );
+            if !is_requested && !found.contains(&leak) {
                 found.push(leak);
             }
         }
-        if brought {
+        if is_on {
             continue;
         }
         let bare = set.package == gate.owner && !set.default_features && set.features.is_empty();
         if gate.exclusive || bare {
             for node in graph.crates().filter(|node| gate.covers(&node.name)) {
                 found.push(format!(
-                    "{set}: {}: only the {} of {} may bring it",
+                    "{set}: {}: it requires the {} of {}",
                     graph.path_to(node),
                     gate.features(),
                     gate.owner
@@ -198,7 +201,7 @@ fn judge_graph(graph: &Graph, found: &mut Vec<String>) {
                 let own_use = gate.shared && from.name != gate.owner;
                 if ours && !own_use && gate.covers(&to.name) {
                     found.push(format!(
-                        "{set}: {} -> {}: only the {} of {} may bring it",
+                        "{set}: {} -> {}: it requires the {} of {}",
                         from.name,
                         to.name,
                         gate.features(),
@@ -215,67 +218,26 @@ mod tests {
     use super::*;
     use crate::workspace::{Dependency, FeatureSet};
 
+    fn dependency(name: &str, kind: Option<Kind>, optional: bool) -> Dependency {
+        Dependency { name: name.to_owned(), kind, optional }
+    }
+
     fn normal(name: &str) -> Dependency {
-        Dependency { name: name.to_owned(), kind: None, optional: false }
+        dependency(name, None, false)
     }
 
-    fn optional(name: &str) -> Dependency {
-        Dependency { optional: true, ..normal(name) }
-    }
-
-    fn build(name: &str) -> Dependency {
-        Dependency { kind: Some(Kind::Build), ..normal(name) }
-    }
-
-    fn dev(name: &str) -> Dependency {
-        Dependency { kind: Some(Kind::Dev), ..normal(name) }
-    }
-
-    /// A workspace in which nothing is wrong, with `extra` added to `package`.
+    /// A workspace that keeps all rules, with `extra` added to `package`.
     fn manifests(package: &str, extra: Option<Dependency>) -> Workspace {
         let mut packages = vec![
-            Package::of(CORE, vec![dev(CORE), dev("proptest")]),
+            Package::of(CORE, vec![dependency(CORE, Some(Kind::Dev), false)]),
             Package::of("storage-cache", vec![normal(CORE), normal("quick_cache")]),
-            Package::of(
-                BACKENDS,
-                vec![normal(CORE), optional("dashmap"), optional("rustix"), optional("sha2")],
-            ),
-            Package::of(
-                HOST,
-                vec![
-                    normal(CORE),
-                    normal("storage-cache"),
-                    normal(BACKENDS),
-                    optional("wasmtime"),
-                    optional("clap"),
-                ],
-            ),
+            Package::of(BACKENDS, vec![normal(CORE), dependency("dashmap", None, true)]),
+            Package::of(HOST, vec![normal(CORE), normal("storage-cache"), normal(BACKENDS)]),
         ];
         for known in packages.iter_mut().filter(|known| known.name == package) {
             known.dependencies.extend(extra.clone());
         }
         Workspace::of(packages)
-    }
-
-    #[track_caller]
-    fn breaks(package: &str, extra: Dependency, expected: &str) {
-        let found = violations(&manifests(package, Some(extra)), &[]);
-        assert_eq!(found, [expected]);
-    }
-
-    fn graph(package: &str, features: &[&str], tree: &str) -> Graph {
-        let set = FeatureSet {
-            package: package.to_owned(),
-            default_features: false,
-            features: features.iter().map(ToString::to_string).collect(),
-        };
-        Graph::parse(set, tree).unwrap()
-    }
-
-    #[track_caller]
-    fn judged(package: &str, features: &[&str], tree: &str, expected: &[&str]) {
-        let found = violations(&manifests("", None), &[graph(package, features, tree)]);
-        assert_eq!(found, expected);
     }
 
     #[test]
@@ -287,83 +249,30 @@ mod tests {
     }
 
     #[test]
-    fn sound_manifests_pass() {
+    fn manifests_that_break_a_rule_are_reported() {
         assert_eq!(violations(&manifests("", None), &[]), Vec::<String>::new());
-    }
-
-    #[test]
-    fn core_may_depend_on_nothing() {
-        breaks(
-            CORE,
-            normal("thiserror"),
-            "storage-core -> thiserror in [dependencies]: storage-core has no dependencies",
-        );
-        breaks(
-            CORE,
-            optional("serde"),
-            "storage-core -> serde in [dependencies]: storage-core has no dependencies",
-        );
-        breaks(
-            CORE,
-            build("cc"),
-            "storage-core -> cc in [build-dependencies]: storage-core has no dependencies",
-        );
-        judged(
-            CORE,
-            &["conformance"],
-            "0|storage-core v0.1.0 (/ws)|conformance\n1|libc v0.2.0|",
-            &["storage-core (conformance): storage-core -> libc: storage-core has no dependencies"],
-        );
-    }
-
-    #[test]
-    fn no_layer_knows_a_higher_one() {
-        breaks(
-            "storage-cache",
-            normal(HOST),
-            "storage-cache -> storage-host in [dependencies]: \
-             it points up, from layer 1 to layer 2",
-        );
-        breaks(
-            BACKENDS,
-            build(HOST),
-            "storage-backends -> storage-host in [build-dependencies]: \
-             it points up, from layer 1 to layer 2",
-        );
-    }
-
-    #[test]
-    fn siblings_do_not_know_each_other() {
-        breaks(
-            "storage-cache",
-            normal(BACKENDS),
-            "storage-cache -> storage-backends in [dependencies]: \
-             they are siblings, both of layer 1",
-        );
-    }
-
-    #[test]
-    fn dev_dependencies_point_down_too() {
-        breaks(
-            BACKENDS,
-            dev("storage-cache"),
-            "storage-backends -> storage-cache in [dev-dependencies]: \
-             they are siblings, both of layer 1",
-        );
-        breaks(
-            CORE,
-            dev(BACKENDS),
-            "storage-core -> storage-backends in [dev-dependencies]: \
-             it points up, from layer 0 to layer 1",
-        );
-    }
-
-    #[test]
-    fn other_dev_dependencies_are_free() {
-        for name in ["dashmap", "wasmtime", "clap"] {
-            let workspace = manifests(CORE, Some(dev(name)));
-            assert_eq!(violations(&workspace, &[]), Vec::<String>::new());
+        let dev = |name| dependency(name, Some(Kind::Dev), false);
+        for (package, extra, expected) in [
+            (CORE, normal("thiserror"), "storage-core has no dependencies"),
+            (CORE, dependency("cc", Some(Kind::Build), false), "storage-core has no dependencies"),
+            (CORE, dev(BACKENDS), "it points up, from layer 0 to layer 1"),
+            ("storage-cache", normal(HOST), "it points up, from layer 1 to layer 2"),
+            ("storage-cache", normal(BACKENDS), "they are siblings, both in layer 1"),
+            (BACKENDS, dev("storage-cache"), "they are siblings, both in layer 1"),
+            (HOST, normal("rocksdb"), "it requires the feature rocksdb of storage-backends"),
+            (
+                BACKENDS,
+                dependency("sled", None, true),
+                "an optional dependency must belong to a backend: add it to GATES",
+            ),
+        ] {
+            let edge = format!("{package} -> {}", extra.name);
+            let found = violations(&manifests(package, Some(extra)), &[]);
+            let [violation] = found.as_slice() else { panic!("{edge}: {found:?}") };
+            assert!(violation.starts_with(&edge) && violation.ends_with(expected), "{violation}");
         }
+        // Other dev-dependencies are free.
+        assert!(violations(&manifests(CORE, Some(dev("wasmtime"))), &[]).is_empty());
     }
 
     #[test]
@@ -372,154 +281,54 @@ mod tests {
         packages.push(Package::of("storage-extras", vec![]));
         assert_eq!(
             violations(&Workspace::of(packages), &[]),
-            ["storage-extras is a default member without a layer: give it one"]
+            ["storage-extras is a default member without a layer: add it to LAYERS"]
         );
     }
 
     #[test]
-    fn no_crate_depends_on_one_outside_the_layers() {
-        let mut packages = manifests(HOST, Some(dev("xtask"))).packages;
-        packages.push(Package::of("xtask", vec![]));
-        let found = violations(&Workspace::of(packages), &[]);
-        assert_eq!(
-            found.first().map(String::as_str),
-            Some("storage-host -> xtask in [dev-dependencies]: xtask is in no layer")
-        );
-    }
-
-    #[test]
-    fn a_backends_crate_belongs_to_storage_backends() {
-        breaks(
-            "storage-cache",
-            normal("dashmap"),
-            "storage-cache -> dashmap in [dependencies]: \
-             only the feature memory of storage-backends may bring it",
-        );
-        breaks(
-            HOST,
-            optional("rocksdb"),
-            "storage-host -> rocksdb in [dependencies]: \
-             only the feature rocksdb of storage-backends may bring it",
-        );
-        breaks(
-            BACKENDS,
-            optional("sled"),
-            "storage-backends -> sled in [dependencies]: \
-             an optional dependency belongs to one backend: add it to GATES",
-        );
-    }
-
-    #[test]
-    fn a_shared_crate_is_judged_where_its_owner_brings_it() {
-        let own_use = manifests(HOST, Some(optional("tempfile")));
-        assert_eq!(violations(&own_use, &[]), Vec::<String>::new());
-        judged(
-            BACKENDS,
-            &["file"],
-            "0|storage-backends v0.1.0 (/ws)|file\n\
-             1|storage-core v0.1.0 (/ws)|\n\
-             1|tempfile v3.27.0|",
-            &["storage-backends (file): storage-backends -> tempfile: \
-               only the feature redb of storage-backends may bring it"],
-        );
-    }
-
-    #[test]
-    fn a_backends_crate_comes_with_its_feature() {
-        judged(
-            BACKENDS,
-            &["memory"],
-            "0|storage-backends v0.1.0 (/ws)|memory\n\
-             1|dashmap v6.2.1|\n\
-             1|storage-core v0.1.0 (/ws)|",
-            &[],
-        );
-        judged(
-            BACKENDS,
-            &["file"],
-            "0|storage-backends v0.1.0 (/ws)|file\n\
-             1|dashmap v6.2.1|\n\
-             1|storage-core v0.1.0 (/ws)|",
-            &["storage-backends (file): storage-backends -> dashmap: \
-               only the feature memory of storage-backends may bring it"],
-        );
-    }
-
-    #[test]
-    fn storage_backends_without_features_brings_no_backends_crate() {
-        judged(
-            BACKENDS,
-            &[],
-            "0|storage-backends v0.1.0 (/ws)|\n\
-             1|helper v1.0.0|\n\
-             2|sha2 v0.11.0|",
-            &["storage-backends (no features): storage-backends -> helper -> sha2: \
-               only the feature file of storage-backends may bring it"],
-        );
-    }
-
-    #[test]
-    fn a_backends_crate_behind_another_crate_is_found() {
-        judged(
-            HOST,
-            &["file"],
-            "0|storage-host v0.1.0 (/ws)|file\n\
-             1|helper v1.0.0|\n\
-             2|other v1.0.0|\n\
-             3|redb v4.0.0|\n\
-             1|redb v4.0.0| (*)\n\
-             1|storage-backends v0.1.0 (/ws)|file",
-            &["storage-host (file): storage-host -> redb: \
-               only the feature redb of storage-backends may bring it"],
-        );
-    }
-
-    #[test]
-    fn a_hash_crate_is_judged_where_our_crates_name_it() {
-        judged(
-            HOST,
-            &["wasmtime"],
-            "0|storage-host v0.1.0 (/ws)|wasmtime\n\
-             1|wasmtime v48.0.0|\n\
-             2|sha2 v0.11.0|\n\
-             1|storage-backends v0.1.0 (/ws)|\n\
-             2|crc32fast v1.5.0|",
-            &["storage-host (wasmtime): storage-backends -> crc32fast: \
-               only the features file, redb, rocksdb of storage-backends may bring it"],
-        );
-    }
-
-    #[test]
-    fn the_bare_host_has_neither_wasmtime_nor_clap() {
-        judged(
-            HOST,
-            &[],
-            "0|storage-host v0.1.0 (/ws)|\n\
-             1|wasmtime-wasi v48.0.0|\n\
-             1|clap_builder v4.0.0|",
-            &[
-                "storage-host (no features): storage-host -> wasmtime-wasi: \
-                 only the feature wasmtime of storage-host may bring it",
-                "storage-host (no features): storage-host -> clap_builder: \
-                 only the feature cli of storage-host may bring it",
-            ],
-        );
-    }
-
-    #[test]
-    fn a_crate_above_switches_no_backend_on_unasked() {
-        judged(
-            HOST,
-            &[],
-            "0|storage-host v0.1.0 (/ws)|\n\
-             1|storage-backends v0.1.0 (/ws)|default,file,memory\n\
-             2|dashmap v6.2.1|",
-            &[
-                "storage-host (no features): storage-host -> storage-backends: \
-                 switches on memory unasked",
-                "storage-host (no features): storage-host -> storage-backends: \
-                 switches on file unasked",
-            ],
-        );
+    fn graphs_that_break_a_rule_are_reported() {
+        let backends = "0|storage-backends v0.1.0 (/ws)|file\n1|storage-core v0.1.0 (/ws)|\n";
+        let host = "0|storage-host v0.1.0 (/ws)|file\n";
+        for (package, features, tree, expected) in [
+            (BACKENDS, vec!["file"], backends.to_owned(), vec![]),
+            (
+                BACKENDS,
+                vec!["file"],
+                format!("{backends}1|dashmap v6.2.1|"),
+                vec![
+                    "storage-backends -> dashmap: it requires the feature memory of storage-backends",
+                ],
+            ),
+            // A hash crate is checked where our crates declare it, and in a bare build.
+            (
+                HOST,
+                vec!["file"],
+                format!("{host}1|wasmtime-x v1.0.0|\n2|sha2 v0.11.0|\n1|tempfile v3.0.0|"),
+                vec![
+                    "storage-host -> wasmtime-x: it requires the feature wasmtime of storage-host",
+                ],
+            ),
+            (
+                BACKENDS,
+                vec![],
+                "0|storage-backends v0.1.0 (/ws)|\n1|helper v1.0.0|\n2|sha2 v0.11.0|".to_owned(),
+                vec![
+                    "storage-backends -> helper -> sha2: it requires the feature file of storage-backends",
+                ],
+            ),
+            (
+                HOST,
+                vec!["file"],
+                format!("{host}1|storage-backends v0.1.0 (/ws)|default,file,memory"),
+                vec!["storage-host -> storage-backends: enables memory, which was not requested"],
+            ),
+        ] {
+            let features = features.iter().map(ToString::to_string).collect();
+            let set = FeatureSet { package: package.to_owned(), default_features: false, features };
+            let expected: Vec<String> =
+                expected.iter().map(|line| format!("{set}: {line}")).collect();
+            let graph = Graph::parse(set, &tree).unwrap();
+            assert_eq!(violations(&manifests("", None), &[graph]), expected);
+        }
     }
 }

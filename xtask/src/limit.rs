@@ -1,4 +1,4 @@
-//! Commands that may take so long and no longer.
+//! Commands with a time limit.
 
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-/// Runs a command; `None` if it went over `limit` and was killed with all that it
-/// started. What runs with a limit does not hear the terminal's interrupt.
+/// Runs a command. Returns `None` if it exceeded `limit` and was killed with its
+/// children. With a limit, the command does not receive the terminal's interrupt.
 ///
 /// # Errors
 /// If it cannot be started, waited for or killed.
@@ -42,7 +42,7 @@ fn own_group(command: &mut Command) {
 
 #[cfg(unix)]
 fn kill_group(group: u32) -> Result<()> {
-    // The shell's own kill: the program of that name is not everywhere.
+    // The builtin of the shell: not every system has the program `kill`.
     let script = format!("kill -s KILL -- -{group}");
     kill(Command::new("sh").args(["-c", &script]))
 }
@@ -55,9 +55,9 @@ fn kill_group(group: u32) -> Result<()> {
     kill(Command::new("taskkill").args(["/F", "/T", "/PID", &group.to_string()]))
 }
 
-/// Runs a command that kills; that all had just ended by itself is no failure.
+/// Runs a command that kills. It fails if all processes have just ended, which is fine.
 fn kill(command: &mut Command) -> Result<()> {
-    command.output().context("cannot kill what went over its limit")?;
+    command.output().context("cannot kill a command that exceeded its limit")?;
     Ok(())
 }
 
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_in_time_tells_how() {
+    fn a_command_in_time_returns_its_status() {
         for limit in [None, Some(Duration::from_secs(600))] {
             let ended = status(&mut shell("exit 3"), limit).unwrap();
             assert_eq!(ended.unwrap().code(), Some(3));
@@ -82,13 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_over_its_limit_ends_with_its_children() {
+    fn a_command_over_its_limit_ends_with_its_children() {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let mut hangs = shell("sleep 600 & sleep 600");
         hangs.stdout(writer);
         assert!(status(&mut hangs, Some(Duration::from_millis(200))).unwrap().is_none());
         drop(hangs);
-        // At its end when nobody has the other end any more.
+        // The pipe ends when the last process that can write to it has ended.
         assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
     }
 }

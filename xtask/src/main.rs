@@ -1,20 +1,22 @@
-//! The workspace's own checks and chores. `cargo xtask --help` lists them.
+//! Checks and chores of this workspace: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
 
 mod bench;
 mod checks;
+mod deny;
 mod dependencies;
 mod durability;
 mod fuzz;
 mod guests;
 mod layers;
-mod licences;
 mod limit;
 mod models;
 mod mutants;
 mod packages;
+mod platforms;
 mod rocksdb;
+mod tidy;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// The workspace's own checks and chores.
+/// Checks and chores of this workspace.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -33,32 +35,43 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything that must pass before a push, and show what each step took.
+    /// Run every check that must pass before a push, and show how long each took.
     ///
-    /// Formatting, the checks below, clippy on each feature set, all tests and
-    /// doctests, and the documentation. It stops at the first step that fails
-    /// and prints the command that repeats it.
+    /// Stops at the first step that fails and prints the command that repeats it.
+    /// Steps that this machine cannot run print SKIPPED and the reason.
     ///
-    /// RocksDB is tested too where libclang is there, or can be installed (as
-    /// root on Debian); its C++ takes many minutes the first time.
+    /// Includes RocksDB if libclang is installed, or can be installed (as root on
+    /// Debian). Its C++ takes many minutes to compile the first time.
     Test {
-        /// Leave out what needs RocksDB.
+        /// Omit the steps that need RocksDB.
         #[arg(long)]
         fast: bool,
     },
-    /// Check which of our crates depends on which, and what each feature brings.
+    /// Check which of our crates depend on which, and what each feature adds.
     CheckLayers,
-    /// Check the licence and the source of every dependency against deny.toml.
-    Licences,
-    /// Rewrite the README's table of what each crate and feature brings.
+    /// Check the words of the glossary and the length of files.
+    Tidy {
+        /// Print how often each rejected term occurs.
+        #[arg(long)]
+        count: bool,
+    },
+    /// Check licences, sources and advisories of every dependency with cargo-deny.
+    Deny,
+    /// Compile the libraries with the oldest supported Rust.
+    Msrv,
+    /// Compile the libraries for Windows and macOS.
+    Platforms,
+    /// Package the libraries as `cargo publish` does.
+    Package,
+    /// Rewrite the README's table of dependencies.
     Dependencies {
-        /// Change nothing; fail if the table is out of date.
+        /// Change nothing. Fail if the table is out of date.
         #[arg(long)]
         check: bool,
     },
-    /// Build the guests of examples/guests and record what they were built from.
+    /// Build the guests of examples/guests and record the hashes of their sources.
     Guests {
-        /// Build nothing; fail if the built files do not belong to the sources.
+        /// Build nothing. Fail if a source has changed since the guests were built.
         #[arg(long)]
         check: bool,
     },
@@ -73,43 +86,34 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Try the interleavings of every two and every three operations of the cache.
+    /// Run every pair and triple of cache operations in random interleavings.
     ///
-    /// Its source runs on a scheduler that chooses which thread goes on, at random
-    /// but so that a seed repeats it. `cargo xtask models --help` shows the options;
-    /// --short takes a minute.
-    #[command(disable_help_flag = true)]
-    Models {
-        /// Passed on.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
-    /// Feed arbitrary bytes to whatever reads them, and compare sequences of calls
-    /// with a model.
+    /// shuttle, a scheduler, chooses which thread runs next; a seed repeats its
+    /// choices.
+    Models(models::Arguments),
+    /// Run the fuzz targets with cargo-fuzz and libFuzzer.
     ///
-    /// The targets stand in fuzz/src/targets. libFuzzer, which needs a C++ compiler,
-    /// makes inputs up for each in turn, beginning with those in fuzz/corpus, and
-    /// keeps what reaches something new below target/fuzz. Fails where a target
-    /// finds something, and says how to see it again.
+    /// Needs a C++ compiler. Installs cargo-fuzz if it is missing. Starts with the
+    /// inputs in testing/fuzz/corpus and keeps new ones in target/fuzz/found. Stops
+    /// when a target finds a bug; the input is then in testing/fuzz/artifacts.
     Fuzz(fuzz::Arguments),
     /// Measure what is claimed in docs/benchmarks.md.
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
-    /// Break one line at a time and see that a test notices.
+    /// Break one line at a time and check that a test detects it.
     ///
-    /// Each patch in xtask/mutants is applied to a copy of the tree, and its
-    /// tests are run. Fails if they pass, or if the patch no longer applies or
-    /// compiles.
+    /// Each mutant in xtask/mutants is applied to a copy of the tree, and its tests
+    /// run. Fails if they pass, if the changed code does not compile, or if the
+    /// sources have changed so that the mutant no longer applies.
     Mutants {
-        /// The mutants to try, by the names of their files or by what several
-        /// of these begin with; all, if none.
+        /// Mutants to try, by name or by the first words of several names. Default: all.
         names: Vec<String>,
-        /// Show what each mutant breaks and which tests should notice; run nothing.
+        /// Show what each mutant breaks and which tests should detect it. Run nothing.
         #[arg(long)]
         list: bool,
-        /// How long tests may run on a mutant, in seconds; longer counts as killed.
+        /// How long tests may run on a mutant. Longer counts as killed.
         #[arg(long, value_name = "SECONDS", default_value_t = 120)]
         timeout: u64,
     },
@@ -117,34 +121,32 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Each store against the engine, or the system calls, below it.
+    /// Compare each store with what it is built on.
     ///
-    /// `cargo xtask bench engines --help` shows the options. RocksDB's C++ is
-    /// compiled first, which takes minutes: `--engine file,redb` does without.
+    /// `cargo xtask bench engines --help` shows the options. RocksDB's C++ takes minutes
+    /// to compile: `--engine file,redb` avoids it.
     #[command(disable_help_flag = true)]
     Engines {
-        /// Passed on.
+        /// Arguments for the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The first budget of a component of 1,000,000 keys: what counting them takes,
-    /// and what a neighbour's calls take meanwhile.
+    /// Measure the first budget of a large component.
     ///
-    /// `cargo xtask bench ledger --help` shows the options. RocksDB's C++ is
-    /// compiled first, which takes minutes: `--engine file,redb` does without.
+    /// `cargo xtask bench usage-counter --help` shows the options. RocksDB's C++ takes minutes
+    /// to compile: `--engine file,redb` avoids it.
     #[command(disable_help_flag = true)]
-    Ledger {
-        /// Passed on.
+    UsageCounter {
+        /// Arguments for the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The cache against the bare one below it, and against other caches.
+    /// Compare the cache with other caches.
     ///
-    /// Without options it measures all and writes the tables and pictures of
-    /// docs/benchmarks.md. `cargo xtask bench cache --help` shows the options.
+    /// `cargo xtask bench cache --help` shows the options.
     #[command(disable_help_flag = true)]
     Cache {
-        /// Passed on.
+        /// Arguments for the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -164,38 +166,32 @@ fn run(command: Command) -> Result<()> {
     let root = workspace::root()?;
     match command {
         Command::Test { fast } => checks::run(&root, fast),
-        Command::CheckLayers => {
-            layers::check(&root)?;
-            println!("the layers hold");
-            Ok(())
-        }
-        Command::Licences => {
-            licences::check(&root)?;
-            println!("every licence and source is allowed");
-            Ok(())
-        }
-        Command::Dependencies { check: true } => {
-            dependencies::check(&root)?;
-            println!("the table is up to date");
-            Ok(())
-        }
+        Command::CheckLayers => layers::check(&root),
+        Command::Tidy { count } => tidy::run(&root, count),
+        Command::Deny => deny::check(&root),
+        Command::Msrv => platforms::msrv(&root),
+        Command::Platforms => platforms::check(&root),
+        Command::Package => platforms::package(&root),
+        Command::Dependencies { check: true } => dependencies::check(&root),
         Command::Dependencies { check: false } => {
             let changed = dependencies::write(&root)?;
-            println!("README.md {}", if changed { "rewritten" } else { "was up to date" });
+            println!("README.md {}", if changed { "rewritten" } else { "is up to date" });
             Ok(())
         }
-        Command::Guests { check: true } => {
-            guests::check(&root)?;
-            println!("the guests belong to their sources");
-            Ok(())
-        }
+        Command::Guests { check: true } => guests::check(&root),
         Command::Guests { check: false } => guests::build(&root),
-        Command::Bench { what: Bench::Engines { arguments } } => bench::engines(&root, &arguments),
-        Command::Bench { what: Bench::Ledger { arguments } } => bench::ledger(&root, &arguments),
-        Command::Bench { what: Bench::Cache { arguments } } => bench::cache(&root, &arguments),
+        Command::Bench { what: Bench::Engines { arguments } } => {
+            bench::run(&root, "engines", &arguments)
+        }
+        Command::Bench { what: Bench::UsageCounter { arguments } } => {
+            bench::run(&root, "usage-counter", &arguments)
+        }
+        Command::Bench { what: Bench::Cache { arguments } } => {
+            bench::run(&root, "cache", &arguments)
+        }
         Command::Durability { arguments } => durability::run(&root, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
-        Command::Models { arguments } => models::run(&root, &arguments),
+        Command::Models(arguments) => models::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),
         Command::Mutants { names, timeout, .. } => {
             mutants::run(&root, &names, Duration::from_secs(timeout))

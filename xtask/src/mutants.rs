@@ -1,10 +1,9 @@
-//! `mutants`: patches that each break one line that matters, and the tests
-//! that should notice.
+//! `mutants`: breaks one line at a time and checks that a test detects it.
 //!
-//! The working tree is copied to a scratch folder, so nothing here touches the
-//! checkout or its build.
+//! The working tree is copied to a scratch directory, so neither the checkout nor
+//! its build changes.
 
-mod patch;
+mod mutant;
 mod scratch;
 
 use std::collections::BTreeSet;
@@ -15,26 +14,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::rocksdb;
 use crate::workspace::Workspace;
-use patch::Patch;
+use mutant::{Mutant, Source};
 use scratch::{Outcome, Scratch};
 
-/// What became of a mutant.
+/// The result of trying a mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum Fate {
     /// A test failed.
     Killed,
     /// The tests did not end.
     Hung,
-    /// No test noticed.
+    /// All tests passed.
     Survived,
-    /// The patch no longer applies.
+    /// The sources do not contain its snippet exactly once.
     Stale,
-    /// The patch is none, or what it makes of the code does not compile.
+    /// The changed code does not compile.
     Broken,
 }
 
-impl fmt::Display for Verdict {
+impl Fate {
+    fn is_killed(self) -> bool {
+        matches!(self, Self::Killed | Self::Hung)
+    }
+}
+
+impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Killed => "killed",
@@ -46,150 +52,138 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Prints every patch under `root` and what it says of itself.
+/// Prints the named mutants, or all.
 pub(crate) fn list(root: &Path, names: &[String]) -> Result<()> {
-    for patch in patch::load(root, names)? {
-        println!("{}", patch.name);
-        println!("  breaks   {}", patch.breaks);
-        println!("  matters  {}", patch.matters);
-        for tests in &patch.tests {
-            println!("  tests    cargo test {}", tests.join(" "));
-        }
-        for tests in &patch.also {
-            println!("  also     cargo test {}", tests.join(" "));
-        }
+    for mutant in mutant::load(root, names)? {
+        println!("{}\n{}", mutant.name, describe(&mutant));
+        mutant.commands().for_each(|tests| println!("  tests    cargo test {tests}"));
     }
     Ok(())
 }
 
-/// Tries the named mutants, or all where none is named. Tests that run longer
-/// than `limit` on a mutant count as having noticed it.
+fn describe(mutant: &Mutant) -> String {
+    format!("  breaks   {}\n  matters  {}", mutant.breaks, mutant.matters)
+}
+
+/// Tries the named mutants, or all. Tests that run longer than `limit` on a mutant
+/// count as having detected it.
 ///
 /// # Errors
-/// If one is not killed, or if the tests fail without any mutant.
+/// If a mutant is not killed, or if the tests fail on the unchanged tree.
 pub(crate) fn run(root: &Path, names: &[String], limit: Duration) -> Result<()> {
-    let (patches, skipped): (Vec<Patch>, Vec<Patch>) =
-        patch::load(root, names)?.into_iter().partition(|patch| patch.lacks().is_none());
-    for patch in &skipped {
-        let need = patch.lacks().unwrap_or_default();
-        println!("SKIPPED {}: its tests need {need}, which this machine has not", patch.name);
-    }
-    let scratch = Scratch::prepare(root, &Workspace::load(root)?.target_directory)?;
+    let mut mutants = mutant::load(root, names)?;
+    let all = mutants.len();
+    mutants.retain(|mutant| match mutant.lacks() {
+        Some(need) => {
+            println!("SKIPPED {}: its tests need {need}", mutant.name);
+            false
+        }
+        None => true,
+    });
+    let skipped = all - mutants.len();
+    let commands: BTreeSet<&str> = mutants.iter().flat_map(Mutant::commands).collect();
+    let variables = match commands.iter().any(|tests| tests.contains("rocksdb")) {
+        true => {
+            rocksdb::require_libclang()?;
+            rocksdb::build(root)?
+        }
+        false => Vec::new(),
+    };
+    let target = Workspace::load(root)?.target_directory;
+    let scratch = Scratch::prepare(root, &target, variables)?;
+    let sources = Source::read_all(scratch.tree(), &scratch::tracked_files(root)?)?;
 
-    println!("the unmutated tree, in {}", scratch.tree().display());
-    let commands: BTreeSet<&[String]> =
-        patches.iter().flat_map(Patch::commands).map(Vec::as_slice).collect();
+    println!("the unchanged tree, in {}", scratch.tree().display());
     for tests in commands {
         let start = Instant::now();
-        let sound = scratch.build(tests)? && scratch.test(tests, None)? == Outcome::Passed;
-        if !sound {
-            bail!(
-                "cargo test {} fails without any mutant:\n{}",
-                tests.join(" "),
-                scratch.log_end()?
-            );
+        if !scratch.build(tests)? || scratch.test(tests, None)? != Outcome::Passed {
+            bail!("cargo test {tests} fails without any mutant:\n{}", scratch.log_end()?);
         }
-        row("passed", start, &format!("cargo test {}", tests.join(" ")))?;
+        row("passed", start, &format!("cargo test {tests}"))?;
     }
 
     println!("the mutants");
     let mut escaped = Vec::new();
-    for patch in &patches {
+    for mutant in &mutants {
         let start = Instant::now();
-        let (verdict, details) = attempt(&scratch, patch, limit)?;
-        row(&verdict.to_string(), start, &patch.name)?;
-        if !matches!(verdict, Verdict::Killed | Verdict::Hung) {
-            escaped.push(format!("{verdict}: {}\n{details}", patch.name));
+        let (fate, details) = attempt(&scratch, &sources, mutant, limit)?;
+        row(&fate.to_string(), start, &mutant.name)?;
+        if !fate.is_killed() {
+            escaped.push(format!("{fate}: {}\n{details}", mutant.name));
         }
     }
     if !escaped.is_empty() {
-        bail!(
-            "{} of {} mutants were not killed\n{}",
-            escaped.len(),
-            patches.len(),
-            escaped.join("\n")
-        );
+        let (count, all) = (escaped.len(), mutants.len());
+        bail!("{count} of {all} mutants were not killed\n{}", escaped.join("\n"));
     }
-    match skipped.len() {
-        0 => println!("all {} mutants were killed", patches.len()),
-        skipped => println!("{} mutants were killed, {skipped} were SKIPPED", patches.len()),
-    }
+    println!("{} mutants killed, {skipped} SKIPPED", mutants.len());
     Ok(())
 }
 
-/// One line of the table, shown at once.
-fn row(verdict: &str, start: Instant, name: &str) -> Result<()> {
-    println!("  {verdict:13} {:6.1} s  {name}", start.elapsed().as_secs_f64());
+/// Prints one line of the table immediately.
+fn row(result: &str, start: Instant, name: &str) -> Result<()> {
+    println!("  {result:13} {:6.1} s  {name}", start.elapsed().as_secs_f64());
     Ok(std::io::stdout().flush()?)
 }
 
-/// Applies a patch, runs its tests and takes it back. Returns the verdict and,
-/// for one that was not killed, what a person needs to act on it.
-fn attempt(scratch: &Scratch, patch: &Patch, limit: Duration) -> Result<(Verdict, String)> {
-    let applied = match scratch.apply(patch)? {
+/// Tries one mutant. Also returns what is needed to fix one that was not killed.
+fn attempt(
+    scratch: &Scratch,
+    sources: &[Source],
+    mutant: &Mutant,
+    limit: Duration,
+) -> Result<(Fate, String)> {
+    let (source, text) = match mutant.apply(sources) {
         Ok(applied) => applied,
-        Err(reason) => return Ok((Verdict::Stale, indent(&reason))),
+        Err(error) => return Ok((Fate::Stale, format!("  {error:#}"))),
     };
-    let verdict = trial(scratch, patch, limit);
-    applied.revert()?;
-    let (verdict, passed) = verdict?;
-    let details = match verdict {
-        Verdict::Broken => indent(&scratch.log_end()?),
-        Verdict::Survived => {
-            let passed: Vec<String> = passed.iter().map(|tests| tests.join(" ")).collect();
-            format!(
-                "  breaks   {}\n  matters  {}\n  passed   cargo test {}",
-                patch.breaks,
-                patch.matters,
-                passed.join("\n  passed   cargo test ")
-            )
-        }
-        _ => String::new(),
+    let (fate, passed) = scratch.with(&source.path, &text, || trial(scratch, mutant, limit))?;
+    let details = match fate {
+        Fate::Broken => scratch.log_end()?,
+        _ => format!(
+            "{}\n  passed   cargo test {}",
+            describe(mutant),
+            passed.join("\n  passed   cargo test ")
+        ),
     };
-    Ok((verdict, details))
+    Ok((fate, details))
 }
 
-/// Judges the mutant that stands in the scratch folder now. Returns the verdict
-/// and which tests have not noticed.
-fn trial<'p>(
+/// Runs the tests of the mutant that the scratch tree contains now. Also returns the
+/// commands that passed.
+fn trial<'m>(
     scratch: &Scratch,
-    patch: &'p Patch,
+    mutant: &'m Mutant,
     limit: Duration,
-) -> Result<(Verdict, Vec<&'p Vec<String>>)> {
-    let mut verdict = Verdict::Survived;
+) -> Result<(Fate, Vec<&'m str>)> {
+    let mut fate = Fate::Survived;
     let mut passed = Vec::new();
-    for tests in &patch.tests {
-        verdict = judge(scratch, tests, limit)?;
-        if verdict != Verdict::Survived {
+    for tests in &mutant.tests {
+        fate = test(scratch, tests, limit)?;
+        if fate != Fate::Survived {
             break;
         }
-        passed.push(tests);
+        passed.push(tests.as_str());
     }
-    for tests in &patch.also {
-        if !matches!(verdict, Verdict::Killed | Verdict::Hung) {
+    for tests in &mutant.also {
+        if !fate.is_killed() {
             break;
         }
-        verdict = judge(scratch, tests, limit)?;
-        if verdict == Verdict::Survived {
+        fate = test(scratch, tests, limit)?;
+        if fate == Fate::Survived {
             passed.push(tests);
         }
     }
-    Ok((verdict, passed))
+    Ok((fate, passed))
 }
 
-/// What one command makes of the mutant.
-fn judge(scratch: &Scratch, tests: &[String], limit: Duration) -> Result<Verdict> {
+fn test(scratch: &Scratch, tests: &str, limit: Duration) -> Result<Fate> {
     if !scratch.build(tests)? {
-        return Ok(Verdict::Broken);
+        return Ok(Fate::Broken);
     }
     Ok(match scratch.test(tests, Some(limit))? {
-        Outcome::Passed => Verdict::Survived,
-        Outcome::Failed => Verdict::Killed,
-        Outcome::Hung => Verdict::Hung,
+        Outcome::Passed => Fate::Survived,
+        Outcome::Failed => Fate::Killed,
+        Outcome::Hung => Fate::Hung,
     })
-}
-
-fn indent(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
-    lines.join("\n")
 }

@@ -1,9 +1,8 @@
 //! RocksDB's C++, compiled once.
 //!
-//! Cargo would compile it anew for each choice of packages and features, because
-//! the crate's build script shares dependencies with procedural macros of ours;
-//! that is many minutes each time. So it is built alone, in a target folder of
-//! its own, and every later step links what came out (`ROCKSDB_LIB_DIR`).
+//! Cargo would compile it again for each selection of packages and features, because
+//! its build script shares dependencies with procedural macros. So it is built in a
+//! target directory of its own, and later steps link the library (`ROCKSDB_LIB_DIR`).
 
 use std::path::{Path, PathBuf};
 
@@ -12,46 +11,44 @@ use anyhow::{Context as _, Result, bail};
 use crate::packages;
 use crate::workspace::{Workspace, cargo, succeed};
 
-/// Where the library is, as the crate's build script wants to be told.
+/// Environment variables for cargo, such as the location of the library.
 pub(crate) type Variables = Vec<(&'static str, String)>;
 
-/// Finds libclang, which the bindings are made with. On Debian, as root, it is
-/// installed if it is missing.
+/// Finds libclang, which generates the bindings. As root on Debian, installs it.
 ///
 /// # Errors
-/// What is missing, and the one command that brings it.
+/// If it is missing. The message contains the command to run.
 pub(crate) fn require_libclang() -> Result<()> {
     if has_libclang() {
         return Ok(());
     }
-    println!("libclang, which the bindings of RocksDB are made with, is missing");
     packages::install(&["libclang-dev"])?;
     if !has_libclang() {
-        bail!("libclang-dev is installed, and libclang.so is not found: set LIBCLANG_PATH");
+        bail!("libclang-dev is installed, but libclang.so was not found: set LIBCLANG_PATH");
     }
     Ok(())
 }
 
 fn has_libclang() -> bool {
     let named = std::env::var_os("LIBCLANG_PATH").map(PathBuf::from);
-    let mut folders: Vec<PathBuf> = named.into_iter().collect();
-    folders.extend(
+    let mut directories: Vec<PathBuf> = named.into_iter().collect();
+    directories.extend(
         ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu"].map(Into::into),
     );
-    folders.push("/usr/lib/aarch64-linux-gnu".into());
+    directories.push("/usr/lib/aarch64-linux-gnu".into());
     let versions = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    folders.extend(
+    directories.extend(
         versions
             .filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm"))
             .map(|entry| entry.path().join("lib")),
     );
-    folders.iter().any(|folder| holds_libclang(folder))
+    directories.iter().any(|directory| contains_libclang(directory))
 }
 
-fn holds_libclang(folder: &Path) -> bool {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn contains_libclang(directory: &Path) -> bool {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
     files.map(|entry| entry.file_name().to_string_lossy().into_owned()).any(|name| {
-        // Not libclang-cpp, which is another library.
+        // libclang-cpp is another library.
         name.starts_with("libclang.so")
             || name.starts_with("libclang-")
                 && name.contains(".so")
@@ -59,27 +56,30 @@ fn holds_libclang(folder: &Path) -> bool {
     })
 }
 
-/// Compiles the C++, or finds it compiled, and tells where the library is.
+/// Compiles the C++ if necessary and returns the variables that link the library.
 ///
 /// # Errors
 /// If it does not compile.
 pub(crate) fn build(root: &Path) -> Result<Variables> {
-    if let Ok(folder) = std::env::var("ROCKSDB_LIB_DIR") {
-        println!("RocksDB is taken from ROCKSDB_LIB_DIR={folder}");
-        return Ok(vec![("ROCKSDB_LIB_DIR", folder), ("ROCKSDB_STATIC", "1".to_owned())]);
+    if let Ok(directory) = std::env::var("ROCKSDB_LIB_DIR") {
+        println!("using RocksDB from ROCKSDB_LIB_DIR={directory}");
+        return Ok(vec![("ROCKSDB_LIB_DIR", directory), ("ROCKSDB_STATIC", "1".to_owned())]);
     }
     let target = Workspace::load(root)?.target_directory.join("rocksdb");
     println!("compiling RocksDB's C++, which takes many minutes the first time");
     let mut command = cargo(root);
     command.args(["build", "--quiet", "--locked", "--package", "storage-backends"]);
     command.args(["--no-default-features", "--features", "rocksdb", "--target-dir"]).arg(&target);
-    succeed(&mut command, "RocksDB does not compile: cargo")?;
+    succeed(&mut command, "cargo build of RocksDB")?;
     let library = newest_library(&target)?;
-    let folder = library.parent().context("the library lies in no folder")?;
-    Ok(vec![("ROCKSDB_LIB_DIR", folder.display().to_string()), ("ROCKSDB_STATIC", "1".to_owned())])
+    let directory = library.parent().context("the library has no parent directory")?;
+    Ok(vec![
+        ("ROCKSDB_LIB_DIR", directory.display().to_string()),
+        ("ROCKSDB_STATIC", "1".to_owned()),
+    ])
 }
 
-/// The library that was built last: an update of the crate leaves an older one.
+/// The library that was built last. Older versions of the crate leave theirs.
 fn newest_library(target: &Path) -> Result<PathBuf> {
     let builds = target.join("debug/build");
     let mut found = Vec::new();
@@ -94,5 +94,5 @@ fn newest_library(target: &Path) -> Result<PathBuf> {
     let newest = found.into_iter().max();
     newest
         .map(|(_, library)| library)
-        .with_context(|| format!("no librocksdb.a below {}", builds.display()))
+        .with_context(|| format!("there is no librocksdb.a in {}", builds.display()))
 }

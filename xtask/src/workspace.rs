@@ -1,5 +1,5 @@
-//! What cargo says about the workspace: its manifests as declared, and the
-//! graph that a choice of features resolves to.
+//! The workspace as cargo describes it: the manifests, and the dependency graph of
+//! a feature set.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -9,14 +9,25 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-/// The platform that graphs are resolved for, so that a check and a table say
-/// the same on every machine. Its standard library need not be installed.
+/// The platform that graphs are resolved for, so that results do not depend on the
+/// machine. Its standard library need not be installed.
 pub(crate) const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
-/// A cargo command in `folder`: the cargo that runs this program.
-pub(crate) fn cargo(folder: &Path) -> Command {
+/// The cargo that runs this program, in `directory`.
+pub(crate) fn cargo(directory: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(folder).stdin(Stdio::null());
+    command.current_dir(directory).stdin(Stdio::null());
+    command
+}
+
+/// A git command in `directory`, also when a git hook started this program or the
+/// directory belongs to another user.
+pub(crate) fn git(directory: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.args(["-c", "safe.directory=*"]).current_dir(directory).stdin(Stdio::null());
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -31,10 +42,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("{} wrote text that is not UTF-8", line(command)))
 }
 
-/// Runs `command` to its end, its output beside ours.
+/// Runs `command`, which shares this program's output.
 ///
 /// # Errors
-/// That `what` ended with the status that it ended with, if it failed.
+/// If it fails: the message names `what` and the exit status.
 pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
     if !status.success() {
@@ -43,7 +54,7 @@ pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// The command as one would type it.
+/// The command as a user types it.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     std::iter::once(program)
@@ -53,7 +64,7 @@ fn line(command: &Command) -> String {
         .join(" ")
 }
 
-/// The workspace's root folder, found from the current folder upwards.
+/// The workspace's root, found from the current directory upwards.
 pub(crate) fn root() -> Result<PathBuf> {
     let manifest = output(cargo(Path::new(".")).args([
         "locate-project",
@@ -64,7 +75,7 @@ pub(crate) fn root() -> Result<PathBuf> {
     Path::new(manifest.trim_end())
         .parent()
         .map(Path::to_path_buf)
-        .with_context(|| format!("{} is in no folder", manifest.trim_end()))
+        .with_context(|| format!("{} has no parent directory", manifest.trim_end()))
 }
 
 /// The workspace's members as their manifests declare them.
@@ -80,11 +91,12 @@ pub(crate) struct Workspace {
 pub(crate) struct Package {
     pub(crate) name: String,
     id: String,
+    pub(crate) rust_version: Option<String>,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) features: BTreeMap<String, Vec<String>>,
 }
 
-/// A dependency as declared: for every platform, switched on or not.
+/// A dependency as declared, for every platform and whether enabled or not.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
@@ -92,7 +104,7 @@ pub(crate) struct Dependency {
     pub(crate) optional: bool,
 }
 
-/// The section that a dependency stands in, when it is not `[dependencies]`.
+/// The section of a dependency other than `[dependencies]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -101,7 +113,7 @@ pub(crate) enum Kind {
 }
 
 impl Workspace {
-    /// Reads the manifests; needs no network.
+    /// Reads the manifests. Needs no network.
     pub(crate) fn load(root: &Path) -> Result<Self> {
         let json = output(cargo(root).args([
             "metadata",
@@ -118,7 +130,7 @@ impl Workspace {
         self.packages.iter().filter(|package| self.workspace_default_members.contains(&package.id))
     }
 
-    /// The member of this name.
+    /// The member with this name.
     pub(crate) fn package(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|package| package.name == name)
     }
@@ -134,8 +146,7 @@ impl Workspace {
 }
 
 impl Package {
-    /// The feature sets that are worth checking one at a time: none, each
-    /// feature alone, and the default ones.
+    /// The feature sets to check: none, each feature alone, and the default ones.
     pub(crate) fn feature_sets(&self) -> Vec<FeatureSet> {
         let set = |default_features, features: &[&String]| FeatureSet {
             package: self.name.clone(),
@@ -154,7 +165,8 @@ impl Package {
 
     #[cfg(test)]
     pub(crate) fn of(name: &str, dependencies: Vec<Dependency>) -> Self {
-        Self { name: name.to_owned(), id: name.to_owned(), dependencies, features: BTreeMap::new() }
+        let (name, id) = (name.to_owned(), name.to_owned());
+        Self { name, id, rust_version: None, dependencies, features: BTreeMap::new() }
     }
 }
 
@@ -192,15 +204,15 @@ impl fmt::Display for FeatureSet {
     }
 }
 
-/// A crate in a graph: two versions of one name are two crates.
+/// A crate in a graph. Two versions of one name are two crates.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Crate {
     pub(crate) name: String,
     version: String,
 }
 
-/// What a feature set resolves to: every crate that it builds, by its normal
-/// and build dependencies, on [`PLATFORM`].
+/// The crates that a feature set builds on [`PLATFORM`], connected by normal and
+/// build dependencies.
 #[derive(Debug)]
 pub(crate) struct Graph {
     pub(crate) set: FeatureSet,
@@ -210,7 +222,7 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Resolves `set`. Downloads what is not in cargo's cache yet.
+    /// Resolves `set`. Downloads crates that are missing from cargo's cache.
     pub(crate) fn resolve(root: &Path, set: FeatureSet) -> Result<Self> {
         let tree = output(
             cargo(root)
@@ -222,9 +234,8 @@ impl Graph {
         Self::parse(set, &tree)
     }
 
-    /// Reads lines of `depth|name version ...|feature,feature`, an ancestor
-    /// before its descendants; a crate that was shown before ends in `(*)` and
-    /// leaves out what it depends on.
+    /// Parses lines of `depth|name version ...|feature,feature`, an ancestor before
+    /// its descendants. A repeated crate ends in `(*)` and omits its dependencies.
     pub(crate) fn parse(set: FeatureSet, tree: &str) -> Result<Self> {
         let mut features: BTreeMap<Crate, BTreeSet<String>> = BTreeMap::new();
         let mut edges: BTreeMap<Crate, BTreeSet<Crate>> = BTreeMap::new();
@@ -255,22 +266,22 @@ impl Graph {
         Ok(Self { set, root, features, edges })
     }
 
-    /// The crates that the root itself names.
+    /// The direct dependencies of the root.
     pub(crate) fn direct(&self) -> impl Iterator<Item = &Crate> {
         self.edges.get(&self.root).into_iter().flatten()
     }
 
-    /// How many crates are built, not counting the root.
+    /// The number of crates built, without the root.
     pub(crate) fn dependency_count(&self) -> usize {
         self.features.len().saturating_sub(1)
     }
 
-    /// Whether a crate of this name is built.
-    pub(crate) fn holds(&self, name: &str) -> bool {
+    /// Whether a crate with this name is built.
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.crates().any(|node| node.name == name)
     }
 
-    /// Every crate in the graph, the root too.
+    /// Every crate in the graph, including the root.
     pub(crate) fn crates(&self) -> impl Iterator<Item = &Crate> {
         self.features.keys()
     }
@@ -280,7 +291,7 @@ impl Graph {
         self.edges.iter().flat_map(|(from, targets)| targets.iter().map(move |to| (from, to)))
     }
 
-    /// The features that a crate is built with; empty if it is not built.
+    /// The features that a crate is built with. Empty if it is not built.
     pub(crate) fn features_of(&self, name: &str) -> BTreeSet<&str> {
         self.features
             .iter()
@@ -289,7 +300,7 @@ impl Graph {
             .collect()
     }
 
-    /// The shortest way from the root to `target`, as `a -> b -> c`.
+    /// The shortest path from the root to `target`, as `a -> b -> c`.
     pub(crate) fn path_to(&self, target: &Crate) -> String {
         let mut before: BTreeMap<&Crate, &Crate> = BTreeMap::new();
         let mut queue = VecDeque::from([&self.root]);

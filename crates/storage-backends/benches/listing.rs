@@ -1,15 +1,15 @@
-//! What a page of one component's keys costs, alone in the store and among many
-//! keys of others.
+//! Measures a page of the keys of one component, alone in a store and among many keys of
+//! others.
 //!
 //! `cargo bench -p storage-backends --bench listing` prints a table for
-//! docs/benchmarks.md. The two stores are measured in turns, so that what else
-//! the machine does falls on both; the figures are medians.
+//! docs/benchmarks.md. The two stores are measured in turns, so that other load on the machine
+//! affects both. The figures are medians.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     missing_docs,
-    reason = "a benchmark reports on the terminal and may stop at the first error"
+    reason = "a benchmark prints its results and stops at the first error"
 )]
 
 use std::hint::black_box;
@@ -21,24 +21,24 @@ use storage_core::{ComponentStorage, PageRequest};
 
 const PAGE: usize = 100;
 const TURNS: usize = 301;
-const LISTINGS_A_TURN: u32 = 20;
+const LISTINGS_PER_TURN: u32 = 20;
 
 fn main() {
     println!("| store | keys of others | alone | among them | ratio |");
     println!("|---|---|---|---|---|");
     compare("memory", 1_000_000, |_| Box::new(MemoryStorage::new()));
-    compare("file", 100_000, |folder| {
+    compare("file", 100_000, |path| {
         let options = FileOptions::default().with_durability(Durability::Os);
-        Box::new(FileStorage::open(folder, options).unwrap())
+        Box::new(FileStorage::open(path, options).unwrap())
     });
 }
 
 fn compare(name: &str, others: usize, open: impl Fn(&Path) -> Box<dyn ComponentStorage>) {
-    let folder = tempfile::tempdir().unwrap();
-    let alone = open(&folder.path().join("alone"));
-    let among = open(&folder.path().join("among"));
+    let directory = tempfile::tempdir().unwrap();
+    let alone = open(&directory.path().join("alone"));
+    let among = open(&directory.path().join("among"));
     for key in 0..others {
-        // A thousand components, on both sides of the one that is listed.
+        // A thousand components, before and after the listed one.
         let component = key % 1000;
         among.set(&format!("app/other/{component:03}/key-{key}"), "".into()).unwrap();
     }
@@ -57,7 +57,7 @@ fn compare(name: &str, others: usize, open: impl Fn(&Path) -> Box<dyn ComponentS
             times.push(time_of_listings(&**storage));
         }
     }
-    let [alone, among] = times.map(|times| median(times) / LISTINGS_A_TURN);
+    let [alone, among] = times.map(|times| median(times) / LISTINGS_PER_TURN);
     let ratio = among.as_secs_f64() / alone.as_secs_f64();
     println!("| {name} | {others} | {alone:.2?} | {among:.2?} | {ratio:.2} |");
 }
@@ -65,7 +65,7 @@ fn compare(name: &str, others: usize, open: impl Fn(&Path) -> Box<dyn ComponentS
 fn time_of_listings(storage: &dyn ComponentStorage) -> Duration {
     let request = PageRequest::new(PAGE).with_prefix("app/other/500-listed/");
     let start = Instant::now();
-    for _ in 0..LISTINGS_A_TURN {
+    for _ in 0..LISTINGS_PER_TURN {
         let page = storage.list_page(black_box(request)).unwrap();
         assert_eq!((page.keys.len(), page.more), (PAGE, false));
     }

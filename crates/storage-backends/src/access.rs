@@ -1,12 +1,12 @@
-//! Who may do what with a path, and who this process is.
+//! Describes who may access a path, and which user this process runs as.
 
 use std::path::Path;
 
-/// The owner, the group and the mode of a path, the user that this process runs
-/// as, and what gives it access, in words. Of a path that cannot be looked at it
-/// is the nearest directory above it that can.
+/// Describes the owner, group and mode of a path, the user that this process runs as, and
+/// how to give it access. If the path cannot be examined, describes the nearest directory
+/// above it that can be.
 ///
-/// `None` where the system does not tell, or there is nothing to look at.
+/// `None` if the system does not provide this.
 ///
 /// ```
 /// let directory = tempfile::tempdir()?;
@@ -19,8 +19,8 @@ pub fn describe_access(path: impl AsRef<Path>) -> Option<String> {
     access_to(path.as_ref(), false)
 }
 
-/// The same; `in_directory` says that the operation changes the directory that
-/// holds the path, and not what the path names.
+/// With `in_directory`, describes the directory of the path, for an operation that changes
+/// the directory.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn access_to(_path: &Path, _in_directory: bool) -> Option<String> {
     None
@@ -84,7 +84,7 @@ mod linux {
         bits & wanted == wanted
     }
 
-    /// A user or group by the name that the system's own list has for it.
+    /// A user or group with its name from the system's list.
     fn named(list: &str, id: u32) -> String {
         let lines = fs::read_to_string(list).unwrap_or_default();
         // nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
@@ -114,7 +114,7 @@ mod linux {
         }
 
         #[test]
-        fn a_mode_counts_for_its_user_first() {
+        fn the_owners_bits_come_first() {
             let file = tempfile::NamedTempFile::new().unwrap();
             let allows = |mode, user| {
                 fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();

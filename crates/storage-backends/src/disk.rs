@@ -1,5 +1,4 @@
-//! The few things that a store asks of a file system, each with an error that
-//! says what failed on what.
+//! Operations on the file system. Their errors name the operation and the path.
 
 use std::fs::{self, File, FileType, OpenOptions};
 #[cfg(feature = "file")]
@@ -13,8 +12,8 @@ use crate::io_failure;
 #[cfg(feature = "file")]
 use crate::io_failure::TooLong;
 
-/// Whether a write is on disk when it returns, for a store that has no other
-/// durability than `sync` and `os`.
+/// Whether a write is durable when it returns, for a store whose only settings are `sync`
+/// and `os`.
 pub(crate) fn syncs(durability: Durability, kind: &str) -> Result<bool, StorageError> {
     match durability {
         Durability::Sync => Ok(true),
@@ -25,12 +24,12 @@ pub(crate) fn syncs(durability: Durability, kind: &str) -> Result<bool, StorageE
     }
 }
 
-/// An error of the file system in the store's terms.
+/// Converts an I/O error. `what` is the verb of the message.
 pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
     StorageError::IoError(io_failure::message(what, path, error))
 }
 
-/// The same for the file or the directory of a key, whose name may be too long
+/// Like [`failed`], for the file or directory of a key, whose name may be too long
 /// for the file system.
 #[cfg(feature = "file")]
 pub(crate) fn failed_for_key(what: &str, path: &Path, error: &io::Error) -> StorageError {
@@ -38,7 +37,7 @@ pub(crate) fn failed_for_key(what: &str, path: &Path, error: &io::Error) -> Stor
     too_long.flatten().map_or_else(|| failed(what, path, error), StorageError::from)
 }
 
-/// Checks that the file system takes the name of a key's file.
+/// Checks that the file system accepts the name of a key's file.
 ///
 /// # Errors
 /// [`StorageError::LimitExceeded`] or [`StorageError::IoError`] if it does not.
@@ -52,13 +51,13 @@ pub(crate) fn check_name(path: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// Whether an error says that there is nothing at a path. A name that is too
-/// long for the file system names nothing on it.
+/// Whether the error means that the path does not exist. A path that is too long for
+/// the file system cannot exist on it.
 pub(crate) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
 }
 
-/// Where the tests of the file store make a change to the disk fail.
+/// Runs before every change to the disk. Tests of the file store make it fail.
 #[cfg(not(all(test, feature = "file")))]
 pub(crate) fn fault_point(_operation: &str) -> io::Result<()> {
     Ok(())
@@ -66,29 +65,28 @@ pub(crate) fn fault_point(_operation: &str) -> io::Result<()> {
 #[cfg(all(test, feature = "file"))]
 pub(crate) use crate::file::fault_point;
 
-/// Gives a file another name, in place of what has that name.
+/// Renames a file and replaces the target.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fault_point("rename")?;
     fs::rename(from, to)
 }
 
-/// Makes a folder and those above it.
+/// Creates a directory and its missing parents.
 #[cfg(feature = "rocksdb")]
-pub(crate) fn create_folders(path: &Path) -> Result<(), StorageError> {
+pub(crate) fn create_directories(path: &Path) -> Result<(), StorageError> {
     fault_point("make")
         .and_then(|()| fs::create_dir_all(path))
         .map_err(|error| failed("make", path, &error))
 }
 
-/// Makes a directory in a store and those above it that are missing, each with
-/// mode 0700.
+/// Creates a directory of a store and its missing parents, each with mode 0700.
 #[cfg(feature = "file")]
 pub(crate) fn create_private_directories(path: &Path) -> Result<(), StorageError> {
     let mut builder = private_directory();
     builder.recursive(true);
     let make = || {
         fault_point("make")?;
-        // A sweep may remove an empty directory above before this one is in it.
+        // A sweep may remove an empty parent before this directory is in it.
         for _ in 0..100 {
             match builder.create(path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -100,43 +98,43 @@ pub(crate) fn create_private_directories(path: &Path) -> Result<(), StorageError
     make().map_err(|error| failed_for_key("make", path, &error))
 }
 
-/// Makes directories with mode 0700.
+/// A builder of directories with mode 0700.
 fn private_directory() -> fs::DirBuilder {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "modes are Unix's"))]
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder
 }
 
-/// Gives a file that these options create the mode 0600.
+/// Makes these options create files with mode 0600.
 pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
 }
 
-/// Makes the folder of a store, which nobody but its owner may enter, and those
-/// above it, as far as they are missing, and makes their names durable.
-pub(crate) fn create_store_folder(path: &Path) -> Result<(), StorageError> {
+/// Creates a store directory with mode 0700 and its missing parents with the default
+/// mode, and makes their names durable.
+pub(crate) fn create_store_directory(path: &Path) -> Result<(), StorageError> {
     let missing: Vec<&Path> = path
         .ancestors()
         .take_while(|above| !above.as_os_str().is_empty() && !above.is_dir())
         .collect();
-    for folder in missing.iter().rev() {
-        fault_point("make").map_err(|error| failed("make", folder, &error))?;
-        let builder = if *folder == path { private_directory() } else { fs::DirBuilder::new() };
-        match builder.create(folder) {
-            // Made by another process meanwhile.
+    for directory in missing.iter().rev() {
+        fault_point("make").map_err(|error| failed("make", directory, &error))?;
+        let builder = if *directory == path { private_directory() } else { fs::DirBuilder::new() };
+        match builder.create(directory) {
+            // Another process has just created it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            other => other.map_err(|error| failed("make", folder, &error))?,
+            other => other.map_err(|error| failed("make", directory, &error))?,
         }
-        sync_parent(folder)?;
+        sync_parent(directory)?;
     }
     Ok(())
 }
 
-/// Shuts everybody but its owner out of a folder.
+/// Restricts a directory to its owner.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn keep_private(path: &Path) -> Result<(), StorageError> {
     #[cfg(unix)]
@@ -148,13 +146,13 @@ pub(crate) fn keep_private(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Makes the name of a folder durable, which is in the folder above it.
+/// Makes the name of a directory durable by syncing its parent.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), StorageError> {
     let whole = path.canonicalize().map_err(|error| failed("look at", path, &error))?;
-    whole.parent().map_or(Ok(()), sync_folder)
+    whole.parent().map_or(Ok(()), sync_directory)
 }
 
-/// Reads a file whole; `None` where there is none.
+/// Reads a whole file. Returns `None` if it does not exist.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -163,11 +161,11 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     }
 }
 
-/// Reads a regular file whole; `None` where there is none. Follows no symbolic
-/// link at the end of the path and waits for no pipe.
+/// Reads a whole regular file. Returns `None` if it does not exist. Does not follow a
+/// symbolic link at the end of the path and does not block on a pipe.
 ///
 /// # Errors
-/// [`StorageError::IoError`], also for what is not a regular file.
+/// [`StorageError::IoError`], also if the path is not a regular file.
 #[cfg(feature = "file")]
 pub(crate) fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     let mut options = OpenOptions::new();
@@ -185,7 +183,7 @@ pub(crate) fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, StorageError>
         Ok(file) => file,
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => {
-            // Of a link the system says that there are too many levels of them.
+            // For a symbolic link the system reports too many levels of links.
             return Err(match kind_of(path)? {
                 Some(kind) if !kind.is_file() => not_a_file(path, kind),
                 _ => failed("read", path, &error),
@@ -197,7 +195,7 @@ pub(crate) fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, StorageError>
         if !metadata.is_file() {
             return Ok(Err(not_a_file(path, metadata.file_type())));
         }
-        // A file of a store never grows, so its length is all there is to read.
+        // A file of a store never grows.
         let mut bytes = Vec::new();
         let len = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
         bytes.try_reserve_exact(len)?;
@@ -208,7 +206,7 @@ pub(crate) fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, StorageError>
     read().map_err(|error: io::Error| failed("read", path, &error))?.map(Some)
 }
 
-/// The length of a file in bytes; `None` where there is none.
+/// The length of a file in bytes; `None` if it does not exist.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
     match fs::metadata(path) {
@@ -218,10 +216,10 @@ pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
     }
 }
 
-/// The length of a regular file in bytes; `None` where there is none.
+/// The length of a regular file in bytes; `None` if it does not exist.
 ///
 /// # Errors
-/// [`StorageError::IoError`], also for what is not a regular file.
+/// [`StorageError::IoError`], also if the path is not a regular file.
 #[cfg(feature = "file")]
 pub(crate) fn regular_len(path: &Path) -> Result<Option<u64>, StorageError> {
     match path.symlink_metadata() {
@@ -232,15 +230,15 @@ pub(crate) fn regular_len(path: &Path) -> Result<Option<u64>, StorageError> {
     }
 }
 
-/// What keeps a directory of the store from being used.
+/// The error for a path that must be a directory and is not.
 #[cfg(feature = "file")]
 pub(crate) fn not_a_directory(path: &Path, kind: FileType) -> StorageError {
-    if kind.is_symlink() { link_to_directory(path) } else { out_of_place(path, kind) }
+    if kind.is_symlink() { link_to_directory(path) } else { wrong_type(path, kind) }
 }
 
-/// Something of the wrong kind has a name of the store.
+/// The error for a path of the store that has the wrong type.
 #[cfg(feature = "file")]
-pub(crate) fn out_of_place(path: &Path, kind: FileType) -> StorageError {
+pub(crate) fn wrong_type(path: &Path, kind: FileType) -> StorageError {
     let what = if kind.is_dir() {
         "a directory where the store has a file"
     } else if kind.is_file() {
@@ -251,30 +249,29 @@ pub(crate) fn out_of_place(path: &Path, kind: FileType) -> StorageError {
     StorageError::IoError(format!("{} is {what}; move it out of the store", path.display()))
 }
 
-/// What keeps a key's file from being used that is not a regular one.
+/// The error for the file of a key that is not a regular file.
 #[cfg(feature = "file")]
 pub(crate) fn not_a_file(path: &Path, kind: FileType) -> StorageError {
     if kind.is_symlink() {
-        return link(path, "put the file itself in its place, or remove the link");
+        return link(path, "replace the link with the file, or remove the link");
     }
     let what = if kind.is_dir() { "is a directory" } else { "is a pipe, socket or device" };
     StorageError::IoError(format!(
-        "{} {what}, and the file of a key belongs there; move it out of the store",
+        "{} {what}, not the file of a key; move it out of the store",
         path.display()
     ))
 }
 
-/// What keeps a store from being used in which one of its own files is a symbolic
-/// link.
+/// The error for a symbolic link where the store has one of its own files.
 #[cfg(feature = "file")]
 pub(crate) fn link_to_file(path: &Path) -> StorageError {
-    link(path, "put the file itself in its place")
+    link(path, "replace the link with the file")
 }
 
-/// What keeps a directory of a store from being used that is a symbolic link.
+/// The error for a symbolic link where the store has a directory.
 #[cfg(feature = "file")]
 pub(crate) fn link_to_directory(path: &Path) -> StorageError {
-    link(path, "move the directory itself here")
+    link(path, "replace the link with the directory")
 }
 
 #[cfg(feature = "file")]
@@ -285,8 +282,8 @@ fn link(path: &Path, advice: &str) -> StorageError {
     ))
 }
 
-/// Writes a new file, in stable storage if `sync`. On failure the file is
-/// removed: a failed fsync is never tried again.
+/// Creates a file with these bytes, in stable storage if `sync`. Removes the file if
+/// that fails: a failed fsync is never retried.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StorageError> {
     let create = || {
         fault_point("create")?;
@@ -303,49 +300,48 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), Sto
         Ok(())
     };
     write().map_err(|error: io::Error| {
-        // Before the space is given back.
+        // The message reports the free space, so make it before the file is removed.
         let failed = failed("write", path, &error);
-        // What could not be written is of no use; a sweep finds what stays.
+        // A sweep removes the file if this fails.
         let _ = remove(path);
         failed
     })
 }
 
-/// Makes the names in a folder durable.
-pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
-    // Elsewhere than on Unix a folder cannot be opened as a file.
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StorageError> {
+    sync_names(path).map_err(|error| failed("fsync directory", path, &error))
+}
+
+/// Like [`sync_directory`], for the directory of a component, which may not exist: it
+/// has no keys yet, or a sweep has removed it.
+#[cfg(feature = "file")]
+pub(crate) fn sync_directory_if_present(path: &Path) -> Result<(), StorageError> {
+    match sync_names(path) {
+        Err(error) if is_missing(&error) => Ok(()),
+        synced => synced.map_err(|error| failed("fsync directory", path, &error)),
+    }
+}
+
+fn sync_names(path: &Path) -> io::Result<()> {
+    // Only Unix can open a directory as a file.
     if cfg!(unix) {
-        let sync = || {
-            fault_point("fsync folder")?;
-            File::open(path)?.sync_all()
-        };
-        sync().map_err(|error| failed("fsync folder", path, &error))?;
+        let directory = File::open(path)?;
+        fault_point("fsync directory")?;
+        directory.sync_all()?;
     }
     Ok(())
 }
 
-/// The same for a folder that may be missing: that of a component which has only
-/// lost keys. A sweep may remove it at any time.
-#[cfg(feature = "file")]
-pub(crate) fn sync_folder_if_there(path: &Path) -> Result<(), StorageError> {
-    if !is_there(path)? {
-        return Ok(());
-    }
-    match sync_folder(path) {
-        Err(_) if !is_there(path)? => Ok(()),
-        synced => synced,
-    }
-}
-
-/// What is wanted of a folder: its files, or all that is in it.
+/// Which entries of a directory to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
     Any,
 }
 
-/// The names in a folder of what is of a kind and named in UTF-8, as all of ours
-/// is, in no order; nothing where there is no folder.
+/// The UTF-8 names in a directory, in no order. Empty if it does not exist. All names
+/// of a store are UTF-8.
 pub(crate) fn names(path: &Path, kind: Kind) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
     visit_entries(path, |name, file_type| {
@@ -361,8 +357,8 @@ pub(crate) fn names(path: &Path, kind: Kind) -> Result<Vec<String>, StorageError
     Ok(found)
 }
 
-/// Calls `visit` with each entry of a folder that is named in UTF-8, and its type,
-/// until it answers `false`. A link is not followed.
+/// Calls `visit` with the UTF-8 name and the type of each entry until it returns
+/// `false`. Does not follow links.
 pub(crate) fn visit_entries(
     path: &Path,
     mut visit: impl FnMut(String, FileType) -> bool,
@@ -377,7 +373,8 @@ pub(crate) fn visit_entries(
         let entry = entry.map_err(cannot_list)?;
         let file_type = match entry.file_type() {
             Ok(file_type) => file_type,
-            // Removed since the folder was read, where that did not tell the type.
+            // Some file systems need a second call for the type. The entry may have
+            // been removed in between.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(cannot_list(error)),
         };
@@ -390,12 +387,12 @@ pub(crate) fn visit_entries(
     Ok(())
 }
 
-/// Whether something is there, of whatever kind.
-pub(crate) fn is_there(path: &Path) -> Result<bool, StorageError> {
+/// Whether the path exists, as a file of any type.
+pub(crate) fn exists(path: &Path) -> Result<bool, StorageError> {
     kind_of(path).map(|kind| kind.is_some())
 }
 
-/// What is at a path, where a link is a link; `None` if there is nothing.
+/// The type of the file at a path, without following a link; `None` if there is none.
 pub(crate) fn kind_of(path: &Path) -> Result<Option<FileType>, StorageError> {
     match path.symlink_metadata() {
         Ok(metadata) => Ok(Some(metadata.file_type())),
@@ -404,7 +401,7 @@ pub(crate) fn kind_of(path: &Path) -> Result<Option<FileType>, StorageError> {
     }
 }
 
-/// Removes a file; one that is gone already is no error.
+/// Removes a file. Returns whether it existed.
 pub(crate) fn remove(path: &Path) -> io::Result<bool> {
     fault_point("remove")?;
     match fs::remove_file(path) {

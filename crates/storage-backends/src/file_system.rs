@@ -1,22 +1,20 @@
-//! What is left of the resources that a store can exhaust: on its file system,
-//! and in this process. What the system does not tell is `None`.
+//! What is left of the resources that a store uses: on its file system and in this
+//! process. `None` means unknown.
 
 use std::path::Path;
 
 /// What a file system has left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct FileSystem {
-    /// What this process's user may still write.
+    /// How much this process's user may write.
     pub(crate) free_bytes: Option<u64>,
-    /// How many more files and directories there may be; `None` where the file
-    /// system has no such limit.
+    /// How many more files and directories can exist; `None` without a limit.
     pub(crate) free_inodes: Option<u64>,
     /// The longest name of a file or directory.
     pub(crate) name_bytes: Option<u64>,
 }
 
-/// The file system of a path, or of the nearest directory above it that can be
-/// looked at.
+/// The file system of a path, or of the nearest directory above it that can be examined.
 #[cfg(target_os = "linux")]
 pub(crate) fn around(path: &Path) -> FileSystem {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

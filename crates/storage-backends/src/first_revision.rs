@@ -1,25 +1,23 @@
-//! The revision that an opening for writing begins with.
+//! The first revision of an opening for writing.
 //!
-//! A store that was restored from a copy has the counter of that copy, so the
-//! counter alone would give revisions a second time, and a check against one
-//! that a caller kept would pass for another write. Nothing in the store can
-//! tell: a snapshot of a disk restores every byte. The clock can. Each opening
-//! begins at the current time in nanoseconds at least.
+//! A store that was restored from a copy has the copy's counter. The counter alone would
+//! use revisions again, and a check against an old revision would pass for a different
+//! write. The store cannot detect this, because a disk snapshot restores every byte. So
+//! each opening starts at the current time in nanoseconds, or later.
 //!
-//! The time stays ahead of every store: a write takes more than a nanosecond, and
-//! an opening, which skips what is left of a reserved block of 65,536 revisions,
-//! more than 66 microseconds. Nanoseconds fit into 63 bits until the year 2262.
+//! The time stays ahead of every store: a write takes more than a nanosecond, and an
+//! opening, which skips at most a block of 65,536 revisions, more than 66 microseconds.
+//! Nanoseconds fit into 63 bits until the year 2262.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The first revision of an opening of a store whose revisions below `reserved`
-/// may have been given: `reserved`, or the nanoseconds since 1970 if they are
-/// more.
+/// The larger of `reserved`, below which revisions may be in use, and the nanoseconds
+/// since 1970.
 pub(crate) fn first_revision(reserved: u64) -> u64 {
     reserved.max(clock::nanos())
 }
 
-/// Nanoseconds since 1970; 0 for a clock that is before it.
+/// Nanoseconds since 1970; 0 for an earlier clock.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(0)
@@ -35,12 +33,12 @@ mod real {
     pub(super) use super::now as nanos;
 }
 
-/// A clock that tests of the counter stop: it would hide that the counter fails.
+/// A clock that tests of the counter stop, because it would hide a broken counter.
 #[cfg(any(test, feature = "internals"))]
 pub(crate) mod stoppable {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    // The tests inside this crate are of the counter.
+    // The unit tests of this crate test the counter.
     static STOPPED: AtomicBool = AtomicBool::new(cfg!(test));
 
     pub(super) fn nanos() -> u64 {

@@ -1,16 +1,15 @@
-//! Moments at which a test can hold a thread up.
+//! Points at which a test can block a thread.
 
-/// A ledger is about to be counted: the moment of the count has come, and
-/// nothing is counted yet.
+/// The snapshot of a count exists, and nothing is counted yet.
 #[cfg(not(test))]
-pub(crate) fn before_a_count() {}
+pub(crate) fn before_count() {}
 
-/// Everything is counted, and nobody knows yet.
+/// Everything is counted, and the result is not published yet.
 #[cfg(not(test))]
-pub(crate) fn after_a_count() {}
+pub(crate) fn after_count() {}
 
 #[cfg(test)]
-pub(crate) use in_tests::{after_a_count, before_a_count, hold_the_next_count};
+pub(crate) use in_tests::{after_count, before_count, hold_the_next_count};
 
 #[cfg(test)]
 mod in_tests {
@@ -23,15 +22,15 @@ mod in_tests {
         static AFTER: Cell<Option<Hold>> = const { Cell::new(None) };
     }
 
-    pub(crate) fn before_a_count() {
+    pub(crate) fn before_count() {
         BEFORE.take().into_iter().for_each(|hold| hold());
     }
 
-    pub(crate) fn after_a_count() {
+    pub(crate) fn after_count() {
         AFTER.take().into_iter().for_each(|hold| hold());
     }
 
-    /// Has this thread call `hold` before its next count, and after it.
+    /// Makes this thread call `hold` before and after its next count.
     pub(crate) fn hold_the_next_count(hold: impl Fn() + Clone + 'static) {
         BEFORE.set(Some(Box::new(hold.clone())));
         AFTER.set(Some(Box::new(hold)));

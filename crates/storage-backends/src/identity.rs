@@ -1,5 +1,4 @@
-//! What a lasting store is known by, and how a place is refused that is no store,
-//! or not one of ours.
+//! Store ids, and the errors for paths without a usable store.
 
 use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
@@ -12,53 +11,49 @@ use storage_core::StorageError;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 use crate::io_failure;
 
-/// An id for a new store: 128 random bits, in 32 hexadecimal digits. Not a
-/// secret: it tells one store from another.
+/// Returns an id for a new store: 128 random bits, in 32 hexadecimal digits. Not a secret.
 pub(crate) fn new_store_id() -> String {
     let random = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", random(), random())
 }
 
-/// For whoever does not make a store where there is none. `what` says how that
-/// shows: it `does not exist`, or `is no store`.
+/// The error of a reader that finds no store: the path `does not exist` or `is not a store`.
 pub(crate) fn no_store(path: &Path, what: &str) -> StorageError {
     StorageError::IoError(format!(
-        "{} {what}; a store is made when something is first written to it",
+        "{} {what}; a store is created when it is first opened for writing",
         path.display()
     ))
 }
 
-/// The store has a format that this program does not know.
+/// The error for an unknown format.
 pub(crate) fn other_format(path: &Path, found: impl Display, known: impl Display) -> StorageError {
     StorageError::Unsupported(format!(
-        "the store in {} has format {found}, this program knows format {known}; use the release that wrote it",
+        "the store in {} has format {found}, but this program reads format {known}; use the release that wrote it",
         path.display()
     ))
 }
 
-/// The counter of revisions is at its end. No store comes there by itself: somebody
-/// has written the number.
+/// The error when the revision counter is at its end, which only damage can cause.
 pub(crate) fn no_revision_left() -> StorageError {
     StorageError::Corrupt {
         key: None,
         detail:
-            "the counter of revisions is at its end; copy the store to a new one, which counts \
-                 anew"
+            "the revision counter is at its end; copy the store to a new one, which starts a new \
+                 counter"
                 .into(),
     }
 }
 
-/// A folder that is somebody else's.
+/// The error for a directory with other files.
 #[cfg(any(feature = "file", feature = "rocksdb"))]
-pub(crate) fn foreign_folder(root: &Path) -> StorageError {
+pub(crate) fn foreign_directory(root: &Path) -> StorageError {
     StorageError::IoError(format!(
-        "{} holds files that belong to no store; give the path of a store, or of an empty or missing folder",
+        "{} holds files that do not belong to a store; give the path of a store, or of an empty or missing directory",
         root.display()
     ))
 }
 
-/// Refuses a file where the folder of a store should be, and a path that the file
-/// system cannot hold.
+/// Refuses a file in place of a store directory, and a path that is too long.
 ///
 /// # Errors
 /// [`StorageError::IoError`].
@@ -71,7 +66,7 @@ pub(crate) fn refuse_file(root: &Path) -> Result<(), StorageError> {
     }
     if root.is_file() {
         return Err(StorageError::IoError(format!(
-            "{} is a file, not the folder of a store",
+            "{} is a file, not a store directory",
             root.display()
         )));
     }

@@ -1,5 +1,5 @@
-//! An error of the operating system in the words of an error message: what
-//! failed on which path, why, and what to do.
+//! Messages for errors of the operating system: what failed on which path, why, and what
+//! to do.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -12,33 +12,32 @@ use storage_core::StorageError;
 use crate::access::access_to;
 use crate::file_system::{self, FileSystem};
 
-/// With more room than this left, a write did not fail for want of it alone.
+/// With more free space than this, a full disk is not the only possible cause.
 const PLENTY: u64 = 1 << 30;
 
-/// With so much left, a directory did not fail to grow for want of room.
+/// With this much free space, a directory could grow.
 const A_NAMES_WORTH: u64 = 1 << 20;
 
 /// The largest file of file systems with 32-bit lengths.
 const SMALL_MAXIMUM: u64 = u32::MAX as u64;
 
-/// The longest path that the system takes, without the zero byte at its end.
+/// The longest path, without the terminating zero byte.
 const PATH_BYTES: Option<u64> = if cfg!(target_os = "linux") { Some(4095) } else { None };
 
 /// `cannot WHAT PATH: ERROR`, with the resource that is exhausted or the
 /// permission that is missing, and what to do.
 ///
-/// To be called before anything is removed to make up for the error: it looks
-/// at what the file system has left.
+/// Call it before cleaning up: it examines what the file system has left.
 pub(crate) fn message(what: &str, path: &Path, error: &io::Error) -> String {
     let mut text = format!("cannot {what} {}: {error}", path.display());
     if let Some(advice) = Cause::of(error).and_then(|cause| advice(cause, what, path)) {
-        // Cannot fail: it goes to memory.
+        // Writing to memory cannot fail.
         let _ = write!(text, "; {advice}");
     }
     text
 }
 
-/// Why the system refused, where more can be told than its error says.
+/// Why an operation failed, if more is known than the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     NoSpace,
@@ -71,7 +70,7 @@ impl Cause {
         }
     }
 
-    /// The cause in a text of an engine that passes the system's words on.
+    /// Finds the cause in the message of an engine.
     #[cfg(feature = "rocksdb")]
     pub(crate) fn in_text(text: &str) -> Option<Self> {
         let causes = [
@@ -112,13 +111,12 @@ pub(crate) fn advice(cause: Cause, what: &str, path: &Path) -> Option<String> {
     }
 }
 
-/// Whether an operation enters a name in a directory, or takes one out of it,
-/// and writes no data.
+/// Whether an operation adds or removes a directory entry and writes no data.
 fn takes_a_name(what: &str) -> bool {
     matches!(what, "make" | "create" | "replace" | "publish" | "remove" | "rename")
 }
 
-/// Which resource of a file system is exhausted.
+/// Describes which resource of a file system is exhausted.
 fn no_space(takes_a_name: bool, disk: &FileSystem) -> String {
     let Some(bytes) = disk.free_bytes else { return "free some space and try again".to_owned() };
     let inodes = match disk.free_inodes {
@@ -160,11 +158,11 @@ fn file_too_large(limit: Option<u64>) -> String {
             "this process may write no file larger than {bytes} bytes (ulimit -f), and the file \
              system has a limit of its own"
         ),
-        None => "the file system takes no larger file".to_owned(),
+        None => "the file system does not support larger files".to_owned(),
     }
 }
 
-/// What is too long about a path.
+/// Describes which limit a path exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLong {
     /// What is limited, and its unit.
@@ -177,7 +175,7 @@ impl TooLong {
     const NAME: &str = "bytes in a file name";
     const PATH: &str = "bytes in a path";
 
-    /// `None` where the limit is not known.
+    /// `None` if the limit is not known.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         Self::by(path, file_system::around(path).name_bytes)
     }
@@ -210,7 +208,7 @@ impl From<TooLong> for StorageError {
     }
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes.
 fn human(bytes: u64) -> String {
     let units = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
@@ -256,7 +254,7 @@ mod tests {
         free some space and try again
         this process may write no file larger than 1024 bytes: raise the limit (ulimit -f)
         this process may write no file larger than 1099511627776 bytes (ulimit -f), and the file system has a limit of its own
-        the file system takes no larger file
+        the file system does not support larger files
         ");
     }
 

@@ -1,4 +1,4 @@
-//! Locks on keys, and the keys whose state is not known.
+//! Locks on keys, and the keys whose last write has an unknown outcome.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -7,53 +7,53 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use storage_core::StorageError;
 
-/// How many locks on keys there are. Enough that two keys in use at once seldom
-/// meet; 16 KiB a store.
-pub(crate) const KEY_STRIPES: usize = 1024;
+/// The number of key locks: 16 KiB for each store. Two keys in use at the same time
+/// rarely share a lock.
+pub(crate) const KEY_LOCKS: usize = 1024;
 
-/// Locks by the hash of a name. On keys a writer holds a key's lock until its
-/// change is durable, and so a reader never sees a value that a power cut could
-/// take back.
+/// A fixed number of locks, chosen by the hash of a name. A writer holds the lock of
+/// its key until the change is durable, so a reader never sees a value that a power
+/// cut could take back.
 #[derive(Debug)]
-pub(crate) struct Stripes {
+pub(crate) struct KeyLocks {
     locks: Box<[RwLock<()>]>,
     hasher: RandomState,
 }
 
-impl Stripes {
+impl KeyLocks {
     pub(crate) fn new(count: usize) -> Self {
         Self { locks: (0..count).map(|_| RwLock::new(())).collect(), hasher: RandomState::new() }
     }
 
-    fn number(&self, name: &str) -> usize {
-        // The remainder is less than their number.
+    fn slot(&self, name: &str) -> usize {
         (self.hasher.hash_one(name) % self.locks.len().max(1) as u64) as usize
     }
 
     fn of(&self, name: &str) -> Option<&RwLock<()>> {
-        self.locks.get(self.number(name))
+        self.locks.get(self.slot(name))
     }
 
-    /// Those of several names, each once and in an order that everybody keeps.
+    /// The locks of several names, each once and in the order of their slots, so that
+    /// two callers cannot deadlock.
     fn of_all<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
     ) -> impl Iterator<Item = &RwLock<()>> {
         let mut last = None;
-        // The partitions of a write are most often one.
-        let other = names.filter(|name| last.replace(*name) != Some(*name));
-        let mut numbers: Vec<usize> = other.map(|name| self.number(name)).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers.into_iter().filter_map(|number| self.locks.get(number))
+        // The components of a commit are most often one.
+        let distinct = names.filter(|name| last.replace(*name) != Some(*name));
+        let mut slots: Vec<usize> = distinct.map(|name| self.slot(name)).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots.into_iter().filter_map(|slot| self.locks.get(slot))
     }
 
-    /// Shares the lock of one name.
+    /// Takes the shared lock of a name.
     pub(crate) fn read(&self, name: &str) -> Option<RwLockReadGuard<'_, ()>> {
         Some(self.of(name)?.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Shares the locks of several names.
+    /// Takes the shared locks of several names.
     #[cfg(feature = "rocksdb")]
     pub(crate) fn read_all<'a>(
         &self,
@@ -63,13 +63,13 @@ impl Stripes {
         locks.map(|lock| lock.read().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
-    /// Takes the lock of one name alone.
+    /// Takes the exclusive lock of a name.
     #[cfg(feature = "rocksdb")]
     pub(crate) fn write(&self, name: &str) -> Option<RwLockWriteGuard<'_, ()>> {
         Some(self.of(name)?.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes the locks of several names alone.
+    /// Takes the exclusive locks of several names.
     pub(crate) fn write_all<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
@@ -79,32 +79,32 @@ impl Stripes {
     }
 }
 
-/// Why it is not known what a key's value will be after a power cut.
-pub(crate) trait Doubt: Clone {
-    /// What happened, and what ends it.
+/// Why the outcome of a write is unknown.
+pub(crate) trait Cause: Clone {
+    /// What happened, and how to resolve it.
     fn detail(&self) -> &'static str;
 }
 
-fn unavailable(key: &str, why: &impl Doubt) -> StorageError {
-    StorageError::Unavailable { key: Some(key.to_owned()), detail: why.detail().to_owned() }
+fn unavailable(key: &str, cause: &impl Cause) -> StorageError {
+    StorageError::Unavailable { key: Some(key.to_owned()), detail: cause.detail().to_owned() }
 }
 
-/// The keys that cannot be answered for, after an I/O error.
+/// The keys whose last write failed with an unknown outcome.
 #[derive(Debug)]
-pub(crate) struct UnsettledKeys<D> {
-    keys: Mutex<HashMap<String, D>>,
-    // Spares every other call the lock.
+pub(crate) struct IndeterminateKeys<C> {
+    keys: Mutex<HashMap<String, C>>,
+    /// The number of `keys`: other calls need no lock while it is zero.
     count: AtomicUsize,
 }
 
-impl<D> Default for UnsettledKeys<D> {
+impl<C> Default for IndeterminateKeys<C> {
     fn default() -> Self {
         Self { keys: Mutex::default(), count: AtomicUsize::new(0) }
     }
 }
 
-impl<D: Doubt> UnsettledKeys<D> {
-    pub(crate) fn get(&self, key: &str) -> Option<D> {
+impl<C: Cause> IndeterminateKeys<C> {
+    pub(crate) fn get(&self, key: &str) -> Option<C> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -112,35 +112,32 @@ impl<D: Doubt> UnsettledKeys<D> {
     }
 
     /// # Errors
-    /// [`StorageError::Unavailable`] if the key is unsettled.
+    /// [`StorageError::Unavailable`] if the key is indeterminate.
     pub(crate) fn check(&self, key: &str) -> Result<(), StorageError> {
-        self.get(key).map_or(Ok(()), |why| Err(unavailable(key, &why)))
+        self.get(key).map_or(Ok(()), |cause| Err(unavailable(key, &cause)))
     }
 
     /// # Errors
-    /// [`StorageError::Unavailable`] if any unsettled key is `wanted`: the first.
+    /// [`StorageError::Unavailable`] with the first indeterminate key that is
+    /// `wanted`.
     pub(crate) fn check_all(&self, wanted: impl Fn(&str) -> bool) -> Result<(), StorageError> {
-        let unsettled = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = unsettled.iter().filter(|(key, _)| wanted(key)).min_by_key(|(key, _)| *key);
-        first.map_or(Ok(()), |(key, why)| Err(unavailable(key, why)))
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = keys.iter().filter(|(key, _)| wanted(key)).min_by_key(|(key, _)| *key);
+        first.map_or(Ok(()), |(key, cause)| Err(unavailable(key, cause)))
     }
 
-    pub(crate) fn insert<'a>(&self, keys: impl Iterator<Item = &'a str>, why: &D) {
-        let mut unsettled = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in keys {
-            unsettled.insert(key.to_owned(), why.clone());
-        }
-        self.count.store(unsettled.len(), Ordering::Release);
+    pub(crate) fn insert<'a>(&self, new: impl Iterator<Item = &'a str>, cause: &C) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.extend(new.map(|key| (key.to_owned(), cause.clone())));
+        self.count.store(keys.len(), Ordering::Release);
     }
 
-    pub(crate) fn remove<'a>(&self, keys: impl Iterator<Item = &'a str>) {
+    pub(crate) fn remove<'a>(&self, resolved: impl Iterator<Item = &'a str>) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut unsettled = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in keys {
-            unsettled.remove(key);
-        }
-        self.count.store(unsettled.len(), Ordering::Release);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        resolved.for_each(|key| drop(keys.remove(key)));
+        self.count.store(keys.len(), Ordering::Release);
     }
 }

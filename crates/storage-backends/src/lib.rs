@@ -15,6 +15,8 @@
 
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod access;
+#[cfg(any(feature = "memory", feature = "file"))]
+mod component_index;
 #[cfg(test)]
 mod count_tests;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
@@ -44,25 +46,16 @@ mod lock_holder;
 mod locked_file;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(any(feature = "memory", feature = "file"))]
-mod partitions;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod permissions;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod revision_blocks;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
-// What reads RocksDB's logs, without RocksDB, whose C++ takes minutes to build.
-#[cfg(feature = "internals")]
-#[path = "rocksdb/log.rs"]
-#[expect(dead_code, reason = "the fuzz targets need a part of it")]
-#[cfg_attr(
-    feature = "rocksdb",
-    allow(clippy::duplicate_mod, reason = "it is a part of that store, too")
-)]
-mod rocksdb_log;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod store_path;
 

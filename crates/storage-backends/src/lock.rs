@@ -1,12 +1,11 @@
-//! One writer at a time: an operating system's lock on a file of the store.
+//! The store lock: an operating system's lock on a file of the store.
 //!
-//! The kernel drops the lock when its process ends, however it ends, so a killed
-//! writer leaves nothing behind that a person has to clean up. Readers that need
-//! the store to stand still share the lock, and so keep writers out.
+//! The kernel releases the lock when its process ends, so a killed writer leaves nothing
+//! to clean up. Readers that need an unchanging store share the lock, which keeps writers
+//! out.
 //!
-//! The lock belongs to a file, and writes go to a path. So a writer makes sure
-//! that the path leads to the file that it has locked: when it opens the store,
-//! and before each write.
+//! The lock belongs to a file, but writes go to a path. So a writer checks that the path
+//! is the locked file when it opens the store, and before each write.
 
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 use std::fs::OpenOptions;
@@ -25,28 +24,27 @@ use storage_core::StorageError;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 use crate::disk;
 use crate::io_failure;
-use crate::lock_holder::{Held, Holder, holder_of};
+use crate::lock_holder::{Holder, LockKind, holder_of};
 use crate::locked_file::LockedFile;
 
-/// What the writer of a store with a file a key locks; holds its process id, for
-/// people to read.
+/// The lock file of the file store. It holds the writer's process id, for people.
 pub(crate) const LOCK_FILE: &str = "LOCK";
 
-/// The same for RocksDB, whose own `LOCK` is of another kind.
+/// The lock file of a RocksDB store, whose own `LOCK` is of another kind.
 pub(crate) const WRITER_FILE: &str = "WRITER";
 
-/// How often, and how long apart, a writer tries where only readers are in its
-/// way: somebody who looks whether the store is locked takes it for an instant.
+/// How often, and how long apart, a writer retries while readers hold the lock: a check
+/// for a writer shares it briefly.
 const TRIES: usize = 25;
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
-/// Takes the lock of `store` for a writer: that on the file at `path`, which
-/// `open` opens. The file is known to be at the path, and its lock to work.
+/// Takes the lock of `store` for a writer, on the file at `path`, which `open` opens.
+/// Makes sure that the file is at the path and that its lock works.
 ///
 /// # Errors
-/// [`StorageError::Locked`] with the path and who has it;
-/// [`StorageError::IoError`] if locks do not work there.
-pub(crate) fn take_alone(
+/// [`StorageError::Locked`] with the path and the holder; [`StorageError::IoError`] if
+/// locks do not work there.
+pub(crate) fn lock_exclusive(
     store: &Path,
     path: &Path,
     open: impl Fn() -> Result<File, StorageError>,
@@ -55,10 +53,14 @@ pub(crate) fn take_alone(
     for _ in 0..TRIES {
         let file = match LockedFile::exclusive(open()?) {
             Ok(Ok(mut locked)) => {
-                locked.remember_absolute(path).map_err(|error| cannot("look at", path, &error))?;
-                let is_at = locked.is_at(path).map_err(|error| cannot("look at", path, &error))?;
+                locked
+                    .remember_absolute(path)
+                    .map_err(|error| cannot("read the metadata of", path, &error))?;
+                let is_at = locked
+                    .is_at(path)
+                    .map_err(|error| cannot("read the metadata of", path, &error))?;
                 if !is_at {
-                    // Replaced since it was opened.
+                    // It was replaced after it was opened.
                     continue;
                 }
                 return match locked.keeps_out(open()?) {
@@ -71,7 +73,7 @@ pub(crate) fn take_alone(
             Err(error) => return Err(cannot_lock(store, &error)),
         };
         refused = Some(held_for_reading(store, &file));
-        drop(share(store, file)?);
+        drop(lock_shared(store, file)?);
         thread::sleep(BETWEEN_TRIES);
     }
     Err(refused.unwrap_or_else(|| StorageError::Unavailable {
@@ -80,12 +82,12 @@ pub(crate) fn take_alone(
     }))
 }
 
-/// Takes the lock of `store` for a reader: that on `file`. Others may share it.
+/// Takes the lock of `store` for a reader, on `file`. Readers share it.
 ///
 /// # Errors
-/// [`StorageError::Locked`] with the path and who writes;
-/// [`StorageError::IoError`] if locks do not work there.
-pub(crate) fn share(store: &Path, file: File) -> Result<LockedFile, StorageError> {
+/// [`StorageError::Locked`] with the path and the writer; [`StorageError::IoError`] if
+/// locks do not work there.
+pub(crate) fn lock_shared(store: &Path, file: File) -> Result<LockedFile, StorageError> {
     match LockedFile::shared(file) {
         Ok(Ok(file)) => Ok(file),
         Ok(Err(file)) => Err(held_for_writing(store, &file)),
@@ -93,32 +95,32 @@ pub(crate) fn share(store: &Path, file: File) -> Result<LockedFile, StorageError
     }
 }
 
-/// Makes sure that a write to the path `path` of `store` meets the file whose lock
-/// is held. Costs one look at the path.
+/// Checks before a write that the path of `store` is the locked file. Costs one system
+/// call.
 ///
 /// # Errors
-/// [`StorageError::Unavailable`] if it does not: before anything is written.
+/// [`StorageError::Unavailable`] if it is not.
 pub(crate) fn check_in_place(
     store: &Path,
     path: &Path,
     file: &LockedFile,
 ) -> Result<(), StorageError> {
-    check_and_tell(store, path, file, "nothing was written")
+    check_path(store, path, file, "nothing was written")
 }
 
-/// The same for a flush, which makes durable what was written before.
+/// Checks the same after a flush of earlier writes.
 ///
 /// # Errors
-/// [`StorageError::Unavailable`] if that is not at the path.
+/// [`StorageError::Unavailable`] if it is not.
 pub(crate) fn check_flushed(
     store: &Path,
     path: &Path,
     file: &LockedFile,
 ) -> Result<(), StorageError> {
-    check_and_tell(store, path, file, "earlier writes are in the store that was opened")
+    check_path(store, path, file, "earlier writes are in the store that was opened")
 }
 
-fn check_and_tell(
+fn check_path(
     store: &Path,
     path: &Path,
     file: &LockedFile,
@@ -132,13 +134,13 @@ fn check_and_tell(
              this process to use what is there now"
         ),
         Err(error) => {
-            format!("cannot find out whether the store is still at {store}: {error}; {outcome}")
+            format!("cannot check whether the store is still at {store}: {error}; {outcome}")
         }
     };
     Err(StorageError::Unavailable { key: None, detail })
 }
 
-/// Held for as long as the store in a directory is open for writing.
+/// The store lock of a store directory that is open for writing.
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 #[derive(Debug)]
 pub(crate) struct WriterLock {
@@ -149,16 +151,16 @@ pub(crate) struct WriterLock {
 
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 impl WriterLock {
-    /// Takes the lock of the store in `root`: that on the file called `name`, in
-    /// which it puts the writer's process id for people.
+    /// Takes the lock of the store in `root`, on the file `name`, and writes the process id
+    /// to it.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] with the path and who has it;
-    /// [`StorageError::IoError`] if locks do not work there.
+    /// [`StorageError::Locked`] with the path and the holder; [`StorageError::IoError`]
+    /// if locks do not work there.
     pub(crate) fn take(root: &Path, name: &str) -> Result<Self, StorageError> {
         let path = root.join(name);
-        let file = take_alone(root, &path, || open_lock_file(&path))?;
-        // A courtesy: a full disk must not keep a store shut.
+        let file = lock_exclusive(root, &path, || open_lock_file(&path))?;
+        // Only for people: a full disk must not prevent the opening.
         if holds_a_process_id(&file).unwrap_or(false) {
             let _ = file
                 .set_len(0)
@@ -168,15 +170,15 @@ impl WriterLock {
         Ok(Self { root: root.to_owned(), path, file })
     }
 
-    /// Makes sure that the store is still where it was opened.
+    /// Checks before a write that the store is still where it was opened.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] if it is not: before anything is written.
+    /// [`StorageError::Unavailable`] if it is not.
     pub(crate) fn check(&self) -> Result<(), StorageError> {
         check_in_place(&self.root, &self.path, &self.file)
     }
 
-    /// The same for a flush, which makes durable what was written before.
+    /// Checks the same after a flush of earlier writes.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] if it is not.
@@ -184,18 +186,18 @@ impl WriterLock {
         check_flushed(&self.root, &self.path, &self.file)
     }
 
-    /// The same for a listing that was read from the path.
+    /// Checks the same after a listing.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] if it is not.
     #[cfg(feature = "file")]
     pub(crate) fn check_listed(&self) -> Result<(), StorageError> {
-        check_and_tell(&self.root, &self.path, &self.file, "nothing was listed")
+        check_path(&self.root, &self.path, &self.file, "nothing was listed")
     }
 }
 
-/// Whether a lock file is one of ours, or empty: anything else in it is somebody
-/// else's, and so is a file that has another name too.
+/// Whether a lock file is empty or holds a process id. Other content, or a second hard
+/// link, belongs to another program.
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 fn holds_a_process_id(file: &File) -> io::Result<bool> {
     #[cfg(unix)]
@@ -208,18 +210,18 @@ fn holds_a_process_id(file: &File) -> io::Result<bool> {
     Ok(is_process_id(&text))
 }
 
-/// Whether this is what a writer puts into its lock file, or nothing.
+/// Whether a lock file with this text is empty or holds a process id.
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 pub(crate) fn is_process_id(text: &[u8]) -> bool {
     let number = text.strip_suffix(b"\n").unwrap_or(text);
     number.len() <= 10 && number.iter().all(u8::is_ascii_digit)
 }
 
-/// Opens the file that a writer locks, and makes it for its owner alone.
+/// Opens the file that a writer locks. Creates a private one.
 ///
 /// # Errors
-/// [`StorageError::IoError`], also for a symbolic link: what it leads to is none of
-/// the store's, and would be overwritten.
+/// [`StorageError::IoError`], also for a symbolic link, whose target would be
+/// overwritten.
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 fn open_lock_file(path: &Path) -> Result<File, StorageError> {
     if path.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
@@ -233,26 +235,25 @@ fn open_lock_file(path: &Path) -> Result<File, StorageError> {
     disk::private(&mut options).open(path).map_err(|error| disk::failed("open", path, &error))
 }
 
-/// Keeps writers out for as long as it is held. Writes nothing; several may be
-/// held at once.
+/// A shared store lock, which keeps writers out. Writes nothing.
 #[cfg(feature = "file")]
 #[derive(Debug)]
-pub(crate) struct ReadersHold {
+pub(crate) struct SharedLock {
     path: PathBuf,
-    /// `None` where there is no file to lock, as in a copy that left it out.
+    /// `None` without a lock file, as in a copy without it.
     file: Option<LockedFile>,
 }
 
 #[cfg(feature = "file")]
-impl ReadersHold {
-    /// Takes hold of the store in `root`, whose writers lock the file `name`.
+impl SharedLock {
+    /// Locks the store in `root`, whose writers lock the file `name`.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] with the path and who writes.
+    /// [`StorageError::Locked`] with the path and the writer.
     pub(crate) fn take(root: &Path, name: &str) -> Result<Self, StorageError> {
         let path = root.join(name);
         let file = match File::open(&path) {
-            Ok(file) => Some(share(root, file)?),
+            Ok(file) => Some(lock_shared(root, file)?),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(disk::failed("open", &path, &error)),
         };
@@ -261,22 +262,22 @@ impl ReadersHold {
         Ok(hold)
     }
 
-    /// Lets go.
+    /// Releases the lock.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] if a writer may have come although it was held:
-    /// the lock keeps nobody out of another store that has taken the path.
-    pub(crate) fn end(self) -> Result<(), StorageError> {
+    /// [`StorageError::Unavailable`] if another store replaced the path, which the lock
+    /// does not cover.
+    pub(crate) fn release(self) -> Result<(), StorageError> {
         self.check()
     }
 
     fn check(&self) -> Result<(), StorageError> {
         let is_same = match &self.file {
-            Some(file) => {
-                file.is_at(&self.path).map_err(|error| cannot("look at", &self.path, &error))?
-            }
-            // A first writer creates the file that was not there to be locked.
-            None => !disk::is_there(&self.path)?,
+            Some(file) => file
+                .is_at(&self.path)
+                .map_err(|error| cannot("read the metadata of", &self.path, &error))?,
+            // The first writer creates the missing file.
+            None => !disk::exists(&self.path)?,
         };
         if is_same {
             return Ok(());
@@ -284,8 +285,7 @@ impl ReadersHold {
         Err(StorageError::Unavailable {
             key: None,
             detail: format!(
-                "{} was created or replaced while the store was read, so what was read is not of \
-                 one moment; read it again",
+                "{} was created or replaced while the store was read; read it again",
                 self.path.display()
             ),
         })
@@ -293,22 +293,22 @@ impl ReadersHold {
 }
 
 /// Checks whether a process has a store of any engine open for writing, and whether
-/// locks work on its file system. Takes the shared lock for a moment and writes
-/// nothing. Without a store it returns `Ok`.
+/// locks work on its file system. Shares the lock briefly and writes nothing. Without a
+/// store it returns `Ok`.
 ///
 /// # Errors
-/// [`StorageError::Locked`] with the path and who writes; [`StorageError::IoError`]
-/// if locks do not work there, or it cannot be found out.
+/// [`StorageError::Locked`] with the path and the writer; [`StorageError::IoError`] if
+/// locks do not work there.
 pub fn look_for_writer(store: impl AsRef<Path>) -> Result<(), StorageError> {
     let store = store.as_ref();
     if store.is_file() {
-        return look_at_lock(store, store);
+        return check_lock(store, store);
     }
-    [LOCK_FILE, WRITER_FILE].iter().try_for_each(|name| look_at_lock(store, &store.join(name)))
+    [LOCK_FILE, WRITER_FILE].iter().try_for_each(|name| check_lock(store, &store.join(name)))
 }
 
-fn look_at_lock(store: &Path, path: &Path) -> Result<(), StorageError> {
-    // Opening a pipe would wait for its other end.
+fn check_lock(store: &Path, path: &Path) -> Result<(), StorageError> {
+    // Opening a pipe would block.
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(StorageError::IoError(format!("{} is not a regular file", path.display())));
     }
@@ -318,12 +318,11 @@ fn look_at_lock(store: &Path, path: &Path) -> Result<(), StorageError> {
         Err(error) => Err(cannot("open", path, &error)),
     };
     let Some(file) = open()? else { return Ok(()) };
-    let shared = share(store, file)?;
+    let shared = lock_shared(store, file)?;
     let Some(second) = open()? else { return Ok(()) };
     match shared.keeps_out(second) {
         Ok(false) => Err(granted_twice(store)),
-        // A file system may refuse this kind of lock on a file that is open for
-        // reading only.
+        // A file system may refuse an exclusive lock on a file that is open for reading.
         Ok(true) | Err(_) => Ok(()),
     }
 }
@@ -350,7 +349,7 @@ fn locks_do_not_work(store: &Path, why: &str) -> StorageError {
 
 /// The error for a process that finds the store open for writing.
 fn held_for_writing(store: &Path, file: &File) -> StorageError {
-    let (who, then) = match holder_of(file, Held::Alone) {
+    let (who, then) = match holder_of(file, LockKind::Exclusive) {
         Holder::ThisProcess => ("this process".to_owned(), "close it first"),
         Holder::Process(pid) => {
             (format!("process {pid}"), "retry when that process has ended, or stop it")
@@ -360,9 +359,9 @@ fn held_for_writing(store: &Path, file: &File) -> StorageError {
     locked(store, &format!("{who} has it open for writing; {then}"))
 }
 
-/// The error for a writer who finds readers in its way.
+/// The error for a writer that finds readers.
 fn held_for_reading(store: &Path, file: &File) -> StorageError {
-    let who = match holder_of(file, Held::Shared) {
+    let who = match holder_of(file, LockKind::Shared) {
         Holder::ThisProcess => "this process".to_owned(),
         Holder::Process(pid) => format!("process {pid}"),
         Holder::Unknown => another_process(),

@@ -1,14 +1,13 @@
-//! Which process has a lock, where the system tells.
+//! Finds the process that holds a lock, on Linux.
 //!
-//! A process is named only when it is known to have the file open: numbers that
-//! are written into a file outlive their process, and mean another one in
-//! another container.
+//! A process is named only if it has the file open. A process id in a file outlives its
+//! process, and means another process in another container.
 
 use std::fs::File;
 
-/// Who has a file locked.
+/// Who holds a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux tells"))]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux names the holder"))]
 pub(crate) enum Holder {
     ThisProcess,
     Process(u32),
@@ -16,36 +15,33 @@ pub(crate) enum Holder {
     Unknown,
 }
 
-/// How the lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// By one, who writes.
-    Alone,
-    /// By any number, who read.
+pub(crate) enum LockKind {
+    Exclusive,
     Shared,
 }
 
-impl Held {
+impl LockKind {
     /// The lock type as in `/proc/locks`.
     #[cfg(target_os = "linux")]
     fn word(self) -> &'static str {
         match self {
-            Self::Alone => "WRITE",
+            Self::Exclusive => "WRITE",
             Self::Shared => "READ",
         }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn holder_of(_file: &File, _held: Held) -> Holder {
+pub(crate) fn holder_of(_file: &File, _kind: LockKind) -> Holder {
     Holder::Unknown
 }
 
-/// The process that has the file locked.
+/// Finds the process that holds a lock of this kind on the file.
 #[cfg(target_os = "linux")]
-pub(crate) fn holder_of(file: &File, held: Held) -> Holder {
+pub(crate) fn holder_of(file: &File, kind: LockKind) -> Holder {
     let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return Holder::Unknown };
-    linux::holder(file, held, &locks)
+    linux::holder(file, kind, &locks)
 }
 
 #[cfg(target_os = "linux")]
@@ -55,22 +51,21 @@ mod linux {
     use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;
 
-    use super::{Held, Holder};
+    use super::{Holder, LockKind};
 
-    /// The same from the text of `/proc/locks`.
-    pub(super) fn holder(file: &File, held: Held, locks: &str) -> Holder {
+    /// Finds the holder in the text of `/proc/locks`.
+    pub(super) fn holder(file: &File, kind: LockKind, locks: &str) -> Holder {
         let Ok(found) = file.metadata() else { return Holder::Unknown };
-        // Where /proc is that of another PID namespace, its numbers mean other
-        // processes than here.
+        // The /proc of another PID namespace has other process ids.
         let own = std::process::id();
         if fs::read_link("/proc/self").ok() != Some(PathBuf::from(own.to_string())) {
             return Holder::Unknown;
         }
         let pid = locks.lines().find_map(|line| {
-            let (pid, device) = parse(line, held, found.ino())?;
+            let (pid, device) = parse(line, kind, found.ino())?;
             match has_open(pid, &found) {
                 Some(has_it) => has_it,
-                // Another user's process, of which only the lock is known.
+                // Another user's process: only its lock is known.
                 None => device == device_of(&found),
             }
             .then_some(pid)
@@ -82,18 +77,18 @@ mod linux {
         }
     }
 
-    /// The process and the device of a line about a lock on this inode.
+    /// Reads the process and the device from a line about a lock on this inode.
     ///
     /// ```text
     /// 1: FLOCK  ADVISORY  WRITE 4711 fe:01:1234 0 EOF
-    /// 1: -> FLOCK  ADVISORY  WRITE 4712 fe:01:1234 0 EOF     waits for it
+    /// 1: -> FLOCK  ADVISORY  WRITE 4712 fe:01:1234 0 EOF     waits
     /// ```
-    fn parse(line: &str, held: Held, inode: u64) -> Option<(u32, &str)> {
+    fn parse(line: &str, kind: LockKind, inode: u64) -> Option<(u32, &str)> {
         let mut fields = line.split_whitespace().skip(1);
-        let (kind, _, how) = (fields.next()?, fields.next()?, fields.next()?);
+        let (lock, _, mode) = (fields.next()?, fields.next()?, fields.next()?);
         let pid = fields.next()?.parse().ok().filter(|pid| *pid > 0)?;
         let (device, found) = fields.next()?.rsplit_once(':')?;
-        let is_it = kind == "FLOCK" && how == held.word() && found.parse() == Ok(inode);
+        let is_it = lock == "FLOCK" && mode == kind.word() && found.parse() == Ok(inode);
         is_it.then_some((pid, device))
     }
 
@@ -103,7 +98,7 @@ mod linux {
         format!("{major:02x}:{minor:02x}")
     }
 
-    /// Whether a process has the file open; `None` if it may not be looked at.
+    /// Whether a process has the file open; `None` if that is not permitted.
     fn has_open(pid: u32, file: &Metadata) -> Option<bool> {
         let is_it = |found: Metadata| (found.dev(), found.ino()) == (file.dev(), file.ino());
         match fs::read_dir(format!("/proc/{pid}/fd")) {
@@ -126,22 +121,22 @@ mod linux {
             let file = tempfile::tempfile().unwrap();
             let found = file.metadata().unwrap();
             let own = std::process::id();
-            let holder = |locks: &str| holder(&file, Held::Alone, locks);
+            let holder = |locks: &str| holder(&file, LockKind::Exclusive, locks);
             assert_eq!(holder(&line(own, &found)), Holder::ThisProcess);
-            // Nobody has this number: numbers end at four million.
+            // No process has this id: ids end at four million.
             assert_eq!(holder(&line(99_999_999, &found)), Holder::Unknown);
             assert_eq!(holder(&line(0, &found)), Holder::Unknown);
-            // A process that has taken over the number of one that has ended.
+            // A process that reuses the id of one that ended.
             let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-            let told = holder(&line(other.id(), &found));
+            let found_holder = holder(&line(other.id(), &found));
             other.kill().unwrap();
             other.wait().unwrap();
-            assert_eq!(told, Holder::Unknown);
+            assert_eq!(found_holder, Holder::Unknown);
             assert_eq!(holder(""), Holder::Unknown);
         }
 
         #[test]
-        fn those_who_wait_and_locks_of_another_kind_are_no_holders() {
+        fn waiters_and_other_locks_are_ignored() {
             let file = tempfile::tempfile().unwrap();
             let held = line(std::process::id(), &file.metadata().unwrap());
             for other in [
@@ -150,10 +145,10 @@ mod linux {
                 held.replace("WRITE", "READ"),
                 held.replace(" 0 EOF", "9 0 EOF"),
             ] {
-                assert_eq!(holder(&file, Held::Alone, &other), Holder::Unknown, "{other}");
+                assert_eq!(holder(&file, LockKind::Exclusive, &other), Holder::Unknown, "{other}");
             }
             let shared = held.replace("WRITE", "READ");
-            assert_eq!(holder(&file, Held::Shared, &shared), Holder::ThisProcess);
+            assert_eq!(holder(&file, LockKind::Shared, &shared), Holder::ThisProcess);
         }
     }
 }

@@ -1,16 +1,16 @@
-//! A file with an operating system's lock that is given back at once.
+//! A locked file that releases its lock when it is dropped.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-/// A file whose lock ends with it.
+/// A file with a lock.
 ///
-/// Closing a file ends its lock only once nobody has it open, and a process that
-/// another thread has just forked has it open until it runs its program. So the
-/// lock is given back before the file is closed; without that, a store could not
-/// be opened again right after it was closed.
+/// Closing a file releases its lock only when no process has it open, and a process that
+/// another thread just forked has it open until it starts its program. So the lock is
+/// released explicitly. Otherwise a store could not always be reopened right after it was
+/// closed.
 #[derive(Debug)]
 pub(crate) struct LockedFile {
     file: File,
@@ -20,14 +20,12 @@ pub(crate) struct LockedFile {
 }
 
 impl LockedFile {
-    /// Takes the lock for one holder alone; the file comes back if somebody else
-    /// has it.
+    /// Takes an exclusive lock. Returns the file if it is locked.
     pub(crate) fn exclusive(file: File) -> io::Result<Result<Self, File>> {
         Self::granted(file.try_lock(), file)
     }
 
-    /// Takes the lock beside others who take it so; the file comes back if
-    /// somebody has it alone.
+    /// Takes a shared lock. Returns the file if it is locked exclusively.
     pub(crate) fn shared(file: File) -> io::Result<Result<Self, File>> {
         Self::granted(file.try_lock_shared(), file)
     }
@@ -43,8 +41,8 @@ impl LockedFile {
         }
     }
 
-    /// Remembers where a relative path leads now. A relative path follows the working
-    /// directory when that is moved, and others come by the absolute one.
+    /// Records the absolute form of a relative path. A relative path follows the working
+    /// directory when that is moved, but other processes use the absolute path.
     pub(crate) fn remember_absolute(&mut self, path: &Path) -> io::Result<()> {
         self.absolute = match path.is_relative() {
             true => Some(std::path::absolute(path)?),
@@ -53,10 +51,10 @@ impl LockedFile {
         Ok(())
     }
 
-    /// Whether the path still leads to this file, and so does the absolute one. The lock belongs to the file: it
-    /// keeps nobody out of another one that has taken its path.
+    /// Whether the path, and its absolute form, is still this file. The lock does not cover
+    /// another file at the path.
     pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
-        // Elsewhere a file that is open is not replaced.
+        // Other systems do not replace an open file.
         if cfg!(not(unix)) {
             return Ok(true);
         }
@@ -72,11 +70,11 @@ impl LockedFile {
         Ok(is_there(path)? && self.absolute.as_deref().map_or(Ok(true), is_there)?)
     }
 
-    /// Whether the lock keeps others out: `second`, another opening of the same
-    /// file, must be refused it. Some file systems grant it to everybody.
+    /// Whether the lock works: `second`, another opening of the same file, must not get it.
+    /// Some file systems grant it twice.
     pub(crate) fn keeps_out(&self, second: File) -> io::Result<bool> {
         match Self::exclusive(second)? {
-            // Another file has taken the path.
+            // Another file is at the path now.
             Ok(granted) => Ok(granted.id != self.id),
             Err(_) => Ok(true),
         }
@@ -113,7 +111,7 @@ impl Deref for LockedFile {
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // What cannot be given back ends when the file is closed.
+        // If this fails, closing the file releases the lock.
         let _ = self.file.unlock();
     }
 }
@@ -124,7 +122,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_has_moved_where_its_absolute_path_leads_elsewhere() {
+    fn a_file_is_moved_if_its_absolute_path_is_another_file() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs::create_dir(at("work")).unwrap();
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_is_remembered_as_an_absolute_one() {
+    fn the_absolute_form_of_a_relative_path_is_recorded() {
         let file = tempfile::tempfile().unwrap();
         let mut locked = LockedFile::exclusive(file).unwrap().unwrap();
         locked.remember_absolute(Path::new("store/LOCK")).unwrap();
@@ -151,14 +149,14 @@ mod tests {
         assert_eq!(locked.absolute, None);
     }
 
-    /// A second handle of the same opening is what a forked process has.
+    /// A forked process has a second handle of the same opening.
     #[test]
-    fn the_lock_ends_although_a_forked_process_still_has_the_file() {
-        let folder = tempfile::tempdir().unwrap();
+    fn the_lock_is_released_while_a_forked_process_has_the_file() {
+        let directory = tempfile::tempdir().unwrap();
         let open = || {
             let mut options = File::options();
             options.read(true).write(true).create(true).truncate(false);
-            options.open(folder.path().join("LOCK")).unwrap()
+            options.open(directory.path().join("LOCK")).unwrap()
         };
         for take in [LockedFile::exclusive, LockedFile::shared] {
             let held = take(open()).unwrap().unwrap();
@@ -177,8 +175,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_file_is_at_its_path_until_it_is_moved_or_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         let locked = LockedFile::exclusive(open(&at("LOCK"))).unwrap().unwrap();
         assert!(locked.is_at(&at("LOCK")).unwrap());
         fs::rename(at("LOCK"), at("moved")).unwrap();
@@ -194,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_granted_twice_keeps_nobody_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+    fn a_lock_that_is_granted_twice_does_not_work() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         let locked = LockedFile::exclusive(open(&at("LOCK"))).unwrap().unwrap();
         assert!(locked.keeps_out(open(&at("LOCK"))).unwrap());
-        // As a file system behaves that has no locks.
+        // As on a file system without locks.
         locked.file.unlock().unwrap();
         assert!(!locked.keeps_out(open(&at("LOCK"))).unwrap());
         assert!(locked.keeps_out(open(&at("another"))).unwrap());

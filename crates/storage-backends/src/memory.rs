@@ -1,4 +1,4 @@
-//! Storage in the process's memory.
+//! Storage in the memory of the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,15 +13,14 @@ use storage_core::{
     split_full_key, validate_full_key,
 };
 
+use crate::component_index::{self, ComponentIndex, Prefixes};
 use crate::first_revision::first_revision;
-use crate::partitions::{self, Names, Partitions};
 
-/// Storage in the process's memory: fast, shared by all threads, gone when the
-/// process ends.
+/// Storage in the memory of the process: fast, and gone when the process ends.
 ///
-/// Everything of the contract is there, revisions and commits too. Each
-/// component's keys are kept apart, so components do not wait for each other
-/// and a listing never walks the keys of others.
+/// It implements the whole contract, including revisions and commits. It keeps the keys of
+/// each component apart, so components do not wait for each other and a listing scans the
+/// keys of one component only.
 ///
 /// ```
 /// use storage_backends::MemoryStorage;
@@ -34,126 +33,132 @@ use crate::partitions::{self, Names, Partitions};
 /// ```
 #[derive(Debug)]
 pub struct MemoryStorage {
-    partitions: DashMap<Box<str>, Arc<RwLock<Partition>>>,
-    /// The names of the partitions that hold a key, but for `""`. A name comes
-    /// and goes under the lock of its partition, with the first and last key.
-    names: RwLock<BTreeSet<Arc<str>>>,
+    components: DashMap<Box<str>, Arc<RwLock<Component>>>,
+    /// The prefixes of the components that hold a key, without the empty one. A prefix is
+    /// added with the first key and removed with the last, under the lock of its component.
+    prefixes: RwLock<BTreeSet<Arc<str>>>,
     last_revision: AtomicU64,
 }
 
-/// The keys of one component.
+/// The keys of one component, or the unscoped keys.
 ///
-/// Locks are taken in this order: a shard of the map, partitions in the order of
-/// their names, `names`. So nobody who holds a partition waits for a shard.
+/// The order of locks: a shard of the map, components by prefix, `prefixes`. So no thread
+/// that holds the lock of a component waits for a shard.
 #[derive(Debug, Default)]
-struct Partition {
-    /// Own keys, without the partition's name.
+struct Component {
     keys: BTreeMap<Box<str>, VersionedValue>,
-    /// What `keys` add up to, in own keys.
+    /// The usage of `keys`.
     usage: Usage,
-    /// Taken out of the map while it was empty: a writer that still has a
-    /// handle must fetch the one that took its place.
-    dropped: bool,
+    /// Whether it was removed from the map while it was empty. A writer that still has it
+    /// must get the current one from the map.
+    removed: bool,
 }
 
-impl Partition {
-    fn write(&mut self, own: &str, value: Option<StorageValue>, revision: Revision) {
-        let added = value.as_ref().map_or_else(Usage::default, |new| Usage::of(own, new.len()));
+impl Component {
+    fn write(&mut self, user_key: &str, value: Option<StorageValue>, revision: Revision) {
+        let added =
+            value.as_ref().map_or_else(Usage::default, |new| Usage::of(user_key, new.len()));
         let replaced = match value {
             Some(value) => {
                 let new = VersionedValue { value, revision };
-                match self.keys.get_mut(own) {
+                match self.keys.get_mut(user_key) {
                     Some(found) => Some(std::mem::replace(found, new)),
-                    None => self.keys.insert(own.into(), new),
+                    None => self.keys.insert(user_key.into(), new),
                 }
             }
-            None => self.keys.remove(own),
+            None => self.keys.remove(user_key),
         };
-        let removed = replaced.map_or_else(Usage::default, |old| Usage::of(own, old.value.len()));
+        let removed =
+            replaced.map_or_else(Usage::default, |old| Usage::of(user_key, old.value.len()));
         self.usage = self.usage + added - removed;
     }
 
-    /// The own keys that a request asks for, its limit aside.
+    /// The user keys that match a request, beyond its limit too.
     fn range<'a>(
         &'a self,
-        own: PageRequest<'a>,
+        request: PageRequest<'a>,
     ) -> impl Iterator<Item = (&'a str, &'a VersionedValue)> {
-        let start = start_of(own.prefix, own.after.map_or(Bound::Unbounded, Bound::Excluded));
+        let start =
+            start_of(request.prefix, request.after.map_or(Bound::Unbounded, Bound::Excluded));
         self.keys
             .range::<str, _>((start, Bound::Unbounded))
             .map(|(key, found)| (&**key, found))
-            .take_while(move |(key, _)| key.starts_with(own.prefix))
+            .take_while(move |(key, _)| key.starts_with(request.prefix))
     }
 }
 
 impl Default for MemoryStorage {
     fn default() -> Self {
         Self {
-            partitions: DashMap::default(),
-            names: RwLock::default(),
-            // A caller may still have a revision of the store before this one.
+            components: DashMap::default(),
+            prefixes: RwLock::default(),
+            // A caller may still hold a revision of an earlier store.
             last_revision: AtomicU64::new(first_revision(0)),
         }
     }
 }
 
 impl MemoryStorage {
-    /// An empty storage.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The partition, if it exists. Its lock is taken when no shard's is held
-    /// any more: components that share a shard do not wait for each other.
-    fn partition(&self, name: &str) -> Option<Arc<RwLock<Partition>>> {
-        self.partitions.get(name).map(|found| Arc::clone(&found))
+    /// The component with a prefix, if it exists. Returns it unlocked, so that no caller
+    /// waits for its lock while it holds a shard.
+    fn component(&self, prefix: &str) -> Option<Arc<RwLock<Component>>> {
+        self.components.get(prefix).map(|found| Arc::clone(&found))
     }
 
-    fn partition_or_new(&self, name: &str) -> Arc<RwLock<Partition>> {
-        match self.partition(name) {
+    fn component_or_new(&self, prefix: &str) -> Arc<RwLock<Component>> {
+        match self.component(prefix) {
             Some(found) => found,
-            None => Arc::clone(&self.partitions.entry(name.into()).or_default()),
+            None => Arc::clone(&self.components.entry(prefix.into()).or_default()),
         }
     }
 
-    /// Takes the partition out of the map unless it holds a key.
+    /// Removes the component from the map if it holds no key.
     ///
-    /// No write is lost: a writer that came before made it non-empty, and one
-    /// that comes behind finds it marked. Every writer that leaves a partition
-    /// empty comes here after it has unlocked it, so the last of them cleans up.
-    fn drop_if_empty(&self, name: &str) {
-        self.partitions.remove_if(name, |_, partition| {
-            let mut partition = write(partition);
-            partition.dropped = partition.keys.is_empty();
-            partition.dropped
+    /// No write is lost: an earlier one has added a key, and a later one finds the
+    /// component marked as removed. Every writer that leaves a component empty calls this
+    /// after it has unlocked it, so the last one removes it.
+    fn remove_if_empty(&self, prefix: &str) {
+        self.components.remove_if(prefix, |_, component| {
+            let mut component = write(component);
+            component.removed = component.keys.is_empty();
+            component.removed
         });
     }
 
-    /// Every key and value that the request wants, or `None` if a partition came
-    /// or went before all of them were locked. Values are shared, not copied.
-    fn at_one_moment(&self, request: PageRequest<'_>) -> Option<Vec<(String, StorageValue)>> {
+    /// All keys and values that match the request, or `None` if a component was added or
+    /// removed before all of them were locked. Values are shared, not copied.
+    fn try_snapshot(&self, request: PageRequest<'_>) -> Option<Vec<(String, StorageValue)>> {
         let (only, _) = split_full_key(request.prefix);
-        let names = || -> Vec<Arc<str>> {
-            if only.is_empty() { read(&self.names).iter().cloned().collect() } else { Vec::new() }
+        let prefixes = || -> Vec<Arc<str>> {
+            if only.is_empty() {
+                read(&self.prefixes).iter().cloned().collect()
+            } else {
+                Vec::new()
+            }
         };
-        let before = names();
-        let partitions: Vec<(&str, Arc<RwLock<Partition>>)> = std::iter::once(only)
-            .chain(before.iter().map(|name| &**name))
-            .filter_map(|name| Some((name, self.partition(name)?)))
+        let before = prefixes();
+        let components: Vec<(&str, Arc<RwLock<Component>>)> = std::iter::once(only)
+            .chain(before.iter().map(|prefix| &**prefix))
+            .filter_map(|prefix| Some((prefix, self.component(prefix)?)))
             .collect();
-        // A commit holds all of its partitions while it writes, so with all of
-        // them locked none is half done; one that makes a new partition has
-        // either named it by now or not written yet.
-        let locked: Vec<_> = partitions.iter().map(|(name, one)| (*name, read(one))).collect();
-        if names() != before || locked.iter().any(|(_, partition)| partition.dropped) {
+        // A commit locks all of its components while it writes, so no commit is in progress
+        // when all are locked. A commit that adds a component has either added its prefix
+        // by now or has not written yet.
+        let locked: Vec<_> = components.iter().map(|(prefix, one)| (*prefix, read(one))).collect();
+        if prefixes() != before || locked.iter().any(|(_, component)| component.removed) {
             return None;
         }
         let mut found: Vec<(String, StorageValue)> = locked
             .iter()
-            .flat_map(|(name, partition)| {
-                partition.keys.iter().map(move |(own, found)| (name, own, found))
+            .flat_map(|(prefix, component)| {
+                component.keys.iter().map(move |(user_key, found)| (prefix, user_key, found))
             })
-            .map(|(name, own, found)| ([name, &**own].concat(), found.value.clone()))
+            .map(|(prefix, user_key, found)| ([prefix, &**user_key].concat(), found.value.clone()))
             .filter(|(key, _)| request.wants(key))
             .collect();
         drop(locked);
@@ -161,94 +166,104 @@ impl MemoryStorage {
         Some(found)
     }
 
-    /// Changes one key of a locked partition.
+    /// Changes one key of a locked component.
     fn change(
         &self,
-        name: &str,
-        partition: &mut Partition,
-        own: &str,
+        prefix: &str,
+        component: &mut Component,
+        user_key: &str,
         value: Option<StorageValue>,
         revision: Revision,
     ) {
-        let held_keys = !partition.keys.is_empty();
-        partition.write(own, value, revision);
-        let holds_keys = !partition.keys.is_empty();
-        if held_keys != holds_keys && !name.is_empty() {
-            let mut names = write(&self.names);
+        let held_keys = !component.keys.is_empty();
+        component.write(user_key, value, revision);
+        let holds_keys = !component.keys.is_empty();
+        if held_keys != holds_keys && !prefix.is_empty() {
+            let mut prefixes = write(&self.prefixes);
             if holds_keys {
-                names.insert(name.into());
+                prefixes.insert(prefix.into());
             } else {
-                names.remove(name);
+                prefixes.remove(prefix);
             }
         }
     }
 
     fn next_revision(&self) -> Revision {
-        // The caller holds the locks of all that it writes, so the writes to a
-        // key are ordered by its lock and the counter needs no order of its own.
+        // The caller holds the locks of everything it writes, which order the writes to a
+        // key. So the counter needs no ordering of its own.
         Revision::new(self.last_revision.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Applies checks, budget and writes to locked partitions, all or nothing.
+    /// Runs `look` on a key.
+    fn find<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(&VersionedValue) -> T,
+    ) -> Result<Option<T>, StorageError> {
+        validate_full_key(key)?;
+        let (prefix, user_key) = split_full_key(key);
+        let Some(component) = self.component(prefix) else { return Ok(None) };
+        let found = read(&component).keys.get(user_key).map(look);
+        Ok(found)
+    }
+
+    /// Applies a commit to locked components.
     fn apply(&self, locked: &mut Locked<'_>, commit: &Commit) -> Result<Revision, StorageError> {
         let evaluation = commit.evaluate(locked)?;
-        if let Some(component) = commit.budgeted_component()? {
-            let before = locked.partition(component).map(|one| one.usage).unwrap_or_default();
-            evaluation.change(component).apply(before, commit.budget.as_ref())?;
+        if let Some(prefix) = commit.budgeted_component()? {
+            let before = locked.component(prefix).map(|one| one.usage).unwrap_or_default();
+            evaluation.change(prefix).apply(before, commit.budget.as_ref())?;
         }
-        // From here on nothing fails, so that all of it happens.
+        // Nothing fails from here on.
         let revision = self.next_revision();
         for write in evaluation.writes {
-            let (name, own) = split_full_key(&write.key);
-            if let Some(partition) = locked.partition_mut(name) {
-                self.change(name, partition, own, write.value.clone(), revision);
+            let (prefix, user_key) = split_full_key(&write.key);
+            if let Some(component) = locked.component_mut(prefix) {
+                self.change(prefix, component, user_key, write.value.clone(), revision);
             }
         }
         Ok(revision)
     }
 }
 
-/// The partitions of a commit while it runs, ordered by name.
+/// The locked components of a commit, by prefix.
 struct Locked<'a> {
-    /// Whether the commit has a budget, for which its changes are counted.
     has_budget: bool,
-    partitions: Vec<(&'a str, RwLockWriteGuard<'a, Partition>)>,
+    components: BTreeMap<&'a str, RwLockWriteGuard<'a, Component>>,
 }
 
 impl<'a> Locked<'a> {
-    /// Locks the partitions, or answers `None` if one was dropped meanwhile.
-    fn new(handles: &'a [(&'a str, Arc<RwLock<Partition>>)], has_budget: bool) -> Option<Self> {
-        let mut partitions = Vec::with_capacity(handles.len());
-        for (name, handle) in handles {
-            let partition = write(handle);
-            if partition.dropped {
-                return None;
-            }
-            partitions.push((*name, partition));
-        }
-        Some(Self { has_budget, partitions })
+    /// Locks the components in the order of their prefixes. Returns `None` if one was
+    /// removed meanwhile.
+    fn new(
+        components: &'a BTreeMap<&'a str, Arc<RwLock<Component>>>,
+        has_budget: bool,
+    ) -> Option<Self> {
+        let lock = |(prefix, component): (&&'a str, &'a Arc<RwLock<Component>>)| {
+            let component = write(component);
+            (!component.removed).then_some((*prefix, component))
+        };
+        let components = components.iter().map(lock).collect::<Option<_>>()?;
+        Some(Self { has_budget, components })
     }
 
-    fn partition(&self, name: &str) -> Option<&Partition> {
-        let at = self.partitions.binary_search_by_key(&name, |(name, _)| name).ok()?;
-        self.partitions.get(at).map(|(_, partition)| &**partition)
+    fn component(&self, prefix: &str) -> Option<&Component> {
+        self.components.get(prefix).map(|component| &**component)
     }
 
-    fn partition_mut(&mut self, name: &str) -> Option<&mut Partition> {
-        let at = self.partitions.binary_search_by_key(&name, |(name, _)| name).ok()?;
-        self.partitions.get_mut(at).map(|(_, partition)| &mut **partition)
+    fn component_mut(&mut self, prefix: &str) -> Option<&mut Component> {
+        self.components.get_mut(prefix).map(|component| &mut **component)
     }
 
     fn stored(&self, key: &str) -> Option<&VersionedValue> {
-        let (name, own) = split_full_key(key);
-        self.partition(name)?.keys.get(own)
+        let (prefix, user_key) = split_full_key(key);
+        self.component(prefix)?.keys.get(user_key)
     }
 
-    /// The names of the partitions that hold no key.
+    /// The prefixes of the components that hold no key.
     fn empty(&self) -> Vec<&'a str> {
-        let empty =
-            |(_, partition): &&(_, RwLockWriteGuard<'_, Partition>)| partition.keys.is_empty();
-        self.partitions.iter().filter(empty).map(|(name, _)| *name).collect()
+        let empty = self.components.iter().filter(|(_, component)| component.keys.is_empty());
+        empty.map(|(prefix, _)| *prefix).collect()
     }
 }
 
@@ -271,22 +286,18 @@ impl CommitView for Locked<'_> {
 #[deny(clippy::missing_trait_methods)]
 impl ComponentStorage for MemoryStorage {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        validate_full_key(key)?;
-        let (name, own) = split_full_key(key);
-        let Some(partition) = self.partition(name) else { return Ok(None) };
-        let value = read(&partition).keys.get(own).map(|found| found.value.clone());
-        Ok(value)
+        self.find(key, |found| found.value.clone())
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
         validate_full_key(key)?;
-        let (name, own) = split_full_key(key);
+        let (prefix, user_key) = split_full_key(key);
         loop {
-            let partition = self.partition_or_new(name);
-            let mut partition = write(&partition);
-            if !partition.dropped {
+            let component = self.component_or_new(prefix);
+            let mut component = write(&component);
+            if !component.removed {
                 let revision = self.next_revision();
-                self.change(name, &mut partition, own, Some(value), revision);
+                self.change(prefix, &mut component, user_key, Some(value), revision);
                 return Ok(());
             }
         }
@@ -294,111 +305,102 @@ impl ComponentStorage for MemoryStorage {
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
         validate_full_key(key)?;
-        let (name, own) = split_full_key(key);
-        // A partition that is not there, or was dropped meanwhile, has no such
-        // key: nothing to do, but it is a write and has its revision.
-        let Some(partition) = self.partition(name) else {
-            self.next_revision();
-            return Ok(());
-        };
-        let mut locked = write(&partition);
-        self.change(name, &mut locked, own, None, self.next_revision());
-        let emptied = locked.keys.is_empty();
+        let (prefix, user_key) = split_full_key(key);
+        // A component that is missing or was removed has no such key. The delete gets a
+        // revision nevertheless.
+        let revision = self.next_revision();
+        let Some(component) = self.component(prefix) else { return Ok(()) };
+        let mut locked = write(&component);
+        self.change(prefix, &mut locked, user_key, None, revision);
+        let is_empty = locked.keys.is_empty();
         drop(locked);
-        if emptied {
-            self.drop_if_empty(name);
+        if is_empty {
+            self.remove_if_empty(prefix);
         }
         Ok(())
     }
 
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        validate_full_key(key)?;
-        let (name, own) = split_full_key(key);
-        let Some(partition) = self.partition(name) else { return Ok(false) };
-        let found = read(&partition).keys.contains_key(own);
-        Ok(found)
+        Ok(self.find(key, |_| ())?.is_some())
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
         let all = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
-        Ok(partitions::list_page(self, all)?.keys)
+        Ok(component_index::list_page(self, all)?.keys)
     }
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        partitions::list_page(self, request)
+        component_index::list_page(self, request)
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
         keys.iter().try_for_each(|key| validate_full_key(key))?;
         let mut values = Vec::with_capacity(keys.len());
-        // Keys of one component, the usual case, are read under one lock.
+        // Adjacent keys of one component, the usual case, are read under one lock.
         for run in keys.chunk_by(|a, b| split_full_key(a).0 == split_full_key(b).0) {
-            let name = run.first().map_or("", |key| split_full_key(key).0);
-            let partition = self.partition(name).unwrap_or_default();
-            let partition = read(&partition);
-            let value_of = |key: &&str| partition.keys.get(split_full_key(key).1);
+            let prefix = run.first().map_or("", |key| split_full_key(key).0);
+            let component = self.component(prefix).unwrap_or_default();
+            let component = read(&component);
+            let value_of = |key: &&str| component.keys.get(split_full_key(key).1);
             values.extend(run.iter().map(|key| value_of(key).map(|found| found.value.clone())));
         }
         Ok(values)
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        partitions::usage(self, prefix)
+        component_index::usage(self, prefix)
     }
 
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
         let joined;
-        let (name, own) = match split_full_key(prefix) {
+        let (prefix, user_key) = match split_full_key(prefix) {
             // The usual case: the component prefix and the user key.
-            (name, "") if !name.is_empty() => (name, key),
+            (prefix, "") if !prefix.is_empty() => (prefix, key),
             _ => {
                 joined = join_key(prefix, key);
                 split_full_key(&joined)
             }
         };
-        let found = match self.partitions.try_get(name) {
-            TryResult::Present(partition) => {
-                let partition = Arc::clone(&partition);
-                let partition = match partition.try_read() {
+        let found = match self.components.try_get(prefix) {
+            TryResult::Present(component) => {
+                let component = Arc::clone(&component);
+                let component = match component.try_read() {
                     Ok(guard) => guard,
                     Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                     Err(TryLockError::WouldBlock) => return None,
                 };
-                partition.keys.get(own).map(|found| found.value.clone())
+                component.keys.get(user_key).map(|found| found.value.clone())
             }
             TryResult::Absent => None,
             TryResult::Locked => return None,
         };
         // A key that is stored is valid.
         if found.is_none() {
-            validate_full_key(&[name, own].concat()).ok()?;
+            validate_full_key(&[prefix, user_key].concat()).ok()?;
         }
         Some(found)
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        validate_full_key(key)?;
-        let (name, own) = split_full_key(key);
-        let Some(partition) = self.partition(name) else { return Ok(None) };
-        let found = read(&partition).keys.get(own).cloned();
-        Ok(found)
+        self.find(key, VersionedValue::clone)
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
         commit.keys().try_for_each(validate_full_key)?;
         commit.budgeted_component()?;
-        let names: BTreeSet<&str> = commit.keys().map(|key| split_full_key(key).0).collect();
+        let prefixes: BTreeSet<&str> = commit.keys().map(|key| split_full_key(key).0).collect();
         loop {
-            // A partition that is only checked is made too: its lock is what
-            // keeps an absent key absent until the writes are done.
-            let handles: Vec<_> =
-                names.iter().map(|name| (*name, self.partition_or_new(name))).collect();
-            let Some(mut locked) = Locked::new(&handles, commit.budget.is_some()) else { continue };
+            // Also creates the components that are only checked: their locks keep absent
+            // keys absent until the writes are done.
+            let components =
+                prefixes.iter().map(|prefix| (*prefix, self.component_or_new(prefix))).collect();
+            let has_budget = commit.budget.is_some();
+            let Some(mut locked) = Locked::new(&components, has_budget) else { continue };
             let result = self.apply(&mut locked, &commit);
             let empty = locked.empty();
             drop(locked);
-            for name in empty {
-                self.drop_if_empty(name);
+            for prefix in empty {
+                self.remove_if_empty(prefix);
             }
             return result;
         }
@@ -412,7 +414,7 @@ impl Store for MemoryStorage {
     }
 
     fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        partitions::list_components(self, after, limit)
+        component_index::list_components(self, after, limit)
     }
 
     fn read_snapshot(
@@ -423,7 +425,7 @@ impl Store for MemoryStorage {
     ) -> Result<(), StorageError> {
         let request = PageRequest { prefix, after, limit: usize::MAX };
         let found = loop {
-            if let Some(found) = self.at_one_moment(request) {
+            if let Some(found) = self.try_snapshot(request) {
                 break found;
             }
         };
@@ -437,44 +439,50 @@ impl Store for MemoryStorage {
     fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         let mut verified = Verified::default();
         verified.usage = self.usage(None)?;
-        verified.components = read(&self.names).len() as u64;
+        verified.components = read(&self.prefixes).len() as u64;
         Ok(verified)
     }
 }
 
-impl Partitions for MemoryStorage {
-    fn names(&self, prefix: &str, from: Bound<&str>, limit: usize) -> Result<Names, StorageError> {
-        let names = read(&self.names);
-        let from = (start_of(prefix, from), Bound::Unbounded);
-        let names = names.range::<str, _>(from).take_while(|name| name.starts_with(prefix));
-        Ok(Names { found: names.take(limit).cloned().collect(), stopped_by: None })
+impl ComponentIndex for MemoryStorage {
+    fn prefixes(
+        &self,
+        prefix: &str,
+        from: Bound<&str>,
+        limit: usize,
+    ) -> Result<Prefixes, StorageError> {
+        let prefixes = read(&self.prefixes);
+        let range = (start_of(prefix, from), Bound::Unbounded);
+        let prefixes = prefixes.range::<str, _>(range).take_while(|one| one.starts_with(prefix));
+        Ok(Prefixes { found: prefixes.take(limit).cloned().collect(), stopped_by: None })
     }
 
     fn keys_in(
         &self,
-        partition: &str,
-        own: PageRequest<'_>,
+        component: &str,
+        request: PageRequest<'_>,
         found: &mut Vec<String>,
     ) -> Result<(), StorageError> {
-        if let Some(handle) = self.partition(partition) {
+        if let Some(handle) = self.component(component) {
             let keys = read(&handle);
-            found.extend(keys.range(own).take(own.limit).map(|(key, _)| [partition, key].concat()));
+            let keys = keys.range(request).take(request.limit);
+            found.extend(keys.map(|(key, _)| [component, key].concat()));
         }
         Ok(())
     }
 
-    fn usage_in(&self, partition: &str, own_prefix: &str) -> Result<Usage, StorageError> {
-        let Some(handle) = self.partition(partition) else { return Ok(Usage::default()) };
+    fn usage_in(&self, component: &str, prefix: &str) -> Result<Usage, StorageError> {
+        let Some(handle) = self.component(component) else { return Ok(Usage::default()) };
         let keys = read(&handle);
-        if own_prefix.is_empty() {
+        if prefix.is_empty() {
             return Ok(keys.usage);
         }
-        let request = PageRequest::new(usize::MAX).with_prefix(own_prefix);
+        let request = PageRequest::new(usize::MAX).with_prefix(prefix);
         Ok(keys.range(request).map(|(key, found)| Usage::of(key, found.value.len())).sum())
     }
 }
 
-/// Where a walk over what begins with `prefix` starts.
+/// The start of a range of texts that begin with `prefix` and lie within `from`.
 fn start_of<'a>(prefix: &'a str, from: Bound<&'a str>) -> Bound<&'a str> {
     match from {
         Bound::Included(text) | Bound::Excluded(text) if text >= prefix => from,
@@ -482,13 +490,13 @@ fn start_of<'a>(prefix: &'a str, from: Bound<&'a str>) -> Bound<&'a str> {
     }
 }
 
-/// Locks for reading. A thread that panicked with the lock held was not in the
-/// middle of a change: [`MemoryStorage::change`] calls nothing that panics.
+/// Locks for reading. Poison is ignored: [`MemoryStorage::change`] does not panic, so no
+/// thread can have panicked in the middle of a change.
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks for writing; as [`read`].
+/// Locks for writing, like [`read`].
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
@@ -502,7 +510,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_empty_partition_is_left_behind() {
+    fn empty_components_are_removed() {
         let storage = MemoryStorage::new();
         thread::scope(|scope| {
             for n in 0..3 {
@@ -515,7 +523,7 @@ mod tests {
                             .unwrap();
                         storage.delete(&a).unwrap();
                         storage.commit(Commit::new().delete(&*b).delete("none")).unwrap();
-                        // What fails, is only read or only checked makes none.
+                        // Failed commits, reads and checks leave no component behind.
                         storage.commit(Commit::new().require_present("x/y/z/k")).unwrap_err();
                         storage.commit(Commit::new().require_absent("x/y/z/k")).unwrap();
                         let nothing = Budget { max_bytes: 0, max_keys: 0 };
@@ -527,14 +535,13 @@ mod tests {
                 });
             }
         });
-        assert!(storage.partitions.is_empty(), "{:?}", storage.partitions);
-        assert!(storage.names.read().unwrap().is_empty());
+        assert!(storage.components.is_empty(), "{:?}", storage.components);
+        assert!(storage.prefixes.read().unwrap().is_empty());
     }
 
-    /// The write that a drop must not lose, step by step: a writer has fetched
-    /// the partition, then it is dropped, then the writer gets its lock.
+    /// A writer gets the component, the component is removed, then the writer gets its lock.
     #[test]
-    fn a_writer_behind_a_drop_fetches_the_partition_again() {
+    fn a_writer_that_has_a_removed_component_gets_the_new_one() {
         type Call = fn(&MemoryStorage) -> Result<Revision, StorageError>;
         let calls: [Call; 2] = [
             |storage| storage_core::put(&storage, "a/b/c/k", "1".into()),
@@ -542,36 +549,36 @@ mod tests {
         ];
         for call in calls {
             let storage = MemoryStorage::new();
-            let partition = storage.partition_or_new("a/b/c/");
-            let mut locked = write(&partition);
+            let component = storage.component_or_new("a/b/c/");
+            let mut locked = write(&component);
             thread::scope(|scope| {
                 scope.spawn(|| call(&storage).unwrap());
                 // The map, this thread and the writer have it.
-                while Arc::strong_count(&partition) < 3 {
+                while Arc::strong_count(&component) < 3 {
                     thread::yield_now();
                 }
-                storage.partitions.remove("a/b/c/");
-                locked.dropped = true;
+                storage.components.remove("a/b/c/");
+                locked.removed = true;
                 drop(locked);
             });
             assert_eq!(storage.get("a/b/c/k").unwrap(), Some("1".into()));
-            assert!(read(&partition).keys.is_empty());
+            assert!(read(&component).keys.is_empty());
         }
     }
 
     #[test]
-    fn a_thread_that_panics_with_a_lock_stops_nobody() {
+    fn a_poisoned_lock_can_be_used() {
         let storage = MemoryStorage::new();
         storage.set("a/b/c/k", "1".into()).unwrap();
-        let partition = storage.partition("a/b/c/").unwrap();
+        let component = storage.component("a/b/c/").unwrap();
         let panicked = thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                let (_partition, _names) = (write(&partition), write(&storage.names));
+                let (_component, _prefixes) = (write(&component), write(&storage.prefixes));
                 panic!("with two locks");
             });
             thread.join()
         });
-        assert!(panicked.is_err() && partition.is_poisoned() && storage.names.is_poisoned());
+        assert!(panicked.is_err() && component.is_poisoned() && storage.prefixes.is_poisoned());
         assert_eq!(storage.get("a/b/c/k").unwrap(), Some("1".into()));
         assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));
         storage.set("a/b/c/k", "2".into()).unwrap();
@@ -584,14 +591,14 @@ mod tests {
     fn try_get_does_not_wait() {
         let storage = MemoryStorage::new();
         storage.set("a/b/c/k", "1".into()).unwrap();
-        let partition = storage.partition("a/b/c/").unwrap();
-        let writing = write(&partition);
+        let component = storage.component("a/b/c/").unwrap();
+        let writing = write(&component);
         assert_eq!(storage.try_get("", "a/b/c/k"), None);
-        // Another component is not concerned.
+        // Other components are not affected.
         assert_eq!(storage.try_get("", "a/b/d/k"), Some(None));
         drop(writing);
         assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));
-        let shard = storage.partitions.get_mut("a/b/c/");
+        let shard = storage.components.get_mut("a/b/c/");
         assert_eq!(storage.try_get("", "a/b/c/k"), None);
         drop(shard);
         assert_eq!(storage.try_get("", "a/b/c/k"), Some(Some("1".into())));

@@ -1,10 +1,10 @@
-//! Modes of a store's files that let other users in.
+//! Finds file modes that give other users access to a store.
 
 use std::path::{Path, PathBuf};
 
 use storage_core::{Problem, ProblemKind};
 
-/// The files and directories of a store that other users than their owner may use.
+/// The files and directories of a store that other users may access.
 #[derive(Debug, Default)]
 pub(crate) struct OpenToOthers {
     files: u64,
@@ -14,15 +14,13 @@ pub(crate) struct OpenToOthers {
 }
 
 impl OpenToOthers {
-    /// Looks at a file or directory of the store. What is gone, or cannot be looked
-    /// at, is left out.
+    /// Examines a file or directory of the store. Ignores a missing or inaccessible one.
     pub(crate) fn look(&mut self, path: &Path) {
         self.look_for(path, 0o077);
     }
 
-    /// Looks at the store's own directory, which its owner may let others search:
-    /// only writing matters, with which they can put something else in place of
-    /// the store.
+    /// Examines the store directory. Other users may search it but not write to it, which
+    /// would let them replace the store.
     #[cfg(any(feature = "file", feature = "rocksdb"))]
     pub(crate) fn look_at_root(&mut self, path: &Path) {
         self.look_for(path, 0o022);
@@ -40,8 +38,8 @@ impl OpenToOthers {
         self.first.get_or_insert_with(|| (path.to_owned(), mode));
     }
 
-    /// What to say of the store at `place`; `chmod` is the command that closes it.
-    pub(crate) fn warning(self, place: &Path, chmod: &str) -> Option<Problem> {
+    /// The warning for `store`; `chmod` is the command that removes the access.
+    pub(crate) fn warning(self, store: &Path, chmod: &str) -> Option<Problem> {
         let (path, mode) = self.first?;
         let counted = |count: u64, one: &str, many: &str| match count {
             0 => None,
@@ -61,14 +59,14 @@ impl OpenToOthers {
             "the mode of {what} gives other users access, {example} {} (mode {mode:04o}); to remove \
              that access: {chmod} {}",
             path.display(),
-            quoted(&place.display().to_string())
+            quoted(&store.display().to_string())
         );
-        let problem = Problem::new(place.display().to_string(), detail);
+        let problem = Problem::new(store.display().to_string(), detail);
         Some(problem.with_kind(ProblemKind::Permissions))
     }
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &str) -> String {
     if path.starts_with('-') {
         return quoted(&format!("./{path}"));
@@ -80,13 +78,13 @@ fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', r"'\''"))
 }
 
-/// Whether other users than its owner may use what is in a directory.
+/// Whether other users may enter a directory.
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 pub(crate) fn others_may_enter(directory: &Path) -> bool {
     mode_of(directory).is_some_and(|(mode, _)| mode & 0o011 != 0)
 }
 
-/// The permissions of what is at a path, and whether it is a directory.
+/// The permissions of a path, and whether it is a directory.
 #[cfg(unix)]
 fn mode_of(path: &Path) -> Option<(u32, bool)> {
     use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! The bytes of a value with its revision, the same in every store that lasts.
+//! The bytes of a value with its revision, the same in every persistent store.
 //!
 //! ```text
 //! offset  size  what
@@ -12,11 +12,10 @@
 //! 12+n+m  4     CRC-32 (IEEE) of everything before
 //! ```
 //!
-//! A file holds its full key as a field, because its name may be a hash of it.
-//! An engine that stores the key beside the record does not hold it twice:
-//! there the checksum covers the bytes of the full key first and then the
-//! record. Either way a torn, flipped, truncated or swapped record is found out
-//! and never read as a value.
+//! A file holds its full key as a field, because its name may be a hash of the key. An
+//! engine stores the key next to the record, so the record does not repeat it: there the
+//! checksum covers the full key and then the record. Either way, a torn, altered,
+//! truncated or swapped record is detected and never read as a value.
 
 use storage_core::Revision;
 #[cfg(feature = "file")]
@@ -31,7 +30,7 @@ const KEY_TAG: u8 = 1;
 const CRITICAL_TAGS: u8 = 0x80;
 const CHECKSUM_BYTES: usize = 4;
 
-/// A record that was read with its key.
+/// A decoded record with its key.
 #[cfg(feature = "file")]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -39,12 +38,12 @@ pub(crate) struct Record {
     pub(crate) found: VersionedValue,
 }
 
-/// The bytes of a record that holds its key.
+/// Encodes a record that holds its key.
 #[cfg(feature = "file")]
 pub(crate) fn encode(key: &str, value: &StorageValue, revision: Revision) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(overhead(key) + value.len());
+    let mut bytes = Vec::with_capacity(overhead(key.len()) + value.len());
     push_header(&mut bytes, revision);
-    // A full key is at most a few thousand bytes: it was checked at the door.
+    // Fits: a valid full key has at most a few thousand bytes.
     let key_len = u16::try_from(key.len()).unwrap_or(u16::MAX);
     let fields_len = key_len.saturating_add(FIELD_HEADER_BYTES as u16);
     bytes.extend_from_slice(&fields_len.to_le_bytes());
@@ -55,8 +54,8 @@ pub(crate) fn encode(key: &str, value: &StorageValue, revision: Revision) -> Vec
     seal(bytes)
 }
 
-/// The bytes of a record that an engine stores beside its key, in place of what
-/// `bytes` held.
+/// Encodes a record that an engine stores next to its key. Replaces the content of
+/// `bytes`.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
 pub(crate) fn encode_beside_key(key: &str, value: &[u8], revision: Revision, bytes: &mut Vec<u8>) {
     bytes.clear();
@@ -71,11 +70,11 @@ pub(crate) fn encode_beside_key(key: &str, value: &[u8], revision: Revision, byt
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
 pub(crate) const OVERHEAD_BESIDE_KEY: usize = HEADER_BYTES + CHECKSUM_BYTES;
 
-/// Reads a record that an engine stores beside its key: where its value lies in
-/// `bytes`, and its revision.
+/// Decodes a record that an engine stores next to its key. Returns its value and its
+/// revision.
 ///
 /// # Errors
-/// What is wrong with it; a record of another key is one.
+/// What is wrong with it, for example that it belongs to another key.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
 pub(crate) fn decode_beside_key<'a>(
     key: &str,
@@ -85,30 +84,29 @@ pub(crate) fn decode_beside_key<'a>(
     Ok((value, revision))
 }
 
-/// How long the value is in a record that an engine stores beside its key, by the
-/// record's length and header alone: a damaged record too has some length.
-#[cfg(feature = "rocksdb")]
+/// The length of the value of a record that an engine stores next to its key, computed
+/// from the length and the header only, so that a damaged record has one too.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
 pub(crate) fn value_len_beside_key(bytes: &[u8]) -> usize {
     let fields_len = Reader(bytes.get(HEADER_BYTES - 2..).unwrap_or_default()).u16();
     bytes.len().saturating_sub(OVERHEAD_BESIDE_KEY + usize::from(fields_len.unwrap_or_default()))
 }
 
-/// Appends the checksum of bytes that an engine stores beside a key: it covers the
-/// key first.
+/// Appends the checksum of bytes that an engine stores next to a key. It covers the key
+/// first.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
 pub(crate) fn seal_beside_key(key: &[u8], bytes: &mut Vec<u8>) {
     let checksum = checksum_beside_key(key, bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
 }
 
-/// The bytes that such a seal covers, without the key.
+/// Checks and removes such a checksum.
 ///
 /// # Errors
 /// What is wrong with them.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
 pub(crate) fn unseal_beside_key<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
-    let (body, checksum) =
-        bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short to be whole")?;
+    let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short")?;
     if checksum_beside_key(key, body) != u32::from_le_bytes(*checksum) {
         return Err("its checksum does not match");
     }
@@ -129,13 +127,13 @@ fn push_header(bytes: &mut Vec<u8>, revision: Revision) {
     bytes.extend_from_slice(&revision.get().to_le_bytes());
 }
 
-/// How many bytes a record has beside its value.
+/// The size of a record without its value.
 #[cfg(feature = "file")]
-pub(crate) fn overhead(key: &str) -> usize {
-    HEADER_BYTES + FIELD_HEADER_BYTES + key.len() + CHECKSUM_BYTES
+pub(crate) fn overhead(key_len: usize) -> usize {
+    HEADER_BYTES + FIELD_HEADER_BYTES + key_len + CHECKSUM_BYTES
 }
 
-/// Reads a record that holds its key.
+/// Decodes a record that holds its key.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -153,14 +151,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, &'static str> {
 /// Revision, key field and value.
 type Body<'a> = (Revision, Option<&'a [u8]>, &'a [u8]);
 
-/// What is in a record whose checksum was right.
+/// Decodes a record after its checksum was checked.
 fn decode_body(body: &[u8]) -> Result<Body<'_>, &'static str> {
     let mut reader = Reader(body);
     if reader.byte()? != FORMAT {
-        return Err("its format is not one that this version knows");
+        return Err("its format is unknown to this version");
     }
     if reader.byte()? & CRITICAL_FLAGS != 0 {
-        return Err("it has a flag that this version does not know");
+        return Err("it has a flag that is unknown to this version");
     }
     let revision = Revision::new(reader.u64()?);
     let fields_len = reader.u16()?;
@@ -172,14 +170,14 @@ fn decode_body(body: &[u8]) -> Result<Body<'_>, &'static str> {
         let content = fields.take(usize::from(len))?;
         match tag {
             KEY_TAG => key = Some(content),
-            CRITICAL_TAGS.. => return Err("it has a field that this version does not know"),
+            CRITICAL_TAGS.. => return Err("it has a field that is unknown to this version"),
             _ => {}
         }
     }
     Ok((revision, key, reader.0))
 }
 
-/// The key of a record of which only the beginning was read, unchecked.
+/// The key in the beginning of a record. Checks no checksum.
 #[cfg(feature = "file")]
 pub(crate) fn key_at_start(bytes: &[u8]) -> Option<String> {
     let mut fields = Reader(bytes.get(HEADER_BYTES..)?);
@@ -191,7 +189,7 @@ pub(crate) fn key_at_start(bytes: &[u8]) -> Option<String> {
     String::from_utf8(key.to_vec()).ok()
 }
 
-/// Appends the checksum of everything before it.
+/// Appends the checksum of all bytes.
 #[cfg(feature = "file")]
 pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let checksum = crc32fast::hash(&bytes);
@@ -199,21 +197,20 @@ pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// The bytes that a seal covers.
+/// Checks and removes the checksum.
 ///
 /// # Errors
 /// What is wrong with them.
 #[cfg(feature = "file")]
 pub(crate) fn unseal(bytes: &[u8]) -> Result<&[u8], &'static str> {
-    let (body, checksum) =
-        bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short to be whole")?;
+    let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short")?;
     if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
         return Err("its checksum does not match");
     }
     Ok(body)
 }
 
-/// Takes numbers and slices off the front, and never past the end.
+/// Reads numbers and slices from the front, never beyond the end.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -257,16 +254,16 @@ mod tests {
     }
 
     #[test]
-    fn a_record_comes_back_whole() {
+    fn a_record_decodes_to_what_was_encoded() {
         let record = decode(&sample()).unwrap();
         assert_eq!(record.key, "app/notes/home/1");
         assert_eq!(record.found.value, "buy milk".into());
         assert_eq!(record.found.revision, Revision::new(7));
-        assert_eq!(sample().len(), overhead(&record.key) + "buy milk".len());
+        assert_eq!(sample().len(), overhead(record.key.len()) + "buy milk".len());
     }
 
     #[test]
-    fn every_flipped_bit_is_found() {
+    fn every_flipped_bit_is_detected() {
         for at in 0..sample().len() {
             for bit in 0..8 {
                 let mut bytes = sample();
@@ -277,14 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_is_found() {
+    fn every_truncation_is_detected() {
         for len in 0..sample().len() {
             assert!(decode(&sample()[..len]).is_err(), "{len} bytes");
         }
     }
 
-    /// A record with other bytes and a right checksum, as a later version might
-    /// write it.
+    /// An altered record with a valid checksum, as a later version may write it.
     fn resealed(change: impl FnOnce(&mut Vec<u8>)) -> Result<Record, &'static str> {
         let mut bytes = unseal(&sample()).unwrap().to_vec();
         change(&mut bytes);
@@ -292,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_may_add() {
+    fn unknown_critical_flags_and_fields_are_refused() {
         assert!(resealed(|bytes| bytes[0] = 2).unwrap_err().contains("format"));
         assert!(resealed(|bytes| bytes[1] = 0x10).unwrap_err().contains("flag"));
         assert!(resealed(|bytes| bytes[1] = 0x01).is_ok());
@@ -308,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_refused() {
+    fn wrong_lengths_are_refused() {
         assert!(resealed(|bytes| bytes[10..12].copy_from_slice(&[0xff, 0xff])).is_err());
         assert!(resealed(|bytes| bytes[13..15].copy_from_slice(&[0xff, 0xff])).is_err());
         assert!(resealed(|bytes| bytes[12] = 5).unwrap_err().contains("no key"));
@@ -321,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_beside_its_key_comes_back_whole() {
+    fn a_record_beside_its_key_decodes_to_what_was_encoded() {
         let bytes = beside_key();
         assert_eq!(bytes.len(), OVERHEAD_BESIDE_KEY + "buy milk".len());
         let read = decode_beside_key("app/notes/home/1", &bytes).unwrap();
@@ -329,14 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_beside_another_key_is_found() {
+    fn a_record_beside_another_key_is_refused() {
         let bytes = beside_key();
         assert!(decode_beside_key("app/notes/home/2", &bytes).is_err());
         assert!(decode_beside_key("app/notes/home/", &bytes).is_err());
     }
 
     #[test]
-    fn damage_beside_a_key_is_found() {
+    fn damage_beside_a_key_is_detected() {
         for at in 0..beside_key().len() {
             assert!(decode_beside_key("app/notes/home/1", &beside_key()[..at]).is_err());
             for bit in 0..8 {

@@ -1,21 +1,21 @@
-//! Where a store's path leads.
+//! Resolves the path of a store.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use storage_core::StorageError;
 
-/// How many links may lead to each other, as on Linux.
+/// How many links are followed, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// The path that a store is used by: where it is a symbolic link, that of the
-/// link's target, so that a store is made there and the link stays.
+/// Follows a symbolic link at the path, so that a store is created at its target and the
+/// link stays.
 ///
 /// # Errors
 /// [`StorageError::IoError`] if the path or a directory above it is a link whose
 /// target does not exist.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StorageError> {
-    // Without the slash at the end, by which a link would be followed.
+    // Without a trailing slash, which would follow a link.
     let plain: PathBuf = path.components().collect();
     for above in plain.ancestors().take_while(|above| !above.as_os_str().is_empty()) {
         match above.symlink_metadata() {
@@ -31,7 +31,7 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StorageError> {
                 }
             },
             Ok(_) => break,
-            // It is missing, or whoever opens it is told what is wrong with it.
+            // Missing, or opening it reports the error.
             Err(_) => {}
         }
     }
@@ -48,12 +48,12 @@ fn dangling(link: &Path) -> StorageError {
     ))
 }
 
-/// What is missing at the end of a chain of links.
+/// The missing target of a chain of links.
 fn target_of(link: &Path) -> PathBuf {
     let mut target = link.to_owned();
     for _ in 0..MAX_LINKS {
         let Ok(next) = target.read_link() else { break };
-        // A relative one begins where the link is.
+        // A relative target starts at the link.
         target = target.parent().map(|above| above.join(&next)).unwrap_or(next);
     }
     target
@@ -66,16 +66,16 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_path_leads_to_the_end_of_its_links() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name);
-        let root = place.path().canonicalize().unwrap();
+    fn links_are_followed_to_their_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let root = directory.path().canonicalize().unwrap();
         fs::create_dir(at("real")).unwrap();
         symlink("real", at("one")).unwrap();
         symlink(at("one"), at("two")).unwrap();
         assert_eq!(resolve(&at("two")), Ok(root.join("real")));
         assert_eq!(resolve(&at("two/")), Ok(root.join("real")));
-        // What is no link stays as it was given.
+        // Other paths are returned unchanged.
         for plain in ["real", "missing", "missing/below", "one/missing"] {
             assert_eq!(resolve(&at(plain)), Ok(at(plain)));
         }
@@ -84,19 +84,19 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_nothing_is_an_error_that_names_both() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name);
+    fn a_dangling_link_is_an_error_with_link_and_target() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         symlink("gone/store", at("one")).unwrap();
         symlink("one", at("two")).unwrap();
         for (path, link) in [("one", "one"), ("two", "two"), ("two/", "two"), ("two/a/b", "two")] {
-            let told = resolve(&at(path)).unwrap_err().to_string();
+            let error = resolve(&at(path)).unwrap_err().to_string();
             let expected = format!(
                 "{} is a symbolic link to {}, which does not exist; ",
                 at(link).display(),
                 at("gone/store").display()
             );
-            assert!(told.contains(&expected), "{path}: {told}");
+            assert!(error.contains(&expected), "{path}: {error}");
         }
         symlink("round", at("round")).unwrap();
         assert!(resolve(&at("round")).is_err());

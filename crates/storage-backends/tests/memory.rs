@@ -1,5 +1,5 @@
-//! The memory store: the whole contract, the same answers as the reference, and
-//! partitions that come and go.
+//! The memory store: the contract, a comparison with the reference, and components that
+//! are added and removed.
 #![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -21,17 +21,12 @@ fn memory() -> Implementation {
     Implementation::store("memory", MemoryStorage::new)
 }
 
-fn boxed() -> Implementation {
-    Implementation::store("boxed memory", || -> Box<dyn Store> { Box::new(MemoryStorage::new()) })
-}
-
 fn shared() -> Implementation {
     Implementation::store("shared memory", || -> Arc<dyn Store> { Arc::new(MemoryStorage::new()) })
 }
 
 #[rstest]
 #[case::bare(memory())]
-#[case::boxed(boxed())]
 #[case::shared(shared())]
 #[case::namespaced(memory().namespaced())]
 fn the_contract_is_kept(#[case] implementation: Implementation) {
@@ -40,19 +35,19 @@ fn the_contract_is_kept(#[case] implementation: Implementation) {
     assert!(report.skipped.iter().all(|(_, feature)| by_design.contains(feature)), "{report:?}");
 }
 
-/// A call, as both storages get it.
+/// A call to both stores.
 #[derive(Debug, Clone)]
 enum Call {
     Put(String, StorageValue),
     Delete(String),
     Commit(Commit),
     Page(String, Option<String>, usize),
-    Partitions(Option<String>, usize),
+    Components(Option<String>, usize),
     Usage(String),
     GetMany(Vec<String>),
 }
 
-/// Keys whose partitions and prefixes meet, some of them outside the rules.
+/// Keys with colliding components and prefixes, some of them invalid.
 fn key() -> impl Strategy<Value = String> {
     let parts = vec!["a", "b", "/", "-", "0", "\u{e9}"];
     prop_oneof![
@@ -85,16 +80,16 @@ fn budget() -> impl Strategy<Value = Budget> {
     (0_u64..30, 0_u64..6).prop_map(|(max_bytes, max_keys)| Budget { max_bytes, max_keys })
 }
 
-/// Commits, most of which with a budget lie in one partition.
+/// Commits. Most of those with a budget cover one component.
 fn commit() -> impl Strategy<Value = Commit> {
     let checks = proptest::collection::vec(check(), 0..2);
     let writes = proptest::collection::vec(write(), 0..5);
     (checks, writes, proptest::option::of(budget()), any::<bool>()).prop_map(
         |(mut checks, mut writes, budget, anywhere)| {
             if let (Some(_), Some(first), false) = (budget, writes.first(), anywhere) {
-                let of = split_full_key(&first.key).0.to_owned();
-                checks.retain(|check| split_full_key(&check.key).0 == of);
-                writes.retain(|write| split_full_key(&write.key).0 == of);
+                let component = split_full_key(&first.key).0.to_owned();
+                checks.retain(|check| split_full_key(&check.key).0 == component);
+                writes.retain(|write| split_full_key(&write.key).0 == component);
             }
             Commit { checks, writes, budget }
         },
@@ -108,14 +103,14 @@ fn call() -> impl Strategy<Value = Call> {
         2 => key().prop_map(Call::Delete),
         5 => commit().prop_map(Call::Commit),
         2 => (key(), after(), 0_usize..8).prop_map(|(prefix, after, limit)| Call::Page(prefix, after, limit)),
-        1 => (after(), 0_usize..5).prop_map(|(after, limit)| Call::Partitions(after, limit)),
+        1 => (after(), 0_usize..5).prop_map(|(after, limit)| Call::Components(after, limit)),
         1 => key().prop_map(Call::Usage),
         1 => proptest::collection::vec(key(), 0..6).prop_map(Call::GetMany),
     ]
 }
 
-/// Makes the call and writes down the answer, with revisions counted from `base`.
-fn answer<S: Store>(storage: &S, call: &Call, base: u64) -> String {
+/// The result of a call, with revisions relative to `base`.
+fn result_of<S: Store>(storage: &S, call: &Call, base: u64) -> String {
     let counted = |written: Result<Revision, StorageError>| {
         format!("{:?}", written.map(|revision| revision.get() - base))
     };
@@ -134,7 +129,7 @@ fn answer<S: Store>(storage: &S, call: &Call, base: u64) -> String {
             let request = PageRequest { prefix: &prefix, after: after.as_deref(), limit };
             format!("{:?} {:?}", storage.list_page(request), storage.list_keys(Some(&prefix)))
         }
-        Call::Partitions(after, limit) => {
+        Call::Components(after, limit) => {
             format!("{:?}", storage.list_components(after.as_deref(), limit))
         }
         Call::Usage(prefix) => format!("{:?}", storage.usage(Some(&prefix))),
@@ -151,15 +146,15 @@ fn bytes(value: Option<StorageValue>) -> Option<Vec<u8>> {
 }
 
 proptest! {
-    /// Down to the errors and, as both count alike, the revisions.
+    /// Includes errors and revisions.
     #[test]
-    fn it_answers_as_the_reference_does(calls in proptest::collection::vec(call(), 0..60)) {
+    fn it_returns_what_the_reference_returns(calls in proptest::collection::vec(call(), 0..60)) {
         let (memory, reference) = (MemoryStorage::new(), ReferenceStorage::new());
         let first = [storage_core::put(&memory, "first", "".into())?, storage_core::put(&reference, "first", "".into())?];
         let [base, reference_base] = first.map(Revision::get);
         for call in &calls {
-            let expected = answer(&reference, call, reference_base);
-            prop_assert_eq!(answer(&memory, call, base), expected, "{:?}", call);
+            let expected = result_of(&reference, call, reference_base);
+            prop_assert_eq!(result_of(&memory, call, base), expected, "{:?}", call);
         }
         let keys = reference.list_keys(None)?;
         prop_assert_eq!(memory.list_keys(None)?, keys.clone());
@@ -173,10 +168,9 @@ proptest! {
     }
 }
 
-/// Every write of a round, the first to a partition or not, is there after it
-/// although others empty the partition all the time.
+/// While other threads empty the component, every write can be read afterwards.
 #[test]
-fn a_partition_that_is_dropped_takes_no_write_with_it() {
+fn removing_an_empty_component_loses_no_write() {
     const WRITERS: usize = 3;
     const ROUNDS: usize = 3_000;
     let storage = MemoryStorage::new();
@@ -208,10 +202,10 @@ fn a_partition_that_is_dropped_takes_no_write_with_it() {
     assert_eq!(storage.usage(None).unwrap().keys, 0);
 }
 
-/// A check of an absent key in a component that does not exist holds until the
-/// writes elsewhere are done.
+/// A check of an absent key holds until the writes are done, also if its component does
+/// not exist.
 #[test]
-fn an_absent_key_in_a_new_partition_stays_absent_during_the_commit() {
+fn an_absent_key_in_a_new_component_stays_absent_during_the_commit() {
     let storage = MemoryStorage::new();
     for round in 0..500 {
         // Each may write only while the other has not.
@@ -232,14 +226,13 @@ fn an_absent_key_in_a_new_partition_stays_absent_during_the_commit() {
     }
 }
 
-/// Listings and drops of partitions beside each other: every name is whole, in
-/// order, and the ones that stay are always there.
+/// Listings are in order and always have the components that stay.
 #[test]
-fn partitions_are_listed_while_they_come_and_go() {
+fn components_are_listed_while_others_are_added_and_removed() {
     let storage = MemoryStorage::new();
     let stay: Vec<String> = (0..20).map(|n| format!("app/stay/{n:02}/")).collect();
-    for partition in &stay {
-        storage.set(&format!("{partition}k"), "".into()).unwrap();
+    for prefix in &stay {
+        storage.set(&format!("{prefix}k"), "".into()).unwrap();
     }
     thread::scope(|scope| {
         let writer = scope.spawn(|| {

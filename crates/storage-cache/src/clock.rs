@@ -1,4 +1,4 @@
-//! What time it is, as cheaply as a hit can afford.
+//! The time, read cheaply enough for a hit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +11,13 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 pub struct Clock(Option<ManualClock>);
 
 impl Clock {
-    /// The system's monotonic clock, which no one can set back. It may stand
-    /// still while the machine sleeps.
+    /// The system's monotonic clock. It may stop while the machine sleeps.
     pub fn system() -> Self {
         Self(None)
     }
 }
 
-/// A clock that stands still until it is told to advance, for tests.
+/// A clock for tests. It moves only when [`advance`](Self::advance) is called.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,29 +39,28 @@ impl Clock {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// A new clock; its clones are the same clock.
+    /// A new clock. Its clones are the same clock.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets time pass, for every cache that reads this clock.
+    /// Advances the time for every cache that uses this clock.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(nanos(by), Ordering::SeqCst);
     }
 
-    /// This clock, as a cache takes it.
+    /// This clock, for a cache.
     pub fn clock(&self) -> Clock {
         Clock(Some(self.clone()))
     }
 }
 
-/// A moment in nanoseconds since some moment before.
+/// Nanoseconds since an arbitrary start.
 pub(crate) type Moment = u64;
 
-/// Later than every moment.
 const NEVER: Moment = Moment::MAX;
 
-/// Reads the time where there is a time-to-live, and adds it up.
+/// Reads the time and computes deadlines.
 #[derive(Debug)]
 pub(crate) struct Timer {
     source: Source,
@@ -71,7 +69,7 @@ pub(crate) struct Timer {
 
 #[derive(Debug)]
 enum Source {
-    /// Nothing expires, so nobody needs the time.
+    /// Nothing expires, so the time is not needed.
     Off,
     #[cfg(target_os = "linux")]
     Coarse,
@@ -94,32 +92,31 @@ impl Timer {
         Self { source: Source::Precise(Instant::now()), lifetime: nanos(ttl) }
     }
 
-    /// A coarse clock where the time-to-live is long beside its steps.
+    /// The coarse clock, if its ticks are short compared with the TTL.
     ///
-    /// Its readings are up to one step late. An entry lives a step less, so that
-    /// it never outlives its time.
+    /// A reading is up to one tick late, so entries live one tick less than the TTL.
     #[cfg(target_os = "linux")]
     fn coarse(ttl: Duration) -> Option<Self> {
-        const STEPS_PER_TTL: u64 = 100;
+        const TICKS_PER_TTL: u64 = 100;
         let resolution = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
-        let step = timespec_nanos(resolution);
+        let tick = timespec_nanos(resolution);
         let ttl = nanos(ttl);
-        let worthwhile = step.saturating_mul(STEPS_PER_TTL) <= ttl;
-        worthwhile.then(|| Self { source: Source::Coarse, lifetime: ttl.saturating_sub(step) })
+        let is_short = tick.saturating_mul(TICKS_PER_TTL) <= ttl;
+        is_short.then(|| Self { source: Source::Coarse, lifetime: ttl.saturating_sub(tick) })
     }
 
-    /// The time. Where nothing expires, always the same.
+    /// The time; a constant if nothing expires.
     #[inline]
     pub(crate) fn now(&self) -> Moment {
         match &self.source {
-            // The one that counts: every hit with a time-to-live comes by.
+            // Inlined, because it is the usual source of a hit.
             #[cfg(target_os = "linux")]
             Source::Coarse => coarse(),
             source => source.now(),
         }
     }
 
-    /// When something that was true at `moment` counts no more.
+    /// When something that is known at `moment` expires.
     #[inline]
     pub(crate) fn deadline(&self, moment: Moment) -> Moment {
         moment.saturating_add(self.lifetime)
@@ -139,7 +136,6 @@ impl Source {
     }
 }
 
-/// The system's coarse clock.
 #[cfg(target_os = "linux")]
 #[inline]
 fn coarse() -> Moment {
@@ -150,7 +146,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The system's monotonic clocks are never negative and have centuries to go.
+/// Monotonic clocks are never negative, and fit for centuries.
 #[cfg(target_os = "linux")]
 #[inline]
 fn timespec_nanos(time: rustix::time::Timespec) -> u64 {
@@ -162,35 +158,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_time_to_live_nothing_ends() {
-        let clock = ManualClock::new();
-        let timer = Timer::new(&clock.clock(), None);
-        let deadline = timer.deadline(timer.now());
-        clock.advance(Duration::MAX);
-        assert!(timer.now() < deadline);
-    }
-
-    #[test]
-    fn the_longest_time_to_live_never_ends() {
+    fn the_longest_ttl_never_expires() {
         let timer = Timer::new(&Clock::system(), Some(Duration::MAX));
         assert_eq!(timer.deadline(timer.now()), NEVER);
-        assert!(timer.now() < NEVER);
-    }
-
-    #[test]
-    fn a_manual_clock_ends_it_to_the_nanosecond() {
-        let clock = ManualClock::new();
-        let timer = Timer::new(&clock.clock(), Some(Duration::from_secs(1)));
-        let deadline = timer.deadline(timer.now());
-        clock.advance(Duration::from_nanos(999_999_999));
-        assert!(timer.now() < deadline);
-        clock.advance(Duration::from_nanos(1));
-        assert!(timer.now() >= deadline);
     }
 
     /// Both clocks run, so this holds however long it takes.
     #[test]
-    fn the_system_clock_goes_on_and_grants_no_more_than_the_ttl() {
+    fn the_system_clock_advances_and_grants_no_more_than_the_ttl() {
         for ttl in [Duration::from_millis(1), Duration::from_secs(3600)] {
             let timer = Timer::new(&Clock::system(), Some(ttl));
             let start = Instant::now();
@@ -199,7 +174,7 @@ mod tests {
                 std::hint::spin_loop();
             }
             let passed = timer.now() - before;
-            // The first reading was late by no more than is taken off the lifetime.
+            // The first reading may be late by what the lifetime lacks.
             let late = nanos(ttl) - timer.lifetime;
             assert!(passed <= nanos(start.elapsed()) + late, "{ttl:?}: {passed} ns");
         }

@@ -1,97 +1,95 @@
-//! The names of entries, and the ways to ask for one.
+//! The keys of entries, and how they are looked up.
 //!
-//! Nearly all keys of an owner begin with his home, which therefore stands once
-//! with him, and what follows stands in the table itself where it is short: a hit
-//! need not fetch it from elsewhere.
-//!
-//! In a hash a number stands for the home, and a key can be asked for by what follows
-//! alone, so that whoever has the two apart need not join them.
+//! Nearly all keys of a scope begin with its prefix, which is stored once with the
+//! scope. A short rest is stored in the table itself, so that a hit loads no
+//! further memory. Keys are hashed as a number for the prefix and the rest, so a
+//! caller that has the two apart need not join them.
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::owner::Owner;
 use quick_cache::Equivalent;
 
-/// The name of an entry, and whose it is.
+use crate::scope::Scope;
+
+/// The key of an entry, and its scope.
 #[derive(Debug)]
 pub(crate) struct Key {
     text: Text,
-    pub(crate) owner: Arc<Owner>,
+    pub(crate) scope: Arc<Scope>,
 }
 
-/// The most bytes that stand in the table. What a boxed text takes there leaves
-/// room for as many.
-const SHORT: usize = 22;
+/// The most bytes stored inline: no more than the other variants take.
+const INLINE: usize = 22;
 
 #[derive(Debug)]
 enum Text {
-    /// What follows the owner's home.
-    Short { len: u8, bytes: [u8; SHORT] },
-    /// The same where it is longer.
-    Long(Box<[u8]>),
-    /// All of a key that does not begin with it.
-    Abroad(Box<str>),
+    /// The key after the prefix of its scope.
+    Inline { len: u8, bytes: [u8; INLINE] },
+    /// The same, if it is longer.
+    Boxed(Box<[u8]>),
+    /// A whole key that does not begin with the prefix.
+    Other(Box<str>),
 }
 
-/// A text of a key, as an owner knows it.
+/// The text of a key, relative to its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name<'a> {
-    /// What follows his home.
-    AtHome(&'a [u8]),
-    /// All of it, where it does not begin with his home.
-    Abroad(&'a str),
+    /// The key after the prefix of its scope.
+    AfterPrefix(&'a [u8]),
+    /// A whole key that does not begin with the prefix.
+    Other(&'a str),
 }
 
 impl<'a> Name<'a> {
-    fn new(text: &'a str, owner: &Owner) -> Self {
-        match text.strip_prefix(owner.home()) {
-            Some(rest) => Self::AtHome(rest.as_bytes()),
-            None => Self::Abroad(text),
+    fn new(key: &'a str, scope: &Scope) -> Self {
+        match key.strip_prefix(scope.prefix()) {
+            Some(rest) => Self::AfterPrefix(rest.as_bytes()),
+            None => Self::Other(key),
         }
     }
 
-    fn hash<H: Hasher>(self, owner: &Owner, state: &mut H) {
+    fn hash<H: Hasher>(self, scope: &Scope, state: &mut H) {
         match self {
-            Self::AtHome(rest) => {
-                state.write_u64(owner.home_hash());
+            Self::AfterPrefix(rest) => {
+                state.write_u64(scope.prefix_hash());
                 state.write(rest);
             }
-            Self::Abroad(text) => state.write(text.as_bytes()),
+            Self::Other(key) => state.write(key.as_bytes()),
         }
     }
 }
 
 impl Key {
-    fn new(name: Name<'_>, owner: &Arc<Owner>) -> Self {
+    fn new(name: Name<'_>, scope: &Arc<Scope>) -> Self {
         let text = match name {
-            Name::AtHome(rest) => {
-                let mut bytes = [0; SHORT];
+            Name::AfterPrefix(rest) => {
+                let mut bytes = [0; INLINE];
                 match (bytes.get_mut(..rest.len()), u8::try_from(rest.len())) {
                     (Some(start), Ok(len)) => {
                         start.copy_from_slice(rest);
-                        Text::Short { len, bytes }
+                        Text::Inline { len, bytes }
                     }
-                    _ => Text::Long(rest.into()),
+                    _ => Text::Boxed(rest.into()),
                 }
             }
-            Name::Abroad(text) => Text::Abroad(text.into()),
+            Name::Other(key) => Text::Other(key.into()),
         };
-        Self { text, owner: Arc::clone(owner) }
+        Self { text, scope: Arc::clone(scope) }
     }
 
-    /// The number of bytes of the whole key.
+    /// The bytes of the whole key.
     pub(crate) fn len(&self) -> usize {
         match self.name() {
-            Name::AtHome(rest) => self.owner.home().len() + rest.len(),
-            Name::Abroad(text) => text.len(),
+            Name::AfterPrefix(rest) => self.scope.prefix().len() + rest.len(),
+            Name::Other(key) => key.len(),
         }
     }
 }
 
-/// Whether two texts are the same. Those of 8 to 32 bytes, as most are, are compared
-/// without a call: their first bytes and their last, which may overlap.
+/// Compares two texts. Most have 8 to 32 bytes: their first and last bytes, which
+/// may overlap, are compared without a call.
 #[inline]
 pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
@@ -110,134 +108,133 @@ pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// A key that is looked for, if it begins with its owner's home: what follows.
+/// Looks up a key that begins with the prefix of its scope, by the rest.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AtHome<'a> {
-    pub(crate) owner: &'a Arc<Owner>,
+pub(crate) struct SplitKey<'a> {
+    pub(crate) scope: &'a Arc<Scope>,
     pub(crate) rest: &'a str,
 }
 
-impl Hash for AtHome<'_> {
+impl Hash for SplitKey<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.owner.home_hash());
+        state.write_u64(self.scope.prefix_hash());
         state.write(self.rest.as_bytes());
     }
 }
 
-impl Equivalent<Key> for AtHome<'_> {
+impl Equivalent<Key> for SplitKey<'_> {
     #[inline]
     fn equivalent(&self, key: &Key) -> bool {
         let rest = self.rest.as_bytes();
         let is_named_so = || match &key.text {
-            Text::Short { len, bytes } => {
+            Text::Inline { len, bytes } => {
                 usize::from(*len) == rest.len()
-                    && bytes.get(..rest.len()).is_some_and(|short| is_same(short, rest))
+                    && bytes.get(..rest.len()).is_some_and(|inline| is_same(inline, rest))
             }
-            Text::Long(long) => **long == *rest,
-            Text::Abroad(_) => false,
+            Text::Boxed(boxed) => **boxed == *rest,
+            Text::Other(_) => false,
         };
-        Arc::ptr_eq(&key.owner, self.owner) && is_named_so()
+        Arc::ptr_eq(&key.scope, self.scope) && is_named_so()
     }
 }
 
-/// A key that is looked for, and made if it is not there.
-pub(crate) trait Named {
-    fn name(&self) -> Name<'_>;
-    fn owner(&self) -> &Arc<Owner>;
-}
-
-/// A key that is looked for, and made where it has to be.
+/// Looks up a whole key.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct WholeKey<'a> {
     name: Name<'a>,
-    owner: &'a Arc<Owner>,
+    scope: &'a Arc<Scope>,
 }
 
-impl<'a> Wanted<'a> {
-    pub(crate) fn new(text: &'a str, owner: &'a Arc<Owner>) -> Self {
-        Self { name: Name::new(text, owner), owner }
+impl<'a> WholeKey<'a> {
+    pub(crate) fn new(key: &'a str, scope: &'a Arc<Scope>) -> Self {
+        Self { name: Name::new(key, scope), scope }
     }
 }
 
-impl Hash for Wanted<'_> {
+impl Hash for WholeKey<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(self.owner, state);
+        self.name.hash(self.scope, state);
     }
 }
 
-impl Equivalent<Key> for Wanted<'_> {
+impl Equivalent<Key> for WholeKey<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        Arc::ptr_eq(&key.owner, self.owner) && key.name() == self.name
+        Arc::ptr_eq(&key.scope, self.scope) && key.name() == self.name
     }
 }
 
-impl Named for Wanted<'_> {
+/// A [`Key`] or a [`WholeKey`], as quick_cache takes it where it may have to make
+/// the one from the other.
+pub(crate) trait AnyKey {
+    fn name(&self) -> Name<'_>;
+    fn scope(&self) -> &Arc<Scope>;
+}
+
+impl AnyKey for WholeKey<'_> {
     fn name(&self) -> Name<'_> {
         self.name
     }
 
-    fn owner(&self) -> &Arc<Owner> {
-        self.owner
+    fn scope(&self) -> &Arc<Scope> {
+        self.scope
     }
 }
 
-impl Named for Key {
+impl AnyKey for Key {
     #[inline]
     fn name(&self) -> Name<'_> {
         match &self.text {
-            Text::Short { len, bytes } => {
-                Name::AtHome(bytes.get(..usize::from(*len)).unwrap_or_default())
+            Text::Inline { len, bytes } => {
+                Name::AfterPrefix(bytes.get(..usize::from(*len)).unwrap_or_default())
             }
-            Text::Long(rest) => Name::AtHome(rest),
-            Text::Abroad(text) => Name::Abroad(text),
+            Text::Boxed(rest) => Name::AfterPrefix(rest),
+            Text::Other(key) => Name::Other(key),
         }
     }
 
-    fn owner(&self) -> &Arc<Owner> {
-        &self.owner
+    fn scope(&self) -> &Arc<Scope> {
+        &self.scope
     }
 }
 
-impl<'a> ToOwned for dyn Named + 'a {
+impl<'a> ToOwned for dyn AnyKey + 'a {
     type Owned = Key;
 
     fn to_owned(&self) -> Key {
-        Key::new(self.name(), self.owner())
+        Key::new(self.name(), self.scope())
     }
 }
 
-impl<'a> Borrow<dyn Named + 'a> for Key {
-    fn borrow(&self) -> &(dyn Named + 'a) {
+impl<'a> Borrow<dyn AnyKey + 'a> for Key {
+    fn borrow(&self) -> &(dyn AnyKey + 'a) {
         self
     }
 }
 
-impl Hash for dyn Named + '_ {
+impl Hash for dyn AnyKey + '_ {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(self.owner(), state);
+        self.name().hash(self.scope(), state);
     }
 }
 
-/// Nobody looks for a key as another owner than the one who keeps it: all who have one
-/// home are one.
-impl PartialEq for dyn Named + '_ {
+impl PartialEq for dyn AnyKey + '_ {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(self.owner(), other.owner()) && self.name() == other.name()
+        Arc::ptr_eq(self.scope(), other.scope()) && self.name() == other.name()
     }
 }
 
-impl Eq for dyn Named + '_ {}
+impl Eq for dyn AnyKey + '_ {}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self as &dyn Named).hash(state);
+        (self as &dyn AnyKey).hash(state);
     }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self as &dyn Named == other as &dyn Named
+        self as &dyn AnyKey == other as &dyn AnyKey
     }
 }
 
@@ -252,50 +249,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_the_same_however_it_is_asked_for() {
+    fn every_form_of_a_key_is_equivalent_to_that_key_only() {
         let hasher = DefaultHashBuilder::default();
-        let long = "k".repeat(SHORT + 1);
-        for home in ["", "a/b/c/", "///", "x/y/z/"] {
-            let owner = Owner::alone(home);
-            let other_owner = Owner::alone(home);
-            for (partition, own_key) in [
-                ("a/b/c/", "d"),
-                ("a/b/c/", ""),
-                ("a/b/c/", "d/e/f/g"),
-                ("a/b/c/", &long[..SHORT]),
-                ("a/b/c/", &long),
-                ("", "a/b"),
-                ("", ""),
-                ("///", "/"),
+        let long = "k".repeat(INLINE + 1);
+        for prefix in ["", "a/b/c/", "///", "x/y/z/"] {
+            let (scope, other_scope) = (Scope::private(prefix), Scope::private(prefix));
+            let after = |rest: &str| format!("a/b/c/{rest}");
+            for text in [
+                after("d"),
+                after(""),
+                after("d/e/f/g"),
+                after(&long[..INLINE]),
+                after(&long),
+                "a/b".into(),
+                String::new(),
+                "////".into(),
             ] {
-                let text = format!("{partition}{own_key}");
-                let wanted = Wanted::new(&text, &owner);
-                let key = (&wanted as &dyn Named).to_owned();
+                let whole = WholeKey::new(&text, &scope);
+                let key = (&whole as &dyn AnyKey).to_owned();
                 let hash = hasher.hash_one(&key);
                 assert_eq!(key.len(), text.len());
-                assert_eq!(hasher.hash_one(wanted), hash);
-                assert_eq!(hasher.hash_one(&wanted as &dyn Named), hash);
-                assert!(wanted.equivalent(&key));
-                assert!((&wanted as &dyn Named).equivalent(&key));
-                for another in [Wanted::new("x", &owner), Wanted::new(&text, &other_owner)] {
-                    assert!(!another.equivalent(&key));
-                    assert!(!(&another as &dyn Named).equivalent(&key));
+                assert_eq!(hasher.hash_one(whole), hash);
+                assert_eq!(hasher.hash_one(&whole as &dyn AnyKey), hash);
+                assert!(whole.equivalent(&key) && (&whole as &dyn AnyKey).equivalent(&key));
+                for other in [WholeKey::new("x", &scope), WholeKey::new(&text, &other_scope)] {
+                    assert!(!other.equivalent(&key) && !(&other as &dyn AnyKey).equivalent(&key));
                 }
-                let Some(rest) = text.strip_prefix(home) else {
-                    assert!(!AtHome { owner: &owner, rest: &text }.equivalent(&key));
+                let Some(rest) = text.strip_prefix(prefix) else {
+                    assert!(!SplitKey { scope: &scope, rest: &text }.equivalent(&key));
                     continue;
                 };
-                let at_home = AtHome { owner: &owner, rest };
-                assert!(at_home.equivalent(&key));
-                assert_eq!(hasher.hash_one(at_home), hash);
-                assert!(!AtHome { rest: "x", ..at_home }.equivalent(&key));
-                assert!(!AtHome { owner: &other_owner, ..at_home }.equivalent(&key));
+                let split = SplitKey { scope: &scope, rest };
+                assert_eq!(hasher.hash_one(split), hash);
+                assert!(split.equivalent(&key));
+                assert!(!SplitKey { rest: "x", ..split }.equivalent(&key));
+                assert!(!SplitKey { scope: &other_scope, ..split }.equivalent(&key));
             }
         }
     }
 
     #[test]
-    fn texts_of_every_length_are_compared_whole() {
+    fn texts_of_every_length_are_compared_in_full() {
         for len in 0..70 {
             let text: Vec<u8> = (0..len).collect();
             assert!(is_same(&text, &text.clone()));
@@ -309,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_name_takes_no_more_of_the_table_than_a_boxed_one() {
+    fn an_inline_text_takes_no_more_than_a_boxed_one() {
         assert_eq!(size_of::<Text>(), size_of::<Box<str>>() + size_of::<usize>());
     }
 }

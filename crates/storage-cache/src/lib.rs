@@ -1,9 +1,8 @@
 //! A coherent, bounded read cache in front of any
 //! [`ComponentStorage`](storage_core::ComponentStorage).
 //!
-//! [`CachedStorage`] says what it is coherent with, what it keeps and what it
-//! costs. Writes go through it to the storage below; it never holds anything
-//! that is not there.
+//! Use [`CachedStorage`] for one component, and [`SharedCache`] for all components
+//! of a host. Both write through to the storage below at once.
 
 #![forbid(unsafe_code)]
 
@@ -12,11 +11,13 @@ mod clock;
 mod config;
 mod entry;
 mod key;
-mod owner;
-mod reentry;
+mod key_locks;
+mod layout;
+mod pool;
+mod read;
+mod scope;
 mod shared;
 mod stats;
-mod stripes;
 mod sync;
 mod table;
 

@@ -1,9 +1,7 @@
-//! What orders threads, and what is random.
+//! Locks, atomics, thread-locals and hashers.
 //!
-//! Here these are std's and quick_cache's. The crate `cache-models` compiles the
-//! same sources with the cfg `shuttle`, and then they are shuttle's: its threads
-//! change over where they use something of this module and nowhere else, in an
-//! order that follows from a seed.
+//! Under `--cfg shuttle` they are shuttle's, whose threads switch only where they use
+//! one of these. So the cache takes everything that orders threads from here.
 
 #[cfg(shuttle)]
 pub(crate) use modelled::*;
@@ -18,7 +16,6 @@ mod real {
     pub(crate) use quick_cache::DefaultHashBuilder;
     use storage_core::StorageError;
 
-    /// Declares a static that all threads share.
     macro_rules! shared_static {
         ($(#[$about:meta])* static $name:ident: $type:ty = $value:expr;) => {
             $(#[$about])*
@@ -27,10 +24,8 @@ mod real {
     }
     pub(crate) use shared_static;
 
-    /// Makes a call that may panic, and whose caller then has something to undo.
-    ///
-    /// The caller passes an error of this function on at once, with `?`. Here
-    /// there is none: a panic unwinds through the caller.
+    /// Makes a call that may panic. The caller passes on an error of this function
+    /// at once, with `?`. There is none here: a panic unwinds through the caller.
     #[inline]
     pub(crate) fn unwinding<T>(call: impl FnOnce() -> T) -> Result<T, StorageError> {
         Ok(call())
@@ -47,19 +42,19 @@ mod modelled {
     pub(crate) use shuttle::thread_local;
     use storage_core::StorageError;
 
-    /// Which keys share a stripe must not differ when a seed is repeated.
+    /// The same in every execution, so that a seed repeats which keys share a lock.
     pub(crate) type DefaultHashBuilder = BuildHasherDefault<DefaultHasher>;
 
-    /// shuttle has none. One of std would stop all of its threads, which are one
-    /// thread to std, if they changed over during the initialisation.
+    /// shuttle has none. std's would block all of shuttle's threads, which are one
+    /// thread of the system.
     pub(crate) struct OnceLock<T> {
-        filling: Mutex<()>,
+        initialising: Mutex<()>,
         value: std::sync::OnceLock<T>,
     }
 
     impl<T> OnceLock<T> {
         pub(crate) fn new() -> Self {
-            Self { filling: Mutex::new(()), value: std::sync::OnceLock::new() }
+            Self { initialising: Mutex::new(()), value: std::sync::OnceLock::new() }
         }
 
         pub(crate) fn get(&self) -> Option<&T> {
@@ -70,12 +65,12 @@ mod modelled {
             if let Some(value) = self.value.get() {
                 return value;
             }
-            let _one_at_a_time = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
+            let _guard = self.initialising.lock().unwrap_or_else(PoisonError::into_inner);
             self.value.get_or_init(make)
         }
     }
 
-    /// Anew in every execution, so that none sees what an earlier one left.
+    /// A new one in each execution.
     macro_rules! shared_static {
         ($(#[$about:meta])* static $name:ident: $type:ty = $value:expr;) => {
             shuttle::lazy_static! {
@@ -86,9 +81,8 @@ mod modelled {
     }
     pub(crate) use shared_static;
 
-    /// A panic ends here, and the caller's early return drops what unwinding
-    /// would drop, in the same order. Locks of shuttle that are released while a
-    /// thread unwinds let nobody wait for them any more.
+    /// Turns a panic into an error, because shuttle's locks fail when a thread that
+    /// unwinds releases them. The caller's early return drops what unwinding would.
     pub(crate) fn unwinding<T>(call: impl FnOnce() -> T) -> Result<T, StorageError> {
         catch_unwind(AssertUnwindSafe(call))
             .map_err(|_| StorageError::IoError("the storage below panicked".into()))

@@ -1,338 +1,282 @@
-//! The entries: quick_cache, and the rules that keep what it holds true.
+//! One component's view of the entries, and the rules that keep them coherent.
 //!
-//! - Reads bring in an entry only through the guard of the place that they
-//!   claimed. A guard is void once its key was removed or inserted, so a read
-//!   that a write overtook brings in nothing.
-//! - What makes an entry untrue ends in [`Table::forget`], which voids guards.
-//!   `retain`, `replace`, `remove_if` and an insert that is not admitted do not.
-//! - A guard is no lock: after `forget` there can be two for one key, of which
-//!   one is void.
+//! - A read adds an entry only through its guard. Removing or inserting the key
+//!   invalidates the guard, so a read that a write overtook adds nothing.
+//! - Whatever makes an entry untrue ends in [`Table::remove`], which invalidates
+//!   guards. In quick_cache `retain`, `replace`, `remove_if` and an insert that is not
+//!   admitted do not.
+//! - A guard is not a lock: after `remove` there can be two guards for one key, of
+//!   which one is invalid.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::sync::{Cache, EntryAction, EntryResult, GuardResult, PlaceholderGuard};
-use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
-use storage_core::StorageError;
+use quick_cache::Equivalent;
+use quick_cache::sync::{EntryAction, EntryResult, GuardResult, PlaceholderGuard};
+use storage_core::{StorageError, join_key};
 
 use crate::clock::{Moment, Timer};
-use crate::config::{HOT_PART, Layout, bytes};
-use crate::entry::{Entry, Fact, Failure, Held, Kind, Question, Recall, Stamp};
-use crate::key::{AtHome, Key, Named, Wanted, is_same};
-use crate::owner::{Owner, Register};
+use crate::entry::{Cached, Entry, Failure, Marker, ReadKind, Validity};
+use crate::key::{AnyKey, Key, SplitKey, WholeKey, is_same};
+use crate::layout::{Layout, bytes};
+use crate::pool::{CountEvictions, Entries, Evicted, Pool, SharedPool};
+use crate::read::{Lookup, Read};
+use crate::scope::Scope;
 use crate::stats::{CacheStats, Counters};
-use crate::stripes::Stripes;
 use crate::sync::DefaultHashBuilder;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::Ordering;
 
-type Entries = Cache<Key, Entry, Layout, DefaultHashBuilder, CountEvicted>;
-
-/// A claim on the place of a key. Dropped without a fill, it goes to one of
-/// those who wait for it.
+/// The right to add the entry of a key. If it is dropped unused, one of the waiting
+/// readers gets it.
 pub(crate) type Guard<'a> =
-    PlaceholderGuard<'a, Key, Entry, Layout, DefaultHashBuilder, CountEvicted>;
+    PlaceholderGuard<'a, Key, Entry, Layout, DefaultHashBuilder, CountEvictions>;
 
-/// The entries of a budget: of one cache, or of several that share it.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    /// Each with its part of the budget, within which it evicts.
-    segments: Box<[Arc<Entries>]>,
-    /// That of a segment.
-    layout: Layout,
-    timer: Timer,
-    next_mark: AtomicU64,
-}
+/// The segments that one component uses.
+const SEGMENTS: usize = 2;
 
-/// How many segments of a shared budget a user can fill.
-const SEGMENTS_EACH: usize = 2;
-
-impl Budget {
-    /// `None` if there is nothing to build.
-    pub(crate) fn new(layout: Layout, segments: usize, timer: Timer) -> Option<Arc<Self>> {
-        let segment = || {
-            let options = OptionsBuilder::new()
-                .weight_capacity(layout.room)
-                .estimated_items_capacity(usize::try_from(layout.max_entries).unwrap_or(usize::MAX))
-                .shards(usize::try_from(layout.shards).unwrap_or(1))
-                .hot_allocation(HOT_PART)
-                .ghost_allocation(layout.ghost_allocation())
-                .build()
-                .ok()?;
-            let hasher = DefaultHashBuilder::default();
-            Some(Arc::new(Cache::with_options(options, layout, hasher, CountEvicted)))
-        };
-        let segments = (0..segments).map(|_| segment()).collect::<Option<_>>()?;
-        Some(Arc::new(Self { segments, layout, timer, next_mark: AtomicU64::new(0) }))
-    }
-
-    /// What was counted, as far as all segments hold it.
-    pub(crate) fn bound(&self, counted: CacheStats) -> CacheStats {
-        let weight = self.segments.iter().map(|segment| segment.weight()).sum();
-        counted.within(weight, self.layout.floor)
-    }
-}
-
-/// What a cache has once it is in use.
 #[derive(Debug)]
 pub(crate) struct Table {
-    budget: Arc<Budget>,
-    /// Where its entries stand; the same twice where there is one segment.
-    segments: [Arc<Entries>; SEGMENTS_EACH],
-    /// Tells its segments apart.
+    pool: Arc<Pool>,
+    /// Twice the same in a private cache.
+    segments: [Arc<Entries>; SEGMENTS],
+    /// Assigns keys to segments, if there are several.
     hasher: Option<DefaultHashBuilder>,
-    owner: Arc<Owner>,
+    scope: Arc<Scope>,
 }
 
-/// What to do about a key that is not at hand.
-pub(crate) enum Claim<'a, A> {
-    /// Nothing, it is by now.
-    Answer(A),
-    /// Ask the storage below, and fill the place.
-    Fill(Guard<'a>),
-    /// Ask the storage below, and look whether the mark is still there.
-    PassBy { mark: u64 },
-    /// Wait for another reader's fill.
-    Wait,
+/// What a read that missed does next. Of concurrent readers of one key, one reads
+/// from the storage below and the others wait.
+pub(crate) enum Flight<'a, T> {
+    /// Nothing: the key is cached by now.
+    Hit(T),
+    /// Read from the storage below and fill the cache.
+    Lead(Guard<'a>),
+    /// Read from the storage below, and use the value if the marker is still there.
+    Bypass { id: u64 },
+    /// Wait for the reader that has the guard.
+    Follow,
 }
 
-/// How a wait ended.
-pub(crate) enum Waited<'a> {
-    /// The other is done: look again.
+/// How the wait for another reader ended.
+pub(crate) enum Followed<'a> {
+    /// Look up the key again.
     Done,
-    /// The other gave up: the place is this reader's to fill.
-    Fill(Guard<'a>),
-    /// The other failed.
+    /// The other reader gave up its guard.
+    Lead(Guard<'a>),
+    /// The other reader failed.
     Failed(Box<Failure>),
 }
 
 impl Table {
-    /// A table of its own, most of whose keys are of the partition `home`; `None`
-    /// if there is nothing to build.
-    pub(crate) fn alone(layout: Layout, timer: Timer, home: &str) -> Option<Self> {
-        let budget = Budget::new(layout, 1, timer)?;
-        let only = budget.segments.first()?;
+    /// The table of a private cache, most of whose keys begin with `prefix`.
+    pub(crate) fn private(layout: Layout, timer: Timer, prefix: &str) -> Option<Self> {
+        let pool = Pool::new(layout, 1, timer)?;
+        let only = pool.segments.first()?;
         let segments = [Arc::clone(only), Arc::clone(only)];
-        Some(Self { segments, budget, hasher: None, owner: Owner::alone(home) })
+        Some(Self { segments, pool, hasher: None, scope: Scope::private(prefix) })
     }
 
-    /// A table within a shared budget, for the keys that begin with `prefix`.
-    /// Which segments it has follows from the prefix.
-    pub(crate) fn within(
-        budget: &Arc<Budget>,
-        register: &Arc<Register>,
-        hasher: &DefaultHashBuilder,
-        prefix: &str,
-    ) -> Option<Self> {
-        let count = budget.segments.len() as u64;
-        let hash = hasher.hash_one(prefix);
+    /// The table of one component in a shared cache. The prefix decides which segments
+    /// it uses.
+    pub(crate) fn shared(shared: &SharedPool, prefix: &str) -> Option<Self> {
+        let pool = shared.pool()?;
+        let count = pool.segments.len() as u64;
+        let hash = shared.hasher.hash_one(prefix);
         let first = hash % count;
         // Any but the first.
-        let other = (first + 1 + (hash >> 32) % (count - 1).max(1)) % count;
-        let segment = |number: u64| budget.segments.get(number as usize).cloned();
+        let second = (first + 1 + (hash >> 32) % (count - 1).max(1)) % count;
+        let segment = |index: u64| pool.segments.get(index as usize).cloned();
         Some(Self {
-            segments: [segment(first)?, segment(other)?],
-            budget: Arc::clone(budget),
-            hasher: Some(hasher.clone()),
-            owner: register.owner(prefix),
+            segments: [segment(first)?, segment(second)?],
+            pool: Arc::clone(pool),
+            hasher: Some(shared.hasher.clone()),
+            scope: shared.scopes.scope(prefix),
         })
     }
 
-    /// What all tables of the budget are known by.
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
-    /// Whether a key is one that may be kept here. Another's would be kept in two
-    /// places.
-    pub(crate) fn owns(&self, key: &str) -> bool {
-        self.owner.owns(key)
-    }
-
-    pub(crate) fn stripes(&self) -> &Stripes {
-        &self.owner.stripes
+    #[inline]
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     #[inline]
     pub(crate) fn counters(&self) -> &Counters {
-        &self.owner.counters
+        &self.scope.counters
     }
 
-    /// The segment of a key.
     #[inline]
     fn entries(&self, key: &(impl Hash + ?Sized)) -> &Entries {
-        let [first, other] = &self.segments;
+        let [first, second] = &self.segments;
         match &self.hasher {
-            Some(hasher) if hasher.hash_one(key) >> 40 & 1 == 1 => other,
+            Some(hasher) if hasher.hash_one(key) >> 40 & 1 == 1 => second,
             _ => first,
         }
     }
 
-    /// A key, as it is looked for here.
-    pub(crate) fn wanted<'a>(&'a self, key: &'a str) -> Wanted<'a> {
-        Wanted::new(key, &self.owner)
+    fn whole_key<'a>(&'a self, key: &'a str) -> WholeKey<'a> {
+        WholeKey::new(key, &self.scope)
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Moment {
-        self.budget.timer.now()
+        self.pool.timer.now()
     }
 
-    /// What an entry gets whose storage is asked after this.
-    pub(crate) fn stamp(&self) -> Stamp {
-        Stamp {
-            deadline: self.budget.timer.deadline(self.now()),
-            generation: *self.owner.generation(),
+    /// The validity of what a call that starts now returns.
+    pub(crate) fn validity(&self) -> Validity {
+        let deadline = self.pool.timer.deadline(self.now());
+        Validity { deadline, epoch: *self.scope.epoch() }
+    }
+
+    /// Answers a read that began at `now` from the cache.
+    pub(crate) fn get<R: Read>(&self, key: &str, now: Moment) -> Option<R::Output> {
+        let key = self.whole_key(key);
+        Self::answer::<R>(self.entries(&key).get(&key), now)
+    }
+
+    /// The same for the key `prefix` and `rest` joined.
+    #[inline]
+    pub(crate) fn get_split<R: Read>(&self, prefix: &str, rest: &str) -> Option<R::Output> {
+        if is_same(prefix.as_bytes(), self.scope.prefix().as_bytes()) {
+            let key = SplitKey { scope: &self.scope, rest };
+            return Self::answer::<R>(self.entries(&key).get(&key), self.now());
         }
+        self.get::<R>(&join_key(prefix, rest), self.now())
     }
 
-    /// The key that these are the parts of, if most are of that partition.
-    #[inline]
-    pub(crate) fn at_home<'a>(&'a self, partition: &str, own_key: &'a str) -> Option<AtHome<'a>> {
-        let owner = &self.owner;
-        is_same(partition.as_bytes(), owner.home().as_bytes())
-            .then_some(AtHome { owner, rest: own_key })
-    }
-
-    /// The answer to a question that began at `now`, if it is at hand.
-    #[inline]
-    pub(crate) fn recall<Q: Question>(
-        &self,
-        key: &(impl Hash + Equivalent<Key>),
-        now: Moment,
-    ) -> Option<Q::Answer> {
-        Self::answer::<Q>(self.entries(key).get(key), now)
-    }
-
-    /// What an entry answers, if there is one and it counts. Moved into a call, it
-    /// would be copied in a way that the processor has to wait for.
+    /// Inlined: moving an entry into a call costs a copy on every hit.
     #[inline(always)]
-    fn answer<Q: Question>(entry: Option<Entry>, now: Moment) -> Option<Q::Answer> {
+    fn answer<R: Read>(entry: Option<Entry>, now: Moment) -> Option<R::Output> {
         match entry {
-            Some(Entry { held, deadline }) if now < deadline => match Q::recall(held) {
-                Recall::Answer(answer) => Some(answer),
+            Some(Entry { cached, deadline }) if now < deadline => match R::lookup(cached) {
+                Lookup::Hit(output) => Some(output),
                 _ => None,
             },
             _ => None,
         }
     }
 
-    /// Claims the place of a key, unless it answers a question that began at
-    /// `began`. Of many readers one gets to fill it; an entry that does not
-    /// count, or does not answer, makes way.
-    pub(crate) fn claim<Q: Question>(&self, key: &str, began: Moment) -> Claim<'_, Q::Answer> {
+    /// Joins or starts the single flight for a key, for a read that began at `began`.
+    /// An entry that has expired or does not answer the read is removed.
+    pub(crate) fn join<R: Read>(&self, key: &str, began: Moment) -> Flight<'_, R::Output> {
         let inspect = |_: &Key, entry: &mut Entry| {
             if began >= entry.deadline {
                 return EntryAction::ReplaceWithGuard;
             }
-            match Q::recall(entry.held.clone()) {
-                Recall::Answer(answer) => EntryAction::Retain(Claim::Answer(answer)),
-                Recall::PassBy { mark } => EntryAction::Retain(Claim::PassBy { mark }),
-                Recall::Unknown => EntryAction::ReplaceWithGuard,
+            match R::lookup(entry.cached.clone()) {
+                Lookup::Hit(output) => EntryAction::Retain(Flight::Hit(output)),
+                Lookup::Bypass { id } => EntryAction::Retain(Flight::Bypass { id }),
+                Lookup::Miss => EntryAction::ReplaceWithGuard,
             }
         };
-        let wanted = &self.wanted(key) as &dyn Named;
-        match self.entries(wanted).entry(wanted, Some(Duration::ZERO), inspect) {
-            EntryResult::Retained(known) => known,
-            EntryResult::Vacant(guard) => Claim::Fill(guard),
+        let any = &self.whole_key(key) as &dyn AnyKey;
+        match self.entries(any).entry(any, Some(Duration::ZERO), inspect) {
+            EntryResult::Retained(flight) => flight,
+            EntryResult::Vacant(guard) => Flight::Lead(guard),
             EntryResult::Replaced(guard, old) => {
                 self.counters().removed(bytes(key.len(), &old));
-                Claim::Fill(guard)
+                Flight::Lead(guard)
             }
-            EntryResult::Timeout | EntryResult::Removed(..) => Claim::Wait,
+            EntryResult::Timeout | EntryResult::Removed(..) => Flight::Follow,
         }
     }
 
-    /// Waits for the reader who fills the place of a key.
+    /// Waits for the reader that has the guard of a key.
     ///
-    /// What he brings is not taken from his hand: if his guard is void, it may be
-    /// newer than what others still find here, or older.
-    pub(crate) fn wait(&self, key: &str) -> Waited<'_> {
-        let wanted = &self.wanted(key) as &dyn Named;
-        match self.entries(wanted).get_value_or_guard(wanted, None) {
-            GuardResult::Guard(guard) => Waited::Fill(guard),
-            GuardResult::Value(Entry { held: Held::Fact(Fact::Failed(failure)), .. }) => {
-                Waited::Failed(failure)
-            }
-            GuardResult::Value(_) | GuardResult::Timeout => Waited::Done,
+    /// Its value is not used directly: if its guard was invalidated, the value may not
+    /// match the cache.
+    pub(crate) fn follow(&self, key: &str) -> Followed<'_> {
+        let any = &self.whole_key(key) as &dyn AnyKey;
+        match self.entries(any).get_value_or_guard(any, None) {
+            GuardResult::Guard(guard) => Followed::Lead(guard),
+            GuardResult::Value(Entry {
+                cached: Cached::Marker(Marker::Failed(failure)), ..
+            }) => Followed::Failed(failure),
+            GuardResult::Value(_) | GuardResult::Timeout => Followed::Done,
         }
     }
 
-    /// Fills a claimed place, if all was cleared since with what counts no more.
-    /// `false` if the guard is void: the key was written or forgotten since, and what
-    /// was read must not be relied on.
-    pub(crate) fn fill(&self, guard: Guard<'_>, key: &str, held: Held, stamp: Stamp) -> bool {
-        let generation = self.owner.generation();
-        let deadline = if *generation == stamp.generation { stamp.deadline } else { 0 };
-        let entry = self.admissible(key, Entry { held, deadline });
+    /// Adds what a read found. Returns `false` if the guard is invalid: the key was
+    /// written or removed meanwhile, and the read must not return what it found.
+    ///
+    /// After a clear the entry is added expired.
+    pub(crate) fn fill(
+        &self,
+        guard: Guard<'_>,
+        key: &str,
+        cached: Cached,
+        validity: Validity,
+    ) -> bool {
+        let epoch = self.scope.epoch();
+        let deadline = if *epoch == validity.epoch { validity.deadline } else { 0 };
+        let entry = self.admissible(key, Entry { cached, deadline });
         let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
         if guard.insert_with_lifecycle(entry, &mut evicted).is_err() {
             return false;
         }
-        drop(generation);
-        if self.settle(key, added, &evicted) {
+        drop(epoch);
+        if self.count_insert(key, added, &evicted) {
             self.counters().fills.fetch_add(1, Ordering::Relaxed);
         }
         true
     }
 
-    /// Leaves a claimed place, and tells those who wait for it why.
-    pub(crate) fn fail(&self, guard: Guard<'_>, key: &str, kind: Kind, error: StorageError) {
-        // Void first, so that the error gets to them but not into the cache.
-        self.forget(key);
-        let held = Held::Fact(Fact::Failed(Box::new(Failure { kind, error })));
-        let _ = guard.insert(Entry { held, deadline: 0 });
+    /// Gives up a guard, and passes the error to the readers that wait.
+    pub(crate) fn fail(&self, guard: Guard<'_>, key: &str, kind: ReadKind, error: StorageError) {
+        // Invalidates the guard first, so that the error is not cached.
+        self.remove(key);
+        let cached = Cached::Marker(Marker::Failed(Box::new(Failure { kind, error })));
+        let _ = guard.insert(Entry { cached, deadline: 0 });
     }
 
-    /// Holds what a write has stored, unless all was cleared since it began. The caller
-    /// has forgotten the key since the write took effect, and keeps its stripe.
-    pub(crate) fn insert(&self, key: &str, held: Held, stamp: Stamp) {
-        if !self.owns(key) {
+    /// Adds what a write stored, unless the cache was cleared since the write began.
+    /// The caller has removed the key after the write, and still holds its lock.
+    pub(crate) fn insert(&self, key: &str, cached: Cached, validity: Validity) {
+        if !self.scope.owns(key) {
             return;
         }
-        let entry = self.admissible(key, Entry { held, deadline: stamp.deadline });
+        let entry = self.admissible(key, Entry { cached, deadline: validity.deadline });
         let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
-        let generation = self.owner.generation();
-        if *generation != stamp.generation {
+        let epoch = self.scope.epoch();
+        if *epoch != validity.epoch {
             return;
         }
-        let named = (&self.wanted(key) as &dyn Named).to_owned();
-        self.entries(&named).insert_with_lifecycle(named, entry, &mut evicted);
-        self.settle(key, added, &evicted);
+        let owned = (&self.whole_key(key) as &dyn AnyKey).to_owned();
+        self.entries(&owned).insert_with_lifecycle(owned, entry, &mut evicted);
+        self.count_insert(key, added, &evicted);
     }
 
-    /// Drops what is held of a key and voids the guards of its place.
-    pub(crate) fn forget(&self, key: &str) {
-        let wanted = self.wanted(key);
-        if let Some((key, entry)) = self.entries(&wanted).remove(&wanted) {
-            key.owner.counters.removed(bytes(key.len(), &entry));
+    /// Removes the entry of a key and invalidates its guards.
+    pub(crate) fn remove(&self, key: &str) {
+        let whole = self.whole_key(key);
+        if let Some((key, entry)) = self.entries(&whole).remove(&whole) {
+            key.scope.counters.removed(bytes(key.len(), &entry));
         }
     }
 
-    /// Whether a value is not kept because it is too large, as it was when the
-    /// mark was made.
-    pub(crate) fn is_marked(&self, key: &str, mark: u64) -> bool {
-        let wanted = self.wanted(key);
-        let there = self.entries(&wanted).peek(&wanted).map(|entry| entry.held);
-        matches!(there, Some(Held::Fact(Fact::TooLarge { mark: there })) if there == mark)
+    /// Whether the marker of a value that is too large is still there.
+    pub(crate) fn has_marker(&self, key: &str, id: u64) -> bool {
+        let whole = self.whole_key(key);
+        let cached = self.entries(&whole).peek(&whole).map(|entry| entry.cached);
+        matches!(cached, Some(Cached::Marker(Marker::TooLarge { id: there })) if there == id)
     }
 
-    /// Whether this could be kept.
-    pub(crate) fn admits(&self, key: &str, held: Held) -> bool {
-        let entry = Entry { held, deadline: 0 };
-        self.budget.layout.weight(key.len(), &entry) <= self.budget.layout.largest
+    pub(crate) fn admits(&self, key: &str, cached: Cached) -> bool {
+        let layout = &self.pool.layout;
+        layout.weight(key.len(), &Entry { cached, deadline: 0 }) <= layout.max_weight
     }
 
-    /// Drops everything. Nothing that was read or written before counts after it.
+    /// Removes all entries of the scope.
     pub(crate) fn clear(&self) {
-        // What is on its way is of the old generation, and not brought in any more.
-        // Taking out what is there alone would leave it, because that voids no guards.
-        self.owner.next_generation();
+        // Removal alone does not invalidate guards. The new epoch keeps out what calls
+        // that are still running will add.
+        self.scope.start_epoch();
         for segment in &self.segments {
             segment.retain(|key, entry| {
-                let stays = !Arc::ptr_eq(&key.owner, &self.owner);
+                let stays = !Arc::ptr_eq(&key.scope, &self.scope);
                 if !stays {
                     self.counters().removed(bytes(key.len(), entry));
                 }
@@ -342,64 +286,34 @@ impl Table {
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
-        self.budget.bound(self.counters().read())
+        self.pool.cap(self.counters().read())
     }
 
-    /// The entry, or in place of a value that is too large its mark.
+    /// The entry, or a marker if its value is too large.
     fn admissible(&self, key: &str, entry: Entry) -> Entry {
-        if self.budget.layout.weight(key.len(), &entry) <= self.budget.layout.largest {
+        if self.pool.layout.weight(key.len(), &entry) <= self.pool.layout.max_weight {
             return entry;
         }
         self.counters().refusals.fetch_add(1, Ordering::Relaxed);
-        match entry.held {
-            Held::Value(..) => {
-                let mark = self.budget.next_mark.fetch_add(1, Ordering::Relaxed);
-                Entry { held: Held::Fact(Fact::TooLarge { mark }), ..entry }
+        match entry.cached {
+            Cached::Value(..) => {
+                let id = self.pool.next_id();
+                Entry { cached: Cached::Marker(Marker::TooLarge { id }), ..entry }
             }
-            _ => entry,
+            Cached::Marker(_) => entry,
         }
     }
 
-    /// Counts what an insert has changed. `false` if the entry was not admitted,
-    /// or took the place of another of its key.
-    fn settle(&self, key: &str, added: u64, evicted: &Evicted) -> bool {
+    /// Counts an insert. Returns `false` if the entry was not admitted or replaced
+    /// another of its key.
+    fn count_insert(&self, key: &str, added: u64, evicted: &Evicted) -> bool {
         self.counters().added(added);
-        // It would come first, before those that had to make room.
-        let own =
-            evicted.first.iter().flatten().any(|(evicted, _)| self.wanted(key).equivalent(evicted));
+        // quick_cache reports it first, before the entries that made room.
+        let whole = self.whole_key(key);
+        let own = evicted.first.iter().flatten().any(|(evicted, _)| whole.equivalent(evicted));
         if own {
             self.counters().evictions.fetch_sub(1, Ordering::Relaxed);
         }
         !own
-    }
-}
-
-impl Weighter<Key, Entry> for Layout {
-    fn weight(&self, key: &Key, entry: &Entry) -> u64 {
-        Layout::weight(self, key.len(), entry)
-    }
-}
-
-/// Counts what gives way to an insert.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CountEvicted;
-
-/// What gave way to an insert. Mostly it is one or two entries, which are kept
-/// here and freed when the shard is no longer locked.
-#[derive(Debug, Default)]
-pub(crate) struct Evicted {
-    first: [Option<(Key, Entry)>; 2],
-}
-
-impl Lifecycle<Key, Entry> for CountEvicted {
-    type RequestState = Evicted;
-
-    fn on_evict(&self, evicted: &mut Evicted, key: Key, entry: Entry) {
-        let counters = &key.owner.counters;
-        counters.evictions.fetch_add(1, Ordering::Relaxed);
-        counters.removed(bytes(key.len(), &entry));
-        if let Some(free) = evicted.first.iter_mut().find(|first| first.is_none()) {
-            *free = Some((key, entry));
-        }
     }
 }

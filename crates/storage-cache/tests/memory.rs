@@ -1,4 +1,4 @@
-//! What a cache takes, by the allocator's own count.
+//! What memory a cache takes, as the allocator counts it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,14 +10,13 @@ use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// One at a time, so that each counts its own bytes.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// The tests take turns, because the allocator counts for all of them.
+static TURN: Mutex<()> = Mutex::new(());
 
-/// For what the test harness does beside, and what a cache takes for itself.
+/// What the test harness and an empty cache may take.
 const NOISE: usize = 32 << 10;
 
-/// Has a value for every key and keeps none: so many `x` as the key says after
-/// its last slash.
+/// Has a value for every key that ends in a number: so many bytes.
 struct Generated;
 
 impl ComponentStorage for Generated {
@@ -44,15 +43,14 @@ impl ComponentStorage for Generated {
 }
 
 #[test]
-fn an_idle_cache_takes_no_memory_but_its_own() {
+fn an_unused_cache_allocates_nothing() {
     const CACHES: usize = 100_000;
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let config = CacheConfig::default();
     let mut caches: Vec<CachedStorage<&Generated>> = Vec::with_capacity(CACHES);
     let before = ALLOCATED.current_usage();
     for _ in 0..CACHES {
         let cached = CachedStorage::new(&Generated, config.clone());
-        // Neither looking nor trying builds it.
         assert_eq!(cached.try_get("", "key"), None);
         assert_eq!(cached.stats().entries, 0);
         caches.push(cached);
@@ -63,9 +61,9 @@ fn an_idle_cache_takes_no_memory_but_its_own() {
 }
 
 #[test]
-fn a_cache_that_was_used_once_takes_less_than_eight_kib() {
+fn a_used_cache_takes_less_than_eight_kib() {
     const CACHES: usize = 1_000;
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let before = ALLOCATED.current_usage();
     let caches: Vec<_> =
         (0..CACHES).map(|_| CachedStorage::new(&Generated, CacheConfig::default())).collect();
@@ -78,15 +76,15 @@ fn a_cache_that_was_used_once_takes_less_than_eight_kib() {
     assert!(ALLOCATED.current_usage() < before + NOISE);
 }
 
-/// Values of one size after another, each until the cache is full of them, with
-/// the table of the small ones still there when the large ones come.
+/// Fills the cache with values of one size after another. The table for the small ones
+/// still exists when the large ones come.
 #[rstest]
-#[case::as_it_comes(CacheConfig { ttl: None, ..CacheConfig::default() })]
-#[case::as_many_as_fit(CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: 32 << 20 })]
+#[case::default(CacheConfig { ttl: None, ..CacheConfig::default() })]
+#[case::by_bytes(CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: 32 << 20 })]
 #[case::one_shard(CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: 4 << 20 })]
 #[case::few(CacheConfig { ttl: None, max_entries: 100, max_size_bytes: 8 << 20 })]
-fn what_is_kept_stays_within_its_bytes(#[case] config: CacheConfig) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+fn a_cache_stays_within_its_bytes(#[case] config: CacheConfig) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let max = config.max_size_bytes;
     let before = ALLOCATED.current_usage();
     let cached = CachedStorage::new(Generated, config);
@@ -94,9 +92,8 @@ fn what_is_kept_stays_within_its_bytes(#[case] config: CacheConfig) {
     for (len, count) in
         [(1, 60_000), (100, 60_000), (4 << 10, 10_000), (1 << 20, 60), (1, 20_000), (64 << 10, 600)]
     {
-        // Three times each, or a new value does not displace what proved itself.
+        // Three times each: a value used once does not evict hot entries.
         for key in (0..3 * count).map(|n| n / 3) {
-            // Written and read, as both bring entries in.
             let key = format!("{key}/{len}");
             if key.len() % 2 == 0 {
                 cached.set(&key, cached.get(&key).unwrap().unwrap()).unwrap();
@@ -110,15 +107,14 @@ fn what_is_kept_stays_within_its_bytes(#[case] config: CacheConfig) {
         let stats = cached.stats();
         assert!(stats.bytes <= max as u64, "{stats:?}");
     }
-    // The bound is no pretext for keeping nothing.
     assert!(largest > max / 2, "{largest} of {max}");
 }
 
-/// What a cache takes that keeps nothing is a part of its bytes too.
+/// The memory of an empty cache counts too.
 #[test]
 fn a_small_cache_stays_within_its_bytes() {
     const VALUE: usize = 1_500;
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let max = 32 << 10;
     let config = CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: max };
     let keys: Vec<String> =
@@ -134,14 +130,13 @@ fn a_small_cache_stays_within_its_bytes() {
     assert!(largest > max / 2, "{largest} bytes of {max}");
 }
 
-/// Several threads, each with a value in its hands beside what is kept.
 #[rstest]
-#[case::of_one(false)]
-#[case::shared_by_many(true)]
-fn whoever_uses_it_at_once_it_stays_within_its_bytes(#[case] is_shared: bool) {
+#[case::private(false)]
+#[case::shared(true)]
+fn concurrent_use_stays_within_the_bytes(#[case] is_shared: bool) {
     const THREADS: usize = 4;
     const LARGEST: usize = 1 << 20;
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let config = CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: 64 << 20 };
     let max = config.max_size_bytes;
     let before = ALLOCATED.current_usage();
@@ -171,18 +166,17 @@ fn whoever_uses_it_at_once_it_stays_within_its_bytes(#[case] is_shared: bool) {
         }
     });
     let peak = ALLOCATED.peak_usage().saturating_sub(before);
-    // A value is copied once on its way into shared memory.
+    // Each thread holds a value, and copies it once.
     let in_flight = THREADS * 2 * LARGEST;
     let most = max + max / 20 + in_flight + NOISE;
     assert!(peak <= most, "{peak} bytes where {most} are allowed");
-    // Small values weigh more than they take, and of those some stay to the end.
+    // Small values weigh more than their bytes, and some of them remain.
     assert!(peak > max / 4, "{peak} of {max}");
 }
 
-/// A component that comes and goes leaves nothing but what it has in the cache.
 #[test]
-fn components_of_a_shared_cache_leave_nothing_behind() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+fn removed_components_leave_only_their_entries() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let config = CacheConfig { ttl: None, max_entries: 160, max_size_bytes: 320 << 10 };
     let shared = SharedCache::new(&Generated, config);
     let mut taken = [0; 2];

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::patch::Patch;
 use crate::limit::status;
-use crate::workspace::{cargo, output};
+use crate::rocksdb::Variables;
+use crate::workspace::{cargo, git, output};
 
-/// How many lines of a failed command are worth showing.
+/// How many lines of a failed command's log are shown.
 const LOG_LINES: usize = 30;
 
 /// How a run of tests ended.
@@ -23,61 +23,29 @@ pub(super) enum Outcome {
     Hung,
 }
 
-/// A copy of the tree, a build folder for it, and the log of the last command.
-/// All three stay between runs, so that a second run builds little.
+/// A copy of the tree, its build directory, and the log of the last command. All
+/// three are kept between runs, so that a second run builds little.
 pub(super) struct Scratch {
     tree: PathBuf,
     build: PathBuf,
     log: PathBuf,
-}
-
-/// A patch that stands in the scratch tree.
-pub(super) struct Applied {
-    /// What the touched files held before; `None` for one that was not there.
-    originals: Vec<(PathBuf, Option<Vec<u8>>)>,
-}
-
-impl Applied {
-    /// Puts back what was there before.
-    pub(super) fn revert(self) -> Result<()> {
-        for (path, original) in self.originals {
-            match original {
-                Some(bytes) => fs::write(&path, bytes),
-                None if path.exists() => fs::remove_file(&path),
-                None => Ok(()),
-            }
-            .with_context(|| format!("cannot restore {}", path.display()))?;
-        }
-        Ok(())
-    }
+    variables: Variables,
 }
 
 impl Scratch {
-    /// Brings the scratch folder under `target` to the state of the tree under
-    /// `root`: the files that git tracks or would offer to track.
-    pub(super) fn prepare(root: &Path, target: &Path) -> Result<Self> {
-        let folder = target.join("mutants");
+    /// Copies the tracked files under `root` to the scratch directory under `target`
+    /// and removes all others there. Commands run with `variables`.
+    pub(super) fn prepare(root: &Path, target: &Path, variables: Variables) -> Result<Self> {
+        let directory = target.join("mutants");
         let scratch = Self {
-            tree: folder.join("tree"),
-            build: folder.join("build"),
-            log: folder.join("last.log"),
+            tree: directory.join("tree"),
+            build: directory.join("build"),
+            log: directory.join("last.log"),
+            variables,
         };
         fs::create_dir_all(&scratch.tree)
             .with_context(|| format!("cannot create {}", scratch.tree.display()))?;
-        let listed = output(git(root).args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ]))?;
-        let wanted: BTreeSet<PathBuf> = listed
-            .split('\0')
-            .filter(|name| !name.is_empty())
-            .map(PathBuf::from)
-            // A tracked file may be deleted in the working tree.
-            .filter(|name| root.join(name).is_file())
-            .collect();
+        let wanted = tracked_files(root)?;
         remove_others(&scratch.tree, &scratch.tree, &wanted)?;
         for name in &wanted {
             copy_if_different(&root.join(name), &scratch.tree.join(name))?;
@@ -89,54 +57,56 @@ impl Scratch {
         &self.tree
     }
 
-    /// Applies a patch; the inner error says why it no longer applies.
-    pub(super) fn apply(&self, patch: &Patch) -> Result<Result<Applied, String>> {
-        let mut originals = Vec::new();
-        for file in &patch.files {
-            let path = self.tree.join(file);
-            let bytes = path.is_file().then(|| fs::read(&path)).transpose();
-            let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
-            originals.push((path, bytes));
-        }
-        // Applied in full or not at all.
-        let applying =
-            git_apply(&self.tree, &patch.path, &[]).output().context("cannot start git")?;
-        if applying.status.success() {
-            return Ok(Ok(Applied { originals }));
-        }
-        Ok(Err(String::from_utf8_lossy(&applying.stderr).trim_end().to_owned()))
+    /// Changes a source file of the copy while `action` runs.
+    pub(super) fn with<T>(
+        &self,
+        path: &Path,
+        text: &str,
+        action: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let path = self.tree.join(path);
+        let original =
+            fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let result = action();
+        fs::write(&path, original).with_context(|| format!("cannot restore {}", path.display()))?;
+        result
     }
 
-    /// Builds the tests; false if something does not compile.
-    pub(super) fn build(&self, tests: &[String]) -> Result<bool> {
-        let mut command = self.cargo_test();
-        command.arg("--no-run").args(tests);
-        Ok(self.logged(command, None)?.is_some_and(|s| s.success()))
+    /// Builds the tests. Returns false if something does not compile.
+    pub(super) fn build(&self, tests: &str) -> Result<bool> {
+        Ok(self.logged(self.cargo_test(&["--no-run"], tests), None)?.is_some_and(|s| s.success()))
     }
 
-    /// Runs the tests, which were built before, for at most `limit`.
-    pub(super) fn test(&self, tests: &[String], limit: Option<Duration>) -> Result<Outcome> {
-        let mut command = self.cargo_test();
-        command.args(tests);
-        Ok(match self.logged(command, limit)? {
+    /// Runs the tests, which [`build`](Self::build) has built, for at most `limit`.
+    pub(super) fn test(&self, tests: &str, limit: Option<Duration>) -> Result<Outcome> {
+        Ok(match self.logged(self.cargo_test(&[], tests), limit)? {
             Some(status) if status.success() => Outcome::Passed,
             Some(_) => Outcome::Failed,
             None => Outcome::Hung,
         })
     }
 
-    fn cargo_test(&self) -> Command {
+    /// `cargo test` with these arguments. `tests` may begin with environment variables.
+    fn cargo_test(&self, options: &[&str], tests: &str) -> Command {
+        let words = tests.split_whitespace();
+        let (variables, arguments): (Vec<_>, Vec<_>) =
+            words.partition(|word| !word.starts_with('-') && word.contains('='));
         let mut command = cargo(&self.tree);
         command
             .arg("test")
+            .envs(variables.iter().filter_map(|variable| variable.split_once('=')))
             .env("CARGO_TARGET_DIR", &self.build)
-            // A failing snapshot is a failing test, and leaves no new file.
-            .env("INSTA_UPDATE", "no");
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            // A failing snapshot fails the test and leaves no new file.
+            .env("INSTA_UPDATE", "no")
+            .args(options)
+            .args(arguments);
         command
     }
 
-    /// Runs a command with its output in the log; `None` if it went over
-    /// `limit` and was killed with all that it started.
+    /// Runs a command with its output in the log. Returns `None` if it exceeded
+    /// `limit` and was killed with its children.
     fn logged(&self, mut command: Command, limit: Option<Duration>) -> Result<Option<ExitStatus>> {
         let log = File::create(&self.log)
             .with_context(|| format!("cannot write {}", self.log.display()))?;
@@ -155,34 +125,19 @@ impl Scratch {
     }
 }
 
-/// `git apply` of a patch to `folder`, whatever repository lies around it.
-pub(super) fn git_apply(folder: &Path, patch: &Path, options: &[&str]) -> Command {
-    let mut command = git(folder);
-    command.args(["apply", "--whitespace=nowarn"]).args(options).arg(patch);
-    // Below a repository's root git silently leaves out what it thinks lies
-    // outside of the current folder.
-    if let Some(above) = folder.parent() {
-        command.env("GIT_CEILING_DIRECTORIES", above);
-    }
-    command
+/// The files under `root` that git tracks or would offer to track.
+pub(super) fn tracked_files(root: &Path) -> Result<BTreeSet<PathBuf>> {
+    let arguments = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let listed = output(git(root).args(arguments))?;
+    // A tracked file may be deleted in the working tree.
+    let is_there = |path: &PathBuf| root.join(path).is_file();
+    Ok(listed.split_terminator('\0').map(PathBuf::from).filter(is_there).collect())
 }
 
-/// A git command in `folder`, also when a git hook started this program or the
-/// folder belongs to another user.
-fn git(folder: &Path) -> Command {
-    let mut command = Command::new("git");
-    command.args(["-c", "safe.directory=*"]).current_dir(folder).stdin(Stdio::null());
-    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
-        command.env_remove(variable);
-    }
-    command
-}
-
-/// Removes every file below `folder` that is not in `wanted`, which holds
-/// paths from `tree`.
-fn remove_others(tree: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> Result<()> {
+/// Removes every file below `directory` whose path from `tree` is not in `wanted`.
+fn remove_others(tree: &Path, directory: &Path, wanted: &BTreeSet<PathBuf>) -> Result<()> {
     let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     for entry in entries {
         let entry = entry?;
         let path = entry.path();
@@ -195,16 +150,16 @@ fn remove_others(tree: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> Resu
     Ok(())
 }
 
-/// Copies a file; leaves one of the same contents alone, so that cargo does
-/// not build it again.
+/// Copies a file unless the contents are the same, so that cargo does not build an
+/// unchanged file again.
 fn copy_if_different(from: &Path, to: &Path) -> Result<()> {
     let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     if fs::read(to).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
-    if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
     }
     fs::write(to, bytes).with_context(|| format!("cannot write {}", to.display()))?;
     // Scripts keep their executable bit.

@@ -1,145 +1,123 @@
-//! Which components a store holds, and which of them cannot be read.
+//! The components that the store keeps in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use storage_core::StorageError;
+use storage_core::split_full_key;
 
-use crate::partitions::Names;
+use super::component::Component;
+use super::index::{IndexBudget, KeyIndex};
+use super::layout::Layout;
 
-/// The components of a store, as far as its directories tell.
-#[derive(Debug, Default)]
-pub(super) struct ComponentNames {
-    /// The prefixes of the components that hold a key.
-    readable: BTreeSet<Arc<str>>,
-    /// The prefixes of the directories that cannot be read. One with fewer than
-    /// three segments hides all components below it.
-    unreadable: BTreeMap<Box<str>, StorageError>,
+/// How many components to keep before idle ones are dropped: about 2 MB.
+const MIN_SHRINK_AT: usize = 4096;
+
+/// A full key with its component and the path of its file, resolved once per call.
+#[derive(Debug)]
+pub(super) struct ResolvedKey<'a> {
+    pub(super) full: &'a str,
+    pub(super) user: &'a str,
+    pub(super) component: Arc<Component>,
+    pub(super) file: PathBuf,
 }
 
-impl ComponentNames {
-    pub(super) fn insert(&mut self, name: &str) {
-        if !self.readable.contains(name) {
-            self.readable.insert(name.into());
+/// The components in memory, and the memory budget of their indexes.
+#[derive(Debug)]
+pub(super) struct Components {
+    layout: Layout,
+    index_budget: Arc<IndexBudget>,
+    table: RwLock<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    by_prefix: HashMap<Box<str>, Arc<Component>>,
+    /// How many there may be before idle ones are dropped.
+    shrink_at: usize,
+}
+
+impl Components {
+    pub(super) fn new(layout: Layout, index_budget_bytes: usize) -> Self {
+        let table = Table { by_prefix: HashMap::new(), shrink_at: MIN_SHRINK_AT };
+        Self {
+            layout,
+            index_budget: Arc::new(IndexBudget::new(index_budget_bytes)),
+            table: RwLock::new(table),
         }
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
-        self.readable.remove(name);
+    pub(super) fn index_budget_bytes(&self) -> usize {
+        self.index_budget.max_bytes()
     }
 
-    /// Remembers that the directory of a prefix cannot be read.
-    pub(super) fn insert_unreadable(&mut self, prefix: &str, error: StorageError) {
-        let detail = match error {
-            StorageError::IoError(detail) => detail,
-            other => other.to_string(),
-        };
-        let error = StorageError::UnreadableComponent { prefix: prefix.to_owned(), detail };
-        self.readable.remove(prefix);
-        self.unreadable.insert(prefix.into(), error);
+    pub(super) fn resolve<'a>(&self, full_key: &'a str) -> ResolvedKey<'a> {
+        let (prefix, user) = split_full_key(full_key);
+        let component = self.get(prefix);
+        let file = component.file(user);
+        ResolvedKey { full: full_key, user, component, file }
     }
 
-    /// Whether a later look may show more.
-    pub(super) fn is_incomplete(&self) -> bool {
-        !self.unreadable.is_empty()
-    }
-
-    /// The first `limit` names that begin with `prefix` and lie within `from`.
-    pub(super) fn find(&self, prefix: &str, from: Bound<&str>, limit: usize) -> Names {
-        let start = match from {
-            Bound::Included(name) | Bound::Excluded(name) if name >= prefix => from,
-            _ => Bound::Included(prefix),
-        };
-        // A component that is hidden may lie on either side of the start.
-        if let Bound::Included(text) | Bound::Excluded(text) = start
-            && let Some(error) = self.hides(text)
-        {
-            return Names { found: Vec::new(), stopped_by: Some(error.clone()) };
+    /// The component with a prefix.
+    pub(super) fn get(&self, prefix: &str) -> Arc<Component> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(component) = table.by_prefix.get(prefix) {
+            component.mark_used();
+            return Arc::clone(component);
         }
-        let range = (start, Bound::Unbounded);
-        let unreadable = self.unreadable.range::<str, _>(range).next();
-        let unreadable = unreadable.filter(|(name, _)| name.starts_with(prefix));
-        let before = |name: &str| unreadable.is_none_or(|(end, _)| name < &**end);
-        let found: Vec<_> = self
-            .readable
-            .range::<str, _>(range)
-            .take_while(|name| name.starts_with(prefix) && before(name))
-            .take(limit)
-            .cloned()
+        drop(table);
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let Table { by_prefix, shrink_at } = &mut *table;
+        if by_prefix.len() >= *shrink_at {
+            // Every user of a component has an `Arc` from this table.
+            by_prefix.retain(|_, one| Arc::strong_count(one) > 1 || one.is_worth_keeping());
+            by_prefix.shrink_to(by_prefix.len().saturating_mul(2));
+            // Twice what is in use, so that this loop stays rare.
+            *shrink_at = by_prefix.len().saturating_mul(2).max(MIN_SHRINK_AT);
+        }
+        let create = || Arc::new(Component::new(prefix, &self.layout));
+        Arc::clone(by_prefix.entry(prefix.into()).or_insert_with(create))
+    }
+
+    /// Runs `remove` unless a component with this directory is in memory. No component
+    /// is added meanwhile, and one in use is not dropped from memory. The prefix is
+    /// `None` if the directory's name is hashed.
+    pub(super) fn if_unused(&self, prefix: Option<&str>, directory: &Path, remove: impl FnOnce()) {
+        let table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let is_used = match prefix {
+            Some(prefix) => table.by_prefix.contains_key(prefix),
+            None => table.by_prefix.values().any(|one| one.directory == directory),
+        };
+        if !is_used {
+            remove();
+        }
+    }
+
+    /// An empty index that counts against the memory budget.
+    pub(super) fn new_index(&self) -> KeyIndex {
+        KeyIndex::new(Arc::clone(&self.index_budget))
+    }
+
+    /// Drops the least recently used indexes, except that of `in_use`, until the others
+    /// fit the memory budget.
+    pub(super) fn shed_indexes(&self, in_use: &Component) {
+        if !self.index_budget.is_exceeded() {
+            return;
+        }
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut others: Vec<(u64, Arc<Component>)> = table
+            .by_prefix
+            .values()
+            .filter(|one| one.prefix != in_use.prefix)
+            .filter_map(|one| Some((one.index_used_at()?, Arc::clone(one))))
             .collect();
-        let reached = found.len() < limit;
-        let stopped_by = unreadable.filter(|_| reached).map(|(_, error)| error.clone());
-        Names { found, stopped_by }
-    }
-
-    /// The directory that cannot be read and holds components around `text`.
-    fn hides(&self, text: &str) -> Option<&StorageError> {
-        let around = |prefix: &str| {
-            text.len() > prefix.len() && text.starts_with(prefix) && !is_component(prefix)
-        };
-        self.unreadable.iter().find(|(prefix, _)| around(prefix)).map(|(_, error)| error)
-    }
-}
-
-/// Whether a prefix is that of one component.
-fn is_component(prefix: &str) -> bool {
-    prefix.matches('/').count() >= 3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names() -> ComponentNames {
-        let mut names = ComponentNames::default();
-        for name in ["a/a/a/", "a/b/b/", "a/b/d/", "c/c/c/"] {
-            names.insert(name);
-        }
-        for prefix in ["a/b/c/", "b/", "c/d/"] {
-            names.insert_unreadable(prefix, StorageError::IoError("no".into()));
-        }
-        names
-    }
-
-    fn found(prefix: &str, from: Bound<&str>, limit: usize) -> (Vec<String>, Option<String>) {
-        let Names { found, stopped_by } = names().find(prefix, from, limit);
-        let stopped_by = stopped_by.map(|error| match error {
-            StorageError::UnreadableComponent { prefix, .. } => prefix,
-            other => panic!("{other}"),
-        });
-        (found.iter().map(ToString::to_string).collect(), stopped_by)
-    }
-
-    #[test]
-    fn names_end_before_what_cannot_be_read() {
-        for (prefix, from, limit, expected, stopped_by) in [
-            ("", Bound::Unbounded, 9, &["a/a/a/", "a/b/b/"][..], Some("a/b/c/")),
-            ("", Bound::Unbounded, 2, &["a/a/a/", "a/b/b/"], None),
-            ("", Bound::Excluded("a/b/b/"), 9, &[], Some("a/b/c/")),
-            ("", Bound::Excluded("a/b/c/"), 9, &["a/b/d/"], Some("b/")),
-            ("", Bound::Included("a/b/c/"), 9, &[], Some("a/b/c/")),
-            ("", Bound::Excluded("b/"), 9, &["c/c/c/"], Some("c/d/")),
-            ("", Bound::Excluded("c/d/"), 9, &[], None),
-            ("a/a/", Bound::Unbounded, 9, &["a/a/a/"], None),
-            ("a/b/d", Bound::Unbounded, 9, &["a/b/d/"], None),
-        ] {
-            let expected = expected.iter().map(ToString::to_string).collect();
-            let expected = (expected, stopped_by.map(str::to_owned));
-            assert_eq!(found(prefix, from, limit), expected, "{prefix:?} {from:?} {limit}");
-        }
-    }
-
-    #[test]
-    fn components_that_are_hidden_are_never_skipped() {
-        for (prefix, from) in [
-            ("b/x/", Bound::Unbounded),
-            ("b/x/y/", Bound::Unbounded),
-            ("", Bound::Excluded("b/x/y/")),
-            ("c/", Bound::Excluded("c/d/e/")),
-        ] {
-            let (names, stopped_by) = found(prefix, from, 9);
-            assert!(names.is_empty() && stopped_by.is_some(), "{prefix:?} {from:?}");
+        drop(table);
+        others.sort_by_key(|(used_at, _)| *used_at);
+        for (_, other) in others {
+            if !self.index_budget.is_exceeded() {
+                return;
+            }
+            other.drop_index();
         }
     }
 }

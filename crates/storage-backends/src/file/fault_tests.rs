@@ -1,4 +1,4 @@
-//! The store when the disk fails, or the process dies, at every single step.
+//! The store when the disk fails or the process dies at any step.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,28 +7,29 @@ use std::path::Path;
 #[cfg(unix)]
 use std::path::PathBuf;
 
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Store, Usage};
+use storage_core::{
+    Budget, Commit, ComponentStorage, Durability, StorageError, StorageValue, Store, Usage,
+};
 
 use super::layout::TEMP_PREFIX;
 use super::store::{FileOptions, FileStorage};
-use storage_core::Durability;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 const ENAMETOOLONG: i32 = 36;
 
-/// What happens to the calling thread's changes to the disk.
+/// What happens to the disk operations of the calling thread.
 #[derive(Debug, Clone)]
 enum Plan {
-    /// All succeed; they are counted.
+    /// All succeed and are counted.
     Count,
-    /// The one with this number fails.
+    /// The operation with this number fails.
     Fail { at: usize, errno: i32 },
-    /// Those of this kind fail.
+    /// Operations of this kind fail.
     FailKind { operation: &'static str, errno: i32 },
-    /// From this number on all fail: the process is gone.
+    /// All operations from this number on fail: the process has died.
     Die { at: usize },
-    /// At the first of this kind somebody puts a copy in the place of the store.
+    /// At the first operation of this kind, the store is replaced by a copy.
     #[cfg(unix)]
     Replace { operation: &'static str, root: PathBuf },
 }
@@ -37,7 +38,7 @@ thread_local! {
     static PLAN: RefCell<(Plan, usize)> = const { RefCell::new((Plan::Count, 0)) };
 }
 
-/// Asked before every change to the disk.
+/// Runs before every disk operation.
 pub(crate) fn fault_point(operation: &str) -> io::Result<()> {
     PLAN.with_borrow_mut(|(plan, seen)| {
         let this = *seen;
@@ -63,7 +64,7 @@ pub(crate) fn fault_point(operation: &str) -> io::Result<()> {
     })
 }
 
-/// Runs with a plan, and tells how many changes were tried.
+/// Runs with a plan. Also returns the number of operations.
 fn with_plan<T>(plan: Plan, run: impl FnOnce() -> T) -> (T, usize) {
     PLAN.set((plan, 0));
     let result = run();
@@ -86,7 +87,7 @@ fn fill(storage: &FileStorage) {
 
 type Contents = BTreeMap<String, Vec<u8>>;
 
-/// What is stored, by key.
+/// The values by key.
 fn contents(storage: &FileStorage) -> Contents {
     let keys = storage.list_keys(None).unwrap();
     keys.into_iter()
@@ -115,10 +116,10 @@ const CHANGES: [(&str, Change); 5] = [
     }),
 ];
 
-/// The contents before and after a change, and how many steps it takes.
+/// The contents before and after a change, and the number of operations.
 fn before_and_after(change: Change) -> (Contents, Contents, usize) {
-    let folder = tempfile::tempdir().unwrap();
-    let storage = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(directory.path());
     fill(&storage);
     let before = contents(&storage);
     let (result, steps) = with_plan(Plan::Count, || change(&storage));
@@ -127,46 +128,46 @@ fn before_and_after(change: Change) -> (Contents, Contents, usize) {
 }
 
 #[test]
-fn a_process_that_dies_at_any_step_leaves_the_old_state_or_the_new() {
+fn a_process_that_dies_leaves_the_old_or_the_new_state() {
     for (name, change) in CHANGES {
         let (before, after, steps) = before_and_after(change);
         assert!(steps > 1, "{name} takes {steps} steps");
         for at in 0..=steps {
-            let folder = tempfile::tempdir().unwrap();
-            let storage = open(folder.path());
+            let directory = tempfile::tempdir().unwrap();
+            let storage = open(directory.path());
             fill(&storage);
             let (result, _) = with_plan(Plan::Die { at }, || {
                 let result = change(&storage);
                 drop(storage);
                 result
             });
-            // A reader sees the same as the writer that cleans up.
-            let reader = FileStorage::open_read_only(folder.path(), FileOptions::default());
+            // A reader sees the same as the next writer.
+            let reader = FileStorage::open_read_only(directory.path(), FileOptions::default());
             let seen = contents(&reader.unwrap());
-            let storage = open(folder.path());
+            let storage = open(directory.path());
             let found = contents(&storage);
             assert_eq!(seen, found, "{name}, step {at}");
             assert!(found == before || found == after, "{name}, step {at}: {found:?}");
             if result.is_ok() {
                 assert_eq!(found, after, "{name}, step {at}: acknowledged");
             }
-            // All of it works again, and nothing half-written stays.
+            // Writes work again, and no temporary file is left.
             change(&storage).unwrap();
             storage.set(A, "end".into()).unwrap();
             storage.set(C, "end".into()).unwrap();
-            assert_eq!(temp_files(folder.path()), Vec::<String>::new(), "{name}, step {at}");
+            assert_eq!(temp_files(directory.path()), Vec::<String>::new(), "{name}, step {at}");
         }
     }
 }
 
 fn temp_files(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else {
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
                 if name.starts_with(TEMP_PREFIX) || name.ends_with(".tmp") {
@@ -179,35 +180,34 @@ fn temp_files(root: &Path) -> Vec<String> {
 }
 
 #[test]
-fn an_opening_that_dies_at_any_step_can_be_repeated() {
+fn a_process_that_dies_while_opening_leaves_a_store_that_opens() {
     let (_, steps) = with_plan(Plan::Count, || open(tempfile::tempdir().unwrap().path()));
     for at in 0..=steps {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let _ = with_plan(Plan::Die { at }, || {
-            FileStorage::open(folder.path(), FileOptions::default()).map(drop)
+            FileStorage::open(directory.path(), FileOptions::default()).map(drop)
         });
-        let storage = open(folder.path());
+        let storage = open(directory.path());
         fill(&storage);
         assert_eq!(contents(&storage).len(), 2, "step {at}");
     }
 }
 
 #[test]
-fn after_one_failure_the_store_answers_truthfully_or_not_at_all() {
+fn after_a_failure_a_key_has_its_old_or_new_value_or_is_unavailable() {
     for errno in [EIO, ENOSPC] {
         for (name, change) in CHANGES {
             let (before, after, steps) = before_and_after(change);
             for at in 0..steps {
                 let context = format!("{name}, step {at}, errno {errno}");
-                let folder = tempfile::tempdir().unwrap();
-                let storage = open(folder.path());
+                let directory = tempfile::tempdir().unwrap();
+                let storage = open(directory.path());
                 fill(&storage);
                 let (result, _) = with_plan(Plan::Fail { at, errno }, || change(&storage));
                 if result.is_ok() {
                     assert_eq!(contents(&storage), after, "{context}");
                     continue;
                 }
-                // Each key: its old value, its new value, or no answer.
                 for key in [A, B, C] {
                     match storage.get(key) {
                         Ok(found) => {
@@ -222,10 +222,10 @@ fn after_one_failure_the_store_answers_truthfully_or_not_at_all() {
                         Err(other) => panic!("{context}: {other}"),
                     }
                 }
-                // Writing settles it, and the ledger is right again.
+                // Writing resolves the outcome, and the usage is correct.
                 for key in [A, B, C] {
-                    storage.set(key, "settled".into()).unwrap();
-                    assert_eq!(storage.get(key), Ok(Some("settled".into())), "{context}");
+                    storage.set(key, "written".into()).unwrap();
+                    assert_eq!(storage.get(key), Ok(Some("written".into())), "{context}");
                 }
                 let home = Commit::new().set(A, "x".into()).with_budget(Budget::UNLIMITED);
                 storage.commit(home).unwrap();
@@ -234,18 +234,18 @@ fn after_one_failure_the_store_answers_truthfully_or_not_at_all() {
                 let expected = Usage { bytes: 2 * (prefix + 1) + 1 + 7, keys: 2 };
                 assert_eq!(usage, expected, "{context}");
                 drop(storage);
-                assert_eq!(contents(&open(folder.path())).len(), 3, "{context}");
+                assert_eq!(contents(&open(directory.path())).len(), 3, "{context}");
             }
         }
     }
 }
 
 #[test]
-fn a_folder_that_was_not_synced_makes_its_key_unavailable() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage = open(folder.path());
+fn a_key_in_a_directory_that_was_not_synced_is_unavailable() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(directory.path());
     fill(&storage);
-    let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+    let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
     let (result, _) = with_plan(plan, || storage.set(A, "new a".into()));
     assert!(matches!(result, Err(StorageError::IoError(_))), "{result:?}");
     for result in [
@@ -255,29 +255,29 @@ fn a_folder_that_was_not_synced_makes_its_key_unavailable() {
     ] {
         assert!(matches!(result, Err(StorageError::Unavailable { .. })), "{result:?}");
     }
-    assert_eq!(storage.get(B), Ok(Some("old b".into())), "another key is not affected");
+    assert_eq!(storage.get(B), Ok(Some("old b".into())), "other keys are not affected");
     storage.delete(A).unwrap();
     assert_eq!(storage.get(A), Ok(None));
 }
 
 #[test]
 fn a_failed_fsync_of_a_file_keeps_the_old_value() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(directory.path());
     fill(&storage);
     for errno in [EIO, ENOSPC] {
         let plan = Plan::FailKind { operation: "fsync", errno };
         let (result, _) = with_plan(plan, || storage.set(A, "new a".into()));
         assert!(matches!(result, Err(StorageError::IoError(_))), "{result:?}");
         assert_eq!(storage.get(A), Ok(Some("old a".into())));
-        assert_eq!(temp_files(folder.path()), Vec::<String>::new());
+        assert_eq!(temp_files(directory.path()), Vec::<String>::new());
     }
 }
 
 #[test]
 fn a_name_that_the_file_system_refuses_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(directory.path());
     fill(&storage);
     let rename = Plan::FailKind { operation: "rename", errno: ENAMETOOLONG };
     let (single, _) = with_plan(rename, || storage.set(A, "new a".into()));
@@ -288,22 +288,22 @@ fn a_name_that_the_file_system_refuses_changes_nothing() {
         assert!(error.to_string().contains("File name too long"), "{error}");
         assert_eq!(storage.get(A), Ok(Some("old a".into())));
         assert_eq!(storage.get(B), Ok(Some("old b".into())));
-        assert_eq!(temp_files(folder.path()), Vec::<String>::new());
+        assert_eq!(temp_files(directory.path()), Vec::<String>::new());
     }
     let reopened = {
         drop(storage);
-        open(folder.path())
+        open(directory.path())
     };
     assert_eq!(contents(&reopened).len(), 2);
 }
 
 #[test]
-fn a_full_disk_does_not_stop_a_delete() {
-    let folder = tempfile::tempdir().unwrap();
-    fill(&open(folder.path()));
-    // A new process, so that not even a block of revisions is at hand. The
-    // reservation overwrites its file in place, which takes no room.
-    let storage = open(folder.path());
+fn a_full_disk_does_not_prevent_a_delete() {
+    let directory = tempfile::tempdir().unwrap();
+    fill(&open(directory.path()));
+    // A new process has no reserved revisions. Reserving them overwrites the file in
+    // place, which needs no space.
+    let storage = open(directory.path());
     let plan = Plan::FailKind { operation: "write", errno: ENOSPC };
     let ((deleted, written), _) =
         with_plan(plan, || (storage.delete(A), storage.set(B, "new b".into())));
@@ -315,24 +315,24 @@ fn a_full_disk_does_not_stop_a_delete() {
 }
 
 #[test]
-fn a_commit_that_failed_half_way_keeps_its_values_however_long_it_waits() {
+fn a_commit_that_failed_is_completed_after_its_component_left_memory() {
     let commit = || Commit::new().set(A, "new a".into()).set(B, "new b".into());
-    let folder = tempfile::tempdir().unwrap();
-    let storage = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(directory.path());
     fill(&storage);
     let (_, steps) = with_plan(Plan::Count, || storage.commit(commit()));
     for at in 0..steps {
-        let folder = tempfile::tempdir().unwrap();
-        let storage = open(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let storage = open(directory.path());
         fill(&storage);
         let _ = with_plan(Plan::Fail { at, errno: EIO }, || storage.commit(commit()));
-        // So many other components that this one is forgotten meanwhile.
+        // So many components that this one is dropped from memory.
         for number in 0..4200 {
             storage.get(&format!("x/y/{number}/k")).unwrap();
         }
         storage.set("app/notes/home/z", "z".into()).unwrap();
         drop(storage);
-        let found = contents(&open(folder.path()));
+        let found = contents(&open(directory.path()));
         let pair = [A, B].map(|key| String::from_utf8_lossy(&found[key]).into_owned());
         let whole = pair == ["old a", "old b"] || pair == ["new a", "new b"];
         assert!(whole, "step {at}: {pair:?}");
@@ -340,28 +340,28 @@ fn a_commit_that_failed_half_way_keeps_its_values_however_long_it_waits() {
 }
 
 #[test]
-fn a_key_that_is_there_is_in_every_listing_whatever_failed_before() {
+fn a_key_that_exists_is_listed_after_any_failure() {
     let commit = || Commit::new().set("p/q/r/1", "1".into()).set("p/q/s/1", "1".into());
     for at in 0..40 {
-        let folder = tempfile::tempdir().unwrap();
-        let storage = open(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let storage = open(directory.path());
         fill(&storage);
         storage.list_components(None, 100).unwrap();
         let _ = with_plan(Plan::Fail { at, errno: EIO }, || storage.commit(commit()));
         let _ = storage.set("p/q/r/1", "2".into());
         let keys = storage.list_keys(None).unwrap();
         for key in ["p/q/r/1", "p/q/s/1"] {
-            let there = matches!(storage.get(key), Ok(Some(_)));
-            assert!(!there || keys.iter().any(|listed| listed == key), "step {at}: {keys:?}");
+            let exists = matches!(storage.get(key), Ok(Some(_)));
+            assert!(!exists || keys.iter().any(|listed| listed == key), "step {at}: {keys:?}");
         }
     }
 }
 
 #[test]
-fn a_budget_holds_beside_writes_that_fail() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_budget_holds_while_other_writes_fail() {
+    let directory = tempfile::tempdir().unwrap();
     let options = FileOptions::default().with_durability(Durability::Os);
-    let storage = FileStorage::open(folder.path(), options).unwrap();
+    let storage = FileStorage::open(directory.path(), options).unwrap();
     fill(&storage);
     let budget = Budget { max_bytes: 300, max_keys: 10 };
     let large = StorageValue::from(vec![b'x'; 1000]);
@@ -374,7 +374,7 @@ fn a_budget_holds_beside_writes_that_fail() {
             }
         });
         let mut granted = false;
-        // However little the other thread gets of a busy machine.
+        // Until the other thread is done, however slow the machine is.
         while !granted && !failing.is_finished() {
             let commit = Commit::new().set(A, large.clone()).with_budget(budget);
             granted = storage.commit(commit) != Err(StorageError::QuotaExceeded);
@@ -384,34 +384,34 @@ fn a_budget_holds_beside_writes_that_fail() {
 }
 
 #[test]
-fn a_delete_is_not_done_before_an_earlier_one_is_durable() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage = open(folder.path());
+fn a_delete_of_a_missing_key_makes_an_earlier_delete_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(directory.path());
     fill(&storage);
-    let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
-    // Gone for everybody who looks, and back after a power cut.
+    let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
+    // The key is missing, and a power cut would bring it back.
     with_plan(plan.clone(), || storage.delete(A)).0.unwrap_err();
     drop(storage);
-    let storage = open(folder.path());
+    let storage = open(directory.path());
     with_plan(plan, || storage.delete(A)).0.unwrap_err();
     storage.delete(A).unwrap();
 }
 
 #[test]
-fn a_recovery_that_dies_at_any_step_can_be_repeated() {
+fn a_process_that_dies_during_recovery_leaves_the_old_or_the_new_state() {
     let change = CHANGES[3].1;
     let (before, after, steps) = before_and_after(change);
     for at in 0..=steps {
         for again in 0..12 {
-            let folder = tempfile::tempdir().unwrap();
-            let storage = open(folder.path());
+            let directory = tempfile::tempdir().unwrap();
+            let storage = open(directory.path());
             fill(&storage);
             let _ = with_plan(Plan::Die { at }, || change(&storage));
             drop(storage);
             let _ = with_plan(Plan::Die { at: again }, || {
-                FileStorage::open(folder.path(), FileOptions::default()).map(drop)
+                FileStorage::open(directory.path(), FileOptions::default()).map(drop)
             });
-            let found = contents(&open(folder.path()));
+            let found = contents(&open(directory.path()));
             assert!(found == before || found == after, "steps {at}, {again}: {found:?}");
         }
     }
@@ -423,12 +423,12 @@ fn a_journal_is_durable_before_it_is_applied() {
     let (_, _, steps) = before_and_after(change);
     let mut recoveries = 0;
     for at in 0..=steps {
-        let folder = tempfile::tempdir().unwrap();
-        let storage = open(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let storage = open(directory.path());
         fill(&storage);
         let _ = with_plan(Plan::Die { at }, || change(&storage));
         drop(storage);
-        let journal = folder.path().join("journal");
+        let journal = directory.path().join("journal");
         let published = |entry: io::Result<std::fs::DirEntry>| {
             entry.unwrap().path().extension().is_some_and(|extension| extension == "commit")
         };
@@ -436,26 +436,26 @@ fn a_journal_is_durable_before_it_is_applied() {
             continue;
         }
         recoveries += 1;
-        // If the journal's folder cannot be synced, nothing is applied.
+        // If the journal directory cannot be synced, nothing is applied.
         let seen = |root: &Path| std::fs::read(root.join("components").join(A)).unwrap();
-        let untouched = seen(folder.path());
-        let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+        let untouched = seen(directory.path());
+        let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
         let (result, _) = with_plan(plan, || {
-            super::journal::recover(&super::layout::Layout::new(folder.path()), true)
+            super::journal::recover(&super::layout::Layout::new(directory.path()), true)
         });
         result.unwrap_err();
-        assert_eq!(seen(folder.path()), untouched, "step {at}");
+        assert_eq!(seen(directory.path()), untouched, "step {at}");
     }
     assert!(recoveries > 0);
 }
 
 #[test]
-fn a_snapshot_leaves_out_no_key_in_doubt() {
+fn a_snapshot_with_an_indeterminate_key_fails() {
     for change in [CHANGES[0].1, CHANGES[2].1] {
-        let folder = tempfile::tempdir().unwrap();
-        let storage = open(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let storage = open(directory.path());
         fill(&storage);
-        let plan = Plan::FailKind { operation: "fsync folder", errno: EIO };
+        let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
         with_plan(plan, || change(&storage)).0.unwrap_err();
         let read = |prefix: &str, after: Option<&str>| {
             let mut seen = 0;
@@ -466,15 +466,14 @@ fn a_snapshot_leaves_out_no_key_in_doubt() {
                 })
                 .map(|()| seen)
         };
-        let in_doubt = read("", None);
+        let indeterminate = read("", None);
         assert!(
-            matches!(&in_doubt, Err(StorageError::Unavailable { key: Some(key), .. }) if key == A),
-            "{in_doubt:?}"
+            matches!(&indeterminate, Err(StorageError::Unavailable { key: Some(key), .. }) if key == A),
+            "{indeterminate:?}"
         );
         assert_eq!(read(B, None), Ok(1));
         assert_eq!(read("", Some(A)), Ok(1));
-        // What was waiting to be settled can be.
-        storage.set(A, "settled".into()).unwrap();
+        storage.set(A, "written".into()).unwrap();
         assert_eq!(read("", None), Ok(2));
     }
 }

@@ -1,8 +1,9 @@
-//! The sorted keys of a component in memory, so that a page costs a page.
+//! The sorted keys of a component in memory, so that the cost of a page does not grow
+//! with the component.
 //!
-//! A folder lists its files in no order. The index is built at a component's
-//! first listing and kept by its writes. All indexes of a store share a budget;
-//! those not used for longest go first.
+//! A directory lists its files in no order. The first listing of a component builds
+//! the index, and writes keep it up to date. All indexes of a store share a budget;
+//! the least recently used are dropped first.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -11,14 +12,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use storage_core::PageRequest;
 
-/// What a key costs beside its bytes: a boxed slice, its share of a B-tree node
-/// and of the allocator.
+/// Memory for each key in addition to its bytes: a boxed slice, its share of a B-tree
+/// node and of the allocator.
 const ENTRY_OVERHEAD: usize = 48;
 
-/// What an index without keys costs, with the partition that it keeps in memory.
+/// Memory for an empty index and the component that it keeps in memory.
 const INDEX_OVERHEAD: usize = 512;
 
-/// What all indexes of a store may take.
+/// The memory that all indexes of a store may use.
 #[derive(Debug)]
 pub(super) struct IndexBudget {
     max_bytes: usize,
@@ -40,12 +41,12 @@ impl IndexBudget {
     }
 }
 
-/// The keys of one component, without its prefix.
+/// The user keys of one component.
 #[derive(Debug)]
 pub(super) struct KeyIndex {
     keys: BTreeSet<Box<str>>,
     bytes: usize,
-    /// When it was last used, on the budget's clock.
+    /// When it was last used, by the clock of the budget.
     pub(super) used_at: u64,
     budget: Arc<IndexBudget>,
 }
@@ -78,7 +79,7 @@ impl KeyIndex {
         self.keys.is_empty()
     }
 
-    /// The keys that a request asks for, up to its limit.
+    /// The keys that match a request, up to its limit.
     pub(super) fn page<'a>(
         &'a mut self,
         request: PageRequest<'a>,
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_given_back() {
+    fn removed_keys_return_their_bytes() {
         let budget = Arc::new(IndexBudget::new(INDEX_OVERHEAD + 100));
         let mut index = KeyIndex::new(Arc::clone(&budget));
         index.insert("a");
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_a_range() {
+    fn a_page_has_the_requested_range() {
         let mut index = KeyIndex::new(Arc::new(IndexBudget::new(0)));
         for key in ["a", "b:1", "b:2", "b:3", "c"] {
             index.insert(key);

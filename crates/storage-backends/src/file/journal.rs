@@ -1,11 +1,11 @@
-//! The journal: what makes a commit of several keys all or nothing.
+//! The journal makes a commit of several keys all or nothing.
 //!
-//! A commit first writes every new value to a temporary file beside its key,
-//! then a journal file that names all of its writes: from then on the commit
-//! has happened. Then the temporary files are renamed over the keys, deleted
-//! keys are removed, and the journal file goes. Whoever opens the store for
-//! writing finishes what a journal file names; doing so twice, or after later
-//! writes, changes nothing.
+//! A commit first writes every new value to a temporary file next to the file of its
+//! key. Then it writes a journal file that names all of its writes: from then on the
+//! commit has happened. Then it renames the temporary files over the files of their
+//! keys, removes deleted keys and removes the journal file. Opening a store for writing
+//! applies the journal files that it finds. Applying one again, or after later writes,
+//! changes nothing.
 //!
 //! ```text
 //! offset  size  what
@@ -20,25 +20,24 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use storage_core::{Revision, StorageError, Write, split_full_key};
+use storage_core::{Revision, StorageError, split_full_key};
 
 use super::disk::{self, Kind};
 use super::layout::{self, Layout};
-use super::scan;
+use super::{key_file, name, scan};
 use crate::record::{self, Reader};
 
 const FORMAT: u8 = 1;
 const SUFFIX: &str = ".commit";
 const PREPARED: &str = ".tmp";
 
-/// What a file in the journal's directory is.
+/// A file in the journal directory, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JournalFile {
     /// A commit that has happened.
     Published,
-    /// One that has not.
+    /// A commit that has not happened.
     Prepared,
-    /// None of the store's.
     Foreign,
 }
 
@@ -53,7 +52,7 @@ impl JournalFile {
     }
 }
 
-/// The writes of one commit; values are in the temporary files.
+/// The writes of one commit. Their values are in the temporary files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Journal {
     pub(super) revision: Revision,
@@ -64,29 +63,36 @@ pub(super) struct Journal {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) key: String,
-    /// Whether the key gets a value; otherwise it is deleted.
+    /// Whether the key is set; otherwise it is deleted.
     pub(super) sets: bool,
 }
 
+/// The paths of an entry.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) sets: bool,
+    pub(super) file: PathBuf,
+    /// Has the value until it is renamed to `file`.
+    pub(super) temp: PathBuf,
+}
+
 impl Journal {
-    pub(super) fn new(revision: Revision, writes: &[&Write]) -> Self {
-        let entry = |write: &&Write| Entry { key: write.key.clone(), sets: write.value.is_some() };
-        Self { revision, entries: writes.iter().map(entry).collect() }
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.key.as_str())
     }
 
-    /// The entries, each with the temporary file that its value is in.
-    pub(super) fn entries_with_temps(
-        &self,
-        layout: &Layout,
-    ) -> impl Iterator<Item = (&Entry, PathBuf)> {
-        self.entries.iter().enumerate().map(move |(position, entry)| {
-            (entry, layout.temp_file(&entry.key, self.revision, position))
-        })
-    }
-
-    /// The folders that the commit writes in.
-    pub(super) fn folders(&self, layout: &Layout) -> BTreeSet<PathBuf> {
-        self.entries.iter().map(|entry| layout.folder(split_full_key(&entry.key).0)).collect()
+    /// The paths of the entries, in their order.
+    pub(super) fn steps(&self, layout: &Layout) -> Vec<Step> {
+        let step = |(position, entry): (usize, &Entry)| {
+            let (prefix, user_key) = split_full_key(&entry.key);
+            let directory = layout.directory(prefix);
+            Step {
+                sets: entry.sets,
+                file: directory.join(name::encode(user_key)),
+                temp: directory.join(layout::temp_name(self.revision, position)),
+            }
+        };
+        self.entries.iter().enumerate().map(step).collect()
     }
 
     pub(super) fn file(&self, layout: &Layout) -> PathBuf {
@@ -104,70 +110,63 @@ impl Journal {
         Ok(temp)
     }
 
-    /// Gives the prepared file its name, and so makes the commit happen.
+    /// Renames the prepared file, which makes the commit happen.
     pub(super) fn publish(&self, layout: &Layout, prepared: &Path) -> std::io::Result<()> {
         disk::rename(prepared, &self.file(layout))
     }
 
-    /// Renames and deletes as the journal says, and makes that durable.
+    /// Renames and deletes the files, and makes that durable.
     ///
-    /// `again`: it may have been done before, and the keys may have been written
-    /// since.
+    /// `again`: it may have been done before, and the keys may have been written since.
     pub(super) fn apply(
         &self,
-        layout: &Layout,
+        steps: &[Step],
         sync: bool,
         again: bool,
     ) -> Result<(), StorageError> {
-        for (entry, temp) in self.entries_with_temps(layout) {
-            let file = layout.key_file(&entry.key);
-            if entry.sets {
-                match disk::rename(&temp, &file) {
+        for Step { sets, file, temp } in steps {
+            if *sets {
+                match disk::rename(temp, file) {
                     Ok(()) => {}
-                    // Renamed before: the temporary name is never used twice.
+                    // Renamed before: the name of a temporary file is never reused.
                     Err(error) if again && error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => return Err(disk::failed("replace", &file, &error)),
+                    Err(error) => return Err(disk::failed("replace", file, &error)),
                 }
-            } else if !again || is_older(&file, self.revision)? {
-                disk::remove(&file).map_err(|error| disk::failed("remove", &file, &error))?;
+            } else if !again || key_file::is_older(file, self.revision)? {
+                disk::remove(file).map_err(|error| disk::failed("remove", file, &error))?;
             }
         }
-        if sync {
-            for folder in self.folders(layout) {
-                disk::sync_folder_if_there(&folder)?;
-            }
-        }
-        Ok(())
+        if sync { sync_directories(steps) } else { Ok(()) }
     }
 
-    /// Applies a commit that failed half-way, now or in an earlier process.
-    pub(super) fn finish(&self, layout: &Layout, sync: bool) -> Result<(), StorageError> {
-        if !disk::is_there(&self.file(layout))? {
-            // It was never published; `prepare` left its file under the other
-            // name. Publishing is the only way that settles what the disk has.
+    /// Applies a commit that failed before it was applied completely.
+    pub(super) fn complete(&self, layout: &Layout, sync: bool) -> Result<(), StorageError> {
+        if !disk::exists(&self.file(layout))? {
+            // Publishing failed, and the file still has its temporary name. Only
+            // publishing it makes the outcome certain.
             let prepared = self.prepared_file(layout);
             self.publish(layout, &prepared)
                 .map_err(|error| disk::failed("publish", &prepared, &error))?;
         }
         if sync {
-            disk::sync_folder(&layout.journal())?;
+            disk::sync_directory(&layout.journal())?;
         }
-        self.apply(layout, sync, true)?;
-        self.forget(layout);
+        self.apply(&self.steps(layout), sync, true)?;
+        self.remove(layout);
         Ok(())
     }
 
-    /// Drops the journal file of a commit that has been applied. If that fails,
-    /// or is undone by a power cut, the commit is applied again, to no effect.
-    pub(super) fn forget(&self, layout: &Layout) {
+    /// Removes the journal file of a commit that has been applied. If that fails, or a
+    /// power cut undoes it, the commit is applied again, without effect.
+    pub(super) fn remove(&self, layout: &Layout) {
         let _ = disk::remove(&self.file(layout));
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
         bytes.extend_from_slice(&self.revision.get().to_le_bytes());
-        // Counts and lengths fit: a key is at most a few thousand bytes, and
-        // four billion writes do not fit in memory.
+        // Counts and lengths fit: a key has at most a few thousand bytes, and four
+        // billion writes do not fit in memory.
         let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&count.to_le_bytes());
         for entry in &self.entries {
@@ -182,7 +181,7 @@ impl Journal {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let mut reader = Reader(record::unseal(bytes)?);
         if reader.byte()? != FORMAT {
-            return Err("its format is not one that this version knows");
+            return Err("its format is unknown to this version");
         }
         let revision = Revision::new(reader.u64()?);
         let count = reader.u32()?;
@@ -191,7 +190,7 @@ impl Journal {
             let sets = match reader.byte()? {
                 0 => false,
                 1 => true,
-                _ => return Err("it has a write that this version does not know"),
+                _ => return Err("it has a kind of write that is unknown to this version"),
             };
             let len = reader.u16()?;
             let key = std::str::from_utf8(reader.take(usize::from(len))?)
@@ -205,8 +204,14 @@ impl Journal {
     }
 }
 
-/// The commits that are not finished, oldest first. Reads only.
-pub(super) fn unfinished(layout: &Layout) -> Result<Vec<Journal>, StorageError> {
+/// Syncs the directories that these steps change.
+pub(super) fn sync_directories(steps: &[Step]) -> Result<(), StorageError> {
+    let directories: BTreeSet<&Path> = steps.iter().filter_map(|step| step.file.parent()).collect();
+    directories.into_iter().try_for_each(disk::sync_directory_if_present)
+}
+
+/// The pending commits, oldest first. Changes nothing.
+pub(super) fn pending(layout: &Layout) -> Result<Vec<Journal>, StorageError> {
     let mut journals = Vec::new();
     for name in
         scan::files(&layout.journal(), |name| JournalFile::of(name) != JournalFile::Foreign)?
@@ -215,7 +220,7 @@ pub(super) fn unfinished(layout: &Layout) -> Result<Vec<Journal>, StorageError> 
             continue;
         }
         let path = layout.journal().join(name);
-        // Finished by a running writer since the folder was listed.
+        // A running writer may have removed it since the directory was listed.
         let Some(bytes) = disk::read_regular(&path)? else { continue };
         let journal = decode_file(&bytes).map_err(|problem| StorageError::Corrupt {
             key: None,
@@ -227,51 +232,45 @@ pub(super) fn unfinished(layout: &Layout) -> Result<Vec<Journal>, StorageError> 
     Ok(journals)
 }
 
-/// Reads a journal file.
+/// Decodes a journal file.
 ///
 /// # Errors
 /// What is wrong with it, and what to do.
 pub(super) fn decode_file(bytes: &[u8]) -> Result<Journal, String> {
     Journal::decode(bytes).map_err(|problem| {
         format!(
-            "{problem}; a commit cannot be finished. Restore the file from a copy, or remove it to keep what was applied of the commit"
+            "{problem}, so a commit cannot be completed; restore the file from a copy, or remove \
+             it to keep what was applied of the commit"
         )
     })
 }
 
-/// Finishes every commit that was interrupted, and sweeps what never became
-/// one.
+/// Applies the pending commits and removes all files from the journal.
 pub(super) fn recover(layout: &Layout, sync: bool) -> Result<(), StorageError> {
-    let journals = unfinished(layout)?;
+    let journals = pending(layout)?;
     if sync && !journals.is_empty() {
-        // Whoever published them may have been killed before they were durable,
-        // and half of a commit must not outlast its journal.
-        disk::sync_folder(&layout.journal())?;
+        // The process that published them may have been killed before they were
+        // durable. A part of a commit must not become durable before its journal.
+        disk::sync_directory(&layout.journal())?;
     }
     for journal in &journals {
-        for folder in journal.folders(layout) {
-            layout.refuse_links(&folder)?;
+        let steps = journal.steps(layout);
+        for directory in steps.iter().filter_map(|step| step.file.parent()) {
+            layout.refuse_links(directory)?;
         }
-        journal.apply(layout, sync, true)?;
+        journal.apply(&steps, sync, true)?;
     }
-    let folder = layout.journal();
-    let mut names = disk::names(&folder, Kind::File)?;
+    let directory = layout.journal();
+    let mut names = disk::names(&directory, Kind::File)?;
     names.retain(|name| JournalFile::of(name) != JournalFile::Foreign);
     for name in &names {
-        let path = folder.join(name);
+        let path = directory.join(name);
         disk::remove(&path).map_err(|error| disk::failed("remove", &path, &error))?;
     }
     if sync && !names.is_empty() {
-        disk::sync_folder(&folder)?;
+        disk::sync_directory(&directory)?;
     }
     Ok(())
-}
-
-/// Whether a key's file was written before `revision`. A damaged one is not
-/// known to be: it stays, and is reported when it is read.
-pub(super) fn is_older(file: &Path, revision: Revision) -> Result<bool, StorageError> {
-    let found = disk::read_regular(file)?.and_then(|bytes| record::decode(&bytes).ok());
-    Ok(found.is_some_and(|record| record.found.revision < revision))
 }
 
 #[cfg(test)]
@@ -282,17 +281,17 @@ mod tests {
         let entry = |key: &str, sets| Entry { key: key.to_owned(), sets };
         Journal {
             revision: Revision::new(9),
-            entries: vec![entry("app/notes/home/1", true), entry("loose", false)],
+            entries: vec![entry("app/notes/home/1", true), entry("unscoped", false)],
         }
     }
 
     #[test]
-    fn a_journal_comes_back_whole() {
+    fn a_journal_decodes_to_what_was_encoded() {
         assert_eq!(Journal::decode(&sample().encode()), Ok(sample()));
     }
 
     #[test]
-    fn every_flip_and_truncation_is_found() {
+    fn every_flipped_byte_and_truncation_is_detected() {
         let whole = sample().encode();
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
@@ -303,16 +302,16 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_lie_are_refused() {
-        let lie = |at: usize, byte: u8| {
+    fn wrong_counts_and_lengths_are_refused() {
+        let altered = |at: usize, byte: u8| {
             let mut bytes = record::unseal(&sample().encode()).unwrap().to_vec();
             bytes[at] = byte;
             Journal::decode(&record::seal(bytes))
         };
-        assert!(lie(0, 2).is_err());
-        assert!(lie(12, 255).is_err());
-        assert!(lie(9, 1).is_err());
-        assert!(lie(13, 7).is_err());
-        assert!(lie(15, 255).is_err());
+        assert!(altered(0, 2).is_err());
+        assert!(altered(12, 255).is_err());
+        assert!(altered(9, 1).is_err());
+        assert!(altered(13, 7).is_err());
+        assert!(altered(15, 255).is_err());
     }
 }

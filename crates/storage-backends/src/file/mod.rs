@@ -1,18 +1,21 @@
-//! The file store: a file a key, in a folder a component.
+//! The file store: one file for each key, one directory for each component.
 
+mod component;
+mod component_names;
 mod components;
 #[cfg(test)]
 mod fault_tests;
+mod file_writer;
+mod indeterminate;
 mod index;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod journal;
+mod key_file;
 mod layout;
-mod listing;
-mod locks;
 mod name;
-mod partition;
-mod read_only;
+mod pending;
+mod reader;
 mod revisions;
 mod scan;
 mod snapshot;
@@ -20,7 +23,7 @@ mod store;
 mod sweep;
 mod unflushed;
 mod verify;
-mod write;
+mod writer;
 
 use crate::{disk, lock};
 

@@ -1,48 +1,48 @@
 //! File names for keys and for the segments of a component's id.
 //!
-//! A name is injective, readable, lower-case and safe on every file system:
-//! nothing depends on case, on Unicode normalisation or on reserved names, and
-//! nothing in a key can point outside its folder.
+//! The encoding is injective, readable, lower-case and safe on every file system. It
+//! does not depend on case, Unicode normalisation or reserved names, and no name
+//! points outside its directory.
 //!
-//! - `a-z 0-9 - _ @ + = ,` and `.` stand for themselves, every other byte is
-//!   `%` and two hexadecimal digits: `user:1` is `user%3a1`.
-//! - A dot at the beginning or the end is `%2e`; the first character of a name
-//!   that Windows reserves (`con`, `nul.txt`) is written in hexadecimal.
+//! - `a-z 0-9 - _ @ + = ,` and `.` are kept. Every other byte becomes `%` and two
+//!   hexadecimal digits: `user:1` is `user%3a1`.
+//! - A dot at the beginning or the end becomes `%2e`. The first character of a name
+//!   that Windows reserves (`con`, `nul.txt`) is escaped.
 //! - The empty text is `%`.
-//! - A text whose name would be longer than 240 bytes gets the beginning of it,
-//!   `%%` and the SHA-256 of the text. Such a name cannot be read back; the
-//!   record behind it holds the full key.
+//! - If the name would be longer than 240 bytes, it consists of its beginning, `%%`
+//!   and the SHA-256 of the text. Such a name cannot be decoded; the record in the
+//!   file holds the full key.
 
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-/// The longest name that is written out. File systems allow 255 bytes.
+/// The longest name that is not hashed. File systems allow 255 bytes.
 const MAX_WHOLE_BYTES: usize = 240;
 
-/// How much of a longer name is kept for people to recognise.
+/// How much of a longer name is kept in front of its hash, for people to recognise.
 const KEPT_BYTES: usize = 120;
 
-/// What stands between the beginning of a long name and its hash. An escape is
-/// always followed by a digit, so a name that is written out never holds it.
+/// Separates the beginning of a long name from its hash. A digit follows the `%` of
+/// every escape, so no other name contains it.
 const HASH_MARK: &str = "%%";
 
-/// Names that Windows reserves, whatever follows their first dot.
+/// Names that Windows reserves, with any extension.
 const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
 const RESERVED_WITH_DIGIT: [&str; 2] = ["com", "lpt"];
 
-/// What a file name says about the text that it was made from.
+/// The result of decoding a file name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
     /// The text.
     Text(String),
-    /// The text was too long: read the record.
+    /// The name is hashed; the record has the key.
     Hashed,
-    /// No name of ours.
+    /// `encode` never returns this name.
     Foreign,
 }
 
-/// The file name for a text.
+/// The file name of a text.
 pub(super) fn encode(text: &str) -> String {
     if text.is_empty() {
         return "%".to_owned();
@@ -52,13 +52,13 @@ pub(super) fn encode(text: &str) -> String {
     let last = text.len() - 1;
     let mut name = String::with_capacity(text.len() + 16);
     for (at, byte) in text.bytes().enumerate() {
-        let stands_for_itself = match byte {
+        let is_kept = match byte {
             _ if at == 0 && escape_first => false,
             b'.' => at != last,
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'@' | b'+' | b'=' | b',' => true,
             _ => false,
         };
-        if stands_for_itself {
+        if is_kept {
             name.push(char::from(byte));
         } else {
             push_hex(&mut name, "%", byte);
@@ -68,7 +68,7 @@ pub(super) fn encode(text: &str) -> String {
         return name;
     }
     name.truncate(KEPT_BYTES);
-    // Not in the middle of an escape.
+    // Do not cut an escape in two.
     if let Some(last) = name.rfind('%')
         && last + 3 > name.len()
     {
@@ -81,7 +81,7 @@ pub(super) fn encode(text: &str) -> String {
     name
 }
 
-/// Reads a file name back.
+/// Decodes a file name.
 pub(super) fn decode(name: &str) -> Decoded {
     if name == "%" {
         return Decoded::Text(String::new());
@@ -91,7 +91,7 @@ pub(super) fn decode(name: &str) -> Decoded {
         return if digits && hash.len() == 64 { Decoded::Hashed } else { Decoded::Foreign };
     }
     match unescape(name) {
-        // Only the one spelling that `encode` chooses is ours.
+        // `encode` has one spelling for each text.
         Some(text) if encode(&text) == name => Decoded::Text(text),
         _ => Decoded::Foreign,
     }
@@ -113,7 +113,7 @@ fn unescape(name: &str) -> Option<String> {
 }
 
 fn push_hex(name: &mut String, mark: &str, byte: u8) {
-    // Writing into a String cannot fail.
+    // Writing to a String cannot fail.
     let _ = write!(name, "{mark}{byte:02x}");
 }
 
@@ -166,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_hashed_and_told_apart() {
-        // The cut falls on each place of an escape.
+    fn long_texts_have_distinct_hashed_names() {
+        // The cut falls on each byte of an escape.
         for shift in 0..3 {
             let name = encode(&format!("{}{}", "k".repeat(shift), "/".repeat(300)));
             assert_eq!(decode(&name), Decoded::Hashed, "{name}");
@@ -185,7 +185,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_has_one_safe_name(a in ".{0,300}", b in ".{0,300}") {
+        fn every_text_has_a_safe_and_unique_name(a in ".{0,300}", b in ".{0,300}") {
             for text in [&a, &b] {
                 let name = encode(text);
                 prop_assert!(!name.is_empty() && name.len() <= 255);

@@ -1,13 +1,10 @@
-//! Where revisions come from: a counter that is reserved in blocks.
+//! The revision counter: a file that says which revisions are reserved
+//! ([`RevisionBlocks`]).
 //!
-//! A block is made durable before its first number is used, so no number is
-//! given twice, not after a power cut either, and most writes cost nothing
-//! extra. What is left of a block when the store closes is skipped.
-//!
-//! The file has two slots, at offsets 0 and 4,096, so that a write torn by a
-//! power cut leaves the other. Each is the first number that is not reserved
-//! (8 bytes, little-endian) and the CRC-32 of those (4 bytes). They are
-//! overwritten in place: a full disk cannot stop a delete.
+//! It has two slots, at offsets 0 and 4,096, so that a power cut during a write damages
+//! one at most. A slot is the first revision that is not reserved (8 bytes, little-endian)
+//! and the CRC-32 of these bytes (4 bytes). Slots are overwritten in place, so that a full
+//! disk does not prevent a delete.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -17,17 +14,14 @@ use std::sync::{Mutex, PoisonError};
 use storage_core::{Revision, StorageError};
 
 use super::disk;
-use crate::first_revision::first_revision;
-use crate::{identity, record};
+use crate::record;
+use crate::revision_blocks::{BLOCK, RevisionBlocks};
 
 /// The name of the file.
 pub(super) const REVISIONS_FILE: &str = "revisions";
 
-/// How many numbers are reserved at once: one extra fsync in 65,536 writes.
-const BLOCK: u64 = 1 << 16;
-
-/// How far a counter that was lost is set beyond what is in use: more deletes
-/// than a store sees in its life, and a millionth of the numbers there are.
+/// The gap above the largest revision in use after the counter was lost: more than the
+/// deletes in the life of a store, and less than a millionth of all revisions.
 const REBUILT_GAP: u64 = 1 << 40;
 
 const SLOT_OFFSETS: [u64; 2] = [0, 4096];
@@ -36,21 +30,19 @@ const SLOT_BYTES: usize = 12;
 #[derive(Debug)]
 pub(super) struct Revisions {
     path: PathBuf,
-    /// The first number of this opening.
-    first: Revision,
-    state: Mutex<State>,
+    blocks: RevisionBlocks,
+    slots: Mutex<Slots>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Slots {
     file: File,
-    next: u64,
-    reserved_up_to: u64,
-    slot: usize,
+    /// The slot that was written last.
+    newest: usize,
 }
 
 impl Revisions {
-    /// Writes the file of a new store.
+    /// Creates the file of a new store.
     pub(super) fn create(root: &Path) -> Result<(), StorageError> {
         let path = root.join(REVISIONS_FILE);
         let slot = slot_bytes(1);
@@ -61,12 +53,11 @@ impl Revisions {
         disk::write_new(&path, &bytes, true)
     }
 
-    /// Opens the counter where the last reservation ended, or at the current time
-    /// ([`first_revision`]).
+    /// Opens the counter at the end of the last reservation or at the current time.
     ///
-    /// If the file is missing, or both slots are damaged, the counter is set far
-    /// beyond every revision that `largest_in_use` finds, deleted keys allowed
-    /// for.
+    /// If the file is missing or both slots are damaged, the counter continues far above
+    /// the revision that `largest_in_use` returns, because deleted keys may have had
+    /// larger ones.
     pub(super) fn open(
         root: &Path,
         largest_in_use: impl FnOnce() -> Result<u64, StorageError>,
@@ -79,7 +70,7 @@ impl Revisions {
             None => {
                 let beyond = largest_in_use()?.saturating_add(REBUILT_GAP);
                 Self::create(root)?;
-                disk::sync_folder(root)?;
+                disk::sync_directory(root)?;
                 (0, beyond)
             }
         };
@@ -87,78 +78,74 @@ impl Revisions {
             .write(true)
             .open(&path)
             .map_err(|error| disk::failed("open", &path, &error))?;
-        let next = first_revision(reserved_up_to);
-        let mut state = State { file, reserved_up_to, next, slot };
+        let revisions = Self {
+            path,
+            blocks: RevisionBlocks::new(reserved_up_to),
+            slots: Mutex::new(Slots { file, newest: slot }),
+        };
         if slots.contains(&None) {
-            state
-                .write_other_slot(reserved_up_to)
-                .map_err(|error| disk::failed("write", &path, &error))?;
+            revisions.persist(reserved_up_to)?;
         }
-        Ok(Self { path, first: Revision::new(next), state: Mutex::new(state) })
+        Ok(revisions)
     }
 
-    /// The first number of this opening; all before it were given earlier.
+    /// The first revision of this opening. Earlier openings used smaller ones only.
     pub(super) fn first(&self) -> Revision {
-        self.first
+        self.blocks.first()
     }
 
-    /// The next revision.
+    /// Returns the next revision.
     pub(super) fn next(&self) -> Result<Revision, StorageError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.next >= state.reserved_up_to {
-            let reserved_up_to = state.next.saturating_add(BLOCK);
-            state
-                .write_other_slot(reserved_up_to)
-                .map_err(|error| disk::failed("write", &self.path, &error))?;
-        }
-        let revision = Revision::new(state.next);
-        state.next = state.next.checked_add(1).ok_or_else(identity::no_revision_left)?;
-        Ok(revision)
+        self.blocks.next(|up_to| self.persist(up_to))
+    }
+
+    fn persist(&self, reserved_up_to: u64) -> Result<(), StorageError> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.write_other(reserved_up_to).map_err(|error| disk::failed("write", &self.path, &error))
     }
 }
 
-impl State {
-    /// Reserves up to a number. The slot that counts until then stays whole.
-    fn write_other_slot(&mut self, reserved_up_to: u64) -> io::Result<()> {
-        let slot = 1 - self.slot;
+impl Slots {
+    /// Overwrites the older slot.
+    fn write_other(&mut self, reserved_up_to: u64) -> io::Result<()> {
+        let slot = 1 - self.newest;
         let offset = SLOT_OFFSETS.get(slot).copied().unwrap_or_default();
         disk::fault_point("overwrite")?;
         self.file.seek(SeekFrom::Start(offset))?;
         self.file.write_all(&slot_bytes(reserved_up_to))?;
         disk::fault_point("fsync")?;
         self.file.sync_data()?;
-        self.slot = slot;
-        self.reserved_up_to = reserved_up_to;
+        self.newest = slot;
         Ok(())
     }
 }
 
-/// The slot that counts, and the first number that is not reserved; `None` if
-/// both are damaged.
+/// The newest slot and the first revision that is not reserved; `None` if both slots are
+/// damaged.
 fn newest(slots: [Option<u64>; 2]) -> Option<(usize, u64)> {
     match slots {
         [Some(first), Some(second)] if second > first => Some((1, second)),
         [Some(first), Some(_)] => Some((0, first)),
-        // The damaged slot may have been the newer one, by a block.
+        // The damaged slot may have been one block ahead.
         [Some(first), None] => Some((0, first.saturating_add(BLOCK))),
         [None, Some(second)] => Some((1, second.saturating_add(BLOCK))),
         [None, None] => None,
     }
 }
 
-/// The first number that is not reserved, for whoever only looks; `None` if the
-/// file is missing or both slots are damaged.
+/// The first revision that is not reserved; `None` if the file is missing or both slots
+/// are damaged.
 pub(super) fn reserved_up_to(root: &Path) -> Result<Option<u64>, StorageError> {
     Ok(read(&disk::read(&root.join(REVISIONS_FILE))?.unwrap_or_default()))
 }
 
-/// Whether a killed process that created the file may have left these bytes: those of
-/// a counter, whole or cut short, or those that a full disk left.
+/// Whether this may be the content of a counter, complete or not: a process that created
+/// it may have been killed, or the disk may have been full.
 pub(super) fn may_be_begun(bytes: &[u8]) -> bool {
     read(bytes).is_some() || bytes.iter().all(|byte| *byte == 0) || slot_bytes(1).starts_with(bytes)
 }
 
-/// The same from the bytes of the file.
+/// Like [`reserved_up_to`], from the content of the file.
 pub(super) fn read(bytes: &[u8]) -> Option<u64> {
     let slots = SLOT_OFFSETS.map(|offset| read_slot(bytes, offset));
     newest(slots).map(|(_, reserved_up_to)| reserved_up_to)
@@ -180,7 +167,7 @@ mod tests {
     use super::*;
 
     fn open(root: &Path) -> Result<Revisions, StorageError> {
-        Revisions::open(root, || panic!("the counter is there"))
+        Revisions::open(root, || panic!("the counter exists"))
     }
 
     fn new_counter() -> (tempfile::TempDir, Revisions) {
@@ -191,40 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_grow_within_and_across_blocks_and_openings() {
-        let (root, revisions) = new_counter();
-        let mut last = 0;
-        for _ in 0..BLOCK + 10 {
-            let number = revisions.next().unwrap().get();
-            assert!(number > last);
-            last = number;
-        }
-        drop(revisions);
-        for _ in 0..3 {
-            let number = open(root.path()).unwrap().next().unwrap().get();
-            assert!(number > last);
-            last = number;
-        }
-    }
-
-    #[test]
-    fn no_number_follows_the_largest() {
-        let (root, revisions) = new_counter();
-        drop(revisions);
-        let path = root.path().join(REVISIONS_FILE);
-        let mut bytes = slot_bytes(u64::MAX - 1);
-        bytes.resize(4096, 0);
-        bytes.extend(slot_bytes(u64::MAX - 1));
-        std::fs::write(&path, bytes).unwrap();
-        let revisions = open(root.path()).unwrap();
-        assert_eq!(revisions.next(), Ok(Revision::new(u64::MAX - 1)));
-        for _ in 0..2 {
-            assert!(matches!(revisions.next(), Err(StorageError::Corrupt { .. })));
-        }
-    }
-
-    #[test]
-    fn a_damaged_slot_does_not_bring_numbers_back() {
+    fn a_damaged_slot_does_not_reuse_revisions() {
         let (root, revisions) = new_counter();
         let mut last = 0;
         for _ in 0..2 * BLOCK + 1 {
@@ -232,7 +186,7 @@ mod tests {
         }
         drop(revisions);
         let path = root.path().join(REVISIONS_FILE);
-        // Whichever slot it is, and again after each repair.
+        // Each slot, and again after each repair.
         for (turn, at) in SLOT_OFFSETS.iter().cycle().take(6).enumerate() {
             let mut bytes = std::fs::read(&path).unwrap();
             bytes[*at as usize + turn] ^= 0x55;
@@ -244,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_is_lost_goes_on_beyond_what_is_in_use() {
+    fn a_lost_counter_continues_above_the_revisions_in_use() {
         let (root, revisions) = new_counter();
         drop(revisions);
         let path = root.path().join(REVISIONS_FILE);

@@ -1,8 +1,7 @@
-//! What in a directory can be the store's, by name and type.
+//! Scans a directory for entries with names of the store.
 //!
-//! A directory may also hold what others put there, which is left alone and not
-//! seen. A link or a device under a name of the store's is refused: a listing that
-//! left it out would hide data.
+//! Foreign files in a directory are ignored. A link or a device with a name of the
+//! store is an error: leaving it out of a listing would hide data.
 
 use std::fs::FileType;
 use std::path::{Path, PathBuf};
@@ -12,13 +11,13 @@ use storage_core::StorageError;
 use super::disk;
 use super::name::{self, Decoded};
 
-/// The names in a directory that a key's file can have, in no order; nothing
-/// where there is no directory.
+/// The names of the key files in a directory, in no order. Empty if the directory does
+/// not exist.
 pub(super) fn key_files(directory: &Path) -> Result<Vec<String>, StorageError> {
     files(directory, is_ours)
 }
 
-/// The files in a directory whose names are `ours`.
+/// The files in a directory whose names satisfy `ours`.
 pub(super) fn files(
     directory: &Path,
     ours: impl Fn(&str) -> bool,
@@ -26,7 +25,7 @@ pub(super) fn files(
     named(directory, FileType::is_file, disk::not_a_file, ours)
 }
 
-/// Whether a directory holds the file of a key.
+/// Whether a directory has a key file.
 pub(super) fn holds_a_key(directory: &Path) -> Result<bool, StorageError> {
     let mut found = false;
     visit(directory, FileType::is_file, disk::not_a_file, &is_ours, |name| {
@@ -36,12 +35,12 @@ pub(super) fn holds_a_key(directory: &Path) -> Result<bool, StorageError> {
     Ok(found)
 }
 
-/// The directories in a directory that can be a component's, or lead to it.
+/// The names of the directories of namespaces, names or instances in a directory.
 pub(super) fn directories(directory: &Path) -> Result<Vec<String>, StorageError> {
     named(directory, FileType::is_dir, disk::not_a_directory, is_ours)
 }
 
-/// The names of what is `wanted` in a directory, as far as they are `ours`.
+/// The entries of the `wanted` type whose names satisfy `ours`.
 fn named(
     directory: &Path,
     wanted: fn(&FileType) -> bool,
@@ -58,7 +57,7 @@ fn named(
     Ok(found)
 }
 
-/// The files and the directories in a directory, whatever their names.
+/// All files and all directories in a directory.
 pub(super) fn everything(directory: &Path) -> Result<(Vec<String>, Vec<String>), StorageError> {
     let (mut files, mut directories) = (Vec::new(), Vec::new());
     visit(directory, FileType::is_dir, disk::not_a_directory, &is_ours, |name| {
@@ -72,8 +71,7 @@ pub(super) fn everything(directory: &Path) -> Result<(Vec<String>, Vec<String>),
     Ok((files, directories))
 }
 
-/// Any file, link or device below these directories; `None` if there are only
-/// directories.
+/// Any entry below these directories that is not a directory.
 pub(super) fn any_file(mut directories: Vec<PathBuf>) -> Result<Option<PathBuf>, StorageError> {
     let mut found = None;
     while let (None, Some(directory)) = (&found, directories.pop()) {
@@ -90,7 +88,7 @@ pub(super) fn any_file(mut directories: Vec<PathBuf>) -> Result<Option<PathBuf>,
     Ok(found)
 }
 
-/// Calls `visit` with the names of what is `wanted`, until it answers `false`.
+/// Calls `visit` with the names of the `wanted` type until it returns `false`.
 fn visit(
     directory: &Path,
     wanted: fn(&FileType) -> bool,

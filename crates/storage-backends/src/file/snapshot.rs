@@ -1,180 +1,135 @@
-//! The store as of one moment, while as few writers wait as can be.
+//! Snapshots of a store while few writers wait.
 //!
-//! A walk begins when no write is half-way. From then on a write to a key that
-//! the walk has not passed waits until it has; all others go on, and what they
-//! change is behind the walk. So what is ahead of it is always what was there at
-//! its beginning, and nothing has to be copied for that. A reader beside no
-//! writer keeps writers out instead.
+//! A snapshot begins when no write is in progress. From then on, a write to a key that
+//! the scan has not reached waits until it has. All other writes go on: the scan has
+//! passed their keys. So the scan finds every key as it was at the beginning, and
+//! nothing has to be copied.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use storage_core::{ComponentStorage, PageRequest, SnapshotVisitor, StorageError, Write};
+use storage_core::{KeyPage, PageRequest, SnapshotVisitor, StorageError, StorageValue};
 
-use super::lock::ReadersHold;
-use super::read_only::Unfinished;
-use super::store::{FileOptions, FileStorage};
-use crate::lock::LOCK_FILE;
-use crate::partitions;
+/// How many keys the scan lists at once. After as many keys it lets writers go on.
+const KEYS_PER_PAGE: usize = 256;
 
-/// How many keys are listed at a time; writers learn of the progress as often.
-const KEYS_AT_A_TIME: usize = 256;
-
-/// The walks through the store that are under way.
+/// The snapshots that are being read.
 #[derive(Debug, Default)]
-pub(super) struct Walks {
-    /// Shared by writes. A walk takes it alone for the moment of its beginning.
+pub(super) struct Snapshots {
+    /// Shared by writes. Exclusive while a snapshot begins.
     gate: RwLock<()>,
-    /// Spares every write the lock below.
+    /// The number of `scans`: writes need not lock them while it is zero.
     count: AtomicUsize,
-    under_way: Mutex<Vec<Walk>>,
+    scans: Mutex<Vec<Scan>>,
     progress: Condvar,
 }
 
 #[derive(Debug)]
-struct Walk {
+struct Scan {
     number: usize,
     prefix: String,
     /// The last key that it has passed.
     passed: Option<String>,
 }
 
-impl Walk {
-    fn has_yet_to_see(&self, key: &str) -> bool {
-        let wanted = PageRequest::new(usize::MAX).with_prefix(&self.prefix);
-        match &self.passed {
-            Some(passed) => wanted.after(passed),
-            None => wanted,
-        }
-        .wants(key)
+impl Scan {
+    fn will_read(&self, key: &str) -> bool {
+        let after = self.passed.as_deref();
+        PageRequest { prefix: &self.prefix, after, limit: usize::MAX }.wants(key)
     }
 }
 
-impl Walks {
-    /// Waits until no walk has yet to see what the writes will change. No walk
-    /// begins before the guard is dropped. Taken before every other lock.
-    pub(super) fn enter(&self, writes: &[&Write]) -> RwLockReadGuard<'_, ()> {
-        let awaited = |walks: &mut Vec<Walk>| {
-            let seen_later =
-                |write: &&Write| walks.iter().any(|one| one.has_yet_to_see(&write.key));
-            writes.iter().any(seen_later)
+impl Snapshots {
+    /// Waits until no scan will read these keys. No snapshot begins before the guard is
+    /// dropped. Take it before every other lock.
+    pub(super) fn wait_for<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a str> + Clone,
+    ) -> RwLockReadGuard<'_, ()> {
+        let must_wait = |scans: &mut Vec<Scan>| {
+            keys.clone().any(|key| scans.iter().any(|scan| scan.will_read(key)))
         };
         loop {
-            let entered = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            let guard = self.gate.read().unwrap_or_else(PoisonError::into_inner);
             if self.count.load(Ordering::Acquire) == 0 {
-                return entered;
+                return guard;
             }
-            let mut walks = self.lock();
-            if !awaited(&mut walks) {
-                return entered;
+            let mut scans = self.lock();
+            if !must_wait(&mut scans) {
+                return guard;
             }
-            drop(entered);
-            let waited = self.progress.wait_while(walks, awaited);
+            drop(guard);
+            let waited = self.progress.wait_while(scans, must_wait);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Walk>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Scan>> {
+        self.scans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a walk, once the writes under way have ended.
-    fn begin(&self, prefix: &str, after: Option<&str>) -> Walking<'_> {
-        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        let mut walks = self.lock();
-        let number = walks.last().map_or(0, |last| last.number + 1);
-        walks.push(Walk { number, prefix: prefix.to_owned(), passed: after.map(str::to_owned) });
-        self.count.store(walks.len(), Ordering::Release);
-        Walking { walks: self, number }
+    /// Begins a snapshot when the writes in progress have ended.
+    pub(super) fn begin(&self, prefix: &str, after: Option<&str>) -> Snapshot<'_> {
+        let _exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let mut scans = self.lock();
+        let number = scans.last().map_or(0, |last| last.number + 1);
+        scans.push(Scan { number, prefix: prefix.to_owned(), passed: after.map(str::to_owned) });
+        self.count.store(scans.len(), Ordering::Release);
+        Snapshot { snapshots: self, number }
     }
 }
 
-/// A walk, until it is dropped.
-struct Walking<'a> {
-    walks: &'a Walks,
+/// A snapshot until it is dropped.
+pub(super) struct Snapshot<'a> {
+    snapshots: &'a Snapshots,
     number: usize,
 }
 
-impl Walking<'_> {
-    /// Lets the writers go on that wait for keys up to this one.
-    fn pass(&self, key: &str) {
-        if let Some(walk) = self.walks.lock().iter_mut().find(|one| one.number == self.number) {
-            walk.passed = Some(key.to_owned());
+impl Snapshot<'_> {
+    /// Lets writes to the keys up to this one go on.
+    pub(super) fn pass(&self, key: &str) {
+        let mut scans = self.snapshots.lock();
+        if let Some(scan) = scans.iter_mut().find(|scan| scan.number == self.number) {
+            scan.passed = Some(key.to_owned());
         }
-        self.walks.progress.notify_all();
+        drop(scans);
+        self.snapshots.progress.notify_all();
     }
 }
 
-impl Drop for Walking<'_> {
+impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        let mut walks = self.walks.lock();
-        walks.retain(|one| one.number != self.number);
-        self.walks.count.store(walks.len(), Ordering::Release);
-        drop(walks);
-        self.walks.progress.notify_all();
+        let mut scans = self.snapshots.lock();
+        scans.retain(|scan| scan.number != self.number);
+        self.snapshots.count.store(scans.len(), Ordering::Release);
+        drop(scans);
+        self.snapshots.progress.notify_all();
     }
 }
 
-impl FileStorage {
-    /// Visits every key behind `after` that begins with `prefix`, as of one
-    /// moment.
-    pub(super) fn visit_as_of_now(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        if self.writer.is_none() {
-            let hold = ReadersHold::take(&self.layout.root, LOCK_FILE)?;
-            // What was remembered may be older than the hold.
-            let store_id = self.layout.check_format()?;
-            let unfinished = Unfinished::read(&self.layout)?;
-            let options =
-                FileOptions::default().with_index_budget_bytes(self.index_budget.max_bytes());
-            let now = Self::new(self.layout.clone(), store_id, None, unfinished, &options);
-            now.walk(prefix, after, visit, |_| {})?;
-            return hold.end();
-        }
-        let walking = self.walks.begin(prefix, after);
-        // A key in doubt may be missing from the listing, and be back later.
-        self.unsettled.check_all(|key| PageRequest { prefix, after, limit: 1 }.wants(key))?;
-        self.walk(prefix, after, visit, |key| walking.pass(key))
-    }
-
-    /// Visits keys that nobody changes before they are `passed`.
-    fn walk(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-        passed: impl Fn(&str),
-    ) -> Result<(), StorageError> {
-        let mut after = after.map(str::to_owned);
-        loop {
-            let request = PageRequest { prefix, after: after.as_deref(), limit: KEYS_AT_A_TIME };
-            let page = partitions::list_page(self, request)?;
-            for key in &page.keys {
-                // None if a hand has removed the file.
-                if let Some(value) = self.get(key).map_err(|error| self.of_listed(key, error))? {
-                    visit(key, value)?;
-                }
+/// Calls `visit` with every key after `after` that begins with `prefix`, page by page,
+/// and then `passed` with the last key of the page.
+pub(super) fn scan(
+    list: impl Fn(PageRequest<'_>) -> Result<KeyPage, StorageError>,
+    get: impl Fn(&str) -> Result<Option<StorageValue>, StorageError>,
+    (prefix, after): (&str, Option<&str>),
+    visit: &mut SnapshotVisitor<'_>,
+    passed: impl Fn(&str),
+) -> Result<(), StorageError> {
+    let mut after = after.map(str::to_owned);
+    loop {
+        let page = list(PageRequest { prefix, after: after.as_deref(), limit: KEYS_PER_PAGE })?;
+        for key in &page.keys {
+            // `None` if someone has removed the file by hand.
+            if let Some(value) = get(key)? {
+                visit(key, value)?;
             }
-            let Some(last) = page.keys.last() else { return Ok(()) };
-            passed(last);
-            if !page.more {
-                return Ok(());
-            }
-            after = Some(last.clone());
         }
-    }
-
-    /// A key that no store can hold, but is listed, was made by a hand.
-    fn of_listed(&self, key: &str, error: StorageError) -> StorageError {
-        let StorageError::InvalidKey(rule) = error else { return error };
-        let file = self.layout.key_file(key);
-        StorageError::Corrupt {
-            key: Some(key.to_owned()),
-            detail: format!("{}: {rule}; remove the file", file.display()),
+        let Some(last) = page.keys.last() else { return Ok(()) };
+        passed(last);
+        if !page.more {
+            return Ok(());
         }
+        after = Some(last.clone());
     }
 }

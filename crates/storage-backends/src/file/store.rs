@@ -1,40 +1,33 @@
-//! The store itself: opening it, and the methods of the trait.
+//! The store: opening it, and the methods of the trait.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use storage_core::{
     Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
     StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
-    split_full_key, validate_full_key,
+    validate_full_key,
 };
 
-use super::components::ComponentNames;
-use super::index::IndexBudget;
 use super::layout::{self, Layout};
-use super::lock::WriterLock;
-use super::locks::UnsettledKeys;
-use super::partition::Partition;
-use super::read_only::Unfinished;
+use super::lock::{SharedLock, WriterLock};
+use super::pending::PendingCommits;
+use super::reader::Reader;
 use super::revisions::Revisions;
-use super::snapshot::Walks;
-use super::sweep::Sweep;
-use super::unflushed::Unflushed;
-use super::{disk, journal, listing};
-use crate::key_locks::{KEY_STRIPES, Stripes};
+use super::writer::Writer;
+use super::{disk, journal, key_file, snapshot, verify};
 use crate::lock::LOCK_FILE;
-use crate::{identity, partitions, record, store_path};
+use crate::{component_index, identity, store_path};
 
 /// How to open a [`FileStorage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileOptions {
-    /// How much an acknowledged write survives.
+    /// What an acknowledged write survives.
     pub durability: Durability,
-    /// What the sorted indexes for listings may take together, in bytes; those
-    /// not used for longest are dropped. One that is larger on its own is kept
-    /// while it is in use. Default: 64 MiB, some 600,000 keys of 60 bytes.
+    /// The memory for the sorted indexes of all listings, in bytes. The least recently
+    /// used indexes are dropped first; one that is larger is kept while it is in use.
+    /// Default: 64 MiB, about 600,000 keys of 60 bytes.
     pub index_budget_bytes: usize,
 }
 
@@ -45,14 +38,14 @@ impl Default for FileOptions {
 }
 
 impl FileOptions {
-    /// The same with another durability.
+    /// Sets the durability.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// The same with another budget for indexes.
+    /// Sets the memory for indexes.
     #[must_use]
     pub fn with_index_budget_bytes(mut self, bytes: usize) -> Self {
         self.index_budget_bytes = bytes;
@@ -60,39 +53,38 @@ impl FileOptions {
     }
 }
 
-/// A store in a folder: a file a key, in a folder a component, legible to a
-/// person.
+/// A store in a directory: one readable file for each key, one directory for each
+/// component.
 ///
-/// Every file has a checksum and its own key, so damage is
-/// [`StorageError::Corrupt`] and never a wrong value. One process writes at a
-/// time ([`StorageError::Locked`]); others may read beside it.
+/// Each file has a checksum and its full key, so damage is [`StorageError::Corrupt`] and
+/// never a wrong value. One process can write at a time ([`StorageError::Locked`]); others
+/// can read meanwhile.
 ///
-/// Costs: a `get` reads a file; a `set` writes one and, with
-/// [`Durability::Sync`], fsyncs it and its folder; a commit of several keys adds
-/// a journal file. A listing sorts the component's names at the first time and
-/// costs a page after that.
+/// A `get` reads a file. A `set` writes one and, with [`Durability::Sync`], fsyncs it and
+/// its directory. A commit of several keys adds a journal file. The first listing of a
+/// component sorts its names; after that, the cost of a page does not grow with the
+/// component.
 ///
-/// [`read_snapshot`](Store::read_snapshot) copies nothing: while it
-/// walks, writes to keys that it has not reached yet wait for it, and others go
-/// on. A store that is open for reading only shares the writer's lock for as
-/// long as its walk takes, so that no writer can begin, and beside a running
-/// one it answers [`StorageError::Locked`]. Its memory is that of a listing.
+/// [`read_snapshot`](Store::read_snapshot) copies nothing. Meanwhile, writes to
+/// keys that it has not reached wait; others go on. Its memory is that of a listing. A
+/// store that is open for reading only shares the store lock meanwhile, so that no writer
+/// can open the store, and returns [`StorageError::Locked`] if one has.
 ///
-/// After an I/O error of the kind that leaves a write's outcome open, its key
-/// answers [`StorageError::Unavailable`] until it is written again or the store
-/// is opened anew, so that no value that was read is taken back.
+/// If an I/O error leaves the outcome of a write unknown, reads of its key return
+/// [`StorageError::Unavailable`] until the key is written again or the store is reopened:
+/// no value that was read is taken back by a power cut.
 ///
-/// Before each write the store compares its path with what it has locked. If it
-/// was moved or replaced, the write answers [`StorageError::Unavailable`] and
-/// nothing is written. Reads go to the path, and so to what is there now; listings
-/// that are not in memory are refused.
+/// Before each write the store checks that its path still leads to what it has locked. If
+/// the store was moved or replaced, the write returns [`StorageError::Unavailable`] and
+/// changes nothing. Reads use the path, so they read what is there now; listings that are
+/// not in memory are refused.
 ///
 /// ```
 /// use storage_backends::{FileOptions, FileStorage};
 /// use storage_core::ComponentStorage;
 ///
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("store");
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store");
 /// let storage = FileStorage::open(&path, FileOptions::default())?;
 /// storage.set("app/notes/home/note-1", "buy milk".into())?;
 /// drop(storage);
@@ -104,83 +96,35 @@ impl FileOptions {
 /// ```
 #[derive(Debug)]
 pub struct FileStorage {
-    pub(super) layout: Layout,
     store_id: String,
     durability: Durability,
-    /// What writing takes; `None` where the store is open for reading only.
-    pub(super) writer: Option<Writer>,
-    /// Commits that a writer would finish; empty in a writer.
-    pub(super) unfinished: Unfinished,
-    pub(super) index_budget: Arc<IndexBudget>,
-    /// The partitions that hold a key, once a listing over several has asked.
-    pub(super) names: Mutex<Option<ComponentNames>>,
-    pub(super) key_locks: Stripes,
-    pub(super) unsettled: UnsettledKeys,
-    pub(super) walks: Walks,
-    partitions: KnownPartitions,
+    /// `None` if the store is open for reading only.
+    writer: Option<Writer>,
+    reader: Arc<Reader>,
 }
-
-/// The partitions that are remembered.
-pub(super) type KnownPartitions = Arc<RwLock<Partitions>>;
-
-/// The partitions that are remembered, by name.
-#[derive(Debug)]
-pub(super) struct Partitions {
-    known: HashMap<Box<str>, Arc<Partition>>,
-    /// How many there may be before idle ones are dropped.
-    sweep_at: usize,
-}
-
-impl Partitions {
-    /// Whether the partition with a directory is remembered. Whoever uses one has
-    /// it from here, and one in use is not forgotten.
-    pub(super) fn uses(&self, name: Option<&str>, folder: &Path) -> bool {
-        match name {
-            Some(name) => self.known.contains_key(name),
-            None => self.known.values().any(|one| one.folder == folder),
-        }
-    }
-}
-
-/// What a store needs to write.
-#[derive(Debug)]
-pub(super) struct Writer {
-    pub(super) sync: bool,
-    pub(super) revisions: Revisions,
-    pub(super) unflushed: Unflushed,
-    /// Ends before another opening can begin.
-    _sweep: Sweep,
-    // The last field: dropped when everything else is.
-    pub(super) lock: Arc<WriterLock>,
-}
-
-/// How many partitions may be remembered before idle ones are dropped: some
-/// 2 MB.
-const MIN_SWEEP_AT: usize = 4096;
 
 impl FileStorage {
-    /// Opens the store in a folder for reading and writing, makes it if there is
-    /// none, and finishes commits that a killed process left behind. What else
-    /// such a process left is removed in the background. Files and directories are
-    /// made for the process's own user alone, whatever the umask.
+    /// Opens the store in a directory for reading and writing. Creates it if it is
+    /// missing, and applies pending commits of killed processes. Temporary files that
+    /// they left are removed in the background. New files and directories are accessible
+    /// to the user of the process only, whatever the umask.
     ///
-    /// A symbolic link in the place of a directory or a file of the store is refused,
-    /// here or when its component or key is used. The store's own directory may be a
-    /// link.
+    /// A symbolic link where the store has a file or directory is refused, here or when
+    /// its component or key is used. The store directory itself may be a link.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if another process writes, or this one already
-    /// does; [`StorageError::Unsupported`] for a store of another format;
-    /// [`StorageError::Corrupt`], also for a directory with records and without
-    /// `FORMAT`; [`StorageError::IoError`] if the path is a file, cannot be written,
-    /// holds other people's files, is a symbolic link to nothing, is where locks do
-    /// not work, or has a link in the place of a file.
+    /// [`StorageError::Locked`] if the store is open for writing already, in this process
+    /// or another; [`StorageError::Unsupported`] for another format version;
+    /// [`StorageError::Corrupt`] for a damaged store, or a directory with records but
+    /// without `FORMAT`; [`StorageError::IoError`] if the path is a file, is not writable,
+    /// holds foreign files, is a dangling link, is on a file system without working locks,
+    /// or has a link where the store has a file.
     pub fn open(path: impl AsRef<Path>, options: FileOptions) -> Result<Self, StorageError> {
         let root = &store_path::resolve(path.as_ref())?;
         let layout = Layout::new(root);
-        let sync = crate::disk::syncs(options.durability, "file")?;
+        let sync = disk::syncs(options.durability, "file")?;
         identity::refuse_file(root)?;
-        disk::create_store_folder(root)?;
+        disk::create_store_directory(root)?;
         layout.refuse_links_in_root()?;
         if !layout.is_store()? {
             let is_foreign = !layout.may_become_store()?;
@@ -188,7 +132,7 @@ impl FileStorage {
                 layout.refuse_records_without_format()?;
             }
             if is_foreign {
-                return Err(identity::foreign_folder(root));
+                return Err(identity::foreign_directory(root));
             }
         }
         let lock = Arc::new(WriterLock::take(root, LOCK_FILE)?);
@@ -196,176 +140,108 @@ impl FileStorage {
             layout.create()?;
         }
         let store_id = layout.check_format()?;
-        layout.make_missing_directories()?;
-        // Whoever made the store may have been killed before this.
-        disk::sync_folder(root)?;
+        layout.create_missing_directories()?;
+        // The process that created the store may have been killed before this.
+        disk::sync_directory(root)?;
         disk::sync_parent(root)?;
         journal::recover(&layout, sync)?;
-        let revisions = Revisions::open(root, || listing::largest_revision(root))?;
-        let mut storage = Self::new(layout, store_id, None, Unfinished::default(), &options);
-        let partitions = Arc::clone(&storage.partitions);
-        let (layout, first) = (storage.layout.clone(), revisions.first());
-        let sweep = Sweep::start(layout, first, partitions, Arc::clone(&lock));
-        let unflushed = Unflushed::default();
-        storage.writer = Some(Writer { sync, revisions, unflushed, _sweep: sweep, lock });
-        Ok(storage)
+        let revisions = Revisions::open(root, || key_file::largest_revision(root))?;
+        let index_budget = options.index_budget_bytes;
+        let reader = Arc::new(Reader::of_writer(layout, index_budget, sync, Arc::clone(&lock)));
+        let writer = Writer::new(Arc::clone(&reader), sync, revisions, lock);
+        Ok(Self { store_id, durability: options.durability, writer: Some(writer), reader })
     }
 
-    /// Opens the store in a folder for reading. Creates nothing, changes
-    /// nothing, takes no lock, and works beside a running writer.
+    /// Opens the store in a directory for reading. Creates nothing, changes nothing, takes
+    /// no lock, and can be used while a writer has the store open.
     ///
-    /// A commit that a killed writer left unfinished is seen as a writer would
-    /// finish it. A listing sees the keys as they were when it began.
+    /// Shows a pending commit of a killed writer as if it were applied. A listing shows
+    /// the keys at the time of its first page.
     ///
     /// # Errors
-    /// [`StorageError::IoError`] if there is no store;
-    /// [`StorageError::Unsupported`] and [`StorageError::Corrupt`] as in
-    /// [`open`](Self::open).
+    /// [`StorageError::IoError`] if there is no store; [`StorageError::Unsupported`] and
+    /// [`StorageError::Corrupt`] as [`open`](Self::open).
     pub fn open_read_only(
         path: impl AsRef<Path>,
         options: FileOptions,
     ) -> Result<Self, StorageError> {
-        let root = &store_path::resolve(path.as_ref())?;
-        Self::refuse_missing(root)?;
-        let layout = Layout::new(root);
+        let layout = Layout::new(&store_path::resolve(path.as_ref())?);
+        layout.refuse_missing()?;
+        Self::read_only(layout, &options)
+    }
+
+    fn read_only(layout: Layout, options: &FileOptions) -> Result<Self, StorageError> {
         let store_id = layout.check_format()?;
-        let unfinished = Unfinished::read(&layout)?;
-        Ok(Self::new(layout, store_id, None, unfinished, &options))
+        let pending = PendingCommits::read(&layout)?;
+        let reader = Arc::new(Reader::new(layout, pending, options.index_budget_bytes));
+        Ok(Self { store_id, durability: options.durability, writer: None, reader })
     }
 
-    /// Refuses what is no store, for whoever does not make one.
-    pub(super) fn refuse_missing(root: &Path) -> Result<(), StorageError> {
-        identity::refuse_file(root)?;
-        let layout = Layout::new(root);
-        layout.refuse_links_in_root()?;
-        if !layout.is_store()? {
-            layout.refuse_records_without_format()?;
-            let what = if disk::is_there(root)? { "is no store" } else { "does not exist" };
-            return Err(identity::no_store(root, what));
-        }
-        Ok(())
+    /// Reads every file of the store in a directory and calls `report` with each problem:
+    /// wrong checksums, files that do not match their keys, pending commits that cannot be
+    /// applied, a wrong revision counter, foreign files, modes that let other users in,
+    /// and a usage that differs from what the store counts.
+    ///
+    /// Changes nothing and takes the store lock for a moment only. A writer may have the
+    /// store open; then the usage is not compared. Memory grows with the keys of the
+    /// largest component, as for a listing.
+    ///
+    /// # Errors
+    /// [`StorageError::IoError`] if there is no store, [`StorageError::Unsupported`] for
+    /// another format version. Everything else is a [`Problem`].
+    pub fn verify(
+        path: impl AsRef<Path>,
+        report: &mut dyn FnMut(Problem),
+    ) -> Result<Verified, StorageError> {
+        verify::verify(&store_path::resolve(path.as_ref())?, report)
     }
 
-    pub(super) fn new(
-        layout: Layout,
-        store_id: String,
-        writer: Option<Writer>,
-        unfinished: Unfinished,
-        options: &FileOptions,
-    ) -> Self {
-        Self {
-            layout,
-            store_id,
-            durability: options.durability,
-            writer,
-            unfinished,
-            index_budget: Arc::new(IndexBudget::new(options.index_budget_bytes)),
-            names: Mutex::default(),
-            key_locks: Stripes::new(KEY_STRIPES),
-            unsettled: UnsettledKeys::default(),
-            walks: Walks::default(),
-            partitions: Arc::new(RwLock::new(Partitions {
-                known: HashMap::new(),
-                sweep_at: MIN_SWEEP_AT,
-            })),
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn wait_for_sweep(&mut self) {
-        self.writer.as_mut().unwrap()._sweep.wait();
-    }
-
-    #[cfg(test)]
-    pub(super) fn known_partitions(&self) -> KnownPartitions {
-        Arc::clone(&self.partitions)
-    }
-
-    /// The store's random id, which no copy of it shares.
+    /// The random id that the store got when it was created.
     pub fn store_id(&self) -> &str {
         &self.store_id
     }
 
-    /// Whether it makes durable what it reads and writes.
-    pub(super) fn syncs(&self) -> bool {
-        self.writer.as_ref().is_some_and(|writer| writer.sync)
+    #[cfg(test)]
+    pub(super) fn writer_mut(&mut self) -> &mut Writer {
+        self.writer.as_mut().unwrap()
     }
 
-    pub(super) fn writer(&self) -> Result<&Writer, StorageError> {
-        self.writer.as_ref().ok_or(StorageError::ReadOnly)
-    }
-
-    /// What is remembered of a partition.
-    pub(super) fn partition(&self, name: &str) -> Arc<Partition> {
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(partition) = partitions.known.get(name) {
-            partition.mark_used();
-            return Arc::clone(partition);
-        }
-        drop(partitions);
-        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        let Partitions { known, sweep_at } = &mut *partitions;
-        if known.len() >= *sweep_at {
-            // Whoever uses one holds an Arc of it, and gets it from this map.
-            known.retain(|_, one| Arc::strong_count(one) > 1 || one.is_worth_keeping());
-            known.shrink_to(known.len().saturating_mul(2));
-            // Twice what is in use, so that sweeps stay rare.
-            *sweep_at = known.len().saturating_mul(2).max(MIN_SWEEP_AT);
-        }
-        let make = || Arc::new(Partition::new(name, &self.layout));
-        Arc::clone(known.entry(name.into()).or_insert_with(make))
-    }
-
-    /// Drops the indexes that were not used for longest until the others fit
-    /// their budget; never the one of `in_use`.
-    pub(super) fn shed_indexes(&self, in_use: &Partition) {
-        if !self.index_budget.is_exceeded() {
-            return;
-        }
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        let mut others: Vec<(u64, Arc<Partition>)> = partitions
-            .known
-            .values()
-            .filter(|one| one.name != in_use.name)
-            .filter_map(|one| Some((one.state().index.as_ref()?.used_at, Arc::clone(one))))
-            .collect();
-        drop(partitions);
-        others.sort_by_key(|(used_at, _)| *used_at);
-        for (_, other) in others {
-            if !self.index_budget.is_exceeded() {
-                return;
-            }
-            other.state().index = None;
-        }
-    }
-
-    /// Reads a key whose lock is held, or in a store that is not written to.
-    pub(super) fn read(
+    /// Reads a snapshot of a store that is open for reading only, while no writer can open
+    /// it.
+    fn read_snapshot_locked(
         &self,
-        partition: &Partition,
-        key: &str,
-    ) -> Result<Option<VersionedValue>, StorageError> {
-        let (_, own) = split_full_key(key);
-        let file = partition.file(own);
-        self.unfinished.read_key(key, &file)
+        range: (&str, Option<&str>),
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        let Reader { layout, components, .. } = &*self.reader;
+        let hold = SharedLock::take(&layout.root, LOCK_FILE)?;
+        // What this store has in memory may be older than the lock.
+        let options =
+            FileOptions::default().with_index_budget_bytes(components.index_budget_bytes());
+        let current = Self::read_only(layout.clone(), &options)?;
+        current.scan(range, visit, |_| {})?;
+        hold.release()
     }
-}
 
-/// Reads the record of a key from a file.
-pub(super) fn read_record(key: &str, file: &Path) -> Result<Option<VersionedValue>, StorageError> {
-    let Some(bytes) = disk::read_regular(file)? else { return Ok(None) };
-    let problem = match record::decode(&bytes) {
-        Ok(record) if record.key == key => return Ok(Some(record.found)),
-        Ok(_) => "it holds the value of another key",
-        Err(problem) => problem,
-    };
-    Err(StorageError::Corrupt {
-        key: Some(key.to_owned()),
-        detail: format!(
-            "{}: {problem}; restore the file from a copy, or write or delete the key",
-            file.display()
-        ),
-    })
+    fn scan(
+        &self,
+        range: (&str, Option<&str>),
+        visit: &mut SnapshotVisitor<'_>,
+        passed: impl Fn(&str),
+    ) -> Result<(), StorageError> {
+        let get = |key: &str| self.get(key).map_err(|error| self.invalid_name(key, error));
+        snapshot::scan(|request| self.list_page(request), get, range, visit, passed)
+    }
+
+    /// The error for a listed key that is not a valid key: the file was created by hand.
+    fn invalid_name(&self, key: &str, error: StorageError) -> StorageError {
+        let StorageError::InvalidKey(rule) = error else { return error };
+        let file = self.reader.layout.key_file(key);
+        StorageError::Corrupt {
+            key: Some(key.to_owned()),
+            detail: format!("{}: {rule}; remove the file", file.display()),
+        }
+    }
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -384,22 +260,19 @@ impl ComponentStorage for FileStorage {
 
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
         validate_full_key(key)?;
-        if self.unfinished.concerns(key) {
-            return Ok(self.get_versioned(key)?.is_some());
-        }
-        let (partition, own) = split_full_key(key);
-        let partition = self.partition(partition);
-        let _lock = self.lock_to_read(&partition, key)?;
-        Ok(disk::regular_len(&partition.file(own))?.is_some())
+        let key = self.reader.components.resolve(key);
+        self.reader.prepare(&key.component)?;
+        let _lock = self.writer.as_ref().map(|one| one.lock_to_read(key.full)).transpose()?;
+        self.reader.exists(&key)
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-        let all = PageRequest::new(usize::MAX);
-        Ok(partitions::list_page(self, all.with_prefix(prefix.unwrap_or_default()))?.keys)
+        let all = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
+        Ok(self.list_page(all)?.keys)
     }
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        partitions::list_page(self, request)
+        component_index::list_page(&*self.reader, request)
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
@@ -407,23 +280,24 @@ impl ComponentStorage for FileStorage {
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        partitions::usage(self, prefix)
+        component_index::usage(&*self.reader, prefix)
     }
 
     fn try_get(&self, _prefix: &str, _key: &str) -> Option<Option<StorageValue>> {
-        // Every read looks at the disk.
+        // Every read needs the disk.
         None
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         validate_full_key(key)?;
-        let partition = self.partition(split_full_key(key).0);
-        let _lock = self.lock_to_read(&partition, key)?;
-        self.read(&partition, key)
+        let key = self.reader.components.resolve(key);
+        self.reader.prepare(&key.component)?;
+        let _lock = self.writer.as_ref().map(|one| one.lock_to_read(key.full)).transpose()?;
+        self.reader.read(&key)
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.write(&commit)
+        self.writer.as_ref().ok_or(StorageError::ReadOnly)?.commit(&commit)
     }
 }
 
@@ -437,7 +311,7 @@ impl Store for FileStorage {
     }
 
     fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        partitions::list_components(self, after, limit)
+        component_index::list_components(&*self.reader, after, limit)
     }
 
     fn read_snapshot(
@@ -446,21 +320,18 @@ impl Store for FileStorage {
         after: Option<&str>,
         visit: &mut SnapshotVisitor<'_>,
     ) -> Result<(), StorageError> {
-        self.visit_as_of_now(prefix, after, visit)
+        let Some(writer) = &self.writer else {
+            return self.read_snapshot_locked((prefix, after), visit);
+        };
+        let snapshot = writer.begin_snapshot(prefix, after)?;
+        self.scan((prefix, after), visit, |key| snapshot.pass(key))
     }
 
     fn flush(&self) -> Result<(), StorageError> {
-        match &self.writer {
-            Some(writer) if !writer.sync => {
-                // By their names, which must be those of what was written.
-                writer.lock.check_flushed()?;
-                writer.unflushed.flush(&self.layout)
-            }
-            _ => Ok(()),
-        }
+        self.writer.as_ref().map_or(Ok(()), Writer::flush)
     }
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
-        FileStorage::verify(&self.layout.root, report)
+        verify::verify(&self.reader.layout.root, report)
     }
 }

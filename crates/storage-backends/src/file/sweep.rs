@@ -1,28 +1,28 @@
-//! Removes what killed writers have left behind, in the background.
+//! Removes, in the background, what killed writers have left behind.
 //!
-//! A killed write leaves a temporary file in its component's directory, and the
-//! first write of a component may leave empty directories. The sweep removes only
-//! files of earlier openings, so it needs no lock for them. A component's directory
-//! goes only if nobody in this process uses the component; a directory above that
-//! goes if it is empty, and a write that needs it makes it anew.
+//! A killed write leaves a temporary file in the directory of its component, and the first
+//! write to a component may leave empty directories. The sweep removes only temporary
+//! files of earlier openings, so it needs no locks for them. It removes the directory of
+//! a component only while this process does not use the component. It removes a directory
+//! above that if it is empty; a write creates it again.
 //!
 //! What cannot be removed stays until the next opening.
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use storage_core::Revision;
 
+use super::components::Components;
 use super::disk;
 use super::layout::Layout;
 use super::lock::WriterLock;
 use super::name::{self, Decoded};
-use super::store::KnownPartitions;
 
-/// A sweep that is under way. Dropping it ends it.
+/// A running sweep. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Sweep {
     stop: Arc<AtomicBool>,
@@ -30,23 +30,22 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    /// Begins to sweep what was left before `first`, the first revision of this
-    /// opening.
+    /// Starts to remove what was left before `first`, the first revision of this opening.
     pub(super) fn start(
         layout: Layout,
         first: Revision,
-        partitions: KnownPartitions,
+        components: Arc<Components>,
         lock: Arc<WriterLock>,
     ) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let sweeper = Sweeper { layout, first, partitions, lock, stop: Arc::clone(&stop) };
+        let sweeper = Sweeper::new(layout, first, components, lock);
+        let stop = Arc::clone(&sweeper.stop);
         let run = move || sweeper.run();
-        // Without a thread what was left stays until the next opening.
+        // If no thread can be started, everything stays until the next opening.
         let thread = thread::Builder::new().name("storage-sweep".to_owned()).spawn(run).ok();
         Self { stop, thread }
     }
 
-    /// Waits until it has come to its end.
+    /// Waits for the end of the sweep.
     #[cfg(test)]
     pub(super) fn wait(&mut self) {
         if let Some(thread) = self.thread.take() {
@@ -59,21 +58,30 @@ impl Drop for Sweep {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A sweep that panicked has nothing to say.
+            // A panic of the sweep does no harm.
             let _ = thread.join();
         }
     }
 }
 
-struct Sweeper {
+pub(super) struct Sweeper {
     layout: Layout,
     first: Revision,
-    partitions: KnownPartitions,
+    components: Arc<Components>,
     lock: Arc<WriterLock>,
     stop: Arc<AtomicBool>,
 }
 
 impl Sweeper {
+    pub(super) fn new(
+        layout: Layout,
+        first: Revision,
+        components: Arc<Components>,
+        lock: Arc<WriterLock>,
+    ) -> Self {
+        Self { layout, first, components, lock, stop: Arc::default() }
+    }
+
     fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -85,7 +93,7 @@ impl Sweeper {
             for component in self.directories(&below_namespace) {
                 let below_component = below_namespace.join(&component);
                 for instance in self.directories(&below_component) {
-                    // Another writer may have what has taken the store's path.
+                    // Another store may have taken the path.
                     if self.is_stopped() || self.lock.check().is_err() {
                         return;
                     }
@@ -98,10 +106,10 @@ impl Sweeper {
             }
             remove_if_empty(&below_namespace);
         }
-        self.remove_files(&self.layout.folder(""));
+        self.remove_files(&self.layout.directory(""));
     }
 
-    /// The directories of the store in a directory, as far as they can be listed.
+    /// The directories of the store in a directory that can be listed.
     fn directories(&self, directory: &Path) -> Vec<String> {
         let mut found = Vec::new();
         let _ = disk::visit_entries(directory, |name, file_type| {
@@ -113,8 +121,8 @@ impl Sweeper {
         found
     }
 
-    /// Removes what earlier writes left in a directory of keys, and tells whether
-    /// anything else is there.
+    /// Removes temporary files of earlier openings from a directory of keys. Returns
+    /// whether anything is left.
     fn remove_files(&self, directory: &Path) -> bool {
         let mut others = false;
         let listed = disk::visit_entries(directory, |name, file_type| {
@@ -128,30 +136,26 @@ impl Sweeper {
         others || listed.is_err()
     }
 
-    /// Removes the directory of a component that nobody in this process uses.
+    /// Removes the directory of a component that this process does not use.
     fn remove_component(&self, directory: &Path, segments: [&str; 3]) {
-        // Held meanwhile, so that nobody begins to use the component.
-        let known = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        if !known.uses(name_of(segments).as_deref(), directory) {
-            remove_if_empty(directory);
-        }
+        let remove = || remove_if_empty(directory);
+        self.components.if_unused(prefix_of(segments).as_deref(), directory, remove);
     }
 }
 
-/// The name of a component by those of its directories; `None` where one is too
-/// long to be told by its name.
-fn name_of(segments: [&str; 3]) -> Option<String> {
-    let mut partition = String::new();
+/// The prefix of a component by the names of its directories; `None` if one is hashed.
+fn prefix_of(segments: [&str; 3]) -> Option<String> {
+    let mut prefix = String::new();
     for segment in segments {
         let Decoded::Text(text) = name::decode(segment) else { return None };
-        partition.push_str(&text);
-        partition.push('/');
+        prefix.push_str(&text);
+        prefix.push('/');
     }
-    Some(partition)
+    Some(prefix)
 }
 
 fn remove_if_empty(directory: &Path) {
-    // The system refuses one that is not.
+    // The system refuses to remove a directory that is not empty.
     let _ = fs::remove_dir(directory);
 }
 
@@ -161,9 +165,9 @@ mod tests {
 
     use storage_core::{Commit, ComponentStorage, StorageError};
 
-    use crate::file::store::{FileOptions, FileStorage};
-
     use super::*;
+    use crate::file::layout;
+    use crate::file::store::{FileOptions, FileStorage};
 
     fn open(root: &Path) -> FileStorage {
         FileStorage::open(root, FileOptions::default()).unwrap()
@@ -171,12 +175,11 @@ mod tests {
 
     fn open_and_wait(root: &Path) -> FileStorage {
         let mut storage = open(root);
-        storage.wait_for_sweep();
+        storage.writer_mut().wait_for_sweep();
         storage
     }
 
-    /// A store with one component, and what writers leave that are killed in the
-    /// first write of a component.
+    /// A store with one component, and what killed writers have left in it.
     fn left_behind() -> (tempfile::TempDir, Vec<PathBuf>) {
         let root = tempfile::tempdir().unwrap();
         open(root.path()).set("app/notes/home/1", "one".into()).unwrap();
@@ -184,19 +187,18 @@ mod tests {
         let layout = Layout::new(root.path());
         let mut left = Vec::new();
         for name in ["app/killed/1/", "other/killed/1/", &format!("{long}/{long}/{long}/")] {
-            let directory = layout.folder(name);
+            let directory = layout.directory(name);
             fs::create_dir_all(&directory).unwrap();
-            let revision = Revision::new(1);
-            let temp = layout.temp_file(&format!("{name}k"), revision, 0);
+            let temp = directory.join(layout::temp_name(Revision::new(1), 0));
             fs::write(&temp, "half").unwrap();
             left.extend([directory, temp]);
         }
-        for key in ["loose", "app/notes/home/2"] {
-            let temp = layout.temp_file(key, Revision::new(2), 7);
+        for prefix in ["", "app/notes/home/"] {
+            let temp = layout.directory(prefix).join(layout::temp_name(Revision::new(2), 7));
             fs::write(&temp, "half").unwrap();
             left.push(temp);
         }
-        let empty = layout.folder("empty/empty/empty/");
+        let empty = layout.directory("empty/empty/empty/");
         fs::create_dir_all(&empty).unwrap();
         let above = empty.parent().unwrap();
         left.extend([above.parent().unwrap().to_owned(), above.to_owned(), empty.clone()]);
@@ -204,21 +206,22 @@ mod tests {
     }
 
     #[test]
-    fn what_killed_writers_left_is_gone_after_the_next_opening() {
+    fn the_next_opening_removes_what_killed_writers_left() {
         let (root, left) = left_behind();
         let storage = open_and_wait(root.path());
         let still_there: Vec<_> = left.iter().filter(|path| path.exists()).collect();
         assert_eq!(still_there, Vec::<&PathBuf>::new());
         assert_eq!(storage.get("app/notes/home/1"), Ok(Some("one".into())));
-        for directory in Layout::FOLDERS {
+        for directory in Layout::DIRECTORIES {
             assert!(root.path().join(directory).is_dir(), "{directory}");
         }
     }
 
     #[test]
-    fn files_of_others_and_of_this_opening_stay() {
+    fn foreign_files_and_temporary_files_of_this_opening_stay() {
         let (root, _) = left_behind();
-        let first = open(root.path()).writer().unwrap().revisions.first();
+        let first =
+            storage_core::put(&open(root.path()), "app/notes/home/1", "one".into()).unwrap();
         let home = root.path().join("components/app/notes/home");
         let later = format!(".tmp-{:016x}-0", first.get() + 1_000_000);
         let kept = [later.as_str(), ".tmp-mine", ".tmp-0000000000000001-0.bak", ".DS_Store"];
@@ -232,53 +235,42 @@ mod tests {
         assert!(foreign.exists());
     }
 
-    fn sweeper_of(storage: &FileStorage) -> Sweeper {
-        let writer = storage.writer().unwrap();
-        Sweeper {
-            layout: storage.layout.clone(),
-            first: writer.revisions.first(),
-            partitions: storage.known_partitions(),
-            lock: Arc::clone(&writer.lock),
-            stop: Arc::default(),
-        }
-    }
-
     #[cfg(unix)]
     #[test]
-    fn what_has_taken_the_path_of_a_store_is_not_swept() {
+    fn another_store_at_the_same_path_is_not_swept() {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("store");
-        let storage = open_and_wait(&root);
+        let mut storage = open_and_wait(&root);
         fs::rename(&root, parent.path().join("moved")).unwrap();
-        let other = open_and_wait(&root);
+        let mut other = open_and_wait(&root);
         let empty = root.join("components/a/b/c");
         fs::create_dir_all(&empty).unwrap();
-        sweeper_of(&storage).run();
+        storage.writer_mut().sweeper().run();
         assert!(empty.exists());
-        sweeper_of(&other).run();
+        other.writer_mut().sweeper().run();
         assert!(!empty.exists());
     }
 
     #[test]
-    fn a_component_in_use_keeps_its_directory() {
+    fn the_directory_of_a_component_in_use_stays() {
         let (root, _) = left_behind();
-        let storage = open_and_wait(root.path());
+        let mut storage = open_and_wait(root.path());
         for key in ["x/y/z/k", &format!("{0}/{0}/{0}/k", "s".repeat(300))] {
             storage.set(key, "v".into()).unwrap();
             storage.delete(key).unwrap();
         }
-        let sweeper = sweeper_of(&storage);
+        let sweeper = storage.writer_mut().sweeper();
         sweeper.run();
         storage.set("x/y/z/k", "again".into()).unwrap();
         storage.set(&format!("{0}/{0}/{0}/k", "s".repeat(300)), "again".into()).unwrap();
     }
 
     #[test]
-    fn writers_go_on_while_directories_are_removed() {
+    fn writes_succeed_while_directories_are_removed() {
         let root = tempfile::tempdir().unwrap();
         let options = FileOptions::default().with_durability(crate::Durability::Os);
-        let storage = FileStorage::open(root.path(), options).unwrap();
-        let sweeper = sweeper_of(&storage);
+        let mut storage = FileStorage::open(root.path(), options).unwrap();
+        let sweeper = storage.writer_mut().sweeper();
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let sweeping = scope.spawn(|| {

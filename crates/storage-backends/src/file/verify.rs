@@ -1,11 +1,10 @@
-//! A check of a whole store, file by file, which changes nothing.
+//! Verifies a store file by file and changes nothing.
 //!
-//! It looks at every file itself and not at what the store makes of it. A value
-//! is right if its checksum is, and if its key's file is the one that it lies
-//! in: that covers names, folders and swapped files alike. What the next writer
-//! would sweep, finish or rebuild from what is whole is no problem. Beside a
-//! running writer the check holds too, since files are replaced as a whole;
-//! only a recount has to be left out then.
+//! Reads the files directly, not through the store. A value is correct if its checksum
+//! is, and if its file is the one that its key belongs in: this covers wrong names, wrong
+//! directories and swapped files. What the next writer will sweep, apply or rebuild is not
+//! a problem. A writer may have the store open, because files are replaced as a whole;
+//! then only the usage is not compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -14,97 +13,81 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use storage_core::{
-    ComponentStorage, Revision, StorageError, Usage, split_full_key, validate_full_key,
+    Problem, Revision, StorageError, Usage, Verified, split_full_key, validate_full_key,
 };
 
 use super::journal::{self, Journal, JournalFile};
 use super::layout::{self, Layout, TEMP_PREFIX};
-use super::lock::ReadersHold;
+use super::lock::SharedLock;
 use super::name::{self, Decoded};
-use super::read_only::Unfinished;
-use super::store::{FileOptions, FileStorage};
-use super::write::usage_of_file;
-use super::{disk, revisions};
+use super::pending::PendingCommits;
+use super::reader::Reader;
+use super::{disk, key_file, revisions};
 use crate::lock::LOCK_FILE;
 use crate::permissions::{OpenToOthers, others_may_enter};
-use crate::store_path;
-use crate::{identity, record};
-use storage_core::{Problem, Verified};
+use crate::{component_index, identity, record};
 
 mod strays;
 
-impl FileStorage {
-    /// Reads every file of the store in a folder, checks what can be checked,
-    /// and calls `report` with whatever is not as it should be: checksums, names
-    /// and folders against keys, commits that are not finished, the counter of
-    /// revisions, files that are none of the store's, modes that let other users
-    /// in, and the store's own count of its keys. Changes nothing, and takes the
-    /// writer's lock for an instant at most. It works beside a running writer, where
-    /// the count is not compared.
-    ///
-    /// Memory grows with the keys of the largest component, as for a listing.
-    ///
-    /// # Errors
-    /// [`StorageError::IoError`] if there is no store, and
-    /// [`StorageError::Unsupported`] for one of another format. All else is a
-    /// [`Problem`].
-    pub fn verify(
-        path: impl AsRef<Path>,
-        report: &mut dyn FnMut(Problem),
-    ) -> Result<Verified, StorageError> {
-        let root = &store_path::resolve(path.as_ref())?;
-        identity::refuse_file(root)?;
-        let layout = Layout::new(root);
-        layout.refuse_pipes_in_root()?;
-        if !layout.is_store()? && layout.any_record()?.is_none() {
-            Self::refuse_missing(root)?;
-        }
-        let mut check = Check {
-            layout,
-            report,
-            verified: Verified::default(),
-            unfinished: Unfinished::default(),
-            pending: BTreeMap::new(),
-            reported: BTreeSet::new(),
-            largest: None,
-            counted: Some(Usage::default()),
-            open_to_others: OpenToOthers::default(),
-        };
-        let stillness = Stillness::look(root);
-        check.format()?;
-        check.root();
-        check.journal();
-        check.components();
-        let loose = check.layout.folder("");
-        check.partition(&loose, false);
-        check.pending_elsewhere();
-        // After the records: a running writer raises it first.
-        check.counter();
-        if stillness.is_some() && stillness == Stillness::look(root) {
-            check.recount();
-        }
-        check.permissions();
-        Ok(check.verified)
+/// The memory for indexes while the store counts its keys.
+const INDEX_BUDGET_BYTES: usize = 64 << 20;
+
+/// Verifies the store in `root`; see [`FileStorage::verify`](super::FileStorage::verify).
+pub(super) fn verify(
+    root: &Path,
+    report: &mut dyn FnMut(Problem),
+) -> Result<Verified, StorageError> {
+    identity::refuse_file(root)?;
+    let layout = Layout::new(root);
+    layout.refuse_pipes_in_root()?;
+    if !layout.is_store()? && layout.any_record()?.is_none() {
+        layout.refuse_missing()?;
     }
+    let mut check = Check {
+        layout,
+        report,
+        verified: Verified::default(),
+        pending: PendingCommits::default(),
+        pending_keys: BTreeMap::new(),
+        reported: BTreeSet::new(),
+        largest: None,
+        counted: Some(Usage::default()),
+        open_to_others: OpenToOthers::default(),
+    };
+    let before = Quiescence::observe(root);
+    check.format()?;
+    check.root();
+    check.journal();
+    check.components();
+    let unscoped = check.layout.directory("");
+    check.component(&unscoped, false);
+    check.pending_elsewhere();
+    // After the records: a running writer increases the counter first.
+    check.counter();
+    if before.is_some() && before == Quiescence::observe(root) {
+        check.recount();
+    }
+    check.permissions();
+    Ok(check.verified)
 }
 
-/// What changes when somebody writes: the counter of revisions, of which every
-/// opening reserves a new block for its first write.
+/// The revision counter while no writer has the store open. Every opening that writes
+/// changes it, because it reserves a new block.
 #[derive(PartialEq, Eq)]
-struct Stillness(Option<Vec<u8>>);
+struct Quiescence(Option<Vec<u8>>);
 
-impl Stillness {
+impl Quiescence {
     /// `None` if a writer has the store open.
-    fn look(root: &Path) -> Option<Self> {
-        ReadersHold::take(root, LOCK_FILE).ok()?;
+    fn observe(root: &Path) -> Option<Self> {
+        SharedLock::take(root, LOCK_FILE).ok()?;
         disk::read(&root.join(revisions::REVISIONS_FILE)).ok().map(Self)
     }
 }
 
-/// Something in a folder.
+/// An entry of a directory.
 struct Found {
     path: PathBuf,
-    /// `None` if it is not UTF-8, as all of the store's is.
+    /// `None` if it is not UTF-8. All names of a store are.
     name: Option<String>,
     kind: FoundKind,
 }
@@ -112,7 +95,7 @@ struct Found {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FoundKind {
     File,
-    Folder,
+    Directory,
     Link,
     Other,
 }
@@ -121,17 +104,16 @@ struct Check<'a> {
     layout: Layout,
     report: &'a mut dyn FnMut(Problem),
     verified: Verified,
-    unfinished: Unfinished,
-    /// The keys of unfinished commits, by the folder that they lie in, until it
-    /// is looked at.
-    pending: BTreeMap<PathBuf, Vec<String>>,
-    /// Those of which a problem was reported with their commit.
+    pending: PendingCommits,
+    /// The keys of pending commits by directory, until the directory is checked.
+    pending_keys: BTreeMap<PathBuf, Vec<String>>,
+    /// The keys of pending commits with a reported problem.
     reported: BTreeSet<String>,
-    /// The largest revision that was seen, and where.
+    /// The largest revision and its file.
     largest: Option<(Revision, PathBuf)>,
-    /// What the store itself must count; `None` once that cannot be told.
+    /// The usage that the store must report; `None` if it is unknown.
     counted: Option<Usage>,
-    /// What of the store other users may use.
+    /// The files that other users can access.
     open_to_others: OpenToOthers,
 }
 
@@ -166,14 +148,14 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What lies beside the folders of keys.
+    /// The store directory itself.
     fn root(&mut self) {
         let root = self.layout.root.clone();
         self.open_to_others.look_at_root(&root);
         for found in self.list(&root) {
             let name = found.name.as_deref().unwrap_or_default();
-            let wanted = if Layout::FOLDERS.contains(&name) {
-                FoundKind::Folder
+            let wanted = if Layout::DIRECTORIES.contains(&name) {
+                FoundKind::Directory
             } else if Layout::FILES.contains(&name) {
                 FoundKind::File
             } else {
@@ -183,8 +165,8 @@ impl Check<'_> {
             if found.kind == FoundKind::Link {
                 self.link(&found.path, wanted);
             } else if found.kind != wanted {
-                let what = if wanted == FoundKind::File { "file" } else { "folder" };
-                self.problem_at(&found.path, format!("is not the {what} that it should be"));
+                let what = if wanted == FoundKind::File { "file" } else { "directory" };
+                self.problem_at(&found.path, format!("is not a {what}"));
             } else {
                 self.open_to_others.look(&found.path);
             }
@@ -201,14 +183,14 @@ impl Check<'_> {
                 continue;
             }
             self.open_to_others.look(&found.path);
-            // One that was prepared and never became a commit is swept.
+            // A commit that has not happened; the next writer removes it.
             if of_the_store == JournalFile::Prepared {
                 continue;
             }
             let Some(bytes) = self.read(&found.path) else { continue };
             match journal::decode_file(&bytes) {
                 Ok(journal) if journal.file(&self.layout) != found.path => {
-                    self.problem_at(&found.path, "has the name of another commit");
+                    self.problem_at(&found.path, "has the file name of another commit");
                     journals.push(journal);
                 }
                 Ok(journal) => journals.push(journal),
@@ -219,25 +201,25 @@ impl Check<'_> {
         for journal in &journals {
             self.commit(journal);
         }
-        self.unfinished = Unfinished::of(&self.layout, &journals);
-        for key in self.unfinished.keys() {
-            let folder = self.layout.folder(split_full_key(key).0);
-            self.pending.entry(folder).or_default().push(key.to_owned());
+        self.pending = PendingCommits::of(&self.layout, &journals);
+        for key in self.pending.keys() {
+            let directory = self.layout.directory(split_full_key(key).0);
+            self.pending_keys.entry(directory).or_default().push(key.to_owned());
         }
-        self.pending.values_mut().for_each(|keys| keys.sort_unstable());
+        self.pending_keys.values_mut().for_each(|keys| keys.sort_unstable());
     }
 
-    /// A commit that a writer would finish: are its values there?
+    /// A pending commit: its values must be readable.
     fn commit(&mut self, journal: &Journal) {
         let file = journal.file(&self.layout);
         self.see(journal.revision, &file);
-        let layout = self.layout.clone();
-        for (entry, temp) in journal.entries_with_temps(&layout) {
+        for (entry, step) in journal.entries.iter().zip(journal.steps(&self.layout)) {
+            let temp = step.temp;
             if let Err(error) = validate_full_key(&entry.key) {
-                self.problem_of(&file, &entry.key, format!("names a key that cannot be: {error}"));
+                self.problem_of(&file, &entry.key, format!("has a key that is invalid: {error}"));
             }
-            // A missing one was given its key's name already.
-            if !entry.sets || !matches!(disk::is_there(&temp), Ok(true)) {
+            // A missing file was renamed already.
+            if !entry.sets || !matches!(disk::exists(&temp), Ok(true)) {
                 continue;
             }
             let Some(bytes) = self.read(&temp) else { continue };
@@ -249,47 +231,47 @@ impl Check<'_> {
                 Ok(_) => continue,
                 Err(problem) => problem,
             };
-            let detail = format!("{problem}; a commit cannot be finished with it");
+            let detail = format!("{problem}, so a pending commit cannot be completed");
             self.problem_of(&temp, &entry.key, detail);
             self.reported.insert(entry.key.clone());
         }
     }
 
-    /// The folders of namespaces, names and instances.
+    /// The directories of namespaces, names and instances.
     fn components(&mut self) {
         let components = self.layout.components();
-        for namespace in self.folders_in(&components) {
-            for component in self.folders_in(&namespace) {
-                for instance in self.folders_in(&component) {
-                    self.partition(&instance, true);
+        for namespace in self.directories_in(&components) {
+            for component in self.directories_in(&namespace) {
+                for instance in self.directories_in(&component) {
+                    self.component(&instance, true);
                 }
             }
         }
     }
 
-    /// The folders in a folder that has nothing else.
-    fn folders_in(&mut self, path: &Path) -> Vec<PathBuf> {
-        let mut folders = Vec::new();
+    /// The directories in a directory that should hold nothing else.
+    fn directories_in(&mut self, path: &Path) -> Vec<PathBuf> {
+        let mut directories = Vec::new();
         for found in self.list(path) {
             let ours =
                 found.name.as_deref().is_some_and(|name| name::decode(name) != Decoded::Foreign);
             match found.kind {
-                FoundKind::Folder if ours => {
+                FoundKind::Directory if ours => {
                     self.open_to_others.look(&found.path);
-                    folders.push(found.path);
+                    directories.push(found.path);
                 }
-                FoundKind::Link if ours => self.link(&found.path, FoundKind::Folder),
+                FoundKind::Link if ours => self.link(&found.path, FoundKind::Directory),
                 _ => self.stray(&found, ours),
             }
         }
-        folders
+        directories
     }
 
-    /// The folder of a partition.
-    fn partition(&mut self, folder: &Path, is_component: bool) {
+    /// The directory of a component's keys or of the unscoped keys.
+    fn component(&mut self, directory: &Path, is_component: bool) {
         let before = self.verified.usage.keys;
-        let pending = self.pending.remove(folder).unwrap_or_default();
-        for found in self.list(folder) {
+        let pending = self.pending_keys.remove(directory).unwrap_or_default();
+        for found in self.list(directory) {
             let name = found.name.as_deref().unwrap_or_default();
             let ours = name::decode(name) != Decoded::Foreign;
             if found.kind != FoundKind::File {
@@ -303,13 +285,13 @@ impl Check<'_> {
                 self.stray(&found, false);
             }
         }
-        self.pending_keys(&pending);
+        self.pending(&pending);
         if is_component && self.verified.usage.keys > before {
             self.verified.components += 1;
         }
     }
 
-    /// A file that a write prepared: the next writer sweeps it, if it knows it.
+    /// The temporary file of a write, which the next writer sweeps.
     fn temp(&mut self, found: &Found) {
         match found.name.as_deref().and_then(Layout::revision_of_temp) {
             Some(revision) => {
@@ -322,11 +304,11 @@ impl Check<'_> {
 
     /// The file of a key.
     fn value(&mut self, path: &Path, pending: &[String]) {
-        // Deleted since the folder was listed, or not to be read.
+        // Deleted since the directory was listed, or unreadable.
         let Some(bytes) = self.read(path) else { return };
         let named = self.key_by_name(path);
         if named.as_ref().is_some_and(|key| pending.binary_search(key).is_ok()) {
-            // Counted with its commit.
+            // Counted with the pending commits.
             return;
         }
         let len = bytes.len() as u64;
@@ -345,11 +327,11 @@ impl Check<'_> {
         if let Err(error) = validate_full_key(&key) {
             return self.damaged(path, Some(key), len, format!("{error}; remove the file"));
         }
-        let right = self.layout.key_file(&key);
-        if right != path {
+        let expected = self.layout.key_file(&key);
+        if expected != path {
             let detail = format!(
                 "it holds the value of key {key:?}, which belongs in {}; restore the file from a copy",
-                right.display()
+                expected.display()
             );
             return self.damaged(path, named, len, detail);
         }
@@ -358,13 +340,13 @@ impl Check<'_> {
         self.counted = self.counted.map(|counted| counted + usage);
     }
 
-    /// A file that a listing takes for a key's, but that is not to be read.
+    /// A file that a listing reports as a key, but whose value cannot be read.
     fn damaged(&mut self, path: &Path, named: Option<String>, len: u64, detail: String) {
-        // What the store counts is the length of the file.
-        let of_file = named.as_deref().filter(|key| self.layout.key_file(key) == path).map(|key| {
-            let (partition, own) = split_full_key(key);
-            usage_of_file(key, own, len) + Usage { bytes: partition.len() as u64, keys: 0 }
-        });
+        // The store counts it by the length of the file.
+        let of_file = named
+            .as_deref()
+            .filter(|key| self.layout.key_file(key) == path)
+            .map(|key| Usage::of(key, key_file::value_len_by_file_len(key.len(), len)));
         self.counted = self.counted.zip(of_file).map(|(counted, usage)| counted + usage);
         match named {
             Some(key) => self.problem_of(path, &key, detail),
@@ -372,28 +354,27 @@ impl Check<'_> {
         }
     }
 
-    /// The full key that the names of a file and its folders say; `None` where
-    /// one is too long to be told by its name.
+    /// The full key by the names of a file and its directories; `None` if one is hashed.
     fn key_by_name(&self, path: &Path) -> Option<String> {
         let text = |name: &Path| match name::decode(name.file_name()?.to_str()?) {
             Decoded::Text(text) => Some(text),
             _ => None,
         };
-        let folder = path.parent()?;
-        let own = text(path)?;
-        if folder == self.layout.folder("") {
-            return Some(own);
+        let directory = path.parent()?;
+        let user_key = text(path)?;
+        if directory == self.layout.directory("") {
+            return Some(user_key);
         }
-        let segments = [folder.parent()?.parent()?, folder.parent()?, folder].map(text);
+        let segments = [directory.parent()?.parent()?, directory.parent()?, directory].map(text);
         let [Some(namespace), Some(component), Some(instance)] = segments else { return None };
-        Some([namespace, component, instance, own].join("/"))
+        Some([namespace, component, instance, user_key].join("/"))
     }
 
-    /// The keys of unfinished commits as a writer would leave them.
-    fn pending_keys(&mut self, keys: &[String]) {
+    /// The keys of pending commits as a writer will leave them.
+    fn pending(&mut self, keys: &[String]) {
         for key in keys {
             let file = self.layout.key_file(key);
-            match self.unfinished.read_key(key, &file) {
+            match self.pending.read_key(key, &file) {
                 Ok(Some(found)) => {
                     self.see(found.revision, &file);
                     let usage = Usage::of(key, found.value.len());
@@ -411,16 +392,16 @@ impl Check<'_> {
         }
     }
 
-    /// Those whose folder was not there to be looked at.
+    /// The keys of pending commits whose directories are missing.
     fn pending_elsewhere(&mut self) {
-        for (folder, keys) in std::mem::take(&mut self.pending) {
-            if self.layout.refuse_links(&folder).is_err() {
-                // The link was reported.
+        for (directory, keys) in std::mem::take(&mut self.pending_keys) {
+            if self.layout.refuse_links(&directory).is_err() {
+                // Already reported.
                 continue;
             }
             let before = self.verified.usage.keys;
-            self.pending_keys(&keys);
-            if folder != self.layout.folder("") && self.verified.usage.keys > before {
+            self.pending(&keys);
+            if directory != self.layout.directory("") && self.verified.usage.keys > before {
                 self.verified.components += 1;
             }
         }
@@ -442,15 +423,15 @@ impl Check<'_> {
             (Err(error), _) => self.problem_at(&path, text_of(error)),
             (Ok(None), _) => self.problem_at(
                 &path,
-                "is missing or damaged; the next writer makes it anew, far beyond every revision \
-                 that is in use",
+                "is missing or damaged; the next writer creates it again, with revisions far above \
+                 all that are in use",
             ),
-            (Ok(Some(first)), Some((largest, place))) if largest.get() >= first => {
+            (Ok(Some(first)), Some((largest, file))) if largest.get() >= first => {
                 let detail = format!(
-                    "goes on with revision {first}, but {} has {}, so that revisions would be \
-                     given twice; remove the file while nobody writes, and the next writer makes \
-                     it anew, beyond every revision in use",
-                    place.display(),
+                    "continues with revision {first}, but {} has revision {}, so revisions would be \
+                     used twice; close the store and remove the file: the next writer creates it \
+                     again, with revisions above all that are in use",
+                    file.display(),
                     largest.get()
                 );
                 self.problem_at(&path, detail);
@@ -459,20 +440,18 @@ impl Check<'_> {
         }
     }
 
-    /// Compares with what the store itself counts.
+    /// Compares the usage with what the store counts.
     fn recount(&mut self) {
         let Some(counted) = self.counted else { return };
-        let unfinished = std::mem::take(&mut self.unfinished);
-        let options = FileOptions::default();
-        let store =
-            FileStorage::new(self.layout.clone(), String::new(), None, unfinished, &options);
-        let detail = match store.usage(None) {
+        let pending = std::mem::take(&mut self.pending);
+        let reader = Reader::new(self.layout.clone(), pending, INDEX_BUDGET_BYTES);
+        let detail = match component_index::usage(&reader, None) {
             Ok(usage) if usage == counted => return,
             Ok(usage) => format!(
-                "the store counts {} keys and {} bytes, its files hold {} keys and {} bytes",
+                "the store counts {} keys and {} bytes, but its files hold {} keys and {} bytes",
                 usage.keys, usage.bytes, counted.keys, counted.bytes
             ),
-            Err(error) => format!("the store cannot be counted: {error}"),
+            Err(error) => format!("the store cannot count its keys: {error}"),
         };
         let root = self.layout.root.clone();
         self.problem_at(&root, detail);
@@ -484,7 +463,8 @@ impl Check<'_> {
         }
     }
 
-    /// Reads a file; `None` where it has gone, or cannot be read, which is said.
+    /// Reads a file. Returns `None` if it is missing, or if it cannot be read, which is
+    /// reported.
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
         disk::read_regular(path).unwrap_or_else(|error| {
             self.counted = None;
@@ -493,21 +473,22 @@ impl Check<'_> {
         })
     }
 
-    /// What is in a folder, by name; one that cannot be listed is said.
-    fn list(&mut self, folder: &Path) -> Vec<Found> {
+    /// The entries of a directory by name. Reports a directory that cannot be listed.
+    fn list(&mut self, directory: &Path) -> Vec<Found> {
         let mut all = Vec::new();
-        let is_link = disk::kind_of(folder).is_ok_and(|kind| kind.is_some_and(|k| k.is_symlink()));
-        if is_link && folder != self.layout.root {
-            // Reported where it lies.
+        let is_link =
+            disk::kind_of(directory).is_ok_and(|kind| kind.is_some_and(|k| k.is_symlink()));
+        if is_link && directory != self.layout.root {
+            // Reported with the directory that holds it.
             return Vec::new();
         }
-        let listed = fs::read_dir(folder).and_then(|entries| {
+        let listed = fs::read_dir(directory).and_then(|entries| {
             for entry in entries {
                 let entry = entry?;
                 let file_type = entry.file_type()?;
                 let kind = match () {
                     () if file_type.is_file() => FoundKind::File,
-                    () if file_type.is_dir() => FoundKind::Folder,
+                    () if file_type.is_dir() => FoundKind::Directory,
                     () if file_type.is_symlink() => FoundKind::Link,
                     () => FoundKind::Other,
                 };
@@ -519,13 +500,13 @@ impl Check<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 self.counted = None;
-                self.problem_at(folder, text_of(disk::failed("list", folder, &error)));
+                self.problem_at(directory, text_of(disk::failed("list", directory, &error)));
             }
             Ok(()) => {}
         }
         all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let found = |(name, kind): (OsString, FoundKind)| Found {
-            path: folder.join(&name),
+            path: directory.join(&name),
             name: name.into_string().ok(),
             kind,
         };
@@ -533,7 +514,7 @@ impl Check<'_> {
     }
 }
 
-/// What an error says, without what a problem says already.
+/// The text of an error without its kind.
 fn text_of(error: StorageError) -> String {
     match error {
         StorageError::IoError(detail)

@@ -1,11 +1,9 @@
-//! The engine in whatever condition it is: opening it, and what its errors and
-//! panics lead to.
+//! Opens the engine and handles its errors and panics.
 //!
-//! After an I/O error the engine has to be opened anew. Until that succeeds, at
-//! the next write for which there is room, the last durable state is read
-//! ([`Snapshot`]). After a sync that failed, writing needs the store to be
-//! opened anew by whoever uses it. After a panic, which the engine answers some
-//! damage with, nothing is asked of it any more.
+//! After an I/O error the engine must be reopened. Until the next write that finds room
+//! does so, reads use the last durable state ([`Snapshot`]). After a failed sync, writes
+//! are refused until the caller reopens the store. After a panic, which some damage
+//! causes, the engine is no longer used.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,103 +12,102 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ::redb::{Database, ReadTransaction, ReadableDatabase, TableError};
 use storage_core::StorageError;
 
-use super::disk::{Disk, Failure, FailureKind};
-use super::fail::{Fail, corrupt, panic_text};
+use super::error::{Error, Stopped, catch_panic, corrupt};
+use super::file_backend::{Failure, FailureKind, FileBackend};
 use super::options::RedbOptions;
-use super::place;
 use super::snapshot::Snapshot;
-use super::tables::{BadMeta, DATA, FORMAT, LEDGERS, META, Meta};
+use super::store_file;
+use super::tables::{BadMeta, DATA, FORMAT, META, Meta, USAGE_COUNTERS};
 use crate::identity;
 use crate::locked_file::LockedFile;
 
-/// How often a read is begun again when the engine stops under it.
+/// How often a read is retried when the engine stops during it.
 const TRIES: usize = 3;
 
 pub(super) struct Engine {
     path: PathBuf,
-    disk: Arc<Disk>,
+    file: Arc<FileBackend>,
     cache_bytes: usize,
     state: RwLock<State>,
 }
 
 struct State {
-    /// Counts the changes of `mode`, so that of many who find the engine stopped
-    /// one acts.
+    /// Counts the changes of `mode`, so that one of several threads that see the engine
+    /// stop handles it.
     generation: u64,
     mode: Mode,
 }
 
 enum Mode {
     Open(Database),
-    /// Writing has failed, and the last durable state is read.
+    /// A write failed; reads use the last durable state.
     Stopped {
         snapshot: Snapshot,
         failure: Failure,
     },
-    /// Nothing can be answered any more.
-    Gone(StorageError),
+    /// Every call fails with this error.
+    Failed(StorageError),
 }
 
-/// Why the engine is opened.
+/// What the engine is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Write,
-    /// The file is not touched.
+    /// The file is not changed.
     Read,
 }
 
 impl Engine {
-    /// Opens the engine on a file whose lock is held, and reads what the store
-    /// says of itself. A file that is refused is left as it is.
+    /// Opens the engine on a locked file and reads the store's metadata. If that fails,
+    /// the file is unchanged.
     pub(super) fn open(
         path: &Path,
         file: Arc<LockedFile>,
         options: &RedbOptions,
         purpose: Purpose,
     ) -> Result<(Self, Meta), StorageError> {
-        let absorbs = purpose == Purpose::Write && options.is_relaxed()?;
-        let disk = Disk::new(path, file, absorbs)
-            .map_err(|error| place::failed("look at", path, &error))?;
-        let check = disk.len() <= options.check_up_to_bytes;
-        let (db, meta) = guarded(path, || {
-            let db = start(&disk, options.cache_bytes, check)?;
+        let buffers_when_full = purpose == Purpose::Write && options.is_relaxed()?;
+        let file = FileBackend::new(path, file, buffers_when_full)
+            .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
+        let check = file.len() <= options.check_up_to_bytes;
+        let (db, meta) = catch_panic(path, || {
+            let db = start(&file, options.cache_bytes, check)?;
             let meta = read_meta(path, &db)?;
             Ok((db, meta))
         })
-        .map_err(|stopped| stopped.told(path))?;
+        .map_err(|stopped| stopped.into_storage_error(path))?;
         let engine = Self {
             path: path.to_owned(),
-            disk,
+            file,
             cache_bytes: options.cache_bytes,
             state: RwLock::new(State { generation: 0, mode: Mode::Open(db) }),
         };
         if purpose == Purpose::Write {
-            let settled = engine.disk.settle();
-            settled.map_err(|error| place::failed("write", path, &error))?;
+            let written = engine.file.write_back();
+            written.map_err(|error| store_file::failed("write", path, &error))?;
         }
         Ok((engine, meta))
     }
 
     /// Writes an empty store into an empty file, durably.
     pub(super) fn create(path: &Path, file: Arc<LockedFile>) -> Result<(), StorageError> {
-        let disk =
-            Disk::new(path, file, false).map_err(|error| place::failed("look at", path, &error))?;
-        let settle = || disk.settle().map_err(|error| place::failed("write", path, &error));
-        settle()?;
-        guarded(path, || {
-            let db = start(&disk, 0, false)?;
+        let file = FileBackend::new(path, file, false)
+            .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
+        file.write_back().map_err(|error| store_file::failed("write", path, &error))?;
+        catch_panic(path, || {
+            let db = start(&file, 0, false)?;
             let txn = db.begin_write()?;
             txn.open_table(DATA)?;
-            txn.open_table(LEDGERS)?;
+            txn.open_table(USAGE_COUNTERS)?;
             let meta = Meta { store_id: identity::new_store_id(), reserved_up_to: 1 };
             meta.write(&mut txn.open_table(META)?)?;
             txn.commit()?;
             db.close()?;
             Ok(())
         })
-        .map_err(|stopped| match disk.take_failure() {
+        .map_err(|stopped| match file.take_failure() {
             Some(failure) => StorageError::IoError(failure.detail),
-            None => stopped.told(path),
+            None => stopped.into_storage_error(path),
         })
     }
 
@@ -118,18 +115,18 @@ impl Engine {
         &self.path
     }
 
-    /// How often the engine has stopped or was started again. What was not
-    /// durable before that is lost.
+    /// How often the engine stopped or restarted. Writes of an earlier generation that
+    /// were not durable are lost.
     pub(super) fn generation(&self) -> u64 {
         self.state().generation
     }
 
-    pub(super) fn disk(&self) -> &Disk {
-        &self.disk
+    pub(super) fn file(&self) -> &FileBackend {
+        &self.file
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
-        // Nothing panics with the lock held for writing.
+        // No code panics while it holds the write lock.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -137,11 +134,10 @@ impl Engine {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a read in a transaction of its own; more than once if the engine
-    /// stops under it.
+    /// Runs a read in a transaction of its own. Retries if the engine stops during it.
     pub(super) fn read<T>(
         &self,
-        mut run: impl FnMut(&ReadTransaction) -> Result<T, Fail>,
+        mut run: impl FnMut(&ReadTransaction) -> Result<T, Error>,
     ) -> Result<T, StorageError> {
         let mut tries = 1;
         loop {
@@ -150,16 +146,16 @@ impl Engine {
                     self.stop(generation);
                     tries += 1;
                 }
-                Err((error, _)) => return Err(error.told(&self.path)),
+                Err((error, _)) => return Err(error.into_storage_error(&self.path)),
                 Ok(found) => return Ok(found),
             }
         }
     }
 
-    /// The same for a read that cannot be begun again.
-    pub(super) fn read_through<T>(
+    /// Runs a read that cannot be retried.
+    pub(super) fn read_without_retry<T>(
         &self,
-        run: impl FnOnce(&ReadTransaction) -> Result<T, Fail>,
+        run: impl FnOnce(&ReadTransaction) -> Result<T, Error>,
     ) -> Result<T, StorageError> {
         self.read_once(run).map_err(|(error, generation)| {
             if let Some(generation) = generation
@@ -167,70 +163,72 @@ impl Engine {
             {
                 self.stop(generation);
             }
-            error.told(&self.path)
+            error.into_storage_error(&self.path)
         })
     }
 
     fn read_once<T>(
         &self,
-        run: impl FnOnce(&ReadTransaction) -> Result<T, Fail>,
-    ) -> Result<T, (Fail, Option<u64>)> {
+        run: impl FnOnce(&ReadTransaction) -> Result<T, Error>,
+    ) -> Result<T, (Error, Option<u64>)> {
         let mut generation = None;
-        let ran = guarded(&self.path, || {
+        let ran = catch_panic(&self.path, || {
             let state = self.state();
             generation = Some(state.generation);
             let txn = match &state.mode {
                 Mode::Open(db) => db.begin_read()?,
                 Mode::Stopped { snapshot, .. } => snapshot.db.begin_read()?,
-                Mode::Gone(error) => return Err(error.clone().into()),
+                Mode::Failed(error) => return Err(error.clone().into()),
             };
             drop(state);
             run(&txn)
         });
         ran.map_err(|stopped| match stopped {
-            Stopped::Failed(fail) => (fail, generation),
+            Stopped::Failed(error) => (error, generation),
             Stopped::Panicked(error) => {
-                self.give_up(error.clone());
+                self.fail(error.clone());
                 (error.into(), None)
             }
         })
     }
 
-    /// Runs a write; one at a time. What it leaves undone is undone. It is told
-    /// the generation, and must not ask for it.
+    /// Runs a write; one at a time. A transaction that it does not commit is rolled
+    /// back. `run` gets the generation, and must not call
+    /// [`generation`](Self::generation), which would deadlock.
     ///
     /// # Errors
-    /// What `run` answers. After [`StorageError::IoError`] and
-    /// [`StorageError::Unavailable`] the outcome is unknown.
+    /// Those of `run`. After [`StorageError::IoError`] and
+    /// [`StorageError::Unavailable`] the write is indeterminate.
     pub(super) fn write<T>(
         &self,
-        run: impl FnOnce(&Database, u64) -> Result<T, Fail>,
+        run: impl FnOnce(&Database, u64) -> Result<T, Error>,
     ) -> Result<T, StorageError> {
-        self.be_ready_to_write()?;
+        self.prepare_to_write()?;
         let state = self.state();
         let generation = state.generation;
         let db = match &state.mode {
             Mode::Open(db) => db,
             Mode::Stopped { failure, .. } => return Err(unavailable(failure)),
-            Mode::Gone(error) => return Err(error.clone()),
+            Mode::Failed(error) => return Err(error.clone()),
         };
-        let ran = guarded(&self.path, || run(db, generation));
+        let ran = catch_panic(&self.path, || run(db, generation));
         drop(state);
         ran.map_err(|stopped| match stopped {
-            Stopped::Failed(fail) if fail.is_io() => {
+            Stopped::Failed(error) if error.is_io() => {
                 self.stop(generation);
                 match &self.state().mode {
                     Mode::Stopped { failure, .. } => write_error(failure),
-                    _ => fail.told(&self.path),
+                    _ => error.into_storage_error(&self.path),
                 }
             }
-            Stopped::Failed(fail) => fail.told(&self.path),
+            Stopped::Failed(error) => error.into_storage_error(&self.path),
             Stopped::Panicked(error) => {
-                self.give_up(error);
+                self.fail(error);
                 StorageError::Unavailable {
                     key: None,
                     detail: format!(
-                        "{}: the engine stopped in a write; whether it happened is unknown until the store is opened anew",
+                        "{}: the engine panicked during a write; the write may have happened \
+                         or not; reopen the store",
                         self.path.display()
                     ),
                 }
@@ -238,38 +236,38 @@ impl Engine {
         })
     }
 
-    fn be_ready_to_write(&self) -> Result<(), StorageError> {
+    fn prepare_to_write(&self) -> Result<(), StorageError> {
         let failure = match &self.state().mode {
             Mode::Open(_) => None,
             Mode::Stopped { failure, .. } => Some(failure.clone()),
-            Mode::Gone(error) => return Err(error.clone()),
+            Mode::Failed(error) => return Err(error.clone()),
         };
         match failure {
             Some(failure) if failure.kind == FailureKind::Sync => Err(unavailable(&failure)),
-            Some(failure) => self.start_again(&failure),
-            None if self.disk.is_behind() => {
-                let settled = self.disk.settle();
-                settled.map_err(|error| place::failed("write", &self.path, &error))
+            Some(failure) => self.restart(&failure),
+            None if self.file.has_backlog() => {
+                let written = self.file.write_back();
+                written.map_err(|error| store_file::failed("write", &self.path, &error))
             }
             None => Ok(()),
         }
     }
 
-    /// Goes over to reading the last durable state, unless somebody else has
-    /// since `generation`.
+    /// Switches to reading the last durable state, unless another thread did so since
+    /// `generation`.
     fn stop(&self, generation: u64) {
         let mut state = self.state_mut();
         if state.generation != generation {
             return;
         }
-        let new = self.disk.take_failure().unwrap_or_else(|| Failure {
+        let new = self.file.take_failure().unwrap_or_else(|| Failure {
             kind: FailureKind::Read,
-            detail: format!("{} could not be read", self.path.display()),
+            detail: format!("cannot read {}", self.path.display()),
         });
-        let gone = Mode::Gone(StorageError::Unavailable { key: None, detail: new.detail.clone() });
-        let failure = match std::mem::replace(&mut state.mode, gone) {
-            // A read of the durable state has failed: what made it necessary
-            // still counts.
+        let failed =
+            Mode::Failed(StorageError::Unavailable { key: None, detail: new.detail.clone() });
+        let failure = match std::mem::replace(&mut state.mode, failed) {
+            // A read of the snapshot failed: keep the failure that led to it.
             Mode::Stopped { snapshot, failure } => {
                 discard(snapshot);
                 failure
@@ -278,33 +276,32 @@ impl Engine {
                 discard(db);
                 new
             }
-            gone @ Mode::Gone(_) => {
-                state.mode = gone;
+            failed @ Mode::Failed(_) => {
+                state.mode = failed;
                 return;
             }
         };
         state.generation += 1;
-        let Some(durable) = self.disk.durable() else { return };
-        match guarded(&self.path, || Snapshot::open(&self.disk, durable, self.cache_bytes)) {
+        let Some(durable) = self.file.durable() else { return };
+        match catch_panic(&self.path, || Snapshot::open(&self.file, durable, self.cache_bytes)) {
             Ok(snapshot) => state.mode = Mode::Stopped { snapshot, failure },
-            Err(stopped) => state.mode = Mode::Gone(stopped.told(&self.path)),
+            Err(stopped) => state.mode = Mode::Failed(stopped.into_storage_error(&self.path)),
         }
     }
 
-    /// Opens the engine for writing again, where the last durable state is read.
-    fn start_again(&self, failure: &Failure) -> Result<(), StorageError> {
+    /// Reopens the engine for writing at the last durable state.
+    fn restart(&self, failure: &Failure) -> Result<(), StorageError> {
         if failure.kind == FailureKind::NoSpace {
-            self.disk.has_room().map_err(|_| write_error(failure))?;
+            self.file.check_room().map_err(|_| write_error(failure))?;
         }
-        let cannot = |error| place::failed("use", &self.path, &error);
-        self.disk.rewind().map_err(cannot)?;
-        // The engine recovers as after a crash, and writes nothing but its
-        // header: what is read meanwhile stays as it is.
-        let db = guarded(&self.path, || start(&self.disk, self.cache_bytes, false))
-            .map_err(|stopped| stopped.told(&self.path))?;
-        if let Err(error) = self.disk.settle() {
+        self.file.rewind().map_err(|error| store_file::failed("use", &self.path, &error))?;
+        // The engine recovers as after a crash and writes only its header, so current
+        // readers of the snapshot still see valid pages.
+        let db = catch_panic(&self.path, || start(&self.file, self.cache_bytes, false))
+            .map_err(|stopped| stopped.into_storage_error(&self.path))?;
+        if let Err(error) = self.file.write_back() {
             discard(db);
-            return Err(place::failed("write", &self.path, &error));
+            return Err(store_file::failed("write", &self.path, &error));
         }
         let mut state = self.state_mut();
         if let Mode::Stopped { snapshot, .. } = &state.mode {
@@ -317,26 +314,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks nothing of the engine any more.
-    fn give_up(&self, error: StorageError) {
+    /// Stops using the engine.
+    fn fail(&self, error: StorageError) {
         let mut state = self.state_mut();
         state.generation += 1;
-        let old = std::mem::replace(&mut state.mode, Mode::Gone(error));
+        let old = std::mem::replace(&mut state.mode, Mode::Failed(error));
         drop(state);
-        // It must not write what it may have got wrong.
-        self.disk.detach();
+        // Closing it must not write a state that may be wrong.
+        self.file.detach();
         discard(old);
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if self.disk.is_behind() && self.disk.settle().is_err() {
-            // What closing would write lies where the last durable state does.
-            self.disk.detach();
+        if self.file.has_backlog() && self.file.write_back().is_err() {
+            // Closing the engine would overwrite the last durable state.
+            self.file.detach();
         }
-        let gone = Mode::Gone(StorageError::Unavailable { key: None, detail: "closed".into() });
-        let mode = std::mem::replace(&mut self.state_mut().mode, gone);
+        let failed = Mode::Failed(StorageError::Unavailable { key: None, detail: "closed".into() });
+        let mode = std::mem::replace(&mut self.state_mut().mode, failed);
         discard(mode);
     }
 }
@@ -347,19 +344,24 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Starts the engine on a disk.
-pub(super) fn start(disk: &Arc<Disk>, cache_bytes: usize, check: bool) -> Result<Database, Fail> {
+/// Opens a database in a file.
+pub(super) fn start(
+    file: &Arc<FileBackend>,
+    cache_bytes: usize,
+    check: bool,
+) -> Result<Database, Error> {
     let mut builder = ::redb::Builder::new();
     builder.set_cache_size(cache_bytes).set_check_integrity_on_open(check);
-    Ok(builder.create_with_backend(disk.backend())?)
+    Ok(builder.create_with_backend(file.engine_backend())?)
 }
 
-pub(super) fn read_meta(path: &Path, db: &Database) -> Result<Meta, Fail> {
+pub(super) fn read_meta(path: &Path, db: &Database) -> Result<Meta, Error> {
     let txn = db.begin_read()?;
     let table = match txn.open_table(META) {
         Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {
-            return Err(Fail::Store(StorageError::IoError(format!(
-                "{} is a redb database with no store in it; give the path of a store, or one where there is nothing yet",
+            return Err(Error::Store(StorageError::IoError(format!(
+                "{} is a redb database of another program, not a store; give the path of a \
+                 store, or a new path",
                 path.display()
             ))));
         }
@@ -369,62 +371,36 @@ pub(super) fn read_meta(path: &Path, db: &Database) -> Result<Meta, Fail> {
         Ok(meta) => return Ok(meta),
         Err(bad) => bad,
     };
-    Err(Fail::Store(match bad {
+    Err(Error::Store(match bad {
         BadMeta::OtherFormat(version) => identity::other_format(path, version, FORMAT),
         BadMeta::Damaged(what) => corrupt(path, &format!("{what} is damaged")),
     }))
 }
 
-/// Why a call of the engine did not come to its end.
-pub(super) enum Stopped {
-    Failed(Fail),
-    Panicked(StorageError),
+/// Drops an object of the engine, which may panic again.
+fn discard<T>(object: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(object)));
 }
 
-impl Stopped {
-    pub(super) fn told(self, path: &Path) -> StorageError {
-        match self {
-            Self::Failed(fail) => fail.told(path),
-            Self::Panicked(error) => error,
-        }
-    }
-}
-
-/// Calls the engine. It panics on some damage; that is told as damage.
-pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, Fail>) -> Result<T, Stopped> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(ran) => ran.map_err(Stopped::Failed),
-        Err(panic) => {
-            let detail = format!("the engine stopped: {}", panic_text(&*panic));
-            Err(Stopped::Panicked(corrupt(path, &detail)))
-        }
-    }
-}
-
-/// Drops what belongs to the engine, which may panic if it has before.
-fn discard<T>(what: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(what)));
-}
-
-/// What the write that failed is told.
+/// The error of the write that failed.
 fn write_error(failure: &Failure) -> StorageError {
     match failure.kind {
         FailureKind::NoSpace | FailureKind::Write | FailureKind::Read => {
             StorageError::IoError(failure.detail.clone())
         }
         FailureKind::Sync => StorageError::IoError(format!(
-            "{}; whether the write happened is unknown until the store is opened anew",
+            "{}; the write may have happened or not; reopen the store",
             failure.detail
         )),
     }
 }
 
-/// What writes after it are told.
+/// The error of later writes.
 fn unavailable(failure: &Failure) -> StorageError {
     StorageError::Unavailable {
         key: None,
         detail: format!(
-            "an earlier write failed, and nothing is written until the store is opened anew: {}",
+            "an earlier write failed: {}; reopen the store to write again",
             failure.detail
         ),
     }

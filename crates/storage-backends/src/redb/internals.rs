@@ -1,15 +1,15 @@
-//! redb's part of what the fuzz targets reach.
+//! Access to private formats for the fuzz targets.
 
 use storage_core::Usage;
 
 use super::tables;
 
-pub(crate) fn ledger(partition: &[u8], usage: Usage) -> Vec<u8> {
-    tables::ledger_bytes(partition, usage)
+pub(crate) fn encode_counter(component: &[u8], usage: Usage) -> Vec<u8> {
+    tables::encode_counter(component, usage)
 }
 
-pub(crate) fn read_ledger(partition: &[u8], bytes: &[u8]) -> Option<Usage> {
-    tables::read_ledger(partition, bytes)
+pub(crate) fn decode_counter(component: &[u8], bytes: &[u8]) -> Option<Usage> {
+    tables::decode_counter(component, bytes)
 }
 
 pub(crate) fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {

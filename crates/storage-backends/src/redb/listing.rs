@@ -1,21 +1,20 @@
-//! Listings and counts: ranges of the one ordered table.
+//! Listings and counts: ranges of the ordered data table.
 //!
-//! Components lie one behind the other in the order of their names, with keys of
-//! no component between them.
+//! Components follow each other in byte order, with unscoped keys between them.
 
 use std::ops::Bound;
 
 use ::redb::{ReadTransaction, ReadableTable};
 use storage_core::{KeyPage, PageRequest, Usage, split_full_key};
 
-use super::fail::Fail;
-use super::tables::{self, Bytes, DATA, LEDGERS, end_of_prefix, key_text};
-use super::write::value_len;
+use super::error::Error;
+use super::tables::{Bytes, DATA, USAGE_COUNTERS, end_of_prefix, key_text, usage_counter};
+use crate::record::value_len_beside_key;
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// The bounds of the keys that begin with `prefix` and lie behind `after`;
-/// `None` if none can.
+/// The bounds of the keys that begin with `prefix` and follow `after`; `None` for an
+/// empty range.
 pub(super) fn bounds<'a>(
     prefix: &'a str,
     after: Option<&'a str>,
@@ -29,20 +28,20 @@ pub(super) fn bounds<'a>(
     if let (Bound::Excluded(start), Some(end)) = (start, end)
         && start >= end
     {
-        // An empty range is a panic.
+        // The engine panics on an empty range.
         return None;
     }
     Some((start, end.map_or(Bound::Unbounded, Bound::Excluded)))
 }
 
-/// Calls `visit` with the keys that begin with `prefix` and lie behind `after`,
-/// and their records, until it answers `false`.
-pub(super) fn walk(
+/// Calls `visit` with the keys that begin with `prefix` and follow `after`, and their
+/// records, until it returns `false`.
+pub(super) fn scan(
     table: &impl ReadableTable<Bytes, Bytes>,
     prefix: &str,
     after: Option<&str>,
-    mut visit: impl FnMut(&str, &[u8]) -> Result<bool, Fail>,
-) -> Result<(), Fail> {
+    mut visit: impl FnMut(&str, &[u8]) -> Result<bool, Error>,
+) -> Result<(), Error> {
     let end = end_of_prefix(prefix.as_bytes());
     let Some(bounds) = bounds(prefix, after, end.as_deref()) else { return Ok(()) };
     for entry in table.range::<&[u8]>(bounds)? {
@@ -54,15 +53,14 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// A page, as [`list_page`](storage_core::ComponentStorage::list_page).
-pub(super) fn page(txn: &ReadTransaction, request: PageRequest<'_>) -> Result<KeyPage, Fail> {
+pub(super) fn page(txn: &ReadTransaction, request: PageRequest<'_>) -> Result<KeyPage, Error> {
     let table = txn.open_table(DATA)?;
     // One key more than the limit tells whether more follow.
     let wanted = request.limit.saturating_add(1);
     let mut keys = Vec::new();
     let end = end_of_prefix(request.prefix.as_bytes());
     if let Some(bounds) = bounds(request.prefix, request.after, end.as_deref()) {
-        // Not by `walk`, which looks at every record too.
+        // Unlike `scan`, this reads no records.
         for entry in table.range::<&[u8]>(bounds)? {
             keys.push(key_text(entry?.0.value())?.to_owned());
             if keys.len() == wanted {
@@ -73,14 +71,13 @@ pub(super) fn page(txn: &ReadTransaction, request: PageRequest<'_>) -> Result<Ke
     Ok(KeyPage::cut(keys, request.limit))
 }
 
-/// Partitions, as
-/// [`list_components`](storage_core::Store::list_components): a look
-/// into the table for each, and a step for each key of no component on the way.
-pub(super) fn partitions(
+/// Lists components: one lookup for each, and a step for each unscoped key between
+/// them.
+pub(super) fn components(
     txn: &ReadTransaction,
     after: Option<&str>,
     limit: usize,
-) -> Result<KeyPage, Fail> {
+) -> Result<KeyPage, Error> {
     let table = txn.open_table(DATA)?;
     let wanted = limit.saturating_add(1);
     let mut found: Vec<String> = Vec::new();
@@ -90,11 +87,11 @@ pub(super) fn partitions(
     {
         for entry in table.range(start.as_slice()..)? {
             let (key, _) = entry?;
-            let (partition, _) = split_full_key(key_text(key.value())?);
-            if !partition.is_empty() {
-                from = end_of_prefix(partition.as_bytes());
-                if after.is_none_or(|after| partition > after) {
-                    found.push(partition.to_owned());
+            let (component, _) = split_full_key(key_text(key.value())?);
+            if !component.is_empty() {
+                from = end_of_prefix(component.as_bytes());
+                if after.is_none_or(|after| component > after) {
+                    found.push(component.to_owned());
                 }
                 break;
             }
@@ -103,47 +100,47 @@ pub(super) fn partitions(
     Ok(KeyPage::cut(found, limit))
 }
 
-/// What the keys that begin with `prefix` take up, from the ledger where there
-/// is one for exactly these.
-pub(super) fn usage(txn: &ReadTransaction, prefix: &str) -> Result<Usage, Fail> {
+/// The usage of the keys that begin with `prefix`, from the usage counter if `prefix` is
+/// a component prefix.
+pub(super) fn usage(txn: &ReadTransaction, prefix: &str) -> Result<Usage, Error> {
     if split_full_key(prefix).0 == prefix && !prefix.is_empty() {
-        let ledgers = txn.open_table(LEDGERS)?;
-        if let Some(own) = tables::stored_ledger(&ledgers, prefix)? {
-            let names = own.keys.saturating_mul(prefix.len() as u64);
-            return Ok(own + Usage { bytes: names, keys: 0 });
+        let counters = txn.open_table(USAGE_COUNTERS)?;
+        if let Some(usage) = usage_counter(&counters, prefix)? {
+            let prefixes = usage.keys.saturating_mul(prefix.len() as u64);
+            return Ok(usage + Usage { bytes: prefixes, keys: 0 });
         }
     }
     let mut usage = Usage::default();
-    walk(&txn.open_table(DATA)?, prefix, None, |key, record| {
-        usage = usage + Usage::of(key, value_len(record));
+    scan(&txn.open_table(DATA)?, prefix, None, |key, record| {
+        usage = usage + Usage::of(key, value_len_beside_key(record));
         Ok(true)
     })?;
     Ok(usage)
 }
 
-/// What the own keys of a partition and their values take up; `None` if finding
-/// out takes more than `looks` looks into the table.
-pub(super) fn count_own(
+/// Counts the usage of a component; `None` if that takes more than `max_steps` steps
+/// through the table.
+pub(super) fn count_component(
     table: &impl ReadableTable<Bytes, Bytes>,
-    partition: &str,
-    mut looks: usize,
-) -> Result<Option<Usage>, Fail> {
+    component: &str,
+    mut max_steps: usize,
+) -> Result<Option<Usage>, Error> {
     let mut usage = Usage::default();
-    let end = end_of_prefix(partition.as_bytes());
+    let end = end_of_prefix(component.as_bytes());
     let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    let mut from = Some(partition.as_bytes().to_vec());
+    let mut from = Some(component.as_bytes().to_vec());
     while let Some(start) = from.take() {
         for entry in table.range::<&[u8]>((Bound::Included(start.as_slice()), end))? {
-            if looks == 0 {
+            if max_steps == 0 {
                 return Ok(None);
             }
-            looks -= 1;
+            max_steps -= 1;
             let (key, record) = entry?;
-            let (found, own) = split_full_key(key_text(key.value())?);
-            if found == partition {
-                usage = usage + Usage::of(own, value_len(record.value()));
+            let (found, user_key) = split_full_key(key_text(key.value())?);
+            if found == component {
+                usage = usage + Usage::of(user_key, value_len_beside_key(record.value()));
             } else {
-                // Components lie between the keys of none.
+                // Skip a component between unscoped keys.
                 from = end_of_prefix(found.as_bytes());
                 break;
             }
@@ -152,15 +149,15 @@ pub(super) fn count_own(
     Ok(Some(usage))
 }
 
-/// Whether a partition holds a key.
-pub(super) fn holds_key(
+/// Whether a component has any key.
+pub(super) fn has_keys(
     table: &impl ReadableTable<Bytes, Bytes>,
-    partition: &str,
-) -> Result<bool, Fail> {
-    let mut holds = false;
-    walk(table, partition, None, |key, _| {
-        holds = split_full_key(key).0 == partition;
-        Ok(!holds)
+    component: &str,
+) -> Result<bool, Error> {
+    let mut found = false;
+    scan(table, component, None, |key, _| {
+        found = split_full_key(key).0 == component;
+        Ok(!found)
     })?;
-    Ok(holds)
+    Ok(found)
 }

@@ -1,22 +1,24 @@
 //! The redb store: one file, an engine in pure Rust.
 
-mod count;
-mod disk;
+mod batch;
+mod counts;
 mod engine;
-mod fail;
+mod error;
 #[cfg(test)]
 mod fault_tests;
-mod group;
+mod file_backend;
+mod flusher;
+mod group_commit;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod listing;
 mod options;
-mod place;
 mod snapshot;
 mod store;
+mod store_file;
 mod tables;
 mod verify;
-mod write;
+mod writer;
 
 pub use options::RedbOptions;
 pub use store::RedbStorage;

@@ -1,4 +1,4 @@
-//! How to open a store.
+//! Options for opening a store.
 
 use storage_core::{Durability, StorageError};
 
@@ -10,17 +10,15 @@ pub struct RedbOptions {
     /// [`Durability::Interval`]. What the engine has not made durable is in the
     /// process's memory only, so there is no [`Durability::Os`].
     pub durability: Durability,
-    /// What the engine may keep in memory of the file, in bytes. Default: 64
-    /// MiB.
+    /// The size of the engine's page cache, in bytes. Default: 64 MiB.
     pub cache_bytes: usize,
-    /// The largest file, in bytes, that is checked as a whole when it is opened.
-    /// Default: 1 GiB; 0 for never, `u64::MAX` for always.
+    /// The largest file, in bytes, that is checked when it is opened. Default: 1 GiB; 0
+    /// for never, `u64::MAX` for always.
     ///
-    /// Every value has a checksum that is tested whenever it is read. What tells
-    /// where a value lies has one too, which the engine tests only here and
-    /// after a crash: in a larger file, damage there may hide keys, until
-    /// [`verify`](super::RedbStorage::verify) finds it. The check reads the file
-    /// once, at some 0.5 s for each GB that the system has in memory.
+    /// The checksum of a value is compared at every read. Those of the engine's tree
+    /// pages are compared only here and after a crash. In a larger file, damage to them
+    /// may hide keys until [`verify`](super::RedbStorage::verify) finds it. The check
+    /// reads the file once, in about 0.5 s for each GB in the page cache.
     pub check_up_to_bytes: u64,
 }
 
@@ -31,21 +29,21 @@ impl Default for RedbOptions {
 }
 
 impl RedbOptions {
-    /// The same with another durability.
+    /// Sets the durability.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// The same with another size of the cache.
+    /// Sets the size of the cache.
     #[must_use]
     pub fn with_cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// The same with another limit for the check of the whole file.
+    /// Sets the largest file that is checked when it is opened.
     #[must_use]
     pub fn with_check_up_to_bytes(mut self, bytes: u64) -> Self {
         self.check_up_to_bytes = bytes;

@@ -1,95 +1,83 @@
-//! The last durable state of a store whose engine has stopped.
+//! Reads the last durable state of a store whose engine stopped.
 //!
-//! After an I/O error the engine answers nothing that it does not have in
-//! memory. The state before the failed commit is on the disk nevertheless: the
-//! engine never writes over pages of the newest durable commit. So a second,
-//! reading engine is put on the file, which is shown the last durable header in
-//! place of the one that the file may have.
+//! After an I/O error the engine returns only what it has in memory. The state before
+//! the failed commit is still on disk, because the engine never overwrites pages of the
+//! newest durable commit. So a second, reading engine opens the file with the last
+//! durable header in place of the header in the file.
 //!
-//! That engine is opened as a reader beside a writer in another process, which
-//! trusts the header and needs no recovery.
+//! It opens the file like a reader next to a writer in another process: it trusts the
+//! header and runs no recovery, which would read the whole file.
 
-use std::error::Error;
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ::redb::{BackendError, ConcurrencyMode, ReadOnlyDatabase, StorageBackend};
 
-use super::disk::{Disk, DurableState};
-use super::fail::Fail;
+use super::error::{Error, Revoked};
+use super::file_backend::{DurableState, FileBackend};
 
-/// The byte of the header that says, among other things, that the file was not
-/// closed.
-const FLAGS_AT: usize = 9;
-const NOT_CLOSED: u8 = 2;
+/// The header byte whose bit 2 asks for a recovery. A snapshot needs none, and a reader
+/// cannot run one.
+const FLAGS_OFFSET: usize = 9;
+const RECOVERY_REQUIRED: u8 = 2;
 
-/// Reads the last durable state until it is revoked.
+/// The last durable state, readable until it is revoked.
 pub(super) struct Snapshot {
     pub(super) db: ReadOnlyDatabase,
-    gate: Arc<RwLock<bool>>,
+    readable: Arc<RwLock<bool>>,
 }
 
 impl Snapshot {
     pub(super) fn open(
-        disk: &Arc<Disk>,
+        file: &Arc<FileBackend>,
         durable: DurableState,
         cache_bytes: usize,
-    ) -> Result<Self, Fail> {
+    ) -> Result<Self, Error> {
         let mut header = durable.header;
-        if let Some(flags) = header.get_mut(FLAGS_AT) {
-            *flags &= !NOT_CLOSED;
+        if let Some(flags) = header.get_mut(FLAGS_OFFSET) {
+            *flags &= !RECOVERY_REQUIRED;
         }
-        let gate = Arc::new(RwLock::new(true));
-        let view =
-            View { disk: Arc::clone(disk), header, len: durable.len, gate: Arc::clone(&gate) };
+        let readable = Arc::new(RwLock::new(true));
+        let backend = SnapshotBackend {
+            file: Arc::clone(file),
+            header,
+            len: durable.len,
+            readable: Arc::clone(&readable),
+        };
         let db = ::redb::Builder::new()
             .set_cache_size(cache_bytes)
             .set_concurrency_mode(ConcurrencyMode::SingleWriter)
-            .open_read_only_with_backend(view)?;
-        Ok(Self { db, gate })
+            .open_read_only_with_backend(backend)?;
+        Ok(Self { db, readable })
     }
 
-    /// Ends every read of this state, now and later: its pages are about to be
-    /// written over.
+    /// Ends current and later reads, before the pages are overwritten.
     pub(super) fn revoke(&self) {
-        *self.gate.write().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.readable.write().unwrap_or_else(PoisonError::into_inner) = false;
     }
 }
 
-/// The state that was being read is gone; there is a newer one.
 #[derive(Debug)]
-pub(super) struct Revoked;
-
-impl fmt::Display for Revoked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the state that was read has been written over; read again")
-    }
-}
-
-impl Error for Revoked {}
-
-#[derive(Debug)]
-struct View {
-    disk: Arc<Disk>,
+struct SnapshotBackend {
+    file: Arc<FileBackend>,
     header: Vec<u8>,
     len: u64,
-    gate: Arc<RwLock<bool>>,
+    readable: Arc<RwLock<bool>>,
 }
 
-impl StorageBackend for View {
+impl StorageBackend for SnapshotBackend {
     fn len(&self) -> io::Result<u64> {
         Ok(self.len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        if !*open {
+        let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);
+        if !*readable {
             return Err(io::Error::other(Revoked));
         }
         if offset != 0 {
-            return self.disk.read(offset, out);
+            return self.file.read(offset, out);
         }
         let header = self.header.get(..out.len()).ok_or(ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(header);
@@ -108,8 +96,8 @@ impl StorageBackend for View {
         Err(ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    // The store's own lock on the file keeps every other process away: the
-    // engine's locks between processes are granted without looking.
+    // The store's own lock keeps other processes out, so the engine's locks between
+    // processes always succeed.
 
     fn try_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
         Ok(true)

@@ -1,11 +1,9 @@
-//! The store itself: opening it, and the methods of the trait.
+//! [`RedbStorage`]: opening a store, and its traits.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::Arc;
 
 use ::redb::ReadTransaction;
 use storage_core::{
@@ -15,52 +13,45 @@ use storage_core::{
 };
 
 use super::engine::{Engine, Purpose};
-use super::fail::Fail;
+use super::error::{Error, corrupt_record};
+use super::flusher::Flusher;
 use super::options::RedbOptions;
-use super::place::{self, Found};
+use super::store_file::{self, Found};
 use super::tables::{DATA, FORMAT};
-use super::write::{Writer, damaged};
+use super::writer::Writer;
 use super::{listing, verify};
 use crate::identity;
+use crate::locked_file::LockedFile;
 use crate::record;
 use crate::store_path;
 
-/// How long what is written to a relaxed store may stay in memory. In the tests of
-/// this crate's inside, which flush when it is time, for ever: a write that
-/// happens to share a transaction with a flush is told what that met.
-const FLUSH_EVERY: Duration =
-    if cfg!(test) { Duration::from_secs(3_600) } else { Duration::from_millis(100) };
-
 /// A store in one file, on redb, an engine in pure Rust.
 ///
-/// Every value has a checksum that covers its key too, so damage is
-/// [`StorageError::Corrupt`] and never a wrong value. One process has the store
-/// open for writing, or several for reading ([`StorageError::Locked`]).
+/// Every value has a checksum that also covers its key, so damage is
+/// [`StorageError::Corrupt`] and never a wrong value. One process has the store open for
+/// writing, or several for reading ([`StorageError::Locked`]).
 ///
-/// Costs: a `get` is a search in pages that are in memory, or few reads; a `set`
-/// with [`Durability::Sync`] is one fsync. Writers that wait at the same
-/// time share a transaction and its fsync, each with its own checks. A listing
-/// costs a page. A budget is kept in a ledger for its component, which every
-/// write to the component keeps up; the first budget counts the component's
-/// keys, and nobody else waits for that.
+/// Costs: a `get` searches pages in memory and reads few from disk; a `set` with
+/// [`Durability::Sync`] is one fsync. Writes that wait at the same time share a
+/// transaction and its fsync, each with its own checks. A page of a listing costs as much
+/// as its keys. The first budget of a component counts its keys while others write.
+/// Every later write to the component updates a usage counter.
 ///
-/// After an I/O error the last durable state stays readable. If a write found no
-/// room, nothing of it has happened, and writes resume when there is room. After
-/// a failed fsync writes answer [`StorageError::Unavailable`] until the store is
-/// opened anew.
+/// After an I/O error the last durable state stays readable. If the disk is full, the
+/// write did not happen, and writes resume when there is room. After a failed fsync,
+/// writes return [`StorageError::Unavailable`] until the store is reopened.
 ///
-/// Before each group of writes the store compares its path with the file that it
-/// has locked. If the file was moved or replaced, writes answer
-/// [`StorageError::Unavailable`] and nothing is written. Reads go on in the file
-/// that was moved, and a relaxed store makes durable there what it has
-/// acknowledged.
+/// Before each group of writes the store compares its path with the file that it has
+/// locked. If the file was moved or replaced, writes return
+/// [`StorageError::Unavailable`] and write nothing. Reads continue in the moved file, and
+/// a store with [`Durability::Interval`] makes its acknowledged writes durable there.
 ///
 /// ```
 /// use storage_backends::{RedbOptions, RedbStorage};
 /// use storage_core::ComponentStorage;
 ///
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("store.redb");
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store.redb");
 /// let storage = RedbStorage::open(&path, RedbOptions::default())?;
 /// storage.set("app/notes/home/note-1", "buy milk".into())?;
 /// drop(storage);
@@ -73,88 +64,86 @@ const FLUSH_EVERY: Duration =
 pub struct RedbStorage {
     store_id: String,
     durability: Durability,
-    // In front of what it uses: dropped, it waits for its thread.
-    flusher: Option<Flusher>,
+    // Dropped first: it flushes.
+    _flusher: Option<Flusher>,
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// What writing takes; `None` where the store is open for reading only.
+    /// `None` in a read-only store.
     writer: Option<Writer>,
     engine: Engine,
 }
 
 impl RedbStorage {
-    /// Opens the store in a file for reading and writing, and makes it, and the
-    /// folders above it, if there is none. A file that it makes is for the
-    /// process's own user alone.
+    /// Opens a store for reading and writing. Creates it, and the directories above it,
+    /// if the path is missing. A new file is private to the process's user.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if it is open anywhere else;
-    /// [`StorageError::Unsupported`] for a store of another format;
-    /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path cannot be
-    /// written, has something else, which is left as it is, is a symbolic link to
-    /// nothing, or is where locks do not work.
+    /// [`StorageError::Locked`] if it is open elsewhere; [`StorageError::Unsupported`]
+    /// for another format or a durability that redb lacks; [`StorageError::Corrupt`];
+    /// [`StorageError::IoError`] if the path cannot be written, holds something else,
+    /// is a dangling symbolic link, or is on a file system without locks.
     pub fn open(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self, StorageError> {
         let relaxed = options.is_relaxed()?;
         let path = &store_path::resolve(path.as_ref())?;
-        if matches!(place::look(path)?, Found::Nothing) {
-            place::create(path, Engine::create)?;
+        if matches!(store_file::inspect(path)?, Found::Nothing) {
+            store_file::create(path, Engine::create)?;
         }
-        let file = place::open_to_write(path)?;
-        // Whoever made the store may have been killed before this.
-        place::sync_parent(path)?;
+        let file = store_file::open_to_write(path)?;
+        // The process that created the store may have been killed before this.
+        store_file::sync_parent(path)?;
         let (engine, meta) = Engine::open(path, file, &options, Purpose::Write)?;
         let writer = Writer::new(relaxed, meta.reserved_up_to);
         let inner = Arc::new(Inner { writer: Some(writer), engine });
-        let flusher = if relaxed { Some(Flusher::start(&inner)?) } else { None };
-        Ok(Self { store_id: meta.store_id, durability: options.durability, flusher, inner })
+        let flushed = Arc::clone(&inner);
+        let flush = move || {
+            if let Some(writer) = &flushed.writer {
+                // Later writes and flushes report the error.
+                let _ = writer.flush_in_background(&flushed.engine);
+            }
+        };
+        let flusher = if relaxed { Some(Flusher::start(flush)?) } else { None };
+        let durability = options.durability;
+        Ok(Self { store_id: meta.store_id, durability, _flusher: flusher, inner })
     }
 
-    /// Opens the store in a file for reading. Creates nothing and changes
-    /// nothing: what a killed writer left behind is recovered in memory.
+    /// Opens a store for reading. Changes nothing: what a killed writer left is recovered
+    /// in memory.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if it is open for writing;
-    /// [`StorageError::IoError`] if there is no store;
-    /// [`StorageError::Unsupported`] and [`StorageError::Corrupt`] as in
-    /// [`open`](Self::open).
+    /// [`StorageError::Locked`] if it is open for writing; [`StorageError::IoError`] if
+    /// there is no store; [`StorageError::Unsupported`] and [`StorageError::Corrupt`] as
+    /// in [`open`](Self::open).
     pub fn open_read_only(
         path: impl AsRef<Path>,
         options: RedbOptions,
     ) -> Result<Self, StorageError> {
         let path = &store_path::resolve(path.as_ref())?;
-        if matches!(place::look(path)?, Found::Nothing) {
-            return Err(identity::no_store(path, "does not exist"));
-        }
-        let file = place::open_to_read(path)?;
+        let file = open_existing(path)?;
         let (engine, meta) = Engine::open(path, file, &options, Purpose::Read)?;
         let inner = Arc::new(Inner { writer: None, engine });
         let durability = options.durability;
-        Ok(Self { store_id: meta.store_id, durability, flusher: None, inner })
+        Ok(Self { store_id: meta.store_id, durability, _flusher: None, inner })
     }
 
-    /// Reads the whole store in a file and calls `report` with whatever is not as
-    /// it should be: pages against their checksums, every record, ledgers
-    /// against a recount, and the counter of revisions. Changes nothing.
+    /// Reads the whole store and reports problems: pages and records against their
+    /// checksums, usage counters against a recount, and revisions against their counter.
+    /// Changes nothing.
     ///
     /// # Errors
-    /// As [`open_read_only`](Self::open_read_only), but damage is a problem that
-    /// is reported.
+    /// As [`open_read_only`](Self::open_read_only), except that damage is reported as a
+    /// problem.
     pub fn verify(
         path: impl AsRef<Path>,
         report: &mut dyn FnMut(Problem),
     ) -> Result<Verified, StorageError> {
         let path = &store_path::resolve(path.as_ref())?;
-        if matches!(place::look(path)?, Found::Nothing) {
-            return Err(identity::no_store(path, "does not exist"));
-        }
-        verify::verify(path, place::open_to_read(path)?, report)
+        verify::verify(path, open_existing(path)?, report)
     }
 
-    /// The store's random id, which no copy of it that was made through
-    /// [`ComponentStorage`] shares.
+    /// The store's random id. A copy made through [`ComponentStorage`] has another.
     pub fn store_id(&self) -> &str {
         &self.store_id
     }
@@ -165,72 +154,24 @@ impl RedbStorage {
 
     fn read<T>(
         &self,
-        run: impl FnMut(&ReadTransaction) -> Result<T, Fail>,
+        run: impl FnMut(&ReadTransaction) -> Result<T, Error>,
     ) -> Result<T, StorageError> {
         self.inner.engine.read(run)
     }
 }
 
-impl Drop for RedbStorage {
-    fn drop(&mut self) {
-        if let Some(flusher) = &mut self.flusher {
-            flusher.stop();
-        }
+fn open_existing(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
+    if matches!(store_file::inspect(path)?, Found::Nothing) {
+        return Err(identity::no_store(path, "does not exist"));
     }
+    store_file::open_to_read(path)
 }
 
-/// The thread that makes a relaxed store durable again and again.
-#[derive(Debug)]
-struct Flusher {
-    ends: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Flusher {
-    fn start(inner: &Arc<Inner>) -> Result<Self, StorageError> {
-        let ends = Arc::new((Mutex::new(false), Condvar::new()));
-        let (inner, told) = (Arc::clone(inner), Arc::clone(&ends));
-        let inherit_faults = super::disk::inherit_faults();
-        let run = move || {
-            inherit_faults();
-            let (ended, changed) = &*told;
-            let mut end = ended.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*end {
-                end = changed
-                    .wait_timeout(end, FLUSH_EVERY)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-                drop(end);
-                if let Some(writer) = &inner.writer {
-                    // Nobody is here to be told; writes and flushes will be.
-                    let _ = writer.flush_silently(&inner.engine);
-                }
-                end = ended.lock().unwrap_or_else(PoisonError::into_inner);
-            }
-        };
-        let thread =
-            thread::Builder::new().name("storage-flush".into()).spawn(run).map_err(|error| {
-                StorageError::IoError(format!("cannot start a thread that flushes: {error}"))
-            })?;
-        Ok(Self { ends, thread: Some(thread) })
-    }
-
-    /// Flushes for the last time and ends the thread.
-    fn stop(&mut self) {
-        *self.ends.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.ends.1.notify_all();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// What is stored under a key.
-fn find(txn: &ReadTransaction, key: &str) -> Result<Option<VersionedValue>, Fail> {
+fn find(txn: &ReadTransaction, key: &str) -> Result<Option<VersionedValue>, Error> {
     let table = txn.open_table(DATA)?;
-    let Some(found) = ::redb::ReadableTable::get(&table, key.as_bytes())? else { return Ok(None) };
-    let (value, revision) =
-        record::decode_beside_key(key, found.value()).map_err(|problem| damaged(key, problem))?;
+    let Some(found) = table.get(key.as_bytes())? else { return Ok(None) };
+    let (value, revision) = record::decode_beside_key(key, found.value())
+        .map_err(|problem| corrupt_record(key, problem))?;
     Ok(Some(VersionedValue { value: value.into(), revision }))
 }
 
@@ -252,7 +193,7 @@ impl ComponentStorage for RedbStorage {
         validate_full_key(key)?;
         self.read(|txn| {
             let table = txn.open_table(DATA)?;
-            Ok(::redb::ReadableTable::get(&table, key.as_bytes())?.is_some())
+            Ok(table.get(key.as_bytes())?.is_some())
         })
     }
 
@@ -305,7 +246,7 @@ impl Store for RedbStorage {
     }
 
     fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.read(|txn| listing::partitions(txn, after, limit))
+        self.read(|txn| listing::components(txn, after, limit))
     }
 
     fn read_snapshot(
@@ -315,15 +256,15 @@ impl Store for RedbStorage {
         visit: &mut SnapshotVisitor<'_>,
     ) -> Result<(), StorageError> {
         let mut panic: Option<Box<dyn Any + Send>> = None;
-        let read = self.inner.engine.read_through(|txn| {
-            listing::walk(&txn.open_table(DATA)?, prefix, after, |key, bytes| {
+        let read = self.inner.engine.read_without_retry(|txn| {
+            listing::scan(&txn.open_table(DATA)?, prefix, after, |key, bytes| {
                 let (value, _) = record::decode_beside_key(key, bytes)
-                    .map_err(|problem| damaged(key, problem))?;
-                // A panic of the visitor is none of the engine's.
+                    .map_err(|problem| corrupt_record(key, problem))?;
+                // Keep a panic of the visitor apart from the engine's.
                 match catch_unwind(AssertUnwindSafe(|| visit(key, value.into()))) {
-                    Ok(visited) => visited.map(|()| true).map_err(Fail::from),
-                    Err(visitors) => {
-                        panic = Some(visitors);
+                    Ok(visited) => visited.map(|()| true).map_err(Error::from),
+                    Err(payload) => {
+                        panic = Some(payload);
                         Ok(false)
                     }
                 }

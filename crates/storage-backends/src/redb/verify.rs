@@ -1,4 +1,4 @@
-//! A check of the whole store, which changes nothing.
+//! Verifies a whole store without changing it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -6,39 +6,38 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::redb::{Database, ReadTransaction, ReadableDatabase};
-use storage_core::{StorageError, Usage, split_full_key, validate_full_key};
+use storage_core::{Problem, StorageError, Usage, Verified, split_full_key, validate_full_key};
 
-use super::disk::Disk;
-use super::engine::{guarded, read_meta, start};
-use super::fail::Fail;
-use super::tables::{self, DATA, LEDGERS, ReadTable};
-use super::{listing, place};
+use super::engine::{read_meta, start};
+use super::error::{Error, catch_panic};
+use super::file_backend::FileBackend;
+use super::tables::{self, DATA, ReadTable, USAGE_COUNTERS};
+use super::{listing, store_file};
 use crate::locked_file::LockedFile;
 use crate::permissions::OpenToOthers;
 use crate::record;
-use storage_core::{Problem, Verified};
 
-/// How much of the file the engine may keep in memory meanwhile.
+/// The size of the engine's page cache.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// Checks the store in a file whose lock is held.
+/// Verifies the store in a locked file.
 pub(super) fn verify(
     path: &Path,
     file: Arc<LockedFile>,
     report: &mut dyn FnMut(Problem),
 ) -> Result<Verified, StorageError> {
-    let disk =
-        Disk::new(path, file, false).map_err(|error| place::failed("look at", path, &error))?;
+    let file = FileBackend::new(path, file, false)
+        .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
     let mut check = Check { path, report, panic: None, verified: Verified::default() };
     let mut open_to_others = OpenToOthers::default();
     open_to_others.look(path);
     if let Some(warning) = open_to_others.warning(path, "chmod go=") {
-        check.problem(warning);
+        check.report(warning);
     }
     let mut db = None;
-    let checked = check.parts(&mut db, || start(&disk, CACHE_BYTES, false));
-    // The engine may panic where it has before.
-    let _ = guarded(path, || {
+    let checked = check.parts(&mut db, || start(&file, CACHE_BYTES, false));
+    // The engine may panic again.
+    let _ = catch_panic(path, || {
         drop(db);
         Ok(())
     });
@@ -51,7 +50,7 @@ pub(super) fn verify(
 struct Check<'a> {
     path: &'a Path,
     report: &'a mut dyn FnMut(Problem),
-    /// A panic of `report`, which is none of the engine's.
+    /// A panic of `report`, kept apart from the engine's.
     panic: Option<Box<dyn Any + Send>>,
     verified: Verified,
 }
@@ -60,10 +59,10 @@ impl Check<'_> {
     fn parts(
         &mut self,
         db: &mut Option<Database>,
-        start: impl FnOnce() -> Result<Database, Fail>,
+        start: impl FnOnce() -> Result<Database, Error>,
     ) -> Result<(), StorageError> {
         self.part("pages", |check| check.pages(db.insert(start()?)))?;
-        // Where the engine does not start there is nothing more to read.
+        // Without the engine there is nothing more to read.
         let Some(db) = db else { return Ok(()) };
         let mut reserved_up_to = None;
         self.part("meta", |check| {
@@ -71,29 +70,28 @@ impl Check<'_> {
             Ok(())
         })?;
         self.part("data", |check| check.records(&db.begin_read()?, reserved_up_to))?;
-        self.part("ledgers", |check| check.ledgers(&db.begin_read()?))
+        self.part("usage counters", |check| check.counters(&db.begin_read()?))
     }
 
-    /// Runs a part of the check. Damage that ends it is a problem, and the next
-    /// part goes on.
+    /// Runs a part of the check. Damage that ends it is reported, and the next part runs.
     fn part(
         &mut self,
-        place: &str,
-        run: impl FnOnce(&mut Self) -> Result<(), Fail>,
+        location: &str,
+        run: impl FnOnce(&mut Self) -> Result<(), Error>,
     ) -> Result<(), StorageError> {
         let path = self.path;
-        match guarded(path, || run(self)).map_err(|stopped| stopped.told(path)) {
+        match catch_panic(path, || run(self)).map_err(|stopped| stopped.into_storage_error(path)) {
             Err(StorageError::Corrupt { key, detail }) => {
-                let mut problem = Problem::new(place, detail);
+                let mut problem = Problem::new(location, detail);
                 problem.key = key;
-                self.problem(problem);
+                self.report(problem);
                 Ok(())
             }
             other => other,
         }
     }
 
-    fn problem(&mut self, problem: Problem) {
+    fn report(&mut self, problem: Problem) {
         self.verified.count(&problem);
         if self.panic.is_none() {
             let reported = catch_unwind(AssertUnwindSafe(|| (self.report)(problem)));
@@ -101,102 +99,109 @@ impl Check<'_> {
         }
     }
 
-    /// Tests every page against its checksum.
-    fn pages(&mut self, db: &mut Database) -> Result<(), Fail> {
+    /// Compares every page with its checksum.
+    fn pages(&mut self, db: &mut Database) -> Result<(), Error> {
         if !db.check_integrity()? {
-            self.problem(Problem::new(
+            self.report(Problem::new(
                 "pages",
-                "what the file says of its free pages is wrong; nothing stored is concerned, and a check when the store is opened for writing puts it right",
+                "the record of free pages is wrong; no stored data is affected, and opening \
+                 the store for writing repairs it",
             ));
         }
         Ok(())
     }
 
     /// Reads every record.
-    fn records(&mut self, txn: &ReadTransaction, reserved_up_to: Option<u64>) -> Result<(), Fail> {
+    fn records(&mut self, txn: &ReadTransaction, reserved_up_to: Option<u64>) -> Result<(), Error> {
         let data = txn.open_table(DATA)?;
-        let ledgers = txn.open_table(LEDGERS)?;
-        // Keys of no component lie between those of components.
-        let (mut loose, mut current) = (Usage::default(), (String::new(), Usage::default()));
+        let counters = txn.open_table(USAGE_COUNTERS)?;
+        // Unscoped keys are between those of components.
+        let (mut unscoped, mut current) = (Usage::default(), (String::new(), Usage::default()));
         for entry in data.range::<&[u8]>(..)? {
             let (key, bytes) = entry?;
             let Ok(key) = std::str::from_utf8(key.value()) else {
                 let detail = format!("a key is not UTF-8: \"{}\"", key.value().escape_ascii());
-                self.problem(Problem::new("data", detail));
+                self.report(Problem::new("data", detail));
                 continue;
             };
             if let Err(error) = validate_full_key(key) {
-                self.problem(Problem::new("data", error.to_string()).with_key(key));
+                self.report(Problem::new("data", error.to_string()).with_key(key));
             }
-            let (partition, own) = split_full_key(key);
-            if !partition.is_empty() && partition != current.0 {
-                self.end_partition(&ledgers, &current)?;
-                current = (partition.to_owned(), Usage::default());
+            let (component, user_key) = split_full_key(key);
+            if !component.is_empty() && component != current.0 {
+                self.end_component(&counters, &current)?;
+                current = (component.to_owned(), Usage::default());
             }
-            let counted = if partition.is_empty() { &mut loose } else { &mut current.1 };
-            *counted = *counted + Usage::of(own, super::write::value_len(bytes.value()));
+            let counted = if component.is_empty() { &mut unscoped } else { &mut current.1 };
+            let value_len = record::value_len_beside_key(bytes.value());
+            *counted = *counted + Usage::of(user_key, value_len);
             match record::decode_beside_key(key, bytes.value()) {
                 Err(problem) => {
                     let detail = format!("its record: {problem}");
-                    self.problem(Problem::new("data", detail).with_key(key));
+                    self.report(Problem::new("data", detail).with_key(key));
                 }
                 Ok((value, revision)) => {
                     self.verified.usage = self.verified.usage + Usage::of(key, value.len());
                     if reserved_up_to.is_some_and(|up_to| revision.get() >= up_to) {
                         let detail =
-                            format!("its revision {revision} is beyond the counter of revisions");
-                        self.problem(Problem::new("data", detail).with_key(key));
+                            format!("its revision {revision} is beyond the revision counter");
+                        self.report(Problem::new("data", detail).with_key(key));
                     }
                 }
             }
         }
-        self.end_partition(&ledgers, &current)?;
-        self.ledger(&ledgers, "", loose)
+        self.end_component(&counters, &current)?;
+        self.counter(&counters, "", unscoped)
     }
 
-    fn end_partition(
+    fn end_component(
         &mut self,
-        ledgers: &ReadTable,
-        (partition, counted): &(String, Usage),
-    ) -> Result<(), Fail> {
-        if partition.is_empty() {
+        counters: &ReadTable,
+        (component, counted): &(String, Usage),
+    ) -> Result<(), Error> {
+        if component.is_empty() {
             return Ok(());
         }
         self.verified.components += 1;
-        self.ledger(ledgers, partition, *counted)
+        self.counter(counters, component, *counted)
     }
 
-    /// Compares the ledger of a partition, if there is one, with what was
-    /// counted.
-    fn ledger(&mut self, ledgers: &ReadTable, partition: &str, counted: Usage) -> Result<(), Fail> {
-        let Some(found) = ledgers.get(partition.as_bytes())? else { return Ok(()) };
-        let detail = match tables::read_ledger(partition.as_bytes(), found.value()) {
-            Some(kept) if kept == counted => return Ok(()),
-            Some(kept) => format!(
-                "the ledger of {partition:?} says {} bytes in {} keys, and there are {} bytes in {} keys",
-                kept.bytes, kept.keys, counted.bytes, counted.keys
+    /// Compares the usage counter of a component, if there is one, with a recount.
+    fn counter(
+        &mut self,
+        counters: &ReadTable,
+        component: &str,
+        counted: Usage,
+    ) -> Result<(), Error> {
+        let Some(stored) = counters.get(component.as_bytes())? else { return Ok(()) };
+        let detail = match tables::decode_counter(component.as_bytes(), stored.value()) {
+            Some(usage) if usage == counted => return Ok(()),
+            Some(usage) => format!(
+                "the usage counter of {component:?} is {} bytes in {} keys, but there are {} \
+                 bytes in {} keys",
+                usage.bytes, usage.keys, counted.bytes, counted.keys
             ),
-            None => format!("the ledger of {partition:?} is damaged"),
+            None => format!("the usage counter of {component:?} is damaged"),
         };
-        self.problem(Problem::new("ledgers", detail));
+        self.report(Problem::new("usage counters", detail));
         Ok(())
     }
 
-    /// Looks for ledgers of what is not there.
-    fn ledgers(&mut self, txn: &ReadTransaction) -> Result<(), Fail> {
-        let (data, ledgers) = (txn.open_table(DATA)?, txn.open_table(LEDGERS)?);
-        for entry in ledgers.range::<&[u8]>(..)? {
-            let (partition, _) = entry?;
-            let known = match std::str::from_utf8(partition.value()) {
-                Ok(partition) if split_full_key(partition).0 == partition => {
-                    listing::holds_key(&data, partition)?
+    /// Looks for usage counters without keys.
+    fn counters(&mut self, txn: &ReadTransaction) -> Result<(), Error> {
+        let (data, counters) = (txn.open_table(DATA)?, txn.open_table(USAGE_COUNTERS)?);
+        for entry in counters.range::<&[u8]>(..)? {
+            let (component, _) = entry?;
+            let known = match std::str::from_utf8(component.value()) {
+                Ok(component) if split_full_key(component).0 == component => {
+                    listing::has_keys(&data, component)?
                 }
                 _ => false,
             };
             if !known {
-                let partition = partition.value().escape_ascii();
-                let detail = format!("a ledger of \"{partition}\", which holds no key");
-                self.problem(Problem::new("ledgers", detail));
+                let component = component.value().escape_ascii();
+                let detail = format!("a usage counter of \"{component}\", which has no keys");
+                self.report(Problem::new("usage counters", detail));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! A copy of the store while it is in use.
+//! Copies a store while it is in use.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,80 +7,65 @@ use std::path::{Path, PathBuf};
 use ::rocksdb::checkpoint::Checkpoint;
 use storage_core::StorageError;
 
+use super::database::Database;
+use super::engine_writer::EngineWriter;
 use super::layout::Layout;
-use super::opening;
 use super::options::RocksDbOptions;
-use super::store::{RocksDbStorage, write_out};
-use super::{errors, meta};
-use crate::disk;
-use crate::identity;
+use super::{close_marker, error, meta, opening};
+use crate::{disk, identity};
 
-/// What the copy may take in memory while it is given its id.
+/// How much memory the copy may use while it gets its id.
 const SMALL_BYTES: usize = 1 << 20;
 
-impl RocksDbStorage {
-    /// Makes a store at `target`, which must not exist, with everything that this
-    /// one holds, as of one moment between the call and its return. Writers go on.
-    ///
-    /// On one file system the copy takes little room and time: it shares the
-    /// files that never change. It has an id of its own, because from there on
-    /// the two give the same revisions to different writes.
-    ///
-    /// The copy is made beside `target`, in a folder whose name begins with it
-    /// and goes on with `.partial-`, and takes its name when it is whole and
-    /// durable. A process that is killed meanwhile leaves that folder behind.
-    ///
-    /// # Errors
-    /// [`StorageError::ReadOnly`] if this store is open for reading only;
-    /// [`StorageError::IoError`] if `target` exists or cannot be written.
-    pub fn checkpoint(&self, target: &Path) -> Result<(), StorageError> {
-        let writer = self.writer()?;
-        if disk::is_there(target)? {
-            return Err(StorageError::IoError(format!(
-                "{} exists; give the path of a store to be made",
-                target.display()
-            )));
-        }
-        self.refuse_while_broken(writer)?;
-        // It is made from the files that the path leads to.
-        writer.lock.check()?;
-        if let Some(above) = target.parent().filter(|above| !above.as_os_str().is_empty()) {
-            disk::create_folders(above)?;
-        }
-        let partial = partial(target);
-        self.copy_to(&partial, target).inspect_err(|_| {
-            // What could not be copied is of no use.
-            let _ = fs::remove_dir_all(&partial);
-        })
+/// Creates a copy of the store at `target`.
+pub(super) fn create(
+    database: &Database,
+    writer: &EngineWriter,
+    target: &Path,
+) -> Result<(), StorageError> {
+    if disk::exists(target)? {
+        return Err(StorageError::IoError(format!(
+            "{} exists; give the path of a new store",
+            target.display()
+        )));
     }
-
-    fn copy_to(&self, private: &Path, target: &Path) -> Result<(), StorageError> {
-        // RocksDB makes the copy's directory by the umask.
-        disk::create_store_folder(private)?;
-        let partial = &private.join("store");
-        let failed = |error: ::rocksdb::Error| errors::failed("make a copy of", &self.root, &error);
-        Checkpoint::new(&self.db)
-            .and_then(|checkpoint| checkpoint.create_checkpoint(partial))
-            .map_err(failed)?;
-        disk::keep_private(partial)?;
-        let options = RocksDbOptions::default()
-            .with_block_cache_bytes(SMALL_BYTES)
-            .with_write_buffer_bytes(SMALL_BYTES);
-        let copy = opening::open_copy(partial, &options)?;
-        meta::renew_store_id(&copy, partial)?;
-        write_out(&copy).map_err(|error| errors::failed("flush", partial, &error))?;
-        drop(copy);
-        opening::seal_closed(&Layout::new(partial))?;
-        disk::sync_folder(partial)?;
-        disk::rename(partial, target).map_err(|error| disk::failed("make", target, &error))?;
-        disk::sync_parent(target)?;
-        let _ = fs::remove_dir(private);
-        Ok(())
+    writer.check_working(database)?;
+    // RocksDB copies the files at the store's path.
+    writer.check_in_place()?;
+    if let Some(above) = target.parent().filter(|above| !above.as_os_str().is_empty()) {
+        disk::create_directories(above)?;
     }
+    let partial = partial_path(target);
+    copy(database, &partial, target).inspect_err(|_| {
+        let _ = fs::remove_dir_all(&partial);
+    })
 }
 
-/// A path beside the target that nobody else uses.
-fn partial(target: &Path) -> PathBuf {
+fn copy(database: &Database, private: &Path, target: &Path) -> Result<(), StorageError> {
+    // RocksDB ignores the mode of the store when it creates the directory of the copy.
+    disk::create_store_directory(private)?;
+    let partial = &private.join("store");
+    Checkpoint::new(&database.db)
+        .and_then(|checkpoint| checkpoint.create_checkpoint(partial))
+        .map_err(|source| error::failed("copy", &database.root, &source))?;
+    disk::keep_private(partial)?;
+    let options = RocksDbOptions::default()
+        .with_block_cache_bytes(SMALL_BYTES)
+        .with_write_buffer_bytes(SMALL_BYTES);
+    let copy = opening::open_copy(partial, &options)?;
+    meta::renew_store_id(&copy, partial)?;
+    opening::flush_memory(&copy).map_err(|source| error::failed("flush", partial, &source))?;
+    drop(copy);
+    close_marker::write(&Layout::new(partial))?;
+    disk::sync_directory(partial)?;
+    disk::rename(partial, target).map_err(|error| disk::failed("create", target, &error))?;
+    disk::sync_parent(target)?;
+    let _ = fs::remove_dir(private);
+    Ok(())
+}
+
+/// A unique path next to the target.
+fn partial_path(target: &Path) -> PathBuf {
     let mut name = OsString::from(target);
     name.push(format!(".partial-{}", identity::new_store_id()));
     name.into()

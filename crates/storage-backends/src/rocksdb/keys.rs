@@ -1,84 +1,81 @@
-//! The bytes that a key is stored under.
+//! How keys are stored.
 //!
-//! A key with three slashes or more is stored as it is. A loose one, with fewer,
-//! is stored behind a zero byte, with which no key begins. So the partitions
-//! stand together, and whoever goes from one to the next does not walk through
-//! the loose keys between them.
+//! The key of a component is stored as it is. An unscoped key is stored after a zero
+//! byte, with which no key begins. So a listing of components need not step through
+//! unscoped keys between them.
 
 use std::borrow::Cow;
 
 use storage_core::{PageRequest, split_full_key};
 
-/// What a loose key is stored behind.
-pub(super) const LOOSE: u8 = 0;
+/// The byte before a stored unscoped key.
+pub(super) const UNSCOPED: u8 = 0;
 
-/// The first byte that a key with three slashes can begin with, and more.
-const AFTER_LOOSE: u8 = 1;
+/// The smallest first byte of a component's key.
+const AFTER_UNSCOPED: u8 = 1;
 
-/// The bytes that a full key is stored under.
+/// Encodes a full key.
 pub(super) fn stored(key: &str) -> Cow<'_, [u8]> {
     if split_full_key(key).0.is_empty() {
-        Cow::Owned(loose(key))
+        Cow::Owned(unscoped(key))
     } else {
         Cow::Borrowed(key.as_bytes())
     }
 }
 
-fn loose(key: &str) -> Vec<u8> {
+fn unscoped(key: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + key.len());
-    bytes.push(LOOSE);
+    bytes.push(UNSCOPED);
     bytes.extend_from_slice(key.as_bytes());
     bytes
 }
 
-/// The full key that is stored under these bytes; `None` if no key is.
+/// Decodes a full key; `None` if it is not UTF-8.
 pub(super) fn full(stored: &[u8]) -> Option<&str> {
-    std::str::from_utf8(stored.strip_prefix(&[LOOSE]).unwrap_or(stored)).ok()
+    std::str::from_utf8(stored.strip_prefix(&[UNSCOPED]).unwrap_or(stored)).ok()
 }
 
-/// Which of the two kinds of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    Loose,
-    InPartitions,
+    Unscoped,
+    Scoped,
 }
 
-/// Where a walk over the keys of one kind begins and ends.
+/// The stored keys of one kind that a scan reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Range {
-    /// The first key may be this one.
+    /// Included.
     pub(super) start: Vec<u8>,
-    /// No key may be this one or behind it.
+    /// Excluded; `None` for the end of the table.
     pub(super) end: Option<Vec<u8>>,
 }
 
 impl Range {
-    /// The range of the keys that a request asks for. `after` itself is the first
-    /// key in it, if there is such a key.
+    /// The range of a request. It includes `after` itself.
     pub(super) fn of(request: PageRequest<'_>, kind: Kind) -> Self {
         let start = match request.after {
             Some(after) if after >= request.prefix => after,
             _ => request.prefix,
         };
         match kind {
-            Kind::Loose => {
-                Self { start: loose(start), end: Some(next_prefix(&loose(request.prefix))) }
+            Kind::Unscoped => {
+                Self { start: unscoped(start), end: Some(next_prefix(&unscoped(request.prefix))) }
             }
-            Kind::InPartitions if start.is_empty() => Self { start: vec![AFTER_LOOSE], end: None },
-            Kind::InPartitions => {
-                let end = (!request.prefix.is_empty()).then(|| behind(request.prefix));
+            Kind::Scoped if start.is_empty() => Self { start: vec![AFTER_UNSCOPED], end: None },
+            Kind::Scoped => {
+                let end = (!request.prefix.is_empty()).then(|| end_of_prefix(request.prefix));
                 Self { start: start.into(), end }
             }
         }
     }
 }
 
-/// The first bytes behind everything that begins with a text.
-pub(super) fn behind(text: &str) -> Vec<u8> {
+/// The smallest bytes after all texts that begin with `text`.
+pub(super) fn end_of_prefix(text: &str) -> Vec<u8> {
     next_prefix(text.as_bytes())
 }
 
-/// The same with its last byte one higher. In UTF-8 none is the highest.
+/// Increments the last byte, which in UTF-8 is never the largest.
 fn next_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut next = prefix.to_vec();
     if let Some(last) = next.last_mut() {
@@ -92,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loose_keys_lie_before_all_partitions() {
+    fn unscoped_keys_are_before_all_components() {
         assert_eq!(*stored("a/b/c/d"), *b"a/b/c/d");
         assert_eq!(*stored("a/b/c"), *b"\0a/b/c");
         assert_eq!(full(b"\0a/b/c"), Some("a/b/c"));
@@ -108,13 +105,13 @@ mod tests {
             (start, end)
         };
         let all = PageRequest::new(1);
-        assert_eq!(range(all, Kind::InPartitions), (b"\x01".to_vec(), None));
-        assert_eq!(range(all, Kind::Loose), (b"\0".to_vec(), Some(b"\x01".to_vec())));
+        assert_eq!(range(all, Kind::Scoped), (b"\x01".to_vec(), None));
+        assert_eq!(range(all, Kind::Unscoped), (b"\0".to_vec(), Some(b"\x01".to_vec())));
         let prefix = all.with_prefix("a/b");
-        assert_eq!(range(prefix, Kind::Loose), (b"\0a/b".to_vec(), Some(b"\0a/c".to_vec())));
-        assert_eq!(range(prefix, Kind::InPartitions), (b"a/b".to_vec(), Some(b"a/c".to_vec())));
-        assert_eq!(range(prefix.after("a/bc"), Kind::InPartitions).0, b"a/bc");
-        assert_eq!(range(prefix.after("Z"), Kind::InPartitions).0, b"a/b");
-        assert_eq!(range(all.after("a"), Kind::InPartitions), (b"a".to_vec(), None));
+        assert_eq!(range(prefix, Kind::Unscoped), (b"\0a/b".to_vec(), Some(b"\0a/c".to_vec())));
+        assert_eq!(range(prefix, Kind::Scoped), (b"a/b".to_vec(), Some(b"a/c".to_vec())));
+        assert_eq!(range(prefix.after("a/bc"), Kind::Scoped).0, b"a/bc");
+        assert_eq!(range(prefix.after("Z"), Kind::Scoped).0, b"a/b");
+        assert_eq!(range(all.after("a"), Kind::Scoped), (b"a".to_vec(), None));
     }
 }

@@ -1,12 +1,11 @@
-//! What lies in a store's folder beside RocksDB's own files, and whether there
-//! is a store.
+//! The files of a store directory.
 //!
 //! ```text
 //! WRITER      the writer's lock, with its process id
-//! CREATING    there while a store is made: what is here is nobody's data yet
-//! UNSYNCED    there while a store without fsync is open for writing, or was
-//!             when its process was killed
-//! CLOSED      how the store was last closed in order ([`super::seal`])
+//! CREATING    exists while a store is created and has no data
+//! UNSYNCED    exists while a store without fsync is open for writing, and after its
+//!             process was killed
+//! CLOSED      describes the last orderly close ([`super::close_marker`])
 //! (others)    RocksDB's; its own LOCK keeps other programs out
 //! ```
 
@@ -14,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use storage_core::StorageError;
 
-use super::errors;
+use super::error;
 use crate::disk::{self, Kind};
 use crate::identity;
 use crate::lock::WRITER_FILE;
@@ -22,19 +21,22 @@ use crate::store_path;
 
 const CREATING_FILE: &str = "CREATING";
 const UNSYNCED_FILE: &str = "UNSYNCED";
-/// Names the manifest; without it RocksDB sees no database.
-const CURRENT_FILE: &str = "CURRENT";
+pub(super) const CLOSED_FILE: &str = "CLOSED";
+/// The temporary name of `CLOSED`.
+pub(super) const NEW_CLOSED_FILE: &str = "CLOSED.new";
+/// Names the manifest. Without it RocksDB finds no database.
+pub(super) const CURRENT_FILE: &str = "CURRENT";
 
-/// What is in a folder.
+/// What is in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing, or no folder.
+    /// Nothing, or the directory is missing.
     Nothing,
-    /// A store that somebody began to make, and did not finish.
-    Begun,
+    /// A store whose creation did not finish.
+    Unfinished,
     /// A RocksDB database; `ours` if it is known to be a store.
     Database { ours: bool },
-    /// Something else.
+    /// Other files.
     Foreign,
 }
 
@@ -49,7 +51,7 @@ impl Layout {
         Self { root: root.to_owned() }
     }
 
-    /// The paths of the store that a path leads to.
+    /// The paths of the store at a path, which may be a symbolic link.
     ///
     /// # Errors
     /// [`StorageError::IoError`] if it is a symbolic link whose target does not
@@ -62,64 +64,64 @@ impl Layout {
         self.root.join(name)
     }
 
-    /// What is in the folder.
+    /// Inspects the directory.
     ///
     /// # Errors
     /// [`StorageError::IoError`] if it is a file;
-    /// [`StorageError::Corrupt`] if a database's files are there, but not the one
-    /// without which RocksDB would begin a new one in their place.
-    pub(super) fn look(&self) -> Result<Found, StorageError> {
+    /// [`StorageError::Corrupt`] if it has files of a database but no `CURRENT`: RocksDB
+    /// would replace them with a new database.
+    pub(super) fn inspect(&self) -> Result<Found, StorageError> {
         let root = &self.root;
         identity::refuse_file(root)?;
         let names = disk::names(root, Kind::Any)?;
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         if has(CREATING_FILE) {
-            return Ok(Found::Begun);
+            return Ok(Found::Unfinished);
         }
         if has(CURRENT_FILE) {
             return Ok(Found::Database { ours: has(WRITER_FILE) });
         }
         if names.iter().any(|name| name.starts_with("MANIFEST-") || name.ends_with(".sst")) {
-            return Err(errors::corrupt(root, None, "its file CURRENT is missing"));
+            return Err(error::corrupt(root, None, "its file CURRENT is missing"));
         }
         let nothing = names.iter().all(|name| name == WRITER_FILE);
         Ok(if nothing { Found::Nothing } else { Found::Foreign })
     }
 
-    /// Says that a store is being made.
-    pub(super) fn begin(&self) -> Result<(), StorageError> {
+    /// Marks the store as being created.
+    pub(super) fn begin_creation(&self) -> Result<(), StorageError> {
         self.mark(CREATING_FILE)
     }
 
-    /// Removes what is left of a store that was begun.
-    pub(super) fn clear_begun(&self) -> Result<(), StorageError> {
+    /// Removes files of an earlier creation that did not finish.
+    pub(super) fn clear_unfinished(&self) -> Result<(), StorageError> {
         let kept = [WRITER_FILE, CREATING_FILE];
         for name in disk::names(&self.root, Kind::File)? {
-            if !kept.contains(&name.as_str()) && is_engines(&name) {
+            if !kept.contains(&name.as_str()) && belongs_to_engine(&name) {
                 self.remove(&name)?;
             }
         }
         Ok(())
     }
 
-    /// Says that the store is made.
-    pub(super) fn finish(&self) -> Result<(), StorageError> {
+    /// Marks the store as created.
+    pub(super) fn finish_creation(&self) -> Result<(), StorageError> {
         self.remove(CREATING_FILE)?;
-        disk::sync_folder(&self.root)
+        disk::sync_directory(&self.root)
     }
 
-    /// Whether what is written may be torn anywhere after a power cut.
+    /// Whether a power cut may have torn any part of the log.
     pub(super) fn is_unsynced(&self) -> Result<bool, StorageError> {
-        disk::is_there(&self.path(UNSYNCED_FILE))
+        disk::exists(&self.path(UNSYNCED_FILE))
     }
 
-    /// Says so, or that it is no longer so.
+    /// Creates or removes the marker of [`is_unsynced`](Self::is_unsynced).
     pub(super) fn set_unsynced(&self, unsynced: bool) -> Result<(), StorageError> {
         match (unsynced, self.is_unsynced()?) {
             (true, false) => self.mark(UNSYNCED_FILE),
             (false, true) => {
                 self.remove(UNSYNCED_FILE)?;
-                disk::sync_folder(&self.root)
+                disk::sync_directory(&self.root)
             }
             _ => Ok(()),
         }
@@ -127,10 +129,10 @@ impl Layout {
 
     fn mark(&self, name: &str) -> Result<(), StorageError> {
         let path = self.path(name);
-        if !disk::is_there(&path)? {
+        if !disk::exists(&path)? {
             disk::write_new(&path, b"", true)?;
         }
-        disk::sync_folder(&self.root)
+        disk::sync_directory(&self.root)
     }
 
     fn remove(&self, name: &str) -> Result<(), StorageError> {
@@ -139,20 +141,14 @@ impl Layout {
     }
 }
 
-/// Whether a file is the store's, by its name.
-pub(super) fn is_stores(name: &str) -> bool {
-    let beside = [
-        WRITER_FILE,
-        CREATING_FILE,
-        UNSYNCED_FILE,
-        super::seal::SEAL_FILE,
-        super::seal::NEW_SEAL_FILE,
-    ];
-    beside.contains(&name) || is_engines(name)
+/// Whether a file of this name belongs to a store.
+pub(super) fn belongs_to_store(name: &str) -> bool {
+    let own = [WRITER_FILE, CREATING_FILE, UNSYNCED_FILE, CLOSED_FILE, NEW_CLOSED_FILE];
+    own.contains(&name) || belongs_to_engine(name)
 }
 
-/// Whether a file is one of those that RocksDB makes.
-fn is_engines(name: &str) -> bool {
+/// Whether RocksDB creates files of this name.
+fn belongs_to_engine(name: &str) -> bool {
     let begins = ["CURRENT", "IDENTITY", "LOCK", "LOG", "MANIFEST-", "OPTIONS-"];
     let ends = [".log", ".sst", ".dbtmp", ".blob"];
     begins.iter().any(|begin| name.starts_with(begin)) || ends.iter().any(|end| name.ends_with(end))

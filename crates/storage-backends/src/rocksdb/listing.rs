@@ -1,37 +1,37 @@
-//! Walks over the keys: pages, partitions, and everything as of one moment.
+//! Listings, usage and snapshots: scans over the keys.
 
 use ::rocksdb::{DBRawIterator, ReadOptions, Snapshot};
 use storage_core::{
     KeyPage, PageRequest, SnapshotVisitor, StorageError, StorageValue, Usage, split_full_key,
 };
 
+use super::database::Database;
+use super::error;
 use super::keys::{self, Kind, Range};
-use super::store::RocksDbStorage;
-use super::{errors, read};
 use crate::record;
 
-/// What a walk reads.
+/// What a scan reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reads {
-    /// Keys, which stay in the cache for the next page.
+    /// Keys, which stay in the block cache for the next page.
     Keys,
-    /// Everything once, which is not to push other blocks out of the cache.
+    /// Everything once. Does not fill the block cache.
     Everything,
 }
 
-/// A walk over the keys of one kind that a request asks for.
+/// A scan over the keys of one kind.
 pub(super) struct Cursor<'a> {
-    store: &'a RocksDbStorage,
+    database: &'a Database,
     iterator: DBRawIterator<'a>,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(
-        store: &'a RocksDbStorage,
+        database: &'a Database,
         request: PageRequest<'_>,
         kind: Kind,
         reads: Reads,
-        as_of: Option<&Snapshot<'a>>,
+        snapshot: Option<&Snapshot<'a>>,
     ) -> Self {
         let Range { start, end } = Range::of(request, kind);
         let mut options = ReadOptions::default();
@@ -41,12 +41,12 @@ impl<'a> Cursor<'a> {
         if reads == Reads::Everything {
             options.fill_cache(false);
         }
-        if let Some(snapshot) = as_of {
+        if let Some(snapshot) = snapshot {
             options.set_snapshot(snapshot);
         }
-        let mut iterator = store.db.raw_iterator_opt(options);
+        let mut iterator = database.db.raw_iterator_opt(options);
         iterator.seek(&start);
-        let mut cursor = Self { store, iterator };
+        let mut cursor = Self { database, iterator };
         if request
             .after
             .is_some_and(|after| cursor.iterator.key().and_then(keys::full) == Some(after))
@@ -56,24 +56,24 @@ impl<'a> Cursor<'a> {
         cursor
     }
 
-    /// The full key that it stands at; `None` at the end.
+    /// The current full key; `None` at the end.
     pub(super) fn key(&self) -> Result<Option<&str>, StorageError> {
         let Some(stored) = self.iterator.key() else {
-            let root = &self.store.root;
-            self.iterator.status().map_err(|error| errors::failed("list", root, &error))?;
+            let root = &self.database.root;
+            self.iterator.status().map_err(|source| error::failed("list", root, &source))?;
             return Ok(None);
         };
         match keys::full(stored) {
             Some(key) => Ok(Some(key)),
-            None => Err(errors::corrupt(
-                &self.store.root,
+            None => Err(error::corrupt(
+                &self.database.root,
                 None,
-                &format!("it holds a key that is not UTF-8: {}", stored.escape_ascii()),
+                &format!("a key is not UTF-8: {}", stored.escape_ascii()),
             )),
         }
     }
 
-    /// The record that it stands at.
+    /// The current record.
     pub(super) fn record(&self) -> &[u8] {
         self.iterator.value().unwrap_or_default()
     }
@@ -82,47 +82,47 @@ impl<'a> Cursor<'a> {
         self.iterator.next();
     }
 
-    /// Goes on behind everything that begins with a text.
+    /// Skips all keys that begin with `text`.
     pub(super) fn skip(&mut self, text: &str) {
-        self.iterator.seek(keys::behind(text));
+        self.iterator.seek(keys::end_of_prefix(text));
     }
 }
 
-/// A walk over all the keys that a request asks for, in ascending byte order.
-pub(super) struct Walk<'a> {
-    in_partitions: Cursor<'a>,
-    /// `None` where the prefix reaches into a partition.
-    loose: Option<Cursor<'a>>,
+/// A scan over keys of both kinds, in ascending byte order.
+struct Scan<'a> {
+    scoped: Cursor<'a>,
+    /// `None` if the prefix contains a component prefix.
+    unscoped: Option<Cursor<'a>>,
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(
-        store: &'a RocksDbStorage,
+impl<'a> Scan<'a> {
+    fn new(
+        database: &'a Database,
         request: PageRequest<'_>,
         reads: Reads,
-        as_of: Option<&Snapshot<'a>>,
+        snapshot: Option<&Snapshot<'a>>,
     ) -> Self {
-        let cursor = |kind| Cursor::new(store, request, kind, reads, as_of);
-        let reaches_in = !split_full_key(request.prefix).0.is_empty();
+        let cursor = |kind| Cursor::new(database, request, kind, reads, snapshot);
+        let has_component = !split_full_key(request.prefix).0.is_empty();
         Self {
-            in_partitions: cursor(Kind::InPartitions),
-            loose: (!reaches_in).then(|| cursor(Kind::Loose)),
+            scoped: cursor(Kind::Scoped),
+            unscoped: (!has_component).then(|| cursor(Kind::Unscoped)),
         }
     }
 
-    /// Calls `visit` with each key and where it stands, until it answers `false`.
-    pub(super) fn each(
+    /// Calls `visit` with each key and its cursor, until it returns `false`.
+    fn each(
         mut self,
         mut visit: impl FnMut(&str, &Cursor<'a>) -> Result<bool, StorageError>,
     ) -> Result<(), StorageError> {
         loop {
-            let cursor = match &mut self.loose {
-                Some(loose) => match (self.in_partitions.key()?, loose.key()?) {
-                    (_, None) => &mut self.in_partitions,
-                    (Some(key), Some(loose_key)) if key < loose_key => &mut self.in_partitions,
-                    _ => loose,
+            let cursor = match &mut self.unscoped {
+                Some(unscoped) => match (self.scoped.key()?, unscoped.key()?) {
+                    (_, None) => &mut self.scoped,
+                    (Some(key), Some(unscoped_key)) if key < unscoped_key => &mut self.scoped,
+                    _ => unscoped,
                 },
-                None => &mut self.in_partitions,
+                None => &mut self.scoped,
             };
             match cursor.key()? {
                 Some(key) if visit(key, cursor)? => {}
@@ -133,84 +133,87 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl RocksDbStorage {
-    pub(super) fn page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        // One key more than the limit tells whether more follow.
-        let wanted = request.limit.saturating_add(1);
-        let mut found = Vec::new();
-        Walk::new(self, request, Reads::Keys, None).each(|key, _| {
-            found.push(key.to_owned());
-            Ok(found.len() < wanted)
-        })?;
-        Ok(KeyPage::cut(found, request.limit))
-    }
+pub(super) fn page(database: &Database, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
+    // One key more than the limit shows whether more follow.
+    let wanted = request.limit.saturating_add(1);
+    let mut found = Vec::new();
+    Scan::new(database, request, Reads::Keys, None).each(|key, _| {
+        found.push(key.to_owned());
+        Ok(found.len() < wanted)
+    })?;
+    Ok(KeyPage::cut(found, request.limit))
+}
 
-    /// The partitions behind `after`: one look for each.
-    pub(super) fn partitions(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<KeyPage, StorageError> {
-        let request = PageRequest { prefix: "", after, limit };
-        let mut cursor = Cursor::new(self, request, Kind::InPartitions, Reads::Keys, None);
-        let mut found = Vec::new();
-        while found.len() <= limit {
-            let Some(key) = cursor.key()? else { break };
-            let name = split_full_key(key).0.to_owned();
-            if name.is_empty() {
-                return Err(errors::corrupt(
-                    &self.root,
-                    None,
-                    &format!("the loose key {key:?} stands among those of components"),
-                ));
-            }
-            cursor.skip(&name);
-            // `after` may lie in the first.
-            if after.is_none_or(|after| name.as_str() > after) {
-                found.push(name);
-            }
+/// Lists components, with one lookup for each.
+pub(super) fn components(
+    database: &Database,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<KeyPage, StorageError> {
+    let request = PageRequest { prefix: "", after, limit };
+    let mut cursor = Cursor::new(database, request, Kind::Scoped, Reads::Keys, None);
+    let mut found = Vec::new();
+    while found.len() <= limit {
+        let Some(key) = cursor.key()? else { break };
+        let component = split_full_key(key).0.to_owned();
+        if component.is_empty() {
+            return Err(error::corrupt(
+                &database.root,
+                None,
+                &format!("the unscoped key {key:?} is stored among those of components"),
+            ));
         }
-        Ok(KeyPage::cut(found, limit))
+        cursor.skip(&component);
+        // `after` may be a key of the first component.
+        if after.is_none_or(|after| component.as_str() > after) {
+            found.push(component);
+        }
     }
+    Ok(KeyPage::cut(found, limit))
+}
 
-    /// What the keys take up that begin with `prefix`, with the partition's name
-    /// in each.
-    pub(super) fn usage_of(&self, prefix: &str) -> Result<Usage, StorageError> {
-        let (partition, own_prefix) = split_full_key(prefix);
-        if !partition.is_empty()
-            && own_prefix.is_empty()
-            && let Some(own) = self.stored_total(partition)?
-        {
-            let names = own.keys.saturating_mul(partition.len() as u64);
-            return Ok(own + Usage { bytes: names, keys: 0 });
-        }
-        let mut total = Usage::default();
-        let request = PageRequest::new(usize::MAX).with_prefix(prefix);
-        Walk::new(self, request, Reads::Everything, None).each(|key, cursor| {
-            total = total + Usage::of(key, record::value_len_beside_key(cursor.record()));
-            Ok(true)
-        })?;
-        Ok(total)
-    }
+/// The usage of the full keys that begin with `prefix`.
+pub(super) fn usage(database: &Database, prefix: &str) -> Result<Usage, StorageError> {
+    let mut total = Usage::default();
+    let request = PageRequest::new(usize::MAX).with_prefix(prefix);
+    Scan::new(database, request, Reads::Everything, None).each(|key, cursor| {
+        total = total + Usage::of(key, record::value_len_beside_key(cursor.record()));
+        Ok(true)
+    })?;
+    Ok(total)
+}
 
-    /// Visits every key behind `after` that begins with `prefix`, as of one
-    /// moment, while writers go on.
-    pub(super) fn visit_as_of_now(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut SnapshotVisitor<'_>,
-    ) -> Result<(), StorageError> {
-        let request = PageRequest { prefix, after, limit: usize::MAX };
-        let snapshot = self.db.snapshot();
-        // A key in doubt may be missing here, and be back later.
-        if let Some(writer) = &self.writer {
-            writer.unsettled.check_all(|key| request.wants(key))?;
-        }
-        Walk::new(self, request, Reads::Everything, Some(&snapshot)).each(|key, cursor| {
-            let (value, _) = read::decode(key, cursor.record(), &self.root)?;
-            visit(key, StorageValue::from(value))?;
-            Ok(true)
-        })
+/// Counts the usage of a component, in user keys. The count sees the keys that exist
+/// when `cursor` is created.
+pub(super) fn count(component: &str, mut cursor: Cursor<'_>) -> Result<Usage, StorageError> {
+    let mut total = Usage::default();
+    while let Some(key) = cursor.key()? {
+        let user_key = key.strip_prefix(component).unwrap_or(key);
+        total = total + Usage::of(user_key, record::value_len_beside_key(cursor.record()));
+        cursor.next();
     }
+    Ok(total)
+}
+
+pub(super) fn keys_of<'a>(database: &'a Database, component: &str) -> Cursor<'a> {
+    let request = PageRequest::new(usize::MAX).with_prefix(component);
+    let kind = if component.is_empty() { Kind::Unscoped } else { Kind::Scoped };
+    Cursor::new(database, request, kind, Reads::Everything, None)
+}
+
+/// Visits the keys and values of a request at one point in time, while others write.
+/// `check` runs after the snapshot is taken.
+pub(super) fn read_snapshot(
+    database: &Database,
+    request: PageRequest<'_>,
+    check: impl FnOnce() -> Result<(), StorageError>,
+    visit: &mut SnapshotVisitor<'_>,
+) -> Result<(), StorageError> {
+    let snapshot = database.db.snapshot();
+    check()?;
+    Scan::new(database, request, Reads::Everything, Some(&snapshot)).each(|key, cursor| {
+        let (value, _) = database.decode(key, cursor.record())?;
+        visit(key, StorageValue::from(value))?;
+        Ok(true)
+    })
 }

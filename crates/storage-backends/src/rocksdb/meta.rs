@@ -1,19 +1,19 @@
-//! What a store says of itself, in the column family `meta`.
+//! The metadata of a store: the column family `meta`.
 //!
 //! | key | value |
 //! |---|---|
 //! | `format` | the version of the format, in ASCII |
 //! | `store-id` | 128 random bits, in 32 hexadecimal digits |
 //! | `revisions` | the first revision that is not reserved: 8 bytes, little-endian |
-//! | `probe` | nothing; written to learn whether writing works again |
+//! | `probe` | empty; written to test whether writes work again |
 
 use std::path::Path;
 
 use ::rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use storage_core::StorageError;
 
+use super::error;
 use super::options::META;
-use super::{errors, revisions};
 use crate::identity;
 
 const FORMAT_VERSION: &str = "1";
@@ -23,7 +23,9 @@ const STORE_ID: &str = "store-id";
 const REVISIONS: &str = "revisions";
 const PROBE: &str = "probe";
 
-/// What a store says of itself.
+/// The first revision of a new store.
+const FIRST_REVISION: u64 = 1;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) store_id: String,
@@ -31,11 +33,11 @@ pub(super) struct Meta {
     pub(super) reserved: u64,
 }
 
-/// Reads it, and refuses other formats.
+/// Reads the metadata.
 ///
 /// # Errors
 /// [`StorageError::Unsupported`] for a store of another format;
-/// [`StorageError::Corrupt`] if something is missing or senseless.
+/// [`StorageError::Corrupt`] if anything is missing or invalid.
 pub(super) fn read(db: &DB, root: &Path) -> Result<Meta, StorageError> {
     let family = family(db, root)?;
     let text = |key: &str| {
@@ -55,51 +57,51 @@ pub(super) fn read(db: &DB, root: &Path) -> Result<Meta, StorageError> {
     Ok(Meta { store_id, reserved: u64::from_le_bytes(reserved) })
 }
 
-/// Makes a new database a store.
+/// Writes the metadata of a new store.
 pub(super) fn create(db: &DB, root: &Path) -> Result<(), StorageError> {
     let family = family(db, root)?;
     let mut batch = WriteBatch::default();
     batch.put_cf(family, FORMAT, FORMAT_VERSION);
     batch.put_cf(family, STORE_ID, identity::new_store_id());
-    batch.put_cf(family, REVISIONS, revisions::FIRST.to_le_bytes());
-    db.write_opt(batch, &durably()).map_err(|error| errors::failed("make", root, &error))
+    batch.put_cf(family, REVISIONS, FIRST_REVISION.to_le_bytes());
+    db.write_opt(batch, &durably()).map_err(|source| error::failed("create", root, &source))
 }
 
-/// Gives a copy an id of its own.
+/// Gives a copy its own store id.
 pub(super) fn renew_store_id(db: &DB, root: &Path) -> Result<(), StorageError> {
     put(db, root, STORE_ID, identity::new_store_id().as_bytes())
 }
 
-/// Makes durable that the revisions before `up_to` are taken.
+/// Records durably that the revisions below `up_to` are reserved.
 pub(super) fn reserve(db: &DB, root: &Path, up_to: u64) -> Result<(), StorageError> {
     put(db, root, REVISIONS, &up_to.to_le_bytes())
 }
 
-/// Writes something that means nothing.
+/// Tests whether writes work.
 pub(super) fn probe(db: &DB, root: &Path) -> Result<(), StorageError> {
     put(db, root, PROBE, b"")
 }
 
 fn put(db: &DB, root: &Path, key: &str, value: &[u8]) -> Result<(), StorageError> {
     db.put_cf_opt(family(db, root)?, key, value, &durably())
-        .map_err(|error| errors::failed("write to", root, &error))
+        .map_err(|source| error::failed("write to", root, &source))
 }
 
 fn get(db: &DB, family: &ColumnFamily, root: &Path, key: &str) -> Result<Vec<u8>, StorageError> {
     db.get_cf(family, key)
-        .map_err(|error| errors::failed("read", root, &error))?
+        .map_err(|source| error::failed("read", root, &source))?
         .ok_or_else(|| broken(root, key))
 }
 
 fn family<'a>(db: &'a DB, root: &Path) -> Result<&'a ColumnFamily, StorageError> {
-    db.cf_handle(META).ok_or_else(|| errors::corrupt(root, None, "it has no column family meta"))
+    db.cf_handle(META).ok_or_else(|| error::corrupt(root, None, "it has no column family meta"))
 }
 
 fn broken(root: &Path, key: &str) -> StorageError {
-    errors::corrupt(root, None, &format!("its {key} is missing or senseless"))
+    error::corrupt(root, None, &format!("its {key} is missing or invalid"))
 }
 
-/// Whatever the durability of the store.
+/// Metadata is synced with any durability.
 fn durably() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(true);

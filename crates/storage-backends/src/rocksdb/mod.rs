@@ -1,25 +1,23 @@
-//! The RocksDB store: an engine in C++, in a folder.
+//! The RocksDB store: an engine in C++, in a directory.
 //!
-//! Full keys and their records lie in the default column family, what the store
-//! says of itself in `meta`, and what components use in `ledgers`.
+//! Full keys and their records are in the default column family, the store's metadata in
+//! `meta`, and usage counters in `ledgers`.
 
 mod checkpoint;
-mod errors;
+mod close_marker;
+mod counter_format;
+mod counters;
+mod database;
+mod engine_writer;
+mod error;
 mod keys;
 mod layout;
-mod ledger;
 mod listing;
-mod log;
 mod meta;
 mod opening;
 mod options;
-mod read;
-mod revisions;
-mod seal;
 mod store;
-mod usage;
 mod verify;
-mod write;
 mod writer;
 
 pub use options::RocksDbOptions;

@@ -1,36 +1,34 @@
-//! How to open the store, and what that means to RocksDB.
+//! Options for opening a store, and RocksDB's options that follow from them.
 
 use ::rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
     DEFAULT_COLUMN_FAMILY_NAME, LogLevel, Options, WriteBufferManager,
 };
 
-use super::ledger;
+use super::counter_format;
 use storage_core::Durability;
 
-/// The column family of what the store says of itself.
+/// The column family of the store's metadata.
 pub(super) const META: &str = "meta";
-/// The column family of what partitions use.
-pub(super) const LEDGERS: &str = "ledgers";
+/// The column family of usage counters.
+pub(super) const USAGE_COUNTERS: &str = "ledgers";
 /// Every column family; the first is that of the keys.
-pub(super) const COLUMN_FAMILIES: [&str; 3] = [DEFAULT_COLUMN_FAMILY_NAME, META, LEDGERS];
+pub(super) const COLUMN_FAMILIES: [&str; 3] = [DEFAULT_COLUMN_FAMILY_NAME, META, USAGE_COUNTERS];
 
-/// What a column family other than that of the keys may hold in memory before
-/// it is written out.
+/// The write buffer of a column family other than that of the keys.
 const SMALL_WRITE_BUFFER_BYTES: usize = 1 << 20;
 
 /// How to open a [`RocksDbStorage`](crate::RocksDbStorage).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RocksDbOptions {
-    /// How much an acknowledged write survives.
+    /// How much a write that returned survives: [`Durability::Sync`] or
+    /// [`Durability::Os`].
     pub durability: Durability,
-    /// What blocks read from disk, their indexes and filters may take in memory
-    /// together, in bytes. Default: 128 MiB.
+    /// The size of the cache for blocks, indexes and filters, in bytes. Default: 128 MiB.
     pub block_cache_bytes: usize,
-    /// What writes may take in memory before they are sorted into files, in bytes;
-    /// for a moment it can be more. As much again may have to be read when a store
-    /// is opened that was not closed. Default: 64 MiB.
+    /// The memory for writes that are not in files yet, in bytes; it can briefly be
+    /// exceeded. Opening a store that was not closed reads as much. Default: 64 MiB.
     pub write_buffer_bytes: usize,
 }
 
@@ -45,51 +43,56 @@ impl Default for RocksDbOptions {
 }
 
 impl RocksDbOptions {
-    /// The same with another durability.
+    /// Sets the durability.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// The same with another size of the block cache.
+    /// Sets the size of the block cache.
     #[must_use]
     pub fn with_block_cache_bytes(mut self, bytes: usize) -> Self {
         self.block_cache_bytes = bytes;
         self
     }
 
-    /// The same with another size of the write buffers.
+    /// Sets the size of the write buffers.
     #[must_use]
     pub fn with_write_buffer_bytes(mut self, bytes: usize) -> Self {
         self.write_buffer_bytes = bytes;
         self
     }
 
-    /// What RocksDB shall do, for the column families of these names.
-    pub(super) fn engine(&self, names: &[&str], access: Access) -> Engine {
+    /// RocksDB's options for these column families.
+    pub(super) fn engine(
+        &self,
+        names: &[&str],
+        access: Access,
+        recovery: Recovery,
+    ) -> EngineOptions {
         let cache = Cache::new_lru_cache(self.block_cache_bytes);
         let mut options = Options::default();
         options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
             self.write_buffer_bytes,
             false,
         ));
-        // Column families that are seldom written to would keep old logs.
+        // A column family with few writes would keep old logs.
         options
             .set_max_total_wal_size(self.write_buffer_bytes.max(SMALL_WRITE_BUFFER_BYTES) as u64);
-        // What a power cut tore off the end of the log was never acknowledged.
-        // Damage before the end is found by `log`, which RocksDB would take for
-        // the end.
-        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        options.set_wal_recovery_mode(match recovery {
+            Recovery::SyncedLog => DBRecoveryMode::TolerateCorruptedTailRecords,
+            Recovery::UnsyncedLog => DBRecoveryMode::PointInTime,
+        });
         options.set_track_and_verify_wals_in_manifest(true);
         options.set_paranoid_checks(true);
-        // All files are opened at once and stay open: a reader keeps those that a
-        // writer beside it removes, and damage to their ends shows at the opening.
+        // All files are opened now and stay open: a reader keeps files that a writer
+        // removes, and the opening detects damage to their footers.
         options.set_max_open_files(-1);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
         match access {
-            // It writes no messages then.
+            // It writes no log messages then.
             Access::Read => {}
             Access::Write => {
                 options.set_log_level(LogLevel::Warn);
@@ -106,7 +109,7 @@ impl RocksDbOptions {
             .iter()
             .map(|name| ColumnFamilyDescriptor::new(*name, self.family(name, &cache)))
             .collect();
-        Engine { options, families }
+        EngineOptions { options, families }
     }
 
     fn family(&self, name: &str, cache: &Cache) -> Options {
@@ -120,16 +123,27 @@ impl RocksDbOptions {
         family.set_block_based_table_factory(&table);
         family.set_compression_type(DBCompressionType::Lz4);
         if name == DEFAULT_COLUMN_FAMILY_NAME {
-            // One half is written out while the other fills.
+            // One half is flushed while the other fills.
             family.set_write_buffer_size((self.write_buffer_bytes / 2).max(64 << 10));
         } else {
             family.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES);
         }
-        if name == LEDGERS {
-            family.set_merge_operator_associative(ledger::MERGE_NAME, ledger::merge);
+        if name == USAGE_COUNTERS {
+            family
+                .set_merge_operator_associative(counter_format::MERGE_NAME, counter_format::merge);
         }
         family
     }
+}
+
+/// How to recover the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recovery {
+    /// Every write was synced: the log may end with a truncated record, which was not
+    /// acknowledged. Anything else is damage.
+    SyncedLog,
+    /// A power cut may have torn any part. Recover the writes before it.
+    UnsyncedLog,
 }
 
 /// What a database is opened for.
@@ -137,12 +151,12 @@ impl RocksDbOptions {
 pub(super) enum Access {
     Read,
     Write,
-    /// To write into a new one.
+    /// Creates a database.
     Create,
 }
 
-/// Options in RocksDB's terms.
-pub(super) struct Engine {
+/// RocksDB's own options.
+pub(super) struct EngineOptions {
     pub(super) options: Options,
     pub(super) families: Vec<ColumnFamilyDescriptor>,
 }

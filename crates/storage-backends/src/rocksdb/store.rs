@@ -1,59 +1,54 @@
-//! The store itself: opening it, and the methods of the trait.
+//! [`RocksDbStorage`]: opening a store, and its traits.
 
-use std::path::{Path, PathBuf};
+use std::mem;
+use std::path::Path;
 use std::sync::Arc;
-use std::{fmt, mem};
 
-use ::rocksdb::{DB, FlushOptions, IteratorMode, ReadOptions, WriteOptions};
 use storage_core::{
     Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
     StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
+    split_full_key, validate_full_key,
 };
 
-use super::errors;
+use super::database::Database;
+use super::engine_writer::EngineWriter;
 use super::layout::Layout;
-use super::meta;
-use super::opening::{self, Opened};
-use super::options::{COLUMN_FAMILIES, LEDGERS, RocksDbOptions};
-use super::usage::Ledgers;
-use super::writer::{self, Writer};
+use super::options::RocksDbOptions;
+use super::writer::Writer;
+use super::{checkpoint, close_marker, listing, meta, opening, verify};
+use crate::disk;
 
-/// A store in RocksDB, an engine in C++: for many keys, many writers, and more
-/// data than memory.
+/// A store in RocksDB, an engine in C++: for many keys, many writers, and more data than
+/// memory.
 ///
-/// Every record has a checksum that covers its key, and RocksDB's blocks have
-/// theirs, so damage is [`StorageError::Corrupt`] and never a wrong value. One
-/// process writes at a time ([`StorageError::Locked`]); others may read beside
-/// it.
+/// Every record has a checksum that covers its key, and RocksDB's blocks have theirs, so
+/// damage is [`StorageError::Corrupt`] and never a wrong value. One process writes at a
+/// time ([`StorageError::Locked`]); others may read meanwhile.
 ///
-/// Costs: a `get` looks into memory and, by bloom filters, into few files. A
-/// `set` appends to a log and, with [`Durability::Sync`], syncs it; writers that
-/// wait at the same time share a sync. A page of a listing costs a page. `usage`
-/// of a component reads its values, or one number once a budget has been used
-/// with it.
+/// Costs: a `get` looks in memory and, by bloom filters, in few files. A `set` appends to
+/// a log and, with [`Durability::Sync`], syncs it; waiting writers share a sync. A page
+/// of a listing costs as much as its keys. `usage` of a component reads its values, or
+/// one number after its first budget.
 ///
-/// When it is dropped, what is in memory is written to files, so that nothing
-/// has to be replayed when the store is opened again. A process that is killed
-/// loses nothing either: it takes longer to open.
+/// When it is dropped, it writes what is in memory to files, so that the next opening
+/// need not replay the log. A killed process loses nothing either, but opens slower.
 ///
-/// A write that fails with [`StorageError::IoError`] may have happened after the
-/// store was opened again, so its keys answer [`StorageError::Unavailable`] until
-/// they are written again or the store is opened anew. Until RocksDB accepts
-/// writes again, which after a full disk it does by itself, others are refused
-/// before they begin.
+/// A write that fails with [`StorageError::IoError`] may take effect when the store is
+/// reopened. So its keys return [`StorageError::Unavailable`] until they are written
+/// again or the store is reopened. Until RocksDB accepts writes again, which after a full
+/// disk it does by itself, other writes fail before they start.
 ///
-/// Before each write the store compares its path with what it has locked. If it
-/// was moved or replaced, the write answers [`StorageError::Unavailable`] and
-/// nothing is written. Files that RocksDB has not opened yet are then read from
-/// what is at the path. If it is dropped meanwhile, RocksDB stays open, with its
-/// memory, until the process ends.
+/// Before each write the store compares its path with what it has locked. If it was moved
+/// or replaced, the write returns [`StorageError::Unavailable`] and writes nothing. Files
+/// that RocksDB has not opened yet are then read from the new store at the path. If the
+/// store is dropped then, RocksDB stays open, with its memory, until the process ends.
 ///
 /// ```
 /// use storage_backends::{RocksDbOptions, RocksDbStorage};
 /// use storage_core::ComponentStorage;
 ///
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("store");
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store");
 /// let storage = RocksDbStorage::open(&path, RocksDbOptions::default())?;
 /// storage.set("app/notes/home/note-1", "buy milk".into())?;
 /// drop(storage);
@@ -62,123 +57,144 @@ use super::writer::{self, Writer};
 /// assert_eq!(again.get("app/notes/home/note-1")?, Some("buy milk".into()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[derive(Debug)]
 pub struct RocksDbStorage {
-    // Closed before the writer's lock is dropped. Shared with nobody but its drop.
-    pub(super) db: Arc<DB>,
-    /// What is done behind it.
-    closing: Closing,
-    pub(super) root: PathBuf,
     store_id: String,
     durability: Durability,
-    pub(super) read_options: ReadOptions,
-    pub(super) write_options: WriteOptions,
-    /// What writing takes; `None` where the store is open for reading only.
-    pub(super) writer: Option<Writer>,
+    // The fields from here on are dropped in this order: the database writes to its files
+    // until it is closed, then it is marked as closed, then its lock is released.
+    database: Arc<Database>,
+    closing: Closing,
+    /// `None` in a read-only store.
+    writer: Option<Writer>,
 }
 
 impl RocksDbStorage {
-    /// Opens the store in a folder for reading and writing, makes it if there is
-    /// none, and replays what a killed process left in the log. A folder that it
-    /// makes is for the process's own user alone.
+    /// Opens a store for reading and writing, creates it if there is none, and replays
+    /// the log that a killed process left. A new directory is private to the process's
+    /// user.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if another process writes, or this one already
-    /// does; [`StorageError::Unsupported`] for a store of another format;
-    /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a
-    /// file, cannot be written, holds other people's files, is a symbolic link to
-    /// nothing, or is where locks do not work.
+    /// [`StorageError::Locked`] if another opening writes; [`StorageError::Unsupported`]
+    /// for another format or a durability that RocksDB lacks;
+    /// [`StorageError::Corrupt`]; [`StorageError::IoError`] if the path is a file,
+    /// cannot be written, holds other files, is a dangling symbolic link, or is on a
+    /// file system without locks.
     pub fn open(path: impl AsRef<Path>, options: RocksDbOptions) -> Result<Self, StorageError> {
-        let sync = crate::disk::syncs(options.durability, "rocksdb")?;
+        let sync = disk::syncs(options.durability, "rocksdb")?;
         let layout = Layout::of_store(path.as_ref())?;
-        let (Opened { db, meta }, lock) = opening::open(&layout, &options)?;
-        let has_ledgers = has_ledgers(&db, &layout.root)?;
-        let writer = Writer::new(sync, meta.reserved, Ledgers::new(has_ledgers), lock);
-        Ok(Self::new(Opened { db, meta }, layout.root, options.durability, Some(writer)))
+        let (opened, lock) = opening::open(&layout, &options)?;
+        let has_counters = opened.database.has_counters()?;
+        let engine = EngineWriter::new(sync, opened.meta.reserved, lock);
+        let writer = Writer::new(engine, has_counters);
+        Ok(Self {
+            store_id: opened.meta.store_id,
+            durability: options.durability,
+            database: Arc::new(opened.database),
+            closing: Closing { layout, in_order: false },
+            writer: Some(writer),
+        })
     }
 
-    /// Opens the store in a folder for reading, as it is at that moment: what a
-    /// running writer writes later is not seen. Creates nothing, changes nothing
-    /// and takes no lock. What is in the log is replayed in memory.
+    /// Opens a store for reading, at one point in time: later writes are not seen.
+    /// Changes nothing and takes no lock. The log is replayed in memory.
     ///
     /// # Errors
-    /// [`StorageError::IoError`] if there is no store;
-    /// [`StorageError::Unsupported`] and [`StorageError::Corrupt`] as in
-    /// [`open`](Self::open); [`StorageError::Unavailable`] if a writer changes
-    /// files faster than they can be opened.
+    /// [`StorageError::IoError`] if there is no store; [`StorageError::Unsupported`] and
+    /// [`StorageError::Corrupt`] as in [`open`](Self::open);
+    /// [`StorageError::Unavailable`] if a writer changes files faster than they can be
+    /// opened.
     pub fn open_read_only(
         path: impl AsRef<Path>,
         options: RocksDbOptions,
     ) -> Result<Self, StorageError> {
         let layout = Layout::of_store(path.as_ref())?;
         let opened = opening::open_to_read(&layout, &options)?;
-        Ok(Self::new(opened, layout.root, options.durability, None))
-    }
-
-    fn new(opened: Opened, root: PathBuf, durability: Durability, writer: Option<Writer>) -> Self {
-        let sync = writer.as_ref().is_some_and(|writer| writer.sync);
-        Self {
-            db: Arc::new(opened.db),
-            closing: Closing { layout: Layout::new(&root), in_order: false },
-            root,
+        Ok(Self {
             store_id: opened.meta.store_id,
-            durability,
-            read_options: ReadOptions::default(),
-            write_options: writer::write_options(sync),
-            writer,
-        }
+            durability: options.durability,
+            database: Arc::new(opened.database),
+            closing: Closing { layout, in_order: false },
+            writer: None,
+        })
     }
 
-    /// The store's random id, which no copy of it shares.
+    /// Creates a store at `target`, which must not exist, with everything that this one
+    /// holds at one point in time during the call, while others write.
+    ///
+    /// On one file system the copy takes little room and time, because it shares the
+    /// files that never change. It has its own store id, because from now on the two
+    /// stores use the same revisions for different writes.
+    ///
+    /// The copy is made in a directory next to `target`, whose name adds `.partial-`, and
+    /// is renamed when it is complete and durable. A killed process leaves that directory
+    /// behind.
+    ///
+    /// # Errors
+    /// [`StorageError::ReadOnly`] if this store is read-only; [`StorageError::IoError`]
+    /// if `target` exists or cannot be written.
+    pub fn checkpoint(&self, target: &Path) -> Result<(), StorageError> {
+        let writer = self.writer()?;
+        checkpoint::create(&self.database, writer.engine(), target)
+    }
+
+    /// Reads the whole store at one point in time and reports problems: blocks and
+    /// records against their checksums, keys against the rules, revisions against their
+    /// counter, and usage counters against a recount. Changes nothing, takes no lock and
+    /// works while a process writes.
+    ///
+    /// Damage to RocksDB's log or list of files is the only problem reported, because the
+    /// store cannot be opened then.
+    ///
+    /// # Errors
+    /// As [`open_read_only`](Self::open_read_only), except that damage is reported as a
+    /// problem.
+    pub fn verify(
+        path: impl AsRef<Path>,
+        report: &mut dyn FnMut(Problem),
+    ) -> Result<Verified, StorageError> {
+        verify::verify(&Layout::of_store(path.as_ref())?, report)
+    }
+
+    /// The store's random id, which no copy shares.
     pub fn store_id(&self) -> &str {
         &self.store_id
     }
-}
 
-/// Writes what a database has in memory to files, so that its log holds nothing
-/// that is needed.
-pub(super) fn write_out(db: &DB) -> Result<(), ::rocksdb::Error> {
-    let families: Vec<_> = COLUMN_FAMILIES.iter().filter_map(|name| db.cf_handle(name)).collect();
-    let mut options = FlushOptions::default();
-    options.set_wait(true);
-    db.flush_cfs_opt(&families, &options)
-}
+    fn writer(&self) -> Result<&Writer, StorageError> {
+        self.writer.as_ref().ok_or(StorageError::ReadOnly)
+    }
 
-/// Whether any partition has a ledger.
-fn has_ledgers(db: &DB, root: &Path) -> Result<bool, StorageError> {
-    let Some(family) = db.cf_handle(LEDGERS) else { return Ok(false) };
-    match db.iterator_cf(family, IteratorMode::Start).next() {
-        None => Ok(false),
-        Some(Ok(_)) => Ok(true),
-        // There is something, which whoever needs it will find broken.
-        Some(Err(error)) if error.kind() == ::rocksdb::ErrorKind::Corruption => Ok(true),
-        Some(Err(error)) => Err(errors::failed("read", root, &error)),
+    /// Checks a key that is about to be read.
+    fn check_key(&self, key: &str) -> Result<(), StorageError> {
+        validate_full_key(key)?;
+        self.writer.as_ref().map_or(Ok(()), |writer| writer.check_key(key))
     }
 }
 
 impl Drop for RocksDbStorage {
     fn drop(&mut self) {
         let Some(writer) = &self.writer else { return };
-        if writer.lock.check().is_err() {
-            // RocksDB is not closed: it would write its list of files to the path,
-            // where another store may be, and remove files that it does not know.
-            // Everything that was written is in the log of the store that was moved.
-            self.db.cancel_all_background_work(true);
-            mem::forget(Arc::clone(&self.db));
+        if writer.engine().check_in_place().is_err() {
+            // Do not close RocksDB: it would write its list of files to the path, where
+            // another store may be, and remove unknown files. All writes are in the log
+            // of the moved store.
+            self.database.db.cancel_all_background_work(true);
+            mem::forget(Arc::clone(&self.database));
             return;
         }
-        // If it fails, it is in the log still.
-        if write_out(&self.db).is_err() {
+        // If this fails, all writes are still in the log.
+        if opening::flush_memory(&self.database.db).is_err() {
             return;
         }
-        if !writer.sync {
+        if !writer.engine().is_sync() {
             let _ = self.closing.layout.set_unsynced(false);
         }
         self.closing.in_order = true;
     }
 }
 
-/// Dropped behind the database, which writes to its list of files until then, and
-/// before the writer's lock.
+/// Writes the close marker when it is dropped.
 #[derive(Debug)]
 struct Closing {
     layout: Layout,
@@ -188,55 +204,58 @@ struct Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         if self.in_order {
-            // Without it the store opens as after a kill.
-            let _ = opening::seal_closed(&self.layout);
+            // Without the marker the store opens as after a kill.
+            let _ = close_marker::write(&self.layout);
         }
-    }
-}
-
-impl fmt::Debug for RocksDbStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RocksDbStorage")
-            .field("root", &self.root)
-            .field("store_id", &self.store_id)
-            .field("writer", &self.writer)
-            .finish_non_exhaustive()
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl ComponentStorage for RocksDbStorage {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        self.value(key)
+        Ok(self.get_versioned(key)?.map(|found| found.value))
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.write_one(key, Some(value.as_bytes())).map(drop)
+        self.writer()?.write_one(&self.database, key, Some(value)).map(drop)
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.write_one(key, None).map(drop)
+        self.writer()?.write_one(&self.database, key, None).map(drop)
     }
 
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        Ok(self.record_asked_for(key)?.is_some())
+        self.check_key(key)?;
+        Ok(self.database.record(key)?.is_some())
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
         let all = PageRequest::new(usize::MAX).with_prefix(prefix.unwrap_or_default());
-        Ok(self.page(all)?.keys)
+        Ok(listing::page(&self.database, all)?.keys)
     }
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-        self.page(request)
+        listing::page(&self.database, request)
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        self.values(keys)
+        keys.iter().try_for_each(|key| self.check_key(key))?;
+        self.database.get_many(keys)
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-        self.usage_of(prefix.unwrap_or_default())
+        let prefix = prefix.unwrap_or_default();
+        let (component, rest) = split_full_key(prefix);
+        let may_have_counter = self.writer.as_ref().is_none_or(Writer::has_counters);
+        if may_have_counter
+            && !component.is_empty()
+            && rest.is_empty()
+            && let Some(usage) = self.database.usage_counter(component)?
+        {
+            let prefixes = usage.keys.saturating_mul(component.len() as u64);
+            return Ok(usage + Usage { bytes: prefixes, keys: 0 });
+        }
+        listing::usage(&self.database, prefix)
     }
 
     fn try_get(&self, _prefix: &str, _key: &str) -> Option<Option<StorageValue>> {
@@ -245,11 +264,12 @@ impl ComponentStorage for RocksDbStorage {
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        self.versioned(key)
+        self.check_key(key)?;
+        self.database.get(key)
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        self.write_commit(&commit)
+        self.writer()?.commit(&self.database, &commit)
     }
 }
 
@@ -263,7 +283,7 @@ impl Store for RocksDbStorage {
     }
 
     fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        self.partitions(after, limit)
+        listing::components(&self.database, after, limit)
     }
 
     fn read_snapshot(
@@ -272,14 +292,20 @@ impl Store for RocksDbStorage {
         after: Option<&str>,
         visit: &mut SnapshotVisitor<'_>,
     ) -> Result<(), StorageError> {
-        self.visit_as_of_now(prefix, after, visit)
+        let request = PageRequest { prefix, after, limit: usize::MAX };
+        // An indeterminate key may be missing from the snapshot and appear later.
+        let check = || match &self.writer {
+            Some(writer) => writer.check_keys(|key| request.wants(key)),
+            None => Ok(()),
+        };
+        listing::read_snapshot(&self.database, request, check, visit)
     }
 
     fn flush(&self) -> Result<(), StorageError> {
-        self.make_durable()
+        self.writer.as_ref().map_or(Ok(()), |writer| writer.engine().flush(&self.database))
     }
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
-        RocksDbStorage::verify(&self.root, report)
+        verify::verify(&self.closing.layout, report)
     }
 }

@@ -1,83 +1,64 @@
-//! A check of a whole store, which changes nothing.
+//! Verifies a whole store without changing it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use ::rocksdb::{DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, ReadOptions};
-use storage_core::{StorageError, Usage, split_full_key, validate_full_key};
+use storage_core::{
+    Problem, ProblemKind, StorageError, Usage, Verified, split_full_key, validate_full_key,
+};
 
 use super::layout::{self, Layout};
 use super::opening::{self, Opened};
-use super::options::{LEDGERS, RocksDbOptions};
-use super::store::RocksDbStorage;
-use super::{errors, keys, ledger};
+use super::options::{RocksDbOptions, USAGE_COUNTERS};
+use super::{counter_format, error, keys};
 use crate::disk::{self, Kind};
 use crate::permissions::{OpenToOthers, others_may_enter};
 use crate::record;
-use storage_core::{Problem, ProblemKind, Verified};
 
-impl RocksDbStorage {
-    /// Reads the whole store in a folder, as it is at one moment, and calls
-    /// `report` with whatever is not as it should be: the log and the list of
-    /// files, every block and record against its checksum, keys against the
-    /// rules, revisions against their counter, and ledgers against a recount.
-    /// Changes nothing, takes no lock and works beside a running writer.
-    ///
-    /// Damage to the log or to the list of files is the only problem that is
-    /// reported: what RocksDB would make of the rest is not what was written.
-    ///
-    /// # Errors
-    /// As [`open_read_only`](Self::open_read_only), but damage is a problem that
-    /// is reported.
-    pub fn verify(
-        path: impl AsRef<Path>,
-        report: &mut dyn FnMut(Problem),
-    ) -> Result<Verified, StorageError> {
-        let layout = Layout::of_store(path.as_ref())?;
-        match opening::open_to_read(&layout, &RocksDbOptions::default()) {
-            Ok(opened) => {
-                let place = layout.root.display().to_string();
-                let verified = Verified::default();
-                let mut check =
-                    Check { opened: &opened, place, report, verified, lost: Vec::new() };
-                check.all()?;
-                check.directory(&layout)?;
-                Ok(check.verified)
-            }
-            Err(StorageError::Corrupt { key, detail }) => {
-                let problem = Problem::new(layout.root.display().to_string(), detail);
-                report(match key {
-                    Some(key) => problem.with_key(key),
-                    None => problem,
-                });
-                let mut verified = Verified::default();
-                verified.problems = 1;
-                Ok(verified)
-            }
-            Err(error) => Err(error),
+/// Verifies the store in a directory.
+pub(super) fn verify(
+    layout: &Layout,
+    report: &mut dyn FnMut(Problem),
+) -> Result<Verified, StorageError> {
+    let location = layout.root.display().to_string();
+    let mut verified = Verified::default();
+    match opening::open_to_read(layout, &RocksDbOptions::default()) {
+        Ok(opened) => {
+            let mut check =
+                Check { opened: &opened, location, report, verified, unread: Vec::new() };
+            check.all()?;
+            check.directory(layout)?;
+            Ok(check.verified)
         }
+        Err(StorageError::Corrupt { key, detail }) => {
+            let mut problem = Problem::new(location, detail);
+            problem.key = key;
+            verified.count(&problem);
+            report(problem);
+            Ok(verified)
+        }
+        Err(error) => Err(error),
     }
 }
 
 struct Check<'a> {
     opened: &'a Opened,
-    place: String,
+    location: String,
     report: &'a mut dyn FnMut(Problem),
     verified: Verified,
-    /// Where keys could not be read: from the first one behind which nothing is
-    /// known, to the next that is.
-    lost: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Ranges of stored keys that could not be read.
+    unread: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
-/// What a partition's keys take up.
+/// The counted usage of a component.
 struct Counted {
-    name: String,
+    component: String,
     usage: Usage,
 }
 
 impl Check<'_> {
     fn problem(&mut self, key: Option<&str>, detail: impl Into<String>) {
-        let problem = Problem::new(self.place.clone(), detail);
+        let problem = Problem::new(self.location.clone(), detail);
         self.report(match key {
             Some(key) => problem.with_key(key),
             None => problem,
@@ -90,36 +71,36 @@ impl Check<'_> {
     }
 
     fn all(&mut self) -> Result<(), StorageError> {
-        let mut ledgers = self.ledgers()?;
-        let mut partitions: Vec<Counted> = Vec::new();
+        let mut counters = self.counters()?;
+        let mut counted: Vec<Counted> = Vec::new();
         self.keys(|check, stored, record| {
             let Some(key) = check.key(stored, record) else { return };
-            let (name, own) = split_full_key(&key);
-            let usage = Usage::of(own, record::value_len_beside_key(record));
-            match partitions.last_mut().filter(|last| last.name == name) {
+            let (component, user_key) = split_full_key(&key);
+            let usage = Usage::of(user_key, record::value_len_beside_key(record));
+            match counted.last_mut().filter(|last| last.component == component) {
                 Some(last) => last.usage = last.usage + usage,
                 None => {
-                    check.verified.components += u64::from(!name.is_empty());
-                    partitions.push(Counted { name: name.to_owned(), usage });
+                    check.verified.components += u64::from(!component.is_empty());
+                    counted.push(Counted { component: component.to_owned(), usage });
                     // All but the last are complete.
-                    if partitions.len() > 1 {
-                        let counted = partitions.swap_remove(0);
-                        check.compare(&counted, ledgers.remove(&counted.name));
+                    if counted.len() > 1 {
+                        let complete = counted.swap_remove(0);
+                        check.compare(&complete, counters.remove(&complete.component));
                     }
                 }
             }
         })?;
-        for counted in partitions {
-            let kept = ledgers.remove(&counted.name);
-            self.compare(&counted, kept);
+        for complete in counted {
+            let stored = counters.remove(&complete.component);
+            self.compare(&complete, stored);
         }
-        for (name, kept) in ledgers {
-            self.compare(&Counted { name, usage: Usage::default() }, Some(kept));
+        for (component, stored) in counters {
+            self.compare(&Counted { component, usage: Usage::default() }, Some(stored));
         }
         Ok(())
     }
 
-    /// Looks at the files themselves: whose they are, and who may use them.
+    /// Looks for foreign files and for files that other users may open.
     fn directory(&mut self, layout: &Layout) -> Result<(), StorageError> {
         let mut open_to_others = OpenToOthers::default();
         open_to_others.look_at_root(&layout.root);
@@ -127,7 +108,7 @@ impl Check<'_> {
         names.sort_unstable();
         for name in names {
             let path = layout.path(&name);
-            if layout::is_stores(&name) {
+            if layout::belongs_to_store(&name) {
                 open_to_others.look(&path);
             } else {
                 let detail = "not part of the store, ignored; move it out of the store's directory";
@@ -135,7 +116,7 @@ impl Check<'_> {
                 self.report(problem.with_kind(ProblemKind::ForeignFile));
             }
         }
-        // RocksDB makes its files by the umask, so the directory has to keep others out.
+        // RocksDB applies the umask to its files, so the directory must keep others out.
         if others_may_enter(&layout.root)
             && let Some(warning) = open_to_others.warning(&layout.root, "chmod go=")
         {
@@ -144,35 +125,39 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The ledgers, `None` where one cannot be read.
-    fn ledgers(&mut self) -> Result<BTreeMap<String, Option<Usage>>, StorageError> {
+    /// The usage counters; `None` for a damaged one.
+    fn counters(&mut self) -> Result<BTreeMap<String, Option<Usage>>, StorageError> {
         let mut found = BTreeMap::new();
-        self.walk(LEDGERS, |check, name, entry| match std::str::from_utf8(name) {
-            Ok(name) => {
-                found.insert(name.to_owned(), ledger::read(name, entry));
-            }
-            Err(_) => {
-                let name = name.escape_ascii();
-                check.problem(None, format!("there is a ledger of no component: {name}"));
+        self.scan(USAGE_COUNTERS, |check, component, entry| {
+            match std::str::from_utf8(component) {
+                Ok(component) => {
+                    let usage = counter_format::decode_total(component, entry);
+                    found.insert(component.to_owned(), usage);
+                }
+                Err(_) => {
+                    let component = component.escape_ascii();
+                    let detail = format!("a usage counter's component is not UTF-8: {component}");
+                    check.problem(None, detail);
+                }
             }
         })?;
-        // A ledger may also lie where its own family could not be read.
-        self.lost.clear();
+        // These are ranges of the counters, not of the keys.
+        self.unread.clear();
         Ok(found)
     }
 
     fn keys(&mut self, visit: impl FnMut(&mut Self, &[u8], &[u8])) -> Result<(), StorageError> {
-        self.walk(DEFAULT_COLUMN_FAMILY_NAME, visit)
+        self.scan(DEFAULT_COLUMN_FAMILY_NAME, visit)
     }
 
-    /// Visits everything in a column family. What cannot be read is reported, and
-    /// left out up to the next place that RocksDB knows of.
-    fn walk(
+    /// Visits everything in a column family. Reports what cannot be read, and continues
+    /// at the next edge of a file.
+    fn scan(
         &mut self,
         family: &str,
         mut visit: impl FnMut(&mut Self, &[u8], &[u8]),
     ) -> Result<(), StorageError> {
-        let db = &self.opened.db;
+        let db = &self.opened.database.db;
         let Some(handle) = db.cf_handle(family) else { return Ok(()) };
         let mut options = ReadOptions::default();
         options.fill_cache(false);
@@ -189,34 +174,34 @@ impl Check<'_> {
                 iterator.next();
             }
             let Err(error) = iterator.status() else { return Ok(()) };
-            self.problem(None, format!("not all of {family} can be read: {error}"));
+            self.problem(None, format!("a part of {family} cannot be read: {error}"));
             if edges.is_none() {
                 edges = Some(self.edges(family)?);
             }
             let from = position.clone();
             let mut further = edges.iter().flatten().filter(|edge| **edge > from);
-            if !go_on(&mut iterator, &mut further, &mut position) {
-                self.lost.push((from, None));
+            if !seek_next(&mut iterator, &mut further, &mut position) {
+                self.unread.push((from, None));
                 return Ok(());
             }
-            self.lost.push((from, Some(position.clone())));
+            self.unread.push((from, Some(position.clone())));
         }
     }
 
-    /// Where the files of a column family begin and end, in order.
+    /// The first keys of a column family's files and the ends of their ranges, in order.
     fn edges(&self, family: &str) -> Result<Vec<Vec<u8>>, StorageError> {
-        let root = Path::new(&self.place);
-        let files = self.opened.db.live_files();
+        let database = &self.opened.database;
+        let files = database.db.live_files();
         let mut edges: Vec<Vec<u8>> = files
-            .map_err(|error| errors::failed("list the files of", root, &error))?
+            .map_err(|error| error::failed("list the files of", &database.root, &error))?
             .into_iter()
             .filter(|file| file.column_family_name == family)
             .flat_map(|file| {
-                let behind = file.end_key.map(|mut key| {
+                let end = file.end_key.map(|mut key| {
                     key.push(0);
                     key
                 });
-                [file.start_key, behind]
+                [file.start_key, end]
             })
             .flatten()
             .collect();
@@ -225,27 +210,30 @@ impl Check<'_> {
         Ok(edges)
     }
 
-    /// Checks a key and its record; gives the full key if there is one.
+    /// Checks a key and its record. Returns the full key, if it is text.
     fn key(&mut self, stored: &[u8], bytes: &[u8]) -> Option<String> {
         let Some(key) = keys::full(stored) else {
             let stored = stored.escape_ascii();
-            self.problem(None, format!("there is a key that is not UTF-8: {stored}"));
+            self.problem(None, format!("a key is not UTF-8: {stored}"));
             return None;
         };
         if let Err(error) = validate_full_key(key) {
-            self.problem(Some(key), format!("no store holds such a key: {error}"));
+            self.problem(Some(key), format!("the key is invalid: {error}"));
         } else if *keys::stored(key) != *stored {
-            self.problem(Some(key), "it is stored under the bytes of another key");
+            self.problem(Some(key), "it is stored as another kind of key");
         } else {
             match record::decode_beside_key(key, bytes) {
                 Err(problem) => self.problem(
                     Some(key),
-                    format!("its record: {problem}; restore the store from a copy, or write or delete the key"),
+                    format!(
+                        "its record: {problem}; restore the store from a copy, or write or delete \
+                         the key"
+                    ),
                 ),
                 Ok((_, revision)) if revision.get() >= self.opened.meta.reserved => self.problem(
                     Some(key),
                     format!(
-                        "its revision {revision} is not before {}, the first that was not reserved",
+                        "its revision {revision} is beyond the revision counter, which is {}",
                         self.opened.meta.reserved
                     ),
                 ),
@@ -257,49 +245,50 @@ impl Check<'_> {
         Some(key.to_owned())
     }
 
-    /// Compares a ledger with what was counted, if all could be read.
-    fn compare(&mut self, counted: &Counted, kept: Option<Option<Usage>>) {
-        let name = &counted.name;
-        let (first, end) = match name.as_str() {
-            "" => (vec![keys::LOOSE], vec![keys::LOOSE + 1]),
-            name => (name.as_bytes().to_vec(), keys::behind(name)),
+    /// Compares a usage counter with a recount, if all keys could be read.
+    fn compare(&mut self, counted: &Counted, stored: Option<Option<Usage>>) {
+        let component = &counted.component;
+        let (first, end) = match component.as_str() {
+            "" => (vec![keys::UNSCOPED], vec![keys::UNSCOPED + 1]),
+            component => (component.as_bytes().to_vec(), keys::end_of_prefix(component)),
         };
-        let touches = |(from, to): &(Vec<u8>, Option<Vec<u8>>)| {
+        let overlaps = |(from, to): &(Vec<u8>, Option<Vec<u8>>)| {
             *from < end && to.as_ref().is_none_or(|to| *to > first)
         };
-        if self.lost.iter().any(touches) {
+        if self.unread.iter().any(overlaps) {
             return;
         }
-        match kept {
+        match stored {
             None => {}
-            Some(None) => self.problem(
-                None,
-                format!("the ledger of {name:?} cannot be read; the next budget counts again"),
-            ),
-            Some(Some(kept)) if kept != counted.usage => {
-                let Usage { bytes, keys } = counted.usage;
-                self.problem(
-                    None,
-                    format!(
-                        "the ledger of {name:?} says {} bytes and {} keys, and there are {bytes} and {keys}; copy the keys into a new store, which counts them anew",
-                        kept.bytes, kept.keys
-                    ),
+            Some(None) => {
+                let detail = format!(
+                    "the usage counter of {component:?} is damaged; the next budget counts again"
                 );
+                self.problem(None, detail);
+            }
+            Some(Some(stored)) if stored != counted.usage => {
+                let Usage { bytes, keys } = counted.usage;
+                let detail = format!(
+                    "the usage counter of {component:?} is {} bytes in {} keys, but there are \
+                     {bytes} bytes in {keys} keys; copy the store to count again",
+                    stored.bytes, stored.keys
+                );
+                self.problem(None, detail);
             }
             Some(Some(_)) => {}
         }
     }
 }
 
-/// Goes to the first of these places at which something can be read.
-fn go_on(
+/// Seeks the first of these keys at which something can be read.
+fn seek_next(
     iterator: &mut DBRawIterator<'_>,
-    places: &mut dyn Iterator<Item = &Vec<u8>>,
+    candidates: &mut dyn Iterator<Item = &Vec<u8>>,
     position: &mut Vec<u8>,
 ) -> bool {
-    for place in places {
-        iterator.seek(place);
-        position.clone_from(place);
+    for key in candidates {
+        iterator.seek(key);
+        position.clone_from(key);
         if iterator.valid() || iterator.status().is_ok() {
             return true;
         }

@@ -1,6 +1,5 @@
 //! The conformance suite.
 use super::*;
-use std::sync::Arc;
 use storage_core::conformance::{Implementation, run};
 
 fn implementation(options: FileOptions) -> Implementation {
@@ -17,7 +16,7 @@ fn unsynced() -> FileOptions {
 #[rstest]
 #[case::synced(FileOptions::default())]
 #[case::unsynced(unsynced())]
-#[case::without_room_for_indexes(unsynced().with_index_budget_bytes(0))]
+#[case::without_memory_for_indexes(unsynced().with_index_budget_bytes(0))]
 fn bare(#[case] options: FileOptions) {
     run(&implementation(options));
 }
@@ -25,9 +24,4 @@ fn bare(#[case] options: FileOptions) {
 #[test]
 fn under_a_namespace() {
     run(&implementation(unsynced()).namespaced());
-}
-
-#[test]
-fn as_an_arc() {
-    run(&implementation(unsynced()).wrapped("an arc of file", Arc::<dyn ComponentStorage>::from));
 }

@@ -1,14 +1,14 @@
-//! The first version of the format, as a store on disk: three components, a
-//! loose key, and a commit that was interrupted.
+//! A store in the first version of the format: three components, an unscoped key and a
+//! pending commit.
 use super::*;
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/file-format-1")
 }
 
 pub(super) fn copy_to(place: &Place) {
-    for (path, bytes) in files_below(&folder()) {
-        let target = place.path().join(path.strip_prefix(folder()).unwrap());
+    for (path, bytes) in files_below(&directory()) {
+        let target = place.path().join(path.strip_prefix(directory()).unwrap());
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         fs::write(target, bytes).unwrap();
     }
@@ -32,7 +32,7 @@ fn the_first_format_is_read() {
     let writer = open(&place.path());
     assert_eq!(contents(&writer), support::first_format());
     assert_eq!(writer.store_id(), "6b6c6170982517b157088be1f96b5d0d");
-    // The commit is finished, and its revision is older than a new one.
+    // The commit has been applied, with a revision older than a new one.
     assert!(files_below(&place.path().join("journal")).is_empty());
     let committed = writer.get_versioned("app/notes/home/by-commit").unwrap().unwrap();
     assert!(

@@ -26,8 +26,7 @@ fn key() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Every pair of component and key has a file of its own, inside the
-    /// store, and comes back byte for byte.
+    /// Every pair of component and key has its own file inside the store.
     #[test]
     fn no_two_keys_share_a_file(
         entries in proptest::collection::btree_map(
@@ -47,18 +46,18 @@ proptest! {
         for (id, value) in &entries {
             let found = view(id).get(&id.3).unwrap();
             prop_assert_eq!(found, Some(value.to_string().as_str().into()));
-            let own: Vec<_> = entries.keys()
+            let keys: Vec<_> = entries.keys()
                 .filter(|other| (&other.0, &other.1, &other.2) == (&id.0, &id.1, &id.2))
                 .map(|other| other.3.clone())
                 .collect();
-            prop_assert_eq!(view(id).list_keys(None).unwrap(), own);
+            prop_assert_eq!(view(id).list_keys(None).unwrap(), keys);
         }
         let files = files_below(&place.path().join("components"));
         prop_assert_eq!(files.len(), entries.len());
         for path in files_below(place.0.path()).keys() {
             prop_assert!(path.starts_with(place.path()), "{:?}", path);
         }
-        // Nor would they share one where case does not count.
+        // Also on file systems that ignore case.
         let folded: std::collections::BTreeSet<_> =
             files.keys().map(|path| path.to_string_lossy().to_lowercase()).collect();
         prop_assert_eq!(folded.len(), entries.len());

@@ -1,8 +1,8 @@
-//! Symbolic links inside a store are refused, and never skipped.
+//! Symbolic links inside a store are refused, not skipped.
 use super::*;
 use std::os::unix::fs::symlink;
 
-/// A store with two components and a loose key.
+/// A store with two components and an unscoped key.
 fn filled() -> Place {
     let place = Place::new();
     let storage = open(&place.path());
@@ -12,7 +12,7 @@ fn filled() -> Place {
     place
 }
 
-/// Moves something of a store elsewhere and puts a link in its place.
+/// Moves a part of a store elsewhere and replaces it with a link.
 fn link_away(place: &Place, path: &str) {
     let original = place.path().join(path);
     let elsewhere = place.0.path().join("elsewhere");
@@ -52,7 +52,7 @@ fn snapshot(storage: &FileStorage, prefix: &str) -> Result<usize, StorageError> 
 #[case::instance("components/a/b/c")]
 #[case::name("components/a/b")]
 #[case::namespace("components/a")]
-fn a_component_behind_a_link_is_refused_by_everything(#[case] path: &str) {
+fn every_call_refuses_a_component_behind_a_link(#[case] path: &str) {
     let place = filled();
     link_away(&place, path);
     let link = place.path().join(path);
@@ -68,7 +68,7 @@ fn a_component_behind_a_link_is_refused_by_everything(#[case] path: &str) {
         assert_names_link(storage.list_components(None, 10), &link);
         assert_names_link(snapshot(&storage, ""), &link);
         assert_names_link(snapshot(&storage, "a/b/c/"), &link);
-        // Another component is not affected.
+        // Other components are not affected.
         assert_eq!(storage.get("d/e/f/k"), Ok(Some("d/e/f/k".into())));
         assert_eq!(storage.list_keys(Some("d/e/f/")).unwrap(), ["d/e/f/k"]);
     }
@@ -86,14 +86,14 @@ fn a_component_behind_a_link_is_refused_by_everything(#[case] path: &str) {
         assert_eq!(storage.get("d/e/f/k"), Ok(Some("d/e/f/k".into())));
     }
     assert_eq!(files_below(&place.0.path().join("elsewhere")), before);
-    // The repair that the message names.
+    // The repair that the message suggests.
     fs::remove_file(&link).unwrap();
     fs::rename(place.0.path().join("elsewhere"), &link).unwrap();
     assert_eq!(open(&place.path()).list_keys(None).unwrap(), ["a/b/c/k", "d/e/f/k", "loose"]);
 }
 
 #[test]
-fn a_dangling_link_is_refused_too() {
+fn a_dangling_link_is_refused() {
     let place = filled();
     link_away(&place, "components/a");
     fs::remove_dir_all(place.0.path().join("elsewhere")).unwrap();
@@ -162,14 +162,14 @@ fn a_key_behind_a_link_is_refused_until_it_is_written_or_deleted() {
             };
             repaired.unwrap();
             assert_eq!(storage.get(key), Ok(value));
-            // What the link named is untouched.
+            // The target of the link is unchanged.
             assert_eq!(fs::read(place.0.path().join("elsewhere")).unwrap(), elsewhere);
         }
     }
 }
 
 #[test]
-fn a_commit_is_not_finished_behind_a_link() {
+fn a_pending_commit_is_not_applied_behind_a_link() {
     let place = Place::new();
     fixture::copy_to(&place);
     link_away(&place, "components/app/notes");
@@ -181,10 +181,10 @@ fn a_commit_is_not_finished_behind_a_link() {
 }
 
 #[test]
-fn links_of_others_are_ignored() {
+fn foreign_links_are_ignored() {
     let place = filled();
     let home = place.path().join("components/a/b/c");
-    // As an editor leaves them for a lock.
+    // Some editors create such links as locks.
     for path in [home.join(".#k"), place.path().join("components/.Trash"), home.join("Upper")] {
         symlink("/nowhere", path).unwrap();
     }
@@ -195,7 +195,7 @@ fn links_of_others_are_ignored() {
 }
 
 #[test]
-fn a_check_names_every_link_and_goes_on() {
+fn verify_reports_every_link() {
     let place = filled();
     link_away(&place, "components/a");
     symlink("/nowhere", place.path().join("loose/other")).unwrap();
@@ -204,18 +204,18 @@ fn a_check_names_every_link_and_goes_on() {
     assert_eq!(verified.unwrap().usage.keys, 2);
     let shown = shown.join("\n").replace(&*place.path().to_string_lossy(), "STORE");
     insta::assert_snapshot!(shown, @r"
-    STORE/components/a: is a symbolic link; a store does not follow links: move the directory itself here
-    STORE/loose/other: is a symbolic link; a store does not follow links: put the file itself in its place
+    STORE/components/a: is a symbolic link; a store does not follow links: replace the link with the directory
+    STORE/loose/other: is a symbolic link; a store does not follow links: replace the link with the file
     ");
 }
 
 #[test]
-fn a_pipe_in_the_place_of_a_key_holds_nobody_up() {
+fn a_pipe_instead_of_a_key_file_does_not_block() {
     let place = filled();
     let pipe = place.path().join("components/a/b/c/pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     if !made.is_ok_and(|status| status.success()) {
-        println!("SKIPPED a pipe in the place of a key: mkfifo cannot be run");
+        println!("SKIPPED a pipe instead of a key file: mkfifo cannot be run");
         return;
     }
     for storage in opened(&place) {

@@ -1,4 +1,4 @@
-//! Keys whose file the file system cannot name.
+//! Keys whose file names are too long for the file system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use storage_backends::{FileOptions, FileStorage};
 use storage_core::{Budget, Commit, ComponentStorage, StorageError};
 
-/// A directory so deep that short names fit in a path there and long ones do not.
+/// A directory with a path so long that only short names fit.
 fn deep(inside: &Path) -> PathBuf {
     const BYTES: usize = 4000;
     let mut path = inside.to_owned();
@@ -25,9 +25,9 @@ fn deep(inside: &Path) -> PathBuf {
 const SHORT: &str = "a/b/c/short";
 
 #[test]
-fn a_key_that_cannot_be_named_is_missing_and_cannot_be_set() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = deep(folder.path());
+fn a_key_with_a_name_that_is_too_long_is_missing_and_cannot_be_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = deep(directory.path());
     let storage = FileStorage::open(&path, FileOptions::default()).unwrap();
     let by_key = format!("a/b/c/{}", "k".repeat(230));
     let by_component = format!("a/{}/c/key", "n".repeat(128));
@@ -60,7 +60,7 @@ fn a_key_that_cannot_be_named_is_missing_and_cannot_be_set() {
         assert_eq!(storage.usage(Some(long)).unwrap().keys, 0);
     }
     drop(storage);
-    // Nothing is left to be finished.
+    // No commit is pending.
     let storage = FileStorage::open(&path, FileOptions::default()).unwrap();
     assert_eq!(storage.get(SHORT), Ok(Some("new".into())));
     let reader = FileStorage::open_read_only(&path, FileOptions::default()).unwrap();
@@ -69,9 +69,9 @@ fn a_key_that_cannot_be_named_is_missing_and_cannot_be_set() {
 }
 
 #[test]
-fn a_store_whose_path_is_too_long_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = deep(folder.path()).join("d".repeat(150));
+fn a_path_that_is_too_long_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = deep(directory.path()).join("d".repeat(150));
     for error in [
         FileStorage::open(&path, FileOptions::default()).unwrap_err(),
         FileStorage::open_read_only(&path, FileOptions::default()).unwrap_err(),

@@ -1,4 +1,4 @@
-//! The file store: what it promises beyond the contract of every store.
+//! The file store: its guarantees beyond the contract of every store.
 #![cfg(feature = "file")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
 
@@ -44,13 +44,13 @@ fn read_only(path: &Path) -> FileStorage {
 }
 
 #[test]
-fn a_journal_that_comes_back_after_a_power_cut_changes_nothing() {
+fn a_journal_file_that_a_power_cut_restores_changes_nothing() {
     let place = Place::new();
     fixture::copy_to(&place);
     let journal = files_below(&place.path().join("journal"));
     let storage = open(&place.path());
     assert!(files_below(&place.path().join("journal")).is_empty());
-    // Written after the commit that set the one and deleted the other.
+    // Written after the commit that set one key and deleted the other.
     storage.set("app/notes/home/by-commit", "newer".into()).unwrap();
     storage.set("app/notes/home/to-delete", "newer".into()).unwrap();
     drop(storage);
@@ -65,7 +65,7 @@ fn a_journal_that_comes_back_after_a_power_cut_changes_nothing() {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_without_fsync_either() {
+fn writes_without_fsync_survive_reopening() {
     let place = Place::new();
     let options = FileOptions::default().with_durability(Durability::Os);
     let storage = FileStorage::open(place.path(), options.clone()).unwrap();
@@ -80,24 +80,8 @@ fn a_killed_process_loses_nothing_without_fsync_either() {
     assert!(storage_core::put(&storage, "a/b/c/1", "x".into()).unwrap() > first);
 }
 
-#[cfg(unix)]
 #[test]
-fn a_new_store_is_its_owners_alone() {
-    use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
-    open(&place.path().join("below"));
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&place.path().join("below")), 0o700);
-    // A folder that was there keeps what its owner gave it.
-    let given = place.path().join("given");
-    fs::create_dir(&given).unwrap();
-    fs::set_permissions(&given, fs::Permissions::from_mode(0o750)).unwrap();
-    open(&given);
-    assert_eq!(mode(&given), 0o750);
-}
-
-#[test]
-fn more_components_than_are_remembered_are_kept_apart() {
+fn components_beyond_those_in_memory_keep_their_keys_and_usage() {
     let place = Place::new();
     let options =
         FileOptions::default().with_durability(Durability::Os).with_index_budget_bytes(10_000);
@@ -121,7 +105,7 @@ fn more_components_than_are_remembered_are_kept_apart() {
 }
 
 #[test]
-fn indexes_that_do_not_fit_their_budget_are_built_anew() {
+fn indexes_beyond_their_budget_are_rebuilt() {
     let place = Place::new();
     let options =
         FileOptions::default().with_durability(Durability::Os).with_index_budget_bytes(200);
@@ -142,15 +126,15 @@ fn indexes_that_do_not_fit_their_budget_are_built_anew() {
 }
 
 #[test]
-fn files_of_others_in_the_folders_are_no_keys() {
+fn foreign_files_are_not_listed() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("app/notes/home/a", "".into()).unwrap();
-    let folder = place.path().join("components/app/notes/home");
+    let directory = place.path().join("components/app/notes/home");
     for name in ["README.md", ".DS_Store", "Upper", "with space", "x%%y"] {
-        fs::write(folder.join(name), "x").unwrap();
+        fs::write(directory.join(name), "x").unwrap();
     }
-    fs::create_dir(folder.join("backup")).unwrap();
+    fs::create_dir(directory.join("backup")).unwrap();
     let in_journal = [place.path().join("journal/notes.txt"), place.path().join("journal/old")];
     fs::write(&in_journal[0], "x").unwrap();
     fs::create_dir(&in_journal[1]).unwrap();
@@ -165,33 +149,7 @@ fn files_of_others_in_the_folders_are_no_keys() {
 }
 
 #[test]
-fn a_store_without_its_counter_goes_on_beyond_what_it_holds() {
-    let place = Place::new();
-    let storage = open(&place.path());
-    let mut last = storage_core::put(&storage, "app/notes/home/a", "x".into()).unwrap();
-    for _ in 0..10 {
-        last = storage_core::put(&storage, "loose", "x".into()).unwrap();
-    }
-    drop(storage);
-    fs::remove_file(place.path().join("revisions")).unwrap();
-    let storage = open(&place.path());
-    assert!(storage_core::put(&storage, "app/notes/home/a", "y".into()).unwrap() > last);
-    assert_eq!(storage.get("loose"), Ok(Some("x".into())));
-}
-
-#[cfg(unix)]
-#[test]
-fn a_store_behind_a_link_or_missing_folders_is_made_there() {
-    let place = Place::new();
-    let deep = place.path().join("a/b/c");
-    open(&deep).set("k", "v".into()).unwrap();
-    let link = place.path().join("link");
-    std::os::unix::fs::symlink(&deep, &link).unwrap();
-    assert_eq!(open(&link).get("k"), Ok(Some("v".into())));
-}
-
-#[test]
-fn writers_of_one_component_and_listings_agree() {
+fn concurrent_writes_of_a_component_are_listed_and_counted() {
     let place = Place::new();
     let options = FileOptions::default().with_durability(Durability::Os);
     let storage = FileStorage::open(place.path(), options).unwrap();

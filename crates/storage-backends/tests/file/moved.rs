@@ -1,4 +1,4 @@
-//! A store whose path is taken by another one, or leads elsewhere.
+//! A store whose path leads to another store or elsewhere.
 
 #![cfg(unix)]
 
@@ -23,7 +23,7 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// What a store is written by: one key, several, and none.
+/// Writes of every kind.
 fn writes(storage: &FileStorage) -> [Result<(), StorageError>; 5] {
     let several = Commit::new().set("a/b/c/1", "first".into()).set("d/e/f/2", "first".into());
     let checked = Commit::new().require_value("a/b/c/1", "old".into()).set("a/b/c/1", "x".into());
@@ -37,7 +37,7 @@ fn writes(storage: &FileStorage) -> [Result<(), StorageError>; 5] {
 }
 
 #[test]
-fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
+fn a_store_that_was_replaced_while_open_is_not_written_to() {
     for durability in [Durability::Sync, Durability::Os] {
         let place = Place::new();
         let away = place.path().with_extension("old");
@@ -58,7 +58,7 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
             insta::assert_snapshot!(refused(first.flush(), &place), @"the store is unavailable: the store at STORE was moved or replaced while it was open; earlier writes are in the store that was opened; restart this process to use what is there now");
         }
         assert_eq!(place.tree(), before);
-        // Nothing of the other store is remembered.
+        // Nothing of the other store is kept in memory.
         second.set("the/other/one/1", "second".into()).unwrap();
         let budget = Budget { max_bytes: 1_000, max_keys: 1 };
         let counted = Commit::new().set("the/other/one/1", "first".into()).with_budget(budget);
@@ -74,7 +74,7 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
         second.set("a/b/c/1", "again".into()).unwrap();
         drop(second);
 
-        // Back in its place it goes on, and nothing is in doubt.
+        // Back at its path it works again, and no key is indeterminate.
         fs::remove_dir_all(place.path()).unwrap();
         fs::rename(&away, place.path()).unwrap();
         assert_eq!(first.get("a/b/c/1"), Ok(Some("old".into())));
@@ -88,7 +88,7 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
 }
 
 #[test]
-fn a_store_that_was_moved_away_is_not_begun_anew() {
+fn a_store_that_was_moved_away_is_not_created_again() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("a/b/c/1", "old".into()).unwrap();
@@ -105,11 +105,11 @@ mod links {
     use super::*;
 
     #[test]
-    fn a_link_to_nothing_is_an_error_that_names_its_target() {
+    fn a_dangling_link_is_an_error_that_names_its_target() {
         let place = Place::new();
         let target = place.path().with_file_name("unmounted").join("store");
         symlink(&target, place.path()).unwrap();
-        let told = [
+        let results = [
             FileStorage::open(place.path(), FileOptions::default()).map(drop),
             FileStorage::open_read_only(place.path(), FileOptions::default()).map(drop),
             FileStorage::verify(place.path(), &mut |_| {}).map(drop),
@@ -120,7 +120,7 @@ mod links {
             place.path().display(),
             target.display()
         );
-        for result in told {
+        for result in results {
             let Err(StorageError::IoError(detail)) = result else { panic!("{result:?}") };
             assert!(detail.contains(&expected), "{detail}");
         }
@@ -128,7 +128,7 @@ mod links {
     }
 
     #[test]
-    fn a_link_that_leads_elsewhere_later_does_not_take_the_store_along() {
+    fn a_store_stays_at_the_target_that_its_link_had_when_opened() {
         let place = Place::new();
         let at = |name: &str| place.path().with_file_name(name);
         symlink(at("one"), place.path()).unwrap();
@@ -146,30 +146,21 @@ mod links {
     }
 
     #[test]
-    fn a_lock_file_that_is_a_link_is_refused_and_its_target_left_alone() {
+    fn a_lock_file_that_is_a_link_is_refused() {
         let place = Place::new();
         drop(open(&place.path()));
         let lock = place.path().join("LOCK");
-        for there in [true, false] {
+        for exists in [true, false] {
             let important = place.path().with_file_name("important");
             fs::write(&important, "important").unwrap();
             fs::remove_file(&lock).unwrap();
-            let target = if there { important.clone() } else { important.with_extension("new") };
+            let target = if exists { important.clone() } else { important.with_extension("new") };
             symlink(&target, &lock).unwrap();
             let result = FileStorage::open(place.path(), FileOptions::default());
             let Err(StorageError::IoError(detail)) = result else { panic!("{result:?}") };
             assert!(detail.contains("LOCK is a symbolic link"), "{detail}");
             assert_eq!(fs::read(&important).unwrap(), b"important");
-            assert_eq!(target.exists(), there);
+            assert_eq!(target.exists(), exists);
         }
-    }
-
-    #[test]
-    fn what_is_made_of_a_store_is_for_its_owner_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let place = Place::new();
-        drop(open(&place.path()));
-        let mode = fs::metadata(place.path().join("LOCK")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -1,4 +1,4 @@
-//! Nobody but its owner may use what a store makes.
+//! New files and directories are accessible to their owner only.
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 use storage_backends::{Problem, ProblemKind};
@@ -14,12 +14,12 @@ fn set_mode(path: &Path, mode: u32) {
 /// Everything below a directory.
 fn all_below(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+    let mut left = vec![root.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path.clone());
+                left.push(path.clone());
             }
             found.push(path);
         }
@@ -27,8 +27,8 @@ fn all_below(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A directory as others make it, with the usual umask.
-fn made_by_others(place: &Place) {
+/// A directory with the mode that the usual umask gives.
+fn created_with_umask(place: &Place) {
     fs::create_dir(place.path()).unwrap();
     set_mode(&place.path(), 0o755);
 }
@@ -41,9 +41,9 @@ fn warnings(place: &Place) -> Vec<Problem> {
 }
 
 #[test]
-fn directories_are_0700_and_files_0600_in_a_directory_of_others() {
+fn directories_have_mode_0700_and_files_0600() {
     let place = Place::new();
-    made_by_others(&place);
+    created_with_umask(&place);
     for durability in [Durability::Sync, Durability::Os] {
         let options = FileOptions::default().with_durability(durability);
         let storage = FileStorage::open(place.path(), options).unwrap();
@@ -58,20 +58,23 @@ fn directories_are_0700_and_files_0600_in_a_directory_of_others() {
         .filter(|(mode, path)| *mode != if path.is_dir() { 0o700 } else { 0o600 })
         .collect();
     assert_eq!(wrong, []);
-    // The directory is still as it was made.
+    // An existing directory keeps its mode.
     assert_eq!(mode(&place.path()), 0o755);
+    open(&place.path().join("new"));
+    assert_eq!(mode(&place.path().join("new")), 0o700);
+    fs::remove_dir_all(place.path().join("new")).unwrap();
     assert_eq!(warnings(&place), []);
 }
 
 #[test]
-fn modes_that_let_others_in_are_one_warning() {
+fn modes_that_let_other_users_in_are_one_warning() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("a/b/c/k", "v".into()).unwrap();
     storage.set("loose", "v".into()).unwrap();
     drop(storage);
     assert_eq!(warnings(&place), []);
-    // What others cannot get to is not open to them.
+    // Others cannot reach it.
     set_mode(&place.path().join("components/a/b/c/k"), 0o644);
     assert_eq!(warnings(&place), []);
     set_mode(&place.path(), 0o755);
@@ -82,10 +85,10 @@ fn modes_that_let_others_in_are_one_warning() {
     assert_eq!(found[0].kind, ProblemKind::Permissions);
     let shown = found[0].to_string().replace(&*place.path().to_string_lossy(), "STORE");
     insta::assert_snapshot!(shown, @"STORE: the mode of 2 files and 1 directory gives other users access, for example STORE/LOCK (mode 0660); to remove that access: chmod -R go= STORE");
-    // It opens as it is, and nothing is changed behind its owner's back.
+    // Opening the store does not change the modes.
     assert_eq!(open(&place.path()).get("a/b/c/k"), Ok(Some("v".into())));
     assert_eq!(mode(&place.path().join("LOCK")), 0o660);
-    // The command that the warning names.
+    // The command that the warning suggests.
     let command = found[0].detail.split_once("to remove that access: ").unwrap().1;
     let done = std::process::Command::new("sh").args(["-c", command]).status().unwrap();
     assert!(done.success());
@@ -93,9 +96,9 @@ fn modes_that_let_others_in_are_one_warning() {
 }
 
 #[test]
-fn a_root_that_others_may_write_is_a_warning_and_one_they_may_search_is_none() {
+fn a_root_that_others_can_write_is_a_warning() {
     let place = Place::new();
-    made_by_others(&place);
+    created_with_umask(&place);
     drop(open(&place.path()));
     assert_eq!(warnings(&place), []);
     set_mode(&place.path(), 0o770);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn nothing_is_written_and_nothing_created() {
+fn a_reader_changes_nothing() {
     let place = Place::new();
     fixture::copy_to(&place);
     let before = place.tree();
@@ -22,7 +22,7 @@ fn nothing_is_written_and_nothing_created() {
 }
 
 #[test]
-fn a_running_writer_is_seen() {
+fn a_reader_sees_the_writes_of_a_running_writer() {
     let place = Place::new();
     let writer = open(&place.path());
     let reader = read_only(&place.path());

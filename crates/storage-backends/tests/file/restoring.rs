@@ -1,7 +1,7 @@
-//! What is left of a store after a restore, a copy or a kill.
+//! A store after an incomplete restore, an incomplete copy or a kill.
 use super::*;
 
-/// A store with keys of every kind, and the last revision that it has given.
+/// Fills a store and returns its last revision.
 fn filled(place: &Place) -> storage_core::Revision {
     let storage = open(&place.path());
     storage.set("a/b/c/k", "v".into()).unwrap();
@@ -10,7 +10,7 @@ fn filled(place: &Place) -> storage_core::Revision {
     storage_core::put(&storage, "loose", "v".into()).unwrap()
 }
 
-/// Each way of opening, which must change nothing.
+/// The errors of opening the store in each way. It must not change.
 #[track_caller]
 fn refusals(place: &Place) -> String {
     let before = place.tree();
@@ -27,11 +27,11 @@ fn refusals(place: &Place) -> String {
 }
 
 #[test]
-fn records_without_format_are_refused_and_the_repair_is_named() {
+fn records_without_format_are_refused_with_a_repair() {
     let place = Place::new();
     filled(&place);
     fs::remove_file(place.path().join("FORMAT")).unwrap();
-    insta::assert_snapshot!(refusals(&place), @"the store is corrupt: STORE/FORMAT is missing, and there are files where a store has its data, such as STORE/loose/loose; restore FORMAT from a backup of this store, or make an empty store elsewhere and move its FORMAT here");
+    insta::assert_snapshot!(refusals(&place), @"the store is corrupt: STORE/FORMAT is missing, but there are files where a store keeps its data, such as STORE/loose/loose; restore FORMAT from a backup of this store, or create an empty store elsewhere and move its FORMAT here");
 }
 
 #[rstest]
@@ -39,7 +39,7 @@ fn records_without_format_are_refused_and_the_repair_is_named() {
 #[case::loose(&["loose"])]
 #[case::records_alone(&["components", "loose"])]
 #[case::with_a_counter(&["loose", "revisions"])]
-fn a_part_of_a_store_is_no_new_store(#[case] kept: &[&str]) {
+fn a_part_of_a_store_is_refused(#[case] kept: &[&str]) {
     let place = Place::new();
     filled(&place);
     for entry in fs::read_dir(place.path()).unwrap() {
@@ -58,7 +58,7 @@ fn a_part_of_a_store_is_no_new_store(#[case] kept: &[&str]) {
 }
 
 #[test]
-fn an_interrupted_commit_without_format_is_refused() {
+fn a_pending_commit_without_format_is_refused() {
     let place = Place::new();
     fixture::copy_to(&place);
     for path in ["FORMAT", "revisions"] {
@@ -72,7 +72,7 @@ fn an_interrupted_commit_without_format_is_refused() {
 }
 
 #[test]
-fn a_check_of_records_without_format_reads_them() {
+fn verify_reads_records_without_format() {
     let place = Place::new();
     filled(&place);
     fs::remove_file(place.path().join("FORMAT")).unwrap();
@@ -83,9 +83,9 @@ fn a_check_of_records_without_format_reads_them() {
     assert!(problems[0].detail.starts_with("is missing; restore FORMAT"), "{}", problems[0]);
 }
 
-/// The repair without a backup, with the counter of revisions and without it.
+/// The repair without a backup, with and without the revision counter.
 #[rstest]
-fn with_the_format_of_an_empty_store_revisions_go_on(#[values(true, false)] with_counter: bool) {
+fn revisions_continue_with_the_format_of_an_empty_store(#[values(true, false)] with_counter: bool) {
     let place = Place::new();
     let last = filled(&place);
     fs::remove_file(place.path().join("FORMAT")).unwrap();
@@ -106,23 +106,23 @@ fn with_the_format_of_an_empty_store_revisions_go_on(#[values(true, false)] with
 }
 
 #[test]
-fn a_store_that_was_begun_is_completed_and_keeps_its_counter() {
+fn a_store_without_records_is_completed_and_keeps_its_counter() {
     let place = Place::new();
     let storage = open(&place.path());
     let last = storage_core::put(&storage, "a/b/c/k", "v".into()).unwrap();
     storage.delete("a/b/c/k").unwrap();
     drop(storage);
-    // Without a record it looks like one that a killed process has begun.
+    // Without records it looks like an incomplete creation.
     fs::remove_file(place.path().join("FORMAT")).unwrap();
     let storage = open(&place.path());
     assert!(storage_core::put(&storage, "a/b/c/k", "v".into()).unwrap() > last);
     drop(storage);
 
     let begun = Place::new();
-    for folder in ["components", "loose", "journal"] {
-        fs::create_dir_all(begun.path().join(folder)).unwrap();
+    for directory in ["components", "loose", "journal"] {
+        fs::create_dir_all(begun.path().join(directory)).unwrap();
     }
-    // Half of a counter, and a FORMAT that has not got its name.
+    // A part of a counter, and a FORMAT that is not renamed yet.
     fs::write(begun.path().join("revisions"), [0; 100]).unwrap();
     fs::write(begun.path().join(".tmp-FORMAT"), "airssys").unwrap();
     open(&begun.path()).set("a/b/c/k", "v".into()).unwrap();
@@ -130,24 +130,14 @@ fn a_store_that_was_begun_is_completed_and_keeps_its_counter() {
 }
 
 #[test]
-fn a_damaged_format_names_the_same_repair() {
-    let place = Place::new();
-    filled(&place);
-    fs::write(place.path().join("FORMAT"), "").unwrap();
-    let message =
-        FileStorage::open_read_only(place.path(), FileOptions::default()).unwrap_err().to_string();
-    assert!(message.contains("FORMAT is damaged; restore FORMAT from a backup"), "{message}");
-}
-
-#[test]
-fn empty_directories_that_are_missing_are_made_by_a_writer() {
+fn a_writer_creates_missing_directories() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("a/b/c/k", "v".into()).unwrap();
     drop(storage);
-    // As git and object storage leave them.
-    for folder in ["journal", "loose"] {
-        fs::remove_dir(place.path().join(folder)).unwrap();
+    // Git and object storage do not keep empty directories.
+    for directory in ["journal", "loose"] {
+        fs::remove_dir(place.path().join(directory)).unwrap();
     }
     let before = place.tree();
     let reader = read_only(&place.path());
@@ -156,7 +146,7 @@ fn empty_directories_that_are_missing_are_made_by_a_writer() {
     let verified = FileStorage::verify(place.path(), &mut |problem| panic!("{problem}"));
     assert_eq!(verified.unwrap().usage.keys, 1);
     assert_eq!(place.tree(), before);
-    assert!(!place.path().join("journal").exists(), "a reader makes nothing");
+    assert!(!place.path().join("journal").exists(), "a reader creates nothing");
 
     for durability in [Durability::Sync, Durability::Os] {
         let _ = fs::remove_dir(place.path().join("journal"));
@@ -169,24 +159,10 @@ fn empty_directories_that_are_missing_are_made_by_a_writer() {
 }
 
 #[test]
-fn a_store_without_any_directory_is_empty_and_writable() {
-    let place = Place::new();
-    drop(open(&place.path()));
-    for folder in ["journal", "loose", "components"] {
-        fs::remove_dir(place.path().join(folder)).unwrap();
-    }
-    assert_eq!(read_only(&place.path()).list_keys(None), Ok(Vec::new()));
-    let storage = open(&place.path());
-    let commit = Commit::new().set("a/b/c/1", "v".into()).set("loose", "v".into());
-    storage.commit(commit).unwrap();
-    assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/1", "loose"]);
-}
-
-#[test]
-fn files_of_others_in_the_journal_keep_nothing_shut() {
+fn foreign_files_in_the_journal_are_ignored() {
     let place = Place::new();
     filled(&place);
-    // As macOS makes them beside every file, and as people name them.
+    // macOS creates such files, and people use such names.
     let names = ["._0000000000000008.commit", "notes.commit", "notes.tmp", ".nfs0000.tmp"];
     for name in names {
         fs::write(place.path().join("journal").join(name), "x").unwrap();

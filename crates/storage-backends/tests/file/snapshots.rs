@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Long enough for anything that does not wait for a walk.
+/// Long enough for a write that does not wait for the snapshot.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn snapshot(storage: &FileStorage) -> Result<Vec<(String, StorageValue)>, StorageError> {
@@ -19,7 +19,7 @@ fn numbered(number: usize) -> String {
     format!("app/notes/home/{number:04}")
 }
 
-/// More keys than a walk lists at a time.
+/// A store with more keys than one page of a scan.
 fn filled(place: &Place) -> FileStorage {
     let options = FileOptions::default().with_durability(Durability::Os);
     let storage = FileStorage::open(place.path(), options).unwrap();
@@ -30,7 +30,7 @@ fn filled(place: &Place) -> FileStorage {
 }
 
 #[test]
-fn a_reader_sees_unfinished_commits_and_changes_nothing() {
+fn a_reader_sees_pending_commits_and_changes_nothing() {
     let place = Place::new();
     fixture::copy_to(&place);
     let before = place.tree();
@@ -39,7 +39,7 @@ fn a_reader_sees_unfinished_commits_and_changes_nothing() {
 }
 
 #[test]
-fn a_reader_sees_what_came_after_it_was_opened() {
+fn a_snapshot_has_what_was_written_after_the_reader_was_opened() {
     let place = Place::new();
     drop(open(&place.path()));
     let reader = read_only(&place.path());
@@ -50,7 +50,7 @@ fn a_reader_sees_what_came_after_it_was_opened() {
 }
 
 #[test]
-fn a_reader_beside_a_writer_is_told_who_writes() {
+fn a_reader_is_refused_while_a_writer_has_the_store_open() {
     let place = Place::new();
     let writer = open(&place.path());
     writer.set("a/b/c/1", "x".into()).unwrap();
@@ -63,7 +63,7 @@ fn a_reader_beside_a_writer_is_told_who_writes() {
 }
 
 #[test]
-fn writers_cannot_begin_during_a_readers_walk_and_readers_can() {
+fn a_snapshot_of_a_reader_keeps_writers_out_but_not_readers() {
     let place = Place::new();
     fixture::copy_to(&place);
     drop(open(&place.path()));
@@ -81,7 +81,7 @@ fn writers_cannot_begin_during_a_readers_walk_and_readers_can() {
 }
 
 #[test]
-fn a_look_at_the_lock_does_not_keep_a_writer_out() {
+fn a_writer_waits_for_a_short_shared_lock() {
     let place = Place::new();
     drop(open(&place.path()));
     let file = fs::File::open(place.path().join("LOCK")).unwrap();
@@ -95,7 +95,7 @@ fn a_look_at_the_lock_does_not_keep_a_writer_out() {
 }
 
 #[test]
-fn a_store_without_its_lock_file_is_read_unless_a_writer_comes() {
+fn a_store_without_a_lock_file_is_read_unless_a_writer_opens_it() {
     let place = Place::new();
     fixture::copy_to(&place);
     fs::remove_file(place.path().join("LOCK")).unwrap();
@@ -111,7 +111,7 @@ fn a_store_without_its_lock_file_is_read_unless_a_writer_comes() {
 
 #[cfg(unix)]
 #[test]
-fn a_store_that_is_replaced_while_it_is_read_is_not_read_to_its_end() {
+fn a_snapshot_of_a_store_that_is_replaced_fails() {
     let place = Place::new();
     fixture::copy_to(&place);
     let reader = read_only(&place.path());
@@ -127,38 +127,38 @@ fn a_store_that_is_replaced_while_it_is_read_is_not_read_to_its_end() {
 }
 
 #[test]
-fn writers_wait_for_what_is_ahead_of_a_walk_and_for_nothing_else() {
+fn only_writes_to_keys_that_the_snapshot_has_not_reached_wait() {
     let place = Place::new();
     let storage = filled(&place);
     let (first, last) = (numbered(0), numbered(599));
-    let (said, heard) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let mut seen = Vec::new();
     thread::scope(|scope| {
         let write = |keys: Vec<String>, name: &'static str| {
-            let (said, storage) = (said.clone(), &storage);
+            let (sender, storage) = (sender.clone(), &storage);
             scope.spawn(move || {
                 let commit =
                     keys.iter().fold(Commit::new(), |commit, key| commit.set(key, "new".into()));
                 storage.commit(commit).unwrap();
-                said.send(name).unwrap();
+                sender.send(name).unwrap();
             });
         };
         storage
             .read_snapshot("app/notes/home/", None, &mut |key, value| {
                 seen.push((key.to_owned(), value));
                 if *key == numbered(100) {
-                    write(vec![numbered(300)], "passed later");
+                    write(vec![numbered(300)], "reached later");
                 }
                 if *key == numbered(599) {
-                    // It waited for the walk to pass, and not for its end.
-                    assert_eq!(heard.recv_timeout(PATIENCE), Ok("passed later"));
+                    // It waited until the scan had passed its key, not for its end.
+                    assert_eq!(receiver.recv_timeout(PATIENCE), Ok("reached later"));
                 }
                 if *key == numbered(400) {
                     write(vec![last.clone()], "ahead");
                     write(vec![first.clone(), last.clone()], "both");
                     write(vec![first.clone()], "behind");
                     write(vec!["app/notes/work/1".to_owned()], "elsewhere");
-                    let mut done = [(); 2].map(|()| heard.recv_timeout(PATIENCE).unwrap());
+                    let mut done = [(); 2].map(|()| receiver.recv_timeout(PATIENCE).unwrap());
                     done.sort_unstable();
                     assert_eq!(done, ["behind", "elsewhere"]);
                     assert_eq!(storage.get(&last), Ok(Some("old".into())), "reads go on");
@@ -166,7 +166,7 @@ fn writers_wait_for_what_is_ahead_of_a_walk_and_for_nothing_else() {
                 Ok(())
             })
             .unwrap();
-        let mut done = [(); 2].map(|()| heard.recv_timeout(PATIENCE).unwrap());
+        let mut done = [(); 2].map(|()| receiver.recv_timeout(PATIENCE).unwrap());
         done.sort_unstable();
         assert_eq!(done, ["ahead", "both"]);
     });
@@ -176,19 +176,19 @@ fn writers_wait_for_what_is_ahead_of_a_walk_and_for_nothing_else() {
 }
 
 #[test]
-fn a_walk_that_is_given_up_lets_its_writers_go_on() {
+fn writes_go_on_after_a_snapshot_fails_or_panics() {
     let place = Place::new();
     let storage = filled(&place);
-    let walk = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        storage.read_snapshot("", None, &mut |_, _| panic!("a visitor's own trouble"))
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        storage.read_snapshot("", None, &mut |_, _| panic!("the visitor fails"))
     }));
-    walk.unwrap_err();
+    panicked.unwrap_err();
     storage.read_snapshot("", None, &mut |_, _| Err(StorageError::ReadOnly)).unwrap_err();
     storage.set(&numbered(599), "new".into()).unwrap();
 }
 
 #[test]
-fn a_damaged_value_ends_the_walk_with_its_key() {
+fn a_damaged_value_ends_the_snapshot_with_its_key() {
     let place = Place::new();
     let storage = filled(&place);
     let file = place.path().join("components").join(numbered(2));
@@ -209,7 +209,7 @@ fn a_damaged_value_ends_the_walk_with_its_key() {
 }
 
 #[test]
-fn a_name_that_no_store_would_give_is_damage() {
+fn a_file_of_an_invalid_key_is_corrupt() {
     let place = Place::new();
     drop(open(&place.path()));
     let odd = place.path().join("components/app/notes/home%0aevil");

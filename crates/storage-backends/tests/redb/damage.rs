@@ -46,7 +46,7 @@ fn is_damage(error: &StorageError) -> bool {
     match error {
         StorageError::Corrupt { .. } => true,
         // The first bytes say what it is, and so does the engine's version.
-        StorageError::IoError(why) => why.contains("is no redb database"),
+        StorageError::IoError(why) => why.contains("is not a redb database"),
         StorageError::Unsupported(why) => why.contains("of the engine's format"),
         _ => false,
     }

@@ -24,6 +24,12 @@ fn none_of_64_neighbours_is_touched() {
         let page = own.list_page(PageRequest::new(2).after("k")).unwrap();
         assert_eq!((page.keys.len(), page.more), (2, false));
         assert_eq!(own.usage(None).unwrap().keys, 4);
+        let prefix = format!("a/b/{}/", instance(number));
+        let visit = &mut |_: &str, value| {
+            assert_eq!(value, instance(number).as_str().into());
+            Ok(())
+        };
+        storage.read_snapshot(&prefix, None, visit).unwrap();
     }
 }
 

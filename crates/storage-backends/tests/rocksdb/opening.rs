@@ -168,7 +168,7 @@ fn a_store_that_was_begun_and_not_finished_is_made_anew() {
         }
         fs::write(place.path().join("CREATING"), "").unwrap();
         let result = RocksDbStorage::open_read_only(place.path(), small());
-        assert!(refusal(result, &place).contains("STORE is no store"));
+        assert!(refusal(result, &place).contains("STORE is not a store"));
         let storage = open(&place.path());
         storage.set("a/b/c/d", "value".into()).unwrap();
         drop(storage);

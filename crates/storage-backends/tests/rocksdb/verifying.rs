@@ -42,24 +42,24 @@ fn every_kind_of_problem_is_found_and_named() {
             let record = database.get("app/notes/home/a").unwrap().unwrap();
             database.put("app/notes/home/z", record).unwrap();
         }),
-        ("under the bytes of another key", Some("unloosed"), |database| {
+        ("stored as another kind of key", Some("unloosed"), |database| {
             database.put("unloosed", "").unwrap();
         }),
-        ("under the bytes of another key", Some("a/b/c/d"), |database| {
+        ("stored as another kind of key", Some("a/b/c/d"), |database| {
             database.put("\0a/b/c/d", "").unwrap();
         }),
         ("no control characters", Some("a/b/c/\n"), |database| {
             database.put("a/b/c/\n", "").unwrap();
         }),
         ("not UTF-8", None, |database| database.put(b"a/b/c/\xff", "").unwrap()),
-        ("the first that was not reserved", Some("app/notes/home/a"), |database| {
+        ("beyond the revision counter", Some("app/notes/home/a"), |database| {
             let meta = database.cf_handle("meta").unwrap();
             database.delete("\0loose").unwrap();
             database.delete("app/notes/work/b").unwrap();
             database.delete_cf(database.cf_handle("ledgers").unwrap(), "app/notes/work/").unwrap();
             database.put_cf(meta, "revisions", 1u64.to_le_bytes()).unwrap();
         }),
-        ("the ledger of \"app/notes/home/\" cannot be read", None, ledger),
+        ("the usage counter of \"app/notes/home/\" is damaged", None, ledger),
     ];
     for (detail, key, change) in cases {
         let place = filled();
@@ -86,7 +86,9 @@ fn a_ledger_that_is_not_right_is_found() {
         opening::raw(&place, change);
         let (_, problems) = verify(&place.path());
         let found = problems.iter().any(|problem| {
-            problem.detail.starts_with("the ledger of \"app/notes/work/\" says 2 bytes and 1 keys")
+            problem
+                .detail
+                .starts_with("the usage counter of \"app/notes/work/\" is 2 bytes in 1 keys")
         });
         assert!(found, "{problems:?}");
     }

@@ -1,4 +1,4 @@
-//! Tests of the cache over storages that count, fail and wait on command.
+//! Tests of the cache over storage that counts, fails and waits on command.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,9 +9,7 @@
 mod conformance;
 mod expiry;
 mod interleavings;
-mod model;
 mod reads;
-mod reentry;
 mod shared;
 mod stress;
 mod support;

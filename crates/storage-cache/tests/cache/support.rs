@@ -1,4 +1,4 @@
-//! What the tests of the cache share.
+//! Shared test support.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,15 +10,18 @@ use storage_cache::{CacheConfig, CachedStorage, ManualClock};
 use storage_core::conformance::{CountingStorage, FailingStorage, ReferenceStorage, SlowStorage};
 use storage_core::{Commit, ComponentStorage, StorageError, StorageValue};
 
-/// After this a test has failed that would hang otherwise.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for a call before it counts as hanging.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) const TTL: Duration = Duration::from_secs(60);
 
-/// Holds up, fails and counts, in this order.
+/// A cache of 64 KiB does not keep a value of this size.
+pub(crate) const LARGE: usize = 64 << 10;
+
 pub(crate) type Backend = SlowStorage<FailingStorage<CountingStorage<ReferenceStorage>>>;
 
-/// A cache over a storage that does as it is told, and the clock of the cache.
+/// A cache over storage that waits, fails and counts on command, and the clock of
+/// the cache.
 pub(crate) struct Setup {
     pub(crate) cached: Arc<CachedStorage<Backend>>,
     pub(crate) clock: ManualClock,
@@ -27,6 +30,12 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn new() -> Self {
         Self::with(CacheConfig { ttl: Some(TTL), ..CacheConfig::default() })
+    }
+
+    /// A cache that keeps no value of `LARGE` bytes.
+    pub(crate) fn small() -> Self {
+        let max_size_bytes = LARGE;
+        Self::with(CacheConfig { ttl: Some(TTL), max_size_bytes, ..CacheConfig::default() })
     }
 
     pub(crate) fn with(config: CacheConfig) -> Self {
@@ -49,21 +58,16 @@ impl Setup {
         self.failing().inner()
     }
 
-    /// The storage that the cache does not see being written.
+    /// The storage below, for calls around the cache.
     pub(crate) fn around(&self) -> &ReferenceStorage {
         self.counting().inner()
     }
 
-    /// What `try_get` answers, but not because another thread was in its way.
-    pub(crate) fn at_hand(&self, key: &str) -> Option<Option<StorageValue>> {
-        let try_get = |_| {
-            thread::yield_now();
-            self.cached.try_get("", key)
-        };
-        (0..1_000).find_map(try_get)
+    pub(crate) fn try_get(&self, key: &str) -> Option<Option<StorageValue>> {
+        self.cached.try_get("", key)
     }
 
-    /// Runs a call in a thread of its own.
+    /// Runs a call in another thread.
     pub(crate) fn start<T: Send + 'static>(
         &self,
         call: impl FnOnce(&CachedStorage<Backend>) -> T + Send + 'static,
@@ -72,15 +76,15 @@ impl Setup {
         start(move || call(&cached))
     }
 
-    /// Waits until so many keys were missed: whoever missed one is about to claim
-    /// it or to wait for it.
+    /// Waits until so many keys were missed. Their readers are then about to read or
+    /// to wait.
     pub(crate) fn wait_for_misses(&self, misses: u64) {
         let start = Instant::now();
         while self.cached.stats().misses < misses {
-            assert!(start.elapsed() < PATIENCE, "{:?}", self.cached.stats());
+            assert!(start.elapsed() < TIMEOUT, "{:?}", self.cached.stats());
             thread::yield_now();
         }
-        // To let the last one get there. Every order gives the same results.
+        // Gives the last one time to get there. The result is the same in any order.
         (0..1_000).for_each(|_| thread::yield_now());
     }
 }
@@ -90,18 +94,15 @@ pub(crate) struct Running<T>(Receiver<thread::Result<T>>);
 
 pub(crate) fn start<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Running<T> {
     let (sender, receiver) = channel();
-    thread::spawn(move || {
-        // Nobody listens when the test has failed already.
-        let _ = sender.send(catch_unwind(AssertUnwindSafe(call)));
-    });
+    thread::spawn(move || drop(sender.send(catch_unwind(AssertUnwindSafe(call)))));
     Running(receiver)
 }
 
 impl<T> Running<T> {
-    /// What it returned, or that it panicked.
+    /// What it returned, or its panic.
     #[track_caller]
     pub(crate) fn outcome(self) -> thread::Result<T> {
-        self.0.recv_timeout(PATIENCE).expect("the call hangs")
+        self.0.recv_timeout(TIMEOUT).expect("the call hangs")
     }
 
     #[track_caller]
@@ -109,9 +110,9 @@ impl<T> Running<T> {
         self.outcome().expect("the call panicked")
     }
 
-    /// Gives a call that must not end now the time to do it all the same.
+    /// Gives a call that must wait the time to return by mistake.
     pub(crate) fn must_wait(&self) {
-        assert!(self.0.recv_timeout(Duration::from_millis(200)).is_err(), "the call ended");
+        assert!(self.0.recv_timeout(Duration::from_millis(200)).is_err(), "the call returned");
     }
 }
 
@@ -125,7 +126,7 @@ pub(crate) enum Read {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Found {
     Value(Option<StorageValue>),
     Present(bool),
 }
@@ -133,26 +134,24 @@ pub(crate) enum Answer {
 impl Read {
     pub(crate) const ALL: [Self; 4] = [Self::Get, Self::Exists, Self::GetMany, Self::GetVersioned];
 
-    pub(crate) fn ask(
+    pub(crate) fn perform(
         self,
         storage: &dyn ComponentStorage,
         key: &str,
-    ) -> Result<Answer, StorageError> {
+    ) -> Result<Found, StorageError> {
         Ok(match self {
-            Self::Get => Answer::Value(storage.get(key)?),
-            Self::Exists => Answer::Present(storage.exists(key)?),
-            Self::GetMany => Answer::Value(storage.get_many(&[key])?.remove(0)),
-            Self::GetVersioned => {
-                Answer::Value(storage.get_versioned(key)?.map(|found| found.value))
-            }
+            Self::Get => Found::Value(storage.get(key)?),
+            Self::Exists => Found::Present(storage.exists(key)?),
+            Self::GetMany => Found::Value(storage.get_many(&[key])?.remove(0)),
+            Self::GetVersioned => Found::Value(storage.get_versioned(key)?.map(|v| v.value)),
         })
     }
 
-    /// What it answers where this is the value.
-    pub(crate) fn answer(self, value: Option<&str>) -> Answer {
+    /// What it finds where the key has this value.
+    pub(crate) fn found(self, value: Option<impl Into<StorageValue>>) -> Found {
         match self {
-            Self::Exists => Answer::Present(value.is_some()),
-            _ => Answer::Value(value.map(StorageValue::from)),
+            Self::Exists => Found::Present(value.is_some()),
+            _ => Found::Value(value.map(Into::into)),
         }
     }
 }
@@ -161,13 +160,15 @@ impl Read {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Write {
     Set,
-    Put,
     Delete,
     CommitSet,
     CommitDelete,
 }
 
 impl Write {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Set, Self::Delete, Self::CommitSet, Self::CommitDelete];
+
     pub(crate) fn perform(
         self,
         storage: &dyn ComponentStorage,
@@ -175,17 +176,16 @@ impl Write {
     ) -> Result<(), StorageError> {
         match self {
             Self::Set => storage.set(key, "new".into()),
-            Self::Put => storage_core::put(&storage, key, "new".into()).map(drop),
             Self::Delete => storage.delete(key),
             Self::CommitSet => storage.commit(Commit::new().set(key, "new".into())).map(drop),
             Self::CommitDelete => storage.commit(Commit::new().delete(key)).map(drop),
         }
     }
 
-    /// What is there afterwards.
+    /// The value of the key afterwards.
     pub(crate) fn leaves(self) -> Option<&'static str> {
         match self {
-            Self::Set | Self::Put | Self::CommitSet => Some("new"),
+            Self::Set | Self::CommitSet => Some("new"),
             Self::Delete | Self::CommitDelete => None,
         }
     }
@@ -200,13 +200,13 @@ pub(crate) fn io_error() -> StorageError {
     StorageError::IoError("on purpose".into())
 }
 
-/// Every read that asks the cache must answer this.
+/// Checks that every read finds this value.
 #[track_caller]
 pub(crate) fn assert_holds(storage: &dyn ComponentStorage, key: &str, value: Option<&str>) {
     for read in Read::ALL {
-        assert_eq!(read.ask(storage, key), Ok(read.answer(value)), "{read:?} of {key:?}");
+        assert_eq!(read.perform(storage, key), Ok(read.found(value)), "{read:?} of {key:?}");
     }
-    if let Some(at_hand) = storage.try_get("", key) {
-        assert_eq!(at_hand, value.map(StorageValue::from), "try_get of {key:?}");
+    if let Some(cached) = storage.try_get("", key) {
+        assert_eq!(cached, value.map(StorageValue::from), "try_get of {key:?}");
     }
 }

@@ -20,10 +20,8 @@ use super::output::Output;
 use super::progress::counted;
 use super::target::{self, Target};
 
-const NOTES: (&str, &[u8]) =
-    ("notes.wasm", include_bytes!("../../../../examples/guests/notes.wasm"));
-const COUNTER: (&str, &[u8]) =
-    ("counter.wasm", include_bytes!("../../../../examples/guests/counter.wasm"));
+const NOTES: (&str, &[u8]) = ("notes.wasm", include_bytes!("../../guests/notes.wasm"));
+const COUNTER: (&str, &[u8]) = ("counter.wasm", include_bytes!("../../guests/counter.wasm"));
 
 const HOME: &str = "app/notes/home";
 const WORK: &str = "app/notes/work";

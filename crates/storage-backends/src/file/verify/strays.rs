@@ -1,7 +1,7 @@
-//! What lies in a store's directory and is not part of the store.
+//! Entries of a store directory that are not part of the store.
 //!
-//! A file of somebody else is a warning: the store ignores it. What holds a value
-//! of the store is damage, and so is what keeps a name of the store from being used.
+//! A foreign file is a warning: the store ignores it. A file that holds a value of the
+//! store is damage, and so is a link or device with a name of the store.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,24 +12,23 @@ use crate::file::disk;
 use crate::record;
 use storage_core::{Problem, ProblemKind};
 
-/// A stray file is read to see whether it holds a value, unless it is larger.
+/// Larger files are not checked for a value.
 const STRAY_BYTES: u64 = 64 << 20;
 
 impl Check<'_> {
-    /// Reports what is not part of the store, or not where it belongs. `named` says
-    /// that its name is one that the store uses there.
+    /// Reports an entry that is not part of the store or not where it belongs. `named`:
+    /// the store uses this name there.
     pub(super) fn stray(&mut self, found: &Found, named: bool) {
         match found.kind {
             FoundKind::File => self.stray_file(&found.path, named),
-            FoundKind::Folder => self.stray_directory(&found.path, named),
+            FoundKind::Directory => self.stray_directory(&found.path, named),
             FoundKind::Link if named => self.link(&found.path, FoundKind::File),
             FoundKind::Link => self.foreign(&found.path, "unknown symbolic link, ignored"),
             FoundKind::Other if named => {
                 self.counted = None;
                 self.problem_at(
                     &found.path,
-                    "is a pipe, socket or device in the place of a file; move it out of the store \
-                     directory",
+                    "is a pipe, socket or device, not a file; move it out of the store directory",
                 );
             }
             FoundKind::Other => {
@@ -40,10 +39,10 @@ impl Check<'_> {
 
     /// Reports a link where the store has a file or a directory.
     pub(super) fn link(&mut self, path: &Path, wanted: FoundKind) {
-        // What the store counts is none of this.
+        // The store does not count what the link leads to.
         self.counted = None;
         let error = match wanted {
-            FoundKind::Folder => disk::link_to_directory(path),
+            FoundKind::Directory => disk::link_to_directory(path),
             _ => disk::link_to_file(path),
         };
         let text = text_of(error);
@@ -60,16 +59,15 @@ impl Check<'_> {
     fn stray_file(&mut self, path: &Path, named: bool) {
         let Some(key) = key_of_value(path) else {
             if named {
-                return self
-                    .foreign(path, "a file that keeps components of this name from being used");
+                return self.foreign(path, "a file that blocks components with this name");
             }
             return self.foreign(path, "unknown file, ignored");
         };
-        let right = self.layout.key_file(&key);
+        let expected = self.layout.key_file(&key);
         let detail = format!(
-            "holds a value of this key under a name that the store ignores; rename it to {}, \
-             unless a newer one is there",
-            right.display()
+            "holds a value of this key but has a name that the store ignores; rename it to {}, \
+             unless that file exists and is newer",
+            expected.display()
         );
         self.problem_of(path, &key, detail);
     }
@@ -77,30 +75,29 @@ impl Check<'_> {
     fn stray_directory(&mut self, path: &Path, named: bool) {
         let Some((file, key)) = value_below(path) else {
             if named {
-                return self
-                    .foreign(path, "a directory that keeps the key of this name from being used");
+                return self.foreign(path, "a directory that blocks the key with this name");
             }
             return self.foreign(path, "unknown directory, ignored");
         };
         let detail = format!(
             "is not a directory of the store, so the store ignores the values in it, such as {}; \
-             if they belong to the store, give the directory its old name, otherwise move it out \
-             of the store directory",
+             if they belong to the store, restore the name of the directory, otherwise move it \
+             out of the store directory",
             file.display()
         );
         self.problem_of(path, &key, detail);
     }
 }
 
-/// The key of the value in a file; `None` if it holds none.
+/// The key of the value in a file, if it holds one.
 fn key_of_value(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(STRAY_BYTES).read_to_end(&mut bytes).ok()?;
     record::decode(&bytes).ok().map(|record| record.key)
 }
 
-/// The first file below a directory that holds a value, and its key. What cannot be
-/// read is left out.
+/// The first file below a directory that holds a value, and its key. Skips what cannot
+/// be read.
 fn value_below(directory: &Path) -> Option<(PathBuf, String)> {
     let mut left = vec![(directory.to_owned(), true)];
     while let Some((path, is_directory)) = left.pop() {
