@@ -1,4 +1,4 @@
-//! The manifest: a host's store and components in a TOML file.
+//! The settings of a host in a TOML file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,8 @@ use crate::limits::Limits;
 use crate::store_url::StoreUrl;
 use storage_cache::CacheConfig;
 
-/// The settings of a host, from a TOML file.
+/// The settings of a host: its store, and each component with quota, limits, cache and
+/// grants. Read from a TOML file.
 ///
 /// ```
 /// use storage_host::Manifest;
@@ -43,14 +44,14 @@ use storage_cache::CacheConfig;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// The store, if the manifest names one. A relative path starts at the working
-    /// directory of the process.
+    /// The store of all components, if the manifest names one. A path is relative to the
+    /// working directory of the process.
     pub store: Option<StoreUrl>,
-    /// The cache of components without their own.
+    /// The cache of components without their own setting.
     pub cache: CacheConfig,
-    /// Whether these components share one cache. Otherwise each has a private one.
+    /// Whether components share one cache instead of having one each.
     pub shares_cache: bool,
-    /// The settings of components that the manifest does not name.
+    /// The settings of components without their own, and of those that are not named.
     pub defaults: ComponentSettings,
     /// The components, in the order of the file.
     pub components: Vec<ManifestComponent>,
@@ -59,23 +60,23 @@ pub struct Manifest {
 /// A component of a [`Manifest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManifestComponent {
-    /// The component's id.
+    /// Its id.
     pub id: ComponentId,
-    /// The file of the component's code. [`Manifest::from_file`] resolves it against the
-    /// directory of the manifest.
+    /// The component's file. [`Manifest::from_file`] resolves it relative to the directory
+    /// of the manifest.
     pub wasm: Option<PathBuf>,
-    /// Its settings, completed by the manifest's defaults.
+    /// Its settings, including the manifest's defaults.
     pub settings: ComponentSettings,
-    /// How long it may run; `None` without a limit. The program that runs the component
-    /// enforces it.
+    /// How long it may run, including the manifest's default. The program that runs the
+    /// component applies it, as the command does.
     pub timeout: Option<Duration>,
     /// Its access to keys of other components.
     pub grants: Vec<Grant>,
-    /// Keys to set before the component starts. The program that runs it sets them.
+    /// Keys to set before it starts.
     pub presets: BTreeMap<String, String>,
 }
 
-/// Why a file is not a valid [`Manifest`].
+/// Why a text or file is not a valid [`Manifest`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
@@ -87,11 +88,10 @@ pub enum ManifestError {
         /// Why.
         problem: String,
     },
-    /// The text is not TOML, or has an unknown field or an invalid value. The message
-    /// names the line.
+    /// It is not TOML, or has an unknown field or an invalid value. Names the line.
     #[error("{0}")]
     Syntax(String),
-    /// Settings that are valid alone but not together. The message names the component.
+    /// Settings of a component contradict each other. Names the component.
     #[error("{0}")]
     Contradiction(String),
 }
@@ -120,14 +120,13 @@ impl Manifest {
         self.components.iter().find(|component| component.id == *id)
     }
 
-    /// Returns the settings of a component: the defaults if the manifest does not name
-    /// it.
+    /// Returns the settings of a component; the defaults if it is not named.
     pub fn settings(&self, id: &ComponentId) -> &ComponentSettings {
         self.component(id).map_or(&self.defaults, |component| &component.settings)
     }
 
-    /// Makes a host on a store, with the settings and grants of the manifest. Does not
-    /// set presets.
+    /// Makes a host on a store, with the settings and grants of the manifest. Does not set
+    /// presets.
     pub fn host(&self, store: Arc<dyn Store>) -> StorageHost {
         let mut builder = StorageHost::builder(store).defaults(self.defaults.clone());
         builder = match self.shares_cache {
@@ -160,7 +159,7 @@ impl FromStr for Manifest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    #[serde(default, deserialize_with = "parse_optional")]
+    #[serde(default, deserialize_with = "parsed_if_there")]
     store: Option<StoreUrl>,
     #[serde(default)]
     cache: HostCache,
@@ -173,11 +172,11 @@ struct File {
     components: Vec<Component>,
 }
 
-/// The fields of a component. A missing field has the host's value.
+/// The fields of a component. Missing ones have the host's values.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Component {
-    #[serde(deserialize_with = "parse")]
+    #[serde(deserialize_with = "parsed")]
     id: ComponentId,
     wasm: Option<PathBuf>,
     #[serde(default)]
@@ -200,7 +199,7 @@ struct Quota {
 }
 
 impl Quota {
-    /// Completes the quota from `base`. `None` if neither number is limited.
+    /// Applies this quota on top of another; `None` if neither has a bound.
     fn over(self, base: Option<Budget>) -> Option<Budget> {
         let base = base.unwrap_or(Budget::UNLIMITED);
         let budget = Budget {
@@ -211,9 +210,9 @@ impl Quota {
     }
 }
 
-/// A limit of a quota.
+/// A bound of a quota.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "a number, or \"none\" for no limit")]
+#[serde(untagged, expecting = "a number, or \"none\" for no bound")]
 enum Bound {
     Number(u64),
     Word(Word),
@@ -258,7 +257,7 @@ impl CacheTable {
 
 /// A duration.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "a number of seconds, or \"none\" for no limit")]
+#[serde(untagged, expecting = "a number of seconds, or \"none\" for no end")]
 enum Seconds {
     Number(u64),
     Word(Word),
@@ -308,7 +307,7 @@ impl LimitsTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GrantTable {
-    #[serde(deserialize_with = "parse")]
+    #[serde(deserialize_with = "parsed")]
     owner: ComponentId,
     prefix: String,
     access: AccessWord,
@@ -335,7 +334,7 @@ impl File {
         for component in self.components {
             if !seen.insert(component.id.clone()) {
                 return Err(ManifestError::Contradiction(format!(
-                    "component {} is listed twice; remove one of them",
+                    "component {} is listed twice: remove one of the entries",
                     component.id
                 )));
             }
@@ -357,21 +356,23 @@ impl Component {
         for GrantTable { owner, prefix, access } in self.grants {
             if owner == id {
                 return Err(ManifestError::Contradiction(format!(
-                    "component {id} has a grant for its own keys; remove it, a component needs none"
+                    "grant of component {id}: the owner is {id} itself, which needs no grant; \
+                     remove it"
                 )));
             }
             if grants.iter().any(|one: &Grant| one.owner == owner && one.prefix == prefix) {
                 return Err(ManifestError::Contradiction(format!(
-                    "component {id} has two grants for the prefix {prefix:?} of {owner}; remove one of \
-                     them"
+                    "component {id} has two grants for {owner} with the prefix {prefix:?}: remove \
+                     one of them"
                 )));
             }
-            // Every prefix of a valid key is a valid key, except the empty one.
+            // Every non-empty prefix of a valid key is a valid key.
             if !prefix.is_empty()
                 && let Err(error) = validate_key(&prefix)
             {
                 return Err(ManifestError::Contradiction(format!(
-                    "component {id} has a grant for {owner} whose prefix no key can have: {error}"
+                    "grant of component {id}: the prefix {prefix:?} is not a valid key prefix: \
+                     {error}"
                 )));
             }
             let access = match access {
@@ -386,14 +387,16 @@ impl Component {
                 .and_then(|()| limits.check_key(key))
                 .and_then(|()| limits.check_value_len(value.len()))
                 .map_err(|error| {
-                    ManifestError::Contradiction(format!("preset {key:?} of component {id}: {error}"))
+                    ManifestError::Contradiction(format!(
+                        "preset {key:?} of component {id}: {error}"
+                    ))
                 })?;
         }
         let timeout = self.timeout.or(timeout).and_then(Seconds::duration);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(ManifestError::Contradiction(format!(
-                "the timeout of component {id} is 0, so it could not run; write \"none\" for no \
-                 limit"
+                "the timeout of component {id} is 0: use a number of seconds, or \"none\" for no \
+                 timeout"
             )));
         }
         let settings = ComponentSettings {
@@ -412,8 +415,8 @@ impl Component {
     }
 }
 
-/// Parses a value from a TOML string.
-fn parse<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Parses a value from a string.
+fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr<Err: std::fmt::Display>,
@@ -421,13 +424,13 @@ where
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
-/// As [`parse`], for an optional field.
-fn parse_optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+/// Like [`parsed`], for an optional field.
+fn parsed_if_there<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr<Err: std::fmt::Display>,
 {
-    parse(deserializer).map(Some)
+    parsed(deserializer).map(Some)
 }
 
 #[cfg(test)]
@@ -435,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_component_inherits_the_missing_parts_of_its_quota() {
+    fn missing_parts_of_a_quota_are_the_hosts() {
         let of = |own: &str| {
             let text =
                 format!("quota = {{ bytes = 10, keys = 5 }}\n[[component]]\nid = 'a/b/c'\n{own}");

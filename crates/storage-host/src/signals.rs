@@ -1,10 +1,10 @@
-//! Shuts a process down on a signal.
+//! Ends a process in order on a signal.
 //!
-//! By default `SIGTERM`, `SIGINT` and `SIGHUP` end a process at once, and writes that a
-//! store acknowledged but did not make durable yet are lost. Process 1 of a container
-//! ignores them. With [`end_in_order`] a process instead runs an action, such as
-//! [`StorageHost::shut_down`](crate::StorageHost::shut_down), and exits with the status
-//! 128 + n that shells show for signal n.
+//! By default, `SIGTERM`, `SIGINT` and `SIGHUP` end a process at once, which loses writes
+//! that a store has acknowledged but not made durable. Process 1 of a container ignores
+//! them. With [`end_in_order`] they always run an action, such as
+//! [`StorageHost::shut_down`](crate::StorageHost::shut_down), and then end the process with
+//! the exit status 128 + n, as shells report signal n.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -15,7 +15,7 @@
 //! let ending = host.clone();
 //! signals::end_in_order(move |signal| {
 //!     if let Err(error) = ending.shut_down(Duration::from_secs(10)) {
-//!         tracing::error!(%signal, %error, "the store was not flushed");
+//!         tracing::error!(%signal, %error, "cannot flush the store");
 //!     }
 //! })?;
 //! signals::survive_file_size_limit()?;
@@ -35,8 +35,8 @@ use signal_hook::{flag, iterator, low_level};
 /// The signals that ask a process to end.
 const ENDING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 
-/// Signals within this time of the first one are part of the same request: `timeout`
-/// and some terminals signal both the process and its process group.
+/// How soon after the first signal another one is part of the same request: `timeout`
+/// and some terminals send a signal to the process and to its process group.
 const SAME_REQUEST: Duration = Duration::from_millis(200);
 
 /// A signal that asks the process to end.
@@ -59,21 +59,21 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Installs a handler for `SIGTERM`, `SIGINT` and `SIGHUP` that calls `action` on its own
-/// thread and then exits with [`Signal::exit_status`].
+/// Handles `SIGTERM`, `SIGINT` and `SIGHUP`: calls `action` on a new thread, and ends the
+/// process with [`Signal::exit_status`] when it returns. A further signal ends the process
+/// at once, unless it arrives within 200 ms of the first and so is part of the same request.
 ///
-/// A second signal ends the process at once, except within 200 ms of the first. `action`
-/// must limit its own time, as [`StorageHost::shut_down`](crate::StorageHost::shut_down)
-/// does. No destructors run, and buffered standard output is lost unless `action` flushes
-/// it.
+/// `action` bounds its own time, as [`StorageHost::shut_down`](crate::StorageHost::shut_down)
+/// does. Nothing else is cleaned up: destructors do not run, and buffered standard output
+/// is lost unless `action` flushes it.
 ///
-/// A signal that was ignored before the call stays ignored, as `nohup` and shells expect.
-/// Only Linux reports this; elsewhere `SIGHUP` keeps its default action. Call it once,
-/// early in `main`.
+/// A signal that is already ignored stays ignored, as `nohup` and shells expect. On other
+/// systems than Linux this is not known, so `SIGHUP` keeps its default action. Call this
+/// once, early.
 ///
 /// # Errors
-/// If a thread or a file descriptor cannot be created. The signals then end the process
-/// at once with that status, also as process 1.
+/// If no thread or descriptor is left. The signals then end the process at once with that
+/// status, even process 1.
 pub fn end_in_order(action: impl FnOnce(Signal) + Send + 'static) -> io::Result<()> {
     let signals: Vec<i32> = ENDING.into_iter().filter(|signal| !is_ignored(*signal)).collect();
     let started = iterator::Signals::new(&signals).and_then(|arriving| {
@@ -103,7 +103,7 @@ fn handle(mut arriving: iterator::Signals, action: impl FnOnce(Signal) + Send + 
         end(first);
     };
     if thread::Builder::new().name("ending".to_owned()).spawn(act).is_err() {
-        // Without a thread, a second signal could not end the action.
+        // Without a thread for the action, end at once.
         end(first);
     }
     for next in signals {
@@ -113,7 +113,7 @@ fn handle(mut arriving: iterator::Signals, action: impl FnOnce(Signal) + Send + 
     }
 }
 
-/// Whether the process inherited that it ignores a signal.
+/// Whether the parent process set a signal to be ignored.
 #[cfg(target_os = "linux")]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -128,13 +128,12 @@ fn is_ignored(signal: i32) -> bool {
     signal == SIGHUP
 }
 
-/// Makes a write beyond the file size limit (`ulimit -f`) fail with an error. By default
-/// `SIGXFSZ` ends the process in the middle of the write.
+/// Makes a write above the file size limit (`ulimit -f`) fail with an error, where
+/// `SIGXFSZ` would otherwise end the process.
 ///
 /// # Errors
 /// If the signal cannot be handled.
 pub fn survive_file_size_limit() -> io::Result<()> {
-    // A handler without effect. Unlike an ignored signal, child processes do not inherit
-    // it.
+    // An ignored signal would be inherited by child processes; a handler is not.
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }
