@@ -120,10 +120,10 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
         // A key that is known below is a valid full key; only its length as a user key
         // remains to be checked.
-        if (1..=MAX_KEY_BYTES).contains(&key.len()) {
-            if let Some(known) = self.inner.try_get(self.prefix(), key) {
-                return Ok(known);
-            }
+        if (1..=MAX_KEY_BYTES).contains(&key.len())
+            && let Some(known) = self.inner.try_get(self.prefix(), key)
+        {
+            return Ok(known);
         }
         self.get_joined(key)
     }

@@ -25,7 +25,7 @@ struct Register {
 
 /// Every third value is too large for the small caches.
 fn value(number: u64) -> StorageValue {
-    let filler = if number % 3 == 0 { bytes(5_000) } else { bytes(number as usize % 200) };
+    let filler = if number.is_multiple_of(3) { bytes(5_000) } else { bytes(number as usize % 200) };
     [number.to_string().as_bytes(), filler.as_bytes()].concat().into()
 }
 

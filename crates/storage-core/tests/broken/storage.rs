@@ -206,7 +206,7 @@ impl Broken {
         let revision = self.next_revision(&mut state, &key);
         if self.is("revisions are assigned before the lock") {
             drop(state);
-            if revision.get() % 2 == 0 {
+            if revision.get().is_multiple_of(2) {
                 self.let_others_run();
             }
             state = self.state();
