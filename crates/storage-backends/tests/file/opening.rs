@@ -86,8 +86,8 @@ fn every_store_has_its_own_id() {
 }
 
 #[test]
-fn a_restored_copy_gives_no_revision_again() {
-    restored::a_restored_copy_gives_no_revision_again(open);
+fn a_restored_copy_uses_new_revisions() {
+    restored::a_restored_copy_uses_new_revisions(open);
 }
 
 #[test]
