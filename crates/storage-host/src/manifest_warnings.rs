@@ -58,6 +58,17 @@ pub enum ManifestWarning {
 }
 
 impl ManifestWarning {
+    /// Returns the component that it concerns.
+    pub fn component(&self) -> &ComponentId {
+        match self {
+            Self::EmptyPrefix { component, .. }
+            | Self::OpenPrefix { component, .. }
+            | Self::CoveredGrant { component, .. }
+            | Self::UnknownOwner { component, .. }
+            | Self::PresetsAboveQuota { component, .. } => component,
+        }
+    }
+
     /// Identifies the kind for programs, such as `open_prefix`.
     pub fn kind(&self) -> &'static str {
         match self {
