@@ -12,21 +12,15 @@ use crate::workspace::{git, output};
 const GLOSSARY: &str = "docs/glossary.md";
 const MAX_LINES: usize = 700;
 
-/// Files that may contain any text: they define the terms, quote other documents,
-/// or were not written by hand.
+/// Parts of the paths of files that define the terms, or that no one wrote for us.
+#[rustfmt::skip]
 const SKIPPED: [&str; 8] = [
-    GLOSSARY,
-    "docs/reference-document.md",
-    "xtask/src/tidy.rs",
-    "Cargo.lock",
-    "LICENSE-",
-    "/corpus/",
-    "/fixtures/",
-    ".svg",
+    GLOSSARY, "xtask/src/tidy.rs", "docs/reference-document.md", "Cargo.lock", "LICENSE-",
+    "/corpus/", "/fixtures/", ".svg",
 ];
 
 /// Phrases that are hard to understand, and what to write instead.
-const PHRASES: [(&str, &str); 13] = [
+const PHRASES: [(&str, &str); 12] = [
     ("at hand", "cached, available, ready"),
     ("gravest", "most serious"),
     ("he", "it, they, or the noun"),
@@ -35,7 +29,6 @@ const PHRASES: [(&str, &str); 13] = [
     ("makes way", "is evicted, is removed"),
     ("nobody", "no one, no caller, nothing"),
     ("of a moment", "of one point in time"),
-    ("that cannot be", "invalid"),
     ("will bite", "a problem"),
     ("without more ado", "immediately"),
     ("whoever", "the caller, a program that"),
@@ -43,14 +36,14 @@ const PHRASES: [(&str, &str); 13] = [
 ];
 
 /// Names that only look like a term: methods of std, and names on disk.
-const ALLOWED: [&str; 5] =
-    [".partition(", "partition_point", "\"ledgers\"", "`ledgers`", "airssys.ledger.1"];
+const ALLOWED: [&str; 6] =
+    [".partition(", "partition_point", "\"ledgers\"", "`ledgers`", "airssys.ledger.1", "no_folder"];
 
 /// Endings that leave a word the same term.
 const ENDINGS: [&str; 9] = ["", "s", "es", "d", "ed", "er", "ers", "ing", "'s"];
 
-/// Checks every tracked text file under `root`. With `count`, prints how often each
-/// term occurs instead of every occurrence.
+/// Checks every tracked text file under `root`. Prints every problem, or with `count`
+/// how often each term occurs.
 ///
 /// # Errors
 /// If a file contains a rejected term or is too long.
@@ -137,6 +130,13 @@ fn contains(line: &str, term: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tree_is_tidy() {
+        let findings = check(&crate::workspace::root().unwrap()).unwrap();
+        let messages: Vec<String> = findings.into_iter().map(|(_, message)| message).collect();
+        assert!(messages.is_empty(), "{}", messages.join("\n"));
+    }
 
     #[test]
     fn terms_are_found_as_words_and_in_identifiers() {

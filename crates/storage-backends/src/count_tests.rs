@@ -200,16 +200,16 @@ macro_rules! for_a_store {
 
             #[test]
             fn others_go_on_while_a_ledger_is_counted() {
-                let folder = tempfile::tempdir().unwrap();
+                let directory = tempfile::tempdir().unwrap();
                 let open: fn(&std::path::Path) -> Shared = $open;
-                others_go_on(open(&folder.path().join("store")));
+                others_go_on(open(&directory.path().join("store")));
             }
 
             #[test]
             fn many_who_need_the_ledger_share_one_count() {
-                let folder = tempfile::tempdir().unwrap();
+                let directory = tempfile::tempdir().unwrap();
                 let open: fn(&std::path::Path) -> Shared = $open;
-                those_who_need_the_ledger_share_one_count(open(&folder.path().join("store")));
+                those_who_need_the_ledger_share_one_count(open(&directory.path().join("store")));
             }
         }
     };

@@ -4,8 +4,8 @@
 use super::*;
 
 fn fixture() -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/redb-format-1");
-    fs::read(folder.join("store.redb")).unwrap()
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/redb-format-1");
+    fs::read(directory.join("store.redb")).unwrap()
 }
 
 fn fill(storage: &RedbStorage) {
@@ -64,7 +64,7 @@ fn this_version_writes_the_fixture() {
     let storage = open(&place.path());
     fill(&storage);
     assert!(contents(&storage) == expected());
-    if let Some(folder) = std::env::var_os("REDB_FIXTURE") {
-        fs::write(Path::new(&folder).join("store.redb"), place.bytes()).unwrap();
+    if let Some(directory) = std::env::var_os("REDB_FIXTURE") {
+        fs::write(Path::new(&directory).join("store.redb"), place.bytes()).unwrap();
     }
 }

@@ -68,9 +68,9 @@ fn a_foreign_file_is_refused_and_unchanged() {
     storage failed: STORE is not a redb database; give the path of a store, or a new path
     storage failed: STORE is not a redb database; give the path of a store, or a new path
     ");
-    let folder = Place::new();
-    fs::create_dir(folder.path()).unwrap();
-    insta::assert_snapshot!(both(&folder), @r"
+    let directory = Place::new();
+    fs::create_dir(directory.path()).unwrap();
+    insta::assert_snapshot!(both(&directory), @r"
     storage failed: STORE is a directory, not a store file
     storage failed: STORE is a directory, not a store file
     ");

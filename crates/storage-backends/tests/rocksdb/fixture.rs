@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rocksdb-format-1")
 }
 
 pub(super) fn copy_to(place: &Place) {
-    copy_files(&folder(), &place.path());
+    copy_files(&directory(), &place.path());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A directory in which the command runs.
-pub(crate) struct Folder {
+pub(crate) struct Directory {
     dir: tempfile::TempDir,
     /// The value of `STORAGE_HOST_STORE`.
     store: Option<&'static str>,
@@ -21,7 +21,7 @@ pub(crate) struct Done {
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Folder {
+impl Directory {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), store: None }
     }
@@ -141,9 +141,9 @@ impl Folder {
         let mut settings = insta::Settings::clone_current();
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
-        let folder = fs::canonicalize(self.path()).unwrap();
-        settings.add_filter(&escaped(&folder), "[FOLDER]");
-        settings.add_filter(&escaped(self.path()), "[FOLDER]");
+        let directory = fs::canonicalize(self.path()).unwrap();
+        settings.add_filter(&escaped(&directory), "[DIRECTORY]");
+        settings.add_filter(&escaped(self.path()), "[DIRECTORY]");
         settings.add_filter(&escaped(&guests()), "[GUESTS]");
         settings.add_filter(&escaped(Path::new(env!("CARGO_BIN_EXE_storage-host"))), "[PROGRAM]");
         settings.add_filter("-[0-9a-f]{16}", "-[TOKEN]");
@@ -176,8 +176,8 @@ fn escaped(path: &Path) -> String {
 }
 
 fn guests() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/guests");
-    fs::canonicalize(folder).unwrap()
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/guests");
+    fs::canonicalize(directory).unwrap()
 }
 
 /// The file of a committed guest.

@@ -9,30 +9,31 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::locks::below;
-use crate::support::{Done, Folder};
+use crate::support::{Directory, Done};
 
 /// A user without privileges.
 const USER: u32 = 65_534;
 
 /// A store of that user, with five components.
 struct Shared {
-    folder: Folder,
+    directory: Directory,
 }
 
 impl Shared {
     /// `None`, with the reason, where this machine cannot.
     fn new() -> Option<Self> {
-        let folder = Folder::with_file_store();
-        if folder.path().metadata().unwrap().uid() != 0 {
+        let directory = Directory::with_file_store();
+        if directory.path().metadata().unwrap().uid() != 0 {
             println!("SKIPPED components that cannot be read: only root can run as another user");
             return None;
         }
         for id in ["a/b/c", "app/notes/home", "app/notes/work", "lost/x/y", "z/z/z"] {
-            folder.printed(&["put", id, "key", "value"]);
+            directory.printed(&["put", id, "key", "value"]);
         }
-        let all = Command::new("chown").arg("-R").arg(USER.to_string()).arg(folder.path()).status();
+        let all =
+            Command::new("chown").arg("-R").arg(USER.to_string()).arg(directory.path()).status();
         assert!(all.unwrap().success());
-        let shared = Self { folder };
+        let shared = Self { directory };
         // A checkout that only root may enter holds a program that only root may run.
         if let Err(error) = shared.command(&["--version"]).output() {
             println!("SKIPPED components that cannot be read: the user cannot run this: {error}");
@@ -42,8 +43,8 @@ impl Shared {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.folder.command(args);
-        command.uid(USER).gid(USER).env("XDG_CACHE_HOME", self.folder.path());
+        let mut command = self.directory.command(args);
+        command.uid(USER).gid(USER).env("XDG_CACHE_HOME", self.directory.path());
         command
     }
 
@@ -53,7 +54,7 @@ impl Shared {
 
     /// Has a path of the store belong to root alone.
     fn hide(&self, path: &str) {
-        let path = self.folder.path().join("storage-data").join(path);
+        let path = self.directory.path().join("storage-data").join(path);
         chown(&path, Some(0), Some(0)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     }
@@ -105,11 +106,11 @@ fn components_lists_readable_and_names_unreadable_components() {
 
 #[test]
 fn a_component_with_a_failing_disk_is_named() {
-    let folder = Folder::with_file_store();
+    let directory = Directory::with_file_store();
     for id in ["a/b/c", "app/notes/home", "z/z/z"] {
-        folder.printed(&["put", id, "key", "value"]);
+        directory.printed(&["put", id, "key", "value"]);
     }
-    let path = fs::canonicalize(folder.path()).unwrap();
+    let path = fs::canonicalize(directory.path()).unwrap();
     let path = path.join("storage-data/components/app/notes/home");
     let store = format!("file:{}", path.ancestors().nth(4).unwrap().display());
     let fail = [
@@ -125,7 +126,7 @@ fn a_component_with_a_failing_disk_is_named() {
         "-e",
         "inject=openat:error=EIO",
     ];
-    let failed = |args: &[&str]| below(&folder, &fail, args);
+    let failed = |args: &[&str]| below(&directory, &fail, args);
     let Some(done) = failed(&["--store", &store, "components"]) else { return };
     assert_eq!((done.code, &*done.stdout), (1, "a/b/c\nz/z/z\n"));
     let named = "app/notes/home cannot be read: cannot list ";
@@ -151,7 +152,7 @@ fn copy_of_an_unreadable_component_creates_no_target() {
         "{}",
         done.stderr
     );
-    assert!(!shared.folder.path().join("target").exists());
+    assert!(!shared.directory.path().join("target").exists());
 }
 
 #[test]
@@ -202,10 +203,10 @@ fn errors_name_the_owner_of_a_store() {
     let Some(shared) = Shared::new() else { return };
     let made = shared.run(&["--store", "redb:data", "put", "a/b/c", "key", "value"]);
     assert_eq!(made.code, 0, "{}", made.stderr);
-    let file = shared.folder.path().join("data");
+    let file = shared.directory.path().join("data");
     chown(&file, Some(0), Some(0)).unwrap();
-    fs::set_permissions(shared.folder.path().join("storage-data"), mode(0o700)).unwrap();
-    chown(shared.folder.path().join("storage-data"), Some(0), Some(0)).unwrap();
+    fs::set_permissions(shared.directory.path().join("storage-data"), mode(0o700)).unwrap();
+    chown(shared.directory.path().join("storage-data"), Some(0), Some(0)).unwrap();
     for store in ["redb:data", "file:storage-data"] {
         let path = Path::new(store.split(':').nth(1).unwrap());
         for args in [&["get", "a/b/c", "key"][..], &["put", "a/b/c", "key", "new"], &["doctor"]] {
