@@ -1,5 +1,5 @@
 //! The first version of the format, as a store on disk: three components, one
-//! with a ledger, a loose key, a large value, and a writer that was killed.
+//! with a usage counter, an unscoped key, a large value, and a writer that was killed.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn the_first_format_is_read() {
     assert!(
         storage_core::put(&writer, "app/counter/001/runs", "4".into()).unwrap() > Revision::new(8)
     );
-    // The ledger is the one that was kept.
+    // The usage counter is the stored one.
     let full = Budget { max_bytes: 27, max_keys: 3 };
     let commit = |value: &str| {
         writer.commit(Commit::new().set("app/notes/home/b", value.into()).with_budget(full))

@@ -32,7 +32,7 @@ quota = { bytes = 1 }
 [[component]]
 id = "app/notes/home"
 wasm = "probe.wasm"
-grants = [{ owner = "app/nobody/1", prefix = "shared", access = "read" }]
+grants = [{ owner = "app/absent/1", prefix = "shared", access = "read" }]
 presets = { greeting = "hello" }
 "#,
     );

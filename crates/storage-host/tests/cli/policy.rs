@@ -52,7 +52,7 @@ fn commands_apply_the_manifest() {
         &with(&["usage", "app/notes/home"]),
         &with(&["--json", "usage", "app/notes/home"]),
         &with(&["usage", "app/other/1"]),
-        &with(&["usage", "app/nobody/1", "--json"]),
+        &with(&["usage", "app/absent/1", "--json"]),
         &with(&["keys", "app/notes/home"]),
         &with(&["get", "app/notes/home", "key2"]),
         &with(&["components"]),

@@ -69,7 +69,7 @@ fn a_chain_lives_as_long_as_its_last_handle() {
     drop(first);
     assert!(kept.upgrade().is_some(), "somebody still holds it");
     drop(second);
-    assert!(kept.upgrade().is_none(), "nobody holds it");
+    assert!(kept.upgrade().is_none(), "it was dropped");
 
     // The data stays; the cache does not.
     assert_eq!(host.component(&id("a/b/1")).get("key").unwrap(), Some("value".into()));

@@ -261,8 +261,8 @@ fn writes_come_in_bounded_batches_of_one_component_and_are_flushed() {
     let commits = target.commits.lock().unwrap();
     for commit in commits.iter() {
         assert!(commit.checks.is_empty() && commit.budget.is_none());
-        let (partition, _) = split_full_key(&commit.writes[0].key);
-        assert!(commit.keys().all(|key| split_full_key(key).0 == partition));
+        let (prefix, _) = split_full_key(&commit.writes[0].key);
+        assert!(commit.keys().all(|key| split_full_key(key).0 == prefix));
         let bytes: usize =
             commit.writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
         assert!(commit.writes.len() == 1 || bytes <= 8 << 20, "{bytes}");
