@@ -199,16 +199,16 @@ macro_rules! for_a_store {
 
             #[test]
             fn others_continue_during_a_count() {
-                let folder = tempfile::tempdir().unwrap();
+                let directory = tempfile::tempdir().unwrap();
                 let open: fn(&std::path::Path) -> Shared = $open;
-                others_continue(open(&folder.path().join("store")));
+                others_continue(open(&directory.path().join("store")));
             }
 
             #[test]
             fn concurrent_budgets_share_one_count() {
-                let folder = tempfile::tempdir().unwrap();
+                let directory = tempfile::tempdir().unwrap();
                 let open: fn(&std::path::Path) -> Shared = $open;
-                waiting_budgets_share_one_count(open(&folder.path().join("store")));
+                waiting_budgets_share_one_count(open(&directory.path().join("store")));
             }
         }
     };

@@ -9,7 +9,7 @@ use crate::{
 ///
 /// # Contract
 ///
-/// - **The first five methods are required.** [`list_page`](Self::list_page),
+/// - **The first five are required methods.** [`list_page`](Self::list_page),
 ///   [`get_many`](Self::get_many) and [`usage`](Self::usage) have defaults that
 ///   build on them. [`get_versioned`](Self::get_versioned) and
 ///   [`commit`](Self::commit) cannot be built on them and return

@@ -30,7 +30,7 @@ pub(crate) const COMPONENTS: [(&str, Option<Budget>); 4] = [
 ];
 
 /// The number of keys of a task in a component. The quotas have space for some of them.
-const OWN_KEYS: u64 = 10;
+const KEYS_PER_TASK: u64 = 10;
 /// The number of keys of a component that every task writes.
 const SHARED_KEYS: u64 = 16;
 
@@ -297,7 +297,7 @@ impl<'a> Task<'a> {
         let mut own = Vec::new();
         for chain in &shared.chains {
             let mut expected = Expected::new();
-            for n in 0..OWN_KEYS {
+            for n in 0..KEYS_PER_TASK {
                 // The first is too long for a file name.
                 let tail = if n == 0 { "long-".repeat(60) } else { format!("k{n}") };
                 let key = format!("t{task}/{tail}");
@@ -363,7 +363,7 @@ impl<'a> Task<'a> {
         if percent(&mut self.random, 15) {
             return format!("shared/k{}", self.random.u64(0..SHARED_KEYS));
         }
-        let nth = self.random.usize(0..OWN_KEYS as usize);
+        let nth = self.random.usize(0..KEYS_PER_TASK as usize);
         let own = self.own.get(at).and_then(|own| own.keys().nth(nth));
         own.cloned().unwrap_or_default()
     }
@@ -449,7 +449,7 @@ impl<'a> Task<'a> {
     }
 
     fn check_own(&mut self, at: usize) -> Result<()> {
-        let nth = self.random.usize(0..OWN_KEYS as usize);
+        let nth = self.random.usize(0..KEYS_PER_TASK as usize);
         match self.own.get(at).and_then(|own| own.keys().nth(nth)) {
             Some(key) => self.check(at, key, "later"),
             None => Ok(()),

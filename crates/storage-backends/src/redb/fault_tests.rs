@@ -296,7 +296,7 @@ fn a_store_whose_name_is_not_durable_is_not_opened() {
         let (made, _) = with_plan(fails.clone(), || RedbStorage::open(&path, options()));
         assert!(matches!(made, Err(StorageError::IoError(_))), "{made:?}");
         drop(RedbStorage::open(&path, options()).unwrap());
-        // Whoever made it may have been killed in front of that.
+        // The process that created it may have been killed before that.
         let (opened, _) = with_plan(fails, || RedbStorage::open(&path, options()));
         assert!(matches!(opened, Err(StorageError::IoError(_))), "{opened:?}");
     }
@@ -366,8 +366,8 @@ fn a_delete_on_a_full_disk_is_an_error() {
     storage.delete(A).unwrap();
 }
 
-/// What a walk sees in whose course, after its first key, something happens.
-fn walk_while(
+/// What a snapshot sees while something happens after its first key.
+fn snapshot_while(
     storage: &RedbStorage,
     happens: impl FnOnce(),
 ) -> (Contents, Result<(), StorageError>) {
@@ -405,7 +405,7 @@ fn a_snapshot_sees_its_state_or_an_error() {
         if begun_on_a_full_disk {
             fill_up();
         }
-        let (seen, read) = walk_while(&storage, || {
+        let (seen, read) = snapshot_while(&storage, || {
             if !begun_on_a_full_disk {
                 fill_up();
             }

@@ -33,7 +33,7 @@ pub(super) enum Found {
     /// Nothing, or the directory is missing.
     Nothing,
     /// A store whose creation did not finish.
-    Unfinished,
+    Incomplete,
     /// A RocksDB database; `ours` if it is known to be a store.
     Database { ours: bool },
     /// Other files.
@@ -76,7 +76,7 @@ impl Layout {
         let names = disk::names(root, Kind::Any)?;
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         if has(CREATING_FILE) {
-            return Ok(Found::Unfinished);
+            return Ok(Found::Incomplete);
         }
         if has(CURRENT_FILE) {
             return Ok(Found::Database { ours: has(WRITER_FILE) });
@@ -94,7 +94,7 @@ impl Layout {
     }
 
     /// Removes files of an earlier creation that did not finish.
-    pub(super) fn clear_unfinished(&self) -> Result<(), StorageError> {
+    pub(super) fn clear_incomplete(&self) -> Result<(), StorageError> {
         let kept = [WRITER_FILE, CREATING_FILE];
         for name in disk::names(&self.root, Kind::File)? {
             if !kept.contains(&name.as_str()) && belongs_to_engine(&name) {

@@ -161,8 +161,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn line(&mut self, function: &str, what: &str, expected: &str, verdict: &str, came: &Outcome) {
-        let mut line = format!("{function:<13} {what:<54} {expected:<31} {verdict}{}", came.words);
+    fn line(&mut self, function: &str, what: &str, expected: &str, prefix: &str, came: &Outcome) {
+        let mut line = format!("{function:<13} {what:<54} {expected:<31} {prefix}{}", came.words);
         if let (true, Some(text)) = (self.texts, &came.text) {
             line.push_str(": ");
             line.extend(text.chars().flat_map(|c| {

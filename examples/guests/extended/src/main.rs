@@ -119,7 +119,7 @@ fn opening(table: &mut Table<'_>, store: &Store) -> Result<(), Error> {
     }
     for (what, name) in [
         ("\"conformance/neighbour/1\", another component's id", "conformance/neighbour/1"),
-        ("\"conformance/nobody/1\", an id that nobody has", "conformance/nobody/1"),
+        ("\"conformance/unknown/1\", an id without a store", "conformance/unknown/1"),
     ] {
         table.asks("open", what, "access-denied", &found(name));
     }

@@ -69,8 +69,8 @@ fn wrong(message: &str) -> Failure {
 /// The store has no call that takes a number only if it is free, so this one
 /// looks again after writing: of two instances that took one number, each sees
 /// the other's key, unless it looked before the other wrote; then that one sees
-/// it. Whoever sees another moves on. So no two are told the same number, and a
-/// note that was acknowledged stays where it is.
+/// it. An instance that sees another moves on. So no two get the same number, and an
+/// acknowledged note stays where it is.
 ///
 /// The number of a removed note comes back only if it was the highest.
 fn add(text: &str) -> Result<u32, Failure> {
@@ -88,7 +88,7 @@ fn add(text: &str) -> Result<u32, Failure> {
         if same.iter().all(|note| *note == mine) {
             return Ok(number);
         }
-        // Removed before it is written again: whoever kills this instance in
+        // Removed before it is written again: killing this instance in
         // between loses a note that was not acknowledged, and leaves none twice.
         storage::delete(&mine.to_key())?;
         // All who met here go different distances, so that they part.

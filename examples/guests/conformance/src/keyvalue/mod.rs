@@ -196,7 +196,7 @@ fn default_store<B: Bucket>() -> Result<String, Error> {
     })
 }
 
-/// Removes what an earlier run may have left, and sees that nobody else's keys
+/// Removes what an earlier run may have left, and checks that no other keys
 /// are there.
 fn prepare<B: Batch>(store: &str) -> Result<(), String> {
     clean::<B>(store).map_err(|error| cannot("use the store", &error))?;

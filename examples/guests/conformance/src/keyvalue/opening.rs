@@ -16,7 +16,7 @@ pub(super) fn opening<B: Bucket>(table: &mut Table<'_>, store: &str) -> Result<(
                     Outcome::new("open: the store of these cases")
                 }
                 Ok(_) => Outcome::new("open: another store"),
-                Err(error) => Outcome::new("open: a store that cannot be read").with_text(&error),
+                Err(error) => Outcome::new("open: an unreadable store").with_text(&error),
             },
             Err(Error::Other(text)) => Outcome::new("other").with_text(&Error::Other(text)),
             Err(error) => Outcome::refused(&error),
@@ -36,6 +36,6 @@ pub(super) fn opening<B: Bucket>(table: &mut Table<'_>, store: &str) -> Result<(
     opens("a name with a control character", "a/b/c\n");
     opens("a name of 100,000 bytes", &"n".repeat(100_000));
     opens("\"conformance/neighbour/1\", another component's id", "conformance/neighbour/1");
-    opens("\"conformance/nobody/1\", an id that nobody has", "conformance/nobody/1");
+    opens("\"conformance/unknown/1\", an id without a store", "conformance/unknown/1");
     Ok(())
 }

@@ -30,13 +30,13 @@ pub(super) fn swaps<B: Atomics + Batch + Swap>(
     let here = Some(b"old".as_slice());
     let cases: [Case<B>; 14] = [
         Case {
-            what: "a missing key, which nobody touches",
+            what: "a missing key, unchanged",
             before: None,
             meanwhile: |_, _| Ok(()),
             expected: Some(SWAPPED),
         },
         Case {
-            what: "a key that is there, which nobody touches",
+            what: "an existing key, unchanged",
             before: here,
             meanwhile: |_, _| Ok(()),
             expected: Some(SWAPPED),
@@ -244,7 +244,7 @@ fn reading_late<B: Swap>(table: &mut Table<'_>, bucket: &B, key: &str) -> Result
         Err(SwapError::Failed(_)) => FAILED,
         Err(SwapError::Store(_)) => "store-error",
     });
-    // Whoever was shown the old value must not write over the new one.
+    // A caller that saw the old value must not overwrite the new one.
     let shown_old = current.is_ok_and(|value| value.as_deref() == Some(b"old"));
     let may = if shown_old { &[FAILED][..] } else { &[SWAPPED, FAILED] };
     let what = "a key that was overwritten, then read";
