@@ -18,7 +18,7 @@ fn both(place: &Place) -> [String; 2] {
 fn a_missing_store_is_created_by_a_writer_and_refused_by_a_reader() {
     let place = Place::new();
     let result = FileStorage::open_read_only(place.path(), FileOptions::default());
-    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is created when it is first opened for writing");
     assert!(!place.path().exists(), "a reader creates nothing");
     drop(open(&place.path()));
     read_only(&place.path());
@@ -29,8 +29,8 @@ fn a_file_is_not_a_store() {
     let place = Place::new();
     fs::write(place.path(), "text").unwrap();
     insta::assert_snapshot!(both(&place).join("\n"), @r"
-    storage failed: STORE is a file, not the folder of a store
-    storage failed: STORE is a file, not the folder of a store
+    storage failed: STORE is a file, not a store directory
+    storage failed: STORE is a file, not a store directory
     ");
     assert_eq!(fs::read(place.path()).unwrap(), b"text");
 }
@@ -42,8 +42,8 @@ fn a_directory_of_foreign_files_is_refused() {
     fs::write(place.path().join("thesis.txt"), "text").unwrap();
     let before = place.tree();
     insta::assert_snapshot!(both(&place).join("\n"), @r"
-    storage failed: STORE holds files that belong to no store; give the path of a store, or of an empty or missing folder
-    storage failed: STORE is not a store; a store is made when something is first written to it
+    storage failed: STORE holds files that do not belong to a store; give the path of a store, or of an empty or missing directory
+    storage failed: STORE is not a store; a store is created when it is first opened for writing
     ");
     assert_eq!(place.tree(), before);
 }
@@ -70,8 +70,8 @@ fn an_unknown_format_version_is_refused() {
     fs::write(&format, "airssys file store\nformat: 2\nstore-id: 00\n").unwrap();
     let before = place.tree();
     insta::assert_snapshot!(both(&place).join("\n"), @r"
-    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
-    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+    not supported: the store in STORE has format 2, but this program reads format 1; use the release that wrote it
+    not supported: the store in STORE has format 2, but this program reads format 1; use the release that wrote it
     ");
     let ours = |(path, _): &(PathBuf, Vec<u8>)| !path.ends_with("LOCK");
     assert!(place.tree().into_iter().filter(ours).eq(before.into_iter().filter(ours)));
@@ -86,8 +86,8 @@ fn every_store_has_its_own_id() {
 }
 
 #[test]
-fn a_restored_copy_gives_no_revision_again() {
-    restored::a_restored_copy_gives_no_revision_again(open);
+fn a_restored_copy_uses_new_revisions() {
+    restored::a_restored_copy_uses_new_revisions(open);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn foreign_files_with_names_of_a_store_are_refused() {
         fs::write(place.path().join(name), "important\n").unwrap();
         let refused = FileStorage::open(place.path(), FileOptions::default());
         let Err(StorageError::IoError(detail)) = refused else { panic!("{name}: {refused:?}") };
-        assert!(detail.contains("belong to no store"), "{detail}");
+        assert!(detail.contains("do not belong to a store"), "{detail}");
         assert_eq!(fs::read(place.path().join(name)).unwrap(), b"important\n");
     }
 }
