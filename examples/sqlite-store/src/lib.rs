@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row};
 use storage_core::{
     Commit, CommitView, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision,
     SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
@@ -24,8 +24,7 @@ const FORMAT_1: i64 = 0x776b_7601;
 const SCHEMA: &str = "
     CREATE TABLE entry (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL);
     CREATE TABLE usage (component TEXT PRIMARY KEY, bytes INTEGER NOT NULL, keys INTEGER NOT NULL);
-    CREATE TABLE last (revision INTEGER NOT NULL);
-    INSERT INTO last VALUES (0);
+    CREATE TABLE last (revision INTEGER NOT NULL); INSERT INTO last VALUES (0);
     PRAGMA application_id = 0x776b7601;";
 
 /// A store in one SQLite file.
@@ -64,10 +63,9 @@ fn connect(path: &Path) -> rusqlite::Result<Option<Connection>> {
     if !is_new && pragma("application_id")? != FORMAT_1 {
         return Ok(None);
     }
-    db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
     let create = if is_new { SCHEMA } else { "" };
-    db.execute_batch(&format!("BEGIN IMMEDIATE; {create} COMMIT;"))?;
+    let begin = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;";
+    db.execute_batch(&format!("{begin} {create} COMMIT;"))?;
     Ok(Some(db))
 }
 
@@ -80,21 +78,6 @@ fn failed(error: rusqlite::Error) -> StorageError {
         }
         _ => StorageError::IoError(detail),
     }
-}
-
-fn query_one<T>(
-    db: &Connection,
-    sql: &str,
-    parameters: impl Params,
-    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Option<T>, StorageError> {
-    let found = db.prepare_cached(sql).and_then(|mut query| query.query_row(parameters, read));
-    found.optional().map_err(failed)
-}
-
-fn execute(db: &Connection, sql: &str, parameters: impl Params) -> Result<(), StorageError> {
-    let done = db.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters));
-    done.map(drop).map_err(failed)
 }
 
 fn usage(row: &Row<'_>, column: usize) -> rusqlite::Result<Usage> {
@@ -137,15 +120,17 @@ impl CommitView for View<'_> {
     type Error = StorageError;
 
     fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        query_one(self.0, "SELECT value, revision FROM entry WHERE key = ?1", [key], |row| {
+        let sql = "SELECT value, revision FROM entry WHERE key = ?1";
+        let found = self.0.query_row(sql, [key], |row| {
             let value = row.get::<_, Vec<u8>>(0)?.into();
             Ok(VersionedValue { value, revision: Revision::new(row.get(1)?) })
-        })
+        });
+        found.optional().map_err(failed)
     }
 
     fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
         let sql = "SELECT length(value) FROM entry WHERE key = ?1";
-        query_one(self.0, sql, [key], |row| row.get(0))
+        self.0.query_row(sql, [key], |row| row.get(0)).optional().map_err(failed)
     }
 
     fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
@@ -198,25 +183,24 @@ impl ComponentStorage for SqliteStore {
         for (component, change) in evaluation.changes {
             let budget = commit.budget.as_ref().filter(|_| budgeted == Some(component));
             let sql = "SELECT bytes, keys FROM usage WHERE component = ?1";
-            let before = query_one(&db, sql, [component], |row| usage(row, 0))?;
-            let after = change.apply(before.unwrap_or_default(), budget)?;
+            let before = db.query_row(sql, [component], |row| usage(row, 0)).optional();
+            let after = change.apply(before.map_err(failed)?.unwrap_or_default(), budget)?;
             let sql = "INSERT OR REPLACE INTO usage VALUES (?1, ?2, ?3)";
-            execute(&db, sql, (component, after.bytes, after.keys))?;
+            db.execute(sql, (component, after.bytes, after.keys)).map_err(failed)?;
         }
         // Revisions begin at the current time, so that a store restored from a copy
         // does not use those of the lost writes again.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let now = i64::try_from(now).unwrap_or_default();
         let sql = "UPDATE last SET revision = max(revision + 1, ?1) RETURNING revision";
-        let revision: u64 = query_one(&db, sql, [now], |row| row.get(0))?.unwrap_or_default();
+        let revision: u64 = db.query_row(sql, [now], |row| row.get(0)).map_err(failed)?;
         for Write { key, value } in evaluation.writes {
-            match value.as_ref().map(StorageValue::as_bytes) {
-                Some(value) => {
-                    let sql = "INSERT OR REPLACE INTO entry VALUES (?1, ?2, ?3)";
-                    execute(&db, sql, (key, value, revision))?;
-                }
-                None => execute(&db, "DELETE FROM entry WHERE key = ?1", [key])?,
-            }
+            let set = "INSERT OR REPLACE INTO entry VALUES (?1, ?2, ?3)";
+            let done = match value {
+                Some(value) => db.execute(set, (key, value.as_bytes(), revision)),
+                None => db.execute("DELETE FROM entry WHERE key = ?1", [key]),
+            };
+            done.map_err(failed)?;
         }
         db.commit().map_err(failed)?;
         Ok(Revision::new(revision))
@@ -229,9 +213,9 @@ impl Store for SqliteStore {
     }
 
     fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        let prefixes = components(&self.connection())?.into_keys();
         // Unscoped keys have the prefix "", which does not follow "".
-        let prefixes = prefixes.filter(|prefix| &**prefix > after.unwrap_or_default());
+        let follows = |prefix: &String| **prefix > *after.unwrap_or_default();
+        let prefixes = components(&self.connection())?.into_keys().filter(follows);
         Ok(KeyPage::cut(prefixes.take(limit.saturating_add(1)).collect(), limit))
     }
 
@@ -259,12 +243,11 @@ impl Store for SqliteStore {
             Ok(true)
         })?;
         verified.components = recount.keys().filter(|prefix| !prefix.is_empty()).count() as u64;
-        let integrity: Option<String> =
-            query_one(&db, "PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        let damage = integrity.filter(|message| message != "ok");
+        let integrity = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
+        let damage = Some(integrity.map_err(failed)?).filter(|message: &String| message != "ok");
         let miscount = (recount != components(&db)?).then(|| "wrong usage counters".to_owned());
-        for detail in damage.into_iter().chain(miscount) {
-            let problem = Problem::new("database", detail);
+        for problem in damage.into_iter().chain(miscount).map(|what| Problem::new("database", what))
+        {
             verified.count(&problem);
             report(problem);
         }

@@ -14,6 +14,9 @@ use table::{Failure, Outcome};
 /// The prefix of all keys of the cases.
 pub const PREFIX: &str = "conformance/";
 
+/// The error for a store that the cases cannot use.
+pub const NOT_EMPTY: &str = "the store contains other keys: use an empty store";
+
 /// A key of the cases.
 pub fn key(name: &str) -> String {
     format!("{PREFIX}{name}")

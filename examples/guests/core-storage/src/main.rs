@@ -11,19 +11,18 @@ use std::process::ExitCode;
 use bindings::airssys::core::errors::StorageError;
 use bindings::airssys::core::storage;
 use conformance::table::{Answer, Failure, Outcome, Table};
-use conformance::{PREFIX, command, grouped, key, key_of};
+use conformance::{NOT_EMPTY, PREFIX, command, grouped, key, key_of};
 
 conformance::bind_storage_error!();
 
 fn main() -> ExitCode {
     command::run("core-storage", |options, table| {
         if options.store.is_some() {
-            return Err("this interface has one store, and no name for it".to_owned());
+            return Err("this interface has one store without a name".to_owned());
         }
         clean().map_err(|error| format!("cannot use the store: {}", error.variant()))?;
-        let others = storage::list_keys(None).map_or(0, |keys| keys.len());
-        if others > 0 {
-            return Err(format!("the store holds {others} keys that are not these cases'"));
+        if storage::list_keys(None).is_ok_and(|keys| !keys.is_empty()) {
+            return Err(NOT_EMPTY.to_owned());
         }
         for cases in [reads_and_writes, keys, values, listings, usage] {
             table.group("set", cases);

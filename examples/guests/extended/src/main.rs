@@ -21,7 +21,7 @@ use bindings::airssys::core::errors::StorageError;
 use bindings::airssys::core::storage;
 use bindings::airssys::storage::extended::{Error, Store, Write};
 use conformance::table::{Failure, Outcome, Table};
-use conformance::{PREFIX, command, hold};
+use conformance::{NOT_EMPTY, PREFIX, command, hold};
 
 conformance::bind_extended!();
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         clean(&store).map_err(failed)?;
         let page = store.list_page("", None, 1).map_err(failed)?;
         if !page.keys.is_empty() {
-            return Err("the store holds keys that are not these cases'".to_owned());
+            return Err(NOT_EMPTY.to_owned());
         }
         let cases: [(&str, Cases); 8] = [
             ("open", opening),

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use crate::table::{Failure, Table};
-use crate::{PREFIX, command};
+use crate::{NOT_EMPTY, PREFIX, command};
 
 /// `error` of the interface `store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,11 +194,8 @@ fn default_store<B: Bucket>() -> Result<String, Error> {
 fn prepare<B: Batch>(store: &str) -> Result<(), String> {
     clean::<B>(store).map_err(|error| cannot("use the store", &error))?;
     let bucket = B::open(store).map_err(|error| cannot("open the store", &error))?;
-    let keys = list(&bucket).map_err(|error| cannot("list the store", &error))?.concat();
-    if keys.is_empty() {
-        return Ok(());
-    }
-    Err(format!("the store contains {} other keys: use an empty store", keys.len()))
+    let pages = list(&bucket).map_err(|error| cannot("list the store", &error))?;
+    if pages.concat().is_empty() { Ok(()) } else { Err(NOT_EMPTY.to_owned()) }
 }
 
 fn cannot(what: &str, error: &Error) -> String {
