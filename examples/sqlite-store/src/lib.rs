@@ -1,15 +1,14 @@
 //! A store over SQLite, as an example for authors of backends.
 //!
-//! Each commit is one SQL transaction, so SQLite provides atomicity and durability.
-//! The usage counter of a component is a row that changes in the same transaction
-//! as its keys. Unlike the built-in stores it has no checksum over each value.
+//! Each commit, with the usage counters of its components, is one SQL transaction.
+//! Unlike the built-in stores it has no checksum over each value.
 
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row};
@@ -29,9 +28,7 @@ const SCHEMA: &str = "
 
 /// A store in one SQLite file.
 #[derive(Debug)]
-pub struct SqliteStore {
-    connection: Mutex<Connection>,
-}
+pub struct SqliteStore(Mutex<Connection>);
 
 impl SqliteStore {
     /// Opens the store at `path`, and creates it if there is no file.
@@ -41,15 +38,15 @@ impl SqliteStore {
     /// [`StorageError::Unsupported`] for a database of another program or format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref();
-        let connection = connect(path).map_err(failed)?.ok_or_else(|| {
-            StorageError::Unsupported(format!("{} is not a store of format 1", path.display()))
-        })?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let foreign = format!("{} is not a store of format 1", path.display());
+        let connection =
+            connect(path).map_err(failed)?.ok_or(StorageError::Unsupported(foreign))?;
+        Ok(Self(Mutex::new(connection)))
     }
 
     /// A panic rolls its transaction back, so a poisoned lock can be used.
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,8 +87,7 @@ fn components(db: &Connection) -> Result<BTreeMap<String, Usage>, StorageError> 
     query.and_then(|mut query| query.query_map([], read)?.collect()).map_err(failed)
 }
 
-/// Calls `visit` with each key that begins with `prefix` and follows `after`, and
-/// the column of its row, in key order, until it returns `false`.
+/// Calls `visit` with keys and a column of their rows, in key order, until it returns `false`.
 fn scan<T: FromSql>(
     db: &Connection,
     column: &str,
@@ -99,13 +95,11 @@ fn scan<T: FromSql>(
     after: Option<&str>,
     mut visit: impl FnMut(&str, T) -> Result<bool, StorageError>,
 ) -> Result<(), StorageError> {
-    // Keys have no control characters, so no key is between `after` and this start.
-    let after = after.filter(|after| *after >= prefix);
-    let start = after.map_or_else(|| prefix.to_owned(), |after| format!("{after}\0"));
-    let sql = format!("SELECT key, {column} FROM entry WHERE key >= ?1 ORDER BY key");
+    let range = "key >= max(?1, ?2) AND key > ?2";
+    let sql = format!("SELECT key, {column} FROM entry WHERE {range} ORDER BY key");
     let mut query = db.prepare_cached(&sql).map_err(failed)?;
     let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
-    for row in query.query_map([start], read).map_err(failed)? {
+    for row in query.query_map([prefix, after.unwrap_or_default()], read).map_err(failed)? {
         let (key, column) = row.map_err(failed)?;
         if !key.starts_with(prefix) || !visit(&key, column)? {
             break;
@@ -190,8 +184,7 @@ impl ComponentStorage for SqliteStore {
         }
         // Revisions begin at the current time, so that a store restored from a copy
         // does not use those of the lost writes again.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let now = i64::try_from(now).unwrap_or_default();
+        let now: i64 = UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos().try_into().unwrap_or(0));
         let sql = "UPDATE last SET revision = max(revision + 1, ?1) RETURNING revision";
         let revision: u64 = db.query_row(sql, [now], |row| row.get(0)).map_err(failed)?;
         for Write { key, value } in evaluation.writes {
