@@ -87,7 +87,7 @@ mod linux {
     /// A user or group with its name from the system's list.
     fn named(list: &str, id: u32) -> String {
         let lines = fs::read_to_string(list).unwrap_or_default();
-        // nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+        // daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
         let name = lines.lines().find_map(|line| {
             let mut fields = line.split(':');
             let name = fields.next()?;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use storage_core::{Durability, StorageError};
 
+use crate::faults::fault_point;
 use crate::io_failure;
 #[cfg(feature = "file")]
 use crate::io_failure::TooLong;
@@ -56,14 +57,6 @@ pub(crate) fn check_name(path: &Path) -> Result<(), StorageError> {
 pub(crate) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
 }
-
-/// Runs before every change to the disk. Tests of the file store make it fail.
-#[cfg(not(all(test, feature = "file")))]
-pub(crate) fn fault_point(_operation: &str) -> io::Result<()> {
-    Ok(())
-}
-#[cfg(all(test, feature = "file"))]
-pub(crate) use crate::file::fault_point;
 
 /// Renames a file and replaces the target.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Store ids, and the errors for paths without a usable store.
+//! Store ids, and errors for paths without a usable store.
 
 use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
@@ -53,7 +53,7 @@ pub(crate) fn foreign_directory(root: &Path) -> StorageError {
     ))
 }
 
-/// Refuses a file in place of a store directory, and a path that is too long.
+/// Refuses a path that is a file or too long.
 ///
 /// # Errors
 /// [`StorageError::IoError`].

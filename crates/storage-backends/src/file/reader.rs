@@ -121,8 +121,8 @@ impl Reader {
     /// The components that hold a key, by their directories.
     ///
     /// # Errors
-    /// If the directory of all components cannot be read. One below it that cannot be
-    /// read is part of the result.
+    /// If the directory of all components is unreadable. An unreadable directory below it
+    /// is part of the result.
     fn scan_names(&self) -> Result<ComponentNames, StorageError> {
         let mut found = ComponentNames::default();
         let components = self.layout.components();
@@ -260,8 +260,7 @@ impl ComponentIndex for Reader {
     }
 }
 
-/// Lists component directories. One that cannot be read is added as unreadable under its
-/// prefix.
+/// Lists component directories. An unreadable one is added under its prefix.
 fn list_or_add_unreadable(
     path: &Path,
     segments: &[&String],

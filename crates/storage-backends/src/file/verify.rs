@@ -463,8 +463,7 @@ impl Check<'_> {
         }
     }
 
-    /// Reads a file. Returns `None` if it is missing, or if it cannot be read, which is
-    /// reported.
+    /// Reads a file. Returns `None` if it is missing or unreadable; the latter is reported.
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
         disk::read_regular(path).unwrap_or_else(|error| {
             self.counted = None;

@@ -152,7 +152,7 @@ impl Engine {
         }
     }
 
-    /// Runs a read that cannot be retried.
+    /// Runs a read without a retry, because it has side effects.
     pub(super) fn read_without_retry<T>(
         &self,
         run: impl FnOnce(&ReadTransaction) -> Result<T, Error>,

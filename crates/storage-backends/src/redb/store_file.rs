@@ -11,7 +11,7 @@ use std::sync::Arc;
 use storage_core::StorageError;
 use tempfile::{NamedTempFile, PersistError};
 
-use super::file_backend::fault_point;
+use crate::faults::fault_point;
 use crate::io_failure;
 use crate::lock;
 use crate::locked_file::LockedFile;
