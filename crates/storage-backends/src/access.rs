@@ -125,11 +125,5 @@ mod linux {
             assert!(!allows(0o400, owner));
             assert!(!allows(0o066, owner));
         }
-
-        #[test]
-        fn a_user_without_a_name_is_a_number() {
-            assert_eq!(named("/dev/null", 4711), "4711");
-            assert_eq!(named(USERS, 0), "root (0)");
-        }
     }
 }

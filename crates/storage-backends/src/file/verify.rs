@@ -356,18 +356,16 @@ impl Check<'_> {
 
     /// The full key by the names of a file and its directories; `None` if one is hashed.
     fn key_by_name(&self, path: &Path) -> Option<String> {
-        let text = |name: &Path| match name::decode(name.file_name()?.to_str()?) {
-            Decoded::Text(text) => Some(text),
-            _ => None,
-        };
-        let directory = path.parent()?;
-        let user_key = text(path)?;
-        if directory == self.layout.directory("") {
+        let name = |path: &'_ Path| Some(path.file_name()?.to_str()?.to_owned());
+        let Decoded::Text(user_key) = name::decode(&name(path)?) else { return None };
+        let instance = path.parent()?;
+        if instance == self.layout.directory("") {
             return Some(user_key);
         }
-        let segments = [directory.parent()?.parent()?, directory.parent()?, directory].map(text);
-        let [Some(namespace), Some(component), Some(instance)] = segments else { return None };
-        Some([namespace, component, instance, user_key].join("/"))
+        let component = instance.parent()?;
+        let segments = [name(component.parent()?)?, name(component)?, name(instance)?];
+        let prefix = name::decode_prefix(segments.each_ref().map(String::as_str))?;
+        Some(prefix + &user_key)
     }
 
     /// The keys of pending commits as a writer will leave them.
@@ -472,7 +470,7 @@ impl Check<'_> {
         })
     }
 
-    /// The entries of a directory by name. Reports a directory that cannot be listed.
+    /// The entries of a directory by name. Reports an unreadable directory.
     fn list(&mut self, directory: &Path) -> Vec<Found> {
         let mut all = Vec::new();
         let is_link =

@@ -133,9 +133,9 @@ impl Check<'_> {
                 current = (component.to_owned(), Usage::default());
             }
             let counted = if component.is_empty() { &mut unscoped } else { &mut current.1 };
-            let value_len = record::value_len_beside_key(bytes.value());
+            let value_len = record::keyless_value_len(bytes.value());
             *counted = *counted + Usage::of(user_key, value_len);
-            match record::decode_beside_key(key, bytes.value()) {
+            match record::decode_keyless(key, bytes.value()) {
                 Err(problem) => {
                     let detail = format!("its record: {problem}");
                     self.report(Problem::new("data", detail).with_key(key));

@@ -76,7 +76,7 @@ impl Check<'_> {
         self.keys(|check, stored, record| {
             let Some(key) = check.key(stored, record) else { return };
             let (component, user_key) = split_full_key(&key);
-            let usage = Usage::of(user_key, record::value_len_beside_key(record));
+            let usage = Usage::of(user_key, record::keyless_value_len(record));
             match counted.last_mut().filter(|last| last.component == component) {
                 Some(last) => last.usage = last.usage + usage,
                 None => {
@@ -222,7 +222,7 @@ impl Check<'_> {
         } else if *keys::stored(key) != *stored {
             self.problem(Some(key), "it is stored as another kind of key");
         } else {
-            match record::decode_beside_key(key, bytes) {
+            match record::decode_keyless(key, bytes) {
                 Err(problem) => self.problem(
                     Some(key),
                     format!(
