@@ -67,9 +67,9 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Creates a directory and its missing parents.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn create_directories(path: &Path) -> Result<(), StorageError> {
-    fault_point("make")
+    fault_point("create directory")
         .and_then(|()| fs::create_dir_all(path))
-        .map_err(|error| failed("make", path, &error))
+        .map_err(|error| failed("create", path, &error))
 }
 
 /// Creates a directory of a store and its missing parents, each with mode 0700.
@@ -77,8 +77,8 @@ pub(crate) fn create_directories(path: &Path) -> Result<(), StorageError> {
 pub(crate) fn create_private_directories(path: &Path) -> Result<(), StorageError> {
     let mut builder = private_directory();
     builder.recursive(true);
-    let make = || {
-        fault_point("make")?;
+    let create = || {
+        fault_point("create directory")?;
         // A sweep may remove an empty parent before this directory is in it.
         for _ in 0..100 {
             match builder.create(path) {
@@ -88,7 +88,7 @@ pub(crate) fn create_private_directories(path: &Path) -> Result<(), StorageError
         }
         builder.create(path)
     };
-    make().map_err(|error| failed_for_key("make", path, &error))
+    create().map_err(|error| failed_for_key("create", path, &error))
 }
 
 /// A builder of directories with mode 0700.
@@ -115,12 +115,12 @@ pub(crate) fn create_store_directory(path: &Path) -> Result<(), StorageError> {
         .take_while(|above| !above.as_os_str().is_empty() && !above.is_dir())
         .collect();
     for directory in missing.iter().rev() {
-        fault_point("make").map_err(|error| failed("make", directory, &error))?;
+        fault_point("create directory").map_err(|error| failed("create", directory, &error))?;
         let builder = if *directory == path { private_directory() } else { fs::DirBuilder::new() };
         match builder.create(directory) {
             // Another process has just created it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            other => other.map_err(|error| failed("make", directory, &error))?,
+            other => other.map_err(|error| failed("create", directory, &error))?,
         }
         sync_parent(directory)?;
     }
@@ -141,7 +141,8 @@ pub(crate) fn keep_private(path: &Path) -> Result<(), StorageError> {
 
 /// Makes the name of a directory durable by syncing its parent.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), StorageError> {
-    let whole = path.canonicalize().map_err(|error| failed("look at", path, &error))?;
+    let whole =
+        path.canonicalize().map_err(|error| failed("read the metadata of", path, &error))?;
     whole.parent().map_or(Ok(()), sync_directory)
 }
 
@@ -205,7 +206,7 @@ pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
         Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(failed("look at", path, &error)),
+        Err(error) => Err(failed("read the metadata of", path, &error)),
     }
 }
 
@@ -219,7 +220,7 @@ pub(crate) fn regular_len(path: &Path) -> Result<Option<u64>, StorageError> {
         Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
         Ok(metadata) => Err(not_a_file(path, metadata.file_type())),
         Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(failed("look at", path, &error)),
+        Err(error) => Err(failed("read the metadata of", path, &error)),
     }
 }
 
@@ -390,7 +391,7 @@ pub(crate) fn kind_of(path: &Path) -> Result<Option<FileType>, StorageError> {
     match path.symlink_metadata() {
         Ok(metadata) => Ok(Some(metadata.file_type())),
         Err(error) if is_missing(&error) || error.kind() == ErrorKind::NotADirectory => Ok(None),
-        Err(error) => Err(failed("look at", path, &error)),
+        Err(error) => Err(failed("read the metadata of", path, &error)),
     }
 }
 

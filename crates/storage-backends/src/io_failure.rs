@@ -113,7 +113,7 @@ pub(crate) fn advice(cause: Cause, what: &str, path: &Path) -> Option<String> {
 
 /// Whether an operation adds or removes a directory entry and writes no data.
 fn only_changes_names(what: &str) -> bool {
-    matches!(what, "make" | "create" | "replace" | "publish" | "remove" | "rename")
+    matches!(what, "create" | "replace" | "publish" | "remove" | "rename")
 }
 
 /// Describes which resource of a file system is exhausted.

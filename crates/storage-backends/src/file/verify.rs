@@ -151,7 +151,7 @@ impl Check<'_> {
     /// The store directory itself.
     fn root(&mut self) {
         let root = self.layout.root.clone();
-        self.open_to_others.look_at_root(&root);
+        self.open_to_others.examine_root(&root);
         for found in self.list(&root) {
             let name = found.name.as_deref().unwrap_or_default();
             let wanted = if Layout::DIRECTORIES.contains(&name) {
@@ -168,7 +168,7 @@ impl Check<'_> {
                 let what = if wanted == FoundKind::File { "file" } else { "directory" };
                 self.problem_at(&found.path, format!("is not a {what}"));
             } else {
-                self.open_to_others.look(&found.path);
+                self.open_to_others.examine(&found.path);
             }
         }
     }
@@ -182,7 +182,7 @@ impl Check<'_> {
                 self.stray(&found, of_the_store != JournalFile::Foreign);
                 continue;
             }
-            self.open_to_others.look(&found.path);
+            self.open_to_others.examine(&found.path);
             // A commit that has not happened; the next writer removes it.
             if of_the_store == JournalFile::Prepared {
                 continue;
@@ -257,7 +257,7 @@ impl Check<'_> {
                 found.name.as_deref().is_some_and(|name| name::decode(name) != Decoded::Foreign);
             match found.kind {
                 FoundKind::Directory if ours => {
-                    self.open_to_others.look(&found.path);
+                    self.open_to_others.examine(&found.path);
                     directories.push(found.path);
                 }
                 FoundKind::Link if ours => self.link(&found.path, FoundKind::Directory),
@@ -279,7 +279,7 @@ impl Check<'_> {
             } else if name.starts_with(TEMP_PREFIX) {
                 self.temp(&found);
             } else if ours {
-                self.open_to_others.look(&found.path);
+                self.open_to_others.examine(&found.path);
                 self.value(&found.path, &pending);
             } else {
                 self.stray(&found, false);
@@ -295,7 +295,7 @@ impl Check<'_> {
     fn temp(&mut self, found: &Found) {
         match found.name.as_deref().and_then(Layout::revision_of_temp) {
             Some(revision) => {
-                self.open_to_others.look(&found.path);
+                self.open_to_others.examine(&found.path);
                 self.see(revision, &found.path);
             }
             None => self.stray(found, false),

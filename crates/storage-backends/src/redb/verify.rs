@@ -30,7 +30,7 @@ pub(super) fn verify(
         .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
     let mut check = Check { path, report, panic: None, verified: Verified::default() };
     let mut open_to_others = OpenToOthers::default();
-    open_to_others.look(path);
+    open_to_others.examine(path);
     if let Some(warning) = open_to_others.warning(path, "chmod go=") {
         check.report(warning);
     }

@@ -103,13 +103,13 @@ impl Check<'_> {
     /// Looks for foreign files and for files that other users may open.
     fn directory(&mut self, layout: &Layout) -> Result<(), StorageError> {
         let mut open_to_others = OpenToOthers::default();
-        open_to_others.look_at_root(&layout.root);
+        open_to_others.examine_root(&layout.root);
         let mut names = disk::names(&layout.root, Kind::Any)?;
         names.sort_unstable();
         for name in names {
             let path = layout.path(&name);
             if layout::belongs_to_store(&name) {
-                open_to_others.look(&path);
+                open_to_others.examine(&path);
             } else {
                 let detail = "not part of the store, ignored; move it out of the store's directory";
                 let problem = Problem::new(path.display().to_string(), detail);
