@@ -9,9 +9,9 @@ use std::path::Path;
 use storage_core::{Durability, StorageError};
 
 use crate::faults::fault_point;
-use crate::io_failure;
 #[cfg(feature = "file")]
 use crate::io_failure::TooLong;
+pub(crate) use crate::io_failure::failed;
 
 /// Whether a write is durable when it returns, for a store whose only settings are `sync`
 /// and `os`.
@@ -23,11 +23,6 @@ pub(crate) fn syncs(durability: Durability, kind: &str) -> Result<bool, StorageE
             "a {kind} store has no durability \"{durability}\"; use \"sync\" or \"os\""
         ))),
     }
-}
-
-/// Converts an I/O error. `what` is the verb of the message.
-pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
-    StorageError::IoError(io_failure::message(what, path, error))
 }
 
 /// Like [`failed`], for the file or directory of a key, whose name may be too long

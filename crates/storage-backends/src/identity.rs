@@ -62,7 +62,7 @@ pub(crate) fn refuse_file(root: &Path) -> Result<(), StorageError> {
     if let Err(error) = root.symlink_metadata()
         && error.kind() == ErrorKind::InvalidFilename
     {
-        return Err(StorageError::IoError(io_failure::message("open", root, &error)));
+        return Err(io_failure::failed("open", root, &error));
     }
     if root.is_file() {
         return Err(StorageError::IoError(format!(

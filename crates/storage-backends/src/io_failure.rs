@@ -6,7 +6,6 @@ use std::fmt::Write;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-#[cfg(any(feature = "file", feature = "rocksdb"))]
 use storage_core::StorageError;
 
 use crate::access::access_to;
@@ -37,6 +36,11 @@ pub(crate) fn message(what: &str, path: &Path, error: &io::Error) -> String {
     text
 }
 
+/// The error of an operation on a path; `what` is the verb of the [`message`].
+pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
+    StorageError::IoError(message(what, path, error))
+}
+
 /// Why an operation failed, if more is known than the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -44,7 +48,7 @@ pub(crate) enum Cause {
     Quota,
     FileTooLarge,
     OpenFiles,
-    OpenFilesOfAll,
+    SystemOpenFiles,
     NameTooLong,
     NoAccess,
     ReadOnly,
@@ -63,7 +67,7 @@ impl Cause {
             ErrorKind::ReadOnlyFilesystem => Some(Self::ReadOnly),
             _ if cfg!(unix) => match error.raw_os_error() {
                 Some(EMFILE) => Some(Self::OpenFiles),
-                Some(ENFILE) => Some(Self::OpenFilesOfAll),
+                Some(ENFILE) => Some(Self::SystemOpenFiles),
                 _ => None,
             },
             _ => None,
@@ -77,7 +81,7 @@ impl Cause {
             ("No space left on device", Self::NoSpace),
             ("Disk quota exceeded", Self::Quota),
             ("File too large", Self::FileTooLarge),
-            ("Too many open files in system", Self::OpenFilesOfAll),
+            ("Too many open files in system", Self::SystemOpenFiles),
             ("Too many open files", Self::OpenFiles),
             ("File name too long", Self::NameTooLong),
             ("Permission denied", Self::NoAccess),
@@ -91,7 +95,7 @@ impl Cause {
 /// What is exhausted or missing, and what to do. `what` failed on `path`.
 pub(crate) fn advice(cause: Cause, what: &str, path: &Path) -> Option<String> {
     match cause {
-        Cause::NoSpace => Some(no_space(only_changes_names(what), &file_system::around(path))),
+        Cause::NoSpace => Some(no_space(only_changes_names(what), &file_system::containing(path))),
         Cause::Quota => Some(
             "the disk quota of this user, its group or the project is used up, in bytes or in \
              files: delete files, or have the quota raised"
@@ -104,7 +108,7 @@ pub(crate) fn advice(cause: Cause, what: &str, path: &Path) -> Option<String> {
             ),
             None => "this process has too many files open".to_owned(),
         }),
-        Cause::OpenFilesOfAll => Some("the system-wide limit on open files is reached".to_owned()),
+        Cause::SystemOpenFiles => Some("the system-wide limit on open files is reached".to_owned()),
         Cause::NameTooLong => TooLong::of(path).map(TooLong::advice),
         Cause::NoAccess => access_to(path, only_changes_names(what)),
         Cause::ReadOnly => Some("the file system is mounted read-only".to_owned()),
@@ -179,7 +183,7 @@ impl TooLong {
 
     /// `None` if the limit is not known.
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        Self::by(path, file_system::around(path).name_bytes)
+        Self::by(path, file_system::containing(path).name_bytes)
     }
 
     fn by(path: &Path, name_bytes: Option<u64>) -> Option<Self> {
@@ -278,7 +282,7 @@ mod tests {
         for (number, cause) in [
             (1, Cause::NoAccess),
             (13, Cause::NoAccess),
-            (23, Cause::OpenFilesOfAll),
+            (23, Cause::SystemOpenFiles),
             (24, Cause::OpenFiles),
             (27, Cause::FileTooLarge),
             (28, Cause::NoSpace),

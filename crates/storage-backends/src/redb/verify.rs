@@ -11,8 +11,9 @@ use storage_core::{Problem, StorageError, Usage, Verified, split_full_key, valid
 use super::engine::{read_meta, start};
 use super::error::{Error, catch_panic};
 use super::file_backend::FileBackend;
+use super::listing;
 use super::tables::{self, DATA, ReadTable, USAGE_COUNTERS};
-use super::{listing, store_file};
+use crate::io_failure;
 use crate::locked_file::LockedFile;
 use crate::permissions::OpenToOthers;
 use crate::record;
@@ -27,7 +28,7 @@ pub(super) fn verify(
     report: &mut dyn FnMut(Problem),
 ) -> Result<Verified, StorageError> {
     let file = FileBackend::new(path, file, false)
-        .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
+        .map_err(|error| io_failure::failed("read the metadata of", path, &error))?;
     let mut check = Check { path, report, panic: None, verified: Verified::default() };
     let mut open_to_others = OpenToOthers::default();
     open_to_others.examine(path);
