@@ -48,7 +48,7 @@ pub(crate) struct TaskArguments {
     pub(crate) store: PathBuf,
     pub(crate) seed: u64,
     pub(crate) tasks: u64,
-    /// How long; `None` until killed.
+    /// How long to run; without end if `None`.
     pub(crate) millis: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum Report<N = Numbers> {
     Done,
 }
 
-/// What the tasks did and the samples showed.
+/// What the tasks did, and what was measured.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Numbers {
     pub(crate) writes: AtomicU64,
@@ -74,7 +74,7 @@ pub(crate) struct Numbers {
     /// The largest excess over a quota.
     pub(crate) bytes_over: AtomicU64,
     pub(crate) keys_over: AtomicU64,
-    /// The error of `usage` at the end.
+    /// By how much `usage` differs from a recount at the end.
     pub(crate) bytes_drift: AtomicU64,
     pub(crate) keys_drift: AtomicU64,
 }
@@ -102,7 +102,7 @@ struct Shared {
     chains: Vec<Arc<ComponentChain>>,
     numbers: Numbers,
     next_op: AtomicU64,
-    over: AtomicBool,
+    is_over: AtomicBool,
     findings: Mutex<Vec<String>>,
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
         chains: chains?,
         numbers: Numbers::default(),
         next_op: AtomicU64::new(arguments.seed << 40),
-        over: AtomicBool::new(false),
+        is_over: AtomicBool::new(false),
         findings: Mutex::default(),
     };
     report(&Report::<Numbers>::Ready)?;
@@ -142,7 +142,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
             std::thread::sleep(REPORT_EVERY);
             report(&Report::Numbers(&shared.numbers))?;
         }
-        shared.over.store(true, Ordering::Release);
+        shared.is_over.store(true, Ordering::Release);
         let mut own = Vec::new();
         for task in tasks {
             match task.join() {
@@ -200,7 +200,7 @@ impl Shared {
     }
 
     fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.is_over.load(Ordering::Acquire)
     }
 
     fn repeat(&self, every: Duration, check: fn(&Self) -> Result<(), StorageError>) -> Result<()> {
@@ -229,7 +229,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Nor does a recount of a snapshot.
+    /// A recount of a snapshot never exceeds a quota either.
     fn recount(&self) -> Result<(), StorageError> {
         for (at, (id, quota)) in COMPONENTS.iter().enumerate() {
             let Some(quota) = *quota else { continue };

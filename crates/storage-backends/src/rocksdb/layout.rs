@@ -32,7 +32,7 @@ pub(super) const CURRENT_FILE: &str = "CURRENT";
 pub(super) enum Found {
     /// Nothing, or the directory is missing.
     Nothing,
-    /// A store whose creation did not finish.
+    /// A store whose creation was interrupted.
     Incomplete,
     /// A RocksDB database; `ours` if it is known to be a store.
     Database { ours: bool },
@@ -93,7 +93,7 @@ impl Layout {
         self.mark(CREATING_FILE)
     }
 
-    /// Removes files of an earlier creation that did not finish.
+    /// Removes the files of an earlier creation that was interrupted.
     pub(super) fn clear_incomplete(&self) -> Result<(), StorageError> {
         let kept = [WRITER_FILE, CREATING_FILE];
         for name in disk::names(&self.root, Kind::File)? {

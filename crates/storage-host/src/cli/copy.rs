@@ -192,11 +192,11 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn paths_to_the_same_store_are_recognized() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |path: &str| format!("file:{}/{path}", directory.path().display());
-        fs::create_dir_all(directory.path().join("store/components")).unwrap();
-        std::os::unix::fs::symlink("store", directory.path().join("link")).unwrap();
-        std::os::unix::fs::symlink(".", directory.path().join("here")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| format!("file:{}/{path}", dir.path().display());
+        fs::create_dir_all(dir.path().join("store/components")).unwrap();
+        std::os::unix::fs::symlink("store", dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(".", dir.path().join("here")).unwrap();
         for same in
             ["store/", "./store", "x/../store", "link", "here/here/store", "store?durability=os"]
         {

@@ -186,7 +186,7 @@ impl Arena {
         config.epoch_interruption(true);
         let engine = Engine::new(&config).unwrap();
         let component = link(&engine, Kind::PLAIN);
-        // Not watched: the victim may read its own data.
+        // Not watched: the victim may read its secret.
         let unwatched = Arc::new(Watch::default());
         let sandbox = SandboxLimits::default();
         let guest =
@@ -321,8 +321,8 @@ impl Arena {
 }
 
 /// The contents of a directory.
-fn names_in(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).unwrap();
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
