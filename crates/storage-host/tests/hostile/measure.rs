@@ -1,11 +1,11 @@
-//! How much memory this process takes.
+//! The memory of this process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::ALLOCATED;
 
-/// Memory as it stood when an attack began.
+/// The memory when an attack began.
 pub(crate) struct Baseline {
     allocated: usize,
     resident: Option<u64>,
@@ -13,8 +13,7 @@ pub(crate) struct Baseline {
     guests_own: u64,
 }
 
-/// The most that was taken since: of the allocator, of resident pages, and as the
-/// kernel counts a memory cgroup.
+/// The peaks since then: of the allocator, of resident pages, and of the memory cgroup.
 pub(crate) struct Peaks {
     pub(crate) allocated: u64,
     pub(crate) resident: Option<u64>,
@@ -22,12 +21,12 @@ pub(crate) struct Peaks {
 }
 
 impl Baseline {
-    /// Begins to count. `guests_own` is what the guests' memories may grow by from
-    /// now on; the kernel ends the process if it takes `allowed` more than that.
+    /// `guests_own` is what the guests' memories may grow by. The kernel ends a process that
+    /// takes more than `allowed` beyond that.
     pub(crate) fn new(guests_own: u64, allowed: u64) -> Self {
         let group = Group::enter(guests_own + allowed);
         ALLOCATED.reset_peak_usage();
-        // Lets the kernel count the highest number of resident pages anew.
+        // Resets the kernel's peak of resident pages.
         let resident = fs::write("/proc/self/clear_refs", "5").ok().and_then(|()| status("VmRSS:"));
         Self { allocated: ALLOCATED.current_usage(), resident, group, guests_own }
     }
@@ -66,13 +65,13 @@ struct Group {
     peak: PathBuf,
 }
 
-/// Where groups are, and the files for their limit and their highest use.
+/// The directory of groups, and the files with their limit and their peak.
 const VERSIONS: [(&str, &str, &str); 2] = [
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
     ("/sys/fs/cgroup", "memory.max", "memory.peak"),
 ];
 
-fn folder(root: &str, process: u32) -> PathBuf {
+fn directory(root: &str, process: u32) -> PathBuf {
     Path::new(root).join(format!("storage-host-hostile-{process}"))
 }
 
@@ -94,35 +93,35 @@ impl Group {
         peak_file: &str,
         limit: u64,
     ) -> std::io::Result<Self> {
-        // Without it this is another kind of group, or none.
+        // Without this file there are no groups of this version.
         fs::metadata(Path::new(root).join("cgroup.procs"))?;
         let process = std::process::id();
-        let folder = folder(root, process);
-        fs::create_dir(&folder)?;
-        let entered = write(&folder.join(limit_file), limit)
-            .and_then(|()| fs::metadata(folder.join(peak_file)))
-            .and_then(|_| write(&folder.join("cgroup.procs"), process.into()));
+        let directory = directory(root, process);
+        fs::create_dir(&directory)?;
+        let entered = write(&directory.join(limit_file), limit)
+            .and_then(|()| fs::metadata(directory.join(peak_file)))
+            .and_then(|_| write(&directory.join("cgroup.procs"), process.into()));
         if let Err(error) = entered {
-            let _ = fs::remove_dir(&folder);
+            let _ = fs::remove_dir(&directory);
             return Err(error);
         }
-        Ok(Self { peak: folder.join(peak_file) })
+        Ok(Self { peak: directory.join(peak_file) })
     }
 
     fn peak(&self) -> Result<u64, String> {
         let text = fs::read_to_string(&self.peak).map_err(|error| error.to_string())?;
-        text.trim().parse().map_err(|_| format!("{text:?} is no number"))
+        text.trim().parse().map_err(|_| format!("{text:?} is not a number"))
     }
 }
 
 /// Removes the group of a process that has ended.
 pub(crate) fn remove_group_of(process: u32) {
     for (root, _, _) in VERSIONS {
-        let _ = fs::remove_dir(folder(root, process));
+        let _ = fs::remove_dir(directory(root, process));
     }
 }
 
-/// Writes a number to a file that is there.
+/// Writes a number to an existing file.
 fn write(file: &Path, number: u64) -> std::io::Result<()> {
     use std::io::Write as _;
     fs::OpenOptions::new().write(true).open(file)?.write_all(number.to_string().as_bytes())

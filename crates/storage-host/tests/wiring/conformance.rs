@@ -103,12 +103,12 @@ fn bare(store: Engine) -> Implementation {
 
 fn persistent(scheme: &'static str, durability: &'static str) -> Implementation {
     Implementation::persistent(scheme, move || {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
         let url = format!("{scheme}:{}?durability={durability}", path.display());
         let url: StoreUrl = url.parse().unwrap();
         move || {
-            let _kept_until_now = &folder;
+            let _kept_until_now = &directory;
             open(&url)
         }
     })

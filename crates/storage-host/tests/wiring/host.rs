@@ -18,12 +18,12 @@ fn id(text: &str) -> ComponentId {
 
 /// A store of each kind, and what must live as long as it.
 fn store(kind: &str) -> (Arc<dyn Store>, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let url = match kind {
         "memory" => "memory:".to_owned(),
-        _ => format!("file:{}?durability=os", folder.path().join("store").display()),
+        _ => format!("file:{}?durability=os", directory.path().join("store").display()),
     };
-    (url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap(), folder)
+    (url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap(), directory)
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn threads_share_one_chain() {
 
 #[rstest]
 fn without_a_quota_a_write_is_a_plain_set(#[values("memory", "file")] kind: &str) {
-    let (store, _folder) = store(kind);
+    let (store, _directory) = store(kind);
     let backend = Arc::new(CountingStorage::new(store));
     let chain = StorageHost::new(backend.clone()).component(&id("a/b/1"));
     chain.set("key", "value".into()).unwrap();
@@ -142,7 +142,7 @@ fn without_a_quota_a_write_is_a_plain_set(#[values("memory", "file")] kind: &str
 
 #[rstest]
 fn a_quota_is_exact_when_many_write(#[values("memory", "file")] kind: &str) {
-    let (store, _folder) = store(kind);
+    let (store, _directory) = store(kind);
     // Keys of 2 bytes and values of 8: 20 of them fit.
     let quota = Budget { max_bytes: 200, max_keys: 1_000 };
     let host = StorageHost::builder(store).quota(quota).build();
@@ -178,7 +178,7 @@ fn a_quota_is_exact_when_many_write(#[values("memory", "file")] kind: &str) {
 
 #[rstest]
 fn a_quota_counts_existing_data(#[values("memory", "file")] kind: &str) {
-    let (store, _folder) = store(kind);
+    let (store, _directory) = store(kind);
     let before = StorageHost::new(store.clone());
     before.component(&id("a/b/1")).set("old", "1234567".into()).unwrap();
     drop(before);

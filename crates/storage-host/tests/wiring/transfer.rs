@@ -81,9 +81,9 @@ fn kinds() -> Vec<&'static str> {
 #[test]
 fn every_pair_of_stores_copies_byte_for_byte() {
     let sample = sample(1_000);
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let place = |kind: &str, name: &str| -> StoreUrl {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         kind.replace("PATH", path.to_str().unwrap()).parse().unwrap()
     };
     for (one, from) in kinds().into_iter().enumerate() {
@@ -204,15 +204,15 @@ fn missing_keys_are_written_before_existing_ones() {
 
 #[test]
 fn a_damaged_value_in_the_target_is_written_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let source = ReferenceStorage::new();
     for number in 0..10 {
         source.set(&format!("a/b/c/{number}"), number.to_string().as_str().into()).unwrap();
     }
     for (options, damaged) in [(NEW, "a/b/c/3"), (NEW, "a/b/c/9"), (MERGE, "a/b/c/0")] {
-        let target = StoreUrl::from_path(folder.path()).open(Mode::ReadWrite).unwrap();
+        let target = StoreUrl::from_path(directory.path()).open(Mode::ReadWrite).unwrap();
         copy(&source, &target, options).unwrap();
-        std::fs::write(folder.path().join("components").join(damaged), "damaged").unwrap();
+        std::fs::write(directory.path().join("components").join(damaged), "damaged").unwrap();
         let copied = copy(&source, &target, options).unwrap();
         assert_eq!((copied.written.keys, copied.unchanged.keys), (1, 9));
         assert_eq!(contents(&target), contents(&source));
