@@ -158,11 +158,11 @@ pub(crate) fn host_on(kind: &str, directory: &Path) -> Option<StorageHost> {
         println!("SKIPPED {kind}: built without the feature");
         return None;
     }
-    let place = directory.join(kind);
+    let path = directory.join(kind);
     let url = match kind {
         "memory" => "memory:".to_owned(),
-        "redb" => format!("redb:{}?durability=relaxed", place.display()),
-        _ => format!("{kind}:{}?durability=os", place.display()),
+        "redb" => format!("redb:{}?durability=relaxed", path.display()),
+        _ => format!("{kind}:{}?durability=os", path.display()),
     };
     let url: StoreUrl = url.parse().unwrap();
     Some(StorageHost::new(url.open(Mode::ReadWrite).unwrap()))
