@@ -18,15 +18,9 @@ const MOST: usize = 32 << 20;
 
 #[test]
 fn the_memory_of_a_copy_is_bounded() {
-<<<<<<< HEAD
-    let directory = tempfile::tempdir().unwrap();
-    let open = |name: &str, mode| {
-        let url = StoreUrl::from_path(directory.path().join(name));
-=======
     let dir = tempfile::tempdir().unwrap();
     let open = |name: &str, mode| {
         let url = StoreUrl::from_path(dir.path().join(name));
->>>>>>> w-cli
         url.relaxed().open(mode).unwrap()
     };
     let source = open("from", Mode::ReadWrite);

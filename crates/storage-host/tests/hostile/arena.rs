@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::component::{Kind, text};
 use crate::guest::Guest;
-use crate::measure::{Baseline, remove_group_of};
+use crate::measure::Baseline;
 
 /// The memory that the host may use in addition to that of the guests.
 pub(crate) const ALLOWED: u64 = 64 << 20;
@@ -78,11 +78,7 @@ pub(crate) fn alone_with<F: FnOnce(&mut Arena)>(setup: Setup, case: F) {
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CASE, name);
     // glibc returns a large block as soon as it is free, so that resident memory is in use.
     command.env("MALLOC_MMAP_THRESHOLD_", "131072");
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let child = command.spawn().unwrap();
-    let process = child.id();
-    let ended = child.wait_with_output().unwrap();
-    remove_group_of(process);
+    let ended = command.output().unwrap();
     let (stdout, stderr) =
         (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     let reports: Vec<&str> = stdout
@@ -221,7 +217,7 @@ impl Arena {
     /// `guests_own` bytes.
     pub(crate) fn begin(&mut self, guests_own: u64) {
         assert!(self.baseline.is_none(), "the attack has begun already");
-        self.baseline = Some(Baseline::new(guests_own, ALLOWED));
+        self.baseline = Some(Baseline::new(guests_own));
     }
 
     /// The number of calls that the neighbour has completed.
@@ -269,9 +265,8 @@ impl Arena {
         self.neighbour.leave();
         let shown = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
         let resident = peaks.resident.map_or("SKIPPED: no /proc".to_owned(), shown);
-        let group = peaks.group.clone().map_or_else(|why| format!("SKIPPED: {why}"), shown);
         println!(
-            "\nCASE {name}: allocated {}, resident {resident}, cgroup {group}; {} calls of the neighbour",
+            "\nCASE {name}: allocated {}, resident {resident}; {} calls of the neighbour",
             shown(peaks.allocated),
             self.neighbours_calls(),
         );
