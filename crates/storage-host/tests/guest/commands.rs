@@ -9,27 +9,6 @@ use storage_host::{Budget, Limits, StorageHost};
 use crate::runner::{Runner, memory};
 
 #[test]
-fn notebooks_hold_only_their_own_notes() {
-    let notes = Runner::new(memory(), "notes");
-    assert_eq!(notes.printed("app/notes/home", &["add", "buy milk"]), "added note 1\n");
-    assert_eq!(notes.printed("app/notes/work", &["list"]), "");
-    assert_eq!(notes.printed("app/notes/work", &["add", "call", "the bank"]), "added note 1\n");
-    assert_eq!(notes.printed("app/notes/home", &["list"]), "1  buy milk\n");
-    assert_eq!(notes.printed("app/notes/work", &["list"]), "1  call the bank\n");
-    assert_eq!(notes.printed("app/notes/wor", &["list"]), "");
-    assert_eq!(notes.printed("app/notes/home", &["clear"]), "removed 1 note\n");
-    assert_eq!(notes.printed("app/notes/work", &["list"]), "1  call the bank\n");
-}
-
-#[test]
-fn each_id_has_its_own_counter() {
-    let counter = Runner::new(memory(), "counter");
-    assert_eq!(counter.printed("app/counter/001", &[]), "run 1\n");
-    assert_eq!(counter.printed("app/counter/001", &[]), "run 2\n");
-    assert_eq!(counter.printed("app/counter/0011", &[]), "run 1\n");
-}
-
-#[test]
 fn a_component_learns_its_usage_and_quota() {
     let quota = Budget { max_bytes: 60, max_keys: 100 };
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).quota(quota).build();
@@ -53,14 +32,6 @@ fn a_component_learns_its_usage_and_quota() {
     assert_eq!(probe.printed("a/b/2", &["fill", "4"]), "filled 4\n");
     let unlimited = Runner::new(memory(), "probe").printed("a/b/1", &["usage"]);
     assert_eq!(unlimited, format!("used-bytes 0\nquota-bytes {}\nkey-count 0\n", u64::MAX));
-}
-
-#[test]
-fn a_status_reaches_the_host() {
-    let probe = Runner::new(memory(), "probe");
-    for status in [0, 1, 7, 255] {
-        assert_eq!(probe.run("a/b/1", &["exit", &status.to_string()]).status, Ok(status));
-    }
 }
 
 #[test]
