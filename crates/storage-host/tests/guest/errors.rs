@@ -105,7 +105,7 @@ fn each_incident_has_a_number_of_its_own() {
 }
 
 #[rstest]
-// The guest's own key replaces the text of a backend.
+// The user key replaces the text of a backend.
 #[case(StorageError::NotFound(SECRET.into()), 0x001, "kkkk")]
 #[case(StorageError::AlreadyExists(SECRET.into()), 0x101, "kkkk")]
 #[case(StorageError::Conflict(SECRET.into()), IO_ERROR, "the key was changed meanwhile: try again")]
