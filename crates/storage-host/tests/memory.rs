@@ -39,7 +39,7 @@ fn calls_over_a_limit_are_not_copied() {
 
     let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
     let engine = Engine::new(&guest::engine_config()).unwrap();
-    let text = include_str!("guest/raw.wat").replace("ENCODING", "");
+    let text = include_str!("guest/raw.wat");
     let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
     let mut linker = Linker::new(&engine);
     guest::add_to_linker(&mut linker, |state: &mut ComponentState| state).unwrap();

@@ -10,20 +10,8 @@ fn help_texts() {
         dir.assert_snapshot(name, &dir.transcript(args));
     }
     let mut text = String::new();
-    for command in [
-        "run",
-        "demo",
-        "components",
-        "keys",
-        "get",
-        "put",
-        "delete",
-        "usage",
-        "copy",
-        "verify",
-        "check",
-        "doctor",
-    ] {
+    let commands = "run demo components keys get put delete usage copy verify check doctor";
+    for command in commands.split(' ') {
         let help = dir.printed(&[command, "--help"]);
         // The options of all commands follow.
         let own = help.split("      --store <URL>").next().unwrap().trim_end();

@@ -18,8 +18,6 @@ mod data;
 mod default_store;
 mod demo;
 mod doctor;
-#[cfg(target_os = "linux")]
-mod exhausted;
 mod guests;
 mod help;
 mod json;

@@ -11,26 +11,12 @@ use std::process::Command;
 
 use rstest::rstest;
 
-use crate::support::{Done, Mount, TestDir, guest};
-
-/// The command, started by another one in the same directory and environment.
-fn started_by(dir: &TestDir, starter: &[&str], args: &[&str]) -> Command {
-    let inner = dir.command(args);
-    let mut command = Command::new(starter[0]);
-    command.args(&starter[1..]).arg(inner.get_program()).args(args).current_dir(dir.path());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-}
+use crate::support::{Done, Mount, TestDir, guest, started_by};
 
 /// The command with a limit of the shell's.
 fn limited(dir: &TestDir, limit: &str, args: &[&str]) -> Done {
     let script = format!("ulimit {limit}; exec \"$@\"");
-    Done::of(started_by(dir, &["sh", "-c", &script, "sh"], args).output().unwrap())
+    Done::of(started_by(&["sh", "-c", &script, "sh"], &dir.command(args)).output().unwrap())
 }
 
 #[rstest]
@@ -56,7 +42,11 @@ fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] stor
     let before: Vec<PathBuf> = dir.tree(".").into_keys().collect();
     let done = limited(&dir, "-f 8", &put);
     assert_eq!(done.code, 1, "{}", done.stderr);
-    assert!(done.stderr.contains("File too large"), "{}", done.stderr);
+    for part in ["File too large", "no file larger than ", ": raise the limit (ulimit -f)"] {
+        assert!(done.stderr.contains(part), "{}", done.stderr);
+    }
+    let doctor = limited(&dir, "-f 8", &["--store", store, "doctor"]);
+    assert!(doctor.stdout.contains("(ulimit -f)"), "{}", doctor.stdout);
     assert_eq!(dir.printed(&["--store", store, "keys", "a/b/c"]), "other\n");
     assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "other"]), "value");
     dir.printed(&["--store", store, "verify"]);
@@ -87,6 +77,10 @@ fn a_lack_of_open_files_is_an_error(#[values("file:data", "redb:data")] store: &
         }
     }
     assert!(refused > 0, "4 files are too few");
+    // The standard streams take three, and the store lock one.
+    let done = limited(&dir, "-n 4", &["--store", store, "put", "a/b/c", "key", "value"]);
+    let expected = "this process may have 4 files open at once: raise the limit (ulimit -n)\n";
+    assert!(done.code == 1 && done.stderr.ends_with(expected), "{}", done.stderr);
     assert_eq!(limited(&dir, "-n 64", &add).code, 0);
 }
 
@@ -127,7 +121,7 @@ fn a_lack_of_threads_is_an_error(#[values("1", "5")] instances: &str) {
         let threads = format!("--nproc={threads}");
         let starter = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
         let starter = [&starter[..], &["prlimit", &threads]].concat();
-        let mut command = started_by(&dir, &starter, &args);
+        let mut command = started_by(&starter, &dir.command(&args));
         // That of the other tests is not this user's.
         command.env("XDG_CACHE_HOME", dir.path().join("cache"));
         Done::of(command.output().unwrap())
@@ -200,7 +194,7 @@ fn a_component_that_only_reads_runs_on_a_store_of_another_user() {
     let opened = Command::new("chmod").args(["-R", "a+rX"]).arg(dir.path()).status();
     assert!(opened.unwrap().success());
     let starter = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
-    let mut command = started_by(&dir, &starter, &["run", "--id", "a/b/c", &notes, "list"]);
+    let mut command = started_by(&starter, &dir.command(&["run", "--id", "a/b/c", &notes, "list"]));
     command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
     let done = Done::of(command.output().unwrap());
     if done.stderr.contains("execute") {
@@ -247,4 +241,30 @@ fn paths_need_not_be_utf8_and_arguments_for_the_component_must() {
     let done = run(&["run", "--id", "a/b/c"], name(".missing"), &[]);
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("cannot read the component caf\u{fffd}.missing"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lack_of_inodes_is_named() {
+    let dir = TestDir::new();
+    let Some(_mount) = Mount::new(&dir.path().join("disk"), "size=1m,nr_inodes=20") else {
+        return;
+    };
+    let put = |store: &str, key: &str| dir.run(&["--store", store, "put", "a/b/c", key, "value"]);
+    let failed = (0..20)
+        .map(|number| put("file:disk/store", &format!("key-{number}")))
+        .find(|done| done.code != 0)
+        .unwrap();
+    for stderr in [failed.stderr, put("redb:disk/data", "key").stderr] {
+        assert!(stderr.contains(" KiB free, but no free inode, of which each file"), "{stderr}");
+        assert!(!stderr.contains("free some space"), "{stderr}");
+    }
+    // What is there can be changed, and what is deleted makes room.
+    assert_eq!(dir.run(&["--store", "file:disk/store", "delete", "a/b/c", "key-0"]).code, 0);
+    assert_eq!(put("file:disk/store", "again").code, 0);
+
+    let doctor = dir.printed_with_code(&["--store", "file:disk/store", "doctor"], 0);
+    assert!(doctor.contains("\nwarning: the file system has no free inode"), "{doctor}");
+    let doctor = dir.printed_with_code(&["--store", "redb:disk/new", "doctor"], 0);
+    assert!(doctor.contains("\nwarning: the file system has no free inode"), "{doctor}");
 }

@@ -117,25 +117,9 @@ fn unrunnable_components_create_no_store() {
         ),
     );
     let mut text = String::new();
-    for file in [
-        "missing",
-        "core",
-        "truncated",
-        "text",
-        "empty",
-        "page",
-        "library",
-        "gpu",
-        "function",
-        "version",
-        "draft",
-        "shape",
-        "uncompiled",
-        "plain",
-        "preview3",
-        "async",
-        "invalid",
-    ] {
+    let files = "missing core truncated text empty page library gpu \
+                 function version draft shape uncompiled plain preview3 async invalid";
+    for file in files.split(' ') {
         text += &dir.transcript(&["run", "--id", "a/b/c", &format!("{file}.wasm")]);
         text += "\n";
     }
@@ -205,22 +189,9 @@ fn all_missing_imports_are_listed_with_advice() {
         (func (param i32 i32 i32 i32) (result i32))) (memory 1))"#;
     dir.file("preview 1.wasm", &wat::parse_str(core).unwrap());
     let mut text = String::new();
-    let names = [
-        "nothing",
-        "library",
-        "http",
-        "http3",
-        "newer",
-        "candidate",
-        "several",
-        "candidates",
-        "unknown",
-        "functions",
-        "labelled",
-        "by-name",
-        "preview 1",
-    ];
-    for name in names {
+    let names = "nothing,library,http,http3,newer,candidate,several,candidates,\
+                 unknown,functions,labelled,by-name,preview 1";
+    for name in names.split(',') {
         text += &dir.transcript(&["run", "--id", "a/b/c", &format!("{name}.wasm")]);
         text += "\n";
     }

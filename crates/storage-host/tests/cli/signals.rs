@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use rstest::rstest;
 
 use crate::guests::{command, counter};
-use crate::support::{TestDir, guest};
+use crate::support::{TestDir, guest, started_by};
 
 /// A component that counts, and the lines that it prints.
 struct Counting {
@@ -154,18 +154,7 @@ fn a_signal_that_was_ignored_before_stays_ignored() {
     }
     let dir = TestDir::new();
     let inner = counting(&dir, "redb:data?durability=relaxed");
-    let mut shell = dir.command(&[]);
-    let program = inner.get_program().to_owned();
-    let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();
-    let mut nohup = Command::new("sh");
-    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program).args(args);
-    nohup.current_dir(dir.path());
-    for (name, value) in shell.stdin(Stdio::null()).get_envs() {
-        match value {
-            Some(value) => nohup.env(name, value),
-            None => nohup.env_remove(name),
-        };
-    }
+    let nohup = started_by(&["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"], &inner);
     let mut counting = Counting::start(nohup);
     counting.read(10);
     send("HUP", counting.child.id());
@@ -179,15 +168,7 @@ fn process_1_ends_in_order() {
     let dir = TestDir::new();
     let store = "redb:data?durability=relaxed";
     let inner = counting(&dir, store);
-    let mut outer = dir.command(&[]);
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork"]).arg(inner.get_program()).args(inner.get_args());
-    command.current_dir(dir.path());
-    for (name, value) in outer.stdin(Stdio::null()).get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
+    let command = started_by(&["unshare", "--pid", "--fork"], &inner);
     let can = Command::new("unshare").args(["--pid", "--fork", "true"]).output();
     if !can.as_ref().is_ok_and(|output| output.status.success()) {
         return println!("SKIPPED process 1: no process namespace: {can:?}");

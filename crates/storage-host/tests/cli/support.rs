@@ -172,6 +172,20 @@ impl Done {
     }
 }
 
+/// A command in the directory and environment of another one, which it starts.
+pub(crate) fn started_by(starter: &[&str], inner: &Command) -> Command {
+    let mut command = Command::new(starter[0]);
+    command.args(&starter[1..]).arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(inner.get_current_dir().unwrap()).stdin(Stdio::null());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 fn escaped(path: &Path) -> String {
     path.to_str().unwrap().replace('.', r"\.").replace('+', r"\+")
 }

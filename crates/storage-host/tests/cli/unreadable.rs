@@ -112,19 +112,11 @@ fn a_component_with_a_failing_disk_is_named() {
     let path = fs::canonicalize(dir.path()).unwrap();
     let path = path.join("storage-data/components/app/notes/home");
     let store = format!("file:{}", path.ancestors().nth(4).unwrap().display());
-    let fail = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-P",
-        path.to_str().unwrap(),
-        "-e",
-        "trace=openat",
-        "-e",
-        "inject=openat:error=EIO",
-    ];
+    let fail = format!(
+        "strace -f -qq -o /dev/null -P {} -e trace=openat -e inject=openat:error=EIO",
+        path.display()
+    );
+    let fail: Vec<&str> = fail.split(' ').collect();
     let failed = |args: &[&str]| below(&dir, &fail, args);
     let Some(done) = failed(&["--store", &store, "components"]) else { return };
     assert_eq!((done.code, &*done.stdout), (1, "a/b/c\nz/z/z\n"));

@@ -161,12 +161,6 @@ fn foreign_files_are_harmless_warnings() {
     assert_eq!(left, before.into_iter().filter(foreign).collect::<Vec<_>>());
 }
 
-#[test]
-fn an_undamaged_store_passes_strictly() {
-    let printed = filled().printed(&["verify", "--strict"]);
-    assert!(printed.starts_with("no problems found"), "{printed}");
-}
-
 #[cfg(unix)]
 #[test]
 fn a_linked_directory_fails_every_command() {

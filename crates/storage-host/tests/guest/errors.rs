@@ -1,4 +1,4 @@
-//! What a guest gets and what the log gets if the storage fails.
+//! Errors of the store, as the guest and the log get them.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -9,9 +9,9 @@ use storage_host::{CacheConfig, StorageError, StorageHost};
 
 use crate::raw::{DATA, INVALID_KEY, IO_ERROR, RawGuest};
 
-/// What a backend may say, and a guest may not read.
+/// The text of a backend, which a guest must not see.
 const SECRET: &str = "cannot read /srv/tenants/app/notes/home/kkkk: key app/notes/home/kkkk, \
-                      beside app/other/tenant/key";
+                      next to app/other/tenant/key";
 
 /// Collects what is logged.
 #[derive(Clone, Default)]
@@ -105,7 +105,7 @@ fn each_incident_has_a_number_of_its_own() {
 }
 
 #[rstest]
-// Made up by a backend: the payload is replaced by what the guest itself asked.
+// The user key replaces the text of a backend.
 #[case(StorageError::NotFound(SECRET.into()), 0x001, "kkkk")]
 #[case(StorageError::AlreadyExists(SECRET.into()), 0x101, "kkkk")]
 #[case(StorageError::Conflict(SECRET.into()), IO_ERROR, "the key was changed meanwhile: try again")]

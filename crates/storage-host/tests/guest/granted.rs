@@ -1,5 +1,4 @@
-//! Another component's keys, as a guest reaches them: by its id, as far as the
-//! operator has granted, through both drafts of `wasi:keyvalue` and the extended
+//! Granted keys of another component, in both drafts of `wasi:keyvalue` and in the extended
 //! interface.
 
 use std::sync::Arc;
@@ -57,7 +56,7 @@ fn without_a_grant_existence_is_hidden(#[values("draft", "draft2", "extended")] 
     for name in [OWNER, "app/notes/never"] {
         assert_eq!(session.call(&[interface, "open", name]), "access-denied", "{name}");
     }
-    // The other way round is another grant.
+    // A grant in the other direction.
     host.grant(
         &id(OWNER),
         Grant { owner: id(READER), prefix: String::new(), access: Access::ReadWrite },
@@ -86,15 +85,15 @@ fn the_id_of_a_component_opens_its_own_store(#[values("draft", "draft2")] interf
 fn a_read_grant_allows_only_reads_of_its_prefix(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
     fill(&host);
     grant(&host, "shared/", Access::Read);
     let mut session = Session::with_open(&host, READER, OWNER);
     for interface in ["draft", "draft2"] {
         let mut says = |call: &str| session.say(&format!("{interface} {call}"));
         assert_eq!(says("get shared/a"), "1");
-        assert_eq!(says("get secret"), "none", "what is not granted does not exist");
+        assert_eq!(says("get secret"), "none", "a key outside of the grant does not exist");
         assert_eq!(says("get missing"), "none");
         assert_eq!(says("exists shared/a"), "true");
         assert_eq!(says("exists secret"), "false");
@@ -107,7 +106,6 @@ fn a_read_grant_allows_only_reads_of_its_prefix(
             assert_eq!(says(&format!("set-many {key} x")), "access-denied", "{key}");
             assert_eq!(says(&format!("delete-many {key}")), "access-denied", "{key}");
         }
-        // Even a number that is none tells nothing of what lies outside.
         assert_eq!(says("increment shared/n 1"), "access-denied");
     }
     assert_eq!(session.say("draft2 cas shared/a"), "ok");
@@ -151,8 +149,8 @@ fn a_read_grant_allows_only_reads_of_its_prefix(
 fn a_write_grant_allows_only_its_prefix(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
     for interface in ["draft", "draft2"] {
         fill(&host);
         grant(&host, "shared/", Access::ReadWrite);
@@ -167,7 +165,7 @@ fn a_write_grant_allows_only_its_prefix(
         for call in ["set secret x", "delete secret", "increment secret 1", "set share x"] {
             assert_eq!(says(call), "access-denied", "{call}");
         }
-        // All or nothing: one key outside, and none is written.
+        // With one key outside of the grant, none is written.
         assert_eq!(says("set-many shared/a x secret x"), "access-denied");
         assert_eq!(says("delete-many shared/a secret"), "access-denied");
         assert_eq!(owned(&host), "secret=s shared/a=10 shared/n=6");
@@ -192,9 +190,8 @@ fn a_write_grant_allows_only_its_prefix(
     assert_eq!(owned(&host), "secret=s shared/a=1 shared/b=22 shared/f=7 shared/n=5");
 }
 
-/// Whatever a handle was good for, it is good for nothing once its grant is gone.
 #[test]
-fn a_grant_that_is_taken_back_ends_with_the_next_call() {
+fn open_handles_lose_a_revoked_grant() {
     let host = memory();
     fill(&host);
     grant(&host, "shared/", Access::ReadWrite);
@@ -237,7 +234,7 @@ fn a_grant_that_is_taken_back_ends_with_the_next_call() {
         assert_eq!(session.call(&[interface, "open", OWNER]), "access-denied");
     }
     assert_eq!(owned(&host), UNCHANGED);
-    // Its own store is none of this.
+    // Its own store is not affected.
     assert_eq!(session.call(&["draft", "open", ""]), "ok");
     assert_eq!(session.say("draft set mine x"), "ok");
 
@@ -293,7 +290,7 @@ fn the_quota_of_the_owner_applies_and_is_hidden() {
     assert_eq!(owned(&host), UNCHANGED);
     assert_eq!(session.say("draft delete shared/b"), "ok");
     assert_eq!(session.say("draft set shared/a 1234567"), "ok");
-    // The reader's own store has none.
+    // The reader's own store has no quota.
     assert_eq!(session.call(&["draft", "open", ""]), "ok");
     assert_eq!(session.call(&["draft", "set", "k", &"x".repeat(100)]), "ok");
 }

@@ -1,5 +1,4 @@
-//! Several instances of a component at a time, and what the host applies to all
-//! of them: atomicity, quota, limits.
+//! Several instances of a component: atomicity, quota and limits.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,15 +6,11 @@ use std::thread;
 
 use rstest::rstest;
 use storage_core::conformance::ReferenceStorage;
-use storage_host::guest;
-use storage_host::wasmtime::component::Component;
-use storage_host::wasmtime_wasi::WasiCtx;
 use storage_host::{
     Access, Budget, ComponentId, ComponentSettings, ComponentStorage, Grant, Limits, StorageHost,
 };
 
-use crate::raw::ENGINE;
-use crate::runner::{Session, State, host_on, linker_for, memory};
+use crate::runner::{Session, host_on, memory};
 
 const ID: &str = "app/counter/1";
 const THREADS: usize = 4;
@@ -36,19 +31,19 @@ fn increments_of_several_instances_lose_nothing(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     const TIMES: usize = 100;
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
     let answers = on_threads(&host, |index, mut session| {
         let draft = if index % 2 == 0 { "draft" } else { "draft2" };
         (0..TIMES).map(|_| session.call(&[draft, "increment", "n", "1"])).collect::<Vec<_>>()
     });
     let sums: HashSet<String> = answers.concat().into_iter().collect();
-    assert_eq!(sums.len(), THREADS * TIMES, "no sum is answered twice");
+    assert_eq!(sums.len(), THREADS * TIMES, "two increments returned the same sum");
     let last = (THREADS * TIMES).to_string();
     assert!(sums.contains(&last), "{sums:?}");
     let chain = host.component(&ID.parse().unwrap());
     assert_eq!(chain.get("n").unwrap(), Some(last.as_str().into()));
-    // Nothing is left behind but the number.
+    // The number is the only key.
     assert_eq!(chain.list_keys(None).unwrap(), ["n"]);
 }
 
@@ -57,8 +52,8 @@ fn increments_refuse_every_other_form_of_a_number(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
     #[values("draft", "draft2")] draft: &str,
 ) {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
     let chain = host.component(&ID.parse().unwrap());
     let mut session = Session::with_open(&host, ID, "");
     let what = "other: the value is not a decimal number of 64 bits";
@@ -86,8 +81,8 @@ fn swaps_of_several_instances_lose_nothing(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     const TIMES: usize = 25;
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
     on_threads(&host, |index, mut session| {
         for time in 0..TIMES {
             assert_eq!(session.say("draft2 cas words"), "ok");
@@ -113,8 +108,8 @@ fn swaps_of_several_instances_lose_nothing(
 #[rstest]
 fn one_of_many_creators_succeeds(#[values("memory", "file", "redb", "rocksdb")] store: &str) {
     const KEYS: usize = 20;
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
     let answers = on_threads(&host, |index, mut session| {
         let create = |key: usize| {
             let (key, value) = (format!("k{key}"), index.to_string());
@@ -152,8 +147,8 @@ fn one_instance_sees_what_another_wrote_through_any_interface() {
 fn a_quota_holds_through_every_interface(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
     let quota = Budget { max_bytes: 10, max_keys: 3 };
     let host = StorageHost::builder(Arc::clone(host.store())).quota(quota).build();
     let mut session = Session::with_open(&host, ID, "");
@@ -171,7 +166,7 @@ fn a_quota_holds_through_every_interface(
         assert_eq!(session.say(&format!("extended {call}")), "quota-exceeded", "{call}");
     }
     assert_eq!(session.say("extended usage"), "9 bytes, 1 keys, a quota");
-    // What makes room in the same commit counts.
+    // A delete in the same commit makes room.
     assert_eq!(session.say("extended commit k m=123456789"), "ok");
     assert_eq!(session.say("draft delete m"), "ok");
     assert_eq!(session.say("draft increment n 7"), "7");
@@ -179,8 +174,6 @@ fn a_quota_holds_through_every_interface(
     assert_eq!(session.say("draft set-many a 1 b 2"), "ok");
 }
 
-/// Limits that a host has lowered are named as such, whichever key of several is
-/// over them.
 #[test]
 fn an_error_names_the_key_above_a_lowered_limit() {
     let mut limits = Limits::default();
@@ -214,7 +207,6 @@ fn an_error_names_the_key_above_a_lowered_limit() {
     assert_eq!(says("commit 12345 ok=x"), "ok");
     assert_eq!(says("update k xyz"), "io-error: 3 bytes of a value are over the limit of 2");
 
-    // A fourth handle, and no fifth one.
     assert_eq!(session.say("draft2 cas k"), "ok");
     assert_eq!(session.call(&["draft", "open", ""]), "other: 5 handles are over the limit of 4");
     assert_eq!(
@@ -223,7 +215,6 @@ fn an_error_names_the_key_above_a_lowered_limit() {
     );
 }
 
-/// By a grant the owner's limits hold as well as the caller's, and are named.
 #[test]
 fn the_limits_of_the_owner_apply_to_grants() {
     let owner: ComponentId = "app/owner/1".parse().unwrap();
@@ -245,47 +236,4 @@ fn the_limits_of_the_owner_apply_to_grants() {
     let value = "3 bytes of a value are over the limit of 2";
     assert_eq!(session.say("draft2 set k xyz"), format!("other: {value}"));
     assert_eq!(session.say("draft2 set k xy"), "ok");
-}
-
-/// Takes its standard output as often as it is asked to, and drops none.
-const TAKER: &str = r#"(component
-  (import "wasi:io/streams@0.2.0" (instance $streams
-    (export "output-stream" (type (sub resource)))))
-  (alias export $streams "output-stream" (type $stream))
-  (import "wasi:cli/stdout@0.2.0" (instance $stdout
-    (alias outer 1 $stream (type $outer))
-    (export "output-stream" (type $out (eq $outer)))
-    (export "get-stdout" (func (result (own $out))))))
-  (core func $take (canon lower (func $stdout "get-stdout")))
-  (core module $main
-    (import "wasi" "take" (func $take (result i32)))
-    (func (export "take") (param $times i32)
-      (loop $again
-        (if (local.get $times)
-          (then
-            (drop (call $take))
-            (local.set $times (i32.sub (local.get $times) (i32.const 1)))
-            (br $again))))))
-  (core instance $main (instantiate $main
-    (with "wasi" (instance (export "take" (func $take))))))
-  (func (export "take") (param "times" u32) (canon lift (core func $main "take"))))"#;
-
-/// What storage does not count, wasmtime does.
-#[test]
-fn handles_of_others_end_a_guest_that_takes_too_many() {
-    let mut limits = Limits::default();
-    limits.handles = 5;
-    let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
-    let component = Component::new(&ENGINE, wat::parse_str(TAKER).unwrap()).unwrap();
-    let linker = linker_for(&component);
-    let take = |times: u32| {
-        let state = State::new(&host, ID, WasiCtx::builder().build());
-        let mut store = guest::new_store(&ENGINE, state, |state| &mut state.storage);
-        let instance = linker.instantiate(&mut store, &component).unwrap();
-        let take = instance.get_typed_func::<(u32,), ()>(&mut store, "take").unwrap();
-        take.call(&mut store, (times,))
-    };
-    take(1_005).unwrap();
-    let reason = guest::describe_failure(&take(1_006).unwrap_err(), &limits);
-    assert_eq!(reason, "it held more handles of all kinds than the limit of 1005");
 }

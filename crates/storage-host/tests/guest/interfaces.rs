@@ -1,5 +1,4 @@
-//! The interfaces, function by function: what the conformance guests find is the
-//! same on every store.
+//! The tables of the conformance guests, which are the same on every store.
 
 use std::sync::Arc;
 
@@ -30,9 +29,9 @@ fn a_table_is_the_same_on_every_store(
     guest: &str,
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
-    // One of the two whose ids the guests try has keys, and the other none.
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
+    // Of the two other ids that the guests try, one has keys.
     let neighbour = host.component(&id("conformance/neighbour/1"));
     neighbour.set("conformance/opening", "the neighbour's".into()).unwrap();
 
@@ -89,15 +88,15 @@ fn a_target_with_other_keys_is_not_changed() {
 
 #[rstest]
 fn a_program_of_the_first_draft_runs(#[values("memory", "file", "redb", "rocksdb")] store: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, dir.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, directory.path()) else { return };
     let chain = host.component(&id(ID));
     chain.set("atomics_key", "5".into()).unwrap();
     let program = Runner::new(host.clone(), "keyvalue-main");
     assert_eq!(program.printed(ID, &[]), "");
     assert_eq!(chain.list_keys(None).unwrap(), ["a2", "atomics_key"]);
     assert_eq!(chain.get("atomics_key").unwrap(), Some("6".into()));
-    // Once more it finds what it left, and says so.
+    // A second run reports the keys of the first.
     let ended = program.run(ID, &[]);
     assert_eq!(ended.status, Ok(1));
     assert!(ended.stderr.contains("the keys at the start"), "{}", ended.stderr);
@@ -125,7 +124,7 @@ fn the_default_shape_is_that_of_the_specification() {
     }
 }
 
-/// A store of single keys that cannot keep an empty value and knows no commits.
+/// A store without empty values and without commits.
 #[derive(Debug, Default)]
 struct Simple(ReferenceStorage);
 
@@ -167,7 +166,7 @@ fn differences_of_another_host_are_reported() {
     assert!(as_asked > 30 && as_asked < asked, "{last}");
 }
 
-/// A store that says there is more, and never comes out with it.
+/// A store whose listings never end.
 #[derive(Debug, Default)]
 struct Stalling(Simple);
 

@@ -9,7 +9,7 @@ use storage_host::wasmtime::component::{
 use storage_host::wasmtime::{self, Engine, Store};
 use storage_host::{ComponentChain, StorageHost};
 
-/// Where a test may write in the guest's memory.
+/// Tests write from here in the guest's memory.
 pub(crate) const DATA: u32 = 0x1_0000;
 
 /// What a call of the raw guest returned.
@@ -17,18 +17,14 @@ pub(crate) const OK: u32 = 0;
 pub(crate) const OK_SOME: u32 = 0x100;
 pub(crate) const INVALID_KEY: u32 = 0x301;
 pub(crate) const IO_ERROR: u32 = 0x401;
-pub(crate) const QUOTA_EXCEEDED: u32 = 0x201;
 
-/// Compiling takes longest, so what is compiled is shared.
+/// Shared, because compiling takes longest.
 pub(crate) static ENGINE: LazyLock<Engine> =
     LazyLock::new(|| Engine::new(&guest::engine_config()).unwrap());
-static UTF8: LazyLock<Component> = LazyLock::new(|| compile(""));
-static UTF16: LazyLock<Component> = LazyLock::new(|| compile("string-encoding=utf16"));
-
-fn compile(encoding: &str) -> Component {
-    let text = include_str!("raw.wat").replace("ENCODING", encoding);
+static COMPONENT: LazyLock<Component> = LazyLock::new(|| {
+    let text = include_str!("raw.wat");
     Component::new(&ENGINE, wat::parse_str(text).unwrap()).unwrap()
-}
+});
 
 pub(crate) struct RawGuest {
     store: Store<ComponentState>,
@@ -37,20 +33,11 @@ pub(crate) struct RawGuest {
 
 impl RawGuest {
     pub(crate) fn new(host: &StorageHost, id: &str) -> Self {
-        Self::of(&UTF8, host, id)
-    }
-
-    /// One whose strings are UTF-16.
-    pub(crate) fn utf16(host: &StorageHost, id: &str) -> Self {
-        Self::of(&UTF16, host, id)
-    }
-
-    fn of(component: &Component, host: &StorageHost, id: &str) -> Self {
         let mut linker = Linker::new(&ENGINE);
         guest::add_to_linker(&mut linker, |state: &mut ComponentState| state).unwrap();
         let state = ComponentState::new(host.component(&id.parse().unwrap()));
         let mut store = guest::new_store(&ENGINE, state, |state| state);
-        let instance = linker.instantiate(&mut store, component).unwrap();
+        let instance = linker.instantiate(&mut store, &COMPONENT).unwrap();
         Self { store, instance }
     }
 
@@ -81,7 +68,7 @@ impl RawGuest {
         P: ComponentNamedList + Lower,
     {
         let limits = *self.chain().limits();
-        let error = self.try_call::<P, u32>(name, params).expect_err("the guest goes on");
+        let error = self.try_call::<P, u32>(name, params).expect_err("the guest did not end");
         guest::describe_failure(&error, &limits)
     }
 
@@ -91,7 +78,7 @@ impl RawGuest {
         fill.unwrap().call(&mut self.store, (at, u32::from(byte), len)).unwrap();
     }
 
-    /// The text of the last answer.
+    /// The text of the last result.
     pub(crate) fn text(&mut self) -> String {
         self.call("text", ())
     }

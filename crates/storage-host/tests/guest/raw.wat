@@ -44,13 +44,13 @@
   (alias core export $memory "realloc" (core func $realloc))
 
   (core func $get (canon lower (func $storage "get")
-    (memory $mem) (realloc $realloc) ENCODING))
+    (memory $mem) (realloc $realloc)))
   (core func $set (canon lower (func $storage "set")
-    (memory $mem) (realloc $realloc) ENCODING))
+    (memory $mem) (realloc $realloc)))
   (core func $delete (canon lower (func $storage "delete")
-    (memory $mem) (realloc $realloc) ENCODING))
+    (memory $mem) (realloc $realloc)))
   (core func $list (canon lower (func $storage "list-keys")
-    (memory $mem) (realloc $realloc) ENCODING))
+    (memory $mem) (realloc $realloc)))
 
   (core module $calls
     (import "memory" "memory" (memory 16))

@@ -1,5 +1,5 @@
-//! Where guests attack: a process, a store, a component with a secret, and what
-//! must hold afterwards.
+//! The environment of an attack: a process, a store, a component with a secret, and the checks
+//! afterwards.
 
 use std::any::type_name;
 use std::collections::{BTreeSet, HashMap};
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use storage_host::guest::{self, ComponentState, SandboxLimits};
 use storage_host::wasmtime::Engine;
@@ -21,12 +21,12 @@ use tempfile::TempDir;
 
 use crate::component::{Kind, text};
 use crate::guest::Guest;
-use crate::measure::{Baseline, remove_group_of};
+use crate::measure::Baseline;
 
 /// The memory that the host may use in addition to that of the guests.
 pub(crate) const ALLOWED: u64 = 64 << 20;
 
-/// The guest that attacks, and the one that has something to lose.
+/// The component that attacks, and the one with a secret.
 pub(crate) const EVIL: &str = "evil/guest/1";
 pub(crate) const VICTIM: &str = "good/vault/1";
 
@@ -40,13 +40,13 @@ const SECRET: &str = "T0P-7f3a91c2d5";
 /// An epoch's deadline that no test reaches.
 pub(crate) const NEVER: u64 = 1 << 60;
 
-/// When a case has hung: the longest takes half a minute on a machine that is busy.
+/// A case hangs if it takes longer: the longest takes half a minute on a busy machine.
 const HUNG: Duration = Duration::from_secs(300);
 
-/// Names the test that a process is for.
+/// The environment variable with the test that a process runs.
 const CASE: &str = "STORAGE_HOST_HOSTILE_CASE";
 
-/// What the arena is built with.
+/// The store and the host of an arena.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) url: &'static str,
@@ -54,7 +54,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// The store of files, and a host with nothing but its defaults.
+    /// A file store, and a host with its defaults.
     pub(crate) const PLAIN: Self = Self { url: "file:PATH?durability=os", host: |builder| builder };
 
     /// A store for many keys.
@@ -76,14 +76,9 @@ pub(crate) fn alone_with<F: FnOnce(&mut Arena)>(setup: Setup, case: F) {
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CASE, name);
-    // glibc gives a large block back as soon as it is free, so that resident is what
-    // is in use.
+    // glibc returns a large block as soon as it is free, so that resident memory is in use.
     command.env("MALLOC_MMAP_THRESHOLD_", "131072");
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let child = command.spawn().unwrap();
-    let process = child.id();
-    let ended = child.wait_with_output().unwrap();
-    remove_group_of(process);
+    let ended = command.output().unwrap();
     let (stdout, stderr) =
         (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     let reports: Vec<&str> = stdout
@@ -117,7 +112,7 @@ fn run<F: FnOnce(&mut Arena)>(name: &str, setup: Setup, case: F) {
     assert_eq!(PANICS.load(Ordering::SeqCst), 0, "something panicked");
 }
 
-/// What no guest may read, and which guests there were.
+/// What no guest may read, and the ids of all guests.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     forbidden: Mutex<BTreeSet<Vec<u8>>>,
@@ -132,14 +127,13 @@ impl Watch {
         forbidden.insert(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
     }
 
-    /// Looks for what is forbidden in something that a guest has seen.
+    /// Searches what a guest has seen for forbidden text.
     pub(crate) fn scan(&self, seen: &[u8], what: &str) {
         let forbidden = self.forbidden.lock().unwrap().clone();
         let mut begins = [false; 256];
         for text in &forbidden {
             begins[usize::from(text[0])] = true;
         }
-        // One look at each byte: guests have megabytes of them.
         for (at, _) in seen.iter().enumerate().filter(|(_, byte)| begins[usize::from(**byte)]) {
             if let Some(text) = forbidden.iter().find(|text| seen[at..].starts_with(text)) {
                 let text = String::from_utf8_lossy(text);
@@ -158,7 +152,7 @@ impl Watch {
 pub(crate) struct Arena {
     pub(crate) host: StorageHost,
     pub(crate) engine: Engine,
-    pub(crate) place: TempDir,
+    pub(crate) directory: TempDir,
     url: StoreUrl,
     watch: Arc<Watch>,
     kinds: Mutex<HashMap<Kind, InstancePre<ComponentState>>>,
@@ -168,15 +162,15 @@ pub(crate) struct Arena {
 
 impl Arena {
     fn new(setup: Setup) -> Self {
-        let place = tempfile::Builder::new().prefix("hostile-").tempdir().unwrap();
-        let path = place.path().join("store");
+        let directory = tempfile::Builder::new().prefix("hostile-").tempdir().unwrap();
+        let path = directory.path().join("store");
         let url: StoreUrl = setup.url.replace("PATH", path.to_str().unwrap()).parse().unwrap();
         let backend = url.open(Mode::ReadWrite).unwrap();
         let host = (setup.host)(StorageHost::builder(backend)).build();
 
         let watch = Arc::new(Watch::default());
         watch.forbid(SECRET);
-        watch.forbid(place.path().file_name().unwrap().to_str().unwrap());
+        watch.forbid(directory.path().file_name().unwrap().to_str().unwrap());
 
         let victim = host.component(&id(VICTIM));
         victim.set(OPEN_KEY, OPEN_VALUE.into()).unwrap();
@@ -186,17 +180,16 @@ impl Arena {
         config.epoch_interruption(true);
         let engine = Engine::new(&config).unwrap();
         let component = link(&engine, Kind::PLAIN);
-        // Not watched: the victim may read its secret.
-        let unwatched = Arc::new(Watch::default());
+        // The victim may read its own data.
+        let unwatched = Arc::default();
         let sandbox = SandboxLimits::default();
         let guest =
             Guest::new(&engine, &component, Kind::PLAIN, &host, &id(VICTIM), sandbox, unwatched);
         let neighbour = Neighbour::new(guest);
         let kinds = Mutex::new(HashMap::from([(Kind::PLAIN, component)]));
-        Self { host, engine, place, url, watch, kinds, neighbour, baseline: None }
+        Self { host, engine, directory, url, watch, kinds, neighbour, baseline: None }
     }
 
-    /// The guest that attacks.
     pub(crate) fn guest(&self) -> Guest {
         self.guest_of(Kind::PLAIN, EVIL)
     }
@@ -220,20 +213,19 @@ impl Arena {
         kinds.entry(kind).or_insert_with(|| link(&self.engine, kind)).clone()
     }
 
-    /// The attack begins: from now on memory counts. Beside it the guests' own
-    /// memories grow by at most so much.
+    /// Begins the attack: memory counts from now on. The guests' own memories grow by at most
+    /// `guests_own` bytes.
     pub(crate) fn begin(&mut self, guests_own: u64) {
-        assert!(self.baseline.is_none(), "it has begun");
-        self.baseline = Some(Baseline::new(guests_own, ALLOWED));
+        assert!(self.baseline.is_none(), "the attack has begun already");
+        self.baseline = Some(Baseline::new(guests_own));
     }
 
-    /// How often the neighbour has called storage and been answered.
+    /// The number of calls that the neighbour has completed.
     pub(crate) fn neighbours_calls(&self) -> u64 {
         self.neighbour.calls.load(Ordering::SeqCst)
     }
 
-    /// Waits until the neighbour has called so many times more. Where it cannot go
-    /// on, the case hangs and is ended.
+    /// Waits until the neighbour has completed more calls. If it cannot, the case hangs and ends.
     pub(crate) fn let_the_neighbour_call(&self, times: u64) {
         let goal = self.neighbours_calls() + times;
         while self.neighbours_calls() < goal {
@@ -261,7 +253,7 @@ impl Arena {
                     thread::sleep(Duration::from_millis(1));
                 }
             });
-            // Also on failure, to stop the clock.
+            // The clock stops on a failure too.
             let result = panic::catch_unwind(panic::AssertUnwindSafe(run));
             done.store(true, Ordering::SeqCst);
             result.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
@@ -270,23 +262,20 @@ impl Arena {
 
     fn finish(mut self, name: &str) {
         let peaks = self.baseline.take().expect("the attack never began").peaks();
-        let neighbour = self.neighbour.leave();
+        self.neighbour.leave();
         let shown = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
         let resident = peaks.resident.map_or("SKIPPED: no /proc".to_owned(), shown);
-        let group = peaks.group.clone().map_or_else(|why| format!("SKIPPED: {why}"), shown);
         println!(
-            "\nCASE {name}: allocated {}, resident {resident}, cgroup {group}; the neighbour called \
-             {} times, at most {:?} each",
+            "\nCASE {name}: allocated {}, resident {resident}; {} calls of the neighbour",
             shown(peaks.allocated),
-            neighbour.calls,
-            neighbour.slowest,
+            self.neighbours_calls(),
         );
         assert!(peaks.allocated <= ALLOWED, "the host allocated {} bytes", peaks.allocated);
         if let Some(resident) = peaks.resident {
             assert!(resident <= ALLOWED, "{resident} bytes more are resident");
         }
 
-        // The victim has what it had, and the guests have nothing of it.
+        // The victim's data is unchanged, and the guests have none of it.
         let victim = self.host.component(&id(VICTIM));
         victim.clear_cache();
         assert_eq!(victim.get(OPEN_KEY).unwrap(), Some(OPEN_VALUE.into()));
@@ -307,22 +296,26 @@ impl Arena {
                 .unwrap();
         }
         let found = std::mem::take(&mut *self.watch.found.lock().unwrap());
-        assert!(found.is_empty(), "guests saw what is not theirs: {found:?}");
+        assert!(found.is_empty(), "guests saw data of others: {found:?}");
 
-        // Nothing is left open, and the store is whole.
+        // Nothing is left open, and the store is undamaged.
         let backend = Arc::downgrade(self.host.store());
         drop(self.host);
-        assert!(backend.upgrade().is_none(), "somebody holds the store still");
+        assert!(backend.upgrade().is_none(), "the store is still open");
         let mut problems = Vec::new();
         self.url.verify(&mut |problem| problems.push(problem)).unwrap();
         assert!(problems.is_empty(), "{problems:?}");
-        assert_eq!(names_in(self.place.path()), ["store"], "a guest wrote beside the store");
+        assert_eq!(
+            names_in(self.directory.path()),
+            ["store"],
+            "a guest wrote outside of the store"
+        );
     }
 }
 
 /// The contents of a directory.
-fn names_in(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).unwrap();
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
@@ -337,59 +330,40 @@ fn link(engine: &Engine, kind: Kind) -> InstancePre<ComponentState> {
     linker.instantiate_pre(&component).unwrap()
 }
 
-/// A guest of the victim's, which calls storage all the while.
+/// A guest of the victim, which calls storage all the time.
 struct Neighbour {
     leave: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
-    thread: Option<JoinHandle<Seen>>,
-}
-
-/// What it has seen.
-struct Seen {
-    calls: u64,
-    slowest: Duration,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Neighbour {
     fn new(mut guest: Guest) -> Self {
         let leave = Arc::new(AtomicBool::new(false));
-        let leaving = Arc::clone(&leave);
         let calls = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&calls);
-        // What calls allocate once does not count.
-        Seen::new().call(&mut guest);
+        let (leaving, counted) = (Arc::clone(&leave), Arc::clone(&calls));
+        // Allocations of the first call do not count.
+        Self::call(&mut guest, 0);
         let thread = thread::spawn(move || {
-            let mut seen = Seen::new();
-            // At least once after the attack.
             while !leaving.load(Ordering::SeqCst) {
-                seen.call(&mut guest);
-                counted.store(seen.calls, Ordering::SeqCst);
+                Self::call(&mut guest, counted.fetch_add(1, Ordering::SeqCst));
                 thread::sleep(Duration::from_millis(1));
             }
-            seen.call(&mut guest);
-            seen
+            // At least once after the attack.
+            Self::call(&mut guest, 0);
         });
         Self { leave, calls, thread: Some(thread) }
     }
 
-    fn leave(&mut self) -> Seen {
-        self.leave.store(true, Ordering::SeqCst);
-        self.thread.take().unwrap().join().expect("the neighbour was harmed")
-    }
-}
-
-impl Seen {
-    fn new() -> Self {
-        Self { calls: 0, slowest: Duration::ZERO }
-    }
-
-    fn call(&mut self, guest: &mut Guest) {
-        let start = Instant::now();
-        let tick = self.calls.to_string();
+    fn call(guest: &mut Guest, calls: u64) {
+        let tick = calls.to_string();
         assert_eq!(guest.get(SECRET_KEY).unwrap().as_deref(), Some(SECRET_VALUE.as_bytes()));
         guest.set("tick", &tick).unwrap();
         assert_eq!(guest.get("tick").unwrap().as_deref(), Some(tick.as_bytes()));
-        self.calls += 1;
-        self.slowest = self.slowest.max(start.elapsed());
+    }
+
+    fn leave(&mut self) {
+        self.leave.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().expect("a call of the neighbour failed");
     }
 }

@@ -1,15 +1,15 @@
-//! A component that calls every function of storage with whatever arguments a
-//! test likes, in WebAssembly's text format.
+//! A component that calls every function of storage with any arguments, in WebAssembly's text
+//! format.
 
 use std::fmt::Write as _;
 
 /// The address of a call's result in the guest's memory.
 pub(crate) const ANSWER: u32 = 16;
 
-/// Where a test may write, up to [`HEAP`].
+/// Tests write from here up to [`HEAP`].
 pub(crate) const DATA: u32 = 0x1_0000;
 
-/// Where what the host allocates begins.
+/// The host allocates from here.
 pub(crate) const HEAP: u32 = 0x10_0000;
 
 /// How a component's strings are encoded.
@@ -20,7 +20,6 @@ pub(crate) enum Encoding {
     Latin1OrUtf16,
 }
 
-/// What the component was built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
     pub(crate) encoding: Encoding,
@@ -48,9 +47,9 @@ pub(crate) enum Fails {
 /// A function that guests import.
 #[derive(Debug)]
 pub(crate) struct Function {
-    /// What the tests call it: the interface, a dot, the function.
+    /// The interface, a dot, and the function.
     pub(crate) name: &'static str,
-    /// The instance that has it, and its name there; for a drop the resource.
+    /// The instance, and the name there; for a drop the resource.
     instance: &'static str,
     import: &'static str,
     /// Its parameters, each `i` for 32 bits or `l` for 64.
@@ -70,7 +69,7 @@ const fn function(
 
 use Fails::{Extended, KeyValue, Never, Storage, Swap};
 
-/// All of them, of all interfaces.
+/// The functions of all interfaces.
 pub(crate) const FUNCTIONS: [Function; 42] = [
     function("storage.get", "storage", "get", "ii", Storage(4)),
     function("storage.set", "storage", "set", "iiii", Storage(4)),
@@ -119,7 +118,7 @@ pub(crate) const FUNCTIONS: [Function; 42] = [
     function("draft2.set-many", "draft2-batch", "set-many", "iii", KeyValue(4)),
     function("draft2.delete-many", "draft2-batch", "delete-many", "iii", KeyValue(4)),
     function("draft2.drop", "", "draft2-bucket", "i", Never),
-    // The same function, with an answer wherever the test wants it.
+    // The same function with the address of its result as an argument.
     function("answer-at", "storage", "get", "iii", Never),
 ];
 
@@ -187,7 +186,7 @@ impl Parts<'_> {
         self.function.instance.is_empty()
     }
 
-    /// Whether the test itself says where the answer goes.
+    /// Whether the address of the result is an argument.
     fn answer_is_given(&self) -> bool {
         self.function.name == "answer-at"
     }

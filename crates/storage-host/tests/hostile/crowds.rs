@@ -8,7 +8,7 @@ use storage_host::{
     Access, Budget, CacheConfig, ComponentSettings, ComponentStorage, Grant, Limits, Store,
 };
 
-use crate::arena::{Arena, EVIL, Setup, alone, alone_with, id};
+use crate::arena::{Arena, EVIL, Setup, VICTIM, alone, alone_with, id};
 use crate::component::Kind;
 use crate::guest::Guest;
 
@@ -19,7 +19,7 @@ fn at_once(arena: &Arena, count: usize, run: impl Fn(usize, &mut Guest) + Sync) 
         for n in 0..count {
             let (ready, run) = (&ready, &run);
             let mut guest = arena.guest();
-            // Small stacks: it is the host's memory that is measured.
+            // Small stacks, because the host's memory is measured.
             thread::Builder::new()
                 .stack_size(1 << 20)
                 .spawn_scoped(scope, move || {
@@ -31,14 +31,12 @@ fn at_once(arena: &Arena, count: usize, run: impl Fn(usize, &mut Guest) + Sync) 
     });
 }
 
-/// What an instance of the attacking component touches of its memory, rounded up,
-/// and what the thread costs that a test gives it: its stack, and what the kernel
-/// keeps for it.
+/// What an instance touches of its memory, and what its thread costs.
 const INSTANCE_BYTES: u64 = 20 << 10;
 const THREAD_BYTES: u64 = 64 << 10;
 
 #[test]
-fn a_thousand_instances_that_write_at_once() {
+fn writes_of_a_thousand_instances_are_intact() {
     alone(|arena| {
         drop(arena.guest());
         arena.begin(1_000 * (INSTANCE_BYTES + THREAD_BYTES));
@@ -54,7 +52,6 @@ fn a_thousand_instances_that_write_at_once() {
         let chain = arena.host.component(&id(EVIL));
         assert_eq!(chain.list_keys(Some("own/")).unwrap().len(), 1_000);
         assert_eq!(chain.get("count").unwrap(), Some("1000".into()));
-        // One of the values, whole.
         let shared = chain.get("shared").unwrap().unwrap();
         let text = std::str::from_utf8(shared.as_bytes()).unwrap();
         assert_eq!(text, text[..4].repeat(1_000));
@@ -73,21 +70,17 @@ const WITH_QUOTA: Setup = Setup {
 };
 
 #[test]
-fn many_instances_at_the_edge_of_a_quota() {
+fn a_quota_is_exact_under_contention() {
     alone_with(WITH_QUOTA, |arena| {
         let refused = AtomicUsize::new(0);
         arena.begin(0);
         at_once(arena, 16, |n, guest| {
             for round in 0..40 {
-                // Grows, shrinks, comes and goes.
                 let key = format!("{}/{}", n % 4, round % 9);
                 let value = "v".repeat((n * 131 + round * 577) % 900);
-                match guest.set(&key, &value) {
-                    Ok(()) => {}
-                    Err(text) => {
-                        assert_eq!(text, "quota-exceeded");
-                        refused.fetch_add(1, Ordering::Relaxed);
-                    }
+                if let Err(text) = guest.set(&key, &value) {
+                    assert_eq!(text, "quota-exceeded");
+                    refused.fetch_add(1, Ordering::Relaxed);
                 }
                 let store = guest.open("draft2", "").unwrap();
                 let pairs: Vec<[u64; 4]> = (0..3)
@@ -109,8 +102,7 @@ fn many_instances_at_the_edge_of_a_quota() {
                 assert!(usage.used_bytes <= QUOTA.max_bytes && usage.key_count <= QUOTA.max_keys);
             }
         });
-        assert!(refused.load(Ordering::Relaxed) > 0, "no write reached the quota");
-        // What was counted is what is there.
+        assert!(refused.load(Ordering::Relaxed) > 0, "no write was over the quota");
         let evil = id(EVIL);
         let prefix = evil.key_prefix();
         let (mut bytes, mut keys) = (0, 0);
@@ -129,7 +121,7 @@ fn many_instances_at_the_edge_of_a_quota() {
 }
 
 #[test]
-fn writes_while_a_grant_is_taken_back() {
+fn no_write_succeeds_after_a_revocation() {
     alone(|arena| {
         const OWNER: &str = "good/shared/1";
         let owner = id(OWNER);
@@ -154,8 +146,8 @@ fn writes_while_a_grant_is_taken_back() {
                     writing.wait();
                     loop {
                         let was_revoked = revoked.load(Ordering::SeqCst);
-                        let told = guest.call("draft2.set", &[store, key, len, key, len]);
-                        match told {
+                        let outcome = guest.call("draft2.set", &[store, key, len, key, len]);
+                        match outcome {
                             Ok(_) => assert!(!was_revoked, "a write after the grant was gone"),
                             Err(text) => {
                                 assert_eq!(text, "access-denied");
@@ -163,7 +155,6 @@ fn writes_while_a_grant_is_taken_back() {
                             }
                         }
                     }
-                    // Nor does any other call work, nor a new handle.
                     for (name, arguments) in [
                         ("draft2.get", vec![store, key, len]),
                         ("draft2.exists", vec![store, key, len]),
@@ -184,10 +175,9 @@ fn writes_while_a_grant_is_taken_back() {
     });
 }
 
-/// Long keys that have to be decoded, on many threads at once: a host that runs so
-/// many lowers what one call may pass.
+/// Guests that pass long keys in UTF-16 at the same time.
 #[test]
-fn many_long_keys_at_once() {
+fn lowered_limits_bound_many_guests() {
     const SMALL_BATCHES: Setup = Setup {
         host: |builder| {
             let mut limits = Limits::default();
@@ -214,8 +204,8 @@ fn many_long_keys_at_once() {
                 scope.spawn(|| {
                     ready.wait();
                     for _ in 0..3 {
-                        let told = guest.call("storage.get", &[LARGE.into(), MAY_PASS / 2]);
-                        assert!(told.unwrap_err().contains("a key has at most 1024 bytes"));
+                        let outcome = guest.call("storage.get", &[LARGE.into(), MAY_PASS / 2]);
+                        assert!(outcome.unwrap_err().contains("a key has at most 1024 bytes"));
                     }
                     let reason = guest.trap("storage.get", &[LARGE.into(), MAY_PASS / 2 + 1]);
                     assert!(reason.contains("limit of 1326720 bytes"), "{reason}");
@@ -225,13 +215,14 @@ fn many_long_keys_at_once() {
     });
 }
 
-/// Many instances make the most expensive calls until another component has completed a
-/// number of calls.
+/// Many components make the most expensive calls until another one has completed a number
+/// of calls.
 #[test]
-fn a_neighbour_among_many_who_attack() {
+fn a_neighbour_of_many_attackers_makes_progress() {
     alone_with(SHARED_CACHE, |arena| {
         const LARGE: u32 = 0x20_0000;
-        let mut guests: Vec<Guest> = (0..8).map(|_| arena.guest()).collect();
+        let ids = (0..8).map(|n| format!("evil/guest/{n}"));
+        let mut guests: Vec<Guest> = ids.map(|id| arena.guest_of(Kind::PLAIN, &id)).collect();
         for guest in &mut guests {
             assert!(guest.grow(64));
             guest.fill(LARGE, b'v', (1 << 20) + 1);
@@ -239,22 +230,21 @@ fn a_neighbour_among_many_who_attack() {
         arena.begin(0);
         let goal = arena.neighbours_calls() + 50;
         thread::scope(|scope| {
-            for (n, guest) in guests.iter_mut().enumerate() {
+            for guest in &mut guests {
                 let arena = &*arena;
                 scope.spawn(move || {
-                    let [key, len] = guest.string(&format!("large/{n}"));
                     let value = u64::from(LARGE);
-                    while arena.neighbours_calls() < goal {
+                    for n in (0..8).cycle() {
+                        if arena.neighbours_calls() >= goal {
+                            break;
+                        }
+                        let [key, len] = guest.string(&format!("large/{n}"));
                         guest.call("storage.set", &[key, len, value, 1 << 20]).unwrap();
-                        let told = guest.call("storage.set", &[key, len, value, (1 << 20) + 1]);
-                        assert!(told.unwrap_err().contains("over the limit of 1048576"));
-                        let told = guest.call("storage.get", &[value, 1 << 20]);
-                        assert!(told.unwrap_err().contains("a key has at most 1024 bytes"));
-                        assert_eq!(
-                            guest.open("draft2", "good/vault/1").unwrap_err(),
-                            "access-denied"
-                        );
-                        guest.call("storage.delete", &[key, len]).unwrap();
+                        let outcome = guest.call("storage.set", &[key, len, value, (1 << 20) + 1]);
+                        assert!(outcome.unwrap_err().contains("over the limit of 1048576"));
+                        let outcome = guest.call("storage.get", &[value, 1 << 20]);
+                        assert!(outcome.unwrap_err().contains("a key has at most 1024 bytes"));
+                        assert_eq!(guest.open("draft2", VICTIM).unwrap_err(), "access-denied");
                     }
                 });
             }
@@ -262,30 +252,5 @@ fn a_neighbour_among_many_who_attack() {
     });
 }
 
-/// A host for many components, whose caches take no more together than one.
 const SHARED_CACHE: Setup =
     Setup { host: |builder| builder.shared_cache(CacheConfig::default()), ..Setup::PLAIN };
-
-/// Each of many components is at what it may take, at the same time.
-#[test]
-fn many_components_with_large_values() {
-    alone_with(SHARED_CACHE, |arena| {
-        let ids: Vec<String> = (0..8).map(|n| format!("evil/guest/{n}")).collect();
-        let mut guests: Vec<Guest> = ids.iter().map(|id| arena.guest_of(Kind::PLAIN, id)).collect();
-        for guest in &mut guests {
-            assert!(guest.grow(64));
-            guest.fill(0x10_0000, b'v', 1 << 20);
-        }
-        arena.begin(0);
-        thread::scope(|scope| {
-            for guest in &mut guests {
-                scope.spawn(|| {
-                    for n in 0..8 {
-                        let [key, len] = guest.string(&n.to_string());
-                        guest.call("storage.set", &[key, len, 0x10_0000, 1 << 20]).unwrap();
-                    }
-                });
-            }
-        });
-    });
-}

@@ -1,4 +1,4 @@
-//! A guest that does as a test tells it.
+//! A guest whose calls a test chooses.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use storage_host::{ComponentId, StorageHost};
 use crate::arena::{NEVER, Watch};
 use crate::component::{ANSWER, DATA, Encoding, FUNCTIONS, Fails, HEAP, Kind, export};
 
-/// How much of a guest's memory is read at a time.
+/// The bytes of a guest's memory that are read at a time.
 const PART: u32 = 1 << 20;
 
 /// A page of WebAssembly's memory.
 pub(crate) const PAGE: u64 = 65_536;
 
-/// What realloc can do instead of its work, by the numbers in `memory.wat`.
+/// The misbehaviours of realloc, numbered as in `memory.wat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Realloc {
     Traps = 1,
@@ -25,13 +25,13 @@ pub(crate) enum Realloc {
     IsMisaligned = 4,
     NeverReturns = 5,
     CallsStorage = 6,
-    GivesTheAnswersPlace = 7,
+    ReturnsResultAddress = 7,
     RecursesForEver = 8,
     TakesAllMemory = 9,
-    GivesZero = 10,
+    ReturnsZero = 10,
 }
 
-/// The first bytes of an answer, which hold more than any function's does.
+/// The first bytes of a result; no function has a longer one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer([u8; 64]);
 
@@ -49,8 +49,29 @@ impl Answer {
     }
 }
 
-/// The result of a call: the answer, or the name of the error's case with its text.
-pub(crate) type Told = Result<Answer, String>;
+/// The result of a call, or the name of the error's case with its text.
+pub(crate) type Outcome = Result<Answer, String>;
+
+/// A call whose arguments are in the memory of a guest.
+pub(crate) struct Call {
+    pub(crate) guest: Guest,
+    pub(crate) name: &'static str,
+    pub(crate) arguments: Vec<u64>,
+}
+
+impl Call {
+    pub(crate) fn run(&mut self) -> Outcome {
+        self.guest.call(self.name, &self.arguments)
+    }
+
+    /// Runs calls that must end their guests for one of these reasons.
+    pub(crate) fn expect_traps(calls: &mut [Self], reasons: &[&str]) {
+        for Self { guest, name, arguments } in calls {
+            let reason = guest.trap(name, arguments);
+            assert!(reasons.iter().any(|known| reason.contains(known)), "{name}: {reason}");
+        }
+    }
+}
 
 pub(crate) struct Guest {
     store: Store<ComponentState>,
@@ -59,7 +80,7 @@ pub(crate) struct Guest {
     watch: Arc<Watch>,
     /// Where the test writes next.
     data: u32,
-    /// It has trapped, and cannot be entered again.
+    /// A guest that has trapped cannot be entered again.
     ended: bool,
 }
 
@@ -81,16 +102,16 @@ impl Guest {
     }
 
     /// Calls a function of [`FUNCTIONS`] with these arguments.
-    pub(crate) fn try_call(&mut self, name: &str, arguments: &[u64]) -> wasmtime::Result<Told> {
+    pub(crate) fn try_call(&mut self, name: &str, arguments: &[u64]) -> wasmtime::Result<Outcome> {
         let fails = self.call_only(name, arguments)?;
         let answer: [u8; 64] = self.look(ANSWER, 64).try_into().unwrap();
-        Ok(self.told(Answer(answer), fails))
+        Ok(self.outcome(Answer(answer), fails))
     }
 
-    /// The same without looking at the answer, which may be nonsense.
+    /// The same without reading the result, which may be invalid.
     pub(crate) fn call_only(&mut self, name: &str, arguments: &[u64]) -> wasmtime::Result<Fails> {
         let number = FUNCTIONS.iter().position(|function| function.name == name);
-        let number = number.unwrap_or_else(|| panic!("there is no {name}"));
+        let number = number.unwrap_or_else(|| panic!("unknown function {name}"));
         let function = &FUNCTIONS[number];
         assert_eq!(function.flat.len(), arguments.len(), "the arguments of {name}");
         let values: Vec<Val> = std::iter::zip(function.flat.chars(), arguments)
@@ -103,21 +124,21 @@ impl Guest {
         Ok(function.fails)
     }
 
-    pub(crate) fn call(&mut self, name: &str, arguments: &[u64]) -> Told {
+    pub(crate) fn call(&mut self, name: &str, arguments: &[u64]) -> Outcome {
         self.try_call(name, arguments).unwrap_or_else(|error| panic!("{name}: {error:?}"))
     }
 
-    /// Calls a function that ends the guest, and answers why.
+    /// Calls a function that ends the guest, and returns the reason.
     pub(crate) fn trap(&mut self, name: &str, arguments: &[u64]) -> String {
         match self.try_call(name, arguments) {
-            Ok(told) => panic!("{name} answers {told:?}"),
+            Ok(outcome) => panic!("{name} returned {outcome:?}"),
             Err(error) => self.describe(&error),
         }
     }
 
     /// Calls an export other than [`FUNCTIONS`], which ends the guest.
     pub(crate) fn trap_in(&mut self, export: &str, arguments: &[Val]) -> String {
-        let error = self.run(export, arguments).expect_err("the guest goes on");
+        let error = self.run(export, arguments).expect_err("the guest did not end");
         self.describe(&error)
     }
 
@@ -140,7 +161,7 @@ impl Guest {
         ran.map(|()| results.pop())
     }
 
-    /// Calls an export that gives a number or nothing.
+    /// Calls an export that returns a number or nothing.
     pub(crate) fn number(&mut self, export: &str, arguments: &[Val]) -> i64 {
         match self.run(export, arguments).unwrap() {
             Some(Val::U32(number)) => number.into(),
@@ -149,7 +170,7 @@ impl Guest {
         }
     }
 
-    fn told(&mut self, answer: Answer, fails: Fails) -> Told {
+    fn outcome(&mut self, answer: Answer, fails: Fails) -> Outcome {
         const STORAGE: [&str; 5] =
             ["not-found", "already-exists", "quota-exceeded", "invalid-key", "io-error"];
         const EXTENDED: [&str; 4] = ["no-such-store", "access-denied", "conflict", "storage"];
@@ -174,7 +195,7 @@ impl Guest {
         })
     }
 
-    /// The string of an answer whose address is stored there.
+    /// The string whose address is at this offset of a result.
     pub(crate) fn text_of(&mut self, answer: &Answer, at: usize) -> String {
         self.text(answer.word(at), answer.word(at + 4))
     }
@@ -194,12 +215,12 @@ impl Guest {
         }
     }
 
-    /// The bytes of an answer whose address is stored there.
+    /// The bytes whose address is at this offset.
     pub(crate) fn bytes_of(&mut self, answer: &Answer, at: usize) -> Vec<u8> {
         self.look(answer.word(at), answer.word(at + 4))
     }
 
-    /// The strings of an answer whose list address is stored there.
+    /// The strings of the list whose address is at this offset.
     pub(crate) fn texts_of(&mut self, answer: &Answer, at: usize) -> Vec<String> {
         let list = self.look(answer.word(at), answer.word(at + 4) * 8);
         let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
@@ -227,20 +248,20 @@ impl Guest {
         write.call(&mut self.store, (bytes,)).unwrap();
     }
 
-    /// Puts bytes where the test's own are, and answers where.
+    /// Writes bytes to the guest's memory, and returns their address.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> u64 {
         let len = u32::try_from(bytes.len()).unwrap().next_multiple_of(8);
         if self.data + len > HEAP {
             self.data = DATA;
         }
-        assert!(self.data + len <= HEAP, "there is no room for {len} bytes");
+        assert!(self.data + len <= HEAP, "{len} bytes do not fit");
         let at = self.data;
         self.data += len;
         self.write(at, bytes);
         at.into()
     }
 
-    /// Puts a text there in the guest's own encoding: address and length.
+    /// Writes a text in the guest's encoding: its address and length.
     pub(crate) fn string(&mut self, text: &str) -> [u64; 2] {
         let units = || text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
         let count = text.encode_utf16().count() as u64;
@@ -255,14 +276,13 @@ impl Guest {
         }
     }
 
-    /// Puts a list of words there: address and number of elements of so many words
-    /// each.
+    /// Writes a list of elements of `each` words: its address and length.
     pub(crate) fn list(&mut self, words: &[u64], each: usize) -> [u64; 2] {
         let bytes: Vec<u8> = words.iter().flat_map(|word| (*word as u32).to_le_bytes()).collect();
         [self.put(&bytes), (words.len() / each) as u64]
     }
 
-    /// Puts a list of strings there.
+    /// Writes a list of strings.
     pub(crate) fn strings(&mut self, texts: &[&str]) -> [u64; 2] {
         let words: Vec<u64> = texts.iter().flat_map(|text| self.string(text)).collect();
         self.list(&words, 2)
@@ -289,7 +309,7 @@ impl Guest {
         self.run("fill", &[Val::U32(at), Val::U32(byte.into()), Val::U32(len)]).unwrap();
     }
 
-    /// Takes so many pages more of memory; whether it got them.
+    /// Grows the memory by some pages, and returns whether that succeeded.
     pub(crate) fn grow(&mut self, pages: u32) -> bool {
         self.number("grow", &[Val::U32(pages)]) >= 0
     }
@@ -324,7 +344,7 @@ impl Guest {
         Ok(self.texts_of(&answer, 4))
     }
 
-    /// Ends whatever the guest does when the engine's epoch has advanced this often.
+    /// The guest ends once the engine's epoch has advanced this often.
     pub(crate) fn set_deadline(&mut self, ticks: u64) {
         self.store.set_epoch_deadline(ticks);
     }
@@ -335,17 +355,17 @@ impl Drop for Guest {
         if self.ended || std::thread::panicking() {
             return;
         }
-        // What the host has written there: the last answer, and what it allocated,
-        // of which the first and the last are enough if there is very much.
+        // The host wrote the last result, and what it allocated. Of very much, search the first
+        // and the last part.
         let answer = self.look(0, 4_096);
-        self.watch.scan(&answer, "the answer to a guest");
+        self.watch.scan(&answer, "the result of a guest");
         let end = self.number("next", &[]) as u32;
         let mut at = HEAP;
         while at < end {
             if at == HEAP + 8 * PART {
                 at = at.max(end - PART);
             }
-            // Overlapping, for what lies across two parts.
+            // The parts overlap, so that no match is missed.
             let from = at.saturating_sub(256).max(HEAP);
             at = end.min(at + PART);
             let part = self.look(from, at - from);

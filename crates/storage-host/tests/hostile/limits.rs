@@ -1,13 +1,14 @@
-//! More than a call may ask for, in ways that would fill the host.
+//! Calls above a limit.
 
-use storage_host::{Commit, ComponentSettings, ComponentStorage, Limits, StorageValue};
+use storage_host::{Commit, ComponentSettings, ComponentStorage, Limits};
 
 use crate::arena::{Arena, EVIL, Setup, alone, alone_with, id};
 use crate::component::{DATA, Kind};
+use crate::guest::Guest;
 
 const MIB: usize = 1 << 20;
 
-/// The functions that read several keys, in the three shapes that there are.
+/// The functions that read several keys, in their three shapes.
 const READS: [(Kind, &str); 4] = [
     (Kind::PLAIN, "extended.get-many"),
     (Kind::PLAIN, "draft.get-many"),
@@ -23,47 +24,29 @@ fn store_large_values(arena: &Arena, count: usize) {
     }
 }
 
+/// A read of many values is refused once they exceed the limit, and costs the guest alone a
+/// copy below it.
 #[test]
-fn a_thousand_values_of_a_mebibyte_at_once() {
+fn a_read_of_many_values_is_limited() {
     alone(|arena| {
         store_large_values(arena, 40);
         let mut guests = READS.map(|(kind, name)| (arena.guest_of(kind, EVIL), name));
-        arena.begin(0);
-        for (guest, name) in &mut guests {
-            let keys: Vec<[u64; 2]> = (0..40).map(|n| guest.string(&format!("{n:03}"))).collect();
-            let thousand: Vec<u64> = keys.into_iter().cycle().take(1_000).flatten().collect();
-            let [at, len] = guest.list(&thousand, 2);
-            let interface = name.split('.').next().unwrap();
-            let store = guest.open(interface, "").unwrap();
-            let text = guest.call(name, &[store, at, len]).unwrap_err();
-            assert!(text.ends_with("bytes of a batch are over the limit of 16777216"), "{text}");
-        }
-    });
-}
-
-/// As much as is allowed costs the host that, and the guest a copy.
-#[test]
-fn as_many_values_as_are_allowed() {
-    alone(|arena| {
-        store_large_values(arena, 15);
-        let mut guests = READS.map(|(kind, name)| (arena.guest_of(kind, EVIL), name));
         arena.begin(4 * 16 * MIB as u64);
         for (guest, name) in &mut guests {
-            let texts: Vec<String> = (0..15).map(|n| format!("{n:03}")).collect();
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let [at, len] = guest.strings(&texts);
-            let interface = name.split('.').next().unwrap();
-            let store = guest.open(interface, "").unwrap();
-            let answer = guest.call(name, &[store, at, len]).unwrap();
-            assert_eq!(answer.word(8), 15, "{name}");
+            let store = guest.open(name.split('.').next().unwrap(), "").unwrap();
+            let keys: Vec<[u64; 2]> = (0..40).map(|n| guest.string(&format!("{n:03}"))).collect();
+            let thousand: Vec<u64> = keys.iter().copied().cycle().take(1_000).flatten().collect();
+            let [at, len] = guest.list(&thousand, 2);
+            let text = guest.call(name, &[store, at, len]).unwrap_err();
+            assert!(text.ends_with("bytes of a batch are over the limit of 16777216"), "{text}");
+            let [at, len] = guest.list(keys[..15].as_flattened(), 2);
+            assert_eq!(guest.call(name, &[store, at, len]).unwrap().word(8), 15, "{name}");
         }
     });
 }
 
-/// Writes of a mebibyte each: as many as fit, more than that, and more than one call
-/// may pass.
 #[test]
-fn a_batch_of_values_at_its_limit() {
+fn the_bytes_of_a_batch_are_limited() {
     alone(|arena| {
         const LARGE: u32 = 0x100_0000;
         let mut guest = arena.guest();
@@ -73,14 +56,9 @@ fn a_batch_of_values_at_its_limit() {
         let value = [LARGE.into(), MIB as u64];
         let store = guest.open("draft2", "").unwrap();
         let extended = guest.open("extended", "").unwrap();
-        let pairs = |guest: &mut crate::guest::Guest, count: usize| -> Vec<[u64; 4]> {
-            let key = |n: usize| format!("{n:03}");
-            (0..count)
-                .map(|n| {
-                    let [key, len] = guest.string(&key(n));
-                    [key, len, value[0], value[1]]
-                })
-                .collect()
+        let pairs = |guest: &mut Guest, count: usize| -> Vec<[u64; 4]> {
+            let keys = (0..count).map(|n| guest.string(&format!("{n:03}")));
+            keys.map(|[key, len]| [key, len, value[0], value[1]]).collect()
         };
         let fifteen = pairs(&mut guest, 15);
         let [at, len] = guest.pairs(&fifteen);
@@ -98,7 +76,7 @@ fn a_batch_of_values_at_its_limit() {
             let text = guest.call("extended.commit", &[extended, 0, 0, at, len]).unwrap_err();
             assert_eq!(text, format!("io-error: {over}"));
         }
-        // And this is over what may be passed at all.
+        // Above the size of a call.
         let many = pairs(&mut guest, 21);
         let [at, len] = guest.pairs(&many);
         let reason = guest.trap("draft2.set-many", &[store, at, len]);
@@ -107,36 +85,32 @@ fn a_batch_of_values_at_its_limit() {
 }
 
 #[test]
-fn an_operation_too_many() {
+fn the_operations_of_a_batch_are_limited() {
     alone(|arena| {
         let mut guest = arena.guest();
         arena.begin(0);
         let store = guest.open("draft2", "").unwrap();
         let extended = guest.open("extended", "").unwrap();
         let [key, len] = guest.string("k");
-        for count in [1_001, 10_000] {
-            let keys = guest.list(&[key, len].repeat(count), 2);
-            let pairs = guest.pairs(&vec![[key, len, key, 1]; count]);
-            let over = format!("{count} operations of a batch are over the limit of 1000");
-            for (name, [at, len]) in [
-                ("draft2.get-many", keys),
-                ("draft2.set-many", pairs),
-                ("draft2.delete-many", keys),
-            ] {
-                let text = guest.call(name, &[store, at, len]).unwrap_err();
-                assert!(text.ends_with(&over), "{name}: {text}");
-            }
-            let text = guest.call("extended.get-many", &[extended, keys[0], keys[1]]);
-            assert!(text.unwrap_err().ends_with(&over));
-            let [at, len] = guest.writes(&vec![[key, len, key, 1]; count]);
-            let text = guest.call("extended.commit", &[extended, 0, 0, at, len]).unwrap_err();
-            assert!(text.ends_with(&over), "{text}");
+        let keys = guest.list(&[key, len].repeat(1_001), 2);
+        let pairs = guest.pairs(&[[key, len, key, 1]; 1_001]);
+        let writes = guest.writes(&[[key, len, key, 1]; 1_001]);
+        for (name, arguments) in [
+            ("draft2.get-many", vec![store, keys[0], keys[1]]),
+            ("draft2.set-many", vec![store, pairs[0], pairs[1]]),
+            ("draft2.delete-many", vec![store, keys[0], keys[1]]),
+            ("extended.get-many", vec![extended, keys[0], keys[1]]),
+            ("extended.commit", vec![extended, 0, 0, writes[0], writes[1]]),
+        ] {
+            let text = guest.call(name, &arguments).unwrap_err();
+            let over = "1001 operations of a batch are over the limit of 1000";
+            assert!(text.ends_with(over), "{name}: {text}");
         }
         assert_eq!(guest.get("k").unwrap(), None);
     });
 }
 
-/// A component whose limits are its own, on a host with others for all.
+/// A component with its own limits, on a host with other limits.
 const OWN_LIMITS: Setup = Setup {
     host: |builder| {
         let mut own = Limits::default();
@@ -151,105 +125,99 @@ const OWN_LIMITS: Setup = Setup {
     ..Setup::PLAIN
 };
 
-/// Each refusal names the limit, and the number that holds for this component.
+/// Each error names the limit of this component.
 #[test]
-fn limits_of_one_component_and_of_all_others() {
+fn limits_of_a_component_replace_those_of_the_host() {
     alone_with(OWN_LIMITS, |arena| {
         let mut guest = arena.guest();
         let mut other = arena.guest_of(Kind::PLAIN, "evil/guest/2");
         let mut wordy = [arena.guest(), arena.guest_of(Kind::PLAIN, "evil/guest/3")];
         arena.begin(0);
-        let told = guest.set("12345", "x").unwrap_err();
-        assert_eq!(told, "invalid-key: a key has at most 4 bytes here; this one has 5");
-        let told = guest.set("key", "xyz").unwrap_err();
-        assert_eq!(told, "io-error: 3 bytes of a value are over the limit of 2");
+        let outcome = guest.set("12345", "x").unwrap_err();
+        assert_eq!(outcome, "invalid-key: a key has at most 4 bytes here; this one has 5");
+        let outcome = guest.set("key", "xyz").unwrap_err();
+        assert_eq!(outcome, "io-error: 3 bytes of a value are over the limit of 2");
         let extended = guest.open("extended", "").unwrap();
         let draft2 = guest.open("draft2", "").unwrap();
-        let told = guest.open("draft2", "").unwrap_err();
-        assert_eq!(told, "other: 3 handles are over the limit of 2");
+        let outcome = guest.open("draft2", "").unwrap_err();
+        assert_eq!(outcome, "other: 3 handles are over the limit of 2");
         let keys = guest.strings(&["a", "b", "c", "d"]);
         let call = [extended, keys[0], keys[1]];
-        let told = guest.call("extended.get-many", &call).unwrap_err();
-        assert_eq!(told, "io-error: 4 operations of a batch are over the limit of 3");
+        let outcome = guest.call("extended.get-many", &call).unwrap_err();
+        assert_eq!(outcome, "io-error: 4 operations of a batch are over the limit of 3");
         let keys = guest.strings(&["aaaaa", "bbbbb", "ccc"]);
-        let told = guest.call("draft2.delete-many", &[draft2, keys[0], keys[1]]).unwrap_err();
-        assert_eq!(told, "other: 13 bytes of a batch are over the limit of 12");
+        let outcome = guest.call("draft2.delete-many", &[draft2, keys[0], keys[1]]).unwrap_err();
+        assert_eq!(outcome, "other: 13 bytes of a batch are over the limit of 12");
         for key in ["1111", "22"] {
             guest.set(key, "").unwrap();
         }
         assert_eq!(guest.list_keys().unwrap(), ["1111", "22"]);
         guest.set("3", "").unwrap();
-        let told = guest.list_keys().unwrap_err();
-        assert_eq!(told, "io-error: 7 bytes of a listing are over the limit of 6");
+        let outcome = guest.list_keys().unwrap_err();
+        assert_eq!(outcome, "io-error: 7 bytes of a listing are over the limit of 6");
         let chain = arena.host.component(&id(EVIL));
         chain.delete("1111").unwrap();
         for key in ["4", "5"] {
             guest.set(key, "").unwrap();
         }
-        let told = guest.list_keys().unwrap_err();
-        assert_eq!(told, "io-error: 4 keys of a listing are over the limit of 3");
+        let outcome = guest.list_keys().unwrap_err();
+        assert_eq!(outcome, "io-error: 4 keys of a listing are over the limit of 3");
 
-        // The others have the host's.
-        let told = other.set(&"k".repeat(41), "x").unwrap_err();
-        assert_eq!(told, "invalid-key: a key has at most 40 bytes here; this one has 41");
-        let told = other.set("12345", &"x".repeat(100_001)).unwrap_err();
-        assert_eq!(told, "io-error: 100001 bytes of a value are over the limit of 100000");
+        // Other components have those of the host.
+        let outcome = other.set(&"k".repeat(41), "x").unwrap_err();
+        assert_eq!(outcome, "invalid-key: a key has at most 40 bytes here; this one has 41");
+        let outcome = other.set("12345", &"x".repeat(100_001)).unwrap_err();
+        assert_eq!(outcome, "io-error: 100001 bytes of a value are over the limit of 100000");
         other.set("12345", &"x".repeat(100_000)).unwrap();
         for _ in 0..3 {
             other.open("draft", "").unwrap();
         }
-        let told = other.open("draft", "").unwrap_err();
-        assert_eq!(told, "other: 4 handles are over the limit of 3");
+        let outcome = other.open("draft", "").unwrap_err();
+        assert_eq!(outcome, "other: 4 handles are over the limit of 3");
 
-        // What may be passed at all follows from them.
+        // The size of a call follows from them.
         for (guest, most) in wordy.iter_mut().zip(["1048576", "21131520"]) {
             assert!(guest.grow(512));
             let reason = guest.trap("storage.get", &[DATA.into(), 30 << 20]);
-            let told = "it passed more to the host in one call than the limit of";
-            assert_eq!(reason, format!("{told} {most} bytes"));
+            let outcome = "it passed more to the host in one call than the limit of";
+            assert_eq!(reason, format!("{outcome} {most} bytes"));
         }
     });
 }
 
-fn store_keys(arena: &Arena, from: usize, to: usize, padding: usize) {
-    let chain = arena.host.component(&id(EVIL));
-    let nothing = StorageValue::from("");
-    for first in (from..to).step_by(1_000) {
-        let keys = (first..to.min(first + 1_000)).map(|n| format!("{n:06}{}", "k".repeat(padding)));
-        let commit = keys.fold(Commit::new(), |commit, key| commit.set(key, nothing.clone()));
+const LONG_KEYS: &str = "evil/guest/2";
+
+fn store_keys(arena: &Arena, owner: &str, count: usize, padding: usize) {
+    let chain = arena.host.component(&id(owner));
+    for first in (0..count).step_by(1_000) {
+        let keys = (first..first + 1_000).map(|n| format!("{n:06}{}", "k".repeat(padding)));
+        let commit = keys.fold(Commit::new(), |commit, key| commit.set(key, "".into()));
         chain.commit(commit).unwrap();
     }
 }
 
 #[test]
-fn a_listing_of_more_keys_than_are_allowed() {
+fn listings_are_limited_in_keys_and_bytes() {
     alone_with(Setup::MANY_KEYS, |arena| {
-        store_keys(arena, 0, 100_000, 150);
+        store_keys(arena, EVIL, 100_000, 150);
+        store_keys(arena, LONG_KEYS, 17_000, 1_018);
         let mut guest = arena.guest();
+        let mut long = arena.guest_of(Kind::PLAIN, LONG_KEYS);
         arena.begin(20 * MIB as u64);
-        let answer = guest.call("storage.list-keys", &[0, 0, 0]).unwrap();
-        assert_eq!(answer.word(8), 100_000);
-        store_keys(arena, 100_000, 100_001, 0);
+        let listed = guest.call("storage.list-keys", &[0, 0, 0]).unwrap();
+        assert_eq!(listed.word(8), 100_000);
+        guest.set("z", "").unwrap();
         let text = guest.list_keys().unwrap_err();
         assert_eq!(text, "io-error: 100001 keys of a listing are over the limit of 100000");
-    });
-}
-
-#[test]
-fn a_listing_of_more_bytes_than_are_allowed() {
-    alone_with(Setup::MANY_KEYS, |arena| {
-        store_keys(arena, 0, 17_000, 1_018);
-        let mut guest = arena.guest();
-        arena.begin(0);
-        let text = guest.list_keys().unwrap_err();
+        let text = long.list_keys().unwrap_err();
         assert!(text.ends_with("bytes of a listing are over the limit of 16777216"), "{text}");
         // A page is shorter instead.
-        let extended = guest.open("extended", "").unwrap();
+        let extended = long.open("extended", "").unwrap();
         let no_key = [extended, DATA.into(), 0, 0, 0, 0, u32::MAX.into()];
-        let page = guest.call("extended.list-page", &no_key).unwrap();
+        let page = long.call("extended.list-page", &no_key).unwrap();
         assert_eq!((page.word(8), page.byte(12)), (4_096, 1));
-        let store = guest.open("draft", "").unwrap();
-        let page = guest.call("draft.list-keys", &[store, 0, 0]).unwrap();
+        let store = long.open("draft", "").unwrap();
+        let page = long.call("draft.list-keys", &[store, 0, 0]).unwrap();
         assert_eq!(page.word(12), 1_000);
     });
 }

@@ -1,33 +1,19 @@
-//! Names that look like others.
+//! Names that look like others, and keys of others.
 
-use storage_host::{Access, ComponentId, ComponentStorage, Grant};
+use storage_host::{Access, CacheStats, ComponentId, ComponentStorage, Grant};
 
 use crate::arena::{EVIL, OPEN_KEY, VICTIM, alone, id};
 use crate::component::Kind;
 
-/// Ids that are another, or nearly.
 #[test]
-fn an_id_that_imitates_another() {
+fn similar_ids_are_other_components() {
     alone(|arena| {
         arena.begin(0);
-        for imitation in [
-            "good/vault/11",
-            "good/vault/01",
-            "good/vault/1.",
-            "good/vault/1-",
-            "good/vault/1+",
-            "good/vault/1:",
-            "good/vault/1@",
-            "good/vault/1_",
-            "Good/vault/1",
-            "good/Vault/1",
-            "GOOD/VAULT/1",
-            "good/vaul/t1",
-            "goo/dvault/1",
-            "good/vault/l",
-            "good/vault/I",
-            "good.vault/1/x",
-        ] {
+        let similar = "good/vault/11 good/vault/01 good/vault/1. good/vault/1- good/vault/1+ \
+                       good/vault/1: good/vault/1@ good/vault/1_ Good/vault/1 good/Vault/1 \
+                       GOOD/VAULT/1 good/vaul/t1 goo/dvault/1 good/vault/l good/vault/I \
+                       good.vault/1/x";
+        for imitation in similar.split(' ') {
             let mut guest = arena.guest_of(Kind::PLAIN, imitation);
             assert_eq!(guest.list_keys().unwrap(), Vec::<String>::new(), "{imitation}");
             assert_eq!(guest.get(OPEN_KEY).unwrap(), None, "{imitation}");
@@ -37,29 +23,13 @@ fn an_id_that_imitates_another() {
             guest.call("storage.delete", &[key, len]).unwrap();
             assert_eq!(guest.list_keys().unwrap(), ["1/greeting"]);
         }
-        for refused in [
-            "good/vault/1/",
-            "good/vault/1/x",
-            "good/vault//1",
-            "/good/vault/1",
-            "good/vault/",
-            "good/vault",
-            "good/vault/.",
-            "good/vault/..",
-            "good/../vault",
-            "good/vault/1\0",
-            "good/vault/1 ",
-            "good/vault/%31",
-            "good/vault/*",
-            "good\\vault\\1",
-            // Cyrillic, fullwidth, a combining accent, invisible, right to left.
-            "g\u{43e}\u{43e}d/vault/1",
-            "good/vault/\u{ff11}",
-            "good/vault/1\u{301}",
-            "good/vault/1\u{200b}",
-            "\u{202e}good/vault/1",
-            "good\u{2215}vault/1",
-        ] {
+        // Cyrillic, fullwidth, a combining accent, invisible, right to left, among others.
+        let invalid = "good/vault/1/|good/vault/1/x|good/vault//1|/good/vault/1|good/vault/|\
+                       good/vault|good/vault/.|good/vault/..|good/../vault|good/vault/1\0|\
+                       good/vault/1 |good/vault/%31|good/vault/*|good\\vault\\1|\
+                       g\u{43e}\u{43e}d/vault/1|good/vault/\u{ff11}|good/vault/1\u{301}|\
+                       good/vault/1\u{200b}|\u{202e}good/vault/1|good\u{2215}vault/1";
+        for refused in invalid.split('|') {
             let parsed = refused.parse::<ComponentId>();
             assert!(parsed.is_err(), "{refused:?} is {parsed:?}");
         }
@@ -69,59 +39,24 @@ fn an_id_that_imitates_another() {
     });
 }
 
-/// Keys that look like a path, a pattern, or another component's full key are but
-/// keys.
 #[test]
-fn keys_that_look_like_something_else() {
+fn keys_are_opaque() {
     alone(|arena| {
         let mut guest = arena.guest();
         arena.begin(0);
         let victims = format!("{VICTIM}/{OPEN_KEY}");
         let longest = "/..".repeat(341);
-        let mut keys = vec![
-            "../",
-            "..",
-            ".",
-            "/",
-            "//",
-            "../../../good/vault/1/greeting",
-            &victims,
-            "..%2f..%2f..%2fgood%2fvault%2f1%2fgreeting",
-            "%2f",
-            "%00",
-            "%",
-            "*",
-            "?",
-            "[a-z]",
-            "C:\\store",
-            "CON",
-            "aux.txt",
-            "greeting",
-            "Greeting",
-            "GREETING",
-            "greetlng",
-            "gr\u{435}eting",
-            "gree\u{301}ting",
-            "gre\u{e9}ting",
-            "greeting ",
-            " greeting",
-            "greeting.",
-            "\u{202e}gniteerg",
-            "\u{200b}greeting",
-            "\u{feff}greeting",
-            "\u{ff0e}\u{ff0e}\u{2215}",
-            ".tmp-0000000000000001-0",
-            "0000000000000001.commit",
-            "FORMAT",
-            "LOCK",
-            "revisions",
-            "-rf",
-            "$(reboot)",
-            "'; DROP TABLE keys; --",
-            &longest,
-        ];
+        let opaque = "../|..|.|/|//|../../../good/vault/1/greeting|%|%2f|%00|*|?|[a-z]|C:\\store|\
+                      ..%2f..%2f..%2fgood%2fvault%2f1%2fgreeting|CON|aux.txt|greeting|Greeting|\
+                      GREETING|greetlng|gr\u{435}eting|gree\u{301}ting|gre\u{e9}ting|greeting |\
+                      \u{20}greeting|greeting.|\u{202e}gniteerg|\u{200b}greeting|\
+                      \u{feff}greeting|\u{ff0e}\u{ff0e}\u{2215}|.tmp-0000000000000001-0|\
+                      0000000000000001.commit|FORMAT|LOCK|revisions|-rf|$(reboot)|\
+                      '; DROP TABLE keys; --";
+        let mut keys: Vec<&str> = opaque.split('|').collect();
+        keys.extend([&*victims, &longest]);
         for (n, key) in keys.iter().enumerate() {
-            assert_eq!(guest.get(key).unwrap(), None, "{key:?} is somebody's already");
+            assert_eq!(guest.get(key).unwrap(), None, "{key:?} exists already");
             guest.set(key, &n.to_string()).unwrap();
         }
         for (n, key) in keys.iter().enumerate() {
@@ -129,10 +64,9 @@ fn keys_that_look_like_something_else() {
         }
         keys.sort_unstable();
         assert_eq!(guest.list_keys().unwrap(), keys);
-        // No more than that.
         for key in ["", "\0", "a\0b", "\n", "\u{7f}", "\u{85}", "../\0", &"k".repeat(1_025)] {
-            let told = guest.set(key, "").unwrap_err();
-            assert!(told.starts_with("invalid-key: a key has "), "{told}");
+            let outcome = guest.set(key, "").unwrap_err();
+            assert!(outcome.starts_with("invalid-key: a key has "), "{outcome}");
             assert!(guest.get(key).unwrap_err().starts_with("invalid-key"));
         }
         for key in keys {
@@ -143,37 +77,22 @@ fn keys_that_look_like_something_else() {
     });
 }
 
-/// Opening the store of another component reveals nothing, not even whether it exists.
+/// The error does not reveal whether the component exists.
 #[test]
-fn stores_of_others() {
+fn stores_of_others_are_denied() {
     alone(|arena| {
         let mut guest = arena.guest();
         arena.begin(0);
         for interface in ["draft", "draft2", "extended"] {
-            for name in [VICTIM, "unknown/at/home", "good/vault/11", "evil/guest/2", "GOOD/vault/1"]
+            for name in [VICTIM, "missing/at/home", "good/vault/11", "evil/guest/2", "GOOD/vault/1"]
             {
                 assert_eq!(guest.open(interface, name).unwrap_err(), "access-denied", "{name}");
             }
             let long = format!("good/vault/{}", "1".repeat(129));
-            for name in [
-                "good/vault/1/",
-                "/good/vault/1",
-                "good//1",
-                "good/vault",
-                "good",
-                "/",
-                "..",
-                "../good/vault/1",
-                "good/vault/..",
-                "good/vault/1\0",
-                "Default",
-                "default ",
-                " ",
-                "\0",
-                "g\u{43e}\u{43e}d/vault/1",
-                "good/vault/*",
-                &long,
-            ] {
+            let invalid = "good/vault/1/|/good/vault/1|good//1|good/vault|good|/|..|good/vault/..|\
+                           ../good/vault/1|good/vault/1\0|Default|default | |\0|good/vault/*|\
+                           g\u{43e}\u{43e}d/vault/1";
+            for name in invalid.split('|').chain([&*long]) {
                 assert_eq!(guest.open(interface, name).unwrap_err(), "no-such-store", "{name:?}");
             }
             for own in ["", "default", EVIL] {
@@ -181,16 +100,13 @@ fn stores_of_others() {
             }
         }
         // No chain is created for it either.
-        assert_eq!(
-            arena.host.cache_stats(&id("unknown/at/home")),
-            storage_host::CacheStats::default()
-        );
+        assert_eq!(arena.host.cache_stats(&id("missing/at/home")), CacheStats::default());
     });
 }
 
 /// A grant of some keys is not one of their neighbours.
 #[test]
-fn keys_beside_those_that_are_granted() {
+fn keys_outside_a_grant_are_hidden() {
     alone(|arena| {
         const OWNER: &str = "good/shared/1";
         let owner = id(OWNER);
@@ -213,19 +129,17 @@ fn keys_beside_those_that_are_granted() {
             let found = guest.call("extended.get-many", &[store, keys, count]).unwrap();
             let options = guest.look(found.word(4), 24);
             assert_eq!((options[0], options[12]), (0, 1), "{key}");
-            // What a check asks, its outcome would tell.
+            // The outcome of a check would reveal the value.
             let [check, checks] = guest.check_of([at, len], [at, 1]);
-            let told = guest.call("extended.commit", &[store, check, checks, 0, 0]).unwrap_err();
+            let outcome = guest.call("extended.commit", &[store, check, checks, 0, 0]).unwrap_err();
             let expected = if key.starts_with("in/") { "conflict" } else { "access-denied" };
-            assert!(told.starts_with(expected), "{key}: {told}");
-            let told = guest.call("draft2.delete", &[bucket, at, len]);
-            assert_eq!(told.unwrap_err(), "access-denied", "{key}");
-            // A swap from nothing to something.
+            assert!(outcome.starts_with(expected), "{key}: {outcome}");
+            let outcome = guest.call("draft2.delete", &[bucket, at, len]);
+            assert_eq!(outcome.unwrap_err(), "access-denied", "{key}");
             let cas = guest.call("draft2.cas", &[bucket, at, len]).unwrap().word(4);
-            let told = guest.call("draft2.swap", &[cas.into(), at, 1]);
-            assert_eq!(told.unwrap_err(), "access-denied", "{key}");
+            let outcome = guest.call("draft2.swap", &[cas.into(), at, 1]);
+            assert_eq!(outcome.unwrap_err(), "access-denied", "{key}");
         }
-        // Reading is not writing.
         let [at, len] = guest.string("in/count");
         for (name, arguments) in [
             ("draft2.set", vec![bucket, at, len, at, 1]),

@@ -1,13 +1,13 @@
-//! A realloc that does not do its work while the host writes an answer.
+//! A realloc that misbehaves while the host writes a result.
 
 use storage_host::ComponentStorage;
 
 use crate::arena::{Arena, EVIL, alone, id};
 use crate::component::Kind;
-use crate::guest::{Guest, Realloc};
+use crate::guest::{Call, Guest, Realloc};
 
-/// Calls whose answers the host allocates room for, some in many parts.
-const ANSWERS: [&str; 6] = [
+/// Calls whose results the host allocates, some in many parts.
+const CALLS: [&str; 6] = [
     "storage.get",
     "storage.list-keys",
     "extended.get-versioned",
@@ -16,209 +16,142 @@ const ANSWERS: [&str; 6] = [
     "draft2.list-keys",
 ];
 
+const SINGLE_VALUE: [&str; 2] = ["storage.get", "extended.get-versioned"];
+
 fn store_some(arena: &Arena) {
     let chain = arena.host.component(&id(EVIL));
     for n in 0..50 {
-        chain.set(&format!("{n:02}"), "value".into()).unwrap();
+        chain.set(&format!("{n:02}"), "longer than eight bytes".into()).unwrap();
     }
 }
 
-fn arguments(guest: &mut Guest, name: &str) -> Vec<u64> {
+/// A call during which realloc misbehaves after some allocations.
+fn call(mut guest: Guest, name: &'static str, how: Realloc, after: u32) -> Call {
     let [key, len] = guest.string("07");
-    let interface = name.split('.').next().unwrap();
     let mut arguments = Vec::new();
+    let interface = name.split('.').next().unwrap();
     if interface != "storage" {
         arguments.push(guest.open(interface, "").unwrap());
     }
     match name {
-        "storage.list-keys" => arguments.extend([0, 0, 0]),
-        "draft2.list-keys" => arguments.extend([0, 0, 0]),
+        "storage.list-keys" | "draft2.list-keys" => arguments.extend([0, 0, 0]),
         "draft.get-many" | "draft2.get-many" => {
             arguments.extend(guest.list(&[key, len].repeat(20), 2));
         }
         _ => arguments.extend([key, len]),
     }
-    arguments
+    guest.misbehave(how, after);
+    Call { guest, name, arguments }
 }
 
-/// Lets each call meet that realloc, in its first allocation and in a later one.
-fn ends_every_answer(arena: &mut Arena, realloc: Realloc, reasons: &[&str]) {
-    store_some(arena);
-    let mut calls = Vec::new();
-    for name in ANSWERS {
-        for after in [0, 7] {
-            if after > 0 && matches!(name, "storage.get" | "extended.get-versioned") {
-                continue;
-            }
-            let mut guest = arena.guest();
-            let arguments = arguments(&mut guest, name);
-            guest.misbehave(realloc, after);
-            calls.push((guest, name, arguments));
-        }
-    }
-    arena.begin(0);
-    for (guest, name, arguments) in &mut calls {
-        let reason = guest.trap(name, arguments);
-        assert!(reasons.iter().any(|known| reason.contains(known)), "{name}: {reason}");
-        // It cannot be entered again, and what it asked for is as it was.
-        guest.trap("storage.usage", &[]);
-        let chain = arena.host.component(&id(EVIL));
-        assert_eq!(chain.get("07").unwrap(), Some("value".into()));
-        chain.set("07", "value".into()).unwrap();
-    }
+fn calls(arena: &Arena, how: Realloc) -> Vec<Call> {
+    CALLS.iter().map(|name| call(arena.guest(), name, how, 0)).collect()
 }
 
 #[test]
-fn one_that_traps() {
-    alone(|arena| ends_every_answer(arena, Realloc::Traps, &["unreachable"]));
-}
-
-#[test]
-fn one_that_gives_a_place_outside() {
-    alone(|arena| ends_every_answer(arena, Realloc::BeginsOutside, &["beyond end of memory"]));
-}
-
-#[test]
-fn one_that_gives_a_place_that_ends_outside() {
-    // So that nothing fits behind it.
+fn a_failing_realloc_ends_the_guest() {
     alone(|arena| {
-        let chain = arena.host.component(&id(EVIL));
-        chain.set("07", "longer than eight bytes".into()).unwrap();
-        let mut guests = [arena.guest(), arena.guest()];
-        for guest in &mut guests {
-            guest.misbehave(Realloc::EndsOutside, 0);
+        store_some(arena);
+        let mut groups = Vec::new();
+        for (how, reason) in [
+            (Realloc::Traps, "unreachable"),
+            (Realloc::BeginsOutside, "beyond end of memory"),
+            (Realloc::RecursesForEver, "call stack exhausted"),
+            // While the host writes a result, the guest cannot call it.
+            (Realloc::CallsStorage, "cannot leave"),
+        ] {
+            let mut calls = calls(arena, how);
+            for name in CALLS.into_iter().filter(|name| !SINGLE_VALUE.contains(name)) {
+                calls.push(call(arena.guest(), name, how, 7));
+            }
+            groups.push((calls, reason));
+        }
+        for (how, reason, names) in [
+            (Realloc::EndsOutside, "beyond end of memory", &["storage.get", "draft2.get-many"][..]),
+            (
+                Realloc::IsMisaligned,
+                "not aligned",
+                &["storage.list-keys", "draft.get-many", "draft2.get-many"],
+            ),
+        ] {
+            let calls = names.iter().map(|name| call(arena.guest(), name, how, 0));
+            groups.push((calls.collect(), reason));
         }
         arena.begin(0);
-        let [key, len] = guests[0].string("07");
-        let reason = guests[0].trap("storage.get", &[key, len]);
-        assert!(reason.contains("beyond end of memory"), "{reason}");
-        let store = guests[1].open("draft2", "").unwrap();
-        let [at, len] = guests[1].list(&[key, len].repeat(2), 2);
-        let reason = guests[1].trap("draft2.get-many", &[store, at, len]);
-        assert!(reason.contains("beyond end of memory"), "{reason}");
+        for (calls, reason) in &mut groups {
+            Call::expect_traps(calls, &[reason]);
+            for call in calls {
+                call.guest.trap("storage.usage", &[]);
+            }
+        }
+        let chain = arena.host.component(&id(EVIL));
+        assert_eq!(chain.get("07").unwrap(), Some("longer than eight bytes".into()));
     });
 }
 
 #[test]
-fn one_that_gives_a_misaligned_place() {
+fn a_realloc_that_never_returns_ends_at_the_deadline() {
     alone(|arena| {
         store_some(arena);
-        let names = ["storage.list-keys", "draft.get-many", "draft2.get-many"];
-        let mut calls = names.map(|name| {
-            let mut guest = arena.guest();
-            let arguments = arguments(&mut guest, name);
-            guest.misbehave(Realloc::IsMisaligned, 0);
-            (guest, name, arguments)
+        let mut calls = calls(arena, Realloc::NeverReturns);
+        arena.begin(0);
+        arena.with_epochs(|| {
+            for call in &mut calls {
+                call.guest.set_deadline(20);
+            }
+            Call::expect_traps(&mut calls, &[crate::runaway::TOO_LONG]);
         });
-        arena.begin(0);
-        for (guest, name, arguments) in &mut calls {
-            let reason = guest.trap(name, arguments);
-            assert!(reason.contains("not aligned"), "{name}: {reason}");
-        }
     });
 }
 
-/// Everything is written over everything else; it is the guest's own.
+/// The host writes all parts to one address, or memory moves while it writes.
 #[test]
-fn one_that_gives_the_same_place_each_time() {
+fn a_realloc_may_overlap_results_or_move_memory() {
     alone(|arena| {
         store_some(arena);
-        let mut calls = Vec::new();
-        for realloc in [Realloc::GivesTheAnswersPlace, Realloc::GivesZero] {
-            for name in ANSWERS {
-                let mut guest = arena.guest();
-                let arguments = arguments(&mut guest, name);
-                guest.misbehave(realloc, 0);
-                calls.push((guest, name, arguments));
-            }
-        }
+        let mut overlapping = calls(arena, Realloc::ReturnsResultAddress);
+        overlapping.extend(calls(arena, Realloc::ReturnsZero));
+        let mut moving = calls(arena, Realloc::TakesAllMemory);
         arena.begin(0);
-        for (guest, name, arguments) in &mut calls {
+        for Call { guest, name, arguments } in &mut overlapping {
             for _ in 0..10 {
                 guest.call_only(name, arguments).unwrap();
             }
         }
-    });
-}
-
-/// The memory moves while an answer is written into it.
-#[test]
-fn one_that_takes_all_memory_first() {
-    alone(|arena| {
-        store_some(arena);
-        let mut calls = ANSWERS.map(|name| {
-            let mut guest = arena.guest();
-            let arguments = arguments(&mut guest, name);
-            guest.misbehave(Realloc::TakesAllMemory, 0);
-            (guest, name, arguments)
-        });
-        arena.begin(0);
-        for (guest, name, arguments) in &mut calls {
-            guest.call(name, arguments).unwrap();
+        for call in &mut moving {
+            call.run().unwrap();
         }
     });
 }
 
+/// In this encoding the host may move a text while it writes it.
 #[test]
-fn one_that_recurses_without_end() {
-    alone(|arena| ends_every_answer(arena, Realloc::RecursesForEver, &["call stack exhausted"]));
-}
-
-/// While the host writes an answer, the guest cannot call it.
-#[test]
-fn one_that_calls_storage() {
-    alone(|arena| ends_every_answer(arena, Realloc::CallsStorage, &["cannot leave"]));
-}
-
-#[test]
-fn one_that_never_returns() {
-    alone(|arena| {
-        store_some(arena);
-        let mut calls = ANSWERS.map(|name| {
-            let mut guest = arena.guest();
-            let arguments = arguments(&mut guest, name);
-            guest.misbehave(Realloc::NeverReturns, 0);
-            (guest, name, arguments)
-        });
-        arena.begin(0);
-        arena.with_epochs(|| {
-            for (guest, name, arguments) in &mut calls {
-                guest.set_deadline(20);
-                let reason = guest.trap(name, arguments);
-                assert_eq!(reason, crate::runaway::TOO_LONG, "{name}");
-            }
-        });
-    });
-}
-
-/// In this encoding a text may change its form, which moves it.
-#[test]
-fn one_that_misbehaves_half_way_through_a_text() {
+fn a_realloc_that_fails_within_a_text_ends_the_guest() {
     alone(|arena| {
         let chain = arena.host.component(&id(EVIL));
         for n in 0..20 {
             chain.set(&format!("caf\u{e9}{n}\u{6b6b}"), "".into()).unwrap();
         }
-        let mut calls = Vec::new();
-        for realloc in [
+        let mut guests = Vec::new();
+        for how in [
             Realloc::Traps,
             Realloc::BeginsOutside,
             Realloc::IsMisaligned,
-            Realloc::GivesTheAnswersPlace,
+            Realloc::ReturnsResultAddress,
             Realloc::CallsStorage,
-            Realloc::GivesZero,
+            Realloc::ReturnsZero,
         ] {
             for after in 0..8 {
                 let mut guest = arena.guest_of(Kind::LATIN1, EVIL);
-                guest.misbehave(realloc, after);
-                calls.push((guest, realloc));
+                guest.misbehave(how, after);
+                guests.push((guest, how));
             }
         }
         arena.begin(0);
-        for (guest, realloc) in &mut calls {
+        for (guest, how) in &mut guests {
             let ended = guest.call_only("storage.list-keys", &[0, 0, 0]).is_err();
-            let lies = matches!(realloc, Realloc::GivesTheAnswersPlace | Realloc::GivesZero);
-            assert_eq!(ended, !lies, "{realloc:?}");
+            let overlaps = matches!(how, Realloc::ReturnsResultAddress | Realloc::ReturnsZero);
+            assert_eq!(ended, !overlaps, "{how:?}");
         }
     });
 }

@@ -1,34 +1,31 @@
 //! Guests that do not end, and guests that grow.
 
-use storage_host::ComponentStorage;
 use storage_host::guest::{self, ComponentState};
-use storage_host::wasmtime::component::{Component, Linker, Val};
+use storage_host::wasmtime::component::{Component, Instance, Linker, Val};
+use storage_host::wasmtime::{self, Store};
+use storage_host::{ComponentStorage, Limits};
 
-use crate::arena::{EVIL, NEVER, alone, id};
+use crate::arena::{Arena, EVIL, NEVER, alone, id};
 use crate::component::DATA;
+use crate::guest::Guest;
 
 /// Why a guest ended that ran past its deadline.
 pub(crate) const TOO_LONG: &str = "it ran past the deadline that the host had set";
 
 #[test]
-fn a_loop_without_end() {
+fn endless_loops_end_at_the_deadline() {
     alone(|arena| {
-        let mut guest = arena.guest();
-        arena.begin(0);
-        arena.with_epochs(|| {
-            guest.set_deadline(20);
-            assert_eq!(guest.trap_in("spin", &[]), TOO_LONG);
-        });
-    });
-}
-
-/// More loops than the machine has cores; the neighbour still makes progress.
-#[test]
-fn loops_without_end_on_every_core() {
-    alone(|arena| {
+        let endless = compile(
+            arena,
+            "(component
+                (core module $endless (func $start (loop $again (br $again))) (start $start))
+                (core instance (instantiate $endless)))",
+        )
+        .unwrap();
         let mut guests: Vec<_> = (0..8).map(|_| arena.guest()).collect();
+        let mut forgotten = arena.guest();
         arena.begin(0);
-        // They run until the neighbour has been answered so often.
+        // More loops than cores: they run until the neighbour has made progress.
         arena.with_epochs_after(
             || arena.let_the_neighbour_call(50),
             || {
@@ -40,163 +37,116 @@ fn loops_without_end_on_every_core() {
                 });
             },
         );
+        // The start of a component too.
+        let error = arena.with_epochs(|| instantiate(arena, &endless, 20)).unwrap_err();
+        assert_eq!(guest::describe_failure(&error, &Limits::default()), TOO_LONG);
+        // A guest without a deadline ends at once, so that a forgotten one is noticed.
+        forgotten.set_deadline(0);
+        assert_eq!(forgotten.trap_in("spin", &[]), TOO_LONG);
     });
 }
 
 #[test]
-fn a_loop_of_calls_without_end() {
+fn an_endless_loop_of_calls_ends() {
     alone(|arena| {
         arena.host.component(&id(EVIL)).set("kkkk", vec![1; 1 << 16].into()).unwrap();
         let mut guest = arena.guest();
         guest.write(DATA, b"kkkk");
-        // Each answer is another 64 KiB of the guest's memory.
+        // Each result takes another 64 KiB of the guest's memory.
         arena.begin(512 << 20);
         arena.with_epochs(|| {
             guest.set_deadline(200);
             let reason = guest.trap_in("spin-calls", &[]);
-            // Whichever comes first.
-            assert!(
-                [TOO_LONG, "wasm `unreachable` instruction executed"].contains(&&*reason),
-                "{reason}"
-            );
+            let full = "wasm `unreachable` instruction executed";
+            assert!([TOO_LONG, full].contains(&&*reason), "{reason}");
         });
     });
 }
 
 #[test]
-fn a_start_without_end() {
+fn endless_recursion_ends_the_guest() {
     alone(|arena| {
-        let text = "(component
-            (core module $endless (func $start (loop $for-ever (br $for-ever))) (start $start))
-            (core instance (instantiate $endless)))";
-        let component = Component::new(&arena.engine, wat::parse_str(text).unwrap()).unwrap();
-        let linker = Linker::<ComponentState>::new(&arena.engine);
-        let state = ComponentState::new(arena.host.component(&id(EVIL)));
-        let mut store = guest::new_store(&arena.engine, state, |state| state);
-        arena.begin(0);
-        arena.with_epochs(|| {
-            store.set_epoch_deadline(20);
-            let error = linker.instantiate(&mut store, &component).unwrap_err();
-            assert_eq!(guest::describe_failure(&error, &storage_host::Limits::default()), TOO_LONG);
-        });
-    });
-}
-
-/// An engine with epochs lets a guest run for no time at all unless the embedder
-/// says for how long: what is forgotten is noticed.
-#[test]
-fn a_deadline_that_was_forgotten() {
-    alone(|arena| {
-        let mut guest = arena.guest();
-        guest.set_deadline(0);
-        arena.begin(0);
-        assert_eq!(guest.trap_in("spin", &[]), TOO_LONG);
-        let mut guest = arena.guest();
-        guest.set_deadline(NEVER);
-        guest.set("key", "value").unwrap();
-    });
-}
-
-#[test]
-fn recursion_without_end() {
-    alone(|arena| {
-        let mut guests = [arena.guest(), arena.guest()];
-        guests[1].set("kkkk", "value").unwrap();
-        guests[1].write(DATA, b"kkkk");
-        arena.begin(0);
-        let reason = guests[0].trap_in("dive", &[]);
-        assert!(reason.contains("call stack exhausted"), "{reason}");
-        // With a call to storage at each depth, up to the last.
-        let reason = guests[1].trap_in("dive-calls", &[]);
-        assert!(reason.contains("call stack exhausted"), "{reason}");
-    });
-}
-
-/// The same on a thread whose stack is half of what Rust gives one: what the host
-/// needs below a guest that has used up its own stack.
-#[test]
-fn recursion_without_end_on_a_small_stack() {
-    alone(|arena| {
-        let mut guest = arena.guest();
-        guest.set("kkkk", "value").unwrap();
-        guest.write(DATA, b"kkkk");
-        arena.begin(0);
-        let thread = std::thread::Builder::new().stack_size(1 << 20);
-        let ended = thread.spawn(move || guest.trap_in("dive-calls", &[])).unwrap();
-        let reason = ended.join().unwrap();
-        assert!(reason.contains("call stack exhausted"), "{reason}");
-    });
-}
-
-#[test]
-fn a_trap_of_its_own() {
-    alone(|arena| {
-        let mut guest = arena.guest();
-        arena.begin(0);
-        guest.set("before", "written").unwrap();
-        let reason = guest.trap_in("boom", &[]);
-        assert!(reason.contains("unreachable"), "{reason}");
-        // Its writes stay, and another instance continues.
-        assert_eq!(arena.guest().get("before").unwrap(), Some(b"written".to_vec()));
-    });
-}
-
-/// A guest may not call the host in the cleanup after a call.
-#[test]
-fn a_clean_up_that_calls_storage() {
-    alone(|arena| {
-        let mut guest = arena.guest();
-        arena.begin(0);
-        let reason = guest.trap_in("late", &[]);
-        assert!(reason.contains("cannot leave"), "{reason}");
-    });
-}
-
-#[test]
-fn a_guest_that_takes_all_it_can() {
-    alone(|arena| {
-        let mut guests: Vec<_> = (0..4).map(|_| arena.guest()).collect();
-        arena.begin(0);
+        let mut guests = [arena.guest(), arena.guest(), arena.guest()];
         for guest in &mut guests {
-            while guest.grow(1_000) {}
-            while guest.grow(1) {}
-            let grow_table =
-                |guest: &mut crate::guest::Guest, by| guest.number("grow-table", &[Val::U32(by)]);
-            assert_eq!(grow_table(guest, u32::MAX), -1);
-            assert_eq!(grow_table(guest, 100_000), -1);
-            assert_eq!(grow_table(guest, 99_999), 1);
-            assert_eq!(grow_table(guest, 1), -1);
+            guest.set("kkkk", "value").unwrap();
+            guest.write(DATA, b"kkkk");
+        }
+        let [mut plain, mut calling, mut small] = guests;
+        arena.begin(0);
+        // The last one on a thread with half of the usual stack: the host needs stack too.
+        let thread = std::thread::Builder::new().stack_size(1 << 20);
+        let ended = thread.spawn(move || small.trap_in("dive-calls", &[])).unwrap();
+        for reason in
+            [plain.trap_in("dive", &[]), calling.trap_in("dive-calls", &[]), ended.join().unwrap()]
+        {
+            assert!(reason.contains("call stack exhausted"), "{reason}");
         }
     });
 }
 
-/// As many memories and tables as are allowed, as large as they may be. Tables are
-/// the host's memory.
 #[test]
-fn a_component_that_takes_all_that_is_allowed() {
+fn writes_before_a_trap_stay() {
     alone(|arena| {
+        let mut guest = arena.guest();
+        let mut late = arena.guest();
+        arena.begin(0);
+        guest.set("before", "written").unwrap();
+        let reason = guest.trap_in("boom", &[]);
+        assert!(reason.contains("unreachable"), "{reason}");
+        // A call to storage in the cleanup after a call.
+        let reason = late.trap_in("late", &[]);
+        assert!(reason.contains("cannot leave"), "{reason}");
+        assert_eq!(arena.guest().get("before").unwrap(), Some(b"written".to_vec()));
+    });
+}
+
+pub(crate) fn compile(arena: &Arena, text: &str) -> wasmtime::Result<Component> {
+    Component::new(&arena.engine, wat::parse_str(text).unwrap())
+}
+
+pub(crate) fn instantiate(
+    arena: &Arena,
+    component: &Component,
+    deadline: u64,
+) -> wasmtime::Result<(Store<ComponentState>, Instance)> {
+    let state = ComponentState::new(arena.host.component(&id(EVIL)));
+    let mut store = guest::new_store(&arena.engine, state, |state| state);
+    store.set_epoch_deadline(deadline);
+    let instance = Linker::new(&arena.engine).instantiate(&mut store, component)?;
+    Ok((store, instance))
+}
+
+#[test]
+fn memories_and_tables_grow_up_to_the_limits() {
+    alone(|arena| {
+        let mut guests: Vec<_> = (0..4).map(|_| arena.guest()).collect();
         let memories = "(core instance (instantiate $memory))".repeat(4);
         let tables = "(core instance (instantiate $table))".repeat(32);
-        let text = format!(
+        let largest = format!(
             "(component
                 (core module $memory (memory 8192))
                 (core module $table (table 100000 funcref))
                 {memories} {tables})"
         );
-        let component = Component::new(&arena.engine, wat::parse_str(text).unwrap()).unwrap();
-        let linker = Linker::<ComponentState>::new(&arena.engine);
-        let state = ComponentState::new(arena.host.component(&id(EVIL)));
-        let mut store = guest::new_store(&arena.engine, state, |state| state);
-        store.set_epoch_deadline(NEVER);
+        let largest = compile(arena, &largest).unwrap();
         arena.begin(0);
-        linker.instantiate(&mut store, &component).unwrap();
+        for guest in &mut guests {
+            // 512 MiB are 8,192 pages, and 16 of them exist.
+            assert!(!guest.grow(8_192 - 16 + 1));
+            assert!(guest.grow(8_192 - 16));
+            let grow_table = |guest: &mut Guest, by| guest.number("grow-table", &[Val::U32(by)]);
+            for (by, result) in [(u32::MAX, -1), (100_000, -1), (99_999, 1), (1, -1)] {
+                assert_eq!(grow_table(guest, by), result);
+            }
+        }
+        drop(guests);
+        instantiate(arena, &largest, NEVER).unwrap();
     });
 }
 
-/// Ways around the limit of a memory: several, shared, of 64 bits, and more
-/// instances than any component has.
+/// Several memories, shared ones, 64-bit ones, and too many instances.
 #[test]
-fn a_component_that_asks_for_too_much() {
+fn a_component_above_the_limits_is_not_instantiated() {
     alone(|arena| {
         let many = |what: &str, count: usize| {
             let all: String = (0..count).map(|n| what.replace('N', &n.to_string())).collect();
@@ -207,15 +157,12 @@ fn a_component_that_asks_for_too_much() {
         let large = |memory: &str| {
             format!("(component (core module $m {memory}) (core instance (instantiate $m)))")
         };
-        let instances = format!(
-            "(component (core module $m) {})",
-            "(core instance (instantiate $m))".repeat(129)
-        );
+        let instances = "(core instance (instantiate $m))".repeat(129);
         arena.begin(0);
         for text in [
             many(memory, 5),
             many(table, 33),
-            instances,
+            format!("(component (core module $m) {instances})"),
             large("(memory 8193)"),
             large("(memory 65536)"),
             large("(memory i64 1000000)"),
@@ -225,18 +172,12 @@ fn a_component_that_asks_for_too_much() {
             large("(table 10000000 externref)"),
         ] {
             let shown = text.chars().take(100).collect::<String>();
-            let bytes = wat::parse_str(&text).unwrap();
-            // The engine refuses features that it does not support.
-            let Ok(component) = Component::new(&arena.engine, bytes) else {
+            let Ok(component) = compile(arena, &text) else {
+                // The engine does not support these.
                 assert!(shown.contains("shared") || shown.contains("externref"), "{shown}");
                 continue;
             };
-            let linker = Linker::<ComponentState>::new(&arena.engine);
-            let state = ComponentState::new(arena.host.component(&id(EVIL)));
-            let mut store = guest::new_store(&arena.engine, state, |state| state);
-            store.set_epoch_deadline(NEVER);
-            let instantiated = linker.instantiate(&mut store, &component);
-            assert!(instantiated.is_err(), "{shown}");
+            assert!(instantiate(arena, &component, NEVER).is_err(), "{shown}");
         }
     });
 }

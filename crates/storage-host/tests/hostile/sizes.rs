@@ -1,10 +1,10 @@
-//! Keys and values larger than any.
+//! Keys and values above every limit.
 
 use storage_host::guest::SandboxLimits;
 
 use crate::arena::{Arena, EVIL, alone};
 use crate::component::{DATA, Kind};
-use crate::guest::{Guest, PAGE, Told};
+use crate::guest::{Call, Guest, PAGE};
 use crate::measure::available_memory;
 
 /// Every function that takes a key, or another text.
@@ -37,7 +37,7 @@ pub(crate) const TAKE_TEXTS: [&str; 26] = [
     "draft2.get-many",
 ];
 
-/// Those of them that keep the text, or a part of it, for longer than a look at it.
+/// Those that keep the text or a part of it after they have validated it.
 const KEEP_TEXTS: [&str; 9] = [
     "storage.get",
     "extended.open",
@@ -63,37 +63,26 @@ pub(crate) const TAKE_VALUES: [&str; 9] = [
     "draft2.swap",
 ];
 
-/// A guest with more to give than the host takes.
-struct Full {
-    guest: Guest,
-    name: &'static str,
-    arguments: Vec<u64>,
-}
-
-impl Full {
+impl Call {
     /// Prepares a call with a key and a value, given by their addresses.
-    fn new(mut guest: Guest, name: &'static str, key: [u64; 2], value: [u64; 2]) -> Self {
+    pub(crate) fn new(
+        mut guest: Guest,
+        name: &'static str,
+        key: [u64; 2],
+        value: [u64; 2],
+    ) -> Self {
         let arguments = arguments(&mut guest, name, key, value);
         Self { guest, name, arguments }
     }
 
-    /// Has all of the gibibyte in memory. Of the others' the kernel makes zeros when
-    /// somebody reads it.
-    fn fill(&mut self, byte: u8) {
+    /// Makes a gibibyte of the guest resident. The kernel reads untouched pages as zeros.
+    fn touch_gibibyte(&mut self) {
         match available_memory() {
             Some(bytes) if bytes < 4 * GIB => {
-                println!("\nSKIPPED a gibibyte that is filled: there are {bytes} bytes of memory");
+                println!("\nSKIPPED a resident gibibyte: {bytes} bytes of memory are available");
             }
-            _ => self.guest.fill(LARGE, byte, 1 << 30),
+            _ => self.guest.fill(LARGE, b'k', 1 << 30),
         }
-    }
-
-    fn trap(&mut self) -> String {
-        self.guest.trap(self.name, &self.arguments)
-    }
-
-    fn call(&mut self) -> Told {
-        self.guest.call(self.name, &self.arguments)
     }
 }
 
@@ -128,18 +117,17 @@ pub(crate) fn arguments(
             let cas = guest.call("draft2.cas", &[arguments[0], key, key_len]).unwrap();
             arguments = vec![cas.word(4).into(), value, value_len];
         }
-        _ => panic!("what are the arguments of {name}?"),
+        _ => panic!("unknown arguments of {name}"),
     }
     arguments
 }
 
-/// Where the test's large things begin, behind all that is small.
+/// Where large keys and values begin.
 const LARGE: u32 = 0x100_0000;
 
 const GIB: u64 = 1 << 30;
 
-/// What one call may pass to the host: 16 MiB and a thousand operations, and a
-/// quarter more.
+/// What one call may pass to the host: 16 MiB and a thousand operations, and a quarter more.
 const MAY_PASS: u64 = 21_131_520;
 
 const TOO_MUCH: &str = "it passed more to the host in one call than the limit of 21131520 bytes";
@@ -151,7 +139,7 @@ fn roomy() -> SandboxLimits {
     limits
 }
 
-/// A guest with so many bytes from [`LARGE`] on, of which none is in memory yet.
+/// A guest with that many untouched bytes from [`LARGE`] on.
 fn large(arena: &Arena, kind: Kind, bytes: u64) -> Guest {
     let mut guest = arena.guest_with(kind, EVIL, roomy());
     let pages = (u64::from(LARGE) + bytes).div_ceil(PAGE) - 16;
@@ -160,70 +148,33 @@ fn large(arena: &Arena, kind: Kind, bytes: u64) -> Guest {
 }
 
 #[test]
-fn a_key_of_a_gibibyte() {
+fn a_text_or_value_of_a_gibibyte_ends_the_guest() {
     alone(|arena| {
-        let mut guests: Vec<Full> = TAKE_TEXTS
+        let huge = [LARGE.into(), GIB];
+        let mut calls: Vec<Call> = TAKE_TEXTS
             .iter()
-            .map(|name| {
-                let guest = large(arena, Kind::PLAIN, GIB);
-                Full::new(guest, name, [LARGE.into(), GIB], [DATA.into(), 4])
-            })
+            .map(|name| Call::new(large(arena, Kind::PLAIN, GIB), name, huge, [DATA.into(), 4]))
             .collect();
-        guests[0].fill(b'k');
-        arena.begin(0);
-        for full in &mut guests {
-            assert_eq!(full.trap(), TOO_MUCH, "{}", full.name);
-        }
-    });
-}
-
-#[test]
-fn a_value_of_a_gibibyte() {
-    alone(|arena| {
-        let mut guests: Vec<Full> = TAKE_VALUES
-            .iter()
-            .map(|name| {
-                let mut guest = large(arena, Kind::PLAIN, GIB);
-                let key = guest.string("key");
-                Full::new(guest, name, key, [LARGE.into(), GIB])
-            })
-            .collect();
-        guests[0].fill(b'v');
-        // And one that a key is compared with.
+        calls[0].touch_gibibyte();
+        calls.extend(TAKE_VALUES.iter().map(|name| {
+            let mut guest = large(arena, Kind::PLAIN, GIB);
+            let key = guest.string("key");
+            Call::new(guest, name, key, huge)
+        }));
+        // And a value that a check compares with.
         let mut guest = large(arena, Kind::PLAIN, GIB);
         let (store, key) = (guest.open("extended", "").unwrap(), guest.string("key"));
-        let [check, checks] = guest.check_of(key, [LARGE.into(), GIB]);
+        let [check, checks] = guest.check_of(key, huge);
         let arguments = vec![store, check, checks, 0, 0];
-        guests.push(Full { guest, name: "extended.commit", arguments });
+        calls.push(Call { guest, name: "extended.commit", arguments });
         arena.begin(0);
-        for full in &mut guests {
-            assert_eq!(full.trap(), TOO_MUCH, "{}", full.name);
-        }
+        Call::expect_traps(&mut calls, &[TOO_MUCH]);
     });
 }
 
+/// The host allocates no more than it needs to decode the longest text that a call may pass.
 #[test]
-fn what_does_not_fit_into_the_sandbox() {
-    alone(|arena| {
-        let mut guest = arena.guest();
-        // 512 MiB are 8,192 pages, of which 16 are there.
-        assert!(!guest.grow(16_384));
-        assert!(!guest.grow(8_192 - 16 + 1));
-        assert!(guest.grow(8_192 - 16));
-        let mut other = arena.guest();
-        assert!(other.grow(8_192 - 16));
-        arena.begin(0);
-        let reason = guest.trap("storage.get", &[DATA.into(), GIB]);
-        assert!(reason.contains("out of bounds"), "{reason}");
-        let reason = other.trap("storage.get", &[DATA.into(), 500 << 20]);
-        assert_eq!(reason, TOO_MUCH);
-    });
-}
-
-/// The most that may be passed at all is refused by what it is, and costs the
-/// host what it takes to decode it.
-#[test]
-fn the_longest_key_that_may_be_passed_in_every_encoding() {
+fn the_longest_text_of_a_call_is_refused_in_every_encoding() {
     alone(|arena| {
         const LEN: u64 = MAY_PASS;
         // U+6B6B becomes three bytes, and U+00E9 two.
@@ -242,8 +193,8 @@ fn the_longest_key_that_may_be_passed_in_every_encoding() {
                 let len = (LEN - 128) / *unit;
                 let value = guest.put(b"v");
                 let arguments = arguments(guest, name, [LARGE.into(), len], [value, 1]);
-                let told = guest.call(name, &arguments);
-                let is_refused = match told {
+                let outcome = guest.call(name, &arguments);
+                let is_refused = match outcome {
                     Ok(answer) => name.contains("list") && answer.word(8) == 0,
                     Err(text) if name.ends_with("open") => text == "no-such-store",
                     Err(text) => text.len() < 300 && REASONS.iter().any(|why| text.contains(why)),
@@ -254,10 +205,10 @@ fn the_longest_key_that_may_be_passed_in_every_encoding() {
     });
 }
 
-/// Two texts of one call, which are decoded one after the other and kept together:
-/// the first takes more room than it needs, and the second what is left.
+/// The host decodes one text of a call after the other. The first one allocates more than it
+/// needs.
 #[test]
-fn two_long_texts_that_have_to_be_decoded() {
+fn two_long_texts_are_refused_before_the_second_is_decoded() {
     alone(|arena| {
         let mut guest = large(arena, Kind::UTF16, MAY_PASS);
         guest.fill(LARGE, 0x6b, MAY_PASS as u32);
@@ -287,10 +238,9 @@ fn two_long_texts_that_have_to_be_decoded() {
     });
 }
 
-/// Keys of a batch that are within its limit, each of which takes more room than it
-/// needs while it is decoded.
+/// Each key of a batch allocates more than it needs while it is decoded.
 #[test]
-fn keys_that_take_all_that_a_batch_may() {
+fn a_thousand_long_keys_of_a_batch_are_refused() {
     alone(|arena| {
         // Three bytes a unit are a little more than sixteen kibibytes, and a thousand
         // of them within the limit.
@@ -324,25 +274,21 @@ const REASONS: [&str; 3] = [
 ];
 
 #[test]
-fn a_value_a_byte_over_the_limit() {
+fn a_value_one_byte_over_the_limit_is_refused() {
     alone(|arena| {
         const LEN: u64 = (1 << 20) + 1;
-        let mut guests: Vec<Full> = TAKE_VALUES
-            .iter()
-            .map(|name| {
-                let mut guest = large(arena, Kind::PLAIN, LEN);
-                guest.fill(LARGE, b'v', LEN as u32);
-                let key = guest.string("key");
-                Full::new(guest, name, key, [LARGE.into(), LEN])
-            })
-            .collect();
+        let mut calls = TAKE_VALUES.map(|name| {
+            let mut guest = large(arena, Kind::PLAIN, LEN);
+            guest.fill(LARGE, b'v', LEN as u32);
+            let key = guest.string("key");
+            Call::new(guest, name, key, [LARGE.into(), LEN])
+        });
         arena.begin(0);
-        for full in &mut guests {
-            let text = full.call().unwrap_err();
+        for call in &mut calls {
+            let text = call.run().unwrap_err();
             let reason = "1048577 bytes of a value are over the limit of 1048576";
-            assert!(text.ends_with(reason), "{}: {text}", full.name);
+            assert!(text.ends_with(reason), "{}: {text}", call.name);
         }
-        let chain = arena.host.component(&crate::arena::id(EVIL));
-        assert_eq!(storage_host::ComponentStorage::get(&*chain, "key"), Ok(None));
+        assert_eq!(calls[0].guest.get("key").unwrap(), None);
     });
 }

@@ -1,5 +1,5 @@
-//! The conformance suite on every store, bare and under each layer and all of
-//! them, as `Box<dyn>` and as `Arc<dyn>`.
+//! The conformance suite on every store, bare and under each decorator and chain, as `Box<dyn>`
+//! and as `Arc<dyn>`.
 
 use std::sync::Arc;
 
@@ -29,19 +29,18 @@ enum Layers {
     Bare,
     Namespaced,
     Cached,
-    /// `NamespacedStorage` over `CachedStorage`: what a component gets.
+    /// `NamespacedStorage` over `CachedStorage`, as in a chain.
     CachedNamespaced,
     Quota,
     Limited,
     /// `create_component_storage`.
     Created,
-    /// What a `StorageHost` hands out, with a quota where the store can keep one.
+    /// A chain of a `StorageHost`, with a quota if the store supports it.
     Host,
-    /// The same where components share a cache.
+    /// The same with a shared cache.
     HostSharing,
 }
 
-/// Through which pointer it is used.
 #[derive(Debug, Clone, Copy)]
 enum Pointer {
     Box,
@@ -90,8 +89,7 @@ fn the_contract_holds(
 fn bare(store: Engine) -> Implementation {
     match store {
         Engine::Memory => Implementation::store("memory", || open(&"memory:".parse().unwrap())),
-        // What a power cut does is tested elsewhere; without fsync the matrix
-        // takes seconds.
+        // Without fsync the matrix takes seconds.
         Engine::File => persistent("file", "os"),
         #[cfg(feature = "redb")]
         Engine::Redb => persistent("redb", "relaxed"),
@@ -103,12 +101,12 @@ fn bare(store: Engine) -> Implementation {
 
 fn persistent(scheme: &'static str, durability: &'static str) -> Implementation {
     Implementation::persistent(scheme, move || {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
         let url = format!("{scheme}:{}?durability={durability}", path.display());
         let url: StoreUrl = url.parse().unwrap();
         move || {
-            let _kept_until_now = &dir;
+            let _keep = &directory;
             open(&url)
         }
     })
@@ -125,7 +123,7 @@ fn layered(bare: Implementation, layers: Layers, quota: Option<Budget>) -> Imple
         Layers::Namespaced => bare.namespaced(),
         Layers::Cached => bare.wrapped("cached", cached),
         Layers::CachedNamespaced => bare.wrapped("cached", cached).namespaced(),
-        // Quota and limits see the keys of one component.
+        // Quota and limits see user keys.
         Layers::Quota => {
             bare.namespaced().wrapped("quota", move |inner| QuotaStorage::new(inner, quota))
         }
@@ -153,7 +151,7 @@ fn id() -> ComponentId {
     "suite/cases/001".parse().unwrap()
 }
 
-/// What holds of a storage that isolates one component.
+/// The suite for storage of one component.
 fn one_component(bare: Implementation) -> Implementation {
     bare.without(Feature::Components).with_longest_key(storage_core::MAX_KEY_BYTES)
 }

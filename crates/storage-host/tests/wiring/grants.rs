@@ -1,4 +1,4 @@
-//! What a component sees of another's keys: what was granted, and nothing else.
+//! Grants: a component sees only the granted keys of another one.
 
 use std::sync::Arc;
 use std::thread;
@@ -27,7 +27,7 @@ fn grant(prefix: &str, access: Access) -> Grant {
 
 type Counted = Arc<CountingStorage<ReferenceStorage>>;
 
-/// A host in which `owner` keeps some keys, with these grants to `reader`.
+/// A host in which `owner` has some keys, with these grants to `reader`.
 fn granted(grants: &[(&str, Access)]) -> (StorageHost, Counted, GrantedStorage) {
     let backend = Arc::new(CountingStorage::new(ReferenceStorage::new()));
     let host = StorageHost::new(backend.clone());
@@ -71,7 +71,7 @@ fn grants_are_neither_mutual_nor_transitive() {
 }
 
 #[test]
-fn ungranted_keys_are_denied_without_a_look() {
+fn ungranted_keys_are_denied_without_a_call_of_the_store() {
     let (_host, backend, storage) = granted(&[("a/", Access::Read), ("b/1", Access::ReadWrite)]);
     backend.reset();
     for key in ["private", "z", "b/2", "b", "a", "nowhere", "A/1"] {
@@ -105,11 +105,11 @@ fn ungranted_keys_are_denied_without_a_look() {
         assert_eq!(storage.try_get("", text), None);
         assert_eq!(storage.set(text, "mine".into()), Err(StorageError::AccessDenied("".into())));
     }
-    assert_eq!(backend.total(), 0, "the backend was asked");
+    assert_eq!(backend.total(), 0, "the store was called");
 }
 
 #[test]
-fn reading_is_not_writing() {
+fn a_read_grant_denies_writes() {
     let (host, backend, storage) = granted(&[("a/", Access::Read)]);
     assert_eq!(storage.get("a/1"), Ok(Some("a/1".into())));
     backend.reset();
@@ -191,22 +191,21 @@ fn open_handles_lose_a_revoked_grant() {
     assert_eq!(host.granted(&reader(), &owner()).unwrap().get("a/1"), Ok(Some("a/1".into())));
 }
 
-/// Every call gets what was granted at some moment of it.
 #[test]
-fn grants_come_and_go_while_both_run() {
+fn a_call_sees_a_grant_completely_or_not_at_all() {
     let (host, _, storage) = granted(&[("a/", Access::Read)]);
     thread::scope(|scope| {
         let calls = scope.spawn(|| {
             let (mut seen, mut refused) = (0, 0);
             while seen < 200 || refused < 200 {
-                // Where nothing is granted, by the handle that is still open.
+                // Without a grant, the open handle is used.
                 let granted = host.granted(&reader(), &owner()).unwrap_or_else(|| storage.clone());
                 match granted.get("a/1") {
                     Ok(Some(value)) => {
                         assert_eq!(value, "a/1".into());
                         seen += 1;
                     }
-                    Ok(None) => panic!("granted, and yet not there"),
+                    Ok(None) => panic!("a granted key is missing"),
                     Err(StorageError::AccessDenied(_)) => refused += 1,
                     Err(error) => panic!("{error}"),
                 }

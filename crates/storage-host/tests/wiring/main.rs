@@ -1,9 +1,8 @@
-//! The wiring: every implementation under every layer, and the host that hands
-//! them out. Without wasmtime.
+//! Every store under every decorator, and the host that makes chains. Without wasmtime.
 
 #![cfg(all(feature = "memory", feature = "file"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
-#![allow(clippy::print_stdout, reason = "what is skipped is said")]
+#![allow(clippy::print_stdout, reason = "tests print what they skip")]
 
 mod conformance;
 mod grants;

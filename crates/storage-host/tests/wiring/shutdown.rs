@@ -1,4 +1,4 @@
-//! A host that is shut down.
+//! Shutdown of a host.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -10,7 +10,6 @@ use storage_core::conformance::{
 };
 use storage_host::{Commit, ComponentId, ComponentStorage, StorageError, StorageHost};
 
-/// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(600);
 
 fn id() -> ComponentId {
@@ -41,11 +40,11 @@ fn shutdown_flushes_and_stops_calls_to_the_store() {
     assert!(is_refused(storage.get("missing")));
     assert!(is_refused(storage.list_keys(None)));
     assert!(is_refused(storage.usage(None)));
-    // A new chain, another component and the backend's own handle are no way around.
+    // The same through a new chain, another component and the handle of the store.
     assert!(is_refused(host.component(&"a/b/d".parse().unwrap()).set("key", "x".into())));
     assert!(is_refused(host.store().set("a/b/c/key", "x".into())));
     for method in Method::ALL {
-        // Which answers from memory alone.
+        // `try_get` never reads the store.
         assert!(method == Method::TryGet || backend.calls(method) == 0, "{method:?}");
     }
     assert_eq!(backend.get("a/b/c/key").unwrap(), Some("value".into()));
@@ -90,7 +89,7 @@ fn a_stuck_write_is_reported_and_others_are_flushed() {
         assert!(error.contains("writes in progress did not finish"), "{error}");
         drop(held);
     });
-    // Without a deadline in between, it flushes all of it.
+    // A later shutdown flushes the write.
     host.shut_down(LONG).unwrap();
     assert!(backend.inner().calls(Method::Flush) > 0);
 }
@@ -112,7 +111,7 @@ fn a_failed_or_slow_flush_is_reported() {
 #[test]
 fn shutdown_does_not_wait_for_a_panicked_write() {
     let failing = Arc::new(FailingStorage::new(ReferenceStorage::new()));
-    failing.inject(Fault::panic("out of luck").on(&[Method::Set]).nth(1));
+    failing.inject(Fault::panic("injected").on(&[Method::Set]).nth(1));
     let host = StorageHost::new(failing);
     let storage = host.component(&id());
     thread::scope(|scope| {
