@@ -53,7 +53,7 @@ const MACHINE_PATHS: [&str; 9] = [
 /// all hashes. `root` is the repository's root.
 ///
 /// The same sources and the same compiler give the same bytes, wherever the
-/// repository, cargo's home and the toolchain lie.
+/// repository, cargo's home and the toolchain are.
 pub(crate) fn build(root: &Path) -> Result<()> {
     let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
     let compiler = Compiler::find()?;

@@ -16,7 +16,7 @@ pub(super) fn opening<B: Bucket>(table: &mut Table<'_>, store: &str) -> Result<(
                     Outcome::new("open: the store of these cases")
                 }
                 Ok(_) => Outcome::new("open: another store"),
-                Err(error) => Outcome::new("open: a store that cannot be read").with_text(&error),
+                Err(error) => Outcome::new("open: an unreadable store").with_text(&error),
             },
             Err(Error::Other(text)) => Outcome::new("other").with_text(&Error::Other(text)),
             Err(error) => Outcome::refused(&error),
