@@ -146,7 +146,8 @@ fn revisions_keep_growing(subject: &Subject<'_>) {
             let next = store.put(key, "value");
             expect_that(
                 format_args!(
-                    "put to return more than {last:?} when opened {round} times, not {next}"
+                    "put to return more than {last:?} in opening {}, not {next}",
+                    round + 1
                 ),
                 last.is_none_or(|last| next > last),
             );
