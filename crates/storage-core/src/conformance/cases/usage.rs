@@ -60,12 +60,11 @@ fn verify_counts_keys_and_components(subject: &Subject<'_>) {
         store.set(key, "value");
     }
     store.delete("a/b/d/1");
-    let mut problems = Vec::new();
-    let verified = match store.store().verify(&mut |problem| problems.push(problem.to_string())) {
+    let verified = match store.store().verify(&mut |_| {}) {
         Err(StorageError::Unsupported(_)) => return,
         other => succeed("verify", other),
     };
-    expect("the problems that verify reports", problems, Vec::new());
+    expect("the problems that verify counts", verified.problems, 0);
     expect("the usage that verify returns", verified.usage, Usage { bytes: 37, keys: 3 });
     expect("the components that verify counts", verified.components, 1);
 }
