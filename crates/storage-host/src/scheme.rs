@@ -1,4 +1,4 @@
-//! A kind of store, and how it is opened.
+//! A kind of store.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use storage_core::{Problem, StorageError, Store, Verified};
 /// [`StoreUrl::verify`](crate::StoreUrl::verify) and
 /// [`copy_store`](crate::copy_store) for others.
 pub trait Scheme: Send + Sync {
-    /// The name before the colon, in lower case. URLs may have it in any case.
+    /// Returns the name before the colon, in lower case. URLs may have it in any case.
     fn name(&self) -> &'static str;
 
-    /// Whether its URLs have a path. Default: yes.
+    /// Returns whether its URLs have a path. Default: yes.
     fn has_path(&self) -> bool {
         true
     }
 
-    /// The settings that its URLs may have, in the order in which they are shown.
-    /// Default: none. URLs with other settings or values are not parsed.
+    /// Returns the settings that its URLs may have, in the order of display. Default:
+    /// none. URLs with other settings or values are not parsed.
     fn settings(&self) -> &'static [Setting] {
         &[]
     }
@@ -55,8 +55,8 @@ pub trait Scheme: Send + Sync {
         self.open(location, Mode::ReadOnly)?.verify(report)
     }
 
-    /// What it needs from the machine, for `storage-host doctor`. Default: nothing
-    /// special.
+    /// Returns what it needs from the machine, for `storage-host doctor`. Default:
+    /// nothing special.
     fn needs(&self) -> Needs {
         Needs::default()
     }
@@ -103,11 +103,11 @@ impl Setting {
     }
 }
 
-/// Where a store is and how it is set up: what a URL says besides its scheme.
+/// The path and settings of a URL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Location {
     pub(crate) path: PathBuf,
-    /// Settings other than the defaults, in the order of the scheme.
+    /// Settings that are not the default, in the order of the scheme.
     pub(crate) settings: Vec<(&'static str, String)>,
 }
 
