@@ -1,4 +1,4 @@
-//! Budgets, and the ledgers that they are checked against.
+//! Budgets and usage counters.
 
 use proptest::prelude::*;
 
@@ -147,9 +147,9 @@ proptest! {
         let place = Place::new();
         let mut storage = RedbStorage::open(place.path(), relaxed()).unwrap();
         let mut model = Contents::new();
-        let partition = |key: &str| storage_core::split_full_key(key).0.to_owned();
+        let component = |key: &str| storage_core::split_full_key(key).0.to_owned();
         let used = |model: &Contents, of: &str| -> u64 {
-            let inside = model.iter().filter(|(key, _)| partition(key) == of);
+            let inside = model.iter().filter(|(key, _)| component(key) == of);
             inside.map(|(key, value)| (key.len() - of.len() + value.len()) as u64).sum()
         };
         for step in steps {
@@ -166,7 +166,7 @@ proptest! {
                     let mut allowed = true;
                     if let Some(max_bytes) = budget {
                         commit = commit.with_budget(Budget { max_bytes, max_keys: 9 });
-                        let of = partition(key);
+                        let of = component(key);
                         let (before, after) = (used(&model, &of), used(&after, &of));
                         allowed = after <= before || after <= max_bytes;
                     }

@@ -18,7 +18,7 @@ fn value_of(n: usize) -> StorageValue {
     StorageValue::new(vec![n as u8; 10 + n * 7 % 400])
 }
 
-/// Several components, some with a ledger, with pages that were used before.
+/// Several components, some with a usage counter, with pages that were used before.
 fn fill(storage: &RedbStorage) {
     for n in 0..300 {
         let key = format!("app/c{}/home/{n:03}", n % 7);

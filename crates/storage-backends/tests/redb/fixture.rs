@@ -1,11 +1,11 @@
 //! The first version of the format, as a store on disk: three components, one
-//! with a ledger, a loose key, a large value, and a writer that was killed.
+//! with a usage counter, an unscoped key, a large value, and a writer that was killed.
 
 use super::*;
 
 fn fixture() -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/redb-format-1");
-    fs::read(folder.join("store.redb")).unwrap()
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/redb-format-1");
+    fs::read(directory.join("store.redb")).unwrap()
 }
 
 fn fill(storage: &RedbStorage) {
@@ -49,7 +49,7 @@ fn the_first_format_is_read() {
     assert!(
         storage_core::put(&writer, "app/counter/001/runs", "4".into()).unwrap() > Revision::new(8)
     );
-    // The ledger is the one that was kept.
+    // The usage counter is the stored one.
     let full = Budget { max_bytes: 27, max_keys: 3 };
     let commit = |value: &str| {
         writer.commit(Commit::new().set("app/notes/home/b", value.into()).with_budget(full))
@@ -64,7 +64,7 @@ fn this_version_writes_the_fixture() {
     let storage = open(&place.path());
     fill(&storage);
     assert!(contents(&storage) == expected());
-    if let Some(folder) = std::env::var_os("REDB_FIXTURE") {
-        fs::write(Path::new(&folder).join("store.redb"), place.bytes()).unwrap();
+    if let Some(directory) = std::env::var_os("REDB_FIXTURE") {
+        fs::write(Path::new(&directory).join("store.redb"), place.bytes()).unwrap();
     }
 }

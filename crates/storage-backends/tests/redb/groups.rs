@@ -67,7 +67,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
     assert_eq!(storage.list_keys(Some("a/b/c/won-")).unwrap().len() as u64, total);
     assert_eq!(storage.list_keys(Some("a/b/c/created-")).unwrap().len() as u64, rounds);
     assert_eq!(storage.list_keys(Some("a/b/c/creator-")).unwrap().len() as u64, rounds);
-    assert!(conflicts.into_inner() > 0, "nobody met anybody");
+    assert!(conflicts.into_inner() > 0, "no two writers met");
     drop(storage);
     place.has_no_problems();
 }

@@ -64,7 +64,7 @@ impl Place {
         fs::read(self.path()).unwrap()
     }
 
-    /// The names in the folder.
+    /// The names in the directory.
     fn names(&self) -> Vec<String> {
         let names = fs::read_dir(self.0.path()).unwrap();
         names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect()

@@ -68,9 +68,9 @@ fn a_foreign_file_is_refused_and_unchanged() {
     storage failed: STORE is not a redb database; give the path of a store, or a new path
     storage failed: STORE is not a redb database; give the path of a store, or a new path
     ");
-    let folder = Place::new();
-    fs::create_dir(folder.path()).unwrap();
-    insta::assert_snapshot!(both(&folder), @r"
+    let directory = Place::new();
+    fs::create_dir(directory.path()).unwrap();
+    insta::assert_snapshot!(both(&directory), @r"
     storage failed: STORE is a directory, not a store file
     storage failed: STORE is a directory, not a store file
     ");
@@ -262,7 +262,7 @@ fn a_snapshot_ignores_later_writes() {
         storage.set(&format!("a/b/c/{n:03}"), StorageValue::new(vec![1; 1000])).unwrap();
     }
     let mut seen = 0;
-    let walk = storage.read_snapshot("a/b/", None, &mut |_, value| {
+    let snapshot = storage.read_snapshot("a/b/", None, &mut |_, value| {
         // A writer need not wait.
         let commit = Commit::new().set("a/b/c/099", "new".into()).set("a/b/c/999", "new".into());
         storage.commit(commit).unwrap();
@@ -270,7 +270,7 @@ fn a_snapshot_ignores_later_writes() {
         seen += 1;
         Ok(())
     });
-    walk.unwrap();
+    snapshot.unwrap();
     assert_eq!(seen, 100);
 }
 
@@ -279,8 +279,8 @@ fn a_panicking_visitor_leaves_the_store_usable() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("a/b/c/key", "value".into()).unwrap();
-    let walk = || storage.read_snapshot("", None, &mut |_, _| panic!("the visitor"));
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(walk)).unwrap_err();
+    let snapshot = || storage.read_snapshot("", None, &mut |_, _| panic!("the visitor"));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(snapshot)).unwrap_err();
     assert_eq!(*panic.downcast::<&str>().unwrap(), "the visitor");
     storage.set("a/b/c/key", "later".into()).unwrap();
     assert_eq!(storage.get("a/b/c/key"), Ok(Some("later".into())));

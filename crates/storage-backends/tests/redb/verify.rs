@@ -121,17 +121,17 @@ fn invalid_keys_are_reported() {
 #[test]
 fn wrong_counters_are_reported() {
     let place = filled();
-    let ledger = |bytes: u64, keys: u64, partition: &str| {
+    let counter = |bytes: u64, keys: u64, prefix: &str| {
         let body = [bytes.to_le_bytes(), keys.to_le_bytes()].concat();
         let mut hasher = crc32fast::Hasher::new();
-        hasher.update(partition.as_bytes());
+        hasher.update(prefix.as_bytes());
         hasher.update(&body);
         [body.as_slice(), &hasher.finalize().to_le_bytes()].concat()
     };
     tamper(&place, "ledgers", |table| {
-        for (partition, keys) in [("app/notes/home/", 19), ("", 1), ("app/gone/home/", 1)] {
-            let value = ledger(140, keys, partition);
-            table.insert(partition.as_bytes(), value.as_slice()).unwrap();
+        for (prefix, keys) in [("app/notes/home/", 19), ("", 1), ("app/gone/home/", 1)] {
+            let value = counter(140, keys, prefix);
+            table.insert(prefix.as_bytes(), value.as_slice()).unwrap();
         }
         table.insert(b"app/notes/work/".as_slice(), b"nonsense".as_slice()).unwrap();
     });

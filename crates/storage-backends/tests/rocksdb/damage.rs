@@ -98,11 +98,11 @@ fn is_right_or_corrupt(storage: &RocksDbStorage, expected: &Contents) -> Result<
     let values: Vec<_> = expected.values().cloned().map(Some).collect();
     whole &= judge("get_many", storage.get_many(&names), &values)?;
     let mut found = Contents::new();
-    let walked = storage.read_snapshot("", None, &mut |key, value| {
+    let snapshot = storage.read_snapshot("", None, &mut |key, value| {
         found.insert(key.to_owned(), value);
         Ok(())
     });
-    whole &= judge("snapshot", walked.map(|()| found), expected)?;
+    whole &= judge("snapshot", snapshot.map(|()| found), expected)?;
     Ok(whole)
 }
 
@@ -424,7 +424,7 @@ fn keys_in_a_damaged_block_can_be_written_and_deleted() {
     // The usage is unknown now.
     drop(storage);
     opening::raw(&place, |database| {
-        let ledgers = database.cf_handle("ledgers").unwrap();
-        assert_eq!(database.get_cf(ledgers, "app/notes/home/").unwrap(), None);
+        let counters = database.cf_handle("ledgers").unwrap();
+        assert_eq!(database.get_cf(counters, "app/notes/home/").unwrap(), None);
     });
 }

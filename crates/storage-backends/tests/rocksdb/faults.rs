@@ -16,16 +16,16 @@ impl SmallDisk {
     /// `None`, said on the output, where none can be had.
     #[expect(clippy::print_stdout, reason = "a test says why it was skipped")]
     fn new(megabytes: usize) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
-            .arg(folder.path())
+            .arg(directory.path())
             .output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             println!("SKIPPED: a tmpfs cannot be mounted here");
             return None;
         }
-        Some(Self(folder))
+        Some(Self(directory))
     }
 
     fn store(&self) -> PathBuf {

@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rocksdb-format-1")
 }
 
 pub(super) fn copy_to(place: &Place) {
-    copy_files(&folder(), &place.path());
+    copy_files(&directory(), &place.path());
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn the_first_format_is_read() {
     let writer = open(&place.path());
     assert_eq!(contents(&writer), support::first_format());
     assert_eq!(writer.store_id(), "53b40a4d772368865ebc8c11bc536c54");
-    // There is a ledger of it, and its last write is older than a new one.
+    // It has a usage counter, and its last write is older than a new one.
     assert_eq!(writer.usage(Some("app/notes/home/")).unwrap().keys, 3);
     let committed = writer.get_versioned("app/notes/home/by-commit").unwrap().unwrap();
     assert_eq!(committed.revision.get(), 6);

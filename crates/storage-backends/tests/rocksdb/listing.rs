@@ -1,11 +1,11 @@
-//! Listings beside neighbours, and partitions beside loose keys.
+//! Listings of neighbouring components and unscoped keys.
 
 use storage_core::{ComponentId, NamespacedStorage, PageRequest, Store};
 
 use super::*;
 
 #[test]
-fn components_see_only_their_own_keys() {
+fn components_list_only_their_own_keys() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     let instance = |number: usize| format!("{number:03}");

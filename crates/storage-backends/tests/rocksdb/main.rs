@@ -79,7 +79,7 @@ fn verify(path: &Path) -> (Verified, Vec<Problem>) {
     (verified, problems)
 }
 
-/// Nothing is wrong, the ledgers included.
+/// Verify finds no problem, also not in usage counters.
 #[track_caller]
 fn assert_sound(path: &Path) {
     assert_eq!(verify(path).1, []);

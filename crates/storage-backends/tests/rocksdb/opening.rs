@@ -155,7 +155,7 @@ fn each_store_has_its_own_id() {
 }
 
 #[test]
-fn an_unfinished_store_is_created_again() {
+fn an_incomplete_store_is_created_again() {
     let whole = Place::new();
     drop(open(&whole.path()));
     let files: Vec<PathBuf> = whole.tree().into_keys().collect();

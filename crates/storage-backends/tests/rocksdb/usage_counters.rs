@@ -1,5 +1,5 @@
 //! What components use, with and without budgets, one after the other and at
-//! once. That every ledger is right is what `verify` says.
+//! once. `verify` checks the usage counters.
 
 use std::thread;
 
@@ -9,9 +9,9 @@ use super::*;
 
 const BUDGET: Budget = Budget { max_bytes: 1_000_000, max_keys: 100 };
 
-fn own_usage(storage: &RocksDbStorage, partition: &str) -> Usage {
-    let full = storage.usage(Some(partition)).unwrap();
-    Usage { bytes: full.bytes - full.keys * partition.len() as u64, keys: full.keys }
+fn own_usage(storage: &RocksDbStorage, component: &str) -> Usage {
+    let full = storage.usage(Some(component)).unwrap();
+    Usage { bytes: full.bytes - full.keys * component.len() as u64, keys: full.keys }
 }
 
 /// Leaves the total where it is read from: in memory, in the database, or
@@ -130,9 +130,9 @@ fn counters_are_right_after_concurrent_writes() {
     });
     let in_use = verify(&place.path());
     assert_eq!(in_use.1, []);
-    for partition in ["app/notes/0/", "app/notes/1/"] {
-        let keys = storage.list_keys(Some(partition)).unwrap().len() as u64;
-        assert_eq!(own_usage(&storage, partition).keys, keys);
+    for component in ["app/notes/0/", "app/notes/1/"] {
+        let keys = storage.list_keys(Some(component)).unwrap().len() as u64;
+        assert_eq!(own_usage(&storage, component).keys, keys);
     }
     drop(storage);
     assert_sound(&place.path());
@@ -142,7 +142,7 @@ fn counters_are_right_after_concurrent_writes() {
 fn concurrent_writers_never_exceed_a_budget_and_use_it_up() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
-    // Some are there before there is a ledger.
+    // Some exist before the usage counter does.
     for number in 0..10 {
         storage.set(&format!("app/notes/home/old-{number}"), "".into()).unwrap();
     }
@@ -173,8 +173,8 @@ fn a_count_includes_concurrent_writes() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     for round in 0..20 {
-        let partition = format!("app/notes/{round}/");
-        let key = |thread: usize, number: usize| format!("{partition}{thread}-{}", number % 40);
+        let component = format!("app/notes/{round}/");
+        let key = |thread: usize, number: usize| format!("{component}{thread}-{}", number % 40);
         for number in 0..40 {
             storage.set(&key(0, number), "before".into()).unwrap();
         }
@@ -225,8 +225,8 @@ fn a_damaged_counter_is_recounted() {
         storage.commit(set("app/notes/home/a", "1").with_budget(BUDGET)).unwrap();
         drop(storage);
         opening::raw(&place, |database| {
-            let ledgers = database.cf_handle("ledgers").unwrap();
-            database.put_cf(ledgers, "app/notes/home/", broken).unwrap();
+            let counters = database.cf_handle("ledgers").unwrap();
+            database.put_cf(counters, "app/notes/home/", broken).unwrap();
         });
         assert_eq!(verify(&place.path()).1.len(), 1);
         let storage = open(&place.path());

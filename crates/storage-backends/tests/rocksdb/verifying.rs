@@ -27,10 +27,10 @@ fn a_sound_store_is_counted() {
 #[test]
 fn every_kind_of_problem_is_reported() {
     type Change = fn(&mut ::rocksdb::DB);
-    let ledger: Change = |database| {
-        let ledgers = database.cf_handle("ledgers").unwrap();
-        let other = database.get_cf(ledgers, "app/notes/work/").unwrap().unwrap();
-        database.put_cf(ledgers, "app/notes/home/", other).unwrap();
+    let counter: Change = |database| {
+        let counters = database.cf_handle("ledgers").unwrap();
+        let other = database.get_cf(counters, "app/notes/work/").unwrap().unwrap();
+        database.put_cf(counters, "app/notes/home/", other).unwrap();
     };
     let cases: [(&str, Option<&str>, Change); 8] = [
         ("its checksum does not match", Some("app/notes/home/a"), |database| {
@@ -59,7 +59,7 @@ fn every_kind_of_problem_is_reported() {
             database.delete_cf(database.cf_handle("ledgers").unwrap(), "app/notes/work/").unwrap();
             database.put_cf(meta, "revisions", 1u64.to_le_bytes()).unwrap();
         }),
-        ("the usage counter of \"app/notes/home/\" is damaged", None, ledger),
+        ("the usage counter of \"app/notes/home/\" is damaged", None, counter),
     ];
     for (detail, key, change) in cases {
         let place = filled();
@@ -95,7 +95,7 @@ fn a_wrong_counter_is_reported() {
 }
 
 /// Of many files one is damaged: the rest is read, and nothing is said of
-/// ledgers that could not be counted.
+/// usage counters that could not be counted.
 #[test]
 fn keys_after_damage_are_verified() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! What the tests of stores that are folders share.
+//! What the tests of stores that are directories share.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use storage_core::StorageValue;
 
-/// A folder for a store, gone at the end of the test.
+/// A directory for a store, gone at the end of the test.
 pub(crate) struct Place(pub(crate) tempfile::TempDir);
 
 impl Place {
@@ -27,12 +27,12 @@ impl Place {
 
 pub(crate) fn files_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else {
                 files.insert(path.clone(), fs::read(&path).unwrap());
             }
