@@ -93,7 +93,7 @@ impl Commit {
     /// The component prefix that all keys of the commit have, as a budget
     /// requires; `""` for unscoped keys or without keys.
     ///
-    /// For backends.
+    /// Backends call [`budgeted_component`](Self::budgeted_component).
     ///
     /// # Errors
     /// [`StorageError::InvalidKey`] if there are keys of several components.

@@ -26,7 +26,8 @@ pub enum StorageError {
     QuotaExceeded,
     /// The key breaks a rule. Payload: the rule and the start of the key.
     InvalidKey(String),
-    /// The backend failed. Payload: detail.
+    /// The backend failed: an error of the operating system or the engine, such as a
+    /// full disk. Payload: detail, which says what failed, on what, and what to do.
     IoError(String),
     /// A check of a commit failed: the key has another revision or value than
     /// the caller expected. Payload: the key.
@@ -41,7 +42,8 @@ pub enum StorageError {
         /// What was found, and where.
         detail: String,
     },
-    /// The operation cannot be done now. It may be retried.
+    /// The operation cannot be done now, for example because an earlier write failed
+    /// and the store must be opened again. It may be retried.
     Unavailable {
         /// The key, if the problem concerns one.
         key: Option<String>,
@@ -58,8 +60,8 @@ pub enum StorageError {
         /// What failed on what, and what to do.
         detail: String,
     },
-    /// Another process has the store open. Payload: detail, which names the store
-    /// and, if known, the process.
+    /// The store is open already, here or in another process. Payload: detail, which
+    /// names the store and, if known, the process.
     Locked(String),
     /// The store is open for reading only.
     ReadOnly,

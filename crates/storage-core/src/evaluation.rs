@@ -6,6 +6,73 @@ use crate::{
 
 /// What a backend provides to [`Commit::evaluate`]. The keys of the commit are
 /// locked meanwhile.
+///
+/// A commit of a store in memory that counts usage when a budget needs it:
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use storage_core::{
+///     Commit, CommitView, Revision, StorageError, Usage, VersionedValue, split_full_key,
+///     validate_full_key,
+/// };
+///
+/// struct State {
+///     keys: BTreeMap<String, VersionedValue>,
+///     last_revision: u64,
+/// }
+///
+/// impl CommitView for State {
+///     type Error = StorageError;
+///
+///     fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
+///         Ok(self.keys.get(key).cloned())
+///     }
+///
+///     fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
+///         Ok(self.keys.get(key).map(|found| found.value.len()))
+///     }
+///
+///     fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
+///         Ok(true)
+///     }
+/// }
+///
+/// impl State {
+///     /// Applies a commit; `&mut self` stands for the locks that it needs.
+///     fn commit(&mut self, commit: &Commit) -> Result<Revision, StorageError> {
+///         commit.keys().try_for_each(validate_full_key)?;
+///         let budgeted = commit.budgeted_component()?;
+///         let evaluation = commit.evaluate(self)?;
+///         if let Some(component) = budgeted {
+///             let stored = self.keys.iter().filter_map(|(key, found)| {
+///                 let (prefix, user_key) = split_full_key(key);
+///                 (prefix == component).then(|| Usage::of(user_key, found.value.len()))
+///             });
+///             let before: Usage = stored.sum();
+///             evaluation.change(component).apply(before, commit.budget.as_ref())?;
+///         }
+///         self.last_revision += 1;
+///         let revision = Revision::new(self.last_revision);
+///         for write in evaluation.writes {
+///             match &write.value {
+///                 Some(value) => {
+///                     let value = value.clone();
+///                     self.keys.insert(write.key.clone(), VersionedValue { value, revision })
+///                 }
+///                 None => self.keys.remove(&write.key),
+///             };
+///         }
+///         Ok(revision)
+///     }
+/// }
+/// # let mut state = State { keys: BTreeMap::new(), last_revision: 0 };
+/// # let small = storage_core::Budget { max_bytes: 1, max_keys: 1 };
+/// # let commit = Commit::new().set("app/notes/home/a", "".into()).with_budget(small);
+/// # assert_eq!(state.commit(&commit), Ok(Revision::new(1)));
+/// # let commit = Commit::new().set("app/notes/home/a", "b".into()).with_budget(small);
+/// # assert_eq!(state.commit(&commit), Err(StorageError::QuotaExceeded));
+/// ```
 pub trait CommitView {
     /// The backend's own error.
     type Error: From<StorageError>;
@@ -24,8 +91,9 @@ pub trait CommitView {
     fn value_len(&mut self, key: &str) -> Result<Option<usize>, Self::Error>;
 
     /// Returns whether the change of a component's usage is needed: for a budget
-    /// or for a usage counter. Otherwise [`value_len`](Self::value_len) is not
-    /// called for its keys.
+    /// ([`Commit::budgeted_component`]) or for a usage counter. Otherwise
+    /// [`value_len`](Self::value_len) is not called for its keys. `true` is always
+    /// correct.
     ///
     /// # Errors
     /// Those of reading the usage counter.
@@ -58,7 +126,8 @@ impl UsageChange {
         Self { added: usage(new_len), removed: usage(old_len) }
     }
 
-    /// The usage after the change.
+    /// The usage after the change. `before` is that of the component alone, with
+    /// user keys. The numbers stay between 0 and [`u64::MAX`].
     ///
     /// # Errors
     /// [`StorageError::QuotaExceeded`] if the budget does not allow it.
@@ -97,7 +166,7 @@ impl Evaluation<'_> {
 
 impl Commit {
     /// Runs the checks in order, and computes the writes to apply and how usage
-    /// changes.
+    /// changes. Does not validate keys.
     ///
     /// Pass the change of the budget's component to [`UsageChange::apply`] before
     /// applying the writes.
@@ -128,8 +197,9 @@ impl Commit {
         Ok(Evaluation { writes, changes })
     }
 
-    /// The component prefix whose usage the budget needs; `None` without a budget,
-    /// or if the commit only deletes, which no budget prevents.
+    /// The component prefix whose usage the budget needs, `""` for unscoped keys;
+    /// `None` without a budget, or if the commit only deletes, which no budget
+    /// prevents. Backends call it before the checks.
     ///
     /// # Errors
     /// [`StorageError::InvalidKey`] if there is a budget and the keys belong to

@@ -14,10 +14,11 @@ pub struct PageRequest<'a> {
     /// Only keys that begin with this text; `""` for all keys.
     pub prefix: &'a str,
     /// Only keys after this one in byte order. It need not exist, so a listing
-    /// continues correctly when keys are written and deleted between pages.
+    /// continues correctly when keys are written and deleted between pages. It may
+    /// be any text, also one that does not begin with the prefix.
     pub after: Option<&'a str>,
-    /// The most keys of the page. A page with limit 0 has no keys but shows
-    /// whether there are any.
+    /// The most keys of the page, up to [`usize::MAX`]. A page with limit 0 has no
+    /// keys but shows whether there are any.
     pub limit: usize,
 }
 
@@ -61,7 +62,7 @@ impl KeyPage {
     /// Makes a page of the first `limit` of these ordered keys, and sets
     /// [`more`](Self::more) if there are others.
     ///
-    /// For implementations, which collect one key more than the limit.
+    /// For implementations, which collect `limit.saturating_add(1)` keys.
     pub fn cut(mut keys: Vec<String>, limit: usize) -> Self {
         let more = keys.len() > limit;
         keys.truncate(limit);

@@ -11,7 +11,9 @@ use crate::StorageValue;
 /// one key are ordered by revision. Numbers may be skipped; only order and
 /// equality have a meaning. A copied or imported store assigns its own revisions.
 /// A store restored from a backup does not reuse revisions assigned after the
-/// backup, unless the clock is behind the time of the backup.
+/// backup, unless the clock is behind the time of the backup: a persistent store
+/// begins each opening with the nanoseconds since 1970, or with the number after its
+/// last revision if that is larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(u64);
 

@@ -124,7 +124,8 @@ pub trait ComponentStorage: Send + Sync {
     /// order.
     ///
     /// The list is unbounded: use [`list_page`](Self::list_page) where there may
-    /// be many keys. `Some("")` is the same as `None`.
+    /// be many keys. `Some("")` is the same as `None`. `prefix` may be any text,
+    /// also one that is not a valid key.
     ///
     /// # Errors
     /// As [`get`](Self::get); [`StorageError::LimitExceeded`] where a decorator
@@ -146,8 +147,8 @@ pub trait ComponentStorage: Send + Sync {
     ///
     /// A listing that continues after the last key of each page neither skips
     /// nor repeats a key that exists throughout. A page may have fewer keys than
-    /// its limit although more follow, but never none; [`KeyPage::more`] marks
-    /// the end. The cost should grow with the page, not with the store: the
+    /// its limit although more follow, but never none unless the limit is 0;
+    /// [`KeyPage::more`] marks the end. The cost should grow with the page, not with the store: the
     /// default lists all keys.
     ///
     /// # Errors
@@ -226,7 +227,7 @@ pub trait ComponentStorage: Send + Sync {
     /// read, so async hosts call it in place. The default returns `None`.
     ///
     /// # Errors
-    /// None. An invalid key returns `None`.
+    /// None. Returns `None` for an invalid key, so that [`get`](Self::get) refuses it.
     ///
     /// # Examples
     /// ```
@@ -272,14 +273,15 @@ pub trait ComponentStorage: Send + Sync {
     /// commit happens between them, and after a crash all writes exist or none.
     /// Checks run in order, and the first one that fails is the error; the budget
     /// is tested after them. Of several writes to one key the last one counts. All
-    /// writes get the returned revision; a commit without writes returns one too.
-    /// The keys of a commit with a budget must belong to one component.
+    /// writes get the returned revision; a commit without writes returns a new one
+    /// too. The keys of a commit with a budget must belong to one component.
     ///
     /// # Errors
     /// [`StorageError::AlreadyExists`], [`StorageError::NotFound`] or
     /// [`StorageError::Conflict`] with the key of the failed check;
-    /// [`StorageError::QuotaExceeded`]; [`StorageError::InvalidKey`] also for a
-    /// budget over several components; otherwise as [`set`](Self::set), where an
+    /// [`StorageError::QuotaExceeded`]; [`StorageError::InvalidKey`] for
+    /// the key of any check or write, and for a budget over several components;
+    /// otherwise as [`set`](Self::set), where an
     /// indeterminate outcome is all writes or none.
     /// [`StorageError::Unsupported`] from a storage without commits, which is the
     /// default, and for a budget or a revision check where only these are missing.

@@ -43,7 +43,8 @@ pub trait Store: ComponentStorage {
     /// byte order.
     ///
     /// Unscoped keys belong to no component. `after` is the last prefix of the
-    /// previous page. The cost should grow with the number of components: the
+    /// previous page; it and `limit` have the meaning that they have in a
+    /// [`PageRequest`](crate::PageRequest). The cost should grow with the number of components: the
     /// default lists all keys.
     ///
     /// # Errors
@@ -72,8 +73,7 @@ pub trait Store: ComponentStorage {
     ///
     /// The snapshot contains every write that returned before the call and none
     /// that began after it, and each commit as a whole or not at all. Writers may
-    /// wait until it returns, so `visit` must not write to the same store. An
-    /// error of `visit` ends the snapshot and is returned.
+    /// wait until it returns, so `visit` must not use the same store. An error of `visit` ends the snapshot and is returned.
     ///
     /// # Errors
     /// The visitor's; as [`ComponentStorage::get`], for the first key that cannot
@@ -121,7 +121,8 @@ pub trait Store: ComponentStorage {
 
     /// Reads the whole store and calls `report` with each problem that it finds.
     ///
-    /// Changes nothing.
+    /// Changes nothing. Returns what it read; damaged data is reported and not
+    /// counted as keys.
     ///
     /// # Errors
     /// [`StorageError::IoError`] or [`StorageError::Unavailable`] if the store
@@ -160,7 +161,8 @@ pub struct StoreProperties {
     pub kind: &'static str,
     /// The version of the on-disk format; `None` without one.
     pub format: Option<u32>,
-    /// The store's random id, which no copy shares; `None` without one.
+    /// The store's random id, chosen when it is created, which no copy shares;
+    /// `None` without one. For operators: `doctor` shows it.
     pub store_id: Option<String>,
     /// How much a write that returned survives; `None` if the store is not
     /// persistent.

@@ -86,12 +86,24 @@ impl fmt::Display for Problem {
 }
 
 /// What verifying a store has read.
+///
+/// A store begins with the default and adds to it:
+///
+/// ```
+/// use storage_core::{Problem, Usage, Verified};
+///
+/// let mut verified = Verified::default();
+/// verified.components = 1;
+/// verified.usage = verified.usage + Usage::of("app/notes/home/a", 5);
+/// verified.count(&Problem::new("data.log", "bad checksum at offset 100; restore a backup"));
+/// assert_eq!((verified.usage.bytes, verified.problems), (21, 1));
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
     /// The undamaged keys, and the bytes of these full keys and their values.
     pub usage: Usage,
-    /// The number of components that have a key.
+    /// The number of components that have a key. Unscoped keys are not counted.
     pub components: u64,
     /// The number of problems of kind [`ProblemKind::Damage`].
     pub problems: u64,

@@ -8,22 +8,29 @@ use storage_core::{Problem, StorageError, Store, Verified};
 /// A kind of store, which a URL selects by its scheme: `file:PATH`.
 ///
 /// The built-in ones are registered in every
-/// [`StoreRegistry`](crate::StoreRegistry); an embedder can register others.
+/// [`StoreRegistry`](crate::StoreRegistry), which has an example; an embedder can
+/// register others. The `storage-host` command has only the built-in ones: call
+/// [`StoreUrl::verify`](crate::StoreUrl::verify) and
+/// [`copy_store`](crate::copy_store) for others.
 pub trait Scheme: Send + Sync {
-    /// Returns the name before the colon, in lower case.
+    /// Returns the name before the colon, in lower case. URLs may have it in any case.
     fn name(&self) -> &'static str;
 
-    /// Returns whether its URLs have a path.
+    /// Returns whether its URLs have a path. Default: yes.
     fn has_path(&self) -> bool {
         true
     }
 
-    /// Returns the settings that its URLs may have, in the order of display.
+    /// Returns the settings that its URLs may have, in the order of display. Default:
+    /// none. URLs with other settings or values are not parsed.
     fn settings(&self) -> &'static [Setting] {
         &[]
     }
 
     /// Opens the store.
+    ///
+    /// With [`Mode::ReadOnly`] every write must fail with
+    /// [`StorageError::ReadOnly`].
     ///
     /// # Errors
     /// [`StorageError::Locked`] if another process has the store open in a way that
@@ -35,6 +42,9 @@ pub trait Scheme: Send + Sync {
     /// Reads the whole store, which need not be open, and calls `report` with each
     /// problem. Changes nothing.
     ///
+    /// The default opens the store with [`Mode::ReadOnly`] and calls
+    /// [`Store::verify`]. Override it if a damaged store cannot be opened.
+    ///
     /// # Errors
     /// As [`open`](Self::open) with [`Mode::ReadOnly`]; damage is a [`Problem`].
     fn verify(
@@ -45,7 +55,8 @@ pub trait Scheme: Send + Sync {
         self.open(location, Mode::ReadOnly)?.verify(report)
     }
 
-    /// Returns what it needs from the machine, for `storage-host doctor`.
+    /// Returns what it needs from the machine, for `storage-host doctor`. Default:
+    /// nothing special.
     fn needs(&self) -> Needs {
         Needs::default()
     }

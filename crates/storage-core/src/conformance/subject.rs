@@ -213,6 +213,17 @@ pub(super) fn expect<T: PartialEq + Debug>(what: impl Display, found: T, expecte
     }
 }
 
+/// Compares long lists of keys, and shows only the first difference.
+#[track_caller]
+pub(super) fn expect_keys(what: impl Display, found: &[String], expected: &[String]) {
+    let same = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
+    if same < found.len().max(expected.len()) {
+        let at =
+            |keys: &[String]| keys.get(same).map_or("no more keys".to_owned(), |key| short(key));
+        panic!("{what}: expected {} after {same} keys, found {}", at(expected), at(found));
+    }
+}
+
 #[track_caller]
 pub(super) fn expect_that(what: impl Display, holds: bool) {
     if !holds {

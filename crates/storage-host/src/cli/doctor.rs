@@ -244,7 +244,7 @@ fn check_file_system(url: &StoreUrl, disk: &FileSystem, report: &mut Report) {
         report.warn(
             "disk_space",
             format!(
-                "only {} of {} are free; without free space, writes fail and stored data stays",
+                "only {} of {} are free; if the disk is full, writes fail, but stored data is kept",
                 human_bytes(free),
                 human_bytes(total)
             ),

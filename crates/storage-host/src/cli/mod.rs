@@ -215,7 +215,7 @@ enum Command {
 
     /// Write the value of a key to standard output, byte for byte
     ///
-    /// In JSON it is "value_utf8" if it is valid UTF-8, else "value_base64". A missing
+    /// With --json it is "value_utf8" if it is valid UTF-8, else "value_base64". A missing
     /// key is exit code 1.
     Get {
         /// The component: NAMESPACE/NAME/INSTANCE

@@ -2,7 +2,7 @@
 
 use super::listing::owned;
 use super::{Case, Feature, Subject, case};
-use crate::conformance::subject::{expect, short};
+use crate::conformance::subject::{expect, expect_keys, expect_that, short};
 use crate::{Commit, ComponentStorage, StorageError, split_full_key, validate_full_key};
 
 pub(super) const CASES: &[Case] = &[
@@ -108,7 +108,7 @@ fn a_component_may_have_keys_of_every_form(subject: &Subject<'_>) {
         expected.push(neighbour);
         expected.sort();
     }
-    expect(format_args!("list_keys({one:?})"), store.list_keys(Some(&one)), expected);
+    expect_keys(format_args!("list_keys({one:?})"), &store.list_keys(Some(&one)), &expected);
 }
 
 fn a_key_may_be_as_long_as_the_limit(subject: &Subject<'_>) {
@@ -224,11 +224,7 @@ fn one_refused_key_fails_get_many(subject: &Subject<'_>) {
 #[track_caller]
 fn refused<T>(what: impl std::fmt::Display, result: Result<T, StorageError>) {
     let found = result.err();
-    let expected = matches!(found, Some(StorageError::InvalidKey(_)));
+    let refused = matches!(found, Some(StorageError::InvalidKey(_)));
     let shown = found.map_or_else(|| "success".to_owned(), |error| error.to_string());
-    expect(
-        format_args!("whether {what} is refused as an invalid key (it was: {shown})"),
-        expected,
-        true,
-    );
+    expect_that(format_args!("{what} to fail with InvalidKey, found: {shown}"), refused);
 }

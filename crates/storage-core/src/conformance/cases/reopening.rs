@@ -142,8 +142,8 @@ fn revisions_keep_growing(subject: &Subject<'_>) {
         let store = subject.open();
         for key in ["a/b/c/key", "key", "key", "deleted"] {
             let next = store.put(key, "value");
-            let what =
-                format!("put to return more than {last:?} when opened {round} times: {next}");
+            let opening = round + 1;
+            let what = format!("put to return more than {last:?} in opening {opening}, not {next}");
             expect_that(what, last.is_none_or(|last| next > last));
             last = Some(next);
         }

@@ -1,13 +1,14 @@
 //! `usage`: how much is stored.
 
 use super::{Case, Subject, case};
-use crate::Usage;
-use crate::conformance::subject::expect;
+use crate::conformance::subject::{expect, succeed};
+use crate::{StorageError, Usage};
 
 pub(super) const CASES: &[Case] = &[
     case!(usage_counts_bytes_of_keys_and_values),
     case!(usage_follows_every_write),
     case!(usage_of_a_prefix_counts_only_its_keys),
+    case!(verify_counts_keys_and_components needs Store),
 ];
 
 fn usage_counts_bytes_of_keys_and_values(subject: &Subject<'_>) {
@@ -46,6 +47,21 @@ fn usage_follows_every_write(subject: &Subject<'_>) {
     is(0, 0);
     store.set(&key, "12");
     is(len + 2, 1);
+}
+
+fn verify_counts_keys_and_components(subject: &Subject<'_>) {
+    let store = subject.open();
+    for key in ["a/b/c/1", "a/b/c/2", "a/b/d/1", "unscoped"] {
+        store.set(key, "value");
+    }
+    store.delete("a/b/d/1");
+    let verified = match store.store().verify(&mut |_| {}) {
+        Err(StorageError::Unsupported(_)) => return,
+        other => succeed("verify", other),
+    };
+    expect("the problems that verify counts", verified.problems, 0);
+    expect("the usage that verify returns", verified.usage, Usage { bytes: 37, keys: 3 });
+    expect("the components that verify counts", verified.components, 1);
 }
 
 fn usage_of_a_prefix_counts_only_its_keys(subject: &Subject<'_>) {
