@@ -38,7 +38,7 @@ fn set(storage: &Shared, key: &str, value: &str, budget: Budget) -> Result<(), S
 
 /// Runs something in a thread of its own, and waits for it, though not for ever.
 #[track_caller]
-fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
+fn with_timeout<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || tell.send(run()));
     let Ok(done) = told.recv_timeout(PATIENCE) else {
@@ -74,7 +74,7 @@ fn beside_a_count<T: Send + 'static>(
         release.send(()).unwrap();
         done
     });
-    (in_time("the count itself", || counting.join().unwrap()), done)
+    (with_timeout("the count itself", || counting.join().unwrap()), done)
 }
 
 fn filled(storage: &Shared) {
@@ -116,7 +116,7 @@ fn others_go_on(storage: Shared) {
     let (counted, _) = beside_a_count(&storage, first, |storage, moment| {
         if moment == 1 {
             let own = Arc::clone(storage);
-            in_time("what comes late", move || {
+            with_timeout("what comes late", move || {
                 own.set(&key(22), "another length".into()).unwrap();
                 own.set(&key(KEYS + 2), "new".into()).unwrap();
                 own.delete(&key(23)).unwrap();
@@ -125,7 +125,7 @@ fn others_go_on(storage: Shared) {
             return;
         }
         let own = Arc::clone(storage);
-        in_time("a neighbour", move || {
+        with_timeout("a neighbour", move || {
             for n in 0..50 {
                 let key = format!("app/small/1/{n}");
                 set(&own, &key, "value", budget(10_000)).unwrap();
@@ -136,7 +136,7 @@ fn others_go_on(storage: Shared) {
             assert_eq!(own.usage(Some("app/small/1/")).unwrap().keys, 50);
         });
         let own = Arc::clone(storage);
-        in_time("a copy of all", move || {
+        with_timeout("a copy of all", move || {
             let mut seen = 0;
             let mut visit = |_: &str, _| {
                 seen += 1;
@@ -146,7 +146,7 @@ fn others_go_on(storage: Shared) {
             assert_eq!(seen, KEYS + 50);
         });
         let own = Arc::clone(storage);
-        in_time("the component's own other calls", move || {
+        with_timeout("the component's own other calls", move || {
             assert_eq!(own.get(&key(2)).unwrap(), Some("vv".into()));
             own.set(&key(2), "another length".into()).unwrap();
             own.set(&key(KEYS), "new".into()).unwrap();
@@ -182,8 +182,10 @@ fn those_who_need_the_ledger_share_one_count(storage: Shared) {
         };
         (0..10).map(|n| start(10 * moment as u64 + n)).collect::<Vec<_>>()
     });
-    let others =
-        others.into_iter().flatten().map(|other| in_time("a writer", || other.join().unwrap()));
+    let others = others
+        .into_iter()
+        .flatten()
+        .map(|other| with_timeout("a writer", || other.join().unwrap()));
     let granted = others.chain([counted]).filter(Result::is_ok).count();
     assert_eq!(granted, 10);
     assert_eq!(recount(&storage).bytes, room);

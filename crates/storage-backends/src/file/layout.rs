@@ -346,6 +346,6 @@ mod tests {
         fs::write(root.path().join(FORMAT_FILE), "airssys file store\nformat: 12\nwhat: ever\n")
             .unwrap();
         let error = layout.check_format().unwrap_err().to_string();
-        assert!(error.contains("format 12") && error.contains("knows format 1;"), "{error}");
+        assert!(error.contains("format 12") && error.contains("reads format 1;"), "{error}");
     }
 }

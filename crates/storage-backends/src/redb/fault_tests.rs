@@ -174,7 +174,7 @@ fn copy_of(file: &[u8], used: bool) -> (Place, RedbStorage) {
 }
 
 #[test]
-fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
+fn an_error_at_any_step_leaves_the_old_or_new_state() {
     let (before, file) = filled();
     for (name, operation) in OPERATIONS {
         let (_place, storage) = copy_of(&file, true);
@@ -227,7 +227,7 @@ fn an_error_at_any_step_leaves_old_or_new_and_reading_goes_on() {
 }
 
 #[test]
-fn a_death_at_any_step_leaves_old_or_new() {
+fn a_death_at_any_step_leaves_the_old_or_new_state() {
     let (before, file) = filled();
     for ((name, operation), used) in
         OPERATIONS.into_iter().flat_map(|one| [(one, true), (one, false)])
@@ -260,7 +260,7 @@ fn a_death_at_any_step_leaves_old_or_new() {
 }
 
 #[test]
-fn a_death_while_a_store_is_made_or_opened_leaves_no_half_store() {
+fn a_death_during_creation_leaves_no_partial_store() {
     let place = Place::new();
     let make = |place: &Place| RedbStorage::open(place.path(), options()).map(drop);
     let (made, steps) = with_plan(Plan::Count, || make(&place));
@@ -319,7 +319,7 @@ fn a_store_whose_last_commit_may_not_be_durable_is_not_opened() {
 }
 
 #[test]
-fn on_a_full_disk_old_values_are_read_and_writes_say_so_until_there_is_room() {
+fn a_full_disk_refuses_writes_until_there_is_room() {
     for operation in ["write", "set_len"] {
         let place = Place::new();
         let storage = open(&place.path());
@@ -353,7 +353,7 @@ fn on_a_full_disk_old_values_are_read_and_writes_say_so_until_there_is_room() {
 }
 
 #[test]
-fn a_delete_on_a_full_disk_says_so() {
+fn a_delete_on_a_full_disk_is_an_error() {
     let place = Place::new();
     let storage = open(&place.path());
     fill(&storage);
@@ -393,7 +393,7 @@ fn overwrite_everything(storage: &RedbStorage) {
 }
 
 #[test]
-fn a_walk_sees_its_own_state_or_an_error_whatever_becomes_of_the_disk() {
+fn a_snapshot_sees_its_state_or_an_error() {
     let full = Plan::FailKind { operation: "write", errno: ENOSPC };
     for begun_on_a_full_disk in [false, true] {
         let place = Place::new();
@@ -419,7 +419,7 @@ fn a_walk_sees_its_own_state_or_an_error_whatever_becomes_of_the_disk() {
 }
 
 #[test]
-fn after_a_failed_sync_nothing_is_written_until_the_store_is_opened_anew() {
+fn after_a_failed_sync_writes_are_refused_until_reopening() {
     for operation in ["sync", "write header"] {
         let place = Place::new();
         let storage = open(&place.path());
@@ -447,7 +447,7 @@ fn after_a_failed_sync_nothing_is_written_until_the_store_is_opened_anew() {
 }
 
 #[test]
-fn a_page_that_cannot_be_read_stops_nothing_else() {
+fn an_unreadable_page_affects_only_its_reads() {
     let place = Place::new();
     let storage = open(&place.path());
     fill(&storage);
@@ -501,7 +501,7 @@ fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
 }
 
 #[test]
-fn a_relaxed_store_that_is_closed_on_a_full_disk_goes_back_to_a_whole_state() {
+fn closing_on_a_full_disk_keeps_the_last_durable_state() {
     let place = Place::new();
     let relaxed = options().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
@@ -520,7 +520,7 @@ fn a_relaxed_store_that_is_closed_on_a_full_disk_goes_back_to_a_whole_state() {
 }
 
 #[test]
-fn a_relaxed_store_tells_once_what_an_error_has_cost() {
+fn lost_writes_are_reported_once() {
     let place = Place::new();
     let relaxed = RedbOptions::default().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
@@ -541,7 +541,7 @@ fn a_relaxed_store_tells_once_what_an_error_has_cost() {
 }
 
 #[test]
-fn a_reader_goes_on_after_a_page_that_could_not_be_read() {
+fn a_reader_continues_after_an_unreadable_page() {
     let (before, file) = filled();
     let place = Place::new();
     std::fs::write(place.path(), file).unwrap();
@@ -555,7 +555,7 @@ fn a_reader_goes_on_after_a_page_that_could_not_be_read() {
 }
 
 #[test]
-fn after_a_panic_of_the_engine_nothing_is_asked_of_it() {
+fn a_panicked_engine_is_not_used_again() {
     let (before, file) = filled();
     let reads: Operation = |storage| storage.get(A).map(drop);
     let writes: Operation = |storage| storage.set(A, "new a".into());

@@ -16,7 +16,7 @@ fn set(storage: &RedbStorage, own: &str, value: &str, budget: Budget) -> Result<
 }
 
 #[test]
-fn a_budget_counts_what_was_there_before_it() {
+fn a_budget_counts_earlier_keys() {
     let place = Place::new();
     let storage = open(&place.path());
     for n in 0..10 {
@@ -32,7 +32,7 @@ fn a_budget_counts_what_was_there_before_it() {
 }
 
 #[test]
-fn writes_without_a_budget_keep_the_ledger_up() {
+fn writes_without_a_budget_update_the_counter() {
     let place = Place::new();
     let storage = open(&place.path());
     set(&storage, "a", "1234", budget(5, 1)).unwrap();
@@ -65,7 +65,7 @@ fn a_refused_budget_changes_nothing() {
 }
 
 #[test]
-fn a_component_whose_last_key_goes_leaves_no_ledger() {
+fn an_emptied_component_has_no_counter() {
     let place = Place::new();
     let storage = open(&place.path());
     set(&storage, "a", "1", budget(5, 5)).unwrap();
@@ -82,7 +82,7 @@ fn a_component_whose_last_key_goes_leaves_no_ledger() {
 }
 
 #[test]
-fn keys_of_no_component_have_a_budget_too() {
+fn unscoped_keys_have_a_budget() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("app/notes/home/a", "not counted".into()).unwrap();
@@ -98,7 +98,7 @@ fn keys_of_no_component_have_a_budget_too() {
 }
 
 #[test]
-fn a_damaged_ledger_is_counted_anew() {
+fn a_damaged_counter_is_recounted() {
     let place = Place::new();
     let storage = open(&place.path());
     set(&storage, "a", "1234", budget(100, 100)).unwrap();
@@ -143,7 +143,7 @@ proptest! {
 
     /// Budgets against a count of what is there, whatever was written how.
     #[test]
-    fn a_budget_is_exact_after_any_mixture(steps in proptest::collection::vec(step(), 1..40)) {
+    fn a_budget_is_exact_after_any_writes(steps in proptest::collection::vec(step(), 1..40)) {
         let place = Place::new();
         let mut storage = RedbStorage::open(place.path(), relaxed()).unwrap();
         let mut model = Contents::new();

@@ -144,7 +144,7 @@ fn try_damaged(bytes: &[u8], expected: &Contents, context: &str) -> bool {
 }
 
 #[test]
-fn a_flipped_byte_is_damage_or_does_no_harm() {
+fn a_flipped_byte_is_detected_or_harmless() {
     let (expected, whole) = closed();
     let mut numbers = Numbers(2024);
     let mut found = 0;
@@ -170,7 +170,7 @@ fn a_flipped_byte_is_damage_or_does_no_harm() {
 }
 
 #[test]
-fn a_page_that_is_lost_is_damage_or_does_no_harm() {
+fn a_lost_page_is_detected_or_harmless() {
     let (expected, whole) = closed();
     for page in 0..whole.len() / 4096 {
         for lost in [[0; 4096], [0xa5; 4096]] {
@@ -182,7 +182,7 @@ fn a_page_that_is_lost_is_damage_or_does_no_harm() {
 }
 
 #[test]
-fn a_file_that_is_cut_is_damage() {
+fn a_truncated_file_is_detected() {
     let (expected, whole) = closed();
     let mut numbers = Numbers(7);
     for round in 0..60 {
@@ -243,7 +243,7 @@ fn without_the_check_no_value_is_wrong() {
 /// After a kill the engine goes back to the commit before if the newest one is
 /// torn: it cannot tell damage there from a power cut.
 #[test]
-fn in_a_killed_store_damage_is_found_or_is_as_a_power_cut() {
+fn damage_after_a_kill_is_detected_or_like_a_power_cut() {
     let place = Place::new();
     let storage = open(&place.path());
     for n in 0..60 {

@@ -59,7 +59,7 @@ fn the_first_format_is_read() {
 
 /// How the fixture was made.
 #[test]
-fn this_version_writes_what_the_fixture_holds() {
+fn this_version_writes_the_fixture() {
     let place = Place::new();
     let storage = open(&place.path());
     fill(&storage);

@@ -73,7 +73,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
 }
 
 #[test]
-fn one_commit_sees_what_those_in_front_of_it_in_the_same_transaction_wrote() {
+fn a_commit_sees_earlier_commits_of_its_transaction() {
     let place = Place::new();
     let storage = open(&place.path());
     // The revisions of writes to one key are in the order in which they happen.

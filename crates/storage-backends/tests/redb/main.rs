@@ -21,8 +21,7 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 use storage_backends::{Durability, Problem, RedbOptions, RedbStorage, Verified};
 use storage_core::{
-    Budget, Commit, ComponentStorage, PageRequest, Revision, StorageError, StorageValue, Store,
-    Usage,
+    Budget, Commit, ComponentStorage, Revision, StorageError, StorageValue, Store, Usage,
 };
 
 fn open(path: &Path) -> RedbStorage {

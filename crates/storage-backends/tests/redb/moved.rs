@@ -15,7 +15,7 @@ fn away(place: &Place) -> PathBuf {
 }
 
 #[test]
-fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
+fn a_replaced_store_is_not_written_to() {
     for options in [RedbOptions::default(), relaxed()] {
         let place = Place::new();
         let first = RedbStorage::open(place.path(), options).unwrap();
@@ -56,7 +56,7 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
 
 /// The last moment of a relaxed store is in memory.
 #[test]
-fn what_was_acknowledged_before_a_store_was_moved_is_in_what_was_moved() {
+fn a_moved_store_keeps_its_acknowledged_writes() {
     let place = Place::new();
     let storage = RedbStorage::open(place.path(), relaxed()).unwrap();
     storage.set("a/b/c/1", "acknowledged".into()).unwrap();
@@ -80,7 +80,7 @@ mod links {
     }
 
     #[test]
-    fn what_is_beside_a_new_store_is_left_alone() {
+    fn files_next_to_a_new_store_are_unchanged() {
         let place = Place::new();
         let beside = at(&place, "store.redb.new");
         fs::write(at(&place, "important"), "important").unwrap();
@@ -105,7 +105,7 @@ mod links {
     }
 
     #[test]
-    fn a_store_takes_the_place_of_an_empty_file_and_not_its_mode() {
+    fn a_store_replaces_an_empty_file_but_not_with_its_mode() {
         let place = Place::with(b"");
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o666)).unwrap();
         open(&place.path()).set("a/b/c/1", "x".into()).unwrap();
@@ -114,7 +114,7 @@ mod links {
     }
 
     #[test]
-    fn a_link_to_an_empty_file_stays_and_the_store_is_made_there() {
+    fn a_link_to_an_empty_file_is_kept() {
         let place = Place::new();
         fs::create_dir(at(&place, "disk")).unwrap();
         fs::write(at(&place, "disk/real.redb"), "").unwrap();
@@ -128,7 +128,7 @@ mod links {
     }
 
     #[test]
-    fn a_link_to_nothing_is_an_error_that_names_its_target() {
+    fn a_dangling_link_is_an_error_with_its_target() {
         let place = Place::new();
         let target = at(&place, "unmounted/store.redb");
         symlink(&target, place.path()).unwrap();

@@ -22,10 +22,10 @@ fn both(place: &Place) -> String {
 }
 
 #[test]
-fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
+fn a_missing_store_is_created_by_writers_only() {
     let place = Place::new();
     let result = RedbStorage::open_read_only(place.path(), RedbOptions::default());
-    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is created when it is first opened for writing");
     assert!(place.names().is_empty(), "a reader makes nothing");
     drop(open(&place.path()));
     assert_eq!(place.names(), ["store.redb"]);
@@ -33,7 +33,7 @@ fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
 }
 
 #[test]
-fn missing_folders_are_made() {
+fn missing_directories_are_created() {
     let place = Place::new();
     let path = place.0.path().join("var/lib/store.redb");
     open(&path).set("a/b/c/key", "value".into()).unwrap();
@@ -42,7 +42,7 @@ fn missing_folders_are_made() {
 
 #[cfg(unix)]
 #[test]
-fn a_new_store_is_for_its_owner_alone() {
+fn a_new_store_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     drop(open(&place.path()));
@@ -50,7 +50,7 @@ fn a_new_store_is_for_its_owner_alone() {
 }
 
 #[test]
-fn an_empty_file_is_as_good_as_none() {
+fn an_empty_file_counts_as_missing() {
     let place = Place::with(b"");
     let result = RedbStorage::open_read_only(place.path(), RedbOptions::default());
     assert!(matches!(result, Err(StorageError::IoError(_))));
@@ -59,25 +59,25 @@ fn an_empty_file_is_as_good_as_none() {
 }
 
 #[test]
-fn what_is_no_store_is_refused_and_left_alone() {
+fn a_foreign_file_is_refused_and_unchanged() {
     insta::assert_snapshot!(both(&Place::with(b"a thesis")), @r"
-    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
-    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is not a redb database; give the path of a store, or a new path
+    storage failed: STORE is not a redb database; give the path of a store, or a new path
     ");
     insta::assert_snapshot!(both(&Place::with(&[7; 100_000])), @r"
-    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
-    storage failed: STORE is no redb database; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is not a redb database; give the path of a store, or a new path
+    storage failed: STORE is not a redb database; give the path of a store, or a new path
     ");
     let folder = Place::new();
     fs::create_dir(folder.path()).unwrap();
     insta::assert_snapshot!(both(&folder), @r"
-    storage failed: STORE is a folder, not the file of a store
-    storage failed: STORE is a folder, not the file of a store
+    storage failed: STORE is a directory, not a store file
+    storage failed: STORE is a directory, not a store file
     ");
 }
 
 #[test]
-fn a_database_of_another_program_is_refused_and_left_alone() {
+fn a_foreign_database_is_refused_and_unchanged() {
     let place = Place::new();
     let db = redb::Database::create(place.path()).unwrap();
     let txn = db.begin_write().unwrap();
@@ -85,13 +85,13 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
     txn.commit().unwrap();
     drop(db);
     insta::assert_snapshot!(both(&place), @r"
-    storage failed: STORE is a redb database with no store in it; give the path of a store, or one where there is nothing yet
-    storage failed: STORE is a redb database with no store in it; give the path of a store, or one where there is nothing yet
+    storage failed: STORE is a redb database of another program, not a store; give the path of a store, or a new path
+    storage failed: STORE is a redb database of another program, not a store; give the path of a store, or a new path
     ");
 }
 
 #[test]
-fn no_revision_is_given_twice_at_the_end_of_the_counter() {
+fn the_last_revision_is_used_once() {
     let place = Place::new();
     drop(open(&place.path()));
     verify::tamper(&place, "meta", |table| {
@@ -124,13 +124,13 @@ fn another_format_is_refused_with_its_version() {
         table.insert(b"format".as_slice(), value.as_slice()).unwrap();
     });
     insta::assert_snapshot!(both(&place), @r"
-    not supported: the store in STORE has format 12, this program knows format 1; use the release that wrote it
-    not supported: the store in STORE has format 12, this program knows format 1; use the release that wrote it
+    not supported: the store in STORE has format 12, but this program reads format 1; use the release that wrote it
+    not supported: the store in STORE has format 12, but this program reads format 1; use the release that wrote it
     ");
 }
 
 #[test]
-fn whoever_comes_beside_a_writer_is_told_who_has_the_store() {
+fn a_second_opening_names_the_writer() {
     let place = Place::new();
     let first = open(&place.path());
     let second = RedbStorage::open(place.path(), RedbOptions::default());
@@ -150,7 +150,7 @@ fn whoever_comes_beside_a_writer_is_told_who_has_the_store() {
 }
 
 #[test]
-fn readers_keep_writers_out_but_not_each_other() {
+fn readers_exclude_writers_but_not_each_other() {
     let place = Place::new();
     open(&place.path()).set("a/b/c/key", "value".into()).unwrap();
     let readers = [read_only(&place.path()), read_only(&place.path())];
@@ -165,7 +165,7 @@ fn readers_keep_writers_out_but_not_each_other() {
 }
 
 #[test]
-fn of_many_who_make_a_store_at_once_each_gets_it_or_is_locked_out() {
+fn concurrent_creations_make_one_store() {
     for _ in 0..20 {
         let place = Place::new();
         let ids: Vec<Option<String>> = std::thread::scope(|scope| {
@@ -185,7 +185,7 @@ fn of_many_who_make_a_store_at_once_each_gets_it_or_is_locked_out() {
 }
 
 #[test]
-fn a_store_has_an_id_of_its_own() {
+fn each_store_has_its_own_id() {
     let [one, other] = [Place::new(), Place::new()];
     let id = open(&one.path()).store_id().to_owned();
     assert_eq!(read_only(&one.path()).store_id(), id);
@@ -194,7 +194,7 @@ fn a_store_has_an_id_of_its_own() {
 }
 
 #[test]
-fn a_reader_writes_nothing_and_creates_nothing() {
+fn a_reader_changes_nothing() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("a/b/c/key", "value".into()).unwrap();
@@ -231,7 +231,7 @@ fn a_reader_writes_nothing_and_creates_nothing() {
 }
 
 #[test]
-fn what_a_killed_process_acknowledged_is_there() {
+fn a_killed_process_loses_no_acknowledged_write() {
     let place = Place::new();
     let storage = open(&place.path());
     let first = storage_core::put(&storage, "a/b/c/first", "".into()).unwrap();
@@ -255,7 +255,7 @@ fn what_a_killed_process_acknowledged_is_there() {
 }
 
 #[test]
-fn a_read_that_goes_on_sees_one_moment() {
+fn a_snapshot_ignores_later_writes() {
     let place = Place::new();
     let storage = open(&place.path());
     for n in 0..100 {
@@ -275,7 +275,7 @@ fn a_read_that_goes_on_sees_one_moment() {
 }
 
 #[test]
-fn a_visitor_that_panics_does_the_store_no_harm() {
+fn a_panicking_visitor_leaves_the_store_usable() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("a/b/c/key", "value".into()).unwrap();
@@ -287,54 +287,12 @@ fn a_visitor_that_panics_does_the_store_no_harm() {
 }
 
 #[test]
-fn a_page_over_many_components_is_a_range() {
-    let place = Place::new();
-    let storage = open(&place.path());
-    let keys = ["a/b/c/1", "a/b/c/2", "a/b/c0", "a/b/d/1", "loose", "z/y/x/w"];
-    for key in keys {
-        storage.set(key, "".into()).unwrap();
-    }
-    let page = storage.list_page(PageRequest::new(3).with_prefix("a/b/").after("a/b/c/1")).unwrap();
-    assert_eq!(
-        (page.keys.as_slice(), page.more),
-        ([keys[1], keys[2], keys[3]].map(str::to_owned).as_slice(), false)
-    );
-    for (after, limit, expected, more) in [
-        (None, 9, vec!["a/b/c/", "a/b/d/", "z/y/x/"], false),
-        (None, 1, vec!["a/b/c/"], true),
-        (Some("a/b/c/"), 1, vec!["a/b/d/"], true),
-        (Some("a/b/c/1"), 9, vec!["a/b/d/", "z/y/x/"], false),
-        (Some("a/b/c"), 1, vec!["a/b/c/"], true),
-        (Some("z/y/x/"), 9, vec![], false),
-        (Some("z/y/x"), 0, vec![], true),
-    ] {
-        let page = storage.list_components(after, limit).unwrap();
-        assert_eq!(
-            (page.keys, page.more),
-            (expected.iter().map(|name| (*name).to_owned()).collect(), more),
-            "{after:?}"
-        );
-    }
+fn a_restored_copy_uses_new_revisions() {
+    restored::a_restored_copy_uses_new_revisions(open);
 }
 
 #[test]
-fn a_large_value_comes_back_whole() {
-    let place = Place::new();
-    let storage = open(&place.path());
-    let value = StorageValue::new((0..20_u32 << 20).map(|n| (n % 251) as u8).collect());
-    storage.set("a/b/c/large", value.clone()).unwrap();
-    storage.set("a/b/c/small", "small".into()).unwrap();
-    drop(storage);
-    assert!(read_only(&place.path()).get("a/b/c/large").unwrap() == Some(value));
-}
-
-#[test]
-fn a_restored_copy_gives_no_revision_again() {
-    restored::a_restored_copy_gives_no_revision_again(open);
-}
-
-#[test]
-fn a_look_for_a_writer_tells_of_one_and_of_nothing_else() {
+fn look_for_writer_finds_writers_only() {
     use storage_backends::look_for_writer;
     let place = Place::new();
     assert_eq!(look_for_writer(place.path()), Ok(()), "there is no store");

@@ -54,7 +54,7 @@ fn told(place: &Place) -> String {
 }
 
 #[test]
-fn a_whole_store_has_no_problems() {
+fn a_sound_store_has_no_problems() {
     let place = filled();
     let verified = place.has_no_problems();
     let usage = read_only(&place.path()).usage(None).unwrap();
@@ -66,7 +66,7 @@ fn a_whole_store_has_no_problems() {
 }
 
 #[test]
-fn damaged_records_are_named() {
+fn damaged_records_are_reported() {
     let place = filled();
     tamper(&place, "data", |table| {
         use redb::ReadableTable;
@@ -107,7 +107,7 @@ fn damaged_records_are_named() {
 }
 
 #[test]
-fn keys_that_nobody_can_have_written_are_named() {
+fn invalid_keys_are_reported() {
     let place = filled();
     tamper(&place, "data", |table| {
         table.insert(b"app/notes/home/\xff".as_slice(), b"".as_slice()).unwrap();
@@ -119,7 +119,7 @@ fn keys_that_nobody_can_have_written_are_named() {
 }
 
 #[test]
-fn ledgers_that_say_something_else_are_named() {
+fn wrong_counters_are_reported() {
     let place = filled();
     let ledger = |bytes: u64, keys: u64, partition: &str| {
         let body = [bytes.to_le_bytes(), keys.to_le_bytes()].concat();
@@ -136,15 +136,15 @@ fn ledgers_that_say_something_else_are_named() {
         table.insert(b"app/notes/work/".as_slice(), b"nonsense".as_slice()).unwrap();
     });
     insta::assert_snapshot!(told(&place), @r#"
-    ledgers: the ledger of "app/notes/home/" says 140 bytes in 19 keys, and there are 140 bytes in 20 keys
-    ledgers: the ledger of "app/notes/work/" is damaged
-    ledgers: the ledger of "" says 140 bytes in 1 keys, and there are 10 bytes in 1 keys
-    ledgers: a ledger of "app/gone/home/", which holds no key
+    usage counters: the usage counter of "app/notes/home/" is 140 bytes in 19 keys, but there are 140 bytes in 20 keys
+    usage counters: the usage counter of "app/notes/work/" is damaged
+    usage counters: the usage counter of "" is 140 bytes in 1 keys, but there are 10 bytes in 1 keys
+    usage counters: a usage counter of "app/gone/home/", which has no keys
     "#);
 }
 
 #[test]
-fn a_counter_of_revisions_that_fell_behind_is_named() {
+fn revisions_beyond_the_counter_are_reported() {
     let place = filled();
     let found = read_only(&place.path()).get_versioned("app/notes/work/19").unwrap().unwrap();
     let revision = found.revision.get();
@@ -158,13 +158,13 @@ fn a_counter_of_revisions_that_fell_behind_is_named() {
     });
     let told = told(&place).replace(&revision.to_string(), "N");
     insta::assert_snapshot!(told.replace(&(revision + 1).to_string(), "N+1"), @r#"
-    data: key "app/notes/work/19": its revision N is beyond the counter of revisions
-    data: key "loose": its revision N+1 is beyond the counter of revisions
+    data: key "app/notes/work/19": its revision N is beyond the revision counter
+    data: key "loose": its revision N+1 is beyond the revision counter
     "#);
 }
 
 #[test]
-fn damaged_metadata_is_named_and_the_rest_is_read() {
+fn the_rest_is_verified_after_damaged_metadata() {
     let place = filled();
     tamper(&place, "meta", |table| {
         table.insert(b"store-id".as_slice(), b"nonsense".as_slice()).unwrap();
@@ -180,7 +180,7 @@ fn damaged_metadata_is_named_and_the_rest_is_read() {
 }
 
 #[test]
-fn what_is_no_store_is_an_error_and_no_problem() {
+fn a_foreign_file_is_an_error_not_a_problem() {
     let place = Place::with(b"a thesis");
     let error = RedbStorage::verify(place.path(), &mut |_| panic!()).unwrap_err();
     assert!(matches!(error, StorageError::IoError(_)));
@@ -191,7 +191,7 @@ fn what_is_no_store_is_an_error_and_no_problem() {
 }
 
 #[test]
-fn a_reporter_that_panics_is_heard() {
+fn a_panic_of_the_reporter_propagates() {
     let place = filled();
     tamper(&place, "data", |table| {
         table.insert(b"app/notes/home/03".as_slice(), b"short".as_slice()).unwrap();

@@ -8,7 +8,7 @@ use storage_core::{Budget, StorageError};
 use super::*;
 
 #[test]
-fn a_copy_is_a_store_of_its_own() {
+fn a_copy_is_independent() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("app/notes/home/a", "1".into()).unwrap();
@@ -42,7 +42,7 @@ fn a_copy_is_a_store_of_its_own() {
 }
 
 #[test]
-fn a_copy_is_not_made_over_anything() {
+fn a_copy_replaces_nothing() {
     let place = Place::new();
     let storage = open(&place.path());
     let target = place.0.path().join("taken");
@@ -53,7 +53,7 @@ fn a_copy_is_not_made_over_anything() {
 }
 
 #[test]
-fn a_copy_beside_writers_is_as_of_one_moment() {
+fn a_copy_during_writes_is_a_snapshot() {
     let place = Place::new();
     let storage = open(&place.path());
     let keys = ["app/notes/one/k", "app/notes/two/k", "loose"];

@@ -56,7 +56,7 @@ fn key(number: usize) -> String {
 }
 
 #[test]
-fn a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_room() {
+fn a_full_disk_loses_nothing_and_writes_resume() {
     for options in [small(), unsynced()] {
         let Some(disk) = SmallDisk::new(8) else { return };
         fs::write(disk.filler(), vec![1; 3 << 20]).unwrap();

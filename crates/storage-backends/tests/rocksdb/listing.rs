@@ -5,7 +5,7 @@ use storage_core::{ComponentId, NamespacedStorage, PageRequest, Store};
 use super::*;
 
 #[test]
-fn none_of_64_neighbours_is_touched() {
+fn components_see_only_their_own_keys() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     let instance = |number: usize| format!("{number:03}");
@@ -35,7 +35,7 @@ fn none_of_64_neighbours_is_touched() {
 
 /// Also a key that does not decode: neither is looked at.
 #[test]
-fn a_neighbours_damage_is_not_met() {
+fn damage_in_another_component_has_no_effect() {
     let place = Place::new();
     let storage = open(&place.path());
     for instance in ["001", "002", "003"] {
@@ -59,7 +59,7 @@ fn a_neighbours_damage_is_not_met() {
 }
 
 #[test]
-fn partitions_are_found_among_loose_keys() {
+fn components_are_listed_between_unscoped_keys() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     let mut expected = Vec::new();

@@ -22,7 +22,6 @@ mod copies;
 mod damage;
 mod faults;
 mod fixture;
-mod ledgers;
 mod listing;
 mod moved;
 mod opening;
@@ -31,6 +30,7 @@ mod reading_only;
 mod restored;
 #[path = "../support/mod.rs"]
 mod support;
+mod usage_counters;
 mod verifying;
 
 use support::{Place, SetWhenDropped, files_below};

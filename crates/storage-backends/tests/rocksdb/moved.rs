@@ -52,7 +52,7 @@ fn writes(storage: &RocksDbStorage) -> [Result<(), StorageError>; 5] {
 }
 
 #[test]
-fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
+fn a_replaced_store_is_not_written_to() {
     if is_child() {
         return;
     }
@@ -63,10 +63,7 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
         first.flush().unwrap();
         fs::rename(place.path(), away(&place)).unwrap();
         copy_files(&away(&place), &place.path());
-        write_in_another_process(
-            "moved::a_store_that_was_replaced_while_it_was_open_is_not_written_to",
-            &place,
-        );
+        write_in_another_process("moved::a_replaced_store_is_not_written_to", &place);
         let before = place.tree();
         for result in writes(&first) {
             insta::allow_duplicates! {
@@ -95,7 +92,7 @@ fn a_store_that_was_replaced_while_it_was_open_is_not_written_to() {
 
 /// RocksDB removes files that it does not know when it closes.
 #[test]
-fn a_store_that_was_moved_leaves_the_other_ones_files_alone_when_it_closes() {
+fn closing_a_moved_store_changes_no_other_store() {
     if is_child() {
         return;
     }
@@ -104,10 +101,7 @@ fn a_store_that_was_moved_leaves_the_other_ones_files_alone_when_it_closes() {
         let first = RocksDbStorage::open(place.path(), options.clone()).unwrap();
         first.set("a/b/c/1", "acknowledged".into()).unwrap();
         fs::rename(place.path(), away(&place)).unwrap();
-        write_in_another_process(
-            "moved::a_store_that_was_moved_leaves_the_other_ones_files_alone_when_it_closes",
-            &place,
-        );
+        write_in_another_process("moved::closing_a_moved_store_changes_no_other_store", &place);
         // Files of an older and a newer state, as RocksDB names them.
         for name in ["000001.sst", "000002.log", "OPTIONS-000001", "900000.sst"] {
             let path = place.path().join(name);
@@ -133,7 +127,7 @@ fn a_store_that_was_moved_leaves_the_other_ones_files_alone_when_it_closes() {
 }
 
 #[test]
-fn an_unsynced_store_that_was_moved_says_so_when_it_is_flushed() {
+fn flushing_a_moved_unsynced_store_is_an_error() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     storage.set("a/b/c/1", "acknowledged".into()).unwrap();
@@ -149,7 +143,7 @@ mod links {
     use super::*;
 
     #[test]
-    fn a_link_to_nothing_is_an_error_that_names_its_target() {
+    fn a_dangling_link_is_an_error_with_its_target() {
         let place = Place::new();
         let target = place.path().with_file_name("unmounted").join("store");
         symlink(&target, place.path()).unwrap();
@@ -172,7 +166,7 @@ mod links {
     }
 
     #[test]
-    fn a_lock_file_that_is_a_link_is_refused_and_its_target_left_alone() {
+    fn a_linked_lock_file_is_refused() {
         let place = Place::new();
         drop(open(&place.path()));
         let important = place.path().with_file_name("important");

@@ -22,10 +22,10 @@ fn both(place: &Place) -> String {
 }
 
 #[test]
-fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
+fn a_missing_store_is_created_by_writers_only() {
     let place = Place::new();
     let result = RocksDbStorage::open_read_only(place.path(), small());
-    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is made when something is first written to it");
+    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is created when it is first opened for writing");
     assert!(RocksDbStorage::verify(place.path(), &mut |_| {}).is_err());
     assert!(!place.path().exists(), "a reader makes nothing");
     drop(open(&place.path()));
@@ -33,31 +33,31 @@ fn a_missing_store_is_made_by_a_writer_and_refused_by_a_reader() {
 }
 
 #[test]
-fn a_file_is_no_store() {
+fn a_file_is_refused() {
     let place = Place::new();
     fs::write(place.path(), "text").unwrap();
     insta::assert_snapshot!(both(&place), @r"
-    storage failed: STORE is a file, not the folder of a store
-    storage failed: STORE is a file, not the folder of a store
+    storage failed: STORE is a file, not a store directory
+    storage failed: STORE is a file, not a store directory
     ");
     assert_eq!(fs::read(place.path()).unwrap(), b"text");
 }
 
 #[test]
-fn a_folder_of_other_files_is_left_alone() {
+fn a_directory_with_other_files_is_unchanged() {
     let place = Place::new();
     fs::create_dir(place.path()).unwrap();
     fs::write(place.path().join("thesis.txt"), "text").unwrap();
     let before = place.tree();
     insta::assert_snapshot!(both(&place), @r"
-    storage failed: STORE holds files that belong to no store; give the path of a store, or of an empty or missing folder
-    storage failed: STORE is no store; a store is made when something is first written to it
+    storage failed: STORE holds files that do not belong to a store; give the path of a store, or of an empty or missing directory
+    storage failed: STORE is not a store; a store is created when it is first opened for writing
     ");
     assert_eq!(place.tree(), before);
 }
 
 #[test]
-fn a_database_of_another_program_is_left_alone() {
+fn a_foreign_database_is_refused_and_unchanged() {
     let place = Place::new();
     let mut options = ::rocksdb::Options::default();
     options.create_if_missing(true);
@@ -82,8 +82,8 @@ fn another_format_is_refused_with_its_version() {
     });
     let before = place.tree();
     insta::assert_snapshot!(both(&place), @r"
-    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
-    not supported: the store in STORE has format 2, this program knows format 1; use the release that wrote it
+    not supported: the store in STORE has format 2, but this program reads format 1; use the release that wrote it
+    not supported: the store in STORE has format 2, but this program reads format 1; use the release that wrote it
     ");
     let ours = |(path, _): &(PathBuf, Vec<u8>)| !path.ends_with("WRITER");
     assert!(place.tree().into_iter().filter(ours).eq(before.into_iter().filter(ours)));
@@ -98,7 +98,7 @@ fn another_format_with_other_column_families_is_refused_with_its_version() {
         database.put_cf(meta, "format", "7").unwrap();
         database.create_cf("more", &::rocksdb::Options::default()).unwrap();
     });
-    assert_eq!(both(&place).matches("has format 7, this program knows format 1").count(), 2);
+    assert_eq!(both(&place).matches("has format 7, but this program reads format 1").count(), 2);
 }
 
 /// Opens the store's database itself.
@@ -120,7 +120,7 @@ pub(super) fn raw(place: &Place, change: impl FnOnce(&mut ::rocksdb::DB)) {
 }
 
 #[test]
-fn a_second_writer_is_told_who_has_the_store() {
+fn a_second_writer_names_the_first() {
     let place = Place::new();
     let first = open(&place.path());
     let second = RocksDbStorage::open(place.path(), small());
@@ -134,7 +134,7 @@ fn a_second_writer_is_told_who_has_the_store() {
 }
 
 #[test]
-fn a_program_that_uses_rocksdb_itself_is_kept_out_and_told_of() {
+fn another_rocksdb_program_is_excluded() {
     let place = Place::new();
     drop(open(&place.path()));
     raw(&place, |_| {
@@ -145,7 +145,7 @@ fn a_program_that_uses_rocksdb_itself_is_kept_out_and_told_of() {
 }
 
 #[test]
-fn a_store_has_an_id_of_its_own() {
+fn each_store_has_its_own_id() {
     let [one, other] = [Place::new(), Place::new()];
     let id = open(&one.path()).store_id().to_owned();
     assert_eq!(id.len(), 32);
@@ -155,7 +155,7 @@ fn a_store_has_an_id_of_its_own() {
 }
 
 #[test]
-fn a_store_that_was_begun_and_not_finished_is_made_anew() {
+fn an_unfinished_store_is_created_again() {
     let whole = Place::new();
     drop(open(&whole.path()));
     let files: Vec<PathBuf> = whole.tree().into_keys().collect();
@@ -178,7 +178,7 @@ fn a_store_that_was_begun_and_not_finished_is_made_anew() {
 }
 
 #[test]
-fn a_database_without_its_first_file_is_not_begun_anew() {
+fn a_database_without_current_is_not_replaced() {
     let place = Place::new();
     open(&place.path()).set("a/b/c/d", "value".into()).unwrap();
     fs::remove_file(place.path().join("CURRENT")).unwrap();
@@ -194,7 +194,7 @@ fn a_database_without_its_first_file_is_not_begun_anew() {
 
 #[cfg(unix)]
 #[test]
-fn a_new_store_is_its_owners_alone() {
+fn a_new_store_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     open(&place.path().join("below"));
@@ -208,7 +208,7 @@ fn a_new_store_is_its_owners_alone() {
 }
 
 #[test]
-fn closing_leaves_nothing_to_replay() {
+fn closing_leaves_no_log_to_replay() {
     for options in [small(), unsynced()] {
         let place = Place::new();
         let storage = RocksDbStorage::open(place.path(), options).unwrap();
@@ -222,26 +222,6 @@ fn closing_leaves_nothing_to_replay() {
             .sum();
         assert_eq!(logs, 0);
         assert!(!place.path().join("UNSYNCED").exists());
-    }
-}
-
-#[test]
-fn revisions_grow_from_opening_to_opening() {
-    let place = Place::new();
-    let mut last = None;
-    for round in 0..4 {
-        let storage = open(&place.path());
-        for _ in 0..3 {
-            let revision = storage_core::put(&storage, "a/b/c/d", "value".into()).unwrap();
-            assert!(last < Some(revision));
-            last = Some(revision);
-        }
-        if round == 2 {
-            // As if it were killed, too.
-            let killed = as_if_killed(&place);
-            let storage = open(&killed.path());
-            assert!(Some(storage_core::put(&storage, "a/b/c/d", "value".into()).unwrap()) > last);
-        }
     }
 }
 
@@ -306,6 +286,6 @@ fn a_killed_process_loses_nothing_and_leaves_no_lock() {
 }
 
 #[test]
-fn a_restored_copy_gives_no_revision_again() {
-    restored::a_restored_copy_gives_no_revision_again(open);
+fn a_restored_copy_uses_new_revisions() {
+    restored::a_restored_copy_uses_new_revisions(open);
 }

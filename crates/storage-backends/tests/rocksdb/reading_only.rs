@@ -8,7 +8,7 @@ use storage_core::{PageRequest, StorageError, Store};
 use super::*;
 
 #[test]
-fn nothing_is_written_and_nothing_created() {
+fn a_reader_changes_nothing() {
     let closed = Place::new();
     fixture::copy_to(&closed);
     let killed = {
@@ -44,7 +44,7 @@ fn nothing_is_written_and_nothing_created() {
 
 #[cfg(unix)]
 #[test]
-fn a_store_on_a_read_only_medium_is_read() {
+fn a_read_only_file_system_is_readable() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     fixture::copy_to(&place);
@@ -57,7 +57,7 @@ fn a_store_on_a_read_only_medium_is_read() {
 }
 
 #[test]
-fn a_reader_sees_everything_that_was_written_before_it_came() {
+fn a_reader_sees_all_earlier_writes() {
     let place = Place::new();
     let writer = open(&place.path());
     for number in 0..20 {
@@ -75,7 +75,7 @@ fn a_reader_sees_everything_that_was_written_before_it_came() {
 
 /// The writer writes out, compacts and removes files all the time.
 #[test]
-fn a_reader_beside_a_busy_writer_misses_nothing_and_keeps_what_it_has() {
+fn a_reader_keeps_its_state_during_writes() {
     const KEYS: usize = 350;
     const AT_MOST: usize = 100_000;
     let place = Place::new();

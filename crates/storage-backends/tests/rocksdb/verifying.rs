@@ -25,7 +25,7 @@ fn a_sound_store_is_counted() {
 
 /// What is put into the database, and the one problem that follows.
 #[test]
-fn every_kind_of_problem_is_found_and_named() {
+fn every_kind_of_problem_is_reported() {
     type Change = fn(&mut ::rocksdb::DB);
     let ledger: Change = |database| {
         let ledgers = database.cf_handle("ledgers").unwrap();
@@ -74,7 +74,7 @@ fn every_kind_of_problem_is_found_and_named() {
 }
 
 #[test]
-fn a_ledger_that_is_not_right_is_found() {
+fn a_wrong_counter_is_reported() {
     for change in [
         (|database| database.delete("app/notes/work/b").unwrap()) as fn(&mut ::rocksdb::DB),
         |database| {
@@ -97,7 +97,7 @@ fn a_ledger_that_is_not_right_is_found() {
 /// Of many files one is damaged: the rest is read, and nothing is said of
 /// ledgers that could not be counted.
 #[test]
-fn what_lies_behind_damage_is_read_too() {
+fn keys_after_damage_are_verified() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     for component in 0..30 {
@@ -129,7 +129,7 @@ fn what_lies_behind_damage_is_read_too() {
 }
 
 #[test]
-fn files_of_others_are_warnings() {
+fn foreign_files_are_warnings() {
     let place = filled();
     for name in [".DS_Store", "notes.txt"] {
         fs::write(place.path().join(name), "x").unwrap();
@@ -151,7 +151,7 @@ fn files_of_others_are_warnings() {
 
 #[cfg(unix)]
 #[test]
-fn a_directory_that_lets_others_in_is_a_warning() {
+fn an_open_directory_is_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let place = filled();
     let warnings = |mode: u32| {

@@ -10,9 +10,7 @@ const KEY: &str = "app/notes/home/key";
 
 /// A check against a revision that was given after the copy was made does not
 /// pass for another write.
-pub(crate) fn a_restored_copy_gives_no_revision_again<S: ComponentStorage>(
-    open: impl Fn(&Path) -> S,
-) {
+pub(crate) fn a_restored_copy_uses_new_revisions<S: ComponentStorage>(open: impl Fn(&Path) -> S) {
     let directory = tempfile::tempdir().unwrap();
     let (store, backup) = (directory.path().join("store"), directory.path().join("backup"));
     open(&store).set(KEY, "old".into()).unwrap();

@@ -35,7 +35,7 @@ fn places(then: impl Fn(&RocksDbStorage)) {
 }
 
 #[test]
-fn a_plain_write_is_taken_into_the_ledger() {
+fn a_single_write_updates_the_counter() {
     places(|storage| {
         let before = own_usage(storage, "app/notes/home/");
         assert_eq!(before, Usage { bytes: 10 + 20, keys: 4 });
@@ -56,7 +56,7 @@ fn a_plain_write_is_taken_into_the_ledger() {
 }
 
 #[test]
-fn a_commit_over_several_components_is_taken_into_each_ledger() {
+fn a_commit_updates_the_counters_of_all_components() {
     places(|storage| {
         storage.commit(set("app/notes/work/a", "1").with_budget(BUDGET)).unwrap();
         let commit = set("app/notes/home/a", "1")
@@ -72,25 +72,7 @@ fn a_commit_over_several_components_is_taken_into_each_ledger() {
 }
 
 #[test]
-fn a_refused_commit_leaves_the_ledger_alone() {
-    places(|storage| {
-        let before = own_usage(storage, "app/notes/home/");
-        let tight = Budget { max_bytes: before.bytes + 3, max_keys: 100 };
-        for _ in 0..3 {
-            let refused = storage.commit(set("app/notes/home/x", "123").with_budget(tight));
-            assert_eq!(refused, Err(StorageError::QuotaExceeded));
-            let refused = storage.commit(
-                set("app/notes/home/x", "1").require_present("app/notes/home/y").with_budget(tight),
-            );
-            assert_eq!(refused, Err(StorageError::NotFound("app/notes/home/y".into())));
-        }
-        assert_eq!(own_usage(storage, "app/notes/home/"), before);
-        storage.commit(set("app/notes/home/x", "12").with_budget(tight)).unwrap();
-    });
-}
-
-#[test]
-fn loose_keys_have_a_ledger_too() {
+fn unscoped_keys_have_a_counter() {
     let place = Place::new();
     let storage = open(&place.path());
     storage.set("a", "1".into()).unwrap();
@@ -106,7 +88,7 @@ fn loose_keys_have_a_ledger_too() {
 }
 
 #[test]
-fn a_killed_process_leaves_ledgers_that_are_right() {
+fn counters_are_right_after_a_kill() {
     let place = Place::new();
     let storage = open(&place.path());
     for number in 0..50 {
@@ -124,7 +106,7 @@ fn a_killed_process_leaves_ledgers_that_are_right() {
 
 /// Many changes become one total now and then, also while others write.
 #[test]
-fn ledgers_stay_right_while_everybody_writes() {
+fn counters_are_right_after_concurrent_writes() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     thread::scope(|scope| {
@@ -187,7 +169,7 @@ fn concurrent_writers_never_exceed_a_budget_and_use_it_up() {
 
 /// The first budget of a component counts its keys while others write to it.
 #[test]
-fn a_ledger_that_is_counted_beside_writers_misses_nothing() {
+fn a_count_includes_concurrent_writes() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     for round in 0..20 {
@@ -217,7 +199,7 @@ fn a_ledger_that_is_counted_beside_writers_misses_nothing() {
 }
 
 #[test]
-fn more_components_than_are_remembered_keep_their_ledgers() {
+fn evicted_counters_are_read_again() {
     let place = Place::new();
     let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
     let budget = Budget { max_bytes: 1000, max_keys: 2 };
@@ -236,7 +218,7 @@ fn more_components_than_are_remembered_keep_their_ledgers() {
 }
 
 #[test]
-fn a_ledger_that_is_broken_is_counted_again() {
+fn a_damaged_counter_is_recounted() {
     for broken in [b"".as_slice(), b"nonsense", &[1; 21]] {
         let place = Place::new();
         let storage = open(&place.path());
