@@ -33,13 +33,13 @@ fn fill(storage: &RedbStorage) {
 }
 
 fn closed() -> (Contents, Vec<u8>) {
-    let place = Place::new();
+    let dir = StoreDir::new();
     // Not relaxed: which page lies where would depend on time.
-    let storage = open(&place.path());
+    let storage = open(&dir.path());
     fill(&storage);
     let contents = contents(&storage);
     drop(storage);
-    (contents, place.bytes())
+    (contents, bytes(&dir))
 }
 
 fn is_damage(error: &StorageError) -> bool {
@@ -105,23 +105,23 @@ fn read_all(storage: &RedbStorage, expected: &Contents) -> bool {
 /// found out.
 fn try_damaged(bytes: &[u8], expected: &Contents, context: &str) -> bool {
     let tried = catch_unwind(AssertUnwindSafe(|| {
-        let place = Place::with(bytes);
+        let dir = with_file(bytes);
         let mut found = false;
-        match RedbStorage::open_read_only(place.path(), RedbOptions::default()) {
+        match RedbStorage::open_read_only(dir.path(), RedbOptions::default()) {
             Ok(reader) => found |= !read_all(&reader, expected),
             Err(error) => {
                 assert!(is_damage(&error), "{error:?}");
                 found = true;
             }
         }
-        assert!(place.bytes() == bytes, "a reader wrote");
-        let verified = RedbStorage::verify(place.path(), &mut |_| {});
+        assert!(bytes(&dir) == bytes, "a reader wrote");
+        let verified = RedbStorage::verify(dir.path(), &mut |_| {});
         match verified {
             Ok(verified) => assert!(verified.problems > 0 || !found, "verify has found nothing"),
             Err(error) => assert!(is_damage(&error), "{error:?}"),
         }
-        assert!(place.bytes() == bytes, "the check wrote");
-        match RedbStorage::open(place.path(), RedbOptions::default()) {
+        assert!(bytes(&dir) == bytes, "the check wrote");
+        match RedbStorage::open(dir.path(), RedbOptions::default()) {
             Err(error) => {
                 assert!(is_damage(&error), "{error:?}");
                 found = true;
@@ -212,9 +212,9 @@ fn without_the_check_no_value_is_wrong() {
             }
         };
         bytes[at] ^= 1 << numbers.next(8);
-        let place = Place::with(&bytes);
+        let dir = with_file(&bytes);
         let tried = catch_unwind(AssertUnwindSafe(|| {
-            let reader = match RedbStorage::open_read_only(place.path(), options.clone()) {
+            let reader = match RedbStorage::open_read_only(dir.path(), options.clone()) {
                 Ok(reader) => reader,
                 Err(error) => {
                     assert!(is_damage(&error), "{error:?}");
@@ -244,15 +244,15 @@ fn without_the_check_no_value_is_wrong() {
 /// torn: it cannot tell damage there from a power cut.
 #[test]
 fn damage_after_a_kill_is_detected_or_like_a_power_cut() {
-    let place = Place::new();
-    let storage = open(&place.path());
+    let dir = StoreDir::new();
+    let storage = open(&dir.path());
     for n in 0..60 {
         storage.set(&format!("app/c{}/home/{n:03}", n % 7), value_of(n)).unwrap();
     }
     let before = contents(&storage);
     storage.set("app/c0/home/last", "last".into()).unwrap();
     let after = contents(&storage);
-    let whole = place.bytes();
+    let whole = bytes(&dir);
     drop(storage);
     let mut numbers = Numbers(5);
     let (mut rolled_back, mut damaged) = (0, 0);
@@ -265,8 +265,8 @@ fn damage_after_a_kill_is_detected_or_like_a_power_cut() {
             }
         };
         bytes[at] ^= 1 << numbers.next(8);
-        let place = Place::with(&bytes);
-        match RedbStorage::open_read_only(place.path(), RedbOptions::default()) {
+        let dir = with_file(&bytes);
+        match RedbStorage::open_read_only(dir.path(), RedbOptions::default()) {
             Ok(reader) => {
                 let found = contents(&reader);
                 assert!(found == after || found == before, "byte {at}");

@@ -6,8 +6,8 @@ use super::*;
 
 #[test]
 fn components_see_only_their_own_keys() {
-    let place = Place::new();
-    let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
+    let dir = StoreDir::new();
+    let storage = RocksDbStorage::open(dir.path(), unsynced()).unwrap();
     let instance = |number: usize| format!("{number:03}");
     let view = |number: usize| {
         NamespacedStorage::new(ComponentId::new("a", "b", &instance(number)).unwrap(), &storage)
@@ -36,17 +36,17 @@ fn components_see_only_their_own_keys() {
 /// Also a key that does not decode: neither is looked at.
 #[test]
 fn damage_in_another_component_has_no_effect() {
-    let place = Place::new();
-    let storage = open(&place.path());
+    let dir = StoreDir::new();
+    let storage = open(&dir.path());
     for instance in ["001", "002", "003"] {
         storage.set(&format!("a/b/{instance}/k"), "value".into()).unwrap();
     }
     drop(storage);
-    opening::raw(&place, |database| {
+    raw(&dir.path(), |database| {
         database.put("a/b/001/z", "no record").unwrap();
         database.put("a/b/003/a", "no record").unwrap();
     });
-    let storage = open(&place.path());
+    let storage = open(&dir.path());
     let mut found = Vec::new();
     storage
         .read_snapshot("a/b/002/", None, &mut |key, _| {
@@ -60,8 +60,8 @@ fn damage_in_another_component_has_no_effect() {
 
 #[test]
 fn components_are_listed_between_unscoped_keys() {
-    let place = Place::new();
-    let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
+    let dir = StoreDir::new();
+    let storage = RocksDbStorage::open(dir.path(), unsynced()).unwrap();
     let mut expected = Vec::new();
     for number in 0..300 {
         for loose in [format!("{number:04}"), format!("{number:04}/b/c")] {
