@@ -4,6 +4,8 @@
 
 mod counters;
 mod damage;
+#[path = "../support/damage.rs"]
+mod damaged;
 mod groups;
 mod opening;
 #[path = "../support/raw_redb.rs"]
@@ -20,9 +22,7 @@ use std::path::Path;
 
 use rstest::rstest;
 use storage_backends::{Durability, Problem, RedbOptions, RedbStorage, Verified};
-use storage_core::{
-    Budget, Commit, ComponentStorage, Revision, StorageError, StorageValue, Store, Usage,
-};
+use storage_core::{Budget, Commit, ComponentStorage, Revision, StorageError, StorageValue, Store};
 
 use raw_redb::{checked, tamper};
 use support::StoreDir;
@@ -48,7 +48,7 @@ fn with_file(bytes: &[u8]) -> StoreDir {
     dir
 }
 
-fn bytes(dir: &StoreDir) -> Vec<u8> {
+fn file_bytes(dir: &StoreDir) -> Vec<u8> {
     fs::read(dir.path()).unwrap()
 }
 

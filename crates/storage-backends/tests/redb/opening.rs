@@ -9,7 +9,7 @@ use support::{mode, set_mode};
 
 /// Checks that a writer and a reader refuse a file, and leave it unchanged.
 fn assert_refused(dir: &StoreDir, message: &str) {
-    let before = bytes(dir);
+    let before = file_bytes(dir);
     for result in [
         RedbStorage::open(dir.path(), RedbOptions::default()),
         RedbStorage::open_read_only(dir.path(), RedbOptions::default()),
@@ -17,7 +17,7 @@ fn assert_refused(dir: &StoreDir, message: &str) {
         let found = result.unwrap_err().to_string();
         assert_eq!(found.replace(&*dir.path().to_string_lossy(), "STORE"), message);
     }
-    assert!(bytes(dir) == before);
+    assert!(file_bytes(dir) == before);
     assert_eq!(dir.names(), ["store"]);
 }
 

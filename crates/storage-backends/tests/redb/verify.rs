@@ -31,9 +31,9 @@ fn filled() -> StoreDir {
 
 /// The problems as text. Verify must not change the file.
 fn shown(dir: &StoreDir) -> String {
-    let before = bytes(&dir);
-    let (_, problems) = problems_of(&dir);
-    assert!(bytes(&dir) == before);
+    let before = file_bytes(dir);
+    let (_, problems) = problems_of(dir);
+    assert!(file_bytes(dir) == before);
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     lines.join("\n").replace(&*dir.path().to_string_lossy(), "STORE")
 }

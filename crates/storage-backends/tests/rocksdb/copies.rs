@@ -78,7 +78,7 @@ fn a_copy_during_writes_is_a_snapshot() {
         });
         let _end = SetWhenDropped(&done);
         for number in 0..8 {
-            let target = dir.at(format!("copy-{number}"));
+            let target = dir.at(&format!("copy-{number}"));
             storage.checkpoint(&target).unwrap();
             assert_sound(&target);
             let copy = read_only(&target);

@@ -2,17 +2,16 @@
 #![cfg(feature = "rocksdb")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use storage_backends::{
-    Durability, Problem, ProblemKind, RocksDbOptions, RocksDbStorage, Verified,
-};
+use storage_backends::{Durability, Problem, RocksDbOptions, RocksDbStorage, Verified};
 use storage_core::{Commit, ComponentStorage, StorageValue, Store};
 
 mod copies;
 mod damage;
+#[path = "../support/damage.rs"]
+mod damaged;
 mod listing;
 mod opening;
 #[path = "../support/raw_rocksdb.rs"]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use storage_core::{PageRequest, StorageError, Store};
+use storage_core::{PageRequest, StorageError};
 
 use super::*;
 

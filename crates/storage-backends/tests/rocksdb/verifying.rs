@@ -1,6 +1,6 @@
 //! `verify` finds what is wrong and changes nothing.
 
-use storage_core::{Budget, Usage};
+use storage_core::Budget;
 
 use super::*;
 

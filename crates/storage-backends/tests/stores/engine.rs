@@ -9,6 +9,8 @@ use storage_core::{Problem, StorageError, StorageValue, Store, Verified};
 use crate::support::{StoreDir, contents, problems};
 
 pub(crate) type Opened = Result<Arc<dyn Store>, StorageError>;
+type Verify = fn(&Path, &mut dyn FnMut(Problem)) -> Result<Verified, StorageError>;
+type Contents = fn() -> Vec<(String, StorageValue)>;
 
 /// A persistent store, and how to change its data without it.
 #[derive(Clone, Copy)]
@@ -23,12 +25,12 @@ pub(crate) struct Engine {
     pub(crate) relaxed: Durability,
     pub(crate) open_with: fn(&Path, Durability) -> Opened,
     pub(crate) open_read_only: fn(&Path) -> Opened,
-    pub(crate) verify: fn(&Path, &mut dyn FnMut(Problem)) -> Result<Verified, StorageError>,
+    pub(crate) verify: Verify,
     pub(crate) set_format: fn(&Path, u32),
     pub(crate) read_record: fn(&Path, &str) -> Vec<u8>,
     pub(crate) write_record: fn(&Path, &str, &[u8]),
     /// The id of the store in the fixture of the first format, and what it holds.
-    pub(crate) first_format: (&'static str, fn() -> Vec<(String, StorageValue)>),
+    pub(crate) first_format: (&'static str, Contents),
 }
 
 impl Engine {

@@ -21,6 +21,9 @@ macro_rules! test_each_engine {
 }
 
 mod contract;
+mod damage;
+#[path = "../support/damage.rs"]
+mod damaged;
 mod engine;
 mod locks;
 #[cfg(unix)]

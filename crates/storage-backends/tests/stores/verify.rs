@@ -103,7 +103,7 @@ fn a_running_writer_causes_no_problems(engine: Engine) {
             });
         }
         let _end = SetWhenDropped(&done);
-        for _ in 0..50 {
+        for _ in 0..20 {
             assert_eq!(engine.problems(&dir), []);
         }
     });
