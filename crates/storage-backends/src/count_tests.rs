@@ -1,4 +1,4 @@
-//! While a ledger is counted everybody else goes on, and it comes out right.
+//! A component is counted while others write, and the count is exact.
 #![cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,7 +9,7 @@ use storage_core::{Budget, Commit, ComponentStorage, PageRequest, StorageError, 
 
 use crate::hooks;
 
-/// After which a test that hangs has failed.
+/// How long a test waits before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const KEYS: u64 = 1_000;
@@ -24,7 +24,7 @@ fn budget(max_bytes: u64) -> Budget {
     Budget { max_bytes, max_keys: u64::MAX }
 }
 
-/// What the keys of the component that is counted take up, by its listing.
+/// The usage of the counted component, from its listing.
 fn recount(storage: &Shared) -> Usage {
     let keys = storage.list_keys(Some("app/large/1/")).unwrap();
     let own = |key: &String| key["app/large/1/".len()..].to_owned();
@@ -36,7 +36,7 @@ fn set(storage: &Shared, key: &str, value: &str, budget: Budget) -> Result<(), S
     storage.commit(Commit::new().set(key, value.into()).with_budget(budget)).map(drop)
 }
 
-/// Runs something in a thread of its own, and waits for it, though not for ever.
+/// Runs a closure in its own thread, and fails if it does not end in time.
 #[track_caller]
 fn with_timeout<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = mpsc::channel();
@@ -47,13 +47,12 @@ fn with_timeout<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 
     done
 }
 
-/// Counts the component for its first budget, and does something else when the
-/// moment of the count has come and nothing is counted yet (0), and when all is
-/// counted (1).
-fn beside_a_count<T: Send + 'static>(
+/// Counts the component for its first budget, and calls `during` before anything is counted
+/// (0) and after everything is counted (1).
+fn during_a_count<T: Send + 'static>(
     storage: &Shared,
     first: impl FnOnce(&Shared) -> Result<(), StorageError> + Send + 'static,
-    mut beside: impl FnMut(&Shared, usize) -> T,
+    mut during: impl FnMut(&Shared, usize) -> T,
 ) -> (Result<(), StorageError>, [T; 2]) {
     let (begun, begins) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
@@ -70,7 +69,7 @@ fn beside_a_count<T: Send + 'static>(
     };
     let done = [0, 1].map(|moment| {
         begins.recv_timeout(PATIENCE).expect("a count");
-        let done = beside(storage, moment);
+        let done = during(storage, moment);
         release.send(()).unwrap();
         done
     });
@@ -85,7 +84,7 @@ fn filled(storage: &Shared) {
     }
 }
 
-/// The ledger says what a recount does, to the byte and to the key.
+/// The usage counter matches a recount.
 fn is_exact(storage: &Shared) {
     let used = recount(storage);
     let full = Budget { max_bytes: used.bytes, max_keys: used.keys };
@@ -110,10 +109,10 @@ fn quota_exceeded() -> Result<(), StorageError> {
     Err(StorageError::QuotaExceeded)
 }
 
-fn others_go_on(storage: Shared) {
+fn others_continue(storage: Shared) {
     filled(&storage);
     let first = |storage: &Shared| set(storage, &key(1), "first", Budget::UNLIMITED);
-    let (counted, _) = beside_a_count(&storage, first, |storage, moment| {
+    let (counted, _) = during_a_count(&storage, first, |storage, moment| {
         if moment == 1 {
             let own = Arc::clone(storage);
             with_timeout("what comes late", move || {
@@ -163,11 +162,11 @@ fn others_go_on(storage: Shared) {
     is_exact(&storage);
 }
 
-fn those_who_need_the_ledger_share_one_count(storage: Shared) {
+fn waiting_budgets_share_one_count(storage: Shared) {
     filled(&storage);
     let room = recount(&storage).bytes + 100;
     let first = move |storage: &Shared| set(storage, "app/large/1/a", "123456789", budget(room));
-    let (counted, others) = beside_a_count(&storage, first, |storage, moment| {
+    let (counted, others) = during_a_count(&storage, first, |storage, moment| {
         let start = |n: u64| {
             let storage = Arc::clone(storage);
             // 10 bytes each: 10 of all of them have room.
@@ -199,17 +198,17 @@ macro_rules! for_a_store {
             use super::*;
 
             #[test]
-            fn others_go_on_while_a_ledger_is_counted() {
+            fn others_continue_during_a_count() {
                 let folder = tempfile::tempdir().unwrap();
                 let open: fn(&std::path::Path) -> Shared = $open;
-                others_go_on(open(&folder.path().join("store")));
+                others_continue(open(&folder.path().join("store")));
             }
 
             #[test]
-            fn many_who_need_the_ledger_share_one_count() {
+            fn concurrent_budgets_share_one_count() {
                 let folder = tempfile::tempdir().unwrap();
                 let open: fn(&std::path::Path) -> Shared = $open;
-                those_who_need_the_ledger_share_one_count(open(&folder.path().join("store")));
+                waiting_budgets_share_one_count(open(&folder.path().join("store")));
             }
         }
     };

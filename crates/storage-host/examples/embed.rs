@@ -1,8 +1,8 @@
-//! A wasmtime host that gives two components storage of their own.
+//! A wasmtime host that gives each of two components its own storage.
 //!
 //! `cargo run -p storage-host --example embed`
 
-#![expect(clippy::print_stdout, reason = "a program that shows something")]
+#![expect(clippy::print_stdout, reason = "an example that prints its result")]
 
 use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
@@ -11,7 +11,7 @@ use storage_host::wasmtime_wasi::p2::{self, bindings::sync::Command};
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use storage_host::{Mode, StorageHost, StoreUrl};
 
-/// What a guest runs with: its storage, and what WASI lends it.
+/// The data of a wasmtime store: the guest's storage and WASI.
 struct State {
     storage: ComponentState,
     wasi: WasiCtx,
@@ -25,8 +25,8 @@ impl WasiView for State {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Once: the store, the engine, the linker, the component.
-    let store_url: StoreUrl = "memory:".parse()?; // or file:./data
+    // Once: create the store, the engine, the linker and the component.
+    let store_url: StoreUrl = "memory:".parse()?; // or redb:./data.redb
     let host = StorageHost::new(store_url.open(Mode::ReadWrite)?);
     let engine = Engine::new(&guest::engine_config())?;
     let mut linker = Linker::<State>::new(&engine);
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guests/counter.wasm");
     let counter = Component::from_file(&engine, file).context("cannot load the guest")?;
 
-    // For each call: a store with the state of the component that is called.
+    // For each call: create a wasmtime store with the state of the called component.
     for id in ["app/counter/left", "app/counter/right", "app/counter/left"] {
         let state = State {
             storage: ComponentState::new(host.component(&id.parse()?)),
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         print!("{id}: ");
         let command = Command::instantiate(&mut store, &counter, &linker)?;
         let ended = command.wasi_cli_run().call_run(&mut store);
-        // A command that ends itself does so with this error.
+        // A command that calls exit ends with this error.
         if let Err(error) = ended
             && !matches!(error.downcast_ref(), Some(I32Exit(0)))
         {

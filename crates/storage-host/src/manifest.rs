@@ -1,5 +1,4 @@
-//! A host's settings in a file: the store, and each component with its quota,
-//! limits, cache and grants.
+//! The settings of a host in a TOML file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +16,8 @@ use crate::limits::Limits;
 use crate::store_url::StoreUrl;
 use storage_cache::CacheConfig;
 
-/// A host as a TOML file describes it.
+/// The settings of a host: its store, and each component with quota, limits, cache and
+/// grants. Read from a TOML file.
 ///
 /// ```
 /// use storage_host::Manifest;
@@ -44,15 +44,14 @@ use storage_cache::CacheConfig;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// Where all components keep their data, if the manifest says it. A path is
-    /// relative to the folder that the process runs in.
+    /// The store of all components, if the manifest names one. A path is relative to the
+    /// working directory of the process.
     pub store: Option<StoreUrl>,
-    /// The cache of every component without one of its own.
+    /// The cache of components without their own setting.
     pub cache: CacheConfig,
-    /// Whether all components share that one, rather than have one each.
+    /// Whether components share one cache instead of having one each.
     pub shares_cache: bool,
-    /// What applies to components that have nothing of their own, and to those that
-    /// are not named.
+    /// The settings of components without their own, and of those that are not named.
     pub defaults: ComponentSettings,
     /// The components, in the order of the file.
     pub components: Vec<ManifestComponent>,
@@ -61,27 +60,27 @@ pub struct Manifest {
 /// A component of a [`Manifest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManifestComponent {
-    /// Whose storage it is.
+    /// Its id.
     pub id: ComponentId,
-    /// The component's file. [`Manifest::from_file`] makes it relative to the
-    /// manifest's folder.
+    /// The component's file. [`Manifest::from_file`] resolves it relative to the directory
+    /// of the manifest.
     pub wasm: Option<PathBuf>,
-    /// What applies to it, the manifest's defaults included.
+    /// Its settings, including the manifest's defaults.
     pub settings: ComponentSettings,
-    /// How long it may run, the manifest's default included. It is for whoever runs
-    /// it, as the command does.
+    /// How long it may run, including the manifest's default. The program that runs the
+    /// component applies it, as the command does.
     pub timeout: Option<Duration>,
-    /// What it may do with others' keys.
+    /// Its access to keys of other components.
     pub grants: Vec<Grant>,
-    /// Keys that are set before it starts.
+    /// Keys to set before it starts.
     pub presets: BTreeMap<String, String>,
 }
 
-/// Why a file is no [`Manifest`].
+/// Why a [`Manifest`] cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {problem}", path.display())]
     Read {
         /// The file.
@@ -89,11 +88,10 @@ pub enum ManifestError {
         /// Why.
         problem: String,
     },
-    /// It is not TOML, has a field that is not known, or a value that cannot be.
-    /// Names the line.
+    /// It is not TOML, or has an unknown field or an invalid value. Names the line.
     #[error("{0}")]
     Syntax(String),
-    /// Two parts of it do not fit together.
+    /// A component's settings contradict each other.
     #[error("{0}")]
     Contradiction(String),
 }
@@ -102,7 +100,7 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// As [`ManifestError`] says.
+    /// [`ManifestError`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ManifestError> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(|error| ManifestError::Read {
@@ -110,9 +108,9 @@ impl Manifest {
             problem: error.to_string(),
         })?;
         let mut manifest: Self = text.parse()?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let directory = path.parent().unwrap_or(Path::new(""));
         for wasm in manifest.components.iter_mut().filter_map(|component| component.wasm.as_mut()) {
-            *wasm = folder.join(&*wasm);
+            *wasm = directory.join(&*wasm);
         }
         Ok(manifest)
     }
@@ -122,8 +120,7 @@ impl Manifest {
         self.components.iter().find(|component| component.id == *id)
     }
 
-    /// What applies to a component: its own settings, or the manifest's defaults for
-    /// one that is not named.
+    /// The settings of a component, or the defaults for one that is not named.
     pub fn settings(&self, id: &ComponentId) -> &ComponentSettings {
         self.component(id).map_or(&self.defaults, |component| &component.settings)
     }
@@ -175,7 +172,7 @@ struct File {
     components: Vec<Component>,
 }
 
-/// A component's fields; what is left out is the host's.
+/// The fields of a component. Missing ones have the host's values.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Component {
@@ -202,7 +199,7 @@ struct Quota {
 }
 
 impl Quota {
-    /// `None` if neither is bounded.
+    /// Applies this quota on top of another; `None` if neither has a bound.
     fn over(self, base: Option<Budget>) -> Option<Budget> {
         let base = base.unwrap_or(Budget::UNLIMITED);
         let budget = Budget {
@@ -213,7 +210,7 @@ impl Quota {
     }
 }
 
-/// How much may be kept.
+/// A bound of a quota.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged, expecting = "a number, or \"none\" for no bound")]
 enum Bound {
@@ -258,7 +255,7 @@ impl CacheTable {
     }
 }
 
-/// How long something lasts.
+/// A duration.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged, expecting = "a number of seconds, or \"none\" for no end")]
 enum Seconds {
@@ -337,7 +334,7 @@ impl File {
         for component in self.components {
             if !seen.insert(component.id.clone()) {
                 return Err(ManifestError::Contradiction(format!(
-                    "the component {} is there twice",
+                    "component {} is listed twice: remove one of the entries",
                     component.id
                 )));
             }
@@ -359,20 +356,23 @@ impl Component {
         for GrantTable { owner, prefix, access } in self.grants {
             if owner == id {
                 return Err(ManifestError::Contradiction(format!(
-                    "the component {id} is granted its own keys, which it has anyway"
+                    "grant of component {id}: the owner is {id} itself, which needs no grant; \
+                     remove it"
                 )));
             }
             if grants.iter().any(|one: &Grant| one.owner == owner && one.prefix == prefix) {
                 return Err(ManifestError::Contradiction(format!(
-                    "the component {id} is granted the keys of {owner} below {prefix:?} twice"
+                    "component {id} has two grants for {owner} with the prefix {prefix:?}: remove \
+                     one of them"
                 )));
             }
-            // Every beginning of a key is one itself, but for the empty one.
+            // Every non-empty prefix of a valid key is a valid key.
             if !prefix.is_empty()
                 && let Err(error) = validate_key(&prefix)
             {
                 return Err(ManifestError::Contradiction(format!(
-                    "a grant of {id} is of keys that nobody can have: {error}"
+                    "grant of component {id}: the prefix {prefix:?} is not a valid key prefix: \
+                     {error}"
                 )));
             }
             let access = match access {
@@ -387,14 +387,16 @@ impl Component {
                 .and_then(|()| limits.check_key(key))
                 .and_then(|()| limits.check_value_len(value.len()))
                 .map_err(|error| {
-                    ManifestError::Contradiction(format!("a preset of {id}: {error}"))
+                    ManifestError::Contradiction(format!(
+                        "preset {key:?} of component {id}: {error}"
+                    ))
                 })?;
         }
         let timeout = self.timeout.or(timeout).and_then(Seconds::duration);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(ManifestError::Contradiction(format!(
-                "the timeout of {id} is 0: it would never run; \"none\" lets it run for as long as \
-                 it likes"
+                "the timeout of component {id} is 0: use a number of seconds, or \"none\" for no \
+                 timeout"
             )));
         }
         let settings = ComponentSettings {
@@ -413,7 +415,7 @@ impl Component {
     }
 }
 
-/// A value that is written as text.
+/// Parses a value from a string.
 fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -422,7 +424,7 @@ where
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
-/// The same for one that may be left out.
+/// Like [`parsed`], for an optional field.
 fn parsed_if_there<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -436,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_component_does_not_say_of_its_quota_is_the_hosts() {
+    fn missing_parts_of_a_quota_are_the_hosts() {
         let of = |own: &str| {
             let text =
                 format!("quota = {{ bytes = 10, keys = 5 }}\n[[component]]\nid = 'a/b/c'\n{own}");

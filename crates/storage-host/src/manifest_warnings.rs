@@ -1,4 +1,4 @@
-//! What in a manifest is legal, but may not be what its author meant.
+//! Valid parts of a manifest that are likely mistakes.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use storage_core::{Budget, ComponentId};
 use crate::grants::{Access, Grant};
 use crate::manifest::{Manifest, ManifestComponent};
 
-/// Something in a [`Manifest`] that may be a mistake. [`Display`](fmt::Display)
-/// says what it is and what to do.
+/// A part of a [`Manifest`] that may be a mistake. [`Display`](fmt::Display) describes it and
+/// says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManifestWarning {
@@ -59,7 +59,7 @@ pub enum ManifestWarning {
 }
 
 impl ManifestWarning {
-    /// The component that it concerns.
+    /// The component concerned.
     pub fn component(&self) -> &ComponentId {
         match self {
             Self::EmptyPrefix { component, .. }
@@ -70,7 +70,7 @@ impl ManifestWarning {
         }
     }
 
-    /// A name for programs, such as `open_prefix`.
+    /// Identifies the kind for programs, such as `open_prefix`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::EmptyPrefix { .. } => "empty_prefix",
@@ -88,14 +88,14 @@ impl fmt::Display for ManifestWarning {
             Self::EmptyPrefix { component, grant } => write!(
                 f,
                 "{component}: the grant for {} has an empty prefix, which covers all of its keys; \
-                 name a prefix if that is not meant",
+                 if this is not intended, set a prefix",
                 grant.owner
             ),
             Self::OpenPrefix { component, grant: Grant { owner, prefix, .. } } => write!(
                 f,
                 "{component}: the grant for {owner} with the prefix {prefix:?} also covers keys \
-                 such as {:?}; end the prefix with the separator that follows it in the keys if \
-                 that is not meant",
+                 such as {:?}; if this is not intended, end the prefix with the separator of the \
+                 keys",
                 format!("{prefix}-2")
             ),
             Self::CoveredGrant { component, grant, covered_by } => write!(
@@ -106,7 +106,7 @@ impl fmt::Display for ManifestWarning {
             ),
             Self::UnknownOwner { component, grant } => write!(
                 f,
-                "{component}: the grant for {} names no component of this manifest; check its id",
+                "{component}: the grant for {}, which this manifest does not list; check the id",
                 grant.owner
             ),
             Self::PresetsAboveQuota { component, bytes, keys, quota } => {
@@ -116,9 +116,9 @@ impl fmt::Display for ManifestWarning {
                 };
                 write!(
                     f,
-                    "{component}: the presets need {needed} {unit}, above the quota of {allowed}: \
-                     in an empty store the component cannot start; raise the quota or remove \
-                     presets"
+                    "{component}: the presets need {needed} {unit}, more than the quota of {allowed}, \
+                     so that the component cannot start in an empty store; raise the quota or \
+                     remove presets"
                 )
             }
         }
@@ -126,7 +126,7 @@ impl fmt::Display for ManifestWarning {
 }
 
 impl Manifest {
-    /// What in the manifest may be a mistake, in the order of its components.
+    /// Returns the likely mistakes, in the order of the components.
     ///
     /// ```
     /// use storage_host::Manifest;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_that_end_with_a_separator_are_fine() {
+    fn prefixes_with_a_separator_have_no_warning() {
         for prefix in ["shared/", "shared:", "shared-", "shared.", "shared_", "shared|", "sh red "]
         {
             let grants = format!("grants = [{}]", grant(prefix, "read"));
@@ -224,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_prefix_covers_everything() {
+    fn an_empty_prefix_is_a_warning() {
         assert_eq!(kinds(&format!("grants = [{}]", grant("", "read"))), ["empty_prefix"]);
     }
 
     #[test]
-    fn a_narrower_grant_without_effect_is_named() {
+    fn a_grant_without_effect_is_a_warning() {
         let two = |wide: &str, narrow: &str| {
             kinds(&format!("grants = [{}, {}]", grant("x/", wide), grant("x/secret/", narrow)))
         };
@@ -240,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_is_no_component_is_named() {
+    fn an_unknown_owner_is_a_warning() {
         let grants = "grants = [{ owner = 'a/b/ownr', prefix = 'x/', access = 'read' }]";
         assert_eq!(kinds(grants), ["unknown_owner"]);
     }
 
     #[test]
-    fn presets_above_the_quota_are_named_and_those_that_fill_it_are_fine() {
+    fn presets_above_the_quota_are_a_warning() {
         let presets = "presets = { ab = 'cd', e = '' }";
         for (quota, warns) in [
             ("bytes = 5", false),

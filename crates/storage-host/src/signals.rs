@@ -1,10 +1,10 @@
-//! Ends a process in order when it is asked to by a signal.
+//! Ends a process in order on a signal.
 //!
-//! `SIGTERM`, `SIGINT` and `SIGHUP` end a process at once unless it says otherwise, and
-//! with it whatever a store has acknowledged but not made durable yet. As process 1 of
-//! a container they are ignored instead. With [`end_in_order`] they do the same
-//! everywhere: an action, such as [`StorageHost::shut_down`](crate::StorageHost::shut_down),
-//! and then the end, with the exit status 128 + n that shells show for signal n.
+//! By default, `SIGTERM`, `SIGINT` and `SIGHUP` end a process at once, which loses writes
+//! that a store has acknowledged but not made durable. Process 1 of a container ignores
+//! them. With [`end_in_order`] they always run an action, such as
+//! [`StorageHost::shut_down`](crate::StorageHost::shut_down), and then end the process with
+//! the exit status 128 + n, as shells report signal n.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -15,7 +15,7 @@
 //! let ending = host.clone();
 //! signals::end_in_order(move |signal| {
 //!     if let Err(error) = ending.shut_down(Duration::from_secs(10)) {
-//!         tracing::error!(%signal, %error, "the store was not flushed");
+//!         tracing::error!(%signal, %error, "cannot flush the store");
 //!     }
 //! })?;
 //! signals::survive_file_size_limit()?;
@@ -44,7 +44,7 @@ const SAME_REQUEST: Duration = Duration::from_millis(200);
 pub struct Signal(i32);
 
 impl Signal {
-    /// The exit status of a process that the signal ended: 128 and its number.
+    /// The exit status of a process that the signal ended: 128 plus its number.
     pub fn exit_status(self) -> u8 {
         u8::try_from(self.0).map_or(u8::MAX, |number| number.saturating_add(128))
     }
@@ -59,22 +59,21 @@ impl fmt::Display for Signal {
     }
 }
 
-/// From now on calls `action` when the process gets `SIGTERM`, `SIGINT` or `SIGHUP`, on
-/// a thread of its own, and ends the process with [`Signal::exit_status`] when it
-/// returns. Another signal ends the process at once; one within 200 ms of the first
-/// is taken for the same request.
+/// Handles `SIGTERM`, `SIGINT` and `SIGHUP`: calls `action` on a new thread, and ends the
+/// process with [`Signal::exit_status`] when it returns. A further signal ends the process
+/// at once, unless it arrives within 200 ms of the first and so is part of the same request.
 ///
 /// `action` bounds its own time, as [`StorageHost::shut_down`](crate::StorageHost::shut_down)
-/// does. Nothing else is cleaned up: no destructors run, and what is buffered for
-/// standard output is lost unless `action` flushes it.
+/// does. Nothing else is cleaned up: destructors do not run, and buffered standard output
+/// is lost unless `action` flushes it.
 ///
-/// A signal that is ignored when this is called stays ignored, as `nohup` and shells
-/// expect; off Linux this is not known, and there `SIGHUP` keeps its default action.
-/// Call it once, and early.
+/// A signal that is already ignored stays ignored, as `nohup` and shells expect. On other
+/// systems than Linux this is not known, so `SIGHUP` keeps its default action. Call this
+/// once, early.
 ///
 /// # Errors
-/// If there is no thread or descriptor left for it. The signals then end the process at
-/// once with that status, as process 1 too.
+/// If no thread or descriptor is left. The signals then end the process at once with that
+/// status, even process 1.
 pub fn end_in_order(action: impl FnOnce(Signal) + Send + 'static) -> io::Result<()> {
     let signals: Vec<i32> = ENDING.into_iter().filter(|signal| !is_ignored(*signal)).collect();
     let started = iterator::Signals::new(&signals).and_then(|arriving| {
@@ -104,7 +103,7 @@ fn handle(mut arriving: iterator::Signals, action: impl FnOnce(Signal) + Send + 
         end(first);
     };
     if thread::Builder::new().name("ending".to_owned()).spawn(act).is_err() {
-        // Without a thread there is nobody to see the next signal.
+        // Without a thread for the action, end at once.
         end(first);
     }
     for next in signals {
@@ -114,7 +113,7 @@ fn handle(mut arriving: iterator::Signals, action: impl FnOnce(Signal) + Send + 
     }
 }
 
-/// Whether a signal was set to be ignored by whoever started the process.
+/// Whether the parent process set a signal to be ignored.
 #[cfg(target_os = "linux")]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -129,13 +128,12 @@ fn is_ignored(signal: i32) -> bool {
     signal == SIGHUP
 }
 
-/// Lets a write that would pass the limit on a file's size (`ulimit -f`) fail, as any
-/// other error of a write, where `SIGXFSZ` would end the process in the middle of it.
+/// Makes a write above the file size limit (`ulimit -f`) fail with an error, where
+/// `SIGXFSZ` would otherwise end the process.
 ///
 /// # Errors
 /// If the signal cannot be handled.
 pub fn survive_file_size_limit() -> io::Result<()> {
-    // A handler that does nothing of use: unlike a signal that is ignored, it is not
-    // inherited by the processes that this one starts.
+    // An ignored signal would be inherited by child processes; a handler is not.
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }

@@ -1,5 +1,5 @@
-//! What a copy takes in memory. It is counted for the whole process, so this is
-//! a process of its own.
+//! The memory that a copy takes. It is counted per process, so this test is alone in its
+//! process.
 
 #![cfg(feature = "file")]
 #![allow(clippy::unwrap_used, reason = "a test reports by panicking")]
@@ -17,7 +17,7 @@ const VALUE: usize = 256 << 10;
 const MOST: usize = 32 << 20;
 
 #[test]
-fn a_copy_takes_no_more_however_much_there_is() {
+fn the_memory_of_a_copy_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let open = |name: &str, mode| {
         let url = StoreUrl::from_path(folder.path().join(name));

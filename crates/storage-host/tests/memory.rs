@@ -1,5 +1,5 @@
-//! What the host allocates for its components. Memory is counted for the whole
-//! process, so everything here is one test, in a process of its own.
+//! The memory that the host allocates for components. It is counted per process, so this
+//! is one test, alone in its process.
 
 #![cfg(feature = "wasmtime")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test reports by panicking")]

@@ -81,7 +81,7 @@ fn send(signal: &str, child: &Child) {
 }
 
 #[test]
-fn a_write_that_hangs_ends_the_process_when_its_time_is_over() {
+fn a_stuck_write_does_not_prevent_the_end() {
     let (mut child, lines) = start(1);
     wait_for(&lines, "writing");
     send("TERM", &child);

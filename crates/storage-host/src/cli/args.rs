@@ -1,4 +1,4 @@
-//! How arguments become values. They may be any bytes, and what must be UTF-8 says so.
+//! Parsers of arguments. An argument may be any bytes; errors say what must be UTF-8.
 
 use std::ffi::OsString;
 
@@ -9,12 +9,12 @@ fn utf8(text: OsString, what: &str) -> Result<String, String> {
     text.into_string().map_err(|_| format!("{what} must be valid UTF-8"))
 }
 
-/// A key, or a text to compare keys with.
+/// A key, or a prefix of keys.
 pub(super) fn key() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().try_map(|text| utf8(text, "a key"))
 }
 
-/// An id of a component.
+/// A component id.
 pub(super) fn id() -> impl TypedValueParser<Value = ComponentId> {
     OsStringValueParser::new().try_map(|text| {
         utf8(text, "an id")?.parse::<ComponentId>().map_err(|error| error.to_string())
@@ -26,7 +26,7 @@ pub(super) fn store_url() -> impl TypedValueParser<Value = StoreUrl> {
     OsStringValueParser::new().try_map(|text| StoreUrl::from_os_str(&text))
 }
 
-/// What `--preset` takes: everything before the first equals sign is the key.
+/// `KEY=VALUE`, split at the first equals sign.
 pub(super) fn preset() -> impl TypedValueParser<Value = (String, String)> {
     OsStringValueParser::new().try_map(|text| {
         let text = utf8(text, "a preset")?;

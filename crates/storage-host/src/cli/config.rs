@@ -1,4 +1,4 @@
-//! `run --config` and `check`: a manifest.
+//! `run --config` and `check`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ impl From<ManifestError> for Failure {
     }
 }
 
-/// Reads a manifest; its errors name the file.
+/// Reads a manifest. Errors name the file.
 pub(super) fn read(path: &Path) -> Result<Manifest, Failure> {
     Manifest::from_file(path).map_err(|error| match error {
         error @ ManifestError::Read { .. } => error.into(),
@@ -27,23 +27,23 @@ pub(super) fn read(path: &Path) -> Result<Manifest, Failure> {
     })
 }
 
-/// What stands on the command line of `run --config`.
+/// The command line of `run --config`.
 pub(super) struct Run<'a> {
     pub(super) target: &'a Target,
     pub(super) id: &'a str,
     pub(super) args: &'a [String],
     pub(super) presets: Vec<(String, String)>,
     pub(super) instances: u16,
-    /// In place of the manifest's.
+    /// Overrides the manifest's.
     pub(super) timeout: Option<Duration>,
     pub(super) json: bool,
 }
 
 impl Run<'_> {
-    /// Runs a component of `manifest`, the file `config`.
+    /// Runs a component of `manifest`, which was read from `config`.
     pub(super) fn run(self, config: &Path, manifest: &Manifest) -> Result<ExitCode, Failure> {
         let id: ComponentId = self.id.parse().map_err(|error| {
-            Failure::new("usage", format!("with --config, run takes an id: {error}"))
+            Failure::new("usage", format!("invalid component id for run --config: {error}"))
         })?;
         let Some(component) = manifest.component(&id) else {
             let known: Vec<&str> =
@@ -51,7 +51,7 @@ impl Run<'_> {
             return Err(Failure::new(
                 "manifest",
                 format!(
-                    "{} has no component {id}; it has {}",
+                    "{} has no component {id}; its components are: {}",
                     config.display(),
                     if known.is_empty() { "none".to_owned() } else { known.join(", ") }
                 ),
@@ -61,7 +61,7 @@ impl Run<'_> {
             return Err(Failure::new(
                 "manifest",
                 format!(
-                    "{} names no file for the component {id}: add wasm = \"...\"",
+                    "{} names no file for component {id}: add wasm = \"PATH\"",
                     config.display()
                 ),
             ));
@@ -71,7 +71,7 @@ impl Run<'_> {
             id: &id,
             component: wasm,
             args: self.args,
-            // The command line's come later and win.
+            // Those of the command line come last and win.
             presets: presets.chain(self.presets).collect(),
             instances: self.instances,
             timeout: self.timeout.or(component.timeout),
@@ -111,9 +111,8 @@ impl<'a> From<&'a ManifestWarning> for Warning<'a> {
     }
 }
 
-/// Reads a manifest, compiles what it names, and says whether all of it could be
-/// run, and what in it may be a mistake. Creates nothing. With `strict` a warning
-/// is a failure.
+/// Compiles the components of a manifest, and reports errors and warnings. Creates
+/// nothing. With `strict` a warning is a failure.
 pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
     let Some((path, manifest)) = target.config() else { return Ok(()) };
     let mut runnable = 0;
@@ -152,7 +151,7 @@ fn show(checked: &Checked<'_>, path: &Path, output: &mut Output) -> Result<(), F
         note(format_args!("warning: {}", printable(&warning.message)));
     }
     output.line(format_args!(
-        "{}: ok: store {}, {}, {} of them with a file that can be run, {}",
+        "{}: ok: store {}, {}, {} of them with a runnable file, {}",
         path.display(),
         checked.store,
         counted(checked.components as u64, "component"),

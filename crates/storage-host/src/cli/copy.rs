@@ -1,4 +1,4 @@
-//! `copy`: a store into another one.
+//! `copy`: copies a store into another one.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -33,7 +33,7 @@ pub(super) fn copy(
         unchanged_bytes: u64,
     }
 
-    refuse_what_cannot_be(from, to)?;
+    refuse_unusable_paths(from, to)?;
     let copied = copy_all(from, to, merge, wait)?;
     let (written, unchanged) = (copied.written, copied.unchanged);
     if output.json() {
@@ -46,12 +46,12 @@ pub(super) fn copy(
             unchanged_bytes: unchanged.bytes,
         });
     }
-    let there = match unchanged.keys {
+    let skipped = match unchanged.keys {
         0 => String::new(),
-        keys => format!("; {} ({} bytes) there already", counted(keys, "key"), unchanged.bytes),
+        keys => format!("; {} ({} bytes) unchanged", counted(keys, "key"), unchanged.bytes),
     };
     output.line(format_args!(
-        "copied {} ({} bytes){there}",
+        "copied {} ({} bytes){skipped}",
         counted(written.keys, "key"),
         written.bytes
     ))
@@ -65,9 +65,8 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
     while components.next()?.is_some() {}
     components.refuse("cannot copy the source")?;
     wait.until_unlocked(|| read_first_key(&*source))?;
-    // Whatever durability was asked for, it is kept for the whole of the copy:
-    // the flush at its end makes all of it durable, and an interrupted copy is
-    // made again.
+    // The flush at the end makes the copy durable, and an interrupted copy is repeated.
+    // Single writes need not be durable.
     let target = wait.until_unlocked(|| {
         let opened = target::open(&to.relaxed(), Mode::ReadWrite);
         opened.map_err(|error| Failure::of_opening(to, &error))
@@ -77,10 +76,10 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
 
     let mut progress = Progress::new("copying");
     let options = CopyOptions::new().with_merge(merge);
-    // A copy that finds its source locked is made again, and goes on.
+    // If the source is locked, the copy is retried, and skips what it has copied.
     wait.until_unlocked(|| {
         let copied = copy_store(&source, target.store(), options, &mut |key, copied| {
-            progress.at(|| {
+            progress.update(|| {
                 let total = copied.total();
                 format!(
                     "{}, {}, at {}",
@@ -94,8 +93,7 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
     })
 }
 
-/// Reads the first key before the target is created, so that an unreadable source
-/// creates none.
+/// Reads the first key, so that an unreadable source fails before the target is created.
 fn read_first_key(source: &dyn Store) -> Result<(), Failure> {
     let mut looked = false;
     let look = source.read_snapshot("", None, &mut |_, _| {
@@ -108,56 +106,53 @@ fn read_first_key(source: &dyn Store) -> Result<(), Failure> {
     }
 }
 
-/// What could not work, whatever the stores hold.
-fn refuse_what_cannot_be(from: &StoreUrl, to: &StoreUrl) -> Result<(), Failure> {
+/// Refuses stores without a path, and stores that contain each other.
+fn refuse_unusable_paths(from: &StoreUrl, to: &StoreUrl) -> Result<(), Failure> {
     let wrong = |message: String| Err(Failure::new("usage", message));
     let (Some(from_path), Some(to_path)) = (from.path(), to.path()) else {
         return wrong(
-            "a memory: store begins empty and ends with the command, so there is nothing to copy \
-             from it and nothing would stay in it: name a store that lasts, such as file:PATH"
+            "cannot copy from or to a memory: store: it is empty at first and ends with the \
+             command; use a persistent store, such as redb:PATH"
                 .to_owned(),
         );
     };
-    let (from_places, to_places) = (places(from_path), places(to_path));
-    match (from_places.first(), to_places.first()) {
+    let (from_ids, to_ids) = (identities(from_path), identities(to_path));
+    match (from_ids.first(), to_ids.first()) {
         (Some(one), Some(other)) if one == other => {
-            wrong(format!("\"{from}\" and \"{to}\" are the same store"))
+            wrong(format!("\"{from}\" and \"{to}\" are the same store: choose another target"))
         }
-        (Some(one), Some(_)) if to_places.contains(one) => wrong(format!(
-            "the target \"{to}\" lies inside the source \"{from}\", which must not hold anything \
-             else"
+        (Some(one), Some(_)) if to_ids.contains(one) => wrong(format!(
+            "the target \"{to}\" is inside the source \"{from}\": choose a path outside of it"
         )),
-        (Some(_), Some(other)) if from_places.contains(other) => wrong(format!(
-            "the source \"{from}\" lies inside the target \"{to}\", which must not hold anything \
-             else"
+        (Some(_), Some(other)) if from_ids.contains(other) => wrong(format!(
+            "the source \"{from}\" is inside the target \"{to}\": choose a path outside of it"
         )),
         _ => Ok(()),
     }
 }
 
-/// A place in the file system, whatever it is called.
+/// What identifies a file or directory.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
-    /// By device and number, which every path to it shares.
+enum Identity {
+    /// Device and inode, the same for every path to it.
     #[cfg(unix)]
     Node(u64, u64),
-    /// By name, where that is all there is.
+    /// The path of something that does not exist yet.
     Name(PathBuf),
 }
 
-/// A path and the folders above it, as far as they tell places apart.
-fn places(path: &Path) -> Vec<Place> {
+/// The identities of a path and of the directories above it.
+fn identities(path: &Path) -> Vec<Identity> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // Links are followed as far as anything is there; what is not there yet has
-    // none.
-    let there = absolute.ancestors().find_map(|above| {
+    // Follow links in the part of the path that exists; the rest has none.
+    let existing = absolute.ancestors().find_map(|above| {
         let real = fs::canonicalize(above).ok()?;
         Some((real, absolute.strip_prefix(above).ok()?.to_owned()))
     });
-    let whole = match there {
+    let whole = match existing {
         Some((real, rest)) if rest.as_os_str().is_empty() => real,
         Some((real, rest)) => {
-            // Nothing is there, so no link gives `..` another meaning.
+            // Nothing here exists, so `..` can be resolved by name.
             let named = rest.components().fold(real, |mut path, part| {
                 match part {
                     Component::ParentDir => drop(path.pop()),
@@ -169,16 +164,16 @@ fn places(path: &Path) -> Vec<Place> {
         }
         None => absolute,
     };
-    whole.ancestors().map(place).collect()
+    whole.ancestors().map(identity).collect()
 }
 
-fn place(path: &Path) -> Place {
+fn identity(path: &Path) -> Identity {
     #[cfg(unix)]
     if let Ok(metadata) = fs::metadata(path) {
         use std::os::unix::fs::MetadataExt;
-        return Place::Node(metadata.dev(), metadata.ino());
+        return Identity::Node(metadata.dev(), metadata.ino());
     }
-    Place::Name(path.to_owned())
+    Identity::Name(path.to_owned())
 }
 
 #[cfg(test)]
@@ -187,16 +182,16 @@ mod tests {
     use super::*;
 
     fn refusal(from: &str, to: &str) -> Option<String> {
-        match refuse_what_cannot_be(&from.parse().unwrap(), &to.parse().unwrap()) {
+        match refuse_unusable_paths(&from.parse().unwrap(), &to.parse().unwrap()) {
             Ok(()) => None,
             Err(Failure::Error { message, .. }) => Some(message),
-            Err(Failure::OutputClosed) => panic!("nothing was written"),
+            Err(Failure::OutputClosed) => panic!("there is no output"),
         }
     }
 
-    #[cfg(all(unix, feature = "file"))]
+    #[cfg(unix)]
     #[test]
-    fn a_store_is_the_same_however_its_path_is_spelt() {
+    fn paths_to_the_same_store_are_recognized() {
         let folder = tempfile::tempdir().unwrap();
         let at = |path: &str| format!("file:{}/{path}", folder.path().display());
         fs::create_dir_all(folder.path().join("store/components")).unwrap();
@@ -206,25 +201,25 @@ mod tests {
             ["store/", "./store", "x/../store", "link", "here/here/store", "store?durability=os"]
         {
             let refused = refusal(&at("store"), &at(same)).unwrap();
-            assert!(refused.ends_with("are the same store"), "{same}: {refused}");
+            assert!(refused.contains("are the same store"), "{same}: {refused}");
         }
         for inside in ["store/copy", "link/a/b/c", "here/store/components"] {
             let refused = refusal(&at("store"), &at(inside)).unwrap();
-            assert!(refused.contains("lies inside the source"), "{inside}: {refused}");
+            assert!(refused.contains("is inside the source"), "{inside}: {refused}");
             let refused = refusal(&at(inside), &at("store")).unwrap();
-            assert!(refused.contains("lies inside the target"), "{inside}: {refused}");
+            assert!(refused.contains("is inside the target"), "{inside}: {refused}");
         }
         for apart in ["stor", "store2", "missing/store", "store.redb", "here/copy"] {
             assert_eq!(refusal(&at("store"), &at(apart)), None, "{apart}");
             assert_eq!(refusal(&at(apart), &at("store")), None, "{apart}");
         }
-        // Neither is there.
-        assert!(refusal(&at("new"), &at("here/new")).unwrap().ends_with("are the same store"));
+        // Neither exists.
+        assert!(refusal(&at("new"), &at("here/new")).unwrap().contains("are the same store"));
     }
 
     #[cfg(feature = "memory")]
     #[test]
-    fn memory_is_no_place_to_copy_from_or_to() {
+    fn memory_cannot_be_copied_from_or_to() {
         assert!(refusal("memory:", "memory:").is_some());
     }
 }

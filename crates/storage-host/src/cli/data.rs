@@ -1,4 +1,4 @@
-//! One key of a component: `get`, `put`, `delete`.
+//! `get`, `put` and `delete`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -57,7 +57,7 @@ pub(super) fn put(
         value_bytes: usize,
     }
 
-    // Before the store is opened: what cannot be stored creates none.
+    // Checked before the store is opened: an invalid value must not create a store.
     validate_key(key)?;
     let limits = store.limits(id);
     limits.check_key(key)?;
@@ -75,8 +75,7 @@ pub(super) fn put(
     Ok(())
 }
 
-/// Why a value was not stored. Where a quota is the reason, says which and how much
-/// of it is used.
+/// Why a value was not stored. If the quota is the reason, with the quota and its usage.
 fn not_stored(key: &str, error: StorageError, chain: &ComponentChain) -> Failure {
     let (StorageError::QuotaExceeded, Some(quota)) = (&error, chain.quota()) else {
         return error.into();
@@ -90,8 +89,8 @@ fn not_stored(key: &str, error: StorageError, chain: &ComponentChain) -> Failure
     Failure::new(
         "quota_exceeded",
         format!(
-            "cannot store the key {key:?}: it does not fit in the quota of {}, which has {} in use; \
-             delete keys or raise the quota",
+            "cannot store the key {key:?}: it does not fit in the quota of {} ({} used); delete \
+             keys or raise the quota",
             chain.id(),
             bounds.join(" and ")
         ),

@@ -1,5 +1,4 @@
-//! `demo`: the main job, done with real components in processes of their own,
-//! and checked.
+//! `demo`: runs bundled components in separate processes and checks the result.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -28,73 +27,71 @@ const HOME: &str = "app/notes/home";
 const WORK: &str = "app/notes/work";
 const COUNT: &str = "app/counter/001";
 
-/// Most files of a component that are shown.
+/// How many files of a component are shown.
 const SHOWN_FILES: usize = 4;
 
-/// Runs the demo.
-///
-/// # Errors
-/// If a claim that it prints is false, or something does not run.
+/// Runs the demo. Fails if one of its checks fails.
 pub(super) fn demo(target: &Target, output: &mut Output) -> Result<(), Failure> {
     let store = target.url();
-    let Some(folder) = store.path() else {
+    let Some(path) = store.path() else {
         return Err(Failure::new(
             "usage",
             format!(
-                "the demo's components run in processes of their own, which cannot share the store \
-                 \"{store}\": take one that lasts, such as --store file:./storage-data"
+                "cannot run the demo on the store \"{store}\": its components run in separate \
+                 processes, which cannot share it; use a persistent store, such as --store {}",
+                target::DEFAULT_STORE
             ),
         ));
     };
-    // Makes the store, or says why that cannot be; the children open it next.
+    // Creates the store, or fails before the child processes would.
     drop(target.open(Mode::ReadWrite)?);
 
     let mut demo = Demo::new(target, output)?;
     let before = demo.state()?;
-    demo.introduce(folder, &before)?;
+    demo.introduce(path, &before)?;
     demo.add_and_count()?;
     let after = demo.look_again()?;
     demo.check_isolation(&before, &after)?;
     match store.scheme() {
-        "file" => demo.check_files(folder)?,
-        _ => demo.check_engine(folder)?,
+        "file" => demo.check_files(path)?,
+        _ => demo.check_engine(path)?,
     }
     demo.conclude(store)
 }
 
 struct Demo<'a> {
     store: String,
-    /// How long each of its processes waits for the store, in seconds.
+    /// How long each process waits for the store, in seconds.
     wait: String,
     output: &'a mut Output,
     style: Style,
     program: PathBuf,
     /// Holds the components' files while the demo runs.
     files: tempfile::TempDir,
-    /// Removes them if a signal ends the demo.
+    /// Removes `files` if a signal ends the demo.
     _on_signal: OnSignal,
     claims: Vec<Claim>,
-    /// Whether the reader of the output has gone.
-    unwatched: bool,
+    /// Whether the output was closed.
+    output_closed: bool,
 }
 
 #[derive(Serialize)]
 struct Claim {
     claim: String,
     holds: bool,
-    /// What was found instead.
+    /// What was found, if the claim does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<String>,
 }
 
 /// What the store holds for the demo's components.
 struct State {
-    /// The texts of the notes, in order, for each notebook.
+    /// The notes of each notebook, in order.
     notes: BTreeMap<&'static str, Vec<String>>,
     runs: u64,
 }
 
-/// What a child said, and how it ended.
+/// The output and exit code of a child process.
 struct Ended {
     stdout: String,
     stderr: String,
@@ -106,40 +103,41 @@ impl<'a> Demo<'a> {
         let cannot =
             |what: &str, error: io::Error| Failure::new("io", format!("cannot {what}: {error}"));
         let files =
-            tempfile::tempdir().map_err(|error| cannot("make a temporary folder", error))?;
+            tempfile::tempdir().map_err(|error| cannot("create a temporary directory", error))?;
         let on_signal = OnSignal::remove(files.path().to_owned());
         for (name, bytes) in [NOTES, COUNTER] {
             fs::write(files.path().join(name), bytes)
-                .map_err(|error| cannot("write to the temporary folder", error))?;
+                .map_err(|error| cannot("write to the temporary directory", error))?;
         }
         Ok(Self {
             store: target.url().to_string(),
             wait: target.wait().as_seconds().to_string(),
-            style: Style { on: !output.json() && colours() },
+            style: Style { on: !output.json() && wants_colours() },
             output,
             program: env::current_exe().map_err(|error| cannot("find this program", error))?,
             files,
             _on_signal: on_signal,
             claims: Vec::new(),
-            unwatched: false,
+            output_closed: false,
         })
     }
 
-    fn introduce(&mut self, folder: &Path, before: &State) -> Result<(), Failure> {
-        let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    fn introduce(&mut self, path: &Path, before: &State) -> Result<(), Failure> {
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         self.say(format_args!("Three components, one store: {}", whole.display()))?;
         let count = before.notes.values().map(Vec::len).sum::<usize>();
         if count > 0 || before.runs > 0 {
             self.say(format_args!(
-                "It holds {count} notes and {} runs already; this demo goes on from there.",
-                before.runs
+                "It already holds {} and {}; this demo continues with them.",
+                counted(count as u64, "note"),
+                counted(before.runs, "run")
             ))?;
         }
         self.say("")
     }
 
     fn add_and_count(&mut self) -> Result<(), Failure> {
-        self.heading("Each call is a process of its own")?;
+        self.heading("Each call runs in a new process")?;
         self.show_run(HOME, NOTES.0, &["add", "buy milk"])?;
         self.show_run(WORK, NOTES.0, &["add", "call the bank"])?;
         self.show_run(WORK, NOTES.0, &["add", "write the report"])?;
@@ -148,10 +146,9 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    /// Lists everything in new processes.
     fn look_again(&mut self) -> Result<State, Failure> {
         self.say("")?;
-        self.heading("New processes find it again")?;
+        self.heading("New processes read the data back")?;
         self.show_run(HOME, NOTES.0, &["list"])?;
         self.show_run(WORK, NOTES.0, &["list"])?;
         self.state()
@@ -165,13 +162,13 @@ impl<'a> Demo<'a> {
             expected.extend(added.iter().map(ToString::to_string));
             let found = after.notes.get(id).cloned().unwrap_or_default();
             self.claim(
-                format!("{id} has what was written as {id}, and nothing else"),
+                format!("{id} has exactly what was written as {id}"),
                 found == expected,
-                || format!("{found:?} instead of {expected:?}"),
+                || format!("[{}], not [{}]", found.join(", "), expected.join(", ")),
             )?;
         }
         self.claim(
-            format!("{COUNT} went on counting from {} to {}", before.runs, before.runs + 2),
+            format!("{COUNT} counted on from {} to {}", before.runs, before.runs + 2),
             after.runs == before.runs + 2,
             || format!("{} runs", after.runs),
         )?;
@@ -180,49 +177,52 @@ impl<'a> Demo<'a> {
         self.claim(
             "the store lists all three components".to_owned(),
             [HOME, WORK, COUNT].iter().all(|id| listed.iter().any(|listed| listed == id)),
-            || format!("{listed:?}"),
+            || listed.join(", "),
         )
     }
 
-    /// Where it lies in an engine's own files, and that all of it is whole.
-    fn check_engine(&mut self, place: &Path) -> Result<(), Failure> {
+    /// Shows the files of an engine, and verifies the store.
+    fn check_engine(&mut self, path: &Path) -> Result<(), Failure> {
         self.say("")?;
         self.heading("On disk")?;
-        let files = match place.metadata() {
-            Ok(found) if found.is_file() => vec![(place.to_owned(), found.len())],
-            _ => files_in(place).into_iter().map(|(name, len)| (place.join(name), len)).collect(),
+        let (files, bytes) = match path.metadata() {
+            Ok(found) if found.is_file() => (1, found.len()),
+            _ => files_in(path).iter().fold((0, 0), |(n, sum), (_, len)| (n + 1, sum + len)),
         };
-        let bytes: u64 = files.iter().map(|(_, len)| len).sum();
-        let files = counted(files.len() as u64, "file");
-        self.say(format_args!("  {}  {files}, {bytes} bytes", place.display()))?;
+        let files = counted(files, "file");
+        self.say(format_args!("  {}  {files}, {bytes} bytes", path.display()))?;
         let mut command = self.child();
         command.arg("verify");
         let checked = Self::end(command)?;
         self.claim(
-            "a check of every record finds nothing wrong".to_owned(),
+            "verify reads every record and finds no problem".to_owned(),
             checked.code == Some(0),
             || [checked.stdout.trim_end(), checked.stderr.trim_end()].join("; "),
         )
     }
 
-    /// Where it lies: a folder a component, a file a key.
-    fn check_files(&mut self, folder: &Path) -> Result<(), Failure> {
+    /// Shows the files of a file store: a directory for each component, a file for each key.
+    fn check_files(&mut self, path: &Path) -> Result<(), Failure> {
         self.say("")?;
         self.heading("On disk")?;
         for id in [HOME, WORK, COUNT] {
             let keys = strings(&self.json(&["keys", "--limit", "1000000", id])?, "keys");
-            let place = id.split('/').fold(folder.join("components"), |path, part| path.join(part));
-            let files = files_in(&place);
+            let directory = path.join("components").join(id);
+            let files = files_in(&directory);
             for (name, bytes) in files.iter().take(SHOWN_FILES) {
-                self.say(format_args!("  {}  {bytes} bytes", place.join(name).display()))?;
+                self.say(format_args!("  {}  {bytes} bytes", directory.join(name).display()))?;
             }
             if files.len() > SHOWN_FILES {
                 self.say(format_args!("  and {} more", files.len() - SHOWN_FILES))?;
             }
             self.claim(
-                format!("{id} has {} and a file for each", counted(keys.len() as u64, "key")),
+                format!(
+                    "{id} has {} in {}",
+                    counted(keys.len() as u64, "key"),
+                    counted(keys.len() as u64, "file")
+                ),
                 !keys.is_empty() && files.len() == keys.len(),
-                || format!("{} keys and {} files in {}", keys.len(), files.len(), place.display()),
+                || format!("{} files in {}", files.len(), directory.display()),
             )?;
         }
         Ok(())
@@ -248,13 +248,13 @@ impl<'a> Demo<'a> {
         if wrong > 0 {
             return Err(Failure::new(
                 "demo",
-                format!("{wrong} of {} claims do not hold", self.claims.len()),
+                format!("{wrong} of {} checks failed", self.claims.len()),
             ));
         }
-        if !self.output.json() && !self.unwatched {
+        if !self.output.json() && !self.output_closed {
             let typed = typed_command(store);
             self.output.line("")?;
-            self.output.styled(self.style.bold("Look for yourself"))?;
+            self.output.styled(self.style.bold("Inspect the data"))?;
             for command in [
                 "components",
                 &format!("keys {HOME}"),
@@ -263,13 +263,17 @@ impl<'a> Demo<'a> {
             ] {
                 self.output.line(format_args!("  {typed} {command}"))?;
             }
+            if store.scheme() == "redb" && cfg!(feature = "file") {
+                self.output.line("")?;
+                self.output.styled(self.style.bold("Or keep each key in its own file"))?;
+                self.output.line(format_args!("  {} --store file:./demo-data demo", program()))?;
+            }
             self.output.finish()?;
         }
         Ok(())
     }
 
-    /// What the notebooks and the counter say of themselves, each in a new
-    /// process.
+    /// Asks the notebooks and the counter what they hold, each in a new process.
     fn state(&mut self) -> Result<State, Failure> {
         let mut notes = BTreeMap::new();
         for id in [HOME, WORK] {
@@ -285,7 +289,10 @@ impl<'a> Demo<'a> {
             let value = self.json(&["get", COUNT, "runs"])?;
             let text = value.get("value_utf8").and_then(Value::as_str).unwrap_or_default();
             text.parse().map_err(|_| {
-                Failure::new("demo", format!("{COUNT} holds {text:?} where its count should be"))
+                Failure::new(
+                    "demo",
+                    format!("the value of runs in {COUNT} is not a number: {text:?}"),
+                )
             })?
         };
         Ok(State { notes, runs })
@@ -322,7 +329,7 @@ impl<'a> Demo<'a> {
         }
     }
 
-    /// The answer of a command of this program.
+    /// Runs a command of this program, and returns its JSON output.
     fn json(&self, args: &[&str]) -> Result<Value, Failure> {
         let mut command = self.child();
         command.arg("--json").args(args);
@@ -364,7 +371,7 @@ impl<'a> Demo<'a> {
         match shown {
             None => self.say(format_args!("  {} {claim}", self.style.good("ok")))?,
             Some(found) => {
-                self.say(format_args!("  {} {claim}: found {found}", self.style.bad("NOT SO")))?;
+                self.say(format_args!("  {} {claim}: found {found}", self.style.bad("FAILED")))?;
             }
         }
         self.claims.push(Claim { claim, holds, found });
@@ -375,9 +382,9 @@ impl<'a> Demo<'a> {
         self.say(self.style.bold(text))
     }
 
-    /// Shows a line at once; in JSON there is only the result.
+    /// Shows a line at once. With JSON only the result is shown.
     fn say(&mut self, text: impl Display) -> Result<(), Failure> {
-        if self.output.json() || self.unwatched {
+        if self.output.json() || self.output_closed {
             return Ok(());
         }
         let said = match self.style.on {
@@ -385,9 +392,9 @@ impl<'a> Demo<'a> {
             false => self.output.line(text),
         };
         match said.and_then(|()| self.output.finish()) {
-            // Nobody reads on (`demo | head`), but what is claimed is checked.
+            // The output was closed (`demo | head`), but the checks go on.
             Err(Failure::OutputClosed) => {
-                self.unwatched = true;
+                self.output_closed = true;
                 Ok(())
             }
             other => other,
@@ -395,15 +402,15 @@ impl<'a> Demo<'a> {
     }
 }
 
-/// The strings in a field of an answer.
-fn strings(answer: &Value, field: &str) -> Vec<String> {
-    let items = answer.get(field).and_then(Value::as_array).into_iter().flatten();
+/// The strings in a field of a document.
+fn strings(document: &Value, field: &str) -> Vec<String> {
+    let items = document.get(field).and_then(Value::as_array).into_iter().flatten();
     items.filter_map(|item| Some(item.as_str()?.to_owned())).collect()
 }
 
-/// The files of a folder by name, without those that are being written.
-fn files_in(folder: &Path) -> Vec<(String, u64)> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+/// The names and sizes of the files in a directory, without temporary ones.
+fn files_in(directory: &Path) -> Vec<(String, u64)> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut files: Vec<(String, u64)> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
@@ -416,25 +423,29 @@ fn files_in(folder: &Path) -> Vec<(String, u64)> {
     files
 }
 
-/// This command, as the user can type it to look at the same store.
-fn typed_command(store: &StoreUrl) -> String {
-    let run_by_cargo = env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == "storage-host");
-    let quoted = |text: &str| shell_quoted(text, io::stdout().is_terminal());
-    // A name that is not UTF-8 has no form that every shell reads.
-    let program = match env::args_os().next().map(OsString::into_string) {
-        _ if run_by_cargo => "cargo run --quiet --".to_owned(),
-        Some(Ok(name)) => quoted(&name),
-        _ => "storage-host".to_owned(),
-    };
-    let known = target::in_environment().unwrap_or_else(|| target::DEFAULT_STORE.into());
-    if StoreUrl::from_os_str(&known).as_ref() == Ok(store) {
-        return program;
+/// This program, as the user can type it.
+fn program() -> String {
+    if env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == "storage-host") {
+        return "cargo run --quiet --".to_owned();
     }
-    format!("{program} --store {}", quoted(&store.to_string()))
+    // A name that is not UTF-8 cannot be written for every shell.
+    match env::args_os().next().map(OsString::into_string) {
+        Some(Ok(name)) => shell_quoted(&name, io::stdout().is_terminal()),
+        _ => "storage-host".to_owned(),
+    }
 }
 
-/// Colours are for people.
-fn colours() -> bool {
+/// This program with the options for the same store.
+fn typed_command(store: &StoreUrl) -> String {
+    let implied = target::in_environment().unwrap_or_else(|| target::DEFAULT_STORE.into());
+    if StoreUrl::from_os_str(&implied).as_ref() == Ok(store) {
+        return program();
+    }
+    let store = shell_quoted(&store.to_string(), io::stdout().is_terminal());
+    format!("{} --store {store}", program())
+}
+
+fn wants_colours() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -1,4 +1,4 @@
-//! `doctor`: what this command is, how the store is, and what could go wrong.
+//! `doctor`: reports versions, the state of the store, and problems of its environment.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::{Serialize, Serializer};
-use storage_host::{Mode, StorageError, StoreUrl};
+use storage_host::{Mode, StorageError, StoreRegistry, StoreUrl};
 
 use super::compiled::CacheDirectory;
 use super::environment::{self, FileSystem};
@@ -17,27 +17,19 @@ use super::output::{Output, exact_path, json_path, printable};
 use super::progress::{Progress, counted, human_bytes};
 use super::target::{self, ChosenBy, Target, VARIABLE};
 
-/// The engines' versions as the lock file has them; a test compares.
+/// The versions of the engines. A test compares them with Cargo.lock.
 const WASMTIME: &str = "48.0.8";
 const REDB: &str = "4.6.0";
 const ROCKSDB: &str = "0.25.0";
 
-/// The format of every kind of store so far; one of another does not open.
-const FORMAT: u32 = 1;
-
-/// Less room than this, in bytes or as a part of the whole, is worth a warning.
+/// Less free space than these bytes, or than this part of the total, is a warning.
 const LOW_BYTES: u64 = 1 << 30;
 const LOW_PART: u64 = 20;
-/// A file store needs a file for each key.
+/// Fewer free inodes are a warning for a store that needs one for each key.
 const LOW_FILES: u64 = 10_000;
-/// The longest name that a file store gives a file.
-const NAME_BYTES: u64 = 240;
-/// How many files are tried whether they can be read, and how many are named
-/// that cannot.
-const TRIED: u64 = 10_000;
-const NAMED: usize = 3;
-/// RocksDB keeps a file open for each of its tables.
-const LOW_OPEN_FILES: u64 = 4_096;
+/// How many files are checked for access, and how many of the unreadable are named.
+const MAX_CHECKED: u64 = 10_000;
+const MAX_NAMED: usize = 3;
 
 #[derive(Serialize)]
 struct Report {
@@ -45,13 +37,13 @@ struct Report {
     engines: Vec<Engine>,
     stores: Vec<Feature>,
     store: Store,
-    /// Where compiled components are kept.
+    /// The cache of compiled components.
     #[serde(serialize_with = "lossy")]
     cache: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_base64: Option<String>,
     findings: Vec<Finding>,
-    /// Whether the store can be used, if only to read.
+    /// Whether the store can at least be read.
     usable: bool,
 }
 
@@ -70,7 +62,7 @@ struct Feature {
 #[derive(Serialize, Default)]
 struct Store {
     url: String,
-    /// Where it was named: `option`, `manifest`, `environment` or `default`.
+    /// What named it: `option`, `manifest`, `environment` or `default`.
     chosen_by: &'static str,
     kind: &'static str,
     #[serde(serialize_with = "lossy")]
@@ -82,7 +74,7 @@ struct Store {
     format: Option<u32>,
     id: Option<String>,
     durability: Option<&'static str>,
-    /// Who has it open, if anybody has.
+    /// Which process has it open, if one has.
     locked: Option<String>,
     writable: Option<bool>,
     bytes: Option<u64>,
@@ -92,16 +84,16 @@ struct Store {
     free_bytes: Option<u64>,
     total_bytes: Option<u64>,
     free_files: Option<u64>,
-    /// The longest name of a file that the file system takes.
+    /// The length of the longest file name.
     name_bytes: Option<u64>,
-    /// The largest file that this process may write.
+    /// The largest file that this process may write, if limited.
     file_size_limit: Option<u64>,
 }
 
-/// A problem, or what may become one.
+/// A problem or a warning.
 #[derive(Serialize)]
 struct Finding {
-    /// `problem` if the store cannot be used for it, else `warning`.
+    /// `problem` if it makes the store unusable, else `warning`.
     level: &'static str,
     code: &'static str,
     text: String,
@@ -120,32 +112,34 @@ impl Report {
 
 pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, Failure> {
     let store = target.url();
-    let progress = Progress::new("looking");
+    let progress = Progress::new("inspecting");
     let cache = CacheDirectory::find();
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         engines: engines(),
-        stores: features(),
+        stores: StoreRegistry::features()
+            .map(|(name, compiled_in)| Feature { name, compiled_in })
+            .collect(),
         store: Store::default(),
         cache_base64: cache.path().and_then(exact_path),
         cache: cache.path().map(Path::to_owned),
         findings: Vec::new(),
         usable: true,
     };
-    look_at_choice(store, target.chosen_by(), &mut report);
+    check_choice(target, &mut report);
     match store.path() {
         Some(path) if path.is_relative() && std::env::current_dir().is_err() => report.problem(
             "working_directory",
-            "the working directory does not exist any more, and the store's path is relative to it",
+            "the working directory was deleted, and the store's path is relative to it",
         ),
-        Some(path) => look_at_place(store, path, &mut report),
+        Some(path) => check_path(store, path, &mut report),
         None => report.warn(
             "memory",
-            "a memory: store begins empty in each process and ends with it: nothing stays",
+            "a memory: store is empty at first and ends with the process: no data is kept",
         ),
     }
-    look_at_process(store, &mut report);
-    look_at_cache(&cache, &mut report);
+    check_process(store, &mut report);
+    check_cache(&cache, &mut report);
     drop(progress);
 
     if output.json() {
@@ -161,30 +155,21 @@ pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, F
 }
 
 fn engines() -> Vec<Engine> {
-    let mut engines = vec![Engine { name: "wasmtime", version: WASMTIME }];
-    if cfg!(feature = "redb") {
-        engines.push(Engine { name: "redb", version: REDB });
-    }
-    if cfg!(feature = "rocksdb") {
-        engines.push(Engine { name: "rocksdb", version: ROCKSDB });
-    }
-    engines
-}
-
-fn features() -> Vec<Feature> {
     [
-        ("file", cfg!(feature = "file")),
-        ("memory", cfg!(feature = "memory")),
-        ("redb", cfg!(feature = "redb")),
-        ("rocksdb", cfg!(feature = "rocksdb")),
+        ("wasmtime", WASMTIME, true),
+        ("redb", REDB, cfg!(feature = "redb")),
+        ("rocksdb", ROCKSDB, cfg!(feature = "rocksdb")),
     ]
-    .map(|(name, compiled_in)| Feature { name, compiled_in })
-    .into()
+    .into_iter()
+    .filter(|(_, _, is_compiled_in)| *is_compiled_in)
+    .map(|(name, version, _)| Engine { name, version })
+    .collect()
 }
 
-/// What was chosen, and by whom.
-fn look_at_choice(store: &StoreUrl, chosen_by: ChosenBy, report: &mut Report) {
-    let (name, option) = match chosen_by {
+/// Which store is used, and what else could name one.
+fn check_choice(target: &Target, report: &mut Report) {
+    let store = target.url();
+    let (name, option) = match target.chosen_by() {
         ChosenBy::Option => ("option", Some("--store")),
         ChosenBy::Manifest => ("manifest", Some("--config")),
         ChosenBy::Environment => ("environment", None),
@@ -197,48 +182,58 @@ fn look_at_choice(store: &StoreUrl, chosen_by: ChosenBy, report: &mut Report) {
     {
         let text = match StoreUrl::from_os_str(&other) {
             Ok(_) => format!(
-                "{VARIABLE} names another store, {other:?}: commands without {option} use that one"
+                "{VARIABLE} names another store, {other:?}, which commands without {option} use"
             ),
             Err(error) => {
-                format!("{VARIABLE} is invalid, so commands without {option} fail: {error}")
+                format!("commands without {option} fail, because {VARIABLE} is invalid: {error}")
             }
         };
         report.warn("overridden", text);
+    }
+    if target.overlooks_earlier_default() {
+        report.warn(
+            "earlier_default",
+            format!(
+                "there is also the store {}, which was the default before; to use it, add --store",
+                target::EARLIER_DEFAULT
+            ),
+        );
     }
     report.store.url = store.to_string();
     report.store.kind = store.scheme();
     report.store.durability = store.durability();
 }
 
-/// The folder or file of the store, and the file system below it.
-fn look_at_place(store: &StoreUrl, path: &Path, report: &mut Report) {
+/// The store's directory or file, and its file system.
+fn check_path(store: &StoreUrl, path: &Path, report: &mut Report) {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     report.store.path = Some(path.clone());
     report.store.path_base64 = exact_path(&path);
-    // What is not there yet will be made below the nearest folder that is.
-    let there = path.ancestors().find(|above| above.symlink_metadata().is_ok());
-    let Some(there) = there else { return };
-    report.store.exists = there == path && !is_empty_folder(&path);
-    let disk = environment::file_system(there);
-    look_at_file_system(&disk, report);
+    // A missing store will be created below the nearest directory that exists.
+    let nearest = path.ancestors().find(|above| above.symlink_metadata().is_ok());
+    let Some(nearest) = nearest else { return };
+    report.store.exists = nearest == path && !is_empty_directory(&path);
+    let disk = environment::file_system(nearest);
+    check_file_system(store, &disk, report);
     if report.store.exists {
-        look_at_store(store, &path, report);
+        check_store(store, &path, report);
         return;
     }
-    report.store.writable = environment::may_write(there);
-    if !there.is_dir() {
-        report.problem("no_folder", format!("{} is not a folder", shown(there)));
+    report.store.writable = environment::may_write(nearest);
+    if !nearest.is_dir() {
+        report.problem("no_folder", format!("{} is not a directory", shown(nearest)));
     } else if report.store.writable == Some(false) {
         let why = if report.store.read_only_file_system == Some(true) {
             "the file system is mounted read-only".to_owned()
         } else {
-            format!("no permission to write: {}", access_in_words(there))
+            format!("no permission to write: {}", access_in_words(nearest))
         };
-        report.problem("not_writable", format!("the store cannot be made: {why}"));
+        report.problem("not_writable", format!("the store cannot be created: {why}"));
     }
 }
 
-fn look_at_file_system(disk: &FileSystem, report: &mut Report) {
+fn check_file_system(url: &StoreUrl, disk: &FileSystem, report: &mut Report) {
+    let (scheme, needs) = (url.scheme(), url.needs());
     if let Some(text) = disk.kind.as_deref().and_then(environment::caution) {
         let kind = disk.kind.as_deref().unwrap_or_default();
         report.warn("file_system", format!("the file system ({kind}) {text}"));
@@ -249,7 +244,7 @@ fn look_at_file_system(disk: &FileSystem, report: &mut Report) {
         report.warn(
             "disk_space",
             format!(
-                "only {} of {} are free: writes fail when there is none, and what is stored stays",
+                "only {} of {} are free; without free space, writes fail and stored data stays",
                 human_bytes(free),
                 human_bytes(total)
             ),
@@ -258,28 +253,27 @@ fn look_at_file_system(disk: &FileSystem, report: &mut Report) {
     match disk.free_files {
         Some(0) => report.warn(
             "free_files",
-            "the file system has no free inode, of which each file and directory takes one: no \
-             file can be made, however much space is free; delete files",
+            "the file system has no free inodes: no file can be created, even if space is free; \
+             delete files",
         ),
-        Some(files) if report.store.kind == "file" && files < LOW_FILES => report.warn(
+        Some(files) if needs.file_per_key && files < LOW_FILES => report.warn(
             "free_files",
             format!(
-                "the file system has room for {} more, and a file: store needs one for each key",
+                "the file system has room for only {} more, and a {scheme}: store needs one per key",
                 counted(files, "file")
             ),
         ),
         _ => {}
     }
     if let Some(bytes) = disk.name_bytes
-        && report.store.kind == "file"
-        && bytes < NAME_BYTES
+        && bytes < needs.file_name_bytes
     {
         report.warn(
             "name_bytes",
             format!(
-                "the file system takes names of at most {bytes} bytes, and a file: store gives \
-                 keys names of up to {NAME_BYTES}: keys with longer names cannot be set; a redb: \
-                 store has no such limit"
+                "the file system allows file names of {bytes} bytes, and a {scheme}: store uses up to \
+                 {}: some long keys cannot be set; a redb: store has no such limit",
+                needs.file_name_bytes
             ),
         );
     }
@@ -292,8 +286,8 @@ fn look_at_file_system(disk: &FileSystem, report: &mut Report) {
     store.name_bytes = disk.name_bytes;
 }
 
-/// A store that is there, or something else in its place.
-fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
+/// An existing store, or what else exists at its path.
+fn check_store(store: &StoreUrl, path: &Path, report: &mut Report) {
     let size = Size::of(path);
     report.store.bytes = Some(size.bytes);
     report.store.files = Some(size.files);
@@ -302,10 +296,11 @@ fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
         report.warn("unreadable", size.unreadable_text());
     }
     report.store.writable = environment::may_write(path);
-    match identify(store, path) {
-        Ok(id) => {
-            report.store.id = Some(id);
-            report.store.format = Some(FORMAT);
+    match store.open(Mode::ReadOnly) {
+        Ok(opened) => {
+            let properties = opened.properties();
+            report.store.id = properties.store_id;
+            report.store.format = properties.format;
         }
         Err(StorageError::Locked(detail)) => report.store.locked = Some(detail),
         Err(StorageError::IoError(detail)) => report.problem("does_not_open", detail),
@@ -313,54 +308,23 @@ fn look_at_store(store: &StoreUrl, path: &Path, report: &mut Report) {
     }
     match unlocked(path) {
         Err(StorageError::Locked(detail)) => report.store.locked = Some(detail),
-        // One that does not open has said why.
+        // A store that does not open has already been reported.
         Err(StorageError::IoError(detail)) if report.usable => {
-            report.warn("locks", format!("only commands that read work: {detail}"));
+            report.warn("locks", format!("only reading works: {detail}"));
         }
         _ => {}
     }
     if report.store.read_only_file_system == Some(true) {
-        report.warn(
-            "read_only",
-            "the file system is mounted read-only: only commands that read work",
-        );
+        report.warn("read_only", "only reading works: the file system is mounted read-only");
     } else if report.store.writable == Some(false) {
         report.warn(
             "not_writable",
-            format!(
-                "only commands that read work, as there is no permission to write: {}",
-                access_in_words(path)
-            ),
+            format!("only reading works, without permission to write: {}", access_in_words(path)),
         );
     }
 }
 
-/// The store's id, if it opens to be read.
-fn identify(store: &StoreUrl, path: &Path) -> Result<String, StorageError> {
-    match store.scheme() {
-        #[cfg(feature = "file")]
-        "file" => {
-            use storage_backends::{FileOptions, FileStorage};
-            FileStorage::open_read_only(path, FileOptions::default())
-                .map(|store| store.store_id().to_owned())
-        }
-        #[cfg(feature = "redb")]
-        "redb" => {
-            use storage_backends::{RedbOptions, RedbStorage};
-            RedbStorage::open_read_only(path, RedbOptions::default())
-                .map(|store| store.store_id().to_owned())
-        }
-        #[cfg(feature = "rocksdb")]
-        "rocksdb" => {
-            use storage_backends::{RocksDbOptions, RocksDbStorage};
-            RocksDbStorage::open_read_only(path, RocksDbOptions::default())
-                .map(|store| store.store_id().to_owned())
-        }
-        _ => store.open(Mode::ReadOnly).map(|_| path.display().to_string()),
-    }
-}
-
-/// Whether a process has a store open for writing, and whether locks work there.
+/// Fails if a process has the store open for writing, or if locks do not work.
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 fn unlocked(path: &Path) -> Result<(), StorageError> {
     storage_backends::look_for_writer(path)
@@ -371,25 +335,25 @@ fn unlocked(_path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// The files below a path.
+/// The size of the files below a path.
 #[derive(Default)]
 struct Size {
     bytes: u64,
     files: u64,
-    /// What cannot be read, as far as it was tried, and why.
+    /// Unreadable paths, with the reason, among those that were checked.
     unreadable: Vec<(PathBuf, String)>,
 }
 
 impl Size {
     fn of(path: &Path) -> Self {
         let mut size = Self::default();
-        let mut left = vec![path.to_owned()];
-        while let Some(path) = left.pop() {
-            // Entries that are gone or cannot be looked at are not counted.
+        let mut pending = vec![path.to_owned()];
+        while let Some(path) = pending.pop() {
+            // Deleted or inaccessible entries are not counted.
             let Ok(metadata) = path.symlink_metadata() else { continue };
             if metadata.is_dir() {
                 match fs::read_dir(&path) {
-                    Ok(entries) => left.extend(entries.flatten().map(|entry| entry.path())),
+                    Ok(entries) => pending.extend(entries.flatten().map(|entry| entry.path())),
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => {
                         let why = match error.kind() {
@@ -403,8 +367,8 @@ impl Size {
             }
             size.bytes = size.bytes.saturating_add(metadata.len());
             size.files += 1;
-            let tried = size.files <= TRIED;
-            if tried && environment::may_read(&path) == Some(false) && path.exists() {
+            let checked = size.files <= MAX_CHECKED;
+            if checked && environment::may_read(&path) == Some(false) && path.exists() {
                 let why = access_in_words(&path);
                 size.unreadable.push((path, why));
             }
@@ -415,18 +379,20 @@ impl Size {
 
     fn unreadable_text(&self) -> String {
         let named: Vec<String> =
-            self.unreadable.iter().take(NAMED).map(|(_, why)| why.clone()).collect();
-        let more = match self.unreadable.len().saturating_sub(NAMED) {
+            self.unreadable.iter().take(MAX_NAMED).map(|(_, why)| why.clone()).collect();
+        let more = match self.unreadable.len().saturating_sub(MAX_NAMED) {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        let all =
-            if self.files > TRIED { "; not every file was tried: verify reads all" } else { "" };
+        let all = match self.files > MAX_CHECKED {
+            true => "; not all files were checked: verify reads all",
+            false => "",
+        };
         format!("part of the store cannot be read: {}{more}{all}", named.join("; "))
     }
 }
 
-/// A path, who owns it, and who we are; the path alone where that is not known.
+/// A path with its owner and permissions, and this user; or the path alone.
 fn access_in_words(path: &Path) -> String {
     #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
     let text = storage_backends::describe_access(path);
@@ -438,41 +404,40 @@ fn access_in_words(path: &Path) -> String {
     text.map_or_else(|| shown(path), |text| printable(&text))
 }
 
-fn is_empty_folder(path: &Path) -> bool {
+fn is_empty_directory(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Where compiled components are kept.
-fn look_at_cache(cache: &CacheDirectory, report: &mut Report) {
+/// The cache of compiled components.
+fn check_cache(cache: &CacheDirectory, report: &mut Report) {
     let writable = |directory: &Path| {
         let existing = directory.ancestors().find(|above| above.exists());
         existing.is_none_or(|existing| environment::may_write(existing) != Some(false))
     };
     match cache {
-        CacheDirectory::Nowhere => report.warn(
+        CacheDirectory::None => report.warn(
             "no_cache",
-            "neither HOME nor XDG_CACHE_HOME is an absolute path: run compiles its component each \
-             time",
+            "run compiles its component each time: neither HOME nor XDG_CACHE_HOME is an absolute \
+             path",
         ),
         CacheDirectory::Refused { path, reason } => {
             let text = format!(
-                "compiled components are not kept in {}, so run compiles its component each time: \
-                 {reason}",
+                "run compiles its component each time, because {} is not a safe cache: {reason}",
                 shown(path)
             );
             report.warn("unsafe_cache", text);
         }
         CacheDirectory::Trusted(path) if !writable(path) => {
             let text =
-                format!("{} may not be written: run compiles its component each time", shown(path));
+                format!("run compiles its component each time: {} is not writable", shown(path));
             report.warn("no_cache", text);
         }
         CacheDirectory::Trusted(_) => {}
     }
 }
 
-/// What this process was started with.
-fn look_at_process(store: &StoreUrl, report: &mut Report) {
+/// The limits and the environment of this process.
+fn check_process(store: &StoreUrl, report: &mut Report) {
     report.store.file_size_limit = environment::file_size_limit();
     if let Some(bytes) = report.store.file_size_limit
         && report.store.path.is_some()
@@ -480,29 +445,30 @@ fn look_at_process(store: &StoreUrl, report: &mut Report) {
         report.warn(
             "file_size",
             format!(
-                "this process may write no file larger than {} (ulimit -f): a write that needs a \
-                 larger one fails",
+                "this process cannot write files larger than {} (ulimit -f): a write that needs a \
+                 larger file fails",
                 human_bytes(bytes)
             ),
         );
     }
     if let Some(files) = environment::open_files_limit()
-        && store.scheme() == "rocksdb"
-        && files < LOW_OPEN_FILES
+        && files < store.needs().open_files
     {
         report.warn(
             "open_files",
             format!(
-                "this process may have {} open, and RocksDB keeps one open for each of its tables: \
-                 raise it with ulimit -n {LOW_OPEN_FILES}",
-                counted(files, "file")
+                "this process can open only {}, and a {}: store may need more: raise the limit \
+                 with ulimit -n {}",
+                counted(files, "file"),
+                store.scheme(),
+                store.needs().open_files
             ),
         );
     }
     if let Some(level) = logging::unknown_level() {
         report.warn(
             "log_level",
-            format!("STORAGE_HOST_LOG={level:?} is no level, so only errors are logged"),
+            format!("STORAGE_HOST_LOG={level:?} is not a level, so only errors are logged"),
         );
     }
 }
@@ -518,13 +484,13 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
         let some = report.stores.iter().filter(|one| one.compiled_in == wanted);
         some.map(|one| format!("{}:", one.name)).collect()
     };
-    let lacking = match named(false) {
+    let missing = match named(false) {
         names if names.is_empty() => String::new(),
         names => format!("; not in this build: {}", names.join(" ")),
     };
-    row("stores", format!("{}{lacking}", named(true).join(" ")))?;
-    if let Some(folder) = &report.cache {
-        row("cache", format!("compiled components, in {}", shown(folder)))?;
+    row("stores", format!("{}{missing}", named(true).join(" ")))?;
+    if let Some(directory) = &report.cache {
+        row("cache", format!("compiled components, in {}", shown(directory)))?;
     }
 
     let by = match store.chosen_by {
@@ -537,16 +503,18 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
     if let Some(path) = &store.path {
         row("path", shown(path))?;
         if !store.exists {
-            row("state", "not there yet: it is made when something is first written".to_owned())?;
+            row("state", "does not exist yet; the first write creates it".to_owned())?;
         }
     }
-    if let Some(id) = &store.id {
-        row("format", format!("{FORMAT}, id {id}"))?;
+    if let (Some(format), Some(id)) = (store.format, &store.id) {
+        row("format", format!("{format}, id {id}"))?;
     }
     let survives = match store.durability {
-        Some("sync") => Some("sync: what is written survives a power cut"),
-        Some("os") => Some("os: what is written survives a killed process, not a power cut"),
-        Some("relaxed") => Some("relaxed: a kill or a power cut can take the last 100 ms"),
+        Some("sync") => Some("sync: writes survive a power cut"),
+        Some("os") => Some("os: writes survive a killed process, but not a power cut"),
+        Some("relaxed") => {
+            Some("relaxed: a killed process or a power cut can lose the last 100 ms")
+        }
         other => other,
     };
     if let Some(survives) = survives {
@@ -594,7 +562,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_versions_that_are_shown_are_the_ones_that_are_built() {
+    fn the_shown_versions_are_those_of_the_lock_file() {
         let lock = include_str!("../../../../Cargo.lock");
         for (name, version) in [("wasmtime", WASMTIME), ("redb", REDB), ("rocksdb", ROCKSDB)] {
             let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
@@ -603,17 +571,17 @@ mod tests {
     }
 
     #[test]
-    fn a_size_counts_files_in_folders_and_a_file_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("a/b")).unwrap();
-        fs::write(folder.path().join("a/b/1"), "123").unwrap();
-        fs::write(folder.path().join("a/2"), "45").unwrap();
+    fn sizes_include_nested_files() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/b/1"), "123").unwrap();
+        fs::write(dir.path().join("a/2"), "45").unwrap();
         let size = |path: &Path| {
             let size = Size::of(path);
             (size.bytes, size.files)
         };
-        assert_eq!(size(folder.path()), (5, 2));
-        assert_eq!(size(&folder.path().join("a/2")), (2, 1));
-        assert_eq!(size(&folder.path().join("missing")), (0, 0));
+        assert_eq!(size(dir.path()), (5, 2));
+        assert_eq!(size(&dir.path().join("a/2")), (2, 1));
+        assert_eq!(size(&dir.path().join("missing")), (0, 0));
     }
 }

@@ -14,8 +14,8 @@ use super::failure::Failure;
 /// How long writes in progress and the flush may take.
 const FLUSH: Duration = Duration::from_secs(10);
 
-/// How long the main thread may take to close the store after that. A component that
-/// does not call storage keeps it from coming to that.
+/// How long the main thread may then take to close the store. A component that does not
+/// call storage keeps it from closing the store at all.
 #[cfg(unix)]
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -23,11 +23,11 @@ type Cleanup = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
 
 static ENDING: AtomicBool = AtomicBool::new(false);
 static CLEANUPS: Mutex<BTreeMap<u64, Cleanup>> = Mutex::new(BTreeMap::new());
-/// Whether the main thread has nothing left to do.
+/// Whether the main thread has closed everything.
 static CLOSED: Mutex<bool> = Mutex::new(false);
 static HAS_CLOSED: Condvar = Condvar::new();
 
-/// Lets signals end the command in order, and the limit on a file's size fail a write.
+/// Lets signals end the command in order, and lets a write above the file size limit fail.
 #[cfg(unix)]
 pub(super) fn handle_signals(json: bool) {
     use storage_host::signals;
@@ -35,19 +35,19 @@ pub(super) fn handle_signals(json: bool) {
     let handled =
         signals::survive_file_size_limit().and_then(|()| signals::end_in_order(move |_| end(json)));
     if let Err(error) = handled {
-        tracing::warn!("signals end the command at once, without a flush: {error}");
+        tracing::warn!("cannot handle signals, which now end the command without a flush: {error}");
     }
 }
 
 #[cfg(not(unix))]
 pub(super) fn handle_signals(_json: bool) {}
 
-/// Whether a signal ends the command: then nothing else is reported.
+/// Whether a signal is ending the command. Then nothing else is reported.
 pub(super) fn is_ending() -> bool {
     ENDING.load(Ordering::SeqCst)
 }
 
-/// What is cleaned up by a signal, for as long as this is held.
+/// A cleanup that a signal runs while this value exists.
 pub(super) struct OnSignal(u64);
 
 impl OnSignal {
@@ -58,17 +58,15 @@ impl OnSignal {
         Self(number)
     }
 
-    /// Shuts a host down: guests call storage no more, writes in progress finish, and
-    /// the store is flushed.
+    /// Shuts a host down: refuses new calls, finishes writes in progress, flushes the store.
     pub(super) fn shut_down(host: &StorageHost) -> Self {
         let host = host.clone();
         Self::new(Box::new(move || Ok(host.shut_down(FLUSH)?)))
     }
 
-    /// Removes a directory and all that is in it.
+    /// Removes a temporary directory with its contents.
     pub(super) fn remove(directory: PathBuf) -> Self {
         Self::new(Box::new(move || {
-            // It is for temporary files, of which nobody needs to know.
             let _ = std::fs::remove_dir_all(directory);
             Ok(())
         }))
@@ -77,7 +75,7 @@ impl OnSignal {
 
 impl Drop for OnSignal {
     fn drop(&mut self) {
-        // Dropped without the lock: the last handle on a host closes its store.
+        // Dropped after the lock is released: the last handle of a host closes its store.
         let cleanup = lock(&CLEANUPS).remove(&self.0);
         drop(cleanup);
     }
@@ -99,8 +97,8 @@ fn end(json: bool) {
     let _ = HAS_CLOSED.wait_timeout_while(closed, CLOSE, |closed| !*closed);
 }
 
-/// For the main thread, when it has closed what it had open: if a signal ends the
-/// command, leaves that to it and does not return.
+/// Called by the main thread when it has closed everything. Does not return if a signal
+/// is ending the command.
 pub(super) fn wait_if_ending() {
     if !is_ending() {
         return;

@@ -1,23 +1,22 @@
-//! What the operating system says about a place and about this process. Where it
-//! does not say, nothing is known.
+//! What the operating system reports about paths and about this process, as far as it does.
 
 use std::path::Path;
 
-/// The file system that a path lies on.
+/// A file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct FileSystem {
-    /// Its type, as the system calls it: `ext4`, `nfs4`, `fuse.sshfs`.
+    /// Its type, such as `ext4`, `nfs4` or `fuse.sshfs`.
     pub(super) kind: Option<String>,
     pub(super) read_only: Option<bool>,
     pub(super) free_bytes: Option<u64>,
     pub(super) total_bytes: Option<u64>,
-    /// How many more files there may be; `None` where nothing limits them.
+    /// How many more files fit; `None` if their number is not limited.
     pub(super) free_files: Option<u64>,
-    /// The longest name of a file.
+    /// The length of the longest file name.
     pub(super) name_bytes: Option<u64>,
 }
 
-/// Looks at the file system of a path that exists.
+/// The file system of a path that exists.
 #[cfg(target_os = "linux")]
 pub(super) fn file_system(path: &Path) -> FileSystem {
     use rustix::fs::{StatVfsMountFlags, statvfs};
@@ -40,8 +39,7 @@ pub(super) fn file_system(_path: &Path) -> FileSystem {
     FileSystem::default()
 }
 
-/// The type of the mount that a path lies in, by the text of
-/// `/proc/self/mountinfo`.
+/// The type of the file system of a path, from the text of `/proc/self/mountinfo`.
 #[cfg(any(target_os = "linux", test))]
 fn kind_of(mounts: &str, path: &Path) -> Option<String> {
     let mut deepest: Option<(usize, &str)> = None;
@@ -54,7 +52,7 @@ fn kind_of(mounts: &str, path: &Path) -> Option<String> {
         };
         let at = unescaped(at);
         let depth = Path::new(&at).components().count();
-        // Of two mounts at one place the later one covers the other.
+        // Of two mounts on the same path the later one hides the other.
         if path.starts_with(&at) && deepest.is_none_or(|(before, _)| depth >= before) {
             deepest = Some((depth, kind));
         }
@@ -62,7 +60,7 @@ fn kind_of(mounts: &str, path: &Path) -> Option<String> {
     deepest.map(|(_, kind)| kind.to_owned())
 }
 
-/// Blanks and the like are written as a backslash and three octal digits.
+/// Decodes special characters, which are a backslash and three octal digits.
 #[cfg(any(target_os = "linux", test))]
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
@@ -117,7 +115,7 @@ fn may(_path: &Path, _access: Access) -> Option<bool> {
     None
 }
 
-/// How many files this process may have open.
+/// The limit on open files of this process.
 #[cfg(target_os = "linux")]
 pub(super) fn open_files_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
@@ -128,7 +126,7 @@ pub(super) fn open_files_limit() -> Option<u64> {
     None
 }
 
-/// How large a file this process may write, in bytes.
+/// The limit on the size of files that this process writes, in bytes.
 #[cfg(target_os = "linux")]
 pub(super) fn file_size_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current
@@ -139,34 +137,32 @@ pub(super) fn file_size_limit() -> Option<u64> {
     None
 }
 
-/// What a kind of file system may do to a store; `None` for one that is made for
-/// data.
+/// The risk of a store on a type of file system, if there is one.
 pub(super) fn caution(kind: &str) -> Option<&'static str> {
     match kind {
         "tmpfs" | "ramfs" => Some(
-            "is memory: the store is gone when it is unmounted or the machine restarts, and no \
-             durability can change that",
+            "is in memory: the store is lost when it is unmounted or the machine restarts, \
+             whatever the durability",
         ),
         "overlay" | "overlayfs" | "aufs" => Some(
-            "is the layer of a container: the store is gone with the container, so put it on a \
+            "is a layer of a container: the store is deleted with the container; put it on a \
              volume",
         ),
         "nfs" | "nfs4" | "cifs" | "smb3" | "smbfs" | "9p" | "afs" | "ceph" | "lustre" | "gfs2"
         | "ocfs2" | "virtiofs" | "prl_fs" | "vboxsf" => Some(
             "is shared over a network or with a host: whether locks keep a second writer out, and \
-             whether what was fsynced survives, depends on the other side",
+             whether fsynced data survives, depends on the server",
         ),
         "vfat" | "exfat" | "msdos" => Some(
-            "has no journal and no owners: a power cut can damage the store as a whole, and \
-             everybody may read it",
+            "has no journal and no permissions: a power cut can damage the whole store, and every \
+             user can read it",
         ),
         "fuseblk" => Some(
-            "is run by a program of its own: whether what was fsynced survives depends on that \
-             program",
+            "is implemented by a program: whether fsynced data survives depends on that program",
         ),
         kind if kind == "fuse" || kind.starts_with("fuse.") => Some(
-            "is run by a program of its own: whether locks, renames and fsync hold depends on \
-             that program",
+            "is implemented by a program: whether locks, renames and fsync work depends on that \
+             program",
         ),
         _ => None,
     }
@@ -186,7 +182,7 @@ half a line
 ";
 
     #[test]
-    fn the_deepest_mount_counts_and_of_equals_the_last() {
+    fn the_deepest_and_last_mount_counts() {
         for (path, kind) in [
             ("/srv/data", "ext4"),
             ("/tmp", "overlay"),
@@ -202,13 +198,13 @@ half a line
     }
 
     #[test]
-    fn escapes_are_undone() {
+    fn octal_escapes_are_decoded() {
         assert_eq!(unescaped(r"/a\040b\134c\011"), "/a b\\c\t");
         assert_eq!(unescaped(r"/a\04\999"), r"/a\04\999");
     }
 
     #[test]
-    fn file_systems_made_for_data_need_no_caution() {
+    fn only_file_systems_with_a_risk_have_a_caution() {
         for kind in ["ext4", "xfs", "btrfs", "zfs", "f2fs", "apfs"] {
             assert_eq!(caution(kind), None, "{kind}");
         }
@@ -219,12 +215,12 @@ half a line
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_machine_says_something() {
+    fn this_machine_is_described() {
         let here = file_system(Path::new("/"));
         assert!(here.kind.is_some() && here.total_bytes.is_some_and(|bytes| bytes > 0), "{here:?}");
         assert!(open_files_limit().is_none_or(|files| files > 0));
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(may_write(folder.path()), Some(true));
-        assert_eq!(may_write(&folder.path().join("missing")), Some(false));
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(may_write(dir.path()), Some(true));
+        assert_eq!(may_write(&dir.path().join("missing")), Some(false));
     }
 }

@@ -1,11 +1,11 @@
-//! Text that would show as something else: on a terminal, and in a command to paste.
+//! Escapes text for terminals and for commands to paste.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character shows nothing on a terminal or changes how others show: control
-/// characters, line and paragraph separators, and Unicode's default ignorable code
-/// points, to which bidirectional controls and zero-width characters belong.
+/// Whether a character is invisible on a terminal or changes others: control characters,
+/// line and paragraph separators, and Unicode's default ignorable code points, which
+/// include bidirectional controls and zero-width characters.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -35,7 +35,7 @@ pub(super) fn has_hidden(text: &str) -> bool {
     text.contains(is_hidden)
 }
 
-/// A text as a terminal may show it: what is hidden is written as `\u{202e}`.
+/// A text with its hidden characters escaped, as in `\u{202e}`.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     if !has_hidden(text) {
         return text.into();
@@ -50,7 +50,7 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// The same for several lines, which stay apart.
+/// Like [`visible`], but keeps line breaks.
 pub(super) fn visible_lines(text: &str) -> Cow<'_, str> {
     if !has_hidden(text) {
         return text.into();
@@ -58,9 +58,9 @@ pub(super) fn visible_lines(text: &str) -> Cow<'_, str> {
     text.split('\n').map(visible).collect::<Vec<_>>().join("\n").into()
 }
 
-/// A text as it can be typed in a shell, quoted only where it must be. For a terminal,
-/// what is hidden is written as `$'\342\200\256'`, which bash, zsh, ksh and POSIX since
-/// 2024 read; the other form is for every shell.
+/// A text as a word of a shell, quoted if necessary. For a terminal, hidden characters are
+/// written as `$'\342\200\256'`, which bash, zsh, ksh and POSIX since 2024 understand; the
+/// other form is for every shell.
 pub(super) fn shell_quoted(text: &str, for_terminal: bool) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -95,7 +95,7 @@ mod tests {
     const ODD: &str = "a\u{202e}7'\\b\u{2028}c\u{200b}\u{85}\u{e0041}e\u{301} \u{e9}$x`";
 
     #[test]
-    fn what_does_not_show_is_escaped() {
+    fn hidden_characters_are_escaped() {
         assert_eq!(visible("caf\u{e9}/a b"), "caf\u{e9}/a b");
         assert_eq!(visible("a\n\u{1b}[2Jb"), r"a\n\u{1b}[2Jb");
         let shown = "a\\u{202e}7'\\b\\u{2028}c\\u{200b}\\u{85}\\u{e0041}e\u{301} \u{e9}$x`";
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_shell_would_read_otherwise_is_quoted() {
+    fn only_special_characters_are_quoted() {
         assert_eq!(shell_quoted("note/0000000001-c0ffee", true), "note/0000000001-c0ffee");
         assert_eq!(shell_quoted("file:./storage-data", true), "file:./storage-data");
         for (text, quoted) in [
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_reads_a_quoted_text_as_it_was() {
+    fn shells_read_quoted_text_unchanged() {
         for (shell, for_terminal) in [("bash", true), ("zsh", true), ("bash", false), ("sh", false)]
         {
             let script = format!("printf %s {}", shell_quoted(ODD, for_terminal));

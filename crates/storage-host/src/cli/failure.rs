@@ -1,4 +1,4 @@
-//! Why the command ends with another code than 0, for people and for programs.
+//! Why the command fails, as text or JSON, with its exit code.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,18 +16,17 @@ use super::{stderr, stdio};
 pub(super) enum Failure {
     /// An error, to be shown.
     Error {
-        /// What a program tells it by.
+        /// Identifies the error for programs.
         kind: &'static str,
         message: String,
     },
-    /// The reader of the output has seen enough (`keys | head`), which is no
-    /// failure at all.
+    /// The reader of the output has closed it (`keys | head`), which counts as success.
     OutputClosed,
 }
 
-/// Exit code for what was not found or did not work.
+/// Exit code if something was not found or failed.
 const FAILED: u8 = 1;
-/// Exit code for what could not work, whatever the store holds.
+/// Exit code of errors that do not depend on the store.
 const WRONG_USAGE: u8 = 2;
 
 impl Failure {
@@ -38,7 +37,7 @@ impl Failure {
     /// Why a store does not open.
     pub(super) fn of_opening(store: &StoreUrl, error: &StorageError) -> Self {
         let message = match error {
-            // The detail says it all.
+            // The detail is a whole sentence.
             StorageError::IoError(detail) => format!("cannot open the store \"{store}\": {detail}"),
             error => format!("cannot open the store \"{store}\": {error}"),
         };
@@ -50,8 +49,8 @@ impl Failure {
         let kind = match &error {
             CopyError::OtherData { .. } => {
                 let message = format!(
-                    "{error}; it was left alone. With --merge the source's values win, and other \
-                     keys of the target stay"
+                    "{error}; the target is unchanged. To overwrite its values with the source's and \
+                     keep its other keys, add --merge"
                 );
                 return Self::Error { kind: "other_data", message };
             }
@@ -63,14 +62,14 @@ impl Failure {
         };
         let resume = match &error {
             CopyError::Write { .. } | CopyError::Flush(_) => {
-                "; once that is mended, copy again to go on"
+                "; fix this and run the copy again to continue"
             }
             _ => "",
         };
         Self::Error { kind, message: format!("{error}{resume}") }
     }
 
-    /// Why a key could not be set before its component starts.
+    /// Why a preset key was not set.
     pub(super) fn of_preset(key: &str, error: StorageError) -> Self {
         Self::Error { kind: kind_of(&error), message: format!("cannot preset {key:?}: {error}") }
     }
@@ -99,7 +98,7 @@ impl Failure {
         matches!(self, Self::Error { kind, .. } if *kind == wanted)
     }
 
-    /// What went wrong with writing the output.
+    /// Why the output was not written.
     pub(super) fn of_output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
@@ -107,8 +106,8 @@ impl Failure {
         }
     }
 
-    /// What a command ends with whose output was written with this result: a reader
-    /// that has gone changes nothing about the outcome.
+    /// Combines the outcome of a command with the result of writing its output. A closed
+    /// output does not change the outcome.
     pub(super) fn outcome_of<T>(
         written: Result<(), Self>,
         outcome: Result<T, Self>,
@@ -119,14 +118,13 @@ impl Failure {
         }
     }
 
-    /// Shows the failure and gives the exit code.
+    /// Shows the failure and returns the exit code.
     pub(super) fn report(self, json: bool) -> ExitCode {
-        self.report_beside(0, json)
+        self.report_with_status(0, json)
     }
 
-    /// The same where something else ends with this status, which counts if it is
-    /// worse.
-    pub(super) fn report_beside(self, status: u8, json: bool) -> ExitCode {
+    /// Like [`report`](Self::report), but returns at least `status`.
+    pub(super) fn report_with_status(self, status: u8, json: bool) -> ExitCode {
         match self {
             Self::OutputClosed => ExitCode::from(status),
             Self::Error { kind, message } => {
@@ -177,28 +175,28 @@ impl From<StorageError> for Failure {
     }
 }
 
-/// Shows what clap found: wrong usage, or the help that was asked for.
+/// Shows an error of clap: invalid usage, or the requested help.
 pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     if json && error.use_stderr() {
         let text = error.render().to_string();
         let message = match error.kind() {
             // The text is the whole help.
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given",
-            // What follows the first paragraph repeats the usage, for people.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command given",
+            // The paragraphs after the first repeat the usage.
             _ => text.split("\n\n").next().unwrap_or_default(),
         };
         let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
         show("usage", message, WRONG_USAGE, true);
     } else if !error.use_stderr() {
-        // The help or the version that was asked for is output as any other.
+        // The requested help or version goes to standard output.
         let printed = stdio::check_output().and_then(|()| error.print());
         if let Err(error) = printed.and_then(|()| io::stdout().flush()) {
             return Failure::of_output(&error).report(json);
         }
     } else {
         let text = error.render().to_string();
-        // If nobody listens, the exit code is what is left.
+        // A failed write to standard error is ignored: the exit code remains.
         match has_hidden(&text.replace('\n', "")) {
             true => stderr::line(text.trim_end()),
             false => drop(error.print()),

@@ -1,4 +1,4 @@
-//! A component's standard output and error.
+//! The standard output and error of a component.
 
 use std::fmt;
 use std::future::Future;
@@ -10,35 +10,35 @@ use storage_host::wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use storage_host::wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use tokio::io::AsyncWrite;
 
-/// What a component ends with when nobody reads what it writes any more.
+/// Ends a component whose output was closed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OutputGone {
-    /// What the command ends with.
+    /// The exit code of the command.
     pub(super) exit_code: u8,
 }
 
 impl fmt::Display for OutputGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody reads its output any more")
+        f.write_str("its output was closed")
     }
 }
 
 impl std::error::Error for OutputGone {}
 
-/// Output of this process for a component, which ends when the reader is gone: one that
-/// ignores the errors of its writes would go on forever.
+/// Output of this process for a component. Ends the component when it is closed: one that
+/// ignores write errors would run forever.
 pub(super) struct GuestOutput<S> {
     pub(super) stream: S,
     pub(super) gone: OutputGone,
 }
 
 impl<S> GuestOutput<S> {
-    /// Standard output: its reader has seen enough, as for every other command.
+    /// Standard output. Closing it is success, as for every other command.
     pub(super) fn output(stream: S) -> Self {
         Self { stream, gone: OutputGone { exit_code: 0 } }
     }
 
-    /// Standard error: what the component had to say is lost.
+    /// Standard error. Closing it loses messages, which is a failure.
     pub(super) fn error(stream: S) -> Self {
         Self { stream, gone: OutputGone { exit_code: 1 } }
     }
@@ -51,7 +51,7 @@ impl<S: IsTerminal> IsTerminal for GuestOutput<S> {
 }
 
 impl<S: StdoutStream> StdoutStream for GuestOutput<S> {
-    // Only WASI 0.3 asks for it, which this host does not have.
+    // Used by WASI 0.3 only, which this host does not provide.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         self.stream.async_stream()
     }
@@ -67,7 +67,7 @@ struct EndingStream {
 }
 
 impl EndingStream {
-    /// Ends the component where its stream is closed.
+    /// Turns a closed stream into a trap.
     fn end_if_closed<R>(&self, result: StreamResult<R>) -> StreamResult<R> {
         result.map_err(|error| match error {
             StreamError::Closed => StreamError::Trap(wasmtime::Error::new(self.gone)),

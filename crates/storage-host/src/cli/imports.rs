@@ -1,4 +1,4 @@
-//! What a component asks of the host, and what of it is here.
+//! What a component imports, and which of it this host provides.
 
 use storage_host::guest;
 use storage_host::wasmtime::component::types::ComponentItem;
@@ -9,7 +9,7 @@ use storage_host::wasmtime::{self, Engine};
 
 use super::output::printable;
 
-/// The interfaces of WASI 0.2 that this host has, by package.
+/// The interfaces of WASI 0.2 that this host provides, by package.
 const WASI: [(&str, &[&str]); 6] = [
     (
         "wasi:cli",
@@ -44,17 +44,17 @@ const WASI: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// The most names that a message lists.
+/// How many names a message lists.
 const MAX_LISTED: usize = 20;
 
-/// What a component that cannot be run lacks, as far as it is seen without compiling
-/// it: all of it at once. What is invalid is left to the compiler.
-pub(super) fn look(bytes: &[u8]) -> Option<String> {
+/// Why a component cannot be run, as far as this is known without compiling it. Lists all
+/// missing imports at once. Invalid components are left to the compiler.
+pub(super) fn find_obstacle(bytes: &[u8]) -> Option<String> {
     let Imports { called, labelled } = imports(bytes);
     if !labelled.is_empty() {
         return Some(format!(
             " has labelled imports, which this host does not support: {}; build it to import each \
-             interface under its own name",
+             interface by its name",
             listed(&labelled)
         ));
     }
@@ -79,19 +79,16 @@ pub(super) fn needs_preview1(bytes: &[u8]) -> bool {
         .any(|import| import.module == "wasi_snapshot_preview1")
 }
 
-/// What a component asks of its host.
+/// The imports of a component.
 #[derive(Default)]
 struct Imports {
-    /// The imports with functions. Those that are nothing but types need nothing of a
-    /// host.
+    /// Imports with functions. The host need not provide imports of types alone.
     called: Vec<String>,
-    /// Instances of an interface under a name that the component chose, with the name
-    /// of the interface.
+    /// Interfaces that are imported under a label of the component's choice.
     labelled: Vec<String>,
 }
 
-/// The imports of a component. Those behind the first code are not looked at: tools
-/// write them before.
+/// Reads the imports of a component up to its first code, before which tools write them.
 fn imports(bytes: &[u8]) -> Imports {
     let mut validator = Validator::new();
     let mut found = Imports::default();
@@ -115,7 +112,7 @@ fn imports(bytes: &[u8]) -> Imports {
             }
             _ => {}
         }
-        // The validator does not know labels either.
+        // The validator does not support labels.
         if found.labelled.is_empty() && validator.payload(&payload).is_err() {
             break;
         }
@@ -141,10 +138,10 @@ fn is_func(item: ComponentEntityType) -> bool {
     matches!(item, ComponentEntityType::Func(_))
 }
 
-/// The names that a component exports, if the file is whole.
+/// The exports of a component, if the file is complete.
 fn exports(bytes: &[u8]) -> Option<Vec<String>> {
     let mut names = Vec::new();
-    // How many modules and components one is in.
+    // The depth of nested modules and components.
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.ok()? {
@@ -160,32 +157,31 @@ fn exports(bytes: &[u8]) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// Whether an export is what `run` calls.
+/// Whether an export is the one that `run` calls.
 fn is_run(export: &str) -> bool {
     export.strip_prefix("wasi:cli/run@").is_some_and(|version| is_release(version, "0.2."))
 }
 
-/// Why a component with these exports is not run, and what to do.
+/// Why a component with these exports cannot be run, and what to do.
 pub(super) fn describe_exports(exports: &[String]) -> String {
     let needs = "run needs a component that exports wasi:cli/run@0.2";
     if exports.is_empty() {
         return format!(
-            " exports nothing, and {needs}, such as a Rust program that was built for wasm32-wasip2"
+            " exports nothing, and {needs}, such as a Rust program built for wasm32-wasip2"
         );
     }
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     let advice = if has("wasi:cli/run@") {
         "build it for WASI 0.2, for instance for wasm32-wasip2"
     } else if has("wasi:http/incoming-handler@") || has("wasi:http/handler@") {
-        "this host does not serve HTTP; use a host that does"
+        "run does not serve HTTP; use a host that does"
     } else {
-        "call it from a command, such as a Rust program that was built for wasm32-wasip2, and \
-         compose the two"
+        "compose it with a command that calls it, such as a Rust program built for wasm32-wasip2"
     };
-    format!(" exports {}, and {needs}: {advice}", listed(exports))
+    format!(" exports {}, but {needs}: {advice}", listed(exports))
 }
 
-/// Whether an interface is here, if not with all that is asked.
+/// Whether this host provides an interface, perhaps without all requested functions.
 fn is_known(import: &str) -> bool {
     let storage = [("airssys:core/storage", "1."), ("airssys:storage/extended", "0.1.")];
     let Some((name, version)) = import.split_once('@') else { return false };
@@ -200,8 +196,8 @@ fn is_known(import: &str) -> bool {
         || storage.iter().any(|(known, series)| name == *known && is_release(version, series))
 }
 
-/// Whether a version is a release of a series, such as `0.2.6` of `0.2.`: neither a
-/// draft nor a release candidate, whose interfaces are others.
+/// Whether a version is a release of a series, such as `0.2.6` of `0.2.`. Drafts and
+/// release candidates have other interfaces.
 fn is_release(version: &str, series: &str) -> bool {
     version.strip_prefix(series).is_some_and(|rest| {
         let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -214,16 +210,15 @@ fn is_http(import: &str) -> bool {
         && import.split_once('@').is_some_and(|(_, version)| is_release(version, "0.2."))
 }
 
-/// What stands in the place of a resource of HTTP, of which there are none.
+/// A resource of `wasi:http`; none is ever created.
 struct NoResource;
 
-/// Lets components that import `wasi:http` run: JavaScript's tools add it to every
-/// one. Whoever calls it traps.
+/// Provides `wasi:http` with functions that trap, because the tools for JavaScript add its
+/// import to every component.
 ///
-/// Not by [`Linker::define_unknown_imports_as_traps`]: that one looks for names in
-/// exactly the component's versions, and so hides what WASI has in others, and
-/// takes each resource for a new one, which those that HTTP shares with
-/// `wasi:io` are not.
+/// [`Linker::define_unknown_imports_as_traps`] would not do: it matches exact versions, and
+/// so hides other versions of WASI, and it makes a new resource of each one that HTTP
+/// shares with `wasi:io`.
 pub(super) fn add_http<T: 'static>(
     engine: &Engine,
     component: &Component,
@@ -244,7 +239,8 @@ pub(super) fn add_http<T: 'static>(
                     }
                 }
                 (ComponentItem::ComponentFunc(_), Some(http)) => {
-                    let called = format!("it called {name}#{item_name}, and has no network here");
+                    let called =
+                        format!("it called {name}#{item_name}, but run provides no network");
                     http.func_new(item_name, move |_, _, _, _| {
                         Err(wasmtime::Error::msg(called.clone()))
                     })?;
@@ -256,10 +252,10 @@ pub(super) fn add_http<T: 'static>(
     Ok(())
 }
 
-/// What this host has, for those who asked for something else.
-fn here() -> String {
+/// What this host provides, for a message about something else.
+fn provided() -> String {
     format!(
-        "this host has {}, {}, wasi:keyvalue (store, atomics and batch in 0.2.0-draft and \
+        "this host provides {}, {}, wasi:keyvalue (store, atomics and batch in 0.2.0-draft and \
          0.2.0-draft2) and WASI 0.2 (cli, clocks, filesystem, io, random and sockets)",
         guest::INTERFACE,
         guest::EXTENDED
@@ -272,16 +268,16 @@ fn describe_unknown(imports: &[String]) -> String {
         imports.iter().any(|name| name.contains(version) && (is_of_wasi(name) || is_http(name)))
     };
     let hint = if of_wasi("@0.2.0-rc-") {
-        "build it with tools that use the release of WASI 0.2, not one of its candidates; "
+        "build it with tools that use a release of WASI 0.2, not a release candidate; "
     } else if of_wasi("@0.3.") {
         "build it for WASI 0.2; "
     } else {
         ""
     };
-    format!(" imports {}, which this host does not have; {hint}{}", listed(imports), here())
+    format!(" imports {}, which this host does not provide; {hint}{}", listed(imports), provided())
 }
 
-/// Names, as a message shows them: a component may choose any.
+/// Names of a component for a message. They may contain any character.
 fn listed(names: &[String]) -> String {
     let mut shown: Vec<String> =
         names.iter().take(MAX_LISTED).map(|name| printable(name)).collect();
@@ -297,7 +293,7 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Links a component, or says what of its imports is missing: all of it at once.
+/// Links a component, or lists all imports that are missing.
 pub(super) fn link<T: 'static>(
     engine: &Engine,
     component: &Component,
@@ -319,13 +315,13 @@ pub(super) fn link<T: 'static>(
         match &import {
             Some(name) if passed.contains(name) => break,
             Some(name) if !is_known(name) => unknown.push(name.clone()),
-            // The interface is here, but not with all that the component asks of it.
+            // The interface lacks something that the component needs.
             _ => missing.push(shown),
         }
-        // wasmtime names one at a time: this one is put there, for the next to be named.
+        // wasmtime names one missing import at a time. Define it to learn of the next.
         let Some(name) = import else { break };
         linker.allow_shadowing(true);
-        if stand_in(engine, component, linker, &name).is_err() {
+        if define_stub(engine, component, linker, &name).is_err() {
             break;
         }
         passed.push(name);
@@ -333,22 +329,22 @@ pub(super) fn link<T: 'static>(
     if !missing.is_empty() {
         missing.extend(unknown);
         return Err(format!(
-            " imports what this host does not provide: {}; {}",
+            " has imports that this host does not provide: {}; {}",
             missing.join("; and "),
-            here()
+            provided()
         ));
     }
     Err(describe_unknown(&unknown))
 }
 
-/// Puts functions of the types that a component asks for under the name of an import.
-fn stand_in<T: 'static>(
+/// Defines an import with functions of the required types, which are never called.
+fn define_stub<T: 'static>(
     engine: &Engine,
     component: &Component,
     linker: &mut Linker<T>,
     name: &str,
 ) -> wasmtime::Result<()> {
-    let never = |_: &str| Err(wasmtime::Error::msg("it is not there"));
+    let never = |_: &str| Err(wasmtime::Error::msg("not provided"));
     let imports = component.component_type();
     let Some(import) = imports.get_import(engine, name) else { return Ok(()) };
     match import.ty {
@@ -357,10 +353,10 @@ fn stand_in<T: 'static>(
         }
         ComponentItem::ComponentInstance(instance) => {
             let mut root = linker.root();
-            let mut there = root.instance(name)?;
+            let mut stub = root.instance(name)?;
             for (item_name, item) in instance.exports(engine) {
                 if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
-                    there.func_new(item_name, move |_, _, _, _| never(""))?;
+                    stub.func_new(item_name, move |_, _, _, _| never(""))?;
                 }
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! What is in a store: `components`, `keys`, `usage`.
+//! `components`, `keys` and `usage`.
 
 use std::io::{self, IsTerminal};
 
@@ -17,14 +17,13 @@ use super::unreadable::Pages;
 pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Failure> {
     let host = store.open(Mode::ReadOnly)?;
     let mut pages = Pages::new(host.store());
-    // Before anything is written: a store that cannot be read gives an error alone.
+    // Read before anything is written: an unreadable store must print only an error.
     let mut page = pages.next()?;
     let mut without_id = 0;
     let written = (|| {
         let mut list = List::begin("{\"components\":", output)?;
         while let Some(prefixes) = page {
             for prefix in &prefixes {
-                // The prefix `app/notes/home/` is that of the id `app/notes/home`.
                 let id = prefix.strip_suffix('/').and_then(|id| id.parse::<ComponentId>().ok());
                 match id {
                     Some(id) => list.add(id.as_str())?,
@@ -38,7 +37,8 @@ pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Fail
     })();
     if without_id > 0 {
         note(format_args!(
-            "{without_id} not listed: keys lie under prefixes that are no component's id"
+            "{} not listed, because the id is invalid",
+            counted(without_id, "component")
         ));
     }
     Failure::outcome_of(written, pages.refuse("the list is incomplete"))
@@ -59,7 +59,7 @@ pub(super) fn keys(
     let next_after = query.write(|request| chain.list_page(request), output)?;
     if let Some(last) = next_after.filter(|_| !output.json()) {
         let last = shell_quoted(&last, io::stderr().is_terminal());
-        note(format_args!("more keys follow: go on with --after={last}"));
+        note(format_args!("more keys follow; continue with --after={last}"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Long lists: written a page at a time, as they are read.
+//! Long lists, read and written a page at a time.
 
 use serde_json::json;
 use storage_host::{ComponentId, KeyPage, PageRequest, StorageError};
@@ -6,17 +6,17 @@ use storage_host::{ComponentId, KeyPage, PageRequest, StorageError};
 use super::failure::Failure;
 use super::output::Output;
 
-/// Components or keys asked for at a time.
+/// Components or keys per page.
 pub(super) const PAGE: usize = 1_000;
 
-/// A list in the output: a line for each item or, in JSON, an array.
+/// A list in the output: a line for each item, or an array in JSON.
 pub(super) struct List<'a> {
     output: &'a mut Output,
     is_first: bool,
 }
 
 impl<'a> List<'a> {
-    /// Begins a list. `document` is what stands in front of the array in JSON.
+    /// Begins a list. In JSON, `document` precedes the array.
     pub(super) fn begin(document: &str, output: &'a mut Output) -> Result<Self, Failure> {
         if output.json() {
             output.bytes(document.as_bytes())?;
@@ -35,12 +35,12 @@ impl<'a> List<'a> {
         self.output.part(&item)
     }
 
-    /// Writes what was added so far. Whether the reader is still there shows here.
+    /// Writes what was added so far. Fails if the output was closed.
     pub(super) fn show(&mut self) -> Result<(), Failure> {
         self.output.finish()
     }
 
-    /// Ends the list. `rest` is what stands behind the array in JSON.
+    /// Ends the list. In JSON, `rest` follows the array.
     pub(super) fn end(self, rest: &str) -> Result<(), Failure> {
         if self.output.json() {
             self.output.bytes(b"]")?;
@@ -59,8 +59,7 @@ pub(super) struct Query<'a> {
 }
 
 impl Query<'_> {
-    /// Writes the keys, and gives the last one if more follow. No more than a page of
-    /// them is in memory.
+    /// Writes the keys, and returns the last one if more follow. Holds one page in memory.
     pub(super) fn write(
         &self,
         mut page_of: impl FnMut(PageRequest<'_>) -> Result<KeyPage, StorageError>,
@@ -69,7 +68,7 @@ impl Query<'_> {
         let mut next_page = |after: Option<&str>, left: usize| {
             page_of(PageRequest { prefix: self.prefix, after, limit: PAGE.min(left) })
         };
-        // Before anything is written: a store that cannot be read gives an error alone.
+        // Read before anything is written: an unreadable store must print only an error.
         let mut left = self.limit;
         let mut page = next_page(self.after, left)?;
         let mut list = List::begin(&format!("{{\"id\":\"{}\",\"keys\":", self.id), output)?;
@@ -111,7 +110,7 @@ mod tests {
         KeyPage { keys: (first..end).map(|key| format!("{key:06}")).collect(), more: end < KEYS }
     }
 
-    /// What was written, each time it was shown.
+    /// The pieces that were written.
     #[derive(Clone, Default)]
     struct Shown(Rc<RefCell<Vec<Vec<u8>>>>);
 
@@ -126,7 +125,7 @@ mod tests {
         }
     }
 
-    /// A reader that has gone.
+    /// An output that was closed.
     struct Closed;
 
     impl Write for Closed {
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_shown_before_the_next_one_is_read() {
+    fn each_page_is_written_before_the_next_is_read() {
         for json in [false, true] {
             let shown = Shown::default();
             let mut output = Output::to(Box::new(shown.clone()), json);
@@ -177,13 +176,13 @@ mod tests {
             } else {
                 assert_eq!(whole.lines().count(), KEYS);
             }
-            // Each piece is small, so no more than a page was held.
+            // Small pieces show that only a page was held.
             assert!(shown.0.borrow().iter().all(|piece| piece.len() < 20_000));
         }
     }
 
     #[test]
-    fn a_reader_that_has_gone_ends_the_listing() {
+    fn a_closed_output_ends_the_listing() {
         for json in [false, true] {
             let (mut pages, mut output) = (0, Output::to(Box::new(Closed), json));
             let ended = list(usize::MAX, &mut pages, &mut output);
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_pages_are_read_than_the_limit_needs() {
+    fn only_the_pages_within_the_limit_are_read() {
         let (mut pages, shown) = (0, Shown::default());
         let mut output = Output::to(Box::new(shown.clone()), true);
         let next_after = list(2_500, &mut pages, &mut output).unwrap();

@@ -4,16 +4,16 @@ use std::io;
 
 use tracing_subscriber::filter::LevelFilter;
 
-/// Where the level stands.
+/// The variable with the level.
 const VARIABLE: &str = "STORAGE_HOST_LOG";
 
-/// Begins to log. An unknown level is the default, `error`. With `json` each line
-/// is an object with the fields `level` and `message` and those of the event.
+/// Starts the log. An unknown level counts as the default, `error`. With `json` each line is
+/// an object with `level`, `message` and the fields of the event.
 pub(super) fn start(json: bool) {
-    let asked = asked().and_then(|level| level.parse().ok());
+    let requested = requested().and_then(|level| level.parse().ok());
     let log = tracing_subscriber::fmt()
         .with_writer(io::stderr)
-        .with_max_level(asked.unwrap_or(LevelFilter::ERROR))
+        .with_max_level(requested.unwrap_or(LevelFilter::ERROR))
         .with_target(false)
         .without_time()
         .with_ansi(false);
@@ -25,11 +25,11 @@ pub(super) fn start(json: bool) {
     }
 }
 
-/// The level that was asked for, if it is none.
+/// The requested level, if it is invalid.
 pub(super) fn unknown_level() -> Option<String> {
-    asked().filter(|level| level.parse::<LevelFilter>().is_err())
+    requested().filter(|level| level.parse::<LevelFilter>().is_err())
 }
 
-fn asked() -> Option<String> {
+fn requested() -> Option<String> {
     std::env::var(VARIABLE).ok()
 }

@@ -1,4 +1,4 @@
-//! What the command takes, and what each part of it does.
+//! The `storage-host` command: its arguments, and a module for each part.
 
 mod args;
 mod compiled;
@@ -44,19 +44,17 @@ use self::target::{ChosenBy, Target};
 use self::value::Given;
 use self::wait::Wait;
 
-/// Run WebAssembly components that keep data, and look at what they keep
+/// Run WebAssembly components with key-value storage, and inspect what they store
 ///
-/// Every component has storage of its own in one store: it sees its own keys and
-/// nobody else's.
+/// All components share one store, and each sees only its own keys.
 #[derive(Debug, Parser)]
 #[command(name = "storage-host", version, after_long_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
-    /// The store: file:PATH, redb:PATH, rocksdb:PATH, or memory: for one that ends
-    /// with the command
+    /// The store: redb:PATH, file:PATH, rocksdb:PATH or memory:
     ///
-    /// A path is relative to the folder that the command runs in. Stores take
-    /// settings: file:PATH?durability=os is faster and survives a killed process,
-    /// but not a power cut.
+    /// A path is relative to the working directory. A memory: store ends with the
+    /// command. Settings follow a question mark: file:PATH?durability=os is faster and
+    /// survives a killed process, but not a power cut.
     #[arg(
         long,
         global = true,
@@ -69,10 +67,10 @@ struct Cli {
     // Parsed only if it is used, so that an overridden value may be invalid.
     store: OsString,
 
-    /// A manifest, in TOML: its store, quotas, limits and cache apply
+    /// A manifest in TOML with the store, quotas, limits, caches and grants
     ///
-    /// --store overrides the manifest's store, which overrides STORAGE_HOST_STORE. A
-    /// component that the manifest does not name gets the manifest's defaults.
+    /// --store overrides the manifest's store, which overrides STORAGE_HOST_STORE. The
+    /// manifest's defaults apply to components that it does not name.
     /// docs/operators.md lists the fields; the command check finds mistakes.
     #[arg(long, global = true, value_name = "FILE", display_order = 101)]
     config: Option<PathBuf>,
@@ -80,7 +78,7 @@ struct Cli {
     /// Wait up to SECONDS for a store that another process has locked
     ///
     /// The default is 5 for components, keys, get, put, delete and usage, and 0 for
-    /// the other commands: a locked store is then an error at once.
+    /// the other commands, which then fail at once.
     #[arg(
         long,
         global = true,
@@ -92,18 +90,16 @@ struct Cli {
 
     /// Write results and errors as JSON
     ///
-    /// A result goes to standard output, an error to standard error as
-    /// {"error":{"kind":...,"message":...,"exit_code":...}} on one line. Everything
-    /// else that the command writes to standard error is a line of JSON too: a
-    /// note is {"note":{"message":...}}, and a log line has a "level". Output of
-    /// a component is passed on unchanged.
+    /// Results go to standard output. Each line of standard error is an object too:
+    /// an error is {"error":{"kind":...,"message":...,"exit_code":...}}, a note is
+    /// {"note":{"message":...}}, and a log line has a "level". A component's own
+    /// output is passed through unchanged.
     #[arg(long, global = true, display_order = 103)]
     json: bool,
 
-    /// Write no notes to standard error, only errors
+    /// Write only errors to standard error, no notes
     ///
-    /// Notes say that a store was created and where, that more keys follow, and the
-    /// like.
+    /// Notes report, for example, that a store was created or that more keys follow.
     #[arg(short, long, global = true, display_order = 104)]
     quiet: bool,
 
@@ -113,37 +109,37 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes:
-  0  done
+  0  success
   1  not found, or failed
   2  invalid usage: an unknown option, or an invalid id or key
-  run ends with the component's own status, and with 1 after a trap.
+  run exits with the component's own status, or with 1 after a trap.
 
 Environment:
-  STORAGE_HOST_STORE  the store, where --store is not given
-  STORAGE_HOST_LOG    how much is logged to standard error: off, error
-                      (default), warn, info, debug or trace
+  STORAGE_HOST_STORE  the store, if --store is not given
+  STORAGE_HOST_LOG    what is logged to standard error: off, error (default),
+                      warn, info, debug or trace
 
 Ids:
   NAMESPACE/NAME/INSTANCE, each of 1 to 128 of A-Z a-z 0-9 . _ - : @ +";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a component, with storage of its own
+    /// Run a component with its own storage
     ///
-    /// Either run --id ID COMPONENT.wasm, or run --config storage.toml ID, which
-    /// takes the file, the store, quota, limits, cache and grants from a manifest.
+    /// Use run --id ID COMPONENT.wasm, or run --config storage.toml ID, which takes
+    /// the component's file, store, quota, limits, cache and grants from a manifest.
     ///
-    /// The component is a command: it exports wasi:cli/run. It gets standard
-    /// input, output and error, the arguments behind its file or id, and the
-    /// storage of its id; no environment variables, files or network. Whatever
-    /// stands behind the file or id goes to the component, hyphens included, so
-    /// the options of run stand before it; a -- right behind an id is left out.
-    /// run ends with the component's own status, and with 1 after a trap.
+    /// The component must be a command: it exports wasi:cli/run. It gets standard
+    /// input, output and error, its arguments, and the storage of its id, but no
+    /// environment variables, files or network. Everything after the file or id is
+    /// passed to the component, including options, so the options of run come first.
+    /// A -- directly after an id is dropped. run exits with the component's own
+    /// status, or with 1 after a trap.
     ///
-    /// What it is compiled to is kept in the user's cache folder, where there is
-    /// one, so that the next run starts at once.
+    /// The compiled component is cached in the user's cache directory, so that the
+    /// next run starts at once.
     Run {
-        /// Whose storage it is: NAMESPACE/NAME/INSTANCE
+        /// The component's id: NAMESPACE/NAME/INSTANCE
         #[arg(long, value_name = "ID", value_parser = args::id())]
         id: Option<ComponentId>,
 
@@ -151,23 +147,22 @@ enum Command {
         #[arg(long = "preset", value_name = "KEY=VALUE", value_parser = args::preset())]
         presets: Vec<(String, String)>,
 
-        /// Run so many instances at once, each on a thread of its own
+        /// Run N instances at once, each on its own thread
         ///
-        /// They share the component's storage and standard output. run ends with
+        /// They share the component's storage and standard output. run exits with
         /// the worst of their statuses.
         #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = value_parser!(u16).range(1..=1_000))]
         instances: u16,
 
-        /// End the component if it has not ended after so many seconds
+        /// End the component if it runs longer than SECONDS
         ///
-        /// With exit code 1; what it has written stays. Without it, or a timeout in
-        /// the manifest, a component runs for as long as it likes.
+        /// The exit code is then 1, and what the component has written stays. Without
+        /// this option or a timeout in the manifest, its run time is not limited.
         #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
         timeout: Option<u32>,
 
-        /// The component's file, or with --config its ID; and what the component
-        /// gets as its arguments
-        // One argument, so that whatever stands behind the file is the component's,
+        /// The component's file, or its ID with --config; then its arguments
+        // One argument, so that everything after the file belongs to the component,
         // even what looks like an option of run.
         #[arg(
             value_names = ["COMPONENT.wasm|ID", "ARGS"],
@@ -179,29 +174,27 @@ enum Command {
         command: Vec<OsString>,
     },
 
-    /// See it work: two notebooks and a counter on one store
+    /// Run a demonstration: two notebooks and a counter in one store
     ///
-    /// Runs the components that come with the command as app/notes/home,
-    /// app/notes/work and app/counter/001, each call in a process of its own,
-    /// and checks that each sees its own data only, that it lasts, and where it
-    /// lies. Ends with 1 if anything is not as it should be. The data stays, and
-    /// the next demo goes on from it.
+    /// Runs bundled components as app/notes/home, app/notes/work and app/counter/001,
+    /// each call in a new process. Checks that each component sees only its own data
+    /// and that the data persists, and shows where it is stored. Exits with 1 if a
+    /// check fails. The data is kept, and the next demo continues with it.
     Demo,
 
-    /// List the components that keep something
+    /// List the components that have keys
     Components,
 
-    /// List the keys of a component, in the order of their bytes
+    /// List the keys of a component in byte order
     ///
-    /// Where more keys follow, standard error says so, with the next --after; in
-    /// JSON they are "more" and "next_after". A component that was never seen
-    /// has no keys.
+    /// If more keys follow, standard error says so and gives the next --after; in
+    /// JSON they are "more" and "next_after". An unknown component has no keys.
     Keys {
-        /// Whose keys: NAMESPACE/NAME/INSTANCE
+        /// The component: NAMESPACE/NAME/INSTANCE
         #[arg(value_parser = args::id())]
         id: ComponentId,
 
-        /// Only keys that begin with this
+        /// List only keys that begin with PREFIX
         #[arg(
             long,
             default_value = "",
@@ -211,21 +204,21 @@ enum Command {
         )]
         prefix: String,
 
-        /// Only keys behind this one, which need not exist
+        /// List only keys after this one, which need not exist
         #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = args::key())]
         after: Option<String>,
 
-        /// The most keys to list
+        /// List at most N keys
         #[arg(long, value_name = "N", default_value_t = 1_000, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
         limit: u32,
     },
 
-    /// Write the value of a key to standard output: its bytes, nothing else
+    /// Write the value of a key to standard output, byte for byte
     ///
-    /// In JSON it is "value_utf8" where the bytes are UTF-8, and "value_base64"
-    /// where they are not. A missing key is exit code 1.
+    /// In JSON it is "value_utf8" if it is valid UTF-8, else "value_base64". A missing
+    /// key is exit code 1.
     Get {
-        /// Whose key: NAMESPACE/NAME/INSTANCE
+        /// The component: NAMESPACE/NAME/INSTANCE
         #[arg(value_parser = args::id())]
         id: ComponentId,
 
@@ -237,10 +230,10 @@ enum Command {
     /// Store a value under a key
     ///
     /// The value is an argument or, byte for byte, standard input. A closed standard
-    /// input is an error. A key that begins with a hyphen follows --; such a value is
-    /// given as --value=VALUE.
+    /// input is an error. Write -- before a key that begins with a hyphen, and
+    /// --value=VALUE for such a value.
     Put {
-        /// Whose key: NAMESPACE/NAME/INSTANCE
+        /// The component: NAMESPACE/NAME/INSTANCE
         #[arg(value_parser = args::id())]
         id: ComponentId,
 
@@ -270,9 +263,9 @@ enum Command {
         base64: bool,
     },
 
-    /// Delete a key; a missing one is no error
+    /// Delete a key; deleting a missing key is not an error
     Delete {
-        /// Whose key: NAMESPACE/NAME/INSTANCE
+        /// The component: NAMESPACE/NAME/INSTANCE
         #[arg(value_parser = args::id())]
         id: ComponentId,
 
@@ -281,22 +274,22 @@ enum Command {
         key: String,
     },
 
-    /// Tell how much a component keeps
+    /// Show how much a component stores
     ///
-    /// Bytes are those of its keys, as it names them, and of their values.
+    /// Counts the bytes of its keys, as the component names them, and of its values.
     Usage {
-        /// Which component: NAMESPACE/NAME/INSTANCE
+        /// The component: NAMESPACE/NAME/INSTANCE
         #[arg(value_parser = args::id())]
         id: ComponentId,
     },
 
     /// Copy a whole store into another one, of any kind
     ///
-    /// Keys and values go over byte for byte, as of one moment. No process may
-    /// write to a file: or redb: source meanwhile, and none to the target. A
-    /// target that is not there is made. One that holds keys which the source
-    /// lacks, or has with another value, is refused; what is equal is left alone,
-    /// so that a copy which was interrupted goes on when it is made again.
+    /// Copies all keys and values of one snapshot. During the copy no process may
+    /// write to the target, nor to a file: or redb: source. A missing target is
+    /// created. A target with keys that the source lacks, or with other values, is
+    /// refused. Equal values are skipped, so an interrupted copy continues when you
+    /// run it again.
     Copy {
         /// The store to copy from
         #[arg(long, value_name = "URL", value_parser = args::store_url())]
@@ -306,32 +299,31 @@ enum Command {
         #[arg(long, value_name = "URL", value_parser = args::store_url())]
         to: StoreUrl,
 
-        /// Copy also where the target holds other data
+        /// Copy even if the target holds other data
         ///
         /// The source's values win, and the target's other keys stay.
         #[arg(long)]
         merge: bool,
     },
 
-    /// Read everything in the store and check what can be checked
+    /// Read the whole store and report problems
     ///
-    /// Checksums, names against keys, commits that are not finished, counters,
-    /// and the store's own count of its keys. Changes nothing, and prints a line
-    /// for each problem: the place, the key and what is wrong. Exit code 1 if
-    /// there is any. Foreign files, and modes that give other users access, are
-    /// warnings.
+    /// Checks the checksums, the names of files against their keys, pending commits,
+    /// counters, and the number of keys. Changes nothing. Prints a line for each
+    /// problem: where it is, the key, and what is wrong. Exits with 1 if there is any.
+    /// Foreign files, and permissions that give other users access, are warnings.
     Verify {
         /// Exit with 1 on warnings too
         #[arg(long)]
         strict: bool,
     },
 
-    /// Read a manifest and see whether everything in it could be run
+    /// Check a manifest, and that its components can be run
     ///
-    /// Every field, the ids, the quotas and grants, and each component's file:
-    /// whether it is a component, and imports nothing that this host does not have.
-    /// Warns of grants that allow more than they seem to, and of presets above the
-    /// quota. Opens no store and changes nothing.
+    /// Checks every field, the ids, quotas and grants, and each component's file:
+    /// whether it is a component, and imports only what this host provides. Warns of
+    /// grants that allow more than they seem to, and of presets above the quota. Opens
+    /// no store and changes nothing.
     Check {
         /// The manifest, in TOML
         #[arg(value_name = "FILE")]
@@ -344,11 +336,11 @@ enum Command {
 
     /// Show versions, the state of the store, and problems of its environment
     ///
-    /// Versions and features; the store's path, format, durability, size and free
-    /// space, and who has it open; and what can go wrong: a file system that does
-    /// not keep data or that cannot lock, a disk that is nearly full, a directory
-    /// that cannot be written. Changes nothing, and works before a store exists.
-    /// Exit code 1 only if the store cannot be used at all.
+    /// Shows versions and features; the store's path, format, durability, size and
+    /// free space, and which process has it open; and what can go wrong: a file system
+    /// that loses data or cannot lock, a disk that is nearly full, a directory that is
+    /// not writable. Changes nothing, and works before a store exists. Exits with 1
+    /// only if the store cannot be used.
     Doctor,
 }
 
@@ -356,9 +348,9 @@ pub(crate) fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let parsed = Cli::command().try_get_matches_from(&args).and_then(|matches| {
         let source = matches.value_source("store");
-        // A global option may stand behind the command too.
-        let behind = matches.subcommand().and_then(|(_, sub)| sub.value_source("store"));
-        let sources = [source, behind];
+        // A global option may follow the command too.
+        let after = matches.subcommand().and_then(|(_, sub)| sub.value_source("store"));
+        let sources = [source, after];
         let mut cli = Cli::from_arg_matches(&matches)?;
         cli.check()?;
         let chosen_by = if sources.contains(&Some(ValueSource::CommandLine)) {
@@ -387,7 +379,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// What a component gets as its arguments.
+/// The arguments of a component, which WASI requires to be UTF-8.
 fn guest_arguments(args: &[OsString]) -> Result<Vec<String>, Failure> {
     let texts = args.iter().enumerate().map(|(number, arg)| {
         arg.to_str().map(str::to_owned).ok_or_else(|| {
@@ -404,7 +396,7 @@ fn guest_arguments(args: &[OsString]) -> Result<Vec<String>, Failure> {
 }
 
 impl Cli {
-    /// Checks that clap cannot make, because `--config` may precede the command.
+    /// Checks the combinations with `--config`, which clap cannot: it may precede the command.
     fn check(&self) -> Result<(), clap::Error> {
         let error = |command, kind, message: &str| {
             let mut cli = Self::command();
@@ -417,8 +409,8 @@ impl Cli {
             Command::Run { id: Some(_), .. } if config => error(
                 "run",
                 ErrorKind::ArgumentConflict,
-                "--id cannot be used with --config, which takes the id of one of the manifest's \
-                 components in place of a file",
+                "--id cannot be used with --config: give the id of a component of the manifest \
+                 instead of a file",
             ),
             Command::Run { id: None, .. } if !config => error(
                 "run",
@@ -428,25 +420,24 @@ impl Cli {
             Command::Demo if config => error(
                 "demo",
                 ErrorKind::ArgumentConflict,
-                "--config cannot be used with demo, which runs components of its own; --store \
-                 chooses its store",
+                "--config cannot be used with demo, which runs bundled components; choose its store \
+                 with --store",
             ),
             Command::Copy { .. } if config => error(
                 "copy",
                 ErrorKind::ArgumentConflict,
                 "--config cannot be used with copy, which takes its stores from --from and --to \
-                 and copies everything, whatever the quotas and limits are",
+                 and ignores quotas and limits",
             ),
             Command::Check { .. } if config => error(
                 "check",
                 ErrorKind::ArgumentConflict,
-                "check takes the manifest as its argument, without --config",
+                "--config cannot be used with check: give the manifest as its argument",
             ),
             _ => Ok(()),
         }
     }
 
-    /// How long to wait for a locked store.
     fn wait(&self) -> Wait {
         match (self.wait, &self.command) {
             (Some(seconds), _) => Wait::seconds(seconds),
@@ -464,20 +455,23 @@ impl Cli {
     }
 }
 
-/// `chosen_by` is where the store was named.
 fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCode, Failure> {
     let wait = cli.wait();
     let with_config = |config: Option<&Path>| Target::choose(&cli.store, chosen_by, config, wait);
-    let target = || with_config(cli.config.as_deref());
+    let target = || -> Result<Target, Failure> {
+        let target = with_config(cli.config.as_deref())?;
+        target.check_earlier_default()?;
+        Ok(target)
+    };
     match cli.command {
         Command::Run { id, presets, instances, timeout, command } => {
             let target = &target()?;
             let json = output.json();
             let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
-            // There is at least one, or the command line was refused.
+            // clap requires at least one.
             let Some((first, args)) = command.split_first() else { return Ok(ExitCode::SUCCESS) };
             let Some((config, manifest)) = target.config() else {
-                // One of the two is given, or the command line was refused.
+                // `check` requires it.
                 let Some(id) = id else { return Ok(ExitCode::SUCCESS) };
                 let component = Path::new(first);
                 let args = &guest_arguments(args)?;
@@ -508,7 +502,7 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             let given = match (literal, value) {
                 (Some(literal), _) => Given::Argument(literal),
                 (None, Some(value)) if value != "-" => Given::Argument(value),
-                (None, _) => Given::Input,
+                (None, _) => Given::StandardInput,
             };
             data::put(&target()?, &id, &key, given, base64, output)?;
         }
@@ -524,7 +518,9 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             copy::copy(&from, &to, merge, wait, output)?;
         }
         Command::Verify { strict } => verify::verify(&target()?, strict, output)?,
-        Command::Doctor => return doctor::doctor(&target()?, output),
+        Command::Doctor => {
+            return doctor::doctor(&with_config(cli.config.as_deref())?, output);
+        }
     }
     output.finish()?;
     Ok(ExitCode::SUCCESS)
@@ -539,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn short_commands_wait_five_seconds_and_the_others_do_not_wait() {
+    fn only_short_commands_wait_by_default() {
         for command in ["components", "keys a/b/c", "get a/b/c k", "put a/b/c k v", "usage a/b/c"] {
             assert_eq!(wait_of(&format!("storage-host {command}")), Wait::seconds(5), "{command}");
         }
@@ -552,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_is_given_counts_wherever_it_stands() {
+    fn wait_applies_before_and_after_the_command() {
         assert_eq!(wait_of("storage-host --wait 7 put a/b/c k v"), Wait::seconds(7));
         assert_eq!(wait_of("storage-host put --wait 0 a/b/c k v"), Wait::seconds(0));
         assert_eq!(wait_of("storage-host run --wait 9 --id a/b/c x.wasm"), Wait::seconds(9));

@@ -1,5 +1,4 @@
-//! Standard output: text for people or JSON for programs, never half of it
-//! without an error.
+//! Standard output: text or JSON. An incomplete output is an error.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -14,8 +13,7 @@ use super::escape::visible;
 use super::failure::Failure;
 use super::{stderr, stdio};
 
-/// Standard output, buffered. What [`finish`](Self::finish) has not written is
-/// not written.
+/// Buffered standard output. [`finish`](Self::finish) writes the buffer.
 pub(super) struct Output {
     json: bool,
     is_terminal: bool,
@@ -28,7 +26,7 @@ impl Output {
         Self { json, is_terminal, out: BufWriter::new(stdio::output()) }
     }
 
-    /// An output that is written elsewhere.
+    /// An output to another writer.
     #[cfg(test)]
     pub(super) fn to(out: Box<dyn Write>, json: bool) -> Self {
         Self { json, is_terminal: false, out: BufWriter::new(out) }
@@ -39,7 +37,7 @@ impl Output {
         self.json
     }
 
-    /// Writes a line; a terminal shows all of it.
+    /// Writes a line. On a terminal, hidden characters are escaped.
     pub(super) fn line(&mut self, text: impl Display) -> Result<(), Failure> {
         match self.is_terminal && !self.json {
             true => self.styled(visible(&text.to_string())),
@@ -47,12 +45,12 @@ impl Output {
         }
     }
 
-    /// Writes a line that may hold escape sequences of our own.
+    /// Writes a line that may contain escape sequences of this program.
     pub(super) fn styled(&mut self, text: impl Display) -> Result<(), Failure> {
         writeln!(self.out, "{text}").map_err(|error| Failure::of_output(&error))
     }
 
-    /// A part of a styled line that may hold anything.
+    /// Escapes a part of a styled line that may contain any character.
     pub(super) fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.is_terminal { visible(text) } else { text.into() }
     }
@@ -74,18 +72,18 @@ impl Output {
         self.bytes(text.as_bytes())
     }
 
-    /// Shows what was written so far.
+    /// Writes what is buffered.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         self.out.flush().map_err(|error| Failure::of_output(&error))
     }
 }
 
-/// Says something beside the result, on standard error.
+/// Writes a note to standard error.
 pub(super) fn note(text: impl Display) {
     stderr::note(text);
 }
 
-/// A text on one line, whatever it holds.
+/// A text with its control characters escaped, so that it is one line.
 pub(super) fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         c if c.is_control() => c.escape_default().to_string(),
@@ -94,13 +92,13 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// A path as text in JSON, in which U+FFFD stands for what is not UTF-8.
+/// A path as text in JSON. U+FFFD replaces what is not UTF-8.
 pub(super) fn json_path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The bytes of a path in base64, where [`json_path`] is not all of it. In JSON it
-/// stands beside the path, under the same name with `_base64`.
+/// The bytes of a path in base64, if [`json_path`] loses some of them. In JSON it follows
+/// the path, under the same name with `_base64`.
 pub(super) fn exact_path(path: &Path) -> Option<String> {
     let bytes = path.as_os_str().as_encoded_bytes();
     path.to_str().is_none().then(|| STANDARD.encode(bytes))
@@ -111,7 +109,7 @@ mod tests {
     use super::printable;
 
     #[test]
-    fn a_path_cannot_write_lines_of_its_own() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("caf\u{e9}/a b"), "caf\u{e9}/a b");
         assert_eq!(printable("a\n\u{1b}[2Jb"), r"a\n\u{1b}[2Jb");
     }

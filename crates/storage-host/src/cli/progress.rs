@@ -1,4 +1,4 @@
-//! Long work: how far it has come, on a terminal, and what to do when it is late.
+//! Progress of long work on a terminal, and actions when work takes long.
 
 use std::sync::mpsc;
 use std::thread;
@@ -10,12 +10,11 @@ use super::output::Output;
 use super::stderr;
 use crate::cli::failure::Failure;
 
-/// How often the line is drawn anew.
+/// How often the line is drawn.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A line on standard error, if that is a terminal and holds no JSON; otherwise
-/// nothing at all.
-/// Gone when it is dropped.
+/// A progress line on standard error, if that is a terminal without JSON. Dropping it
+/// removes the line.
 pub(super) struct Progress {
     line: ProgressBar,
     next: Instant,
@@ -29,23 +28,23 @@ impl Progress {
             line.set_style(style);
         }
         line.set_prefix(what);
-        // The library panics where no thread is to be had, even if nothing is drawn.
+        // indicatif panics if it cannot start a thread, even if nothing is drawn.
         if stderr::is_watched() && thread::Builder::new().spawn(|| ()).is_ok() {
             line.enable_steady_tick(TICK);
         }
         Self { line, next: Instant::now() }
     }
 
-    /// Says where the work is, if it is time to.
-    pub(super) fn at(&mut self, place: impl FnOnce() -> String) {
+    /// Shows how far the work is, at most once per [`TICK`].
+    pub(super) fn update(&mut self, message: impl FnOnce() -> String) {
         let now = Instant::now();
         if now >= self.next && !self.line.is_hidden() {
             self.next = now + TICK;
-            self.line.set_message(place());
+            self.line.set_message(message());
         }
     }
 
-    /// Shows what is written to the output, now and above the line.
+    /// Writes to the output at once, above the line.
     pub(super) fn show(
         &self,
         output: &mut Output,
@@ -64,8 +63,8 @@ impl Drop for Progress {
     }
 }
 
-/// Does some work, and something else beside it if that is not done in time, and if
-/// there is a thread to be had for it.
+/// Runs `work`, and calls `act` if the work takes longer than `time`, unless no thread can
+/// be started for this.
 pub(super) fn when_late<R>(
     time: Duration,
     act: impl FnOnce() + Send,
@@ -73,13 +72,13 @@ pub(super) fn when_late<R>(
 ) -> R {
     let (done, is_done) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        let beside = thread::Builder::new().spawn_scoped(scope, move || {
+        let started = thread::Builder::new().spawn_scoped(scope, move || {
             if is_done.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
                 act();
             }
         });
-        if let Err(error) = beside {
-            tracing::warn!("no thread to wait beside what takes long: {error}");
+        if let Err(error) = started {
+            tracing::warn!("cannot start a thread to watch the time: {error}");
         }
         let result = work();
         drop(done);
@@ -92,7 +91,7 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Bytes as people say them: `1.5 GiB`.
+/// A readable number of bytes: `1.5 GiB`.
 pub(super) fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
@@ -105,15 +104,15 @@ mod tests {
     use super::when_late;
 
     #[test]
-    fn only_what_is_late_is_told() {
-        let (told, is_told) = mpsc::channel();
-        // The work is not done before it is told of.
+    fn only_late_work_calls_the_action() {
+        let (called, is_called) = mpsc::channel();
+        // The work ends only after the call.
         let waited = when_late(
             Duration::ZERO,
-            || told.send(()).unwrap(),
-            || is_told.recv_timeout(Duration::from_secs(600)),
+            || called.send(()).unwrap(),
+            || is_called.recv_timeout(Duration::from_secs(600)),
         );
         assert_eq!(waited, Ok(()));
-        when_late(Duration::from_secs(600), || panic!("it was in time"), || ());
+        when_late(Duration::from_secs(600), || panic!("it was not late"), || ());
     }
 }

@@ -1,5 +1,5 @@
-//! The threads and descriptors that a component needs, seen to before it runs: neither
-//! wasmtime-wasi nor the component can say what is wrong when they run out.
+//! Checks that enough threads and file descriptors are left before a component runs:
+//! neither wasmtime-wasi nor the component reports their lack in a useful way.
 
 use std::fs::File;
 use std::io;
@@ -11,19 +11,16 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::failure::Failure;
 
-/// Descriptors for the store, the runtime and what a few calls have open at a time.
+/// Descriptors for the store, the runtime and a few calls at a time.
 const FILES: usize = 20;
 
-/// Threads beside those of the instances: the runtime's, and those that wait for
-/// standard input, for a timeout and for a store that flushes itself.
+/// Threads besides those of the instances: the runtime's, and those that wait for
+/// standard input, for a timeout and for the next flush of the store.
 const THREADS: usize = 4;
 
 const NULL_DEVICE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
-/// What WASI runs on.
-///
-/// # Errors
-/// If a limit of the process leaves too few threads or descriptors for so many
+/// The runtime for WASI. Fails if too few threads or descriptors are left for this many
 /// instances.
 pub(super) fn runtime(instances: u16) -> Result<Runtime, Failure> {
     check_files(FILES.saturating_add(instances.into()))?;
@@ -32,8 +29,7 @@ pub(super) fn runtime(instances: u16) -> Result<Runtime, Failure> {
     check_threads(THREADS.saturating_add(own))?;
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).enable_io().enable_time();
-    // tokio panics where its thread cannot be started. There may be none left although
-    // there were just now.
+    // tokio panics if its thread cannot be started, which can fail despite the check.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let built = panic::catch_unwind(AssertUnwindSafe(|| builder.build()));
@@ -45,13 +41,13 @@ pub(super) fn runtime(instances: u16) -> Result<Runtime, Failure> {
     }
 }
 
-/// Opens so many files at once, and closes them.
+/// Opens this many files at once, and closes them.
 fn check_files(needed: usize) -> Result<(), Failure> {
     let mut files = Vec::new();
     for _ in 0..needed {
         match File::open(NULL_DEVICE) {
             Ok(file) => files.push(file),
-            // Without that file nothing is known.
+            // Without the null device the check is not possible.
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) => return Err(no_files(needed, &error)),
         }
@@ -59,7 +55,7 @@ fn check_files(needed: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts so many threads at once, and ends them.
+/// Starts this many threads at once, and ends them.
 fn check_threads(needed: usize) -> Result<(), Failure> {
     let mut held = Vec::new();
     let started = (0..needed).try_for_each(|_| {
@@ -70,7 +66,7 @@ fn check_threads(needed: usize) -> Result<(), Failure> {
     });
     for (hold, thread) in held {
         drop(hold);
-        // It does nothing that could panic.
+        // It cannot panic.
         let _ = thread.join();
     }
     started.map_err(|error: io::Error| no_threads(needed, &error))
@@ -80,8 +76,8 @@ fn no_files(needed: usize, error: &io::Error) -> Failure {
     Failure::new(
         "limit",
         format!(
-            "cannot run the component: it may need {needed} more open files, which the limit does \
-             not allow ({error}); raise the limit (ulimit -n)"
+            "cannot run the component: it may need {needed} open files, more than the limit leaves \
+             ({error}); raise the limit on open files (ulimit -n)"
         ),
     )
 }
@@ -90,15 +86,14 @@ fn no_threads(needed: usize, error: &io::Error) -> Failure {
     Failure::new(
         "limit",
         format!(
-            "cannot run the component: not all of the {needed} threads that it needs can be \
-             started ({error}); raise the limit on processes and threads (ulimit -u, or that of \
-             the container), or end other processes of this user"
+            "cannot run the component: it needs {needed} threads, more than can be started \
+             ({error}); raise the limit on threads and processes (ulimit -u, or the container's), \
+             or end other processes of this user"
         ),
     )
 }
 
-/// Why a component was not instantiated, if a limit of this process keeps its memory
-/// from being reserved, or the file behind that from being written.
+/// Which limit of this process kept a component from being instantiated, if one did.
 pub(super) fn refused_by_limit(error: &wasmtime::Error) -> Option<String> {
     let cause = error.root_cause().downcast_ref::<io::Error>()?;
     let limit = match cause.kind() {
@@ -106,5 +101,5 @@ pub(super) fn refused_by_limit(error: &wasmtime::Error) -> Option<String> {
         io::ErrorKind::FileTooLarge => "the size of a file (ulimit -f)",
         _ => return None,
     };
-    Some(format!("its memory cannot be reserved ({cause}); raise the limit on {limit}"))
+    Some(format!("cannot reserve its memory ({cause}); raise the limit on {limit}"))
 }

@@ -1,4 +1,4 @@
-//! `run`: a component with storage of its own.
+//! `run`: runs a component with its storage.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ use super::imports;
 use super::progress::when_late;
 use super::{resources, stdio};
 
-/// What a component runs with: its storage, and what WASI lends it.
+/// The data of a wasmtime store.
 struct State {
     storage: ComponentState,
     wasi: WasiCtx,
@@ -36,33 +36,30 @@ impl WasiView for State {
     }
 }
 
-/// The most random bytes that a component gets in one call.
+/// The most random bytes per call; wasmtime's default allows 64 MiB of the host's memory.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
-/// How long after its timeout a component may still be in a call to the host.
+/// How long a component may stay in a call to the host after its timeout.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A component that is to be run, and how.
+/// A component to run, and how.
 pub(super) struct Job<'a> {
     pub(super) id: &'a ComponentId,
-    /// Its file.
     pub(super) component: &'a Path,
-    /// What the component gets as its arguments: WASI passes text alone.
+    /// The component's arguments.
     pub(super) args: &'a [String],
-    /// Keys that are set first, in this order.
+    /// Keys to set before the start, in this order.
     pub(super) presets: Vec<(String, String)>,
-    /// How many instances run at a time.
     pub(super) instances: u16,
-    /// How long they may run.
     pub(super) timeout: Option<Duration>,
-    /// Whether an error is told in JSON.
+    /// Whether errors are written as JSON.
     pub(super) json: bool,
 }
 
 impl Job<'_> {
-    /// Runs the component to its end and gives the worst status of its instances.
-    /// `open` makes the host once it is known that the component can run: one that
-    /// cannot must not leave a new store behind.
+    /// Runs the component, and returns the worst status of its instances. `open` is
+    /// called once the component is known to be runnable, so that one that is not leaves
+    /// no new store behind.
     pub(super) fn run(
         &self,
         open: impl FnOnce() -> Result<StorageHost, Failure>,
@@ -85,30 +82,31 @@ impl Job<'_> {
             None => self.run_instances(&engine, &command, &storage, &runtime),
             Some(timeout) => {
                 guest::start_clock(&engine).map_err(|error| {
-                    Failure::new("internal", format!("cannot start a clock: {error}"))
+                    Failure::new(
+                        "internal",
+                        format!("cannot start the clock of the timeout: {error}"),
+                    )
                 })?;
                 let ended = || self.run_instances(&engine, &command, &storage, &runtime);
                 self.within(timeout, &host, ended)
             }
         };
-        // A component may still wait for input, on a thread of the runtime.
+        // A thread of the runtime may still wait for input.
         runtime.shutdown_background();
-        // Also after a trap: what was written before it stays.
+        // Also after a trap: earlier writes must survive it.
         host.store().flush()?;
         ended
     }
 
-    /// Ends the command if what it runs has not ended some time after the timeout: a
-    /// component that waits for input or sleeps is not running, and so no epoch
-    /// ends it.
+    /// Ends the process if `run` has not returned some time after the timeout. Epochs do
+    /// not interrupt a component that waits for input or sleeps.
     fn within<R>(&self, timeout: Duration, host: &StorageHost, run: impl FnOnce() -> R) -> R {
         let end = || {
             if ending::is_ending() {
                 return;
             }
-            // What was written is kept, as after every other end.
             if let Err(error) = host.store().flush() {
-                tracing::error!(%error, "the store could not be flushed");
+                tracing::error!(%error, "cannot flush the store");
             }
             self.timed_out(timeout).report(self.json);
             std::process::exit(1);
@@ -120,11 +118,11 @@ impl Job<'_> {
         let seconds = timeout.as_secs();
         Failure::new(
             "timeout",
-            format!("{} was ended: it ran for more than the {seconds} s of its timeout", self.id),
+            format!("{} was ended: it ran longer than its timeout of {seconds} s", self.id),
         )
     }
 
-    /// Runs all instances at once, each on a thread of its own.
+    /// Runs all instances at once, each on its own thread.
     fn run_instances(
         &self,
         engine: &Engine,
@@ -148,7 +146,7 @@ impl Job<'_> {
                     Ok(instance) => instance.join().unwrap_or_else(panicked),
                     Err(error) => Err(Failure::new(
                         "internal",
-                        format!("an instance did not start, for want of a thread: {error}"),
+                        format!("cannot start a thread for an instance: {error}"),
                     )),
                 };
                 instances.into_iter().map(end).collect()
@@ -158,14 +156,14 @@ impl Job<'_> {
             return Ok(ExitCode::SUCCESS);
         }
         match worst(ended) {
-            // A failure is 1; a status above it is worse.
+            // The exit code of a failure is 1.
             (0..=1, Some(failure)) => Err(failure),
-            (worst, Some(failure)) => Ok(failure.report_beside(worst, self.json)),
+            (worst, Some(failure)) => Ok(failure.report_with_status(worst, self.json)),
             (worst, None) => Ok(ExitCode::from(worst)),
         }
     }
 
-    /// Runs one instance and gives its status.
+    /// Runs one instance, and returns its status.
     fn call(
         &self,
         engine: &Engine,
@@ -183,7 +181,6 @@ impl Job<'_> {
                 .arg(name)
                 .args(self.args)
                 .allow_blocking_current_thread(true)
-                // By default 64 MiB of the host's memory a call.
                 .max_random_size(MAX_RANDOM_BYTES)
                 .build(),
             resources: ResourceTable::new(),
@@ -203,13 +200,13 @@ impl Job<'_> {
             .data()
             .storage
             .refused_memory()
-            .map(|most| format!("; it was refused memory above the limit of {most} bytes"));
+            .map(|max| format!("; the host refused it memory above the limit of {max} bytes"));
         let refused = refused.unwrap_or_default();
         match ended {
             Ok(Ok(())) => Ok(0),
-            // The component says that it failed; as a rule it has said why itself.
+            // The component reports a failure, and usually has printed the reason itself.
             Ok(Err(())) => {
-                tracing::info!("{} ended with an error and no status of its own{refused}", self.id);
+                tracing::info!("{} returned an error without a status{refused}", self.id);
                 Ok(1)
             }
             Err(error) => {
@@ -231,14 +228,14 @@ impl Job<'_> {
     }
 }
 
-/// Sees whether a component could be run.
+/// Checks that a component can be run.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let compiler = Compiler::new(false)?;
     let component = compiler.load(path)?;
     link(&compiler.engine, &component, path).map(drop)
 }
 
-/// Finds everything that the component imports.
+/// Links a component to this host.
 fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPre<State>, Failure> {
     let mut linker = Linker::<State>::new(engine);
     p2::add_to_linker_sync(&mut linker)
@@ -258,7 +255,7 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
     })
 }
 
-/// The worst status of those that ended with one, and the first failure of the others.
+/// The worst of the statuses, and the first of the failures.
 fn worst(ended: Vec<Result<u8, Failure>>) -> (u8, Option<Failure>) {
     let mut worst = 0;
     let mut first_failure = None;
@@ -276,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_several_statuses_the_worst_counts_and_of_several_failures_the_first_is_told() {
+    fn the_worst_status_and_the_first_failure_count() {
         let trap = |message: &str| Err(Failure::new("trap", message.to_owned()));
         assert!(matches!(worst(vec![]), (0, None)));
         assert!(matches!(worst(vec![Ok(1), Ok(7), Ok(0)]), (7, None)));

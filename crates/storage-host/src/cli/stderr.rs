@@ -1,4 +1,4 @@
-//! Standard error: text for people or, with `--json`, a JSON object on each line.
+//! Standard error: text, or with `--json` an object on each line.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -9,17 +9,16 @@ use serde::Serialize;
 
 use super::escape::visible_lines;
 
-/// Whether lines are JSON. One setting for the process, as standard error is one
-/// stream: threads, the log and panics write to it too.
+/// Whether lines are JSON. A global, because threads, the log and panics use the stream too.
 static JSON: AtomicBool = AtomicBool::new(false);
-/// Whether notes are left out.
+/// Whether notes are suppressed.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// The exit code of a process whose main thread panicked.
+/// The exit code of Rust programs after a panic.
 const PANICKED: u8 = 101;
 
-/// Chooses how lines are written, and whether notes are. With JSON a panic is written
-/// as an error too.
+/// Sets the format of lines, and whether notes are written. With JSON, a panic is written as
+/// an error.
 pub(super) fn start(json: bool, quiet: bool) {
     JSON.store(json, Ordering::Relaxed);
     QUIET.store(quiet, Ordering::Relaxed);
@@ -33,12 +32,12 @@ pub(super) fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
-/// Whether a person reads along, so that text about progress is of use.
+/// Whether standard error is a terminal without JSON, so that progress is shown.
 pub(super) fn is_watched() -> bool {
     !is_json() && io::stderr().is_terminal()
 }
 
-/// Writes a line that is not an error: `{"note":{"message":...}}` in JSON.
+/// Writes a note: `{"note":{"message":...}}` in JSON.
 pub(super) fn note(text: impl Display) {
     #[derive(Serialize)]
     struct Document {
@@ -82,8 +81,8 @@ fn panic_line(panic: &PanicHookInfo<'_>) -> String {
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no reason given");
-    let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
-    let message = format!("internal error{place}: {reason}");
+    let location = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
+    let message = format!("internal error{location}: {reason}");
     let error = Error { kind: "panic", message: &message, exit_code: PANICKED };
     to_json(&ErrorDocument { error })
 }
@@ -97,7 +96,7 @@ fn to_json(document: &impl Serialize) -> String {
     serde_json::to_string(document).unwrap_or_default()
 }
 
-/// Writes a line, or several; a terminal shows all of them.
+/// Writes lines. On a terminal, hidden characters are escaped.
 pub(super) fn line(text: impl Display) {
     if is_watched() {
         return raw_line(visible_lines(&text.to_string()));
@@ -114,7 +113,7 @@ fn raw_line(text: impl Display) {
 mod tests {
     use std::process::Command;
 
-    /// Run by the test below, in a process of its own.
+    /// Run by the test below, in a new process.
     #[test]
     #[ignore = "panics"]
     fn a_process_that_panics() {

@@ -1,20 +1,17 @@
-//! Standard input and output; closed streams are errors.
+//! Standard input and output. Closed streams are errors.
 //!
-//! The standard library opens `/dev/null` in place of a closed standard stream before
-//! `main`, and takes the error of a stream that is open only the other way for an end
-//! of input or for success.
+//! The standard library replaces a closed standard stream with `/dev/null` before `main`,
+//! and treats the error of a stream with the wrong access mode as the end of the input or
+//! as success.
 
 use std::io::{self, Read, Write};
 
 use super::failure::Failure;
 
-/// Standard input, read as it is.
-///
-/// # Errors
-/// If nothing can be read from it.
+/// Standard input. Fails if it is closed or not open for reading.
 pub(super) fn input() -> Result<impl Read, Failure> {
     if started::is_closed(started::INPUT) {
-        let why = "it is closed; give the value as an argument, '' if it is empty";
+        let why = "it is closed; give the value as an argument, '' for an empty one";
         return Err(not_read(&why));
     }
     if started::has_mode(started::INPUT, started::WRITE_ONLY) {
@@ -31,7 +28,7 @@ pub(super) fn not_read(why: &dyn std::fmt::Display) -> Failure {
     Failure::new("io", format!("cannot read standard input: {why}"))
 }
 
-/// Standard output, or what fails when something is written to it.
+/// Standard output. If it cannot be written to, every write fails with the reason.
 pub(super) fn output() -> Box<dyn Write> {
     #[cfg(unix)]
     let output = check_output().and_then(|()| as_file(&io::stdout()));
@@ -43,7 +40,7 @@ pub(super) fn output() -> Box<dyn Write> {
     }
 }
 
-/// Whether standard output can be written to.
+/// Fails if standard output is closed or not open for writing.
 pub(super) fn check_output() -> io::Result<()> {
     if started::is_closed(started::OUTPUT) {
         return Err(io::Error::other("standard output is closed"));
@@ -54,13 +51,13 @@ pub(super) fn check_output() -> io::Result<()> {
     Ok(())
 }
 
-/// The same open file, without what the standard library makes of its errors.
+/// The same open file, without the standard library's handling of errors.
 #[cfg(unix)]
 fn as_file(stream: &impl std::os::fd::AsFd) -> io::Result<std::fs::File> {
     Ok(stream.as_fd().try_clone_to_owned()?.into())
 }
 
-/// A standard output that nothing can be written to, with the reason.
+/// A standard output that cannot be written to, with the reason.
 struct Unwritable(String);
 
 impl Write for Unwritable {
@@ -73,7 +70,7 @@ impl Write for Unwritable {
     }
 }
 
-/// What the process was started with.
+/// The state of the streams when the process was started.
 #[cfg(target_os = "linux")]
 mod started {
     use std::os::fd::BorrowedFd;
@@ -88,8 +85,8 @@ mod started {
 
     static CLOSED: AtomicU8 = AtomicU8::new(0);
 
-    /// Runs before the standard library opens anything in place of closed streams, and
-    /// so calls nothing but the system.
+    /// Runs before the standard library replaces closed streams, so it may use only system
+    /// calls.
     #[ctor::ctor]
     fn look() {
         let closed = [INPUT, OUTPUT]
@@ -111,7 +108,7 @@ mod started {
     }
 }
 
-/// Where the system is not asked, nothing is known.
+/// Not known on other systems.
 #[cfg(not(target_os = "linux"))]
 mod started {
     pub(super) const INPUT: u8 = 1;

@@ -1,5 +1,4 @@
-//! The store that a command works on, and the settings that apply in it: the one
-//! place that turns `--store`, `--config`, the environment and `--wait` into a host.
+//! Which store a command uses, from `--store`, `--config`, the environment or the default.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,7 +15,7 @@ use super::failure::Failure;
 use super::output::{note, printable};
 use super::wait::Wait;
 
-/// Where a store's URL was given.
+/// What named the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChosenBy {
     Option,
@@ -25,22 +24,32 @@ pub(super) enum ChosenBy {
     Default,
 }
 
-/// The store where nothing names one.
-pub(super) const DEFAULT_STORE: &str = "file:./storage-data";
+/// The store if nothing names one: of the stores in this build, the best for most uses.
+pub(super) const DEFAULT_STORE: &str = if cfg!(feature = "redb") {
+    "redb:./storage-data.redb"
+} else if cfg!(feature = "file") {
+    EARLIER_DEFAULT
+} else if cfg!(feature = "rocksdb") {
+    "rocksdb:./storage-data.rocksdb"
+} else {
+    "memory:"
+};
+
+/// The default store of earlier versions. Its data must not seem to be lost.
+pub(super) const EARLIER_DEFAULT: &str = "file:./storage-data";
 
 /// The variable that names a store.
 pub(super) const VARIABLE: &str = "STORAGE_HOST_STORE";
 
-/// The variable's value; an empty one counts as unset.
+/// The value of [`VARIABLE`]; an empty one counts as unset.
 pub(super) fn in_environment() -> Option<OsString> {
     std::env::var_os(VARIABLE).filter(|text| !text.is_empty())
 }
 
-/// Parses the URL that is used.
 fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
     StoreUrl::from_os_str(text).map_err(|error| {
         let message = match given_by {
-            ChosenBy::Environment => format!("cannot use the store of {VARIABLE}: {error}"),
+            ChosenBy::Environment => format!("invalid value of {VARIABLE}: {error}"),
             _ => {
                 let text = text.to_string_lossy();
                 format!("invalid value '{text}' for '--store <URL>': {error}")
@@ -50,7 +59,7 @@ fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
     })
 }
 
-/// Opens a store. If that creates it, notes its path.
+/// Opens a store, and writes a note if this creates it.
 pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn Store>, StorageError> {
     let missing = url.path().filter(|path| mode == Mode::ReadWrite && is_missing(path));
     let store = url.open(mode)?;
@@ -62,7 +71,7 @@ pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn Store>, Storage
     Ok(store)
 }
 
-/// Whether nothing is at a path that could be a store.
+/// Whether a path has no store yet: it is missing, an empty directory or an empty file.
 fn is_missing(path: &Path) -> bool {
     match fs::metadata(path) {
         Err(_) => true,
@@ -73,7 +82,7 @@ fn is_missing(path: &Path) -> bool {
     }
 }
 
-/// A store, with the manifest whose settings apply.
+/// The store of a command, with the manifest whose settings apply.
 pub(super) struct Target {
     url: StoreUrl,
     chosen_by: ChosenBy,
@@ -82,12 +91,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The store of `--store`; else the manifest's; else that of the environment;
-    /// else, without a manifest, the default.
-    ///
-    /// # Errors
-    /// If the manifest cannot be read, neither it nor anything else names a store, or
-    /// what names it is wrong.
+    /// Chooses the store: that of `--store`, else of the manifest, else of the
+    /// environment, else the default. A manifest has no default store.
     pub(super) fn choose(
         given: &OsStr,
         given_by: ChosenBy,
@@ -112,8 +117,8 @@ impl Target {
                 return Err(Failure::new(
                     "manifest",
                     format!(
-                        "{} names no store: add store = \"file:PATH\", or give one with --store \
-                         or STORAGE_HOST_STORE",
+                        "{} names no store: add store = \"redb:PATH\", or set --store or \
+                         {VARIABLE}",
                         path.display()
                     ),
                 ));
@@ -134,28 +139,62 @@ impl Target {
         self.wait
     }
 
-    /// The manifest and its file, if one was given.
+    /// The manifest and its path, if one was given.
     pub(super) fn config(&self) -> Option<(&Path, &Manifest)> {
         self.config.as_ref().map(|(path, manifest)| (&**path, manifest))
     }
 
-    /// Opens the store, with the quotas, limits, caches and grants of the manifest.
-    pub(super) fn open(&self, mode: Mode) -> Result<StorageHost, Failure> {
-        let backend = self.wait.until_unlocked(|| {
-            open(&self.url, mode).map_err(|error| Failure::of_opening(&self.url, &error))
-        })?;
-        Ok(self.host(backend))
+    /// Whether the default store is used although there is an earlier default store.
+    pub(super) fn overlooks_earlier_default(&self) -> bool {
+        self.chosen_by == ChosenBy::Default
+            && DEFAULT_STORE != EARLIER_DEFAULT
+            && Path::new(EARLIER_DEFAULT.trim_start_matches("file:")).join("FORMAT").exists()
     }
 
-    fn host(&self, backend: Arc<dyn Store>) -> StorageHost {
+    /// Keeps a user from overlooking the data of the earlier default store, by a note.
+    ///
+    /// # Errors
+    /// If the default store does not exist yet: a command would find nothing there, or
+    /// create an empty store.
+    pub(super) fn check_earlier_default(&self) -> Result<(), Failure> {
+        if !self.overlooks_earlier_default() {
+            return Ok(());
+        }
+        if self.url.path().is_some_and(is_missing) {
+            return Err(Failure::new(
+                "no_store",
+                format!(
+                    "the default store {DEFAULT_STORE} does not exist, but the earlier default \
+                     {EARLIER_DEFAULT} does: to use it, add --store {EARLIER_DEFAULT}; to copy it, \
+                     run storage-host copy --from {EARLIER_DEFAULT} --to {DEFAULT_STORE}; to create \
+                     an empty store, add --store {DEFAULT_STORE}"
+                ),
+            ));
+        }
+        note(format_args!(
+            "using the default store {DEFAULT_STORE}, not {EARLIER_DEFAULT}, which was the default \
+             before; to use that one or to silence this note, add --store"
+        ));
+        Ok(())
+    }
+
+    /// Opens the store, with the quotas, limits, caches and grants of the manifest.
+    pub(super) fn open(&self, mode: Mode) -> Result<StorageHost, Failure> {
+        let store = self.wait.until_unlocked(|| {
+            open(&self.url, mode).map_err(|error| Failure::of_opening(&self.url, &error))
+        })?;
+        Ok(self.host(store))
+    }
+
+    fn host(&self, store: Arc<dyn Store>) -> StorageHost {
         match &self.config {
-            Some((_, manifest)) => manifest.host(backend),
-            None => StorageHost::new(backend),
+            Some((_, manifest)) => manifest.host(store),
+            None => StorageHost::new(store),
         }
     }
 
-    /// Opens the store for a component to run on. Where the store may not be written,
-    /// it is opened for reading: the component may do without writing.
+    /// Opens the store for a component. A store that is not writable is opened for
+    /// reading: the component may not need to write.
     pub(super) fn open_to_run(&self) -> Result<StorageHost, Failure> {
         let failure = match self.open(Mode::ReadWrite) {
             Ok(host) => return Ok(host),
@@ -169,17 +208,17 @@ impl Target {
         if !is_protected {
             return Err(failure);
         }
-        let Ok(backend) = self.url.open(Mode::ReadOnly) else { return Err(failure) };
-        let host = self.host(backend);
+        let Ok(store) = self.url.open(Mode::ReadOnly) else { return Err(failure) };
+        let host = self.host(store);
         if let Failure::Error { message, .. } = &failure {
             let opening = format!("cannot open the store \"{}\": ", self.url);
             let message = message.strip_prefix(&opening).unwrap_or(message);
-            note(format_args!("the store \"{}\" is open for reading only: {message}", self.url));
+            note(format_args!("the store \"{}\" is opened for reading only: {message}", self.url));
         }
         Ok(host)
     }
 
-    /// The limits of a component, which are known before the store is open.
+    /// The limits of a component.
     pub(super) fn limits(&self, id: &ComponentId) -> Limits {
         let manifest = self.config().map(|(_, manifest)| manifest);
         manifest.map_or_else(Limits::default, |manifest| manifest.settings(id).limits)

@@ -8,7 +8,7 @@ use storage_host::{StorageError, Store};
 use super::failure::Failure;
 use super::listing::PAGE;
 
-/// How many a message names. JSON has all of them.
+/// How many a message names; JSON lists all.
 const NAMED: usize = 10;
 
 /// A component that cannot be read, or all components below a part of an id.
@@ -16,12 +16,12 @@ const NAMED: usize = 10;
 pub(super) struct Unreadable {
     /// The component's id; a part of one where its directory cannot be listed.
     id: String,
-    /// What failed on what, and what to do.
+    /// Why, and what to do.
     reason: String,
 }
 
 impl Unreadable {
-    /// The component, or the components, for people.
+    /// What cannot be read, for a message.
     fn shown(&self) -> String {
         match self.id.matches('/').count() {
             0 | 1 => format!("components below {}", self.id),
@@ -30,7 +30,7 @@ impl Unreadable {
     }
 }
 
-/// The prefixes of all components that can be read, in order, a page at a time.
+/// The prefixes of all readable components, in order, a page at a time.
 pub(super) struct Pages<'a> {
     storage: &'a dyn Store,
     after: Option<String>,
@@ -66,12 +66,12 @@ impl<'a> Pages<'a> {
         Ok(None)
     }
 
-    /// The components that cannot be read, among those that were passed so far.
+    /// The unreadable components found so far.
     pub(super) fn unreadable(&self) -> &[Unreadable] {
         &self.unreadable
     }
 
-    /// The failure of a command that needs all components; none if all can be read.
+    /// Fails if any component is unreadable.
     pub(super) fn refuse(&self, what_failed: &str) -> Result<(), Failure> {
         let message = match &*self.unreadable {
             [] => return Ok(()),
@@ -79,11 +79,11 @@ impl<'a> Pages<'a> {
             many => {
                 let mut text = format!("{what_failed}: {} components cannot be read:", many.len());
                 for one in many.iter().take(NAMED) {
-                    // Cannot fail: it goes to memory.
+                    // Writing to a String cannot fail.
                     let _ = write!(text, "\n  {}: {}", one.shown(), one.reason);
                 }
                 if many.len() > NAMED {
-                    text.push_str("\n  ...; with --json, components shows all of them");
+                    text.push_str("\n  ...; storage-host components --json lists all");
                 }
                 text
             }

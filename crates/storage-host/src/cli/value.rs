@@ -1,4 +1,4 @@
-//! Where the value of `put` comes from.
+//! The value of `put`: an argument or standard input.
 
 use std::ffi::OsString;
 use std::io::{self, Cursor, Read};
@@ -9,26 +9,21 @@ use base64::read::DecoderReader;
 use super::failure::Failure;
 use super::stdio;
 
-/// A value as it is given.
+/// Where the value comes from.
 pub(super) enum Given {
-    /// On the command line.
     Argument(OsString),
-    /// On standard input.
-    Input,
+    StandardInput,
 }
 
 impl Given {
-    /// Reads the value, at most a byte more than the limit.
-    ///
-    /// # Errors
-    /// If it cannot be read, or is not base64 where it should be.
+    /// Reads the value. Stops one byte above `max_bytes`, which is enough to refuse it.
     pub(super) fn read(self, is_base64: bool, max_bytes: usize) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Argument(value) if !is_base64 => Ok(value.into_encoded_bytes()),
             Self::Argument(value) => {
                 read(Cursor::new(value.into_encoded_bytes()), "the value", is_base64, max_bytes)
             }
-            Self::Input => read(stdio::input()?, "standard input", is_base64, max_bytes),
+            Self::StandardInput => read(stdio::input()?, "standard input", is_base64, max_bytes),
         }
     }
 }
@@ -55,7 +50,7 @@ fn read(
     }
 }
 
-/// Leaves out the white space with which long base64 is broken into lines.
+/// Skips white space, such as the line breaks of long base64.
 struct WithoutSpace<R>(R);
 
 impl<R: Read> Read for WithoutSpace<R> {
@@ -70,7 +65,7 @@ impl<R: Read> Read for WithoutSpace<R> {
                     kept += 1;
                 }
             }
-            // Nothing is the end, and not a line break alone.
+            // Returning 0 means the end, so read on after white space alone.
             if kept > 0 || length == 0 {
                 return Ok(kept);
             }
@@ -87,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_may_have_line_breaks_and_nothing_else_between() {
+    fn base64_may_contain_white_space_only() {
         assert_eq!(decoded("AJ+Slg==").unwrap(), [0, 159, 146, 150]);
         assert_eq!(decoded(" AJ+S\r\nlg\n==\n").unwrap(), [0, 159, 146, 150]);
         assert_eq!(decoded("").unwrap(), b"");
@@ -99,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_shows_that_it_is_too_much() {
+    fn reading_stops_one_byte_above_the_limit() {
         let zeros = "A".repeat(1 << 20);
         assert_eq!(decoded(&zeros).unwrap().len(), 1_001);
     }

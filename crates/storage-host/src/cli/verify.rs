@@ -1,4 +1,4 @@
-//! `verify`: everything in a store, looked at.
+//! `verify`: reads a whole store and reports problems.
 
 use serde::Serialize;
 use storage_host::{Problem, Verified};
@@ -8,12 +8,12 @@ use super::output::{Output, printable};
 use super::progress::{Progress, counted};
 use super::target::Target;
 
-/// Ends with a failure if anything is wrong; `strict`: or if there is a warning.
+/// Fails if there is a problem, or with `strict` if there is a warning.
 pub(super) fn verify(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
     let store = target.url();
     let progress = Progress::new("checking");
     let mut report = Report { written: Ok(()), found: 0, store: store.to_string() };
-    // A locked store is refused before anything is reported.
+    // A locked store fails before any problem is reported.
     let verified = target.wait().until_unlocked(|| {
         let verified = store.verify(&mut |problem| report.add(&problem, &progress, output));
         verified.map_err(|error| Failure::of_opening(store, &error))
@@ -39,7 +39,7 @@ pub(super) fn verify(target: &Target, strict: bool, output: &mut Output) -> Resu
     Failure::outcome_of(written, outcome)
 }
 
-/// Writes what was read, after all problems.
+/// Writes the totals, after all problems.
 fn summary(
     store: &str,
     found: u64,
@@ -61,13 +61,13 @@ fn summary(
         warnings => format!("; {}", counted(warnings, "warning")),
     };
     match verified.problems {
-        0 => output.line(format_args!("all is well: {whole}{warnings}"))?,
-        _ => output.line(format_args!("whole: {whole}{warnings}"))?,
+        0 => output.line(format_args!("no problems found: {whole}{warnings}"))?,
+        _ => output.line(format_args!("undamaged: {whole}{warnings}"))?,
     }
     output.finish()
 }
 
-/// What was shown so far. A store may have more problems than fit in memory.
+/// Writes each problem when it is found: all of them may not fit in memory.
 struct Report {
     written: Result<(), Failure>,
     found: u64,
@@ -82,18 +82,13 @@ impl Report {
                     return self.add_to_document(problem, output);
                 }
                 let kind = if problem.kind.is_warning() { "warning: " } else { "" };
-                output.line(match &problem.key {
-                    Some(key) => format!(
-                        "{kind}{}: key {key:?}: {}",
-                        printable(&problem.location),
-                        printable(&problem.detail)
-                    ),
-                    None => format!(
-                        "{kind}{}: {}",
-                        printable(&problem.location),
-                        printable(&problem.detail)
-                    ),
-                })
+                let key = problem.key.as_ref().map(|key| format!("key {key:?}: "));
+                output.line(format_args!(
+                    "{kind}{}: {}{}",
+                    printable(&problem.location),
+                    key.unwrap_or_default(),
+                    printable(&problem.detail)
+                ))
             });
         }
         self.found += 1;
@@ -104,7 +99,7 @@ impl Report {
         struct Entry<'a> {
             kind: &'a str,
             place: &'a str,
-            /// Whether U+FFFD may stand for bytes of a path that is not UTF-8.
+            /// Whether U+FFFD may replace bytes of a path that is not UTF-8.
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             place_is_lossy: bool,
             key: Option<&'a str>,

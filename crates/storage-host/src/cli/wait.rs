@@ -1,4 +1,4 @@
-//! `--wait`: trying again while another process has the store locked.
+//! `--wait`: retries while another process has locked the store.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use super::stderr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait(Duration);
 
-/// The pause after the first attempt. It doubles up to `LONGEST_PAUSE`, so that
-/// many waiting processes do not keep the machine busy.
+/// The pause after the first attempt. It doubles up to `LONGEST_PAUSE`, so that many
+/// waiting processes do not use much time.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a person at a terminal waits without being told why.
+/// How long to wait before a note on a terminal explains it.
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Wait {
@@ -23,21 +23,19 @@ impl Wait {
         Self(Duration::from_secs(seconds as u64))
     }
 
-    /// The number for `--wait` of another process.
     pub(super) fn as_seconds(self) -> u64 {
         self.0.as_secs()
     }
 
-    /// Repeats `attempt` while it fails because the store is locked, until the time
-    /// is over. There is at least one attempt, and the last one comes after the end
-    /// of the time.
+    /// Repeats `attempt` while the store is locked and the time is not over. Makes at least
+    /// one attempt, and a last one after the time.
     pub(super) fn until_unlocked<T>(
         self,
         mut attempt: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let start = Instant::now();
         let mut pause = FIRST_PAUSE;
-        let mut told = false;
+        let mut has_noted = false;
         loop {
             let failure = match attempt() {
                 Err(failure) if failure.is_of_kind("locked") => failure,
@@ -45,25 +43,25 @@ impl Wait {
             };
             let waited = start.elapsed();
             let Some(left) = self.0.checked_sub(waited).filter(|left| !left.is_zero()) else {
-                return Err(self.given_up(failure));
+                return Err(self.timed_out(failure));
             };
             if pause == FIRST_PAUSE {
-                tracing::info!("waiting for up to {} s: {failure}", self.0.as_secs());
+                tracing::info!("waiting up to {} s: {failure}", self.0.as_secs());
             }
-            if !told && waited >= QUIET && stderr::is_watched() {
-                told = true;
+            if !has_noted && waited >= QUIET && stderr::is_watched() {
+                has_noted = true;
                 let seconds = left.as_secs();
-                stderr::note(format_args!("waiting for up to {seconds} s more: {failure}"));
+                stderr::note(format_args!("waiting up to {seconds} s more: {failure}"));
             }
             thread::sleep(pause.min(left));
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    fn given_up(self, failure: Failure) -> Failure {
+    fn timed_out(self, failure: Failure) -> Failure {
         match self.0.as_secs() {
             0 => failure,
-            seconds => failure.with(&format!("; waited {seconds} s (--wait SECONDS)")),
+            seconds => failure.with(&format!("; waited {seconds} s (see --wait)")),
         }
     }
 }
@@ -81,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_wait_there_is_one_attempt() {
+    fn a_wait_of_zero_is_one_attempt() {
         let mut attempts = 0;
         let ended = Wait::seconds(0).until_unlocked(|| -> Result<(), Failure> {
             attempts += 1;
@@ -92,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_store_is_tried_again_until_it_is_free() {
+    fn a_locked_store_is_retried_until_it_is_free() {
         let mut attempts = 0;
         let ended = Wait::seconds(600).until_unlocked(|| {
             attempts += 1;
@@ -102,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn other_failures_are_not_tried_again() {
+    fn other_failures_are_not_retried() {
         let mut attempts = 0;
         let ended = Wait::seconds(600).until_unlocked(|| -> Result<(), Failure> {
             attempts += 1;
@@ -113,8 +111,8 @@ mod tests {
     }
 
     #[test]
-    fn the_failure_after_a_wait_says_how_long_it_was() {
+    fn the_failure_after_a_wait_names_its_length() {
         let ended = Wait::seconds(1).until_unlocked(|| -> Result<(), Failure> { Err(locked()) });
-        assert_eq!(message(ended.unwrap_err()), "the store is locked; waited 1 s (--wait SECONDS)");
+        assert_eq!(message(ended.unwrap_err()), "the store is locked; waited 1 s (see --wait)");
     }
 }

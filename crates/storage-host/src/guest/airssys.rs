@@ -1,5 +1,5 @@
-//! `airssys:core/storage`, by hand: a value is copied once, between the guest's
-//! memory and the shared bytes that a cache and a backend hold.
+//! `airssys:core/storage`, without generated bindings, so that a value is copied only
+//! once: between the guest's memory and the shared bytes of cache and backend.
 
 use std::sync::Arc;
 
@@ -31,13 +31,13 @@ impl From<ComponentUsage> for GuestUsage {
     }
 }
 
-/// Gives the guests of a linker `airssys:core/storage@1.0.0`.
+/// Adds `airssys:core/storage@1.0.0` to a linker.
 pub(super) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    // The handle is cloned so that a key can be read where it lies in the
-    // guest's memory, which the store lends out only while nobody holds it.
+    // Cloning the handle releases the borrow of the store, so that keys can be read in the
+    // guest's memory.
     let chain_of = move |store: &mut StoreContextMut<'_, T>| {
         state(store.data_mut()).storage_for_call().map(Arc::clone)
     };
@@ -46,50 +46,50 @@ pub(super) fn add_to_linker<T: 'static>(
     interface.func_wrap("get", move |mut store, (key,): (WasmStr,)| {
         let chain = chain_of(&mut store)?;
         let key = key.to_str(&store)?;
-        let found = answer(&chain, "get", Some(&key), chain.get(&key));
+        let found = to_guest(&chain, "get", Some(&key), chain.get(&key));
         Ok((found.map(|value| value.map(StorageValue::into_shared)),))
     })?;
 
     interface.func_wrap("set", move |mut store, (key, value): (WasmStr, WasmList<u8>)| {
         let chain = chain_of(&mut store)?;
         let key = key.to_str(&store)?;
-        // Checked where it lies: only a value of a legal size is copied.
+        // Checked before it is copied.
         let result = chain.limits().check_value_len(value.len()).and_then(|()| {
             let value = StorageValue::from(value.as_le_slice(&store));
             chain.set(&key, value)
         });
-        Ok((answer(&chain, "set", Some(&key), result),))
+        Ok((to_guest(&chain, "set", Some(&key), result),))
     })?;
 
     interface.func_wrap("delete", move |mut store, (key,): (WasmStr,)| {
         let chain = chain_of(&mut store)?;
         let key = key.to_str(&store)?;
-        Ok((answer(&chain, "delete", Some(&key), chain.delete(&key)),))
+        Ok((to_guest(&chain, "delete", Some(&key), chain.delete(&key)),))
     })?;
 
     interface.func_wrap("exists", move |mut store, (key,): (WasmStr,)| {
         let chain = chain_of(&mut store)?;
         let key = key.to_str(&store)?;
-        Ok((answer(&chain, "exists", Some(&key), chain.exists(&key)),))
+        Ok((to_guest(&chain, "exists", Some(&key), chain.exists(&key)),))
     })?;
 
     interface.func_wrap("list-keys", move |mut store, (prefix,): (Option<WasmStr>,)| {
         let chain = chain_of(&mut store)?;
         let prefix = prefix.map(|prefix| prefix.to_str(&store)).transpose()?;
         let prefix = prefix.as_deref();
-        Ok((answer(&chain, "list-keys", prefix, chain.list_keys(prefix)),))
+        Ok((to_guest(&chain, "list-keys", prefix, chain.list_keys(prefix)),))
     })?;
 
     interface.func_wrap("usage", move |mut store, (): ()| {
         let chain = chain_of(&mut store)?;
         let usage = chain.component_usage().map(GuestUsage::from);
-        Ok((answer(&chain, "usage", None, usage),))
+        Ok((to_guest(&chain, "usage", None, usage),))
     })?;
 
     Ok(())
 }
 
-fn answer<R>(
+fn to_guest<R>(
     chain: &ComponentChain,
     operation: &'static str,
     key: Option<&str>,

@@ -1,5 +1,4 @@
-//! Lists of keys that a guest passes, copied no sooner than they are known to be
-//! within the limits.
+//! Lists of keys from a guest, which are checked against the limits before they are copied.
 
 use storage_core::{MAX_KEY_BYTES, validate_key};
 use wasmtime::StoreContextMut;
@@ -8,16 +7,15 @@ use wasmtime::component::{WasmList, WasmStr};
 use super::errors::{Call, GuestError};
 use crate::limits::Limits;
 
-/// The key that an error about a key must be about: one that is no key, or one
-/// that is longer than the host allows, which only matters where it is written.
+/// The key that caused an error about a key: an invalid one, or one above the limit on
+/// keys, which matters only for writes.
 pub(super) fn first_bad_key<'a>(limits: &Limits, keys: &[&'a str]) -> Option<&'a str> {
     let invalid = || keys.iter().find(|key| validate_key(key).is_err());
     let too_long = || keys.iter().find(|key| limits.check_key(key).is_err());
     invalid().or_else(too_long).or(keys.first()).copied()
 }
 
-/// Copies the keys that a call passes, if they are within the limits of a batch and
-/// none is longer than any.
+/// Copies the keys of a call, if they are within the limits of a batch.
 pub(super) fn read_keys<T: 'static>(
     store: &mut StoreContextMut<'_, T>,
     call: &Call<'_>,
@@ -36,7 +34,7 @@ pub(super) fn read_keys<T: 'static>(
         if let Err(error) = limits.check_batch_bytes(bytes) {
             return Ok(Err(call.error(&error)));
         }
-        // One that is so long is refused before the next is decoded.
+        // Refuse a long key before the next one is decoded.
         if key.len() > MAX_KEY_BYTES
             && let Err(error) = validate_key(&key)
         {

@@ -1,5 +1,4 @@
-//! The resource behind every handle on a store: a component's own, or as much of
-//! another's as it was granted.
+//! The resource behind handles: the component's own storage, or a grant for another's.
 
 use std::sync::Arc;
 
@@ -12,24 +11,24 @@ use crate::grants::GrantedStorage;
 use crate::host::ComponentChain;
 use crate::limits::{LimitedStorage, Limits};
 
-/// Why there is no handle. Whether what is not granted exists is not told.
+/// Why a bucket cannot be opened. Does not reveal whether an ungranted component exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CannotOpen {
     NoSuchStore,
     AccessDenied,
 }
 
-/// A handle on some keys.
+/// The storage that a handle gives access to.
 #[derive(Debug, Clone)]
 pub(super) enum Bucket {
-    /// The caller's own.
+    /// The caller's own storage.
     Own(Arc<ComponentChain>),
-    /// Another's, within the limits of the caller and of the owner.
+    /// Another component's, within the limits of caller and owner.
     Granted(Arc<LimitedStorage<GrantedStorage>>),
 }
 
 impl Bucket {
-    /// Opens what a guest names, to which this storage belongs.
+    /// Opens the bucket that a guest names; `own` is the guest's storage.
     pub(super) fn open(own: &Arc<ComponentChain>, identifier: &str) -> Result<Self, CannotOpen> {
         if matches!(identifier, "" | "default") {
             return Ok(Self::Own(Arc::clone(own)));
@@ -48,7 +47,7 @@ impl Bucket {
     /// The bucket of a handle.
     ///
     /// # Errors
-    /// If there is none, which wasmtime sees to.
+    /// If the handle does not exist, which wasmtime prevents.
     pub(super) fn of(state: &ComponentState, handle: &Resource<Self>) -> wasmtime::Result<Self> {
         Ok(state.handles().get(handle)?.clone())
     }
@@ -60,7 +59,7 @@ impl Bucket {
         }
     }
 
-    /// What calls through it are held to.
+    /// The limits of calls through this bucket.
     pub(super) fn limits(&self) -> &Limits {
         match self {
             Self::Own(chain) => chain.limits(),
@@ -68,7 +67,7 @@ impl Bucket {
         }
     }
 
-    /// Whose keys they are, where they are another's.
+    /// The owner of the keys, if it is another component.
     pub(super) fn owner(&self) -> Option<&ComponentId> {
         match self {
             Self::Own(_) => None,
@@ -76,7 +75,7 @@ impl Bucket {
         }
     }
 
-    /// Why there is no room.
+    /// The error text for an exceeded quota.
     pub(super) fn quota_text(&self, own: &ComponentChain) -> String {
         match (self, own.quota()) {
             (Self::Own(_), Some(quota)) => format!(
@@ -89,7 +88,7 @@ impl Bucket {
     }
 }
 
-/// Puts something into a guest's table of handles.
+/// Adds a resource to a guest's table of handles.
 ///
 /// # Errors
 /// [`StorageError::LimitExceeded`].
@@ -98,7 +97,7 @@ pub(super) fn push<R: Send + 'static>(
     what: R,
 ) -> Result<Resource<R>, StorageError> {
     let max = state.storage().limits().handles as u64;
-    // It refuses for no other reason.
+    // It fails for no other reason.
     state.handles_mut().push(what).map_err(|_| StorageError::LimitExceeded {
         limit: "handles",
         max,
@@ -106,10 +105,10 @@ pub(super) fn push<R: Send + 'static>(
     })
 }
 
-/// Takes a handle that the guest has dropped out of its table.
+/// Removes a dropped handle from a guest's table.
 ///
 /// # Errors
-/// If it is not there, which wasmtime sees to.
+/// If the handle does not exist, which wasmtime prevents.
 pub(super) fn dropped<T: 'static, R: Send + 'static>(
     store: &mut StoreContextMut<'_, T>,
     state: fn(&mut T) -> &mut ComponentState,
@@ -140,7 +139,7 @@ mod tests {
     use crate::{Limits, StorageHost};
 
     #[test]
-    fn a_guest_holds_no_more_handles_than_it_may() {
+    fn handles_are_limited() {
         let limits = Limits { handles: 2, ..Limits::default() };
         let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
         let mut state = ComponentState::new(host.component(&"a/b/1".parse().unwrap()));
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_granted_is_denied_whether_or_not_it_exists() {
+    fn ungranted_components_are_denied_whether_or_not_they_exist() {
         let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
         let state = ComponentState::new(host.component(&"a/b/1".parse().unwrap()));
         host.component(&"a/b/2".parse().unwrap()).set("key", "value".into()).unwrap();

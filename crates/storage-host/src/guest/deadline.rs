@@ -1,4 +1,4 @@
-//! How long a guest may run.
+//! Bounds the run time of guests.
 
 use std::io;
 use std::thread;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use wasmtime::{AsContextMut, Engine};
 
-/// How long an engine's epoch lasts once [`start_clock`] counts it.
+/// The length of an epoch with [`start_clock`].
 pub const EPOCH: Duration = Duration::from_millis(10);
 
-/// Lets the engine's epoch go on every [`EPOCH`], on a thread that ends with the
-/// engine. Once for each engine, which must be made with `epoch_interruption`.
+/// Starts a thread that increments the engine's epoch every [`EPOCH`], and ends with the
+/// engine. Call it once per engine, which must have `epoch_interruption` enabled.
 ///
 /// # Errors
 /// If the thread cannot be started.
@@ -26,15 +26,14 @@ pub fn start_clock(engine: &Engine) -> io::Result<()> {
     thread::Builder::new().name("guest-clock".to_owned()).spawn(tick).map(drop)
 }
 
-/// Ends the guest of a store once it has run for so long from now, and no sooner.
-/// Before each call into it, the instantiation included.
+/// Sets the time after which the guest of a store is ended, counted from now. Call it
+/// before each call into the guest, including the instantiation.
 ///
-/// It counts what the guest itself runs. A call to the host is not interrupted: the
-/// guest ends when that returns.
+/// Calls to the host are not interrupted: the guest ends when they return.
 pub fn set_timeout(mut store: impl AsContextMut, timeout: Duration) {
     let epochs = timeout.as_nanos().div_ceil(EPOCH.as_nanos());
-    // Of the epoch that is under way, any part may be over.
+    // Part of the current epoch is already over.
     let epochs = u64::try_from(epochs).unwrap_or(u64::MAX).saturating_add(1);
-    // The epoch and this are added.
+    // wasmtime adds the current epoch, which must not overflow.
     store.as_context_mut().set_epoch_deadline(epochs.min(u64::MAX / 2));
 }

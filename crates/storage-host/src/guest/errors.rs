@@ -1,4 +1,4 @@
-//! What a guest is told of an error, and what only the log is.
+//! Which part of an error a guest gets, and what goes only to the log.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ pub(super) enum GuestError {
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) chain: &'a ComponentChain,
-    /// What it is held to.
+    /// The limits that apply.
     pub(super) limits: &'a Limits,
     pub(super) operation: &'static str,
     /// The key or prefix, as the guest passed it.
@@ -37,13 +37,13 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// What the guest is told. Nothing that a backend has worded goes through:
-    /// every text is made here, from what the guest itself passed.
+    /// The error for the guest. It contains no text of a backend, only fixed texts and what
+    /// the guest passed.
     pub(super) fn error(&self, error: &StorageError) -> GuestError {
-        let own_key = || self.key.unwrap_or_default().to_owned();
+        let guest_key = || self.key.unwrap_or_default().to_owned();
         match error {
-            StorageError::NotFound(_) => GuestError::NotFound(own_key()),
-            StorageError::AlreadyExists(_) => GuestError::AlreadyExists(own_key()),
+            StorageError::NotFound(_) => GuestError::NotFound(guest_key()),
+            StorageError::AlreadyExists(_) => GuestError::AlreadyExists(guest_key()),
             StorageError::QuotaExceeded => GuestError::QuotaExceeded,
             StorageError::InvalidKey(_) => match self.broken_rule() {
                 Some(rule) => GuestError::InvalidKey(rule),
@@ -62,7 +62,7 @@ impl Call<'_> {
                 GuestError::IoError("access to this key is not granted".to_owned())
             }
             StorageError::Corrupt { .. } => self.internal(error, "what is stored is damaged"),
-            // Expected, so nothing for the log. The guest's next call traps.
+            // Expected, so not logged. The guest's next call traps.
             StorageError::Unavailable { key: None, .. } if self.chain.host().is_shut_down() => {
                 GuestError::IoError("storage is unavailable: the host is shutting down".to_owned())
             }
@@ -70,12 +70,12 @@ impl Call<'_> {
             StorageError::Locked(_) => self.internal(error, "storage is in use elsewhere"),
             StorageError::ReadOnly => self.internal(error, "storage is read-only"),
             StorageError::Unsupported(_) => self.internal(error, "storage cannot do this"),
-            // Those to come too: what is not known is not shown.
+            // Also errors of later versions: unknown details are not exposed.
             _ => self.internal(error, "storage failed"),
         }
     }
 
-    /// The rule that the guest's key breaks, in words made from that key.
+    /// The rule that the guest's key violates.
     fn broken_rule(&self) -> Option<String> {
         let key = self.key?;
         match validate_key(key).and_then(|()| self.limits.check_key(key)) {
@@ -103,8 +103,7 @@ impl Call<'_> {
     }
 }
 
-/// The number under which the log has what a guest is not told. Counted from the
-/// start of the process.
+/// Identifies the log entry with the details of an error. Counted per process.
 struct Incident(u64);
 
 impl Incident {

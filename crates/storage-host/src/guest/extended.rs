@@ -1,5 +1,4 @@
-//! `airssys:storage/extended`: pages, several keys at once, and writes that depend
-//! on what is there.
+//! `airssys:storage/extended`: pages, several keys at once, and conditional writes.
 
 use std::sync::Arc;
 
@@ -85,7 +84,7 @@ enum GuestWrite {
     Delete(WasmStr),
 }
 
-/// Gives the guests of a linker the interface.
+/// Adds the interface to a linker.
 pub(super) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
@@ -98,12 +97,12 @@ pub(super) fn add_to_linker<T: 'static>(
 
     interface.func_wrap("[static]store.open", move |mut store, (name,): (WasmStr,)| {
         let chain = Arc::clone(state(store.data_mut()).storage());
-        // Not copied: it may be longer than any name.
+        // Not copied, because it may be longer than any valid name.
         let opened = Bucket::open(&chain, &name.to_str(&store)?);
         let handle = opened.map_err(Error::from).and_then(|bucket| {
-            let no_room = |error: StorageError| GuestError::IoError(error.to_string());
+            let too_many = |error: StorageError| GuestError::IoError(error.to_string());
             let state = state(store.data_mut());
-            push(state, bucket).map_err(|error| Error::Storage(no_room(error)))
+            push(state, bucket).map_err(|error| Error::Storage(too_many(error)))
         });
         Ok((handle,))
     })?;
@@ -119,7 +118,7 @@ pub(super) fn add_to_linker<T: 'static>(
                     revision: found.revision.get(),
                 })
             });
-            Ok((answer(&chain, bucket.limits(), "get-versioned", Some(&key), found),))
+            Ok((to_guest(&chain, bucket.limits(), "get-versioned", Some(&key), found),))
         },
     )?;
 
@@ -135,7 +134,7 @@ pub(super) fn add_to_linker<T: 'static>(
             let (chain, bucket) = opened(&mut store, state, &handle)?;
             let prefix = prefix.to_str(&store)?;
             if prefix.len() > MAX_KEY_BYTES {
-                // No key begins with it. The place is not decoded beside it.
+                // Longer than any key. Returning here avoids decoding `after`.
                 return Ok((Ok(Page { keys: Vec::new(), more: false }),));
             }
             let after = after.map(|after| after.to_str(&store)).transpose()?;
@@ -143,7 +142,7 @@ pub(super) fn add_to_linker<T: 'static>(
                 PageRequest { prefix: &prefix, after: after.as_deref(), limit: limit as usize };
             let page = bucket.storage().list_page(request);
             let page = page.map(|page| Page { keys: page.keys, more: page.more });
-            Ok((answer(&chain, bucket.limits(), "list-page", Some(&prefix), page),))
+            Ok((to_guest(&chain, bucket.limits(), "list-page", Some(&prefix), page),))
         },
     )?;
 
@@ -162,7 +161,7 @@ pub(super) fn add_to_linker<T: 'static>(
                 let shared = |value: Option<StorageValue>| value.map(StorageValue::into_shared);
                 values.into_iter().map(shared).collect::<Vec<_>>()
             });
-            Ok((answer(
+            Ok((to_guest(
                 &chain,
                 bucket.limits(),
                 "get-many",
@@ -186,7 +185,7 @@ pub(super) fn add_to_linker<T: 'static>(
             let value = StorageValue::from(value.as_le_slice(&*store));
             bucket.storage().commit(commit.set(&*key, value))
         });
-        Ok(answer(&chain, bucket.limits(), operation, Some(&key), written.map(Revision::get)))
+        Ok(to_guest(&chain, bucket.limits(), operation, Some(&key), written.map(Revision::get)))
     };
     interface.func_wrap("[method]store.create", move |mut store, arguments| {
         Ok((conditional(&mut store, "create", Expected::Absent, arguments)?,))
@@ -207,13 +206,13 @@ pub(super) fn add_to_linker<T: 'static>(
             let commit = match read_commit(&mut store, bucket.limits(), &checks, &writes)? {
                 Ok(commit) => commit,
                 Err(error) => {
-                    return Ok((answer(&chain, bucket.limits(), "commit", None, Err(error)),));
+                    return Ok((to_guest(&chain, bucket.limits(), "commit", None, Err(error)),));
                 }
             };
             let keys: Vec<String> = commit.keys().map(str::to_owned).collect();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let written = bucket.storage().commit(commit).map(Revision::get);
-            // The error names the key that it is about.
+            // The key that the error names.
             let key = match &written {
                 Err(
                     StorageError::NotFound(key)
@@ -222,7 +221,7 @@ pub(super) fn add_to_linker<T: 'static>(
                 ) => keys.iter().find(|own| *own == key).copied(),
                 _ => super::batch::first_bad_key(bucket.limits(), &keys),
             };
-            Ok((answer(&chain, bucket.limits(), "commit", key, written),))
+            Ok((to_guest(&chain, bucket.limits(), "commit", key, written),))
         },
     )?;
 
@@ -230,18 +229,18 @@ pub(super) fn add_to_linker<T: 'static>(
         let (chain, bucket) = opened(&mut store, state, &handle)?;
         let usage = match bucket.owner() {
             None => chain.component_usage(),
-            // What the owner may keep is not the caller's to know.
+            // The quota of the owner is not exposed.
             Some(_) => bucket.storage().usage(None).map(|used| ComponentUsage {
                 used_bytes: used.bytes,
                 quota_bytes: u64::MAX,
                 key_count: used.keys,
             }),
         };
-        Ok((answer(&chain, bucket.limits(), "usage", None, usage.map(GuestUsage::from)),))
+        Ok((to_guest(&chain, bucket.limits(), "usage", None, usage.map(GuestUsage::from)),))
     })
 }
 
-fn answer<R>(
+fn to_guest<R>(
     chain: &ComponentChain,
     limits: &Limits,
     operation: &'static str,
@@ -255,7 +254,7 @@ fn answer<R>(
     })
 }
 
-/// Copies a commit, if all of it is within the limits of a batch.
+/// Copies a commit, if it is within the limits of a batch.
 fn read_commit<T: 'static>(
     store: &mut StoreContextMut<'_, T>,
     limits: &Limits,
@@ -267,7 +266,7 @@ fn read_commit<T: 'static>(
     }
     let checks = checks.iter(&mut *store)?.collect::<wasmtime::Result<Vec<_>>>()?;
     let writes = writes.iter(&mut *store)?.collect::<wasmtime::Result<Vec<_>>>()?;
-    // Nothing is copied before all of it is known to be legal.
+    // Check everything before anything is copied.
     let mut bytes = 0_usize;
     let checked = checks.iter().map(|check| match &check.expected {
         GuestExpected::Value(value) => (&check.key, value.len()),

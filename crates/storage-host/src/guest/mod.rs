@@ -1,7 +1,7 @@
 //! Storage for the guests of a wasmtime host.
 //!
-//! Five lines give every component of a host storage of its own; see
-//! `examples/embed.rs` for the whole of it:
+//! Five lines give every component of a host its own storage. `examples/embed.rs` is the
+//! whole program:
 //!
 //! ```no_run
 //! use storage_host::guest::{self, ComponentState};
@@ -19,14 +19,13 @@
 //! # }
 //! ```
 //!
-//! Calls are synchronous: a guest that waits for the store holds its thread. A
-//! store in which functions of `wasmtime_wasi`'s async linker stand too works,
-//! but storage blocks it.
+//! Calls are synchronous: a guest that waits for the store blocks its thread. This also
+//! holds if the linker has functions of `wasmtime_wasi`'s async linker.
 //!
-//! # A guest that does not end
+//! # Guests that do not end
 //!
-//! What a guest may take of memory is bounded by [`new_store`]; how long it may
-//! run is the embedder's to say, with wasmtime's epochs:
+//! [`new_store`] bounds the memory of a guest. The embedder bounds its run time with
+//! wasmtime's epochs:
 //!
 //! ```
 //! use std::time::Duration;
@@ -60,18 +59,17 @@
 //! # }
 //! ```
 //!
-//! A store without a deadline ends its guest at once. A call to storage is not
-//! interrupted: it is as long as its limits let it be. Nor is one to WASI, where a
-//! guest can wait for input or for a time of its own choice: who lends that to
-//! guests bounds it too.
+//! With `epoch_interruption`, a store without a deadline ends its guest at once. Calls to
+//! the host are not interrupted. The limits bound calls to storage, but a guest can wait
+//! in WASI for input or a time of its choice: an embedder who provides WASI must bound
+//! this too.
 //!
-//! # What a guest learns
+//! # Errors
 //!
-//! The errors of the interface, with a key of its own or a short reason; never a
-//! path, another component's key or a backend's own words. Where the reason says
+//! A guest gets the errors of the interface, with its key or a short reason: never a path,
+//! a key of another component, or the text of a backend. If the reason contains
 //! `(incident 0000002a)`, a [`tracing`] event of level `ERROR` with the field
-//! `incident="0000002a"` holds the rest: the component, the operation, the key
-//! and the whole error.
+//! `incident="0000002a"` has the component, the operation, the key and the whole error.
 
 mod airssys;
 mod batch;
@@ -92,23 +90,22 @@ pub use trap::describe_failure;
 /// The interface for single keys, as guests import it.
 pub const INTERFACE: &str = "airssys:core/storage@1.0.0";
 
-/// The interface for more than single keys.
+/// The interface for pages, several keys and conditional writes.
 pub const EXTENDED: &str = "airssys:storage/extended@0.1.0";
 
-/// Gives the guests of a linker every interface of storage: each sees the storage
-/// in its own store's [`ComponentState`], which `state` finds.
+/// Adds every interface of storage to a linker. `state` finds the [`ComponentState`] in
+/// the data of the guest's store.
 ///
 /// - [`airssys:core/storage@1.0.0`](INTERFACE);
 /// - [`airssys:storage/extended@0.1.0`](EXTENDED);
 /// - `wasi:keyvalue` `store`, `atomics` and `batch`, in the drafts `0.2.0-draft`
 ///   and `0.2.0-draft2`.
 ///
-/// `get-many` of the second draft is as the specification has it. Components that
-/// were built for Spin expect another type of it: for them there is
-/// [`add_to_linker_for`].
+/// `get-many` of the second draft has the type of the specification. Components built
+/// for Spin expect another type, which [`add_to_linker_for`] provides.
 ///
 /// # Errors
-/// If the linker has one of the interfaces already.
+/// If the linker already has one of the interfaces.
 pub fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
@@ -118,8 +115,8 @@ pub fn add_to_linker<T: 'static>(
     keyvalue::add_to_linker(linker, keyvalue::Shape::Upstream, state)
 }
 
-/// The same for one component, whose imports tell which shape of an interface it
-/// was built for where there are two of one name.
+/// Like [`add_to_linker`], for one component. If an interface exists with different types
+/// under one name, the component's imports select them.
 ///
 /// # Errors
 /// As [`add_to_linker`].

@@ -1,4 +1,4 @@
-//! What a wasmtime store knows of the component that runs in it.
+//! The state of a component in a wasmtime store.
 
 use std::sync::Arc;
 
@@ -8,25 +8,24 @@ use wasmtime::{Config, Engine, ResourceLimiter, Store, StoreLimits, StoreLimitsB
 use crate::host::ComponentChain;
 use crate::limits::Limits;
 
-/// Whose component runs in a store, its storage, and what it may take of the
-/// host's memory.
+/// The storage of the component that runs in a [`Store`], and the limits on its memory.
 ///
-/// It stands in the data of a [`Store`], or is that data.
+/// It is the data of the store, or a part of it.
 #[derive(Debug)]
 pub struct ComponentState {
     chain: Arc<ComponentChain>,
-    /// What the guest has open: buckets, and keys to be compared and swapped.
+    /// Open buckets and compare-and-swap handles.
     handles: ResourceTable,
     sandbox: Sandbox,
 }
 
 impl ComponentState {
-    /// The state of an instance of the component whose chain this is.
+    /// The state of an instance of the component with this chain.
     pub fn new(chain: Arc<ComponentChain>) -> Self {
         Self::with_sandbox(chain, SandboxLimits::default())
     }
 
-    /// The same with other limits on the instance.
+    /// Like [`new`](Self::new), with other limits on the instance.
     pub fn with_sandbox(chain: Arc<ComponentChain>, limits: SandboxLimits) -> Self {
         let mut handles = ResourceTable::new();
         handles.set_max_capacity(chain.limits().handles);
@@ -41,7 +40,7 @@ impl ComponentState {
     /// The component's storage, for a call of the guest.
     ///
     /// # Errors
-    /// Once the host is shut down: the guest is not to go on.
+    /// Once the host is shut down: the guest must end.
     pub(super) fn storage_for_call(&self) -> wasmtime::Result<&Arc<ComponentChain>> {
         if self.chain.host().is_shut_down() {
             return Err(wasmtime::Error::msg("the host is shutting down"));
@@ -49,8 +48,8 @@ impl ComponentState {
         Ok(&self.chain)
     }
 
-    /// The limit on a memory's bytes, if the guest was refused more: what such a
-    /// guest traps with seldom says so.
+    /// The limit on the bytes of a memory, if the guest was refused more. The trap of such
+    /// a guest seldom says so.
     pub fn refused_memory(&self) -> Option<usize> {
         self.sandbox.has_refused.then_some(self.sandbox.memory_bytes)
     }
@@ -64,9 +63,8 @@ impl ComponentState {
     }
 }
 
-/// What one store's guests may take of the host. The defaults are the product's
-/// own choice: room for any component that keeps its data in the store, and at
-/// most 2 GiB for one that does not behave.
+/// Limits on the memory that the guests of one store may use. The defaults suffice for
+/// components that keep their data in the store, and allow a hostile one at most 2 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SandboxLimits {
@@ -79,7 +77,7 @@ pub struct SandboxLimits {
     pub table_elements: usize,
     /// The most tables. Default 32.
     pub tables: usize,
-    /// The most core instances, of which a component has a handful. Default 128.
+    /// The most core instances; a typical component has a few. Default 128.
     pub instances: usize,
 }
 
@@ -95,7 +93,7 @@ impl Default for SandboxLimits {
     }
 }
 
-/// The limits at work, and whether that on memory was met.
+/// The limits of an instance, and whether it was refused memory.
 #[derive(Debug)]
 struct Sandbox {
     limits: StoreLimits,
@@ -150,24 +148,22 @@ impl ResourceLimiter for Sandbox {
     }
 }
 
-/// The configuration for an engine whose guests call storage and WASI
-/// synchronously.
+/// The configuration of an engine whose guests call storage and WASI synchronously.
 ///
-/// Concurrent component calls are off, which takes 100 ns off each call of a
-/// host function. An engine with another configuration works too. A guest runs for
-/// as long as it likes unless `epoch_interruption` is switched on, as the
-/// [module](crate::guest) shows.
+/// Concurrent component calls are off, which saves 100 ns per call of a host function. An
+/// engine with another configuration works too. To bound the run time of guests, enable
+/// `epoch_interruption` as the [module](crate::guest) shows.
 pub fn engine_config() -> Config {
     let mut config = Config::new();
     config.concurrency_support(false);
     config
 }
 
-/// Makes a store that holds its guests to the limits: the sandbox of `state`, and
-/// what one call may pass to the host.
+/// Creates a store that enforces the limits: the sandbox of `state`, and the bytes that
+/// one call may pass to the host.
 ///
-/// A store made otherwise works too, but lets a guest make the host allocate
-/// whatever wasmtime's own defaults allow.
+/// Other stores work too, but guests can then make the host allocate as much as wasmtime's
+/// defaults allow.
 pub fn new_store<T: 'static>(
     engine: &Engine,
     data: T,
@@ -177,33 +173,30 @@ pub fn new_store<T: 'static>(
     let limits = *state(store.data_mut()).storage().limits();
     store.limiter(move |data| &mut state(data).sandbox);
     store.set_hostcall_fuel(hostcall_bytes(&limits));
-    // The guest is told of the limit before wasmtime would end it, and what WASI
-    // opens does not count.
+    // Higher than the limit of storage, whose error comes first. Handles of WASI are extra.
     store.set_max_component_handles(all_handles(&limits));
     store
 }
 
-/// How many handles of all kinds a guest may have.
+/// The limit on handles of all kinds.
 pub(super) fn all_handles(limits: &Limits) -> usize {
     limits.handles.saturating_add(OTHER_HANDLES)
 }
 
-/// How many handles a guest may have beside those of storage: streams, clocks.
+/// The limit on handles other than those of storage, such as streams and clocks.
 const OTHER_HANDLES: usize = 1_000;
 
-/// The most bytes that a guest may pass to the host in one call: the largest call
-/// that storage allows and a quarter more, and never less than WASI needs to write
-/// a stream.
+/// The limit on the bytes of one call: the largest legal call of storage and a quarter
+/// more, and at least what WASI needs to write a stream.
 ///
-/// wasmtime counts this before a host function sees the arguments and ends the
-/// guest when it is passed. Below it, whatever is over a limit of its own is an
-/// error that the guest can handle; the quarter is for those who find out by
-/// trying. There is no room for more: the length of a text is known only when it
-/// is decoded, and one in UTF-16 takes up to four and a half times what it passes
-/// while it is. With the defaults these are 48 MiB.
+/// wasmtime checks this before a host function sees the arguments, and ends the guest. The
+/// extra quarter lets slightly larger calls fail with the error of a specific limit, which
+/// a guest can handle. It is not larger, because the host decodes a text to learn its
+/// length, and one in UTF-16 takes up to four and a half times its size meanwhile: 48 MiB
+/// with the default limits.
 pub(super) fn hostcall_bytes(limits: &Limits) -> usize {
     const STREAMS: usize = 1 << 20;
-    /// What wasmtime counts for an operation of a batch beside its bytes.
+    /// What wasmtime counts per operation of a batch in addition to its bytes.
     const OPERATION: usize = 128;
     let single = limits.key_bytes.saturating_add(limits.value_bytes);
     let operations = limits.batch_operations.saturating_mul(OPERATION);

@@ -1,14 +1,14 @@
-//! Why a guest ended, in a line.
+//! Describes why a guest ended.
 
 use wasmtime::{Error, Trap};
 
 use super::state::{all_handles, hostcall_bytes};
 use crate::limits::Limits;
 
-/// Says in one line why a guest's call failed, without wasmtime's backtrace; a
-/// limit that ended it is named.
+/// Describes in one line why a guest's call failed, without a backtrace. Names the limit
+/// that ended it, if one did.
 ///
-/// For the host's operator: the text of a host function's own error is in it.
+/// For the operator of the host only: it can contain the error text of a host function.
 pub fn describe_failure(error: &Error, limits: &Limits) -> String {
     if let Some(trap) = error.downcast_ref::<Trap>() {
         if *trap == Trap::Interrupt {
@@ -18,7 +18,7 @@ pub fn describe_failure(error: &Error, limits: &Limits) -> String {
         return text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
     }
     let cause = error.root_cause().to_string();
-    // wasmtime keeps these errors' types to itself.
+    // wasmtime has no public types for these errors.
     if cause.contains("fuel allocated for hostcalls") {
         return format!(
             "it passed more to the host in one call than the limit of {} bytes",

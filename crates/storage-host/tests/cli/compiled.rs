@@ -12,8 +12,7 @@ use rstest::rstest;
 use crate::guests::command;
 use crate::support::{Done, Folder};
 
-/// A directory of its own for the cache, and two components: one that ends with 0,
-/// and one that ends with 1.
+/// A separate cache directory, and two components, which exit with 0 and 1.
 struct Cache {
     folder: Folder,
 }
@@ -91,7 +90,7 @@ fn give_away(path: &Path) -> bool {
 }
 
 #[test]
-fn a_kept_component_is_used_and_stays_as_it_is() {
+fn a_cached_component_is_reused() {
     let cache = Cache::new();
     let entry = cache.entry_of(GOOD);
     let (inode, bytes) = (fs::metadata(&entry).unwrap().ino(), fs::read(&entry).unwrap());
@@ -101,12 +100,12 @@ fn a_kept_component_is_used_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_noticed_and_the_entry_is_replaced() {
+fn entries_with_flipped_bits_are_replaced() {
     const PLACES: usize = 24;
     let cache = Cache::new();
     let entry = cache.entry_of(GOOD);
     let whole = fs::read(&entry).unwrap();
-    // The header's fields, and places in the machine code.
+    // Offsets in the header's fields and in the machine code.
     let header = [0, 20, 60, 85, 100];
     let code = (0..PLACES).map(|number| 120 + number * (whole.len() - 121) / (PLACES - 1));
     for place in header.into_iter().chain(code) {
@@ -114,7 +113,7 @@ fn a_flipped_bit_anywhere_is_noticed_and_the_entry_is_replaced() {
         damaged[place] ^= 1 << (place % 8);
         fs::write(&entry, damaged).unwrap();
         let log = cache.run(GOOD);
-        assert!(log.contains("is damaged and is replaced"), "byte {place}: {log}");
+        assert!(log.contains("is damaged; replacing it"), "byte {place}: {log}");
         assert_eq!(fs::read(&entry).unwrap(), whole, "byte {place}");
     }
 }
@@ -135,11 +134,11 @@ fn a_truncated_or_longer_entry_is_replaced() {
 }
 
 #[test]
-fn an_entry_that_was_copied_over_anothers_is_not_run() {
+fn an_entry_of_another_component_is_not_used() {
     let cache = Cache::new();
     let (good, bad) = (cache.entry_of(GOOD), cache.entry_of(BAD));
     fs::copy(&bad, &good).unwrap();
-    assert!(cache.run(GOOD).contains("is damaged and is replaced"));
+    assert!(cache.run(GOOD).contains("is damaged; replacing it"));
     cache.run(BAD);
     // Nor one of an engine with other settings.
     let before = cache.entries();
@@ -151,11 +150,11 @@ fn an_entry_that_was_copied_over_anothers_is_not_run() {
         cache.entries().into_iter().filter(|entry| !before.contains(entry)).collect();
     assert_eq!(other.len(), 1);
     fs::copy(&other[0], &good).unwrap();
-    assert!(cache.run(GOOD).contains("is damaged and is replaced"));
+    assert!(cache.run(GOOD).contains("is damaged; replacing it"));
 }
 
 #[test]
-fn links_pipes_and_files_of_others_are_not_used() {
+fn links_pipes_and_foreign_files_are_not_used() {
     let cache = Cache::new();
     let entry = cache.entry_of(GOOD);
     let whole = fs::read(&entry).unwrap();
@@ -168,7 +167,7 @@ fn links_pipes_and_files_of_others_are_not_used() {
     assert!(fs::symlink_metadata(&entry).unwrap().is_file());
     assert_eq!(fs::read(&elsewhere).unwrap(), whole);
 
-    // A pipe, which whoever opens it to read waits on.
+    // A pipe, which blocks a reader that opens it.
     fs::remove_file(&entry).unwrap();
     if Command::new("mkfifo").arg(&entry).status().is_ok_and(|status| status.success()) {
         cache.run(GOOD);
@@ -179,19 +178,17 @@ fn links_pipes_and_files_of_others_are_not_used() {
     }
 
     set_mode(&entry, 0o622);
-    assert!(cache.run(GOOD).contains("nobody else may write"));
+    assert!(cache.run(GOOD).contains("only this user can write"));
     assert_eq!(mode(&entry), 0o600);
 
     if give_away(&entry) {
-        assert!(cache.run(GOOD).contains("is not used"));
+        assert!(cache.run(GOOD).contains("cannot use "));
         assert_eq!(fs::metadata(&entry).unwrap().uid(), fs::metadata(&elsewhere).unwrap().uid());
     }
 }
 
 #[rstest]
-fn the_directory_and_its_entries_are_the_users_alone(
-    #[values("000", "022", "077", "777")] umask: &str,
-) {
+fn the_cache_is_private(#[values("000", "022", "077", "777")] umask: &str) {
     let cache = Cache::new();
     let inner = cache.command(GOOD.0);
     let mut shell = Command::new("sh");
@@ -213,7 +210,7 @@ fn the_directory_and_its_entries_are_the_users_alone(
 #[case::the_directory_although_sticky("cache/storage-host/compiled", 0o1777)]
 #[case::one_above("cache/storage-host", 0o770)]
 #[case::one_further_above("cache", 0o702)]
-fn a_directory_that_others_may_write_is_not_used(#[case] directory: &str, #[case] wide: u32) {
+fn a_directory_that_other_users_can_write_is_not_used(#[case] directory: &str, #[case] wide: u32) {
     let cache = Cache::new();
     fs::create_dir_all(cache.directory()).unwrap();
     for path in [cache.parent(), cache.parent().join("storage-host"), cache.directory()] {
@@ -222,17 +219,17 @@ fn a_directory_that_others_may_write_is_not_used(#[case] directory: &str, #[case
     let directory = cache.folder.path().join(directory);
     set_mode(&directory, wide);
     let log = cache.run(GOOD);
-    assert!(log.contains(&format!("others may write to {}", directory.display())), "{log}");
+    assert!(log.contains(&format!("other users can write to {}", directory.display())), "{log}");
     assert!(log.contains("chmod go-w"), "{log}");
     assert_eq!(cache.entries(), Vec::<PathBuf>::new());
     // What it advises helps.
     set_mode(&directory, wide & !0o022);
     assert_eq!(cache.run(GOOD), "");
     assert_eq!(cache.entries().len(), 1);
-    // An entry that is there is neither used nor replaced once others may write.
+    // An entry that is there is neither used nor replaced once other users can write.
     set_mode(&directory, wide);
     fs::write(&cache.entries()[0], "planted").unwrap();
-    assert!(cache.run(GOOD).contains("others may write"));
+    assert!(cache.run(GOOD).contains("other users can write"));
     assert_eq!(fs::read(&cache.entries()[0]).unwrap(), b"planted");
 }
 
@@ -255,7 +252,7 @@ fn a_directory_of_another_user_is_not_used() {
 }
 
 #[test]
-fn a_link_on_the_way_is_followed_if_nobody_else_can_change_it() {
+fn a_link_is_followed_if_no_other_user_can_change_it() {
     let cache = Cache::new();
     let elsewhere = cache.folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
@@ -265,11 +262,11 @@ fn a_link_on_the_way_is_followed_if_nobody_else_can_change_it() {
     assert_eq!(fs::read_dir(elsewhere.join("storage-host/compiled")).unwrap().count(), 1);
     // The directory that it leads to counts.
     set_mode(&elsewhere, 0o757);
-    assert!(cache.run(GOOD).contains("others may write"));
+    assert!(cache.run(GOOD).contains("other users can write"));
 }
 
 #[test]
-fn doctor_tells_of_a_directory_that_others_may_write() {
+fn doctor_warns_of_an_unsafe_cache() {
     let cache = Cache::new();
     fs::create_dir_all(cache.directory()).unwrap();
     set_mode(&cache.parent(), 0o777);

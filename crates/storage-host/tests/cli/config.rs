@@ -2,7 +2,7 @@
 
 use crate::support::{Folder, guest};
 
-/// A manifest with everything in it, beside the components that it names.
+/// A manifest with all fields, in a directory with its components.
 fn write_manifest(folder: &Folder) -> String {
     for name in ["notes", "probe"] {
         std::fs::copy(guest(name), folder.path().join(format!("{name}.wasm"))).unwrap();
@@ -77,7 +77,7 @@ fn a_component_runs_as_the_manifest_says() {
 }
 
 #[test]
-fn a_store_on_the_command_line_wins_over_the_manifest_and_that_over_the_environment() {
+fn the_option_overrides_the_manifest_which_overrides_the_environment() {
     let folder = Folder::new();
     write_manifest(&folder);
     let add = ["run", "--config", "storage.toml", "app/notes/home", "add", "x"];
@@ -100,7 +100,7 @@ fn a_store_on_the_command_line_wins_over_the_manifest_and_that_over_the_environm
 }
 
 #[test]
-fn a_manifest_may_leave_the_store_to_who_runs_it() {
+fn a_manifest_without_a_store_needs_one_from_elsewhere() {
     let folder = Folder::new();
     std::fs::copy(guest("notes"), folder.path().join("notes.wasm")).unwrap();
     folder.file("storage.toml", b"[[component]]\nid = 'app/notes/home'\nwasm = 'notes.wasm'\n");
@@ -121,7 +121,7 @@ fn a_manifest_may_leave_the_store_to_who_runs_it() {
 }
 
 #[test]
-fn what_is_wrong_with_a_manifest_is_told_with_its_line() {
+fn errors_of_a_manifest_name_the_line() {
     let folder = Folder::new();
     folder.file("text.wasm", b"(component)");
     let wrong = [
@@ -172,7 +172,7 @@ fn what_is_wrong_with_a_manifest_is_told_with_its_line() {
 }
 
 #[test]
-fn what_cannot_be_run_by_a_manifest_is_told() {
+fn components_that_a_manifest_cannot_run_are_errors() {
     let folder = Folder::new();
     write_manifest(&folder);
     let text = folder.transcripts(&[
@@ -189,7 +189,7 @@ fn what_cannot_be_run_by_a_manifest_is_told() {
 }
 
 #[test]
-fn presets_are_there_before_the_component_starts() {
+fn presets_are_set_before_the_start() {
     let folder = Folder::new();
     let probe = guest("probe");
     let run = |args: &[&str]| {
@@ -225,7 +225,7 @@ fn instances_share_the_storage_and_the_worst_status_counts() {
 }
 
 #[test]
-fn check_warns_of_what_may_not_be_meant() {
+fn check_warns_of_likely_mistakes() {
     let folder = Folder::new();
     folder.file(
         "warned.toml",

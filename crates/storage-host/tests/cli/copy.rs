@@ -1,4 +1,4 @@
-//! `copy`: what it says, what it refuses, and that it goes on after a kill.
+//! `copy`: what it prints, what it refuses, and that it continues after a kill.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::Folder;
 
 type Contents = BTreeMap<String, Vec<u8>>;
 
-/// The store that a command in the folder means by this URL.
+/// The store of a URL that is relative to the directory.
 fn url_in(folder: &Folder, url: &str) -> StoreUrl {
     let (scheme, path) = url.split_once(':').unwrap();
     format!("{scheme}:{}/{path}", folder.path().display()).parse().unwrap()
@@ -55,7 +55,7 @@ fn sample(keys: usize) -> Contents {
 
 #[test]
 fn what_it_says() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "app/notes/home", "user:1", "Ada"]);
     folder.printed(&["put", "app/notes/home", "user:2", "Grace"]);
     folder.printed(&["put", "app/notes/work", "user:1", "Alan"]);
@@ -100,9 +100,9 @@ fn what_it_says() {
 #[cfg_attr(feature = "rocksdb", case("rocksdb", "rocksdb"))]
 #[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("rocksdb", "redb"))]
 #[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("redb", "rocksdb"))]
-fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str, #[case] to: &str) {
+fn a_copy_completes_after_repeated_kills(#[case] from: &str, #[case] to: &str) {
     const ROUNDS: u32 = 9;
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let sample = sample(600);
     let (from, to) = (&*format!("{from}:from"), &*format!("{to}:to"));
     fill(&folder, from, &sample);
@@ -141,15 +141,15 @@ fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end(#[case] from: &str,
 }
 
 #[test]
-fn a_store_that_is_written_to_is_not_copied_and_no_target_is_made() {
-    let folder = Folder::new();
+fn a_source_with_a_writer_is_not_copied() {
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let held = url_in(&folder, "file:storage-data").open(Mode::ReadWrite).unwrap();
     let text = folder.transcripts(&[
         &["copy", "--from", "file:storage-data", "--to", "file:copy"],
         &["--json", "copy", "--from", "file:storage-data", "--to", "file:copy"],
     ]);
-    // Elsewhere nobody says who has a lock.
+    // Other systems do not report the process that holds a lock.
     if cfg!(target_os = "linux") {
         folder.assert_snapshot("copy_locked", &text);
     }
@@ -168,7 +168,7 @@ fn a_store_that_is_written_to_is_not_copied_and_no_target_is_made() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn a_rocksdb_store_is_copied_while_it_is_written_to() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let sample = sample(300);
     fill(&folder, "rocksdb:from", &sample);
     let held = url_in(&folder, "rocksdb:from").open(Mode::ReadWrite).unwrap();
@@ -180,8 +180,8 @@ fn a_rocksdb_store_is_copied_while_it_is_written_to() {
 }
 
 #[test]
-fn a_damaged_value_ends_it_by_name_and_mended_it_goes_on() {
-    let folder = Folder::new();
+fn a_damaged_value_is_named_and_a_repaired_copy_continues() {
+    let folder = Folder::with_file_store();
     let sample = sample(300);
     fill(&folder, "file:storage-data", &sample);
     let file = folder.path().join("storage-data/components/app/c1/x/key-00100");
@@ -198,8 +198,8 @@ fn a_damaged_value_ends_it_by_name_and_mended_it_goes_on() {
 }
 
 #[test]
-fn a_target_without_room_says_so_and_goes_on_when_there_is() {
-    let folder = Folder::new();
+fn a_copy_to_a_full_disk_continues_after_an_error() {
+    let folder = Folder::with_file_store();
     let Some(_mount) = crate::support::Mount::new(&folder.path().join("disk"), "size=1m") else {
         return;
     };
@@ -209,7 +209,7 @@ fn a_target_without_room_says_so_and_goes_on_when_there_is() {
     let done = folder.run(&copy);
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("cannot write \"") && done.stderr.contains("No space left"));
-    assert!(done.stderr.contains("copy again to go on"), "{}", done.stderr);
+    assert!(done.stderr.contains("run the copy again to continue"), "{}", done.stderr);
     let remount = ["-o", "remount,size=50m"];
     let grown = Command::new("mount").args(remount).arg(folder.path().join("disk")).status();
     assert!(grown.unwrap().success());
@@ -220,8 +220,8 @@ fn a_target_without_room_says_so_and_goes_on_when_there_is() {
 /// A copy to a terminal shows how far it has come; `printed` elsewhere sees that
 /// nothing is shown to a pipe.
 #[test]
-fn a_terminal_sees_how_far_it_has_come() {
-    let folder = Folder::new();
+fn a_terminal_shows_the_progress() {
+    let folder = Folder::with_file_store();
     fill(&folder, "file:storage-data", &sample(3_000));
     let copy = folder.command(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
     let line = [copy.get_program().to_str().unwrap().to_owned()]
@@ -244,8 +244,8 @@ fn a_terminal_sees_how_far_it_has_come() {
 }
 
 #[test]
-fn copy_takes_no_store_but_its_own_two() {
-    let folder = Folder::new();
+fn copy_ignores_or_refuses_other_stores() {
+    let folder = Folder::with_file_store();
     folder.printed(&["--store", "file:one", "put", "a/b/c", "k", "v"]);
     let copy = ["copy", "--from", "file:one", "--to", "file:two"];
     let refused = folder.run(&[&["--store", "file:one"], &copy[..]].concat());

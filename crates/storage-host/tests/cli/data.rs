@@ -7,15 +7,15 @@ use storage_host::{ComponentStorage, Mode, StorageHost, StoreUrl};
 
 use crate::support::Folder;
 
-/// The default store of a folder, for a test that fills it.
+/// The file store in a directory, for tests that fill it.
 fn store_in(folder: &Folder) -> StoreUrl {
     let path = folder.path().join("storage-data");
     format!("file:{}?durability=os", path.display()).parse().unwrap()
 }
 
 #[test]
-fn what_is_put_is_there_until_it_is_deleted() {
-    let folder = Folder::new();
+fn values_exist_until_they_are_deleted() {
+    let folder = Folder::with_file_store();
     let text = folder.transcripts(&[
         &["put", "app/notes/home", "user:1", "Ada"],
         &["put", "app/notes/home", "user:2", "-5"],
@@ -41,7 +41,7 @@ fn what_is_put_is_there_until_it_is_deleted() {
 
 #[test]
 fn json_for_programs() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.run_with_input(&["put", "app/notes/home", "binary"], &[0, 159, 146, 150]);
     let text = folder.transcripts(&[
         &["--json", "put", "app/notes/home", "text", "a \"quoted\" text"],
@@ -60,8 +60,8 @@ fn json_for_programs() {
 }
 
 #[test]
-fn bytes_go_in_and_out_as_they_are() {
-    let folder = Folder::new();
+fn values_are_copied_byte_for_byte() {
+    let folder = Folder::with_file_store();
     let all: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
     for args in [&["put", "a/b/c", "key"][..], &["put", "a/b/c", "key", "-"]] {
         let done = folder.run_with_input(args, &all);
@@ -76,8 +76,8 @@ fn bytes_go_in_and_out_as_they_are() {
 }
 
 #[test]
-fn what_json_gives_can_be_put_back() {
-    let folder = Folder::new();
+fn json_values_can_be_stored_again() {
+    let folder = Folder::with_file_store();
     let all: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
     folder.run_with_input(&["put", "a/b/c", "key"], &all);
     let json = folder.printed(&["--json", "get", "a/b/c", "key"]);
@@ -91,8 +91,8 @@ fn what_json_gives_can_be_put_back() {
 }
 
 #[test]
-fn what_is_not_base64_changes_nothing() {
-    let folder = Folder::new();
+fn invalid_base64_stores_nothing() {
+    let folder = Folder::with_file_store();
     for wrong in ["AJ+Slg", "value", "AJ-Slg==", "\u{e9}"] {
         for stored in [false, true] {
             let argument = folder.run(&["put", "a/b/c", "key", wrong, "--base64"]);
@@ -119,7 +119,7 @@ fn what_is_not_base64_changes_nothing() {
 
 #[test]
 fn a_value_may_be_a_hyphen_or_begin_with_one() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     for value in ["-", "--", "--json", "-x", "--value", ""] {
         for args in [
             &["put", "a/b/c", "key", "--value", value][..],
@@ -136,7 +136,7 @@ fn a_value_may_be_a_hyphen_or_begin_with_one() {
 
 #[test]
 fn a_key_may_begin_with_a_hyphen() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     for key in ["-", "--", "--b", "-5", "--json"] {
         folder.printed(&["put", "a/b/c", "--", key, "v"]);
         assert_eq!(folder.printed(&["get", "a/b/c", "--", key]), "v");
@@ -149,7 +149,7 @@ fn a_key_may_begin_with_a_hyphen() {
 
 #[test]
 fn a_value_over_the_limit_changes_nothing() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let long = vec![b'x'; (1 << 20) + 1];
     let done = folder.run_with_input(&["put", "a/b/c", "key"], &long);
     assert_eq!(done.code, 1);
@@ -163,7 +163,7 @@ fn a_value_over_the_limit_changes_nothing() {
 
 #[test]
 fn a_long_listing_comes_in_pages() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let store = store_in(&folder);
     {
         let host = StorageHost::new(store.open(Mode::ReadWrite).unwrap());
@@ -174,7 +174,7 @@ fn a_long_listing_comes_in_pages() {
     }
     let first = folder.run(&["keys", "a/b/c"]);
     assert_eq!(first.stdout.lines().count(), 1_000);
-    assert_eq!(first.stderr, "more keys follow: go on with --after=00999\n");
+    assert_eq!(first.stderr, "more keys follow; continue with --after=00999\n");
     let second = folder.run(&["keys", "a/b/c", "--after", "00999", "--limit", "1500"]);
     assert_eq!(second.stdout.lines().count(), 1_500);
     assert_eq!(second.stdout.lines().last(), Some("02499"));
@@ -187,8 +187,8 @@ fn a_long_listing_comes_in_pages() {
 }
 
 #[test]
-fn what_is_no_components_is_not_listed_as_one() {
-    let folder = Folder::new();
+fn invalid_ids_are_not_listed() {
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "app/notes/home", "k", "v"]);
     // As a hand could make it: a line break would read as one more component.
     let odd = folder.path().join("storage-data/components/app/notes/home%0aevil");
@@ -196,12 +196,12 @@ fn what_is_no_components_is_not_listed_as_one() {
     std::fs::write(odd.join("k"), "").unwrap();
     let done = folder.run(&["components"]);
     assert_eq!((done.code, &*done.stdout), (0, "app/notes/home\n"));
-    assert_eq!(done.stderr, "1 not listed: keys lie under prefixes that are no component's id\n");
+    assert_eq!(done.stderr, "1 component not listed, because the id is invalid\n");
 }
 
 #[test]
 fn many_components_are_all_listed() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let store = store_in(&folder);
     {
         let backend = store.open(Mode::ReadWrite).unwrap();
@@ -215,8 +215,8 @@ fn many_components_are_all_listed() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
-    let folder = Folder::new();
+fn a_closed_output_is_success() {
+    let folder = Folder::with_file_store();
     // More than a pipe holds.
     folder.run_with_input(&["put", "a/b/c", "key"], &vec![b'x'; 1 << 20]);
     let mut command = folder.command(&["get", "a/b/c", "key"]);
@@ -231,7 +231,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 #[test]
 fn an_output_that_cannot_be_written_is_a_failure() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
     let Ok(full) = full else {
@@ -246,7 +246,7 @@ fn an_output_that_cannot_be_written_is_a_failure() {
 
 #[test]
 fn the_store_is_chosen_by_option_or_environment() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["--store", "file:one", "put", "a/b/c", "key", "1"]);
     folder.printed(&["put", "a/b/c", "key", "2", "--store", "file:two?durability=os"]);
     assert_eq!(folder.printed(&["--store", "file:one", "get", "a/b/c", "key"]), "1");
@@ -264,7 +264,7 @@ fn the_store_is_chosen_by_option_or_environment() {
 
 #[test]
 fn reading_creates_and_changes_nothing() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     for args in [
         &["components"][..],
         &["keys", "a/b/c"],

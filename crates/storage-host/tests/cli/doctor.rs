@@ -1,4 +1,4 @@
-//! `doctor`: what it sees, and that it changes nothing.
+//! `doctor`: what it reports, and that it changes nothing.
 
 use std::fs;
 
@@ -22,10 +22,10 @@ fn assert_snapshot(folder: &Folder, name: &str, text: &str) {
     ] {
         settings.add_filter(&format!("{row} .*"), format!("{row} {shown}"));
     }
-    // What this machine has or lacks is not what is tested.
+    // Properties of this machine are not tested.
     settings.add_filter(r"\n(redb|rocksdb) +\[VERSION\]", "");
-    settings.add_filter(r"(?m)^warning: (the file system|only [^:]+: writes).*\n", "");
-    settings.add_filter("nothing was found that will bite\n", "");
+    settings.add_filter(r"(?m)^warning: (the file system|only [^;]+; without).*\n", "");
+    settings.add_filter("no problems found\n", "");
     settings.add_filter(r"id [0-9a-f]{32}", "id [ID]");
     settings.add_filter(r"[0-9.]+ (B|[KM]iB) in", "[SIZE] in");
     settings.bind(|| folder.assert_snapshot(name, text));
@@ -36,7 +36,7 @@ fn json(folder: &Folder, args: &[&str]) -> (Value, i32) {
     (serde_json::from_str(&done.stdout).unwrap(), done.code)
 }
 
-/// The codes of what was found, apart from what this machine may have.
+/// The codes of the findings, without those of this machine.
 fn codes(document: &Value) -> Vec<&str> {
     let findings = document["findings"].as_array().unwrap().iter();
     let codes = findings.map(|finding| finding["code"].as_str().unwrap());
@@ -44,11 +44,11 @@ fn codes(document: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn what_it_says() {
+fn each_kind_of_path_is_reported() {
     let folder = Folder::new();
     let mut text = folder.transcript(&["doctor"]);
-    assert!(!folder.has_store(), "it makes nothing");
-    folder.printed(&["put", "a/b/c", "key", "value"]);
+    assert!(!folder.has_store(), "it creates nothing");
+    folder.printed(&["--store", "file:storage-data", "put", "a/b/c", "key", "value"]);
     let before = folder.tree("storage-data");
     text += "\n";
     text += &folder.transcript(&["doctor", "--store", "file:storage-data?durability=os"]);
@@ -70,7 +70,7 @@ fn what_it_says() {
 #[case::file("file:data")]
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
-fn a_store_in_use_is_no_trouble(#[case] store: &str) {
+fn a_store_in_use_is_not_a_problem(#[case] store: &str) {
     let folder = Folder::new();
     folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
     let look = || json(&folder, &["--store", store]);
@@ -91,7 +91,7 @@ fn a_store_in_use_is_no_trouble(#[case] store: &str) {
 }
 
 #[test]
-fn who_chose_the_store() {
+fn the_choice_of_the_store_is_reported() {
     let folder = Folder::new();
     let with = |variable: Option<&str>, args: &[&str]| -> Value {
         let mut command = folder.command(&[&["--json", "doctor"], args].concat());
@@ -114,7 +114,7 @@ fn who_chose_the_store() {
 }
 
 #[test]
-fn what_the_process_lacks_is_told() {
+fn problems_of_the_process_are_reported() {
     let folder = Folder::new();
     let mut command = folder.command(&["--json", "doctor"]);
     command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env("STORAGE_HOST_LOG", "loud");
@@ -125,7 +125,7 @@ fn what_the_process_lacks_is_told() {
 
 #[test]
 fn another_format_cannot_be_used() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let path = folder.path().join("storage-data/FORMAT");
     let format = fs::read_to_string(&path).unwrap();
@@ -138,7 +138,7 @@ fn another_format_cannot_be_used() {
 }
 
 #[test]
-fn a_file_system_that_forgets_or_is_full_or_cannot_be_written() {
+fn problems_of_the_file_system_are_reported() {
     let folder = Folder::new();
     let Some(mount) = Mount::new(&folder.path().join("disk"), "size=1m,nr_inodes=50") else {
         return;
@@ -148,7 +148,7 @@ fn a_file_system_that_forgets_or_is_full_or_cannot_be_written() {
         let findings = document["findings"].as_array().unwrap().iter();
         findings.map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
     };
-    // Not there yet: the folder that it will be made in counts.
+    // A store that does not exist yet: its future directory counts.
     let (document, code) = json(&folder, &store);
     assert_eq!((code, document["store"]["exists"].as_bool()), (0, Some(false)));
     assert_eq!(document["store"]["file_system"], "tmpfs");

@@ -7,7 +7,7 @@ use rstest::rstest;
 use crate::support::{Done, Folder, Mount};
 
 #[test]
-fn the_end_of_the_inodes_is_not_called_a_want_of_space() {
+fn a_lack_of_inodes_is_named() {
     let folder = Folder::new();
     let Some(_mount) = Mount::new(&folder.path().join("disk"), "size=1m,nr_inodes=20") else {
         return;

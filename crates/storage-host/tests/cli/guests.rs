@@ -28,7 +28,7 @@ pub(crate) fn command(parts: &str, result: &str, with: &str) -> Vec<u8> {
 /// A command that counts: it sets the key `count` to each number from 1 on, eight digits
 /// long, and prints each number, a line each, once the store has acknowledged it.
 ///
-/// It goes on when its output cannot be written, and traps when the store fails.
+/// It continues if its output cannot be written, and traps if the store fails.
 pub(crate) fn counter() -> Vec<u8> {
     wat::parse_str(COUNTER).unwrap()
 }

@@ -1,38 +1,46 @@
-//! What the command says of itself.
-
-use rstest::rstest;
+//! Help texts and invalid usage.
 
 use crate::support::Folder;
 
-#[rstest]
-#[case("help", &["--help"])]
-#[case("help_short", &["-h"])]
-#[case("help_nothing", &[])]
-#[case("help_run", &["run", "--help"])]
-#[case("help_demo", &["demo", "--help"])]
-#[case("help_components", &["components", "--help"])]
-#[case("help_keys", &["keys", "--help"])]
-#[case("help_get", &["get", "--help"])]
-#[case("help_put", &["put", "--help"])]
-#[case("help_delete", &["delete", "--help"])]
-#[case("help_usage", &["usage", "--help"])]
-#[case("help_copy", &["copy", "--help"])]
-#[case("help_verify", &["verify", "--help"])]
-#[case("help_doctor", &["doctor", "--help"])]
-fn help_texts(#[case] name: &str, #[case] args: &[&str]) {
+#[test]
+fn help_texts() {
     let folder = Folder::new();
-    folder.assert_snapshot(name, &folder.transcript(args));
+    for (name, args) in [("help", &["--help"][..]), ("help_short", &["-h"]), ("help_nothing", &[])]
+    {
+        folder.assert_snapshot(name, &folder.transcript(args));
+    }
+    let mut text = String::new();
+    for command in [
+        "run",
+        "demo",
+        "components",
+        "keys",
+        "get",
+        "put",
+        "delete",
+        "usage",
+        "copy",
+        "verify",
+        "check",
+        "doctor",
+    ] {
+        let help = folder.printed(&[command, "--help"]);
+        // The options of all commands follow.
+        let own = help.split("      --store <URL>").next().unwrap().trim_end();
+        text += &format!("$ storage-host {command} --help\n{own}\n\n");
+    }
+    folder.assert_snapshot("help_commands", &text);
     assert!(!folder.has_store());
 }
 
 #[test]
-fn the_version_is_the_crates() {
+fn the_version_is_that_of_the_crate() {
     let printed = Folder::new().printed(&["--version"]);
     assert_eq!(printed, format!("storage-host {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn wrong_usage() {
+fn invalid_usage() {
     let folder = Folder::new();
     let mut text = folder.transcripts(&[
         &["nothing"],
@@ -65,7 +73,7 @@ fn wrong_usage() {
         &["--json", "get", "a/b/c", ""],
     ]);
     if cfg!(feature = "rocksdb") {
-        // The snapshot is of a build without.
+        // The snapshot is of a build without RocksDB.
         assert!(text.contains("this build has file:, redb:, rocksdb: and memory:"), "{text}");
         text = text.replace("redb:, rocksdb: and memory:", "redb: and memory:");
     }
@@ -74,7 +82,7 @@ fn wrong_usage() {
 }
 
 #[test]
-fn a_key_too_long_is_refused_without_showing_all_of_it() {
+fn long_invalid_keys_are_not_shown_whole() {
     let folder = Folder::new();
     let key = "k".repeat(1_025);
     for args in [["get", "a/b/c", &key], ["delete", "a/b/c", &key]] {

@@ -10,7 +10,7 @@ use crate::support::{Folder, guest};
 
 /// A store with something wrong in it, components and manifests around it.
 fn folder_of_trouble() -> Folder {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.run(&["put", "app/notes/home", "key", "value"]);
     folder.run(&["put", "app/notes/home", "damaged", "value"]);
     folder.run(&["--store", "file:other", "put", "app/notes/home", "key", "other"]);
@@ -110,7 +110,7 @@ fn every_line_of_standard_error_is_json() {
         &["run", "--config", "storage.toml", "app/other/1", "list"],
     ];
     for args in commands {
-        // The log beside the command's own lines.
+        // Log lines between the lines of the command.
         for level in ["error", "trace"] {
             let args = [&["--json"], *args].concat();
             let mut command = folder.command(&args);
@@ -128,17 +128,17 @@ fn every_line_of_standard_error_is_json() {
 }
 
 #[test]
-fn a_note_is_an_object_of_its_own() {
+fn notes_are_json_objects() {
     let folder = folder_of_trouble();
     let done = folder.run(&["--json", "components"]);
     let lines = assert_json_lines(done.stderr.as_bytes(), &["components"]);
     let [line] = lines.as_slice() else { panic!("{}", done.stderr) };
     let message = line["note"]["message"].as_str().unwrap();
-    assert!(message.starts_with("1 not listed"), "{message}");
+    assert!(message.starts_with("1 component not listed"), "{message}");
 }
 
 #[test]
-fn a_line_of_the_log_is_an_object_with_its_level_and_fields() {
+fn log_lines_are_objects_with_level_and_fields() {
     let folder = folder_of_trouble();
     // The component's own text goes through as it is, behind the log.
     let done =

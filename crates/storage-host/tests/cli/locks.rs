@@ -55,7 +55,7 @@ fn where_locks(folder: &Folder, answer: &str, args: &[&str]) -> Option<Done> {
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let put = |value: &'static str| ["--store", store, "put", "a/b/c", "key", value];
     let answers = [
         ("retval=0", "the file system grants an exclusive lock while another is held"),
@@ -85,8 +85,8 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
 
 #[cfg(feature = "redb")]
 #[test]
-fn a_store_is_made_where_no_name_can_be_given_without_replacing() {
-    let folder = Folder::new();
+fn a_store_is_created_without_rename_noreplace() {
+    let folder = Folder::with_file_store();
     let strace = [
         "strace",
         "-f",
@@ -109,8 +109,8 @@ fn a_store_is_made_where_no_name_can_be_given_without_replacing() {
 #[case::file("file:data")]
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
-fn doctor_tells_where_locks_do_not_work(#[case] store: &str) {
-    let folder = Folder::new();
+fn doctor_warns_if_locks_do_not_work(#[case] store: &str) {
+    let folder = Folder::with_file_store();
     folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
     for (answer, why) in [
         ("retval=0", "the file system grants an exclusive lock while another is held"),
@@ -133,7 +133,7 @@ fn doctor_tells_where_locks_do_not_work(#[case] store: &str) {
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_process_of_another_container_is_not_named(#[case] store: &str) {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let put = ["--wait", "0", "--store", store, "put", "a/b/c", "key", "value"];
     folder.printed(&put);
     let url: StoreUrl =
@@ -146,8 +146,7 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
         std::process::id()
     );
     assert_eq!(told, named);
-    // With a /proc of its own, and with one whose numbers are those of another
-    // namespace.
+    // With its own /proc, and with a /proc that shows the ids of another namespace.
     for unshare in
         [["unshare", "--pid", "--fork", "--mount-proc"].as_slice(), &["unshare", "--pid", "--fork"]]
     {
@@ -164,8 +163,8 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
 }
 
 #[test]
-fn a_number_in_a_lock_file_is_no_holder() {
-    let folder = Folder::new();
+fn a_number_in_a_lock_file_is_not_a_process() {
+    let folder = Folder::with_file_store();
     let put = ["--wait", "0", "put", "a/b/c", "key", "value"];
     folder.printed(&put);
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
@@ -180,11 +179,8 @@ fn a_number_in_a_lock_file_is_no_holder() {
 #[case::file("file:link", false)]
 #[cfg_attr(feature = "redb", case::redb("redb:link", true))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:link", false))]
-fn a_store_is_made_where_a_link_leads_and_not_in_its_place(
-    #[case] store: &str,
-    #[case] is_file: bool,
-) {
-    let folder = Folder::new();
+fn a_store_is_created_at_the_target_of_a_link(#[case] store: &str, #[case] is_file: bool) {
+    let folder = Folder::with_file_store();
     let target = folder.path().join("disk/real");
     symlink("disk/real", folder.path().join("link")).unwrap();
     for args in [

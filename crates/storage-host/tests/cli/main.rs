@@ -14,6 +14,8 @@ mod compiled;
 mod config;
 mod copy;
 mod data;
+#[cfg(feature = "redb")]
+mod default_store;
 mod demo;
 mod doctor;
 #[cfg(target_os = "linux")]

@@ -10,8 +10,8 @@ fn os(bytes: &[u8]) -> &std::ffi::OsStr {
 }
 
 #[test]
-fn what_no_shell_replaced_creates_nothing() {
-    let folder = Folder::new();
+fn unexpanded_paths_create_nothing() {
+    let folder = Folder::with_file_store();
     folder.printed(&["--store", "redb:here", "put", "a/b/c", "k", "v"]);
     let before = folder.tree("");
     for url in [
@@ -46,7 +46,7 @@ fn what_no_shell_replaced_creates_nothing() {
         let output = command.env("STORAGE_HOST_STORE", url).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{url:?}: {said}");
-        let named = said.starts_with("error: cannot use the store of STORAGE_HOST_STORE: ");
+        let named = said.starts_with("error: invalid value of STORAGE_HOST_STORE: ");
         assert!(named, "{url:?}: {said}");
     }
     fs::remove_file(folder.path().join("storage.toml")).unwrap();
@@ -59,16 +59,17 @@ fn what_no_shell_replaced_creates_nothing() {
 }
 
 #[test]
-fn a_variable_that_does_not_count_may_be_wrong() {
+fn an_overridden_variable_may_be_invalid() {
     let folder = Folder::new();
-    folder.printed(&["put", "a/b/c", "k", "v"]);
+    let store = ["--store", "file:storage-data"];
+    folder.printed(&[&store[..], &["put", "a/b/c", "k", "v"]].concat());
     folder.file("storage.toml", b"store = \"file:storage-data\"");
     let with = |value: &str, args: &[&str]| {
         let output = folder.command(args).env("STORAGE_HOST_STORE", value).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    // An empty one is as none.
-    assert_eq!(with("", &["get", "a/b/c", "k"]), (Some(0), "v".to_owned()));
+    // An empty one counts as unset.
+    assert_eq!(with("", &[&store[..], &["get", "a/b/c", "k"]].concat()).1, "v");
     assert_eq!(with("", &["--config", "storage.toml", "get", "a/b/c", "k"]).0, Some(0));
     for wrong in ["sqlite:x", "file:d\n", "~/data"] {
         for args in [
@@ -86,8 +87,8 @@ fn a_variable_that_does_not_count_may_be_wrong() {
 }
 
 #[test]
-fn whoever_creates_a_store_says_where() {
-    let folder = Folder::new();
+fn creating_a_store_writes_a_note() {
+    let folder = Folder::with_file_store();
     let said = |args: &[&str]| {
         let output = folder.command(args).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{args:?}");
@@ -98,7 +99,7 @@ fn whoever_creates_a_store_says_where() {
     let put = |store| ["--store", store, "put", "a/b/c", "k", "v"];
     let created = |name: &str, kind: &str| format!("created the store {here}/{name} ({kind})\n");
     assert_eq!(said(&put("file:one%20two")), created("one two", "file"));
-    assert_eq!(said(&put("file:one%20two")), "", "it is there already");
+    assert_eq!(said(&put("file:one%20two")), "", "it exists");
     assert_eq!(said(&put("redb:r")), created("r", "redb"));
     assert_eq!(said(&["copy", "--from", "redb:r", "--to", "file:c"]), created("c", "file"));
     assert_eq!(said(&["--store", "memory:", "put", "a/b/c", "k", "v"]), "");
@@ -117,7 +118,7 @@ fn whoever_creates_a_store_says_where() {
 #[cfg(unix)]
 #[test]
 fn paths_need_not_be_utf8() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let odd = folder.path().join(os(b"odd\xff"));
     if let Err(error) = fs::create_dir(&odd) {
         println!("SKIPPED names that are not UTF-8: {error}");
@@ -168,8 +169,8 @@ fn paths_need_not_be_utf8() {
 
 #[cfg(unix)]
 #[test]
-fn keys_and_ids_that_are_not_utf8_are_refused_with_the_rule() {
-    let folder = Folder::new();
+fn keys_and_ids_must_be_utf8() {
+    let folder = Folder::with_file_store();
     for (args, rule) in [
         (&[&b"get"[..], b"a/b/c", b"k\xff"][..], "a key must be valid UTF-8"),
         (&[b"put", b"a/b/c", b"k\xff", b"v"], "a key must be valid UTF-8"),

@@ -3,7 +3,7 @@
 
 use crate::support::Folder;
 
-/// A folder with a manifest, whose store is on `engine`.
+/// A directory with a manifest whose store is of kind `engine`.
 fn folder_with_manifest(engine: &str) -> Folder {
     let folder = Folder::new();
     let manifest = format!(
@@ -33,7 +33,7 @@ fn engines() -> impl Iterator<Item = &'static str> {
 }
 
 #[test]
-fn commands_apply_the_manifest_that_is_given() {
+fn commands_apply_the_manifest() {
     let folder = folder_with_manifest("file");
     let config = ["--config", "storage.toml"];
     let with = |args: &[&'static str]| [&config, args].concat();
@@ -95,7 +95,7 @@ fn quotas_and_limits_apply_on_every_engine() {
 }
 
 #[test]
-fn what_the_limits_refuse_makes_no_store() {
+fn values_over_the_limit_create_no_store() {
     let folder = folder_with_manifest("file");
     for (key, value) in [("key", "123456789012345678901"), ("longkey", "")] {
         let done = folder.run(&["--config", "storage.toml", "put", "app/notes/home", key, value]);
@@ -109,7 +109,7 @@ fn what_the_limits_refuse_makes_no_store() {
 }
 
 #[test]
-fn the_store_is_the_options_then_the_manifests_then_the_environments() {
+fn the_store_is_chosen_by_option_manifest_then_environment() {
     let folder = folder_with_manifest("file");
     folder.file("no-store.toml", b"quota = { bytes = 10 }\n");
     let put = |args: &[&str]| {
@@ -127,7 +127,7 @@ fn the_store_is_the_options_then_the_manifests_then_the_environments() {
 }
 
 #[test]
-fn doctor_tells_of_the_manifests_store() {
+fn doctor_reports_the_store_of_the_manifest() {
     let folder = folder_with_manifest("file");
     let doctor = folder.run(&["doctor", "--config", "storage.toml", "--json"]);
     assert_eq!(doctor.code, 0, "{}", doctor.stderr);
@@ -139,11 +139,11 @@ fn doctor_tells_of_the_manifests_store() {
     let mut command = folder.command(&["doctor", "--config", "storage.toml"]);
     let output = command.env("STORAGE_HOST_STORE", "file:./other").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("commands without --config use that one"), "{said}");
+    assert!(said.contains("which commands without --config use"), "{said}");
 }
 
 #[test]
-fn a_manifest_where_it_cannot_apply_is_refused() {
+fn commands_without_a_manifest_refuse_config() {
     let folder = folder_with_manifest("file");
     folder.file("no-store.toml", b"quota = { bytes = 10 }\n");
     folder.file("wrong.toml", b"quotas = 1\n");
@@ -162,10 +162,10 @@ fn a_manifest_where_it_cannot_apply_is_refused() {
 }
 
 #[test]
-fn a_manifest_before_run_is_the_same_as_behind_it() {
+fn config_may_precede_or_follow_run() {
     let folder = folder_with_manifest("file");
     let before = folder.run(&["--config", "storage.toml", "run", "app/notes/home"]);
     let behind = folder.run(&["run", "--config", "storage.toml", "app/notes/home"]);
     assert_eq!((before.code, &before.stderr), (behind.code, &behind.stderr));
-    assert!(before.stderr.contains("names no file for the component app/notes/home"));
+    assert!(before.stderr.contains("names no file for component app/notes/home"));
 }

@@ -37,7 +37,7 @@ fn all_of(path: PathBuf) -> Vec<PathBuf> {
 }
 
 #[rstest]
-fn a_new_store_is_its_owners_alone_under_any_umask(#[values("000", "022", "077")] umask: &str) {
+fn a_new_store_is_private_under_any_umask(#[values("000", "022", "077")] umask: &str) {
     let folder = Folder::new();
     let given = folder.path().join("given");
     fs::create_dir(&given).unwrap();
@@ -66,7 +66,7 @@ fn a_new_store_is_its_owners_alone_under_any_umask(#[values("000", "022", "077")
             }
         }
         let printed = folder.printed(&["--store", store, "verify", "--strict"]);
-        assert!(printed.starts_with("all is well"), "{printed}");
+        assert!(printed.starts_with("no problems found"), "{printed}");
     }
 }
 
@@ -74,7 +74,7 @@ fn a_new_store_is_its_owners_alone_under_any_umask(#[values("000", "022", "077")
 #[case::file("file:data", "components", 0o755)]
 #[cfg_attr(feature = "redb", case::redb("redb:data", "", 0o644))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data", "", 0o755))]
-fn a_mode_that_lets_others_in_is_a_warning(
+fn a_mode_with_access_for_others_is_a_warning(
     #[case] store: &str,
     #[case] below: &str,
     #[case] opened: u32,

@@ -38,7 +38,7 @@ fn limited(folder: &Folder, limit: &str, args: &[&str]) -> Done {
 #[case::redb("redb:data")]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] store: &str) {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let put = ["--store", store, "put", "a/b/c", "key", &"x".repeat(100_000)];
 
     // No store yet. A block is 512 bytes or 1,024, as the shell likes.
@@ -68,8 +68,8 @@ fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] stor
 }
 
 #[rstest]
-fn too_few_open_files_are_told(#[values("file:data", "redb:data")] store: &str) {
-    let folder = Folder::new();
+fn a_lack_of_open_files_is_an_error(#[values("file:data", "redb:data")] store: &str) {
+    let folder = Folder::with_file_store();
     let notes = guest("notes");
     let add = ["--store", store, "run", "--id", "a/b/c", &notes, "add", "x"];
     let mut refused = 0;
@@ -107,14 +107,14 @@ fn other_user() -> Option<String> {
 
 /// A directory of another user.
 fn folder_of(user: &str) -> Folder {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let id = user.parse().unwrap();
     chown(folder.path(), Some(id), Some(id)).unwrap();
     folder
 }
 
 #[rstest]
-fn too_few_threads_are_told(#[values("1", "5")] instances: &str) {
+fn a_lack_of_threads_is_an_error(#[values("1", "5")] instances: &str) {
     let Some(user) = other_user() else { return };
     let folder = folder_of(&user);
     let notes = fs::read(guest("notes")).unwrap();
@@ -156,7 +156,7 @@ fn too_few_threads_are_told(#[values("1", "5")] instances: &str) {
 fn a_component_that_only_reads_runs_on_a_store_that_cannot_be_written(
     #[values("file", "redb")] scheme: &str,
 ) {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let notes = guest("notes");
     let Some(mount) = Mount::new(&folder.path().join("mount"), "size=8m") else { return };
     let store = format!("{scheme}:mount/data");
@@ -165,7 +165,9 @@ fn a_component_that_only_reads_runs_on_a_store_that_cannot_be_written(
 
     let done = folder.run(&["--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
     assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
-    assert!(done.stderr.starts_with(&format!("the store \"{store}\" is open for reading only: ")));
+    assert!(
+        done.stderr.starts_with(&format!("the store \"{store}\" is opened for reading only: "))
+    );
     let done = folder.run(&["--json", "--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
     assert_eq!(done.code, 0);
     assert!(done.stderr.starts_with("{\"note\":{\"message\":\"the store "), "{}", done.stderr);
@@ -191,7 +193,7 @@ fn a_component_that_only_reads_runs_on_a_store_that_cannot_be_written(
 #[test]
 fn a_component_that_only_reads_runs_on_a_store_of_another_user() {
     let Some(user) = other_user() else { return };
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let notes = folder.file("notes.wasm", &fs::read(guest("notes")).unwrap());
     folder.printed(&["run", "--id", "a/b/c", &notes, "add", "x"]);
@@ -205,12 +207,12 @@ fn a_component_that_only_reads_runs_on_a_store_of_another_user() {
         return println!("SKIPPED another user: {}", done.stderr);
     }
     assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
-    assert!(done.stderr.contains("is open for reading only"), "{}", done.stderr);
+    assert!(done.stderr.contains("is opened for reading only"), "{}", done.stderr);
 }
 
 #[test]
 fn paths_need_not_be_utf8_and_arguments_for_the_component_must() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let name = |end: &str| OsString::from_vec([b"caf\xe9", end.as_bytes()].concat());
     let notes = folder.path().join(name(".wasm"));
     if let Err(error) = fs::copy(guest("notes"), &notes) {

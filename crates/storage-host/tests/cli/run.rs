@@ -8,8 +8,8 @@ use crate::guests::command;
 use crate::support::{Done, Folder, guest};
 
 #[test]
-fn a_component_keeps_its_data_and_sees_nobody_elses() {
-    let folder = Folder::new();
+fn components_keep_their_data_apart() {
+    let folder = Folder::with_file_store();
     let notes = guest("notes");
     let text = folder.transcripts(&[
         &["run", "--id", "app/notes/home", &notes, "add", "buy milk"],
@@ -29,15 +29,15 @@ fn a_component_keeps_its_data_and_sees_nobody_elses() {
 #[case(0)]
 #[case(7)]
 #[case(255)]
-fn the_components_status_is_the_commands(#[case] status: i32) {
-    let folder = Folder::new();
+fn the_exit_code_is_that_of_the_component(#[case] status: i32) {
+    let folder = Folder::with_file_store();
     let args = ["run", "--id", "a/b/c", &guest("probe"), "exit", &status.to_string()];
     assert_eq!(folder.run(&args).code, status);
 }
 
 #[test]
-fn a_trap_ends_with_a_line_and_keeps_what_was_written() {
-    let folder = Folder::new();
+fn a_trap_is_one_line_and_keeps_earlier_writes() {
+    let folder = Folder::with_file_store();
     let probe = guest("probe");
     let text = folder.transcripts(&[
         &["run", "--id", "a/b/c", &probe, "trap"],
@@ -56,7 +56,7 @@ fn a_trap_ends_with_a_line_and_keeps_what_was_written() {
 
 #[test]
 fn a_component_sees_errors_of_its_own_calls() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let probe = guest("probe");
     let text = folder.transcripts(&[
         &["run", "--id", "a/b/c", &probe, "set-size", "big", "1048577"],
@@ -69,8 +69,8 @@ fn a_component_sees_errors_of_its_own_calls() {
 }
 
 #[test]
-fn what_cannot_run_is_told_apart_and_leaves_no_store() {
-    let folder = Folder::new();
+fn unrunnable_components_create_no_store() {
+    let folder = Folder::with_file_store();
     let whole = fs::read(guest("notes")).unwrap();
     folder.file("core.wasm", &wat::parse_str("(module)").unwrap());
     folder.file("truncated.wasm", &whole[..5_000]);
@@ -80,7 +80,7 @@ fn what_cannot_run_is_told_apart_and_leaves_no_store() {
     folder.file("library.wasm", &wat::parse_str("(component)").unwrap());
     let import = |text: &str| command(text, "(i32.const 0)", "");
     folder.file(
-        // It is told before anything is compiled.
+        // Reported before anything is compiled.
         "uncompiled.wasm",
         &import(
             r#"(import "acme:gpu/compute@1.0.0" (instance (export "go" (func))))
@@ -152,7 +152,7 @@ fn exporting(names: &[&str]) -> Vec<u8> {
     wat::parse_str(format!("(component (instance $nothing) {})", exports.join(" "))).unwrap()
 }
 
-/// A section of a component that imports an empty instance under a label of its own.
+/// A section of a component that imports an empty instance under a label.
 fn labelled() -> Vec<u8> {
     let interface = b"wasi:keyvalue/store@0.2.0-draft";
     let mut import = vec![1, 2, 3];
@@ -170,8 +170,8 @@ fn labelled() -> Vec<u8> {
 }
 
 #[test]
-fn all_that_a_component_lacks_is_told_at_once_and_what_to_do() {
-    let folder = Folder::new();
+fn all_missing_imports_are_listed_with_advice() {
+    let folder = Folder::with_file_store();
     let go = |name: &str| format!(r#"(import "{name}" (instance (export "go" (func))))"#);
     let importing = |names: &[&str]| {
         let imports: Vec<String> = names.iter().map(|name| go(name)).collect();
@@ -233,8 +233,8 @@ fn all_that_a_component_lacks_is_told_at_once_and_what_to_do() {
     assert!(!folder.has_store());
 }
 
-/// As JavaScript's tools add it: with resources of its own and those of WASI, whose
-/// version here is another one.
+/// The import that tools for JavaScript add: with new resources and those of WASI in
+/// another version.
 const HTTP: &str = r#"
   (import "wasi:io/error@0.2.1" (instance $io
     (export "error" (type (sub resource)))
@@ -250,8 +250,8 @@ const HTTP: &str = r#"
   (core func $fields (canon lower (func $http "[constructor]fields")))"#;
 
 #[test]
-fn http_is_there_for_those_who_do_not_use_it() {
-    let folder = Folder::new();
+fn unused_http_imports_are_linked() {
+    let folder = Folder::with_file_store();
     folder.file("unused.wasm", &command(HTTP, "(i32.const 0)", "fields"));
     folder.file("used.wasm", &command(HTTP, "(call $fields)", "fields"));
     folder.file(
@@ -271,8 +271,8 @@ fn http_is_there_for_those_who_do_not_use_it() {
 }
 
 #[test]
-fn who_was_refused_memory_and_traps_is_told_of_the_limit() {
-    let folder = Folder::new();
+fn a_trap_after_refused_memory_names_the_limit() {
+    let folder = Folder::with_file_store();
     // 512 MiB are 8,192 pages.
     let grow = |pages| format!("(drop (memory.grow (i32.const {pages}))) (unreachable)");
     folder.file("more.wasm", &command("", &grow(8_192), ""));
@@ -285,8 +285,8 @@ fn who_was_refused_memory_and_traps_is_told_of_the_limit() {
 }
 
 #[test]
-fn the_log_tells_of_an_end_without_a_word() {
-    let folder = Folder::new();
+fn a_failure_without_a_message_is_logged() {
+    let folder = Folder::with_file_store();
     folder.file("error.wasm", &command("", "(i32.const 1)", ""));
     let grow = "(drop (memory.grow (i32.const 8192))) (i32.const 1)";
     folder.file("memory.wasm", &command("", grow, ""));
@@ -303,9 +303,9 @@ fn the_log_tells_of_an_end_without_a_word() {
     }
     assert_eq!(
         said,
-        "info: INFO a/b/c ended with an error and no status of its own\n\
-         info: INFO a/b/c ended with an error and no status of its own; it was refused memory above \
-         the limit of 536870912 bytes\n"
+        "info: INFO a/b/c returned an error without a status\n\
+         info: INFO a/b/c returned an error without a status; the host refused it memory above the \
+         limit of 536870912 bytes\n"
     );
 }
 
@@ -334,14 +334,14 @@ const NO_ENVIRONMENT: &str = r#"(component
 
 #[test]
 fn a_component_gets_no_environment() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.file("environment.wasm", &wat::parse_str(NO_ENVIRONMENT).unwrap());
     assert_eq!(folder.printed(&["run", "--id", "a/b/c", "environment.wasm"]), "");
 }
 
 #[test]
-fn nothing_is_cached_where_no_place_is_and_it_runs_all_the_same() {
-    let folder = Folder::new();
+fn components_run_without_a_cache() {
+    let folder = Folder::with_file_store();
     let file = folder.file("a-file", b"");
     let notes = guest("notes");
     let add = ["run", "--id", "app/notes/home", &notes, "add", "x"];
@@ -364,13 +364,13 @@ fn nothing_is_cached_where_no_place_is_and_it_runs_all_the_same() {
 
 #[test]
 fn components_that_were_built_for_other_hosts_run() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let program = guest("keyvalue-main");
     let args = ["run", "--id", "a/b/c", "--preset", "atomics_key=5", &program];
     assert_eq!(folder.printed(&args), "");
     assert_eq!(folder.printed(&["keys", "a/b/c"]), "a2\natomics_key\n");
     assert_eq!(folder.printed(&["get", "a/b/c", "atomics_key"]), "6");
-    // Both shapes of `get-many`, each to who asks for it.
+    // Both types of `get-many`, each for the component that imports it.
     for guest_name in ["keyvalue-draft2", "keyvalue-spin"] {
         let cases = guest(guest_name);
         let table = folder.printed(&["--store", "memory:", "run", "--id", "a/b/c", &cases]);
@@ -382,7 +382,7 @@ fn components_that_were_built_for_other_hosts_run() {
 
 #[test]
 fn a_component_runs_on_a_store_that_ends_with_it() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let counter = guest("counter");
     for _ in 0..2 {
         let args = ["--store", "memory:", "run", "--id", "a/b/c", &counter];
@@ -422,8 +422,8 @@ const WAITS: &str = r#"(component
   (export "wasi:cli/run@0.2.0" (instance $command)))"#;
 
 #[test]
-fn a_component_that_does_not_end_is_ended() {
-    let folder = Folder::new();
+fn the_timeout_ends_a_component() {
+    let folder = Folder::with_file_store();
     folder.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
     folder.file("waits.wasm", &wat::parse_str(WAITS).unwrap());
     folder.file(

@@ -100,7 +100,7 @@ fn wait_for_handlers(child: &Child) {
 }
 
 #[test]
-fn a_component_that_never_calls_storage_is_ended_too() {
+fn a_signal_ends_a_component_that_calls_no_storage() {
     if !cfg!(target_os = "linux") {
         return println!("SKIPPED an endless component: Linux tells when it can be ended");
     }
@@ -175,7 +175,7 @@ fn a_signal_that_was_ignored_before_stays_ignored() {
 }
 
 #[test]
-fn process_1_of_a_container_ends_in_order_too() {
+fn process_1_ends_in_order() {
     let folder = Folder::new();
     let store = "redb:data?durability=relaxed";
     let inner = counting(&folder, store);
@@ -207,7 +207,7 @@ fn process_1_of_a_container_ends_in_order_too() {
 }
 
 #[test]
-fn a_component_ends_quietly_when_nobody_reads_its_output() {
+fn a_closed_output_ends_a_component_quietly() {
     let folder = Folder::new();
     let mut counting = Counting::start(counting(&folder, "memory:"));
     counting.read(3);

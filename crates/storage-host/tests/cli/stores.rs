@@ -7,8 +7,8 @@ use storage_host::{Mode, StoreUrl};
 use crate::support::{Folder, Mount, guest};
 
 #[test]
-fn a_path_that_is_no_store() {
-    let folder = Folder::new();
+fn paths_without_a_store_are_errors() {
+    let folder = Folder::with_file_store();
     folder.file("a-file", b"mine");
     fs::create_dir(folder.path().join("mine")).unwrap();
     folder.file("mine/thesis.txt", b"years of work");
@@ -33,8 +33,8 @@ fn a_path_that_is_no_store() {
 }
 
 #[test]
-fn a_store_that_another_process_has_open() {
-    let folder = Folder::new();
+fn a_locked_store_can_be_read_but_not_written() {
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
     let held = url.open(Mode::ReadWrite).unwrap();
@@ -44,11 +44,11 @@ fn a_store_that_another_process_has_open() {
         &["run", "--id", "a/b/c", &guest("probe"), "list"],
         &["demo"],
         &["--json", "--wait", "0", "put", "a/b/c", "key", "other"],
-        // Reading works beside it.
+        // Reading works despite the lock.
         &["get", "a/b/c", "key"],
         &["keys", "a/b/c"],
     ]);
-    // Elsewhere nobody says who has a lock.
+    // Other systems do not report the process that holds a lock.
     if cfg!(target_os = "linux") {
         folder.assert_snapshot("store_locked", &text);
         let pid = format!("process {}", std::process::id());
@@ -61,7 +61,7 @@ fn a_store_that_another_process_has_open() {
 
 #[test]
 fn a_store_of_a_newer_format() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     let path = folder.path().join("storage-data/FORMAT");
     let format = fs::read_to_string(&path).unwrap();
@@ -78,8 +78,8 @@ fn a_store_of_a_newer_format() {
 }
 
 #[test]
-fn a_flipped_byte_is_never_a_value() {
-    let folder = Folder::new();
+fn a_damaged_value_is_an_error() {
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     folder.printed(&["put", "a/b/c", "other", "whole"]);
     let path = folder.path().join("storage-data/components/a/b/c/key");
@@ -102,8 +102,8 @@ fn a_flipped_byte_is_never_a_value() {
 }
 
 #[test]
-fn a_component_learns_of_damage_without_the_path() {
-    let folder = Folder::new();
+fn a_component_gets_errors_without_paths() {
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "a/b/c", "key", "value"]);
     fs::write(folder.path().join("storage-data/components/a/b/c/key"), "damaged").unwrap();
     let probe = guest("probe");
@@ -123,7 +123,7 @@ fn a_component_learns_of_damage_without_the_path() {
 
 #[test]
 fn a_store_on_a_read_only_file_system() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let Some(mount) = Mount::new(&folder.path().join("disk"), "size=1m") else { return };
     let store = ["--store", "file:disk/store"];
     let with_store = |args: &[&'static str]| [&store, args].concat();
@@ -142,7 +142,7 @@ fn a_store_on_a_read_only_file_system() {
 
 #[test]
 fn a_full_disk_loses_nothing() {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let Some(_mount) = Mount::new(&folder.path().join("disk"), "size=256k") else { return };
     let put = |key: &str, len: usize| {
         let args = ["--store", "file:disk/store", "put", "a/b/c", key];

@@ -20,7 +20,7 @@ fn a_closed_or_write_only_input_stores_nothing() {
     folder.file("file", b"content");
     for args in ["put a/b/c k", "put a/b/c k -", "put a/b/c k --base64", "put a/b/c k -- -"] {
         for (redirection, why) in [
-            ("<&-", "it is closed; give the value as an argument, '' if it is empty"),
+            ("<&-", "it is closed; give the value as an argument, '' for an empty one"),
             ("0>>file", "it is open only for writing"),
             ("<.", "Is a directory (os error 21)"),
         ] {
@@ -48,7 +48,7 @@ fn an_empty_input_that_is_open_is_an_empty_value() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_output_that_is_lost_is_a_failure() {
+fn a_lost_output_is_a_failure() {
     let folder = Folder::new();
     folder.printed(&["put", "a/b/c", "k", "value"]);
     folder.file("file", b"content");
@@ -61,7 +61,7 @@ fn an_output_that_is_lost_is_a_failure() {
         "usage a/b/c",
         "verify",
         "doctor",
-        "copy --from file:storage-data --to file:copy",
+        "copy --from redb:storage-data.redb --to file:copy",
         "run --id a/b/c notes.wasm list",
         "--json put a/b/c k value",
         "--json delete a/b/c other",
@@ -82,7 +82,7 @@ fn an_output_that_is_lost_is_a_failure() {
 }
 
 #[test]
-fn an_output_that_nobody_wants_is_no_failure() {
+fn an_unused_closed_output_is_not_a_failure() {
     let folder = Folder::new();
     // Nothing is printed, so nothing is lost.
     assert_eq!(redirected(&folder, "put a/b/c k value", ">&-").code, 0);

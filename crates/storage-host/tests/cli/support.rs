@@ -1,4 +1,4 @@
-//! A folder of its own for each test, and the command in it.
+//! A temporary directory for each test, and the command in it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,12 +6,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A folder in which the command runs.
+/// A directory in which the command runs.
 pub(crate) struct Folder {
     dir: tempfile::TempDir,
+    /// The value of `STORAGE_HOST_STORE`.
+    store: Option<&'static str>,
 }
 
-/// What the command did.
+/// The outcome of a command.
 pub(crate) struct Done {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -21,20 +23,27 @@ pub(crate) struct Done {
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), store: None }
+    }
+
+    /// Uses a file store in `storage-data` if a command names no other, for tests that
+    /// change its files.
+    pub(crate) fn with_file_store() -> Self {
+        Self { store: Some("file:./storage-data"), ..Self::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The command, in this folder and without the user's settings.
+    /// The command, in this directory and without the user's settings.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_storage-host"));
         command.args(args).current_dir(self.path()).stdin(Stdio::null());
         for name in ["STORAGE_HOST_STORE", "STORAGE_HOST_LOG", "CARGO_PKG_NAME", "COLUMNS"] {
             command.env_remove(name);
         }
+        command.envs(self.store.map(|store| ("STORAGE_HOST_STORE", store)));
         // Components compiled by one test serve the others.
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command
@@ -44,31 +53,31 @@ impl Folder {
         Done::of(self.command(args).output().unwrap())
     }
 
-    /// The same with something on standard input.
+    /// Like [`run`](Self::run), with standard input.
     pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // A command that has read enough closes its end.
+        // The command may stop reading early.
         let _ = child.stdin.take().unwrap().write_all(input);
         Done::of(child.wait_with_output().unwrap())
     }
 
-    /// What a command that ends well prints.
+    /// The output of a command, which must succeed without a message.
     pub(crate) fn printed(&self, args: &[&str]) -> String {
         let done = self.run(args);
         assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{args:?}");
         done.stdout
     }
 
-    /// What a command prints that ends with this code.
+    /// The output of a command, which must exit with this code.
     pub(crate) fn printed_with_code(&self, args: &[&str], code: i32) -> String {
         let done = self.run(args);
         assert_eq!(done.code, code, "{args:?}: {}", done.stderr);
         done.stdout
     }
 
-    /// A command and all that it did, for a snapshot.
+    /// A command with its output, for a snapshot.
     pub(crate) fn transcript(&self, args: &[&str]) -> String {
         let done = self.run(args);
         let shown: Vec<String> = args
@@ -100,9 +109,9 @@ impl Folder {
         all.join("\n")
     }
 
-    /// Whether a store was made in the default place.
+    /// Whether a store was created at the default path.
     pub(crate) fn has_store(&self) -> bool {
-        self.path().join("storage-data").exists()
+        ["storage-data", "storage-data.redb"].iter().any(|path| self.path().join(path).exists())
     }
 
     /// Every file below a path, with its bytes.
@@ -127,8 +136,7 @@ impl Folder {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Compares with a snapshot, where everything that differs between machines
-    /// and runs is replaced.
+    /// Compares with a snapshot after replacing what differs between machines and runs.
     pub(crate) fn assert_snapshot(&self, name: &str, text: &str) {
         let mut settings = insta::Settings::clone_current();
         settings.set_prepend_module_to_snapshot(false);
@@ -146,16 +154,15 @@ impl Folder {
 
 impl Done {
     pub(crate) fn of(output: Output) -> Self {
-        // On a busy machine any component may take long to compile.
+        // A busy machine may show any of these notes, or none.
         let said = String::from_utf8_lossy(&output.stderr);
         let lines = said.split_inclusive('\n').filter(|line| {
-            // That a store was created has a test of its own.
             !line.starts_with("compiling ")
                 && !line.starts_with("created the store ")
                 && !line.starts_with("{\"note\":{\"message\":\"created the store ")
         });
         Self {
-            // A signal is no exit code.
+            // A command that a signal ended has no exit code.
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: lines.collect(),

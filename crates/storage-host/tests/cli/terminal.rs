@@ -41,7 +41,7 @@ fn program() -> String {
 }
 
 #[test]
-fn keys_show_all_their_characters_on_a_terminal() {
+fn hidden_characters_of_keys_are_escaped_on_a_terminal() {
     let folder = Folder::new();
     folder.printed(&["put", "a/b/c", ODD, "v"]);
     folder.printed(&["put", "a/b/c", "last", "v"]);
@@ -56,7 +56,7 @@ fn keys_show_all_their_characters_on_a_terminal() {
 }
 
 #[test]
-fn errors_show_all_characters_of_a_key_on_a_terminal() {
+fn hidden_characters_of_errors_are_escaped_on_a_terminal() {
     let folder = Folder::new();
     folder.printed(&["put", "a/b/c", "k", "v"]);
     let program = program();
@@ -70,9 +70,9 @@ fn errors_show_all_characters_of_a_key_on_a_terminal() {
     }
 }
 
-/// The hint for the next page, run as it stands.
+/// Runs the printed hint for the next page unchanged.
 fn next_page(folder: &Folder, said: &str) -> String {
-    let hint = said.lines().find_map(|line| line.strip_prefix("more keys follow: go on with "));
+    let hint = said.lines().find_map(|line| line.strip_prefix("more keys follow; continue with "));
     let command = format!("{} keys a/b/c {}", program(), hint.unwrap());
     let mut bash = Command::new("bash");
     bash.args(["-c", &command]).current_dir(folder.path()).env_remove("STORAGE_HOST_STORE");
@@ -80,7 +80,7 @@ fn next_page(folder: &Folder, said: &str) -> String {
 }
 
 #[test]
-fn the_hint_for_the_next_page_works_as_it_is_printed() {
+fn the_printed_hint_for_the_next_page_works() {
     if !has_bash() {
         return;
     }

@@ -22,7 +22,7 @@ struct Shared {
 impl Shared {
     /// `None`, with the reason, where this machine cannot.
     fn new() -> Option<Self> {
-        let folder = Folder::new();
+        let folder = Folder::with_file_store();
         if folder.path().metadata().unwrap().uid() != 0 {
             println!("SKIPPED components that cannot be read: only root can run as another user");
             return None;
@@ -60,7 +60,7 @@ impl Shared {
 }
 
 #[test]
-fn components_lists_the_rest_and_names_what_cannot_be_read() {
+fn components_lists_readable_and_names_unreadable_components() {
     let Some(shared) = Shared::new() else { return };
     shared.hide("components/app/notes/home");
     let done = shared.run(&["components"]);
@@ -104,8 +104,8 @@ fn components_lists_the_rest_and_names_what_cannot_be_read() {
 }
 
 #[test]
-fn a_component_whose_disk_fails_is_named_beside_the_rest() {
-    let folder = Folder::new();
+fn a_component_with_a_failing_disk_is_named() {
+    let folder = Folder::with_file_store();
     for id in ["a/b/c", "app/notes/home", "z/z/z"] {
         folder.printed(&["put", id, "key", "value"]);
     }
@@ -139,7 +139,7 @@ fn a_component_whose_disk_fails_is_named_beside_the_rest() {
 }
 
 #[test]
-fn copy_names_what_it_cannot_read_and_writes_nothing() {
+fn copy_of_an_unreadable_component_creates_no_target() {
     let Some(shared) = Shared::new() else { return };
     shared.hide("components/app/notes/home");
     let done = shared.run(&["copy", "--from", "file:storage-data", "--to", "redb:target"]);
@@ -155,7 +155,7 @@ fn copy_names_what_it_cannot_read_and_writes_nothing() {
 }
 
 #[test]
-fn others_are_used_as_ever_beside_one_that_cannot_be_read() {
+fn an_unreadable_component_does_not_affect_others() {
     let Some(shared) = Shared::new() else { return };
     shared.hide("components/app/notes/home");
     for (args, code) in [
@@ -175,7 +175,7 @@ fn others_are_used_as_ever_beside_one_that_cannot_be_read() {
 }
 
 #[test]
-fn doctor_finds_what_cannot_be_read() {
+fn doctor_names_unreadable_paths() {
     let Some(shared) = Shared::new() else { return };
     let findings = |shared: &Shared| -> Vec<Value> {
         let done = shared.run(&["--json", "doctor"]);
@@ -198,7 +198,7 @@ fn doctor_finds_what_cannot_be_read() {
 
 /// A store whose root or engine's file another user owns.
 #[test]
-fn who_owns_a_store_that_does_not_open_is_named() {
+fn errors_name_the_owner_of_a_store() {
     let Some(shared) = Shared::new() else { return };
     let made = shared.run(&["--store", "redb:data", "put", "a/b/c", "key", "value"]);
     assert_eq!(made.code, 0, "{}", made.stderr);

@@ -1,4 +1,4 @@
-//! `verify`: what it finds, and that it changes nothing.
+//! `verify`: what it reports, and that it changes nothing.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::support::Folder;
 
 /// Three keys of two components.
 fn filled() -> Folder {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     folder.printed(&["put", "app/notes/home", "user:1", "Ada"]);
     folder.printed(&["put", "app/notes/home", "user:2", "Grace"]);
     folder.printed(&["put", "app/notes/work", "user:1", "Alan"]);
@@ -16,7 +16,7 @@ fn filled() -> Folder {
 }
 
 #[test]
-fn what_it_says() {
+fn problems_are_listed() {
     let folder = filled();
     let mut text = folder.transcripts(&[&["verify"], &["verify", "--json"]]);
     let home = folder.path().join("storage-data/components/app/notes/home");
@@ -38,7 +38,7 @@ fn what_it_says() {
 }
 
 #[test]
-fn its_json_is_json() {
+fn json_lists_the_problems() {
     let folder = filled();
     let document = |expected| -> serde_json::Value {
         let done = folder.run(&["--json", "verify"]);
@@ -61,7 +61,7 @@ fn its_json_is_json() {
     }
     let damaged = document(1);
     let problems = damaged["problems"].as_array().unwrap();
-    // The first is of somebody else, and the others could be keys.
+    // The name of the first cannot be a key; those of the others can.
     let kinds: Vec<_> = problems.iter().map(|problem| problem["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["foreign_file", "damage", "damage", "permissions"]);
     assert_eq!((&damaged["problem_count"], &damaged["warning_count"]), (&2.into(), &2.into()));
@@ -73,15 +73,15 @@ fn its_json_is_json() {
 #[case::file("file:data")]
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
-fn every_kind_of_store_is_checked(#[case] store: &str) {
-    let folder = Folder::new();
+fn damage_is_found_in_every_kind_of_store(#[case] store: &str) {
+    let folder = Folder::with_file_store();
     folder.printed(&["--store", store, "put", "a/b/c", "key", "a value that is long enough"]);
     let before = folder.tree("data");
     let printed = folder.printed(&["--store", store, "verify"]);
-    assert_eq!(printed, "all is well: 1 key of 1 component, 36 bytes\n");
+    assert_eq!(printed, "no problems found: 1 key of 1 component, 36 bytes\n");
     assert_eq!(folder.tree("data"), before, "{store}");
 
-    // The value itself, in whichever file it lies.
+    // Damage the value in whichever file holds it.
     for (path, mut bytes) in before {
         let value = b"a value that is long enough";
         let Some(at) = bytes.windows(value.len()).position(|some| some == value) else { continue };
@@ -97,12 +97,12 @@ fn every_kind_of_store_is_checked(#[case] store: &str) {
 }
 
 #[test]
-fn a_store_in_use_is_checked_beside_its_writer() {
+fn a_store_in_use_can_be_verified() {
     let folder = filled();
     let url = storage_host::StoreUrl::from_path(folder.path().join("storage-data"));
     let _held = url.open(storage_host::Mode::ReadWrite).unwrap();
     let printed = folder.printed(&["verify"]);
-    assert!(printed.starts_with("all is well: 3 keys of 2 components"), "{printed}");
+    assert!(printed.starts_with("no problems found: 3 keys of 2 components"), "{printed}");
 }
 
 /// What other programs leave in any directory.
@@ -118,7 +118,7 @@ const FOREIGN: [&str; 8] = [
 ];
 
 #[test]
-fn files_of_others_are_warnings_and_harm_nothing() {
+fn foreign_files_are_harmless_warnings() {
     let folder = filled();
     for place in [".", "components", "components/app", "components/app/notes/home", "journal"] {
         for name in FOREIGN {
@@ -131,7 +131,7 @@ fn files_of_others_are_warnings_and_harm_nothing() {
     assert_eq!((done.code, &*done.stderr), (0, ""), "{}", done.stdout);
     let lines: Vec<&str> = done.stdout.lines().collect();
     let (last, warnings) = lines.split_last().unwrap();
-    assert_eq!(*last, "all is well: 3 keys of 2 components, 75 bytes; 41 warnings");
+    assert_eq!(*last, "no problems found: 3 keys of 2 components, 75 bytes; 41 warnings");
     assert_eq!(warnings.len(), 41);
     assert!(warnings.iter().all(|line| line.starts_with("warning: ") && line.contains("ignored")));
 
@@ -151,7 +151,7 @@ fn files_of_others_are_warnings_and_harm_nothing() {
     folder.printed(&["copy", "--from", "file:storage-data", "--to", "file:other"]);
     assert_eq!(
         folder.printed(&["--store", "file:other", "verify", "--strict"]),
-        "all is well: 3 keys of 2 components, 75 bytes\n"
+        "no problems found: 3 keys of 2 components, 75 bytes\n"
     );
     folder.printed(&["put", "app/notes/home", "user:3", "x"]);
     folder.printed(&["delete", "app/notes/home", "user:3"]);
@@ -162,14 +162,14 @@ fn files_of_others_are_warnings_and_harm_nothing() {
 }
 
 #[test]
-fn a_strict_check_of_a_whole_store_passes() {
+fn an_undamaged_store_passes_strictly() {
     let printed = filled().printed(&["verify", "--strict"]);
-    assert!(printed.starts_with("all is well"), "{printed}");
+    assert!(printed.starts_with("no problems found"), "{printed}");
 }
 
 #[cfg(unix)]
 #[test]
-fn a_copy_that_cannot_see_everything_fails() {
+fn a_linked_directory_fails_every_command() {
     let folder = filled();
     let linked = folder.path().join("storage-data/components/app");
     fs::rename(&linked, folder.path().join("elsewhere")).unwrap();

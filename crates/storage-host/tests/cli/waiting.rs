@@ -1,4 +1,4 @@
-//! `--wait`: commands that find the store locked try again.
+//! `--wait`: commands retry while the store is locked.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -22,9 +22,9 @@ fn spawn(folder: &Folder, args: &[&str]) -> Child {
 #[cfg_attr(feature = "redb", case("redb"))]
 #[cfg_attr(feature = "rocksdb", case("rocksdb"))]
 fn twenty_puts_at_once_all_succeed(#[case] engine: &str) {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let store = &*format!("{engine}:store");
-    // The first of them makes the store.
+    // The first creates the store.
     let keys: Vec<String> = (0..20).map(|n| format!("key-{n:02}")).collect();
     let puts: Vec<Child> = keys
         .iter()
@@ -66,19 +66,19 @@ fn twenty_puts_at_once_all_succeed(#[case] engine: &str) {
 #[cfg_attr(feature = "redb", case::verify_redb("redb", &["verify"]))]
 #[cfg_attr(feature = "rocksdb", case::put_rocksdb("rocksdb", &["put", "a/b/c", "key", "new"]))]
 fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &[&str]) {
-    let folder = Folder::new();
+    let folder = Folder::with_file_store();
     let store = &*format!("{engine}:store");
     folder.run(&["--store", "file:other", "put", "a/b/d", "other", "value"]);
     folder.run(&["--store", store, "put", "a/b/c", "key", "value"]);
     let url = format!("{engine}:{}", folder.path().join("store").display());
     let held = url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap();
-    // copy takes its stores from options of its own.
+    // copy has its own options for stores.
     let named: &[&str] = if args.starts_with(&["copy"]) { &[] } else { &["--store", store] };
     let mut child = spawn(&folder, &[named, &["--wait", LONG], args].concat());
-    // The log says that it has tried, and waits.
+    // The log shows the first attempt.
     let mut said = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    while !said.contains("waiting for up to 600 s: cannot ") {
+    while !said.contains("waiting up to 600 s: cannot ") {
         let read = stderr.read_line(&mut said).unwrap();
         assert!(read > 0, "it ended: {said}");
     }
@@ -89,8 +89,8 @@ fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &
 }
 
 #[test]
-fn a_component_waits_for_its_store_if_it_is_told_to() {
-    let folder = Folder::new();
+fn run_waits_if_it_is_asked_to() {
+    let folder = Folder::with_file_store();
     folder.run(&["put", "a/b/c", "key", "value"]);
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
     let held = url.open(Mode::ReadWrite).unwrap();
@@ -100,7 +100,7 @@ fn a_component_waits_for_its_store_if_it_is_told_to() {
     let mut child = spawn(&folder, &[&["--wait", LONG], &run[..]].concat());
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
-    while !said.contains("waiting for up to 600 s") {
+    while !said.contains("waiting up to 600 s") {
         assert!(stderr.read_line(&mut said).unwrap() > 0, "it ended: {said}");
     }
     drop(held);
@@ -109,14 +109,14 @@ fn a_component_waits_for_its_store_if_it_is_told_to() {
 }
 
 #[test]
-fn a_person_at_a_terminal_is_told_of_the_wait() {
-    let folder = Folder::new();
+fn a_terminal_shows_the_wait() {
+    let folder = Folder::with_file_store();
     folder.run(&["put", "a/b/c", "key", "value"]);
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
     let held = url.open(Mode::ReadWrite).unwrap();
     let put = folder.command(&[]);
     let program = put.get_program().to_str().unwrap();
-    let line = format!("'{program}' --wait {LONG} put a/b/c key new");
+    let line = format!("'{program}' --store file:./storage-data --wait {LONG} put a/b/c key new");
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).current_dir(folder.path());
     script.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -126,7 +126,7 @@ fn a_person_at_a_terminal_is_told_of_the_wait() {
     };
     let mut said = String::new();
     let mut terminal = BufReader::new(child.stdout.take().unwrap());
-    while !said.contains("waiting for up to ") {
+    while !said.contains("waiting up to ") {
         assert!(terminal.read_line(&mut said).unwrap() > 0, "it ended: {said}");
     }
     drop(held);
@@ -135,8 +135,8 @@ fn a_person_at_a_terminal_is_told_of_the_wait() {
 }
 
 #[test]
-fn a_store_that_stays_locked_is_an_error_that_names_the_wait() {
-    let folder = Folder::new();
+fn a_store_that_stays_locked_is_an_error_with_the_wait() {
+    let folder = Folder::with_file_store();
     folder.run(&["put", "a/b/c", "key", "value"]);
     let url = StoreUrl::from_path(folder.path().join("storage-data"));
     let _held = url.open(Mode::ReadWrite).unwrap();
@@ -149,5 +149,5 @@ fn a_store_that_stays_locked_is_an_error_that_names_the_wait() {
     let at_once = put(&["--wait", "0"]);
     assert!(!at_once.contains("waited"), "{at_once}");
     let waited = put(&["--wait", "1"]);
-    assert!(waited.contains("; waited 1 s (--wait SECONDS)"), "{waited}");
+    assert!(waited.contains("; waited 1 s (see --wait)"), "{waited}");
 }

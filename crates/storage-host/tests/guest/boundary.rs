@@ -54,7 +54,7 @@ fn addresses_outside_its_memory_end_the_guest_alone(#[case] at: u32, #[case] len
     assert!(reason.contains("out of bounds"), "set: {reason}");
     assert_eq!(backend.total(), 0, "the storage was not called");
 
-    // The host and its other guests go on.
+    // The host and its other guests continue.
     let mut other = RawGuest::new(&host, "a/b/1");
     other.fill(DATA, b'k', 4);
     assert_eq!(other.call::<_, u32>("get", (DATA, 4_u32)), OK_SOME);
@@ -78,11 +78,7 @@ fn a_key_that_is_no_utf8_ends_the_guest() {
 #[case::nul(0, 1, "a key has no control characters; \"\\0\" has one at byte 0")]
 #[case::a_byte_too_long(b'k', 1_025, "a key has at most 1024 bytes;")]
 #[case::ten_mebibytes(b'k', 10 << 20, "a key has at most 1024 bytes;")]
-fn a_key_outside_the_rules_is_refused_with_the_rule(
-    #[case] byte: u8,
-    #[case] len: u32,
-    #[case] rule: &str,
-) {
+fn an_invalid_key_is_refused_with_the_rule(#[case] byte: u8, #[case] len: u32, #[case] rule: &str) {
     let (host, backend) = counted();
     let mut guest = RawGuest::new(&host, "a/b/1");
     guest.call::<_, i32>("grow", (MANY_PAGES,));
@@ -108,7 +104,7 @@ fn a_value_over_the_limit_is_an_error_that_names_it() {
         assert_eq!(guest.text(), format!("{len} bytes of a value are over the limit of 1048576"));
     }
     assert_eq!(backend.total(), 0);
-    // The guest goes on.
+    // The guest continues.
     assert_eq!(guest.call::<_, u32>("set", (DATA, 4_u32, DATA, 1_u32 << 20)), OK);
 }
 
@@ -148,7 +144,7 @@ fn a_long_prefix_lists_nothing() {
 }
 
 #[test]
-fn a_listing_over_its_limit_is_an_error_and_not_a_part() {
+fn a_listing_over_its_limit_is_an_error() {
     let mut limits = Limits::default();
     limits.listing_keys = 3;
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();
@@ -165,7 +161,7 @@ fn a_listing_over_its_limit_is_an_error_and_not_a_part() {
 }
 
 #[test]
-fn a_quota_is_an_error_of_its_own() {
+fn an_exceeded_quota_has_its_own_error() {
     let quota = Budget { max_bytes: 5, max_keys: 9 };
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).quota(quota).build();
     let mut guest = RawGuest::new(&host, "a/b/1");
@@ -189,7 +185,7 @@ fn strings_in_utf16_are_the_same_keys() {
     guest.call::<_, i32>("grow", (MANY_PAGES,));
     guest.fill(DATA, b'k', 10 << 20);
     assert_eq!(guest.call::<_, u32>("get", (DATA, 4_u32 << 20)), INVALID_KEY);
-    // Half a pair is no text.
+    // Half a surrogate pair is not valid text.
     guest.fill(DATA, 0xd8, 2);
     let reason = guest.trap("get", (DATA, 1_u32));
     assert!(reason.contains("surrogate"), "{reason}");

@@ -1,4 +1,4 @@
-//! The committed guests, as a host of its own embeds them.
+//! The committed guests in an embedding host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use storage_host::{Budget, ComponentStorage, Limits, StorageHost};
 use crate::runner::{Runner, memory};
 
 #[test]
-fn notebooks_hold_their_own_notes_and_nobody_elses() {
+fn notebooks_hold_only_their_own_notes() {
     let notes = Runner::new(memory(), "notes");
     assert_eq!(notes.printed("app/notes/home", &["add", "buy milk"]), "added note 1\n");
     assert_eq!(notes.printed("app/notes/work", &["list"]), "");
@@ -23,7 +23,7 @@ fn notebooks_hold_their_own_notes_and_nobody_elses() {
 }
 
 #[test]
-fn a_counter_counts_for_each_id_alone() {
+fn each_id_has_its_own_counter() {
     let counter = Runner::new(memory(), "counter");
     assert_eq!(counter.printed("app/counter/001", &[]), "run 1\n");
     assert_eq!(counter.printed("app/counter/001", &[]), "run 2\n");
@@ -57,7 +57,7 @@ fn a_component_learns_its_usage_and_quota() {
 }
 
 #[test]
-fn what_was_written_before_a_trap_stays() {
+fn writes_before_a_trap_stay() {
     let probe = Runner::new(memory(), "probe");
     let ended = probe.run("a/b/1", &["trap"]);
     assert_eq!(ended.status, Err("wasm `unreachable` instruction executed".to_owned()));
@@ -76,7 +76,7 @@ fn a_status_reaches_the_host(#[case] status: i32) {
 }
 
 #[test]
-fn what_wasi_opens_is_no_handle_of_storage() {
+fn handles_of_wasi_do_not_count() {
     let mut limits = Limits::default();
     limits.handles = 0;
     let host = StorageHost::builder(Arc::new(ReferenceStorage::new())).limits(limits).build();

@@ -1,4 +1,4 @@
-//! What a guest is told when the storage fails, and what the log has.
+//! What a guest gets and what the log gets if the storage fails.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -57,7 +57,7 @@ fn unavailable() -> StorageError {
 #[case(StorageError::ReadOnly, IO_ERROR, "storage is read-only (incident ")]
 #[case(StorageError::Unsupported(SECRET.into()), IO_ERROR, "storage cannot do this (incident ")]
 #[case(StorageError::InvalidKey(SECRET.into()), INVALID_KEY, "the store cannot take this key (incident ")]
-fn a_guest_gets_a_reason_and_the_log_the_rest(
+fn a_guest_gets_a_reason_and_the_log_gets_the_error(
     #[case] error: StorageError,
     #[case] code: u32,
     #[case] reason: &str,
@@ -114,7 +114,7 @@ fn each_incident_has_a_number_of_its_own() {
     IO_ERROR,
     "2 bytes of a name are over the limit of 1"
 )]
-fn an_error_of_the_guests_own_is_told_and_not_logged(
+fn errors_of_the_guest_are_not_logged(
     #[case] error: StorageError,
     #[case] code: u32,
     #[case] text: &str,
@@ -132,7 +132,7 @@ fn an_error_of_the_guests_own_is_told_and_not_logged(
 }
 
 #[test]
-fn a_failed_listing_says_no_more_than_the_others() {
+fn a_failed_listing_does_not_expose_other_keys() {
     let backend = Arc::new(FailingStorage::new(ReferenceStorage::new()));
     let host = StorageHost::builder(backend.clone()).cache(CacheConfig::default()).build();
     let mut guest = RawGuest::new(&host, "app/notes/home");

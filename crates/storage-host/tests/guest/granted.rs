@@ -50,9 +50,7 @@ fn owned(host: &StorageHost) -> String {
 const UNCHANGED: &str = "secret=s shared/a=1 shared/b=2 shared/n=5";
 
 #[rstest]
-fn without_a_grant_nobody_learns_who_exists(
-    #[values("draft", "draft2", "extended")] interface: &str,
-) {
+fn without_a_grant_existence_is_hidden(#[values("draft", "draft2", "extended")] interface: &str) {
     let host = memory();
     fill(&host);
     let mut session = Session::new(&host, READER);
@@ -71,7 +69,7 @@ fn without_a_grant_nobody_learns_who_exists(
 }
 
 #[rstest]
-fn a_components_own_id_is_its_own_store(#[values("draft", "draft2")] interface: &str) {
+fn the_id_of_a_component_opens_its_own_store(#[values("draft", "draft2")] interface: &str) {
     let host = memory();
     host.component(&id(READER)).set("mine", "here".into()).unwrap();
     let mut session = Session::new(&host, READER);
@@ -85,7 +83,7 @@ fn a_components_own_id_is_its_own_store(#[values("draft", "draft2")] interface: 
 }
 
 #[rstest]
-fn what_may_be_read_is_read_and_nothing_else(
+fn a_read_grant_allows_only_reads_of_its_prefix(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     let folder = tempfile::tempdir().unwrap();
@@ -143,14 +141,14 @@ fn what_may_be_read_is_read_and_nothing_else(
     ] {
         assert_eq!(says(call), "access-denied", "{call}");
     }
-    // A check of what may be read is no write.
+    // Checking a readable key is not a write.
     assert_eq!(says("commit check shared/a 1"), "ok");
     assert_eq!(says("commit check shared/a 2"), "conflict: shared/a");
     assert_eq!(owned(&host), UNCHANGED);
 }
 
 #[rstest]
-fn what_may_be_written_is_written_and_nothing_else(
+fn a_write_grant_allows_only_its_prefix(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     let folder = tempfile::tempdir().unwrap();
@@ -243,7 +241,7 @@ fn a_grant_that_is_taken_back_ends_with_the_next_call() {
     assert_eq!(session.call(&["draft", "open", ""]), "ok");
     assert_eq!(session.say("draft set mine x"), "ok");
 
-    // Granted anew, it is there for who opens it anew.
+    // Granted again, it can be opened again.
     grant(&host, "shared/", Access::Read);
     assert_eq!(session.say("draft2 get shared/a"), "access-denied");
     assert_eq!(session.call(&["draft2", "open", OWNER]), "ok");
@@ -251,7 +249,7 @@ fn a_grant_that_is_taken_back_ends_with_the_next_call() {
 }
 
 #[test]
-fn a_change_of_the_grants_is_seen_by_what_is_open() {
+fn open_handles_see_changed_grants() {
     let host = memory();
     fill(&host);
     grant(&host, "shared/a", Access::Read);
@@ -269,9 +267,9 @@ fn a_change_of_the_grants_is_seen_by_what_is_open() {
     assert_eq!(session.say("draft list-keys"), "shared/n");
 }
 
-/// What is written counts for the owner, whose quota is nobody else's business.
+/// Writes count for the owner, whose quota is not exposed.
 #[test]
-fn the_owners_quota_holds_and_is_not_told() {
+fn the_quota_of_the_owner_applies_and_is_hidden() {
     let settings = ComponentSettings {
         quota: Some(Budget { max_bytes: 39, max_keys: 5 }),
         ..Default::default()

@@ -91,7 +91,7 @@ fn swaps_of_several_instances_lose_nothing(
     on_threads(&host, |index, mut session| {
         for time in 0..TIMES {
             assert_eq!(session.say("draft2 cas words"), "ok");
-            // Each adds a word of its own to those that are there.
+            // Each adds a different word to the existing ones.
             loop {
                 let words = session.say("draft2 current");
                 let words = words.strip_prefix("none").unwrap_or(&words);
@@ -111,9 +111,7 @@ fn swaps_of_several_instances_lose_nothing(
 }
 
 #[rstest]
-fn of_several_who_create_one_key_one_does(
-    #[values("memory", "file", "redb", "rocksdb")] store: &str,
-) {
+fn one_of_many_creators_succeeds(#[values("memory", "file", "redb", "rocksdb")] store: &str) {
     const KEYS: usize = 20;
     let folder = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, folder.path()) else { return };
@@ -184,7 +182,7 @@ fn a_quota_holds_through_every_interface(
 /// Limits that a host has lowered are named as such, whichever key of several is
 /// over them.
 #[test]
-fn a_lowered_limit_is_named_for_the_key_that_is_over_it() {
+fn an_error_names_the_key_above_a_lowered_limit() {
     let mut limits = Limits::default();
     (limits.key_bytes, limits.value_bytes) = (4, 2);
     (limits.batch_operations, limits.batch_bytes, limits.handles) = (3, 12, 4);
@@ -227,7 +225,7 @@ fn a_lowered_limit_is_named_for_the_key_that_is_over_it() {
 
 /// By a grant the owner's limits hold as well as the caller's, and are named.
 #[test]
-fn the_owners_limits_hold_for_those_whom_it_granted_something() {
+fn the_limits_of_the_owner_apply_to_grants() {
     let owner: ComponentId = "app/owner/1".parse().unwrap();
     let mut limits = Limits::default();
     (limits.key_bytes, limits.batch_operations, limits.value_bytes) = (4, 3, 2);

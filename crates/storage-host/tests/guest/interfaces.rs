@@ -50,7 +50,7 @@ fn a_table_is_the_same_on_every_store(
 }
 
 #[test]
-fn texts_of_errors_name_what_is_wrong_and_nothing_of_the_host() {
+fn errors_expose_nothing_of_the_host() {
     let texts = |guest| Runner::new(memory(), guest).printed(ID, &["--texts"]);
     for (guest, others) in [("keyvalue-draft", "other: "), ("keyvalue-draft2", "other: ")] {
         let table = texts(guest);
@@ -74,7 +74,7 @@ fn texts_of_errors_name_what_is_wrong_and_nothing_of_the_host() {
 }
 
 #[test]
-fn a_store_with_other_keys_is_left_alone() {
+fn a_target_with_other_keys_is_not_changed() {
     let host = memory();
     let chain = host.component(&id(ID));
     chain.set("mine", "kept".into()).unwrap();
@@ -88,9 +88,7 @@ fn a_store_with_other_keys_is_left_alone() {
 }
 
 #[rstest]
-fn a_small_program_of_the_first_draft_runs(
-    #[values("memory", "file", "redb", "rocksdb")] store: &str,
-) {
+fn a_program_of_the_first_draft_runs(#[values("memory", "file", "redb", "rocksdb")] store: &str) {
     let folder = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, folder.path()) else { return };
     let chain = host.component(&id(ID));
@@ -106,7 +104,7 @@ fn a_small_program_of_the_first_draft_runs(
 }
 
 #[rstest]
-fn both_shapes_of_get_many_are_linked_for_who_asks(
+fn get_many_is_linked_in_the_shape_that_is_imported(
     #[values("keyvalue-draft2", "keyvalue-spin")] guest: &str,
 ) {
     let component = load(guest);
@@ -114,7 +112,7 @@ fn both_shapes_of_get_many_are_linked_for_who_asks(
 }
 
 #[test]
-fn without_the_component_the_shape_is_the_specifications_and_spins_is_refused() {
+fn the_default_shape_is_that_of_the_specification() {
     let mut linker = Linker::<State>::new(&ENGINE);
     p2::add_to_linker_sync(&mut linker).unwrap();
     guest::add_to_linker(&mut linker, |state: &mut State| &mut state.storage).unwrap();
@@ -146,7 +144,7 @@ impl Store for Simple {
 }
 
 #[test]
-fn a_host_that_does_something_else_is_told_so() {
+fn differences_of_another_host_are_reported() {
     let host = StorageHost::builder(Arc::new(Simple::default())).cache(NO_CACHE).build();
     let ended = Runner::new(host, "keyvalue-draft2").run(ID, &[]);
     assert_eq!((ended.status, ended.stderr.as_str()), (Ok(1), ""));
@@ -188,7 +186,7 @@ impl Store for Stalling {
 }
 
 #[test]
-fn no_part_of_a_listing_passes_for_the_whole() {
+fn incomplete_listings_are_errors() {
     let host = StorageHost::new(Arc::new(Stalling::default()));
     let mut session = Session::with_open(&host, ID, "");
     for draft in ["draft", "draft2"] {

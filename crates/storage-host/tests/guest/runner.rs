@@ -1,5 +1,5 @@
-//! The committed guests, as a host of its own embeds them: commands that run to
-//! their end, and a library that is called time and again.
+//! The committed guests in an embedding host: commands that run to their end, and a library
+//! that is called repeatedly.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -145,7 +145,7 @@ pub(crate) fn memory() -> StorageHost {
     StorageHost::new(Arc::new(ReferenceStorage::new()))
 }
 
-/// A host on a store of this kind in a folder; `None` where it was not compiled.
+/// A host on a store of this kind in a directory; `None` if it is not compiled in.
 /// What a guest sees does not depend on durability, and the weakest is fastest.
 pub(crate) fn host_on(kind: &str, folder: &Path) -> Option<StorageHost> {
     let features = [

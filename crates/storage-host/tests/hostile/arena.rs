@@ -23,14 +23,14 @@ use crate::component::{Kind, text};
 use crate::guest::Guest;
 use crate::measure::{Baseline, remove_group_of};
 
-/// What the host may take beside the guests' own memory, whatever they do.
+/// The memory that the host may use in addition to that of the guests.
 pub(crate) const ALLOWED: u64 = 64 << 20;
 
 /// The guest that attacks, and the one that has something to lose.
 pub(crate) const EVIL: &str = "evil/guest/1";
 pub(crate) const VICTIM: &str = "good/vault/1";
 
-/// A key of the victim's that everybody may know, and what nobody else may.
+/// A public key of the victim, and its secret.
 pub(crate) const OPEN_KEY: &str = "greeting";
 const OPEN_VALUE: &str = "hello";
 const SECRET_KEY: &str = "T0P-7f3a91c2d5-key";
@@ -62,7 +62,7 @@ impl Setup {
         Self { url: "redb:PATH?durability=relaxed&cache_bytes=1048576", ..Self::PLAIN };
 }
 
-/// Runs a case in a process of its own.
+/// Runs a case in a new process.
 pub(crate) fn alone<F: FnOnce(&mut Arena)>(case: F) {
     alone_with(Setup::PLAIN, case);
 }
@@ -241,12 +241,12 @@ impl Arena {
         }
     }
 
-    /// Runs something while the engine's epoch goes on.
+    /// Runs something while the engine's epoch advances.
     pub(crate) fn with_epochs<R>(&self, run: impl FnOnce() -> R) -> R {
         self.with_epochs_after(|| (), run)
     }
 
-    /// The same, where the epoch goes on only after something has happened.
+    /// Like `with_epochs`, but the epoch advances only after `happened`.
     pub(crate) fn with_epochs_after<R>(
         &self,
         first: impl FnOnce() + Send,
@@ -261,7 +261,7 @@ impl Arena {
                     thread::sleep(Duration::from_millis(1));
                 }
             });
-            // Also when it fails, or nobody would stop the clock.
+            // Also on failure, to stop the clock.
             let result = panic::catch_unwind(panic::AssertUnwindSafe(run));
             done.store(true, Ordering::SeqCst);
             result.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
@@ -320,7 +320,7 @@ impl Arena {
     }
 }
 
-/// What lies in a folder.
+/// The contents of a directory.
 fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-/// Where the answer of a call stands in the guest's memory.
+/// The address of a call's result in the guest's memory.
 pub(crate) const ANSWER: u32 = 16;
 
 /// Where a test may write, up to [`HEAP`].
@@ -35,7 +35,7 @@ impl Kind {
     pub(crate) const LATIN1: Self = Self { encoding: Encoding::Latin1OrUtf16, spin: false };
 }
 
-/// Where the error of an answer stands, and whose it is.
+/// The type of a result's error, which determines its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fails {
     Storage(usize),
@@ -222,7 +222,7 @@ impl Parts<'_> {
         writeln!(text, "{answer}))")
     }
 
-    /// Calls the import with the answer at its place, and says how it begins.
+    /// Calls the import, and returns the start of its result.
     fn wrap(&self, text: &mut String) -> std::fmt::Result {
         let name = self.function.name;
         write!(text, "    (func (export \"{}\")", self.name)?;

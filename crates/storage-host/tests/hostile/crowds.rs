@@ -12,8 +12,7 @@ use crate::arena::{Arena, EVIL, Setup, alone, alone_with, id};
 use crate::component::Kind;
 use crate::guest::Guest;
 
-/// Runs something in so many instances of the attacking component at once, each on
-/// a thread of its own.
+/// Runs something in many instances of the attacker at once, each on its own thread.
 fn at_once(arena: &Arena, count: usize, run: impl Fn(usize, &mut Guest) + Sync) {
     let ready = Barrier::new(count);
     thread::scope(|scope| {
@@ -226,8 +225,8 @@ fn many_long_keys_at_once() {
     });
 }
 
-/// What costs the host most, all the while, in many instances: another component
-/// goes on. They attack until it has been answered so often.
+/// Many instances make the most expensive calls until another component has completed a
+/// number of calls.
 #[test]
 fn a_neighbour_among_many_who_attack() {
     alone_with(SHARED_CACHE, |arena| {

@@ -1,4 +1,4 @@
-//! Cursors and numbers that nobody gave.
+//! Invented cursors and numbers.
 
 use storage_host::ComponentStorage;
 
@@ -54,7 +54,7 @@ fn texts_that_are_no_cursor() {
         let extended = guest.open("extended", "").unwrap();
         let victims = format!("{VICTIM}/{OPEN_KEY}");
         let up = format!("../../../{VICTIM}/");
-        // A place in the order of the component's own keys, and nothing else.
+        // A position among the component's own keys only.
         for (text, finds) in [
             ("", true),
             ("\0", true),
@@ -108,7 +108,7 @@ fn cursors_without_end() {
                 let page = guest.call("draft.list-keys", &[store, 0, 0]).unwrap();
                 last = Some(page.long(24));
             }
-            // The newest goes on.
+            // The newest one continues.
             let page = guest.call("draft.list-keys", &[store, 1, last.unwrap()]).unwrap();
             assert_eq!(guest.texts_of(&page, 8), ["z"]);
         }

@@ -6,9 +6,8 @@ use crate::arena::{EVIL, Setup, alone, alone_with, id};
 use crate::component::{DATA, Kind};
 use crate::sizes::{TAKE_TEXTS, arguments};
 
-/// A store that is damaged, and whose disk does not do as it should, answers with
-/// a reason and a number for the operator. The arena reads all that was told, and
-/// looks for the store's path and for keys in full.
+/// A damaged store on a failing disk returns a reason and a number for the operator. The
+/// arena checks that no error contains the store's path or a full key.
 #[test]
 fn a_store_that_is_damaged() {
     alone(|arena| {
@@ -65,8 +64,8 @@ fn a_store_that_is_damaged() {
     });
 }
 
-/// A key over a limit that the host has lowered is the guest's mistake, wherever
-/// it stands, and nothing for the operator's log.
+/// A key above a lowered limit is a mistake of the guest in every argument, and is not
+/// logged.
 #[test]
 fn a_mistake_of_the_guests_own() {
     const SHORT_KEYS: Setup = Setup {

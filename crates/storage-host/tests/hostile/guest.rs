@@ -49,8 +49,7 @@ impl Answer {
     }
 }
 
-/// What a guest was told: the answer, or the name of the error's case and its
-/// text.
+/// The result of a call: the answer, or the name of the error's case with its text.
 pub(crate) type Told = Result<Answer, String>;
 
 pub(crate) struct Guest {
@@ -116,7 +115,7 @@ impl Guest {
         }
     }
 
-    /// Calls an export beside those of [`FUNCTIONS`] that ends the guest.
+    /// Calls an export other than [`FUNCTIONS`], which ends the guest.
     pub(crate) fn trap_in(&mut self, export: &str, arguments: &[Val]) -> String {
         let error = self.run(export, arguments).expect_err("the guest goes on");
         self.describe(&error)
@@ -175,7 +174,7 @@ impl Guest {
         })
     }
 
-    /// A string of an answer, whose address stands there.
+    /// The string of an answer whose address is stored there.
     pub(crate) fn text_of(&mut self, answer: &Answer, at: usize) -> String {
         self.text(answer.word(at), answer.word(at + 4))
     }
@@ -195,12 +194,12 @@ impl Guest {
         }
     }
 
-    /// The bytes of an answer, whose address stands there.
+    /// The bytes of an answer whose address is stored there.
     pub(crate) fn bytes_of(&mut self, answer: &Answer, at: usize) -> Vec<u8> {
         self.look(answer.word(at), answer.word(at + 4))
     }
 
-    /// The strings of a list of an answer, whose address stands there.
+    /// The strings of an answer whose list address is stored there.
     pub(crate) fn texts_of(&mut self, answer: &Answer, at: usize) -> Vec<String> {
         let list = self.look(answer.word(at), answer.word(at + 4) * 8);
         let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
@@ -269,19 +268,19 @@ impl Guest {
         self.list(&words, 2)
     }
 
-    /// Puts a list of pairs of keys and values there, each given by its place.
+    /// Writes a list of pairs of keys and values, given by their addresses.
     pub(crate) fn pairs(&mut self, pairs: &[[u64; 4]]) -> [u64; 2] {
         self.list(pairs.as_flattened(), 4)
     }
 
-    /// Puts a list of writes there that set a value, each given by its place.
+    /// Writes a list of set operations, given by their addresses.
     pub(crate) fn writes(&mut self, pairs: &[[u64; 4]]) -> [u64; 2] {
         let words: Vec<u64> =
             pairs.iter().flat_map(|[key, len, at, value]| [0, *key, *len, *at, *value]).collect();
         self.list(&words, 5)
     }
 
-    /// Puts a check of a value there, both given by their place.
+    /// Writes a check of a value, given by addresses.
     pub(crate) fn check_of(&mut self, [key, len]: [u64; 2], [at, value]: [u64; 2]) -> [u64; 2] {
         self.list(&[key, len, 3, 0, at, value], 6)
     }

@@ -1,4 +1,4 @@
-//! Handles that nobody gave, that are gone, and more than there is room for.
+//! Handles that do not exist, that were dropped, and too many of them.
 
 use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Component, Linker};
@@ -55,8 +55,8 @@ fn ten_thousand_swaps_under_way() {
     });
 }
 
-/// A handle keeps its key, so that what is no key must not get one: not in the
-/// store of somebody else either, where what is not granted does not exist.
+/// A handle holds its key, so an invalid key must not get one, not even in the store of
+/// another component.
 #[test]
 fn swaps_of_endless_keys_of_somebody_else() {
     alone(|arena| {
@@ -77,8 +77,8 @@ fn swaps_of_endless_keys_of_somebody_else() {
     });
 }
 
-/// A handle stands for a key as it was: a host that kept the value with it would
-/// hold a gibibyte of them.
+/// A handle represents a revision of a key. A host that kept the value too would hold a
+/// gibibyte.
 #[test]
 fn a_thousand_swaps_of_a_mebibyte_under_way() {
     alone(|arena| {
@@ -93,7 +93,7 @@ fn a_thousand_swaps_of_a_mebibyte_under_way() {
         for n in 0..999 {
             let made = guest.call("draft2.cas", &[store, at, len]).unwrap();
             handles.push(made.word(4));
-            // Many of them on a value of its own.
+            // Many of them on a separate value.
             if n < 200 {
                 chain.set("key", vec![n as u8; 1 << 20].into()).unwrap();
             }

@@ -87,7 +87,7 @@ fn a_batch_of_values_at_its_limit() {
         guest.call("draft2.set-many", &[store, at, len]).unwrap();
         let [at, len] = guest.writes(&fifteen);
         guest.call("extended.commit", &[extended, 0, 0, at, len]).unwrap();
-        // The sixteenth is over the limit by the bytes of the keys, and told so.
+        // The sixteenth exceeds the limit by the bytes of the keys.
         let over = "16777264 bytes of a batch are over the limit of 16777216";
         for count in [16, 20] {
             let many = pairs(&mut guest, count);

@@ -7,8 +7,8 @@ use crate::arena::{EVIL, alone};
 use crate::component::{DATA, HEAP, Kind, text};
 use crate::guest::{Guest, Realloc};
 
-/// Every function that takes a list of something else than bytes, with the
-/// arguments behind the handle; the list is put where `AT` and `LEN` stand.
+/// Every function that takes a list of anything but bytes, with the arguments after the
+/// handle. The list replaces `AT` and `LEN`.
 const TAKE_LISTS: [(&str, &[u64]); 9] = [
     ("extended.get-many", &[AT, LEN]),
     ("extended.commit", &[AT, LEN, 0, 0]),
@@ -264,7 +264,7 @@ fn an_interface_of_other_types() {
     });
 }
 
-/// Elements in the place of the answer, which is written over them.
+/// Elements at the address of the result, which overwrites them.
 #[test]
 fn arguments_that_lie_where_the_answer_goes() {
     alone(|arena| {

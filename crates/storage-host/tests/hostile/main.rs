@@ -1,11 +1,10 @@
-//! Guests that mean harm, and what they achieve: nothing beside their own end.
+//! Hostile guests, which achieve nothing but their own end.
 //!
-//! Each test runs in a process of its own, with a store on disk, a component that
-//! keeps a secret there and calls storage all the while, and hand-written guests
-//! that attack. Afterwards the process has not panicked, has taken no more memory
-//! than [`arena::ALLOWED`] beside the guests' own, the secret is where it was, no
-//! guest has read of it or of the store's place, and the store is whole. See
-//! docs/security.md.
+//! Each test runs in a new process with a store on disk, a victim that keeps a secret in
+//! it and calls storage all the time, and hand-written guests that attack. Afterwards
+//! the process has not panicked and has used at most [`arena::ALLOWED`] more memory than
+//! the guests, the secret is unchanged, no guest has seen it or the store's path, and the
+//! store is undamaged. See docs/security.md.
 
 #![cfg(all(feature = "wasmtime", feature = "file", feature = "redb"))]
 #![allow(

@@ -49,7 +49,7 @@ fn status(field: &str) -> Option<u64> {
     kilobytes("/proc/self/status", field)
 }
 
-/// How much memory the machine has for whoever asks.
+/// The available memory of the machine.
 pub(crate) fn available_memory() -> Option<u64> {
     kilobytes("/proc/meminfo", "MemAvailable:")
 }

@@ -180,7 +180,7 @@ fn stores_of_others() {
                 guest.open(interface, own).unwrap();
             }
         }
-        // A chain that nobody may have is not made either.
+        // No chain is created for it either.
         assert_eq!(
             arena.host.cache_stats(&id("nobody/at/home")),
             storage_host::CacheStats::default()

@@ -191,8 +191,7 @@ fn one_that_never_returns() {
     });
 }
 
-/// In this encoding a text is begun in one form, and may be moved to go on in
-/// another.
+/// In this encoding a text may change its form, which moves it.
 #[test]
 fn one_that_misbehaves_half_way_through_a_text() {
     alone(|arena| {

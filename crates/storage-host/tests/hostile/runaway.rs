@@ -22,7 +22,7 @@ fn a_loop_without_end() {
     });
 }
 
-/// As many as the machine has cores, and more: the neighbour goes on meanwhile.
+/// More loops than the machine has cores; the neighbour still makes progress.
 #[test]
 fn loops_without_end_on_every_core() {
     alone(|arena| {
@@ -136,12 +136,12 @@ fn a_trap_of_its_own() {
         guest.set("before", "written").unwrap();
         let reason = guest.trap_in("boom", &[]);
         assert!(reason.contains("unreachable"), "{reason}");
-        // What it wrote stays, and another instance goes on.
+        // Its writes stay, and another instance continues.
         assert_eq!(arena.guest().get("before").unwrap(), Some(b"written".to_vec()));
     });
 }
 
-/// What a guest does when the host is done with its answer is no time to call.
+/// A guest may not call the host in the cleanup after a call.
 #[test]
 fn a_clean_up_that_calls_storage() {
     alone(|arena| {
@@ -226,7 +226,7 @@ fn a_component_that_asks_for_too_much() {
         ] {
             let shown = text.chars().take(100).collect::<String>();
             let bytes = wat::parse_str(&text).unwrap();
-            // What the engine does not know is no component.
+            // The engine refuses features that it does not support.
             let Ok(component) = Component::new(&arena.engine, bytes) else {
                 assert!(shown.contains("shared") || shown.contains("externref"), "{shown}");
                 continue;

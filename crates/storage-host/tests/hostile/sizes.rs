@@ -71,7 +71,7 @@ struct Full {
 }
 
 impl Full {
-    /// Prepares a call with a key and a value, each given by its place.
+    /// Prepares a call with a key and a value, given by their addresses.
     fn new(mut guest: Guest, name: &'static str, key: [u64; 2], value: [u64; 2]) -> Self {
         let arguments = arguments(&mut guest, name, key, value);
         Self { guest, name, arguments }
@@ -115,7 +115,7 @@ pub(crate) fn arguments(
         }
         "set" | "create" | "update" => arguments.extend([key, key_len, value, value_len]),
         "list-keys" => arguments.extend([1, key, key_len]),
-        // The place where the page begins; a long prefix lists nothing at once.
+        // The start of the page; a long prefix lists nothing.
         "list-page" => arguments.extend([key, key_len.min(4), 1, key, key_len, 10]),
         "increment" => arguments.extend([key, key_len, 1]),
         "get-many" | "delete-many" => arguments.extend(guest.list(&[key, key_len], 2)),
@@ -267,8 +267,8 @@ fn two_long_texts_that_have_to_be_decoded() {
         let first = (16 << 20) / 3 + 100;
         let second = MAY_PASS / 2 - first - 100;
         let texts = [[LARGE.into(), first], [LARGE.into(), second]];
-        // Where the first is within the limit of a batch, it is no key all the same, and
-        // the other is not looked at.
+        // A first text within the limit of a batch is still not a valid key, and the other
+        // one is not read.
         let orders = [(texts, REASONS[1]), ([texts[1], texts[0]], REASONS[0])];
         for ([[prefix, prefix_len], [after, after_len]], reason) in orders {
             let page = [store, prefix, prefix_len, 1, after, after_len, 10];

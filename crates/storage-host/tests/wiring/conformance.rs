@@ -23,7 +23,7 @@ enum Engine {
     RequiredMethods,
 }
 
-/// What stands above the store.
+/// The decorators above the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layers {
     Bare,

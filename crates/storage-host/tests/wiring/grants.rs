@@ -47,7 +47,7 @@ fn denied<T: std::fmt::Debug>(result: Result<T, StorageError>) {
 }
 
 #[test]
-fn a_grant_of_everything_keeps_the_contract() {
+fn a_grant_of_all_keys_keeps_the_contract() {
     let bare = Implementation::store("reference", ReferenceStorage::new);
     let report = run(&bare
         .without(Feature::Components)
@@ -61,7 +61,7 @@ fn a_grant_of_everything_keeps_the_contract() {
 }
 
 #[test]
-fn nothing_is_granted_by_default_or_backwards_or_onwards() {
+fn grants_are_neither_mutual_nor_transitive() {
     let (host, _, _) = granted(&[("a/", Access::ReadWrite)]);
     assert!(host.granted(&owner(), &reader()).is_none());
     assert!(host.granted(&id("app/report/2"), &owner()).is_none());
@@ -71,7 +71,7 @@ fn nothing_is_granted_by_default_or_backwards_or_onwards() {
 }
 
 #[test]
-fn what_is_not_granted_does_not_exist_and_nobody_is_asked_about_it() {
+fn ungranted_keys_are_denied_without_a_look() {
     let (_host, backend, storage) = granted(&[("a/", Access::Read), ("b/1", Access::ReadWrite)]);
     backend.reset();
     for key in ["private", "z", "b/2", "b", "a", "nowhere", "A/1"] {
@@ -90,7 +90,7 @@ fn what_is_not_granted_does_not_exist_and_nobody_is_asked_about_it() {
     assert_eq!(storage.usage(Some("z")), Ok(Usage::default()));
     let page = storage.list_page(PageRequest::new(10).with_prefix("b/2")).unwrap();
     assert!(page.keys.is_empty() && !page.more);
-    // What is no key is refused, and kept by nobody as one that is not there.
+    // An invalid key is refused, and not cached as absent.
     let long = "k".repeat(1_025);
     for text in ["", "a/\n", &long] {
         let refused = [
@@ -153,7 +153,7 @@ fn several_grants_list_and_count_as_one() {
 }
 
 #[test]
-fn the_owners_quota_pays_and_the_owner_sees_it_at_once() {
+fn writes_through_a_grant_count_for_the_owner() {
     let backend: Arc<dyn Store> = Arc::new(ReferenceStorage::new());
     let quota = Some(Budget { max_bytes: 10, max_keys: 9 });
     let settings = ComponentSettings { quota, ..ComponentSettings::default() };
@@ -170,7 +170,7 @@ fn the_owners_quota_pays_and_the_owner_sees_it_at_once() {
 }
 
 #[test]
-fn a_grant_that_is_taken_back_is_gone_from_open_handles() {
+fn open_handles_lose_a_revoked_grant() {
     let (host, backend, storage) = granted(&[("a/", Access::Read), ("b/", Access::ReadWrite)]);
     assert!(host.revoke(&reader(), &owner(), "b/"));
     assert!(!host.revoke(&reader(), &owner(), "b/"));
@@ -186,7 +186,7 @@ fn a_grant_that_is_taken_back_is_gone_from_open_handles() {
     assert_eq!(storage.try_get("", "a/1"), None);
     assert_eq!(backend.total(), 0);
     assert!(host.granted(&reader(), &owner()).is_none());
-    // Granted again it is a new grant, for those who ask for it.
+    // Granting again creates a new grant; old handles stay revoked.
     host.grant(&reader(), grant("a/", Access::Read));
     assert_eq!(host.granted(&reader(), &owner()).unwrap().get("a/1"), Ok(Some("a/1".into())));
 }

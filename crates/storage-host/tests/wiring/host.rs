@@ -59,7 +59,7 @@ fn instances_of_a_component_share_a_chain_and_components_do_not() {
 }
 
 #[test]
-fn a_chain_ends_with_its_last_holder_and_comes_anew() {
+fn a_chain_lives_as_long_as_its_last_handle() {
     let backend = Arc::new(CountingStorage::new(ReferenceStorage::new()));
     let host = StorageHost::new(backend.clone());
     let first = host.component(&id("a/b/1"));
@@ -103,7 +103,7 @@ fn components_that_came_and_went_leave_nothing_behind() {
 }
 
 #[test]
-fn two_threads_never_get_two_chains_that_both_live() {
+fn threads_share_one_chain() {
     let host = StorageHost::new(Arc::new(ReferenceStorage::new()));
     for round in 0..500 {
         let together = Barrier::new(4);
@@ -177,7 +177,7 @@ fn a_quota_is_exact_when_many_write(#[values("memory", "file")] kind: &str) {
 }
 
 #[rstest]
-fn a_quota_counts_what_was_there_before_it(#[values("memory", "file")] kind: &str) {
+fn a_quota_counts_existing_data(#[values("memory", "file")] kind: &str) {
     let (store, _folder) = store(kind);
     let before = StorageHost::new(store.clone());
     before.component(&id("a/b/1")).set("old", "1234567".into()).unwrap();
@@ -204,7 +204,7 @@ fn a_quota_on_a_store_without_commits_says_so() {
 }
 
 #[test]
-fn settings_of_a_component_stand_in_place_of_the_hosts() {
+fn settings_of_a_component_replace_those_of_the_host() {
     let mut limits = Limits::default();
     limits.value_bytes = 3;
     let quota = Budget { max_bytes: 100, max_keys: 10 };
@@ -228,7 +228,7 @@ fn settings_of_a_component_stand_in_place_of_the_hosts() {
 }
 
 #[test]
-fn a_chain_in_use_does_not_hold_up_other_components() {
+fn a_chain_in_use_does_not_block_other_components() {
     let backend = Arc::new(SlowStorage::new(ReferenceStorage::new()));
     let host = StorageHost::new(backend.clone());
     let held = backend.hold(&[Method::Get], Moment::Before);

@@ -23,7 +23,7 @@ fn is_refused<R>(result: Result<R, StorageError>) -> bool {
 }
 
 #[test]
-fn a_host_that_is_shut_down_has_flushed_and_reaches_the_backend_no_more() {
+fn shutdown_flushes_and_stops_calls_to_the_store() {
     let backend = Arc::new(CountingStorage::new(ReferenceStorage::new()));
     let host = StorageHost::new(backend.clone());
     let storage = host.component(&id());
@@ -53,7 +53,7 @@ fn a_host_that_is_shut_down_has_flushed_and_reaches_the_backend_no_more() {
 }
 
 #[test]
-fn writes_in_progress_end_before_the_flush_and_later_ones_are_refused() {
+fn shutdown_finishes_writes_and_refuses_later_ones() {
     let backend = Arc::new(SlowStorage::new(CountingStorage::new(ReferenceStorage::new())));
     let host = StorageHost::new(backend.clone());
     let held = backend.hold(&[Method::Set], Moment::Before);
@@ -77,7 +77,7 @@ fn writes_in_progress_end_before_the_flush_and_later_ones_are_refused() {
 }
 
 #[test]
-fn a_write_that_does_not_end_is_told_and_the_others_are_flushed() {
+fn a_stuck_write_is_reported_and_others_are_flushed() {
     let backend = Arc::new(SlowStorage::new(CountingStorage::new(ReferenceStorage::new())));
     let host = StorageHost::new(backend.clone());
     let held = backend.hold(&[Method::Set], Moment::Before);
@@ -94,7 +94,7 @@ fn a_write_that_does_not_end_is_told_and_the_others_are_flushed() {
 }
 
 #[test]
-fn a_flush_that_hangs_or_fails_is_told() {
+fn a_failed_or_slow_flush_is_reported() {
     let slow = Arc::new(SlowStorage::new(ReferenceStorage::new()));
     let held = slow.hold(&[Method::Flush], Moment::Before);
     let error = StorageHost::new(slow.clone()).shut_down(Duration::ZERO).unwrap_err();
@@ -108,7 +108,7 @@ fn a_flush_that_hangs_or_fails_is_told() {
 }
 
 #[test]
-fn a_write_that_panics_is_not_waited_for() {
+fn shutdown_does_not_wait_for_a_panicked_write() {
     let failing = Arc::new(FailingStorage::new(ReferenceStorage::new()));
     failing.inject(Fault::panic("out of luck").on(&[Method::Set]).nth(1));
     let host = StorageHost::new(failing);

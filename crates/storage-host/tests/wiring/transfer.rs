@@ -79,7 +79,7 @@ fn kinds() -> Vec<&'static str> {
 }
 
 #[test]
-fn keys_and_values_go_over_byte_for_byte_between_every_pair_of_stores() {
+fn every_pair_of_stores_copies_byte_for_byte() {
     let sample = sample(1_000);
     let folder = tempfile::tempdir().unwrap();
     let place = |kind: &str, name: &str| -> StoreUrl {
@@ -146,12 +146,11 @@ fn a_copy_that_fails_at_any_write_is_completed_by_the_next() {
 }
 
 #[test]
-fn other_data_is_refused_and_left_alone() {
+fn other_data_is_refused() {
     let source = ReferenceStorage::new();
     let all = ["a/b/c/1", "a/b/c/3", "a/b/c/5", "loose"];
     all.iter().for_each(|key| source.set(key, "mine".into()).unwrap());
-    // What the target holds beside (or instead of) the source's: how many
-    // others there are, and the first.
+    // The other data of the target: the number of differing keys, and the first.
     type Cases<'a> = [(&'a [(&'a str, &'a str)], u64, &'a str); 8];
     let cases: Cases<'_> = [
         (&[("a/b/c/0", "x")], 1, "a/b/c/0"),
@@ -181,14 +180,14 @@ fn other_data_is_refused_and_left_alone() {
         assert_eq!(copied.unchanged.keys, same.count() as u64);
         assert_eq!(copied.total().keys, 4);
     }
-    // The other way round, nothing at all to copy is no reason to accept it.
+    // A target with other data is refused even if the source is empty.
     let refused = copy(&ReferenceStorage::new(), &source, NEW);
     assert_eq!(refused, Err(CopyError::OtherData { keys: 4, first: "a/b/c/1".into() }));
     assert_eq!(copy(&ReferenceStorage::new(), &source, MERGE), Ok(Copied::default()));
 }
 
 #[test]
-fn what_a_target_lacks_before_what_it_has_is_written() {
+fn missing_keys_are_written_before_existing_ones() {
     let source = ReferenceStorage::new();
     let mut sample = sample(5_000);
     sample.remove("a/b/c/large");
@@ -273,7 +272,7 @@ fn writes_come_in_bounded_batches_of_one_component_and_are_flushed() {
 }
 
 #[test]
-fn progress_tells_of_every_key_in_order() {
+fn progress_reports_every_key_in_order() {
     let source = ReferenceStorage::new();
     let sample = sample(5_000);
     fill(&source, &sample);
@@ -288,7 +287,7 @@ fn progress_tells_of_every_key_in_order() {
 }
 
 #[test]
-fn errors_of_either_side_are_told_apart_and_name_the_key() {
+fn errors_name_the_side_and_the_key() {
     let source = FailingStorage::new(ReferenceStorage::new());
     let target = FailingStorage::new(ReferenceStorage::new());
     source.inner().set("a/b/c/1", "x".into()).unwrap();

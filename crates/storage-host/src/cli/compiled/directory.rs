@@ -1,17 +1,18 @@
-//! Where compiled components are kept, and whether others could put code there.
+//! The directory of the cache of compiled components, and whether other users could write
+//! code there.
 
 use std::path::{Path, PathBuf};
 
-/// Where compiled components are kept, and why not there.
+/// The directory of the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CacheDirectory {
-    /// Neither `XDG_CACHE_HOME` nor `HOME` names an absolute path.
-    Nowhere,
-    /// They are kept here. The directory need not be there yet.
+    /// Neither `XDG_CACHE_HOME` nor `HOME` is an absolute path.
+    None,
+    /// The cache is used. The directory may not exist yet.
     Trusted(PathBuf),
-    /// They are not kept here, because somebody else could put code there.
+    /// The cache is not used, because another user could write code there.
     Refused {
-        /// Where they would be kept.
+        /// The directory.
         path: PathBuf,
         /// What is wrong, and what to do.
         reason: String,
@@ -19,17 +20,17 @@ pub(crate) enum CacheDirectory {
 }
 
 impl CacheDirectory {
-    /// Where compiled components are kept, or would be if it were safe.
+    /// The directory, even if it is refused.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
-            Self::Nowhere => None,
+            Self::None => None,
             Self::Trusted(path) | Self::Refused { path, .. } => Some(path),
         }
     }
 
-    /// Looks at the directory and at those above it. Creates nothing.
+    /// Checks the directory and those above it. Creates nothing.
     pub(crate) fn find() -> Self {
-        let Some(path) = user_cache() else { return Self::Nowhere };
+        let Some(path) = user_cache() else { return Self::None };
         let path = path.join("storage-host").join("compiled");
         match distrust(&path) {
             None => Self::Trusted(path),
@@ -46,7 +47,7 @@ fn user_cache() -> Option<PathBuf> {
 
 #[cfg(not(unix))]
 pub(super) fn distrust(_path: &std::path::Path) -> Option<String> {
-    Some("on this system it is not known who may write to a directory".to_owned())
+    Some("on this system the permissions of directories are not known".to_owned())
 }
 
 #[cfg(unix)]
@@ -64,25 +65,24 @@ mod unix {
 
     use crate::cli::escape::shell_quoted;
 
-    /// Writable by the group or by everybody.
+    /// Writable by the group or by all users.
     const WRITABLE_BY_OTHERS: u32 = 0o022;
-    /// In such a directory nobody can replace what belongs to somebody else.
+    /// In such a directory a user cannot replace the files of another one.
     const STICKY: u32 = 0o1000;
-    /// The most symbolic links in a path, as in Linux.
+    /// The maximum of symbolic links in a path, as in Linux.
     const MAX_LINKS: usize = 40;
 
-    /// Whether a file is a regular one of our own that nobody else may write.
+    /// Whether a file is regular, and only this user can write it.
     pub(in super::super) fn is_own_file(metadata: &Metadata) -> bool {
         metadata.is_file()
             && metadata.uid() == geteuid().as_raw()
             && metadata.mode() & WRITABLE_BY_OTHERS == 0
     }
 
-    /// Creates a directory, and those above it that are missing, for this user alone
-    /// whatever the umask says.
+    /// Creates a directory and its missing parents for this user alone, whatever the umask.
     pub(in super::super) fn create(path: &Path) -> io::Result<()> {
         match DirBuilder::new().mode(0o700).create(path) {
-            // The umask may have taken permissions away.
+            // The umask may have removed permissions.
             Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o700)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -93,10 +93,9 @@ mod unix {
         }
     }
 
-    /// Why others could change what a directory holds, or put another one in its
-    /// place: it, each directory above it and each symbolic link on the way must
-    /// belong to this user or to root, and be writable by nobody else. Missing
-    /// directories are accepted.
+    /// Why another user could change or replace a directory, if so. The directory, those
+    /// above it and all symbolic links in its path must belong to this user or root, and
+    /// be writable by no other user. Missing directories are accepted.
     pub(in super::super) fn distrust(path: &Path) -> Option<String> {
         let mut left: Vec<OsString> = reversed(path);
         let mut links = 0;
@@ -113,7 +112,7 @@ mod unix {
             let metadata = match fs::symlink_metadata(&next) {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-                Err(error) => return Some(format!("cannot look at {}: {error}", next.display())),
+                Err(error) => return Some(format!("cannot inspect {}: {error}", next.display())),
             };
             if !metadata.is_symlink() {
                 if let Some(reason) = distrust_directory(&next, left.is_empty()) {
@@ -155,7 +154,7 @@ mod unix {
     fn distrust_directory(path: &Path, is_cache: bool) -> Option<String> {
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
-            Err(error) => return Some(format!("cannot look at {}: {error}", path.display())),
+            Err(error) => return Some(format!("cannot inspect {}: {error}", path.display())),
         };
         if !metadata.is_dir() {
             return Some(format!("{} is not a directory", path.display()));
@@ -167,7 +166,7 @@ mod unix {
         let is_protected = mode & STICKY != 0 && !is_cache;
         if mode & WRITABLE_BY_OTHERS != 0 && !is_protected {
             return Some(format!(
-                "others may write to {} (mode {:04o}); run: chmod go-w {}",
+                "other users can write to {} (mode {:04o}); run: chmod go-w {}",
                 path.display(),
                 mode & 0o7777,
                 shell_quoted(&path.to_string_lossy(), false)
@@ -180,8 +179,8 @@ mod unix {
         let (owner, own) = (metadata.uid(), geteuid().as_raw());
         (owner != own && owner != 0).then(|| {
             format!(
-                "{} belongs to user {owner}, who is neither this user ({own}) nor root; set \
-                 XDG_CACHE_HOME to a directory of your own",
+                "{} belongs to user {owner}, not to this user ({own}) or root; set XDG_CACHE_HOME \
+                 to a directory of this user",
                 path.display()
             )
         })

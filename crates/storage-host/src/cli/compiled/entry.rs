@@ -1,4 +1,4 @@
-//! What an entry of the cache is found by and checked against.
+//! The keys of the cache and the format of its entries.
 
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
@@ -6,23 +6,23 @@ use std::hash::{Hash, Hasher};
 use sha2::{Digest, Sha256};
 use storage_host::wasmtime::Engine;
 
-/// What an entry begins with. Another format gets another number.
+/// The first bytes of an entry, with the version of the format.
 const MAGIC: &[u8; 16] = b"storage-host c1\n";
 
-/// The bytes of a SHA-256.
+/// The length of a SHA-256.
 const DIGEST: usize = 32;
 
-/// The bytes before the machine code: the magic, the component's and the engine's
-/// digest, the number of bytes of code, and the code's digest.
+/// The length of the header: the magic, the digests of component and engine, the length
+/// of the machine code, and its digest.
 const HEADER: usize = MAGIC.len() + 2 * DIGEST + size_of::<u64>() + DIGEST;
 
-/// Which machine code an entry holds.
+/// Identifies the machine code of a component for an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EntryKey {
     /// The SHA-256 of the component's bytes.
     component: [u8; DIGEST],
-    /// The SHA-256 of what machine code depends on beside the component: wasmtime's
-    /// version, the target and the settings.
+    /// The SHA-256 of what else the machine code depends on: wasmtime's version, the target
+    /// and the settings.
     engine: [u8; DIGEST],
 }
 
@@ -54,7 +54,7 @@ impl EntryKey {
         header
     }
 
-    /// What the file of an entry with this code holds: the header, then the code.
+    /// The file of an entry with this code: the header, then the code.
     pub(super) fn encode(&self, code: &[u8]) -> Vec<u8> {
         let mut entry = self.header(code);
         entry.extend_from_slice(code);
@@ -62,7 +62,7 @@ impl EntryKey {
     }
 }
 
-/// Passes what is hashed on to SHA-256.
+/// Feeds a `Hash` to SHA-256.
 struct DigestHasher(Sha256);
 
 impl Hasher for DigestHasher {
@@ -70,13 +70,13 @@ impl Hasher for DigestHasher {
         self.0.update(bytes);
     }
 
-    // Nobody asks for it: the digest is taken instead.
+    // Not used: the digest is.
     fn finish(&self) -> u64 {
         0
     }
 }
 
-/// Machine code that is what was written for a key.
+/// Machine code that was written for a key, unchanged.
 #[derive(Debug)]
 pub(super) struct VerifiedCode {
     entry: Vec<u8>,
@@ -88,8 +88,7 @@ impl VerifiedCode {
     }
 }
 
-/// Takes a file's bytes for the entry of this key; `None` if any of them is not what
-/// was written for it.
+/// Returns the code of an entry; `None` if it is not what was written for this key.
 pub(super) fn verify(key: &EntryKey, entry: Vec<u8>) -> Option<VerifiedCode> {
     let (header, code) = entry.split_at_checked(HEADER)?;
     (header == key.header(code)).then_some(VerifiedCode { entry })
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_verifies_for_its_own_key_only() {
+    fn an_entry_verifies_for_its_key_only() {
         let entry = key(1, 2).encode(b"code");
         assert_eq!(verify(&key(1, 2), entry.clone()).unwrap().bytes(), b"code");
         for other in [key(2, 2), key(1, 1), key(2, 1)] {
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_other_length_is_noticed() {
+    fn changed_entries_do_not_verify() {
         let entry = key(1, 2).encode(b"machine code");
         for bit in 0..entry.len() * 8 {
             let mut damaged = entry.clone();
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn engines_with_other_settings_have_other_keys() {
+    fn keys_depend_on_the_settings_of_the_engine() {
         let with_deadlines = |on| {
             let mut config = storage_host::guest::engine_config();
             config.epoch_interruption(on);

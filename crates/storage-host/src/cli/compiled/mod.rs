@@ -1,7 +1,7 @@
-//! From a component's file to machine code, which is kept for the next run.
+//! Compiles components, and caches the machine code for the next run.
 //!
-//! wasmtime has a cache of its own, which does not check what it loads. This one loads
-//! nothing that it has not verified, from a directory that nobody else can write.
+//! wasmtime's own cache does not check what it loads. This one verifies all code, and uses
+//! only a directory that no other user can write.
 
 mod code;
 mod directory;
@@ -27,71 +27,72 @@ use super::imports;
 use super::output::note;
 use super::progress::when_late;
 
-/// How long a compilation may take before a note is written.
+/// How long a compilation takes before a note is written.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// What compiles components.
+/// Compiles components.
 pub(super) struct Compiler {
     pub(super) engine: Engine,
-    /// Where what comes of it is kept, if it is.
-    kept: Option<Store>,
+    cache: Option<Store>,
 }
 
 impl Compiler {
-    /// An engine with a cache of compiled components where there is a place for
-    /// one. With deadlines, guests run a little slower and are compiled anew.
+    /// Creates an engine, with a cache if its directory can be used. With deadlines, guests
+    /// run a little slower and need other machine code.
     pub(super) fn new(has_deadlines: bool) -> Result<Self, Failure> {
         let mut config = guest::engine_config();
         config.epoch_interruption(has_deadlines);
-        let kept = match CacheDirectory::find() {
+        let cache = match CacheDirectory::find() {
             CacheDirectory::Trusted(directory) => Some(Store::new(directory)),
-            CacheDirectory::Nowhere => None,
+            CacheDirectory::None => None,
             CacheDirectory::Refused { path, reason } => {
-                tracing::warn!("compiled components are not kept in {}: {reason}", path.display());
+                tracing::warn!(
+                    "compiled components are not cached in {}: {reason}",
+                    path.display()
+                );
                 None
             }
         };
         let engine = Engine::new(&config).map_err(|error| {
             Failure::new("internal", format!("cannot start wasmtime: {error:#}"))
         })?;
-        Ok(Self { engine, kept })
+        Ok(Self { engine, cache })
     }
 
-    /// Reads a component and compiles it, unless it is seen before that it cannot
-    /// be run.
+    /// Reads a component and compiles it, unless it cannot be run.
     pub(super) fn load(&self, path: &Path) -> Result<Component, Failure> {
         let bytes = read(path)?;
-        if let Some(missing) = imports::look(&bytes) {
-            return Err(wrong(format!("{}{missing}", path.display())));
+        if let Some(obstacle) = imports::find_obstacle(&bytes) {
+            return Err(wrong(format!("{}{obstacle}", path.display())));
         }
-        let Some(store) = &self.kept else { return self.compile(path, &bytes) };
+        let Some(store) = &self.cache else { return self.compile(path, &bytes) };
         let key = EntryKey::new(&self.engine, &bytes);
         if let Some(code) = store.read(&key) {
             match code::component_of(&self.engine, &code) {
                 Ok(component) => return Ok(component),
-                Err(error) => tracing::warn!("a kept component is not used: {error:#}"),
+                Err(error) => tracing::warn!("cannot use a cached component: {error:#}"),
             }
         }
         let component = self.compile(path, &bytes)?;
-        let kept = component
+        let cached = component
             .serialize()
             .map_err(io::Error::other)
             .and_then(|code| store.write(&key, &code));
-        if let Err(error) = kept {
-            tracing::debug!("{} is not kept compiled: {error}", path.display());
+        if let Err(error) = cached {
+            tracing::debug!("cannot cache the compiled {}: {error}", path.display());
         }
         Ok(component)
     }
 
     fn compile(&self, path: &Path, bytes: &[u8]) -> Result<Component, Failure> {
-        let tell = || {
-            let kept = match self.kept {
-                Some(_) => "; the compiled code is kept for the next run",
+        let announce = || {
+            let cached = match self.cache {
+                Some(_) => "; the result is cached for the next run",
                 None => "",
             };
-            note(format_args!("compiling {}{kept}", path.display()));
+            note(format_args!("compiling {}{cached}", path.display()));
         };
-        when_late(QUIET, tell, || Component::new(&self.engine, bytes))
+        when_late(QUIET, announce, || Component::new(&self.engine, bytes))
             .map_err(|error| wrong(format!("{}{}", path.display(), describe_invalid(&error))))
     }
 }
@@ -100,20 +101,20 @@ fn wrong(message: String) -> Failure {
     Failure::new("component", message)
 }
 
-/// Why wasmtime does not take a component.
+/// Why wasmtime refuses a component.
 fn describe_invalid(error: &wasmtime::Error) -> String {
     let cause = error.root_cause().to_string();
-    // wasmtime keeps the kinds of these errors to itself.
+    // wasmtime has no public type for these errors.
     if cause.contains("component model async") || cause.contains("component model more async") {
         return format!(
-            " uses async functions of the component model, which this host does not have: build it \
-             without them ({cause})"
+            " uses async functions of the component model, which this host does not support: build \
+             it without them ({cause})"
         );
     }
     format!(" is not a valid component: {cause}")
 }
 
-/// Reads a file that begins as a component does.
+/// Reads a file, and checks that it begins like a component.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
     let bytes = fs::read(path)
@@ -125,10 +126,10 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// What to do with a core module. The commands can be pasted.
+/// What to do with a core module, as commands that can be pasted.
 fn describe_core_module(path: &Path, bytes: &[u8]) -> String {
     let shown = path.display();
-    // A name that begins with a hyphen would be an option.
+    // A name with a leading hyphen would be an option.
     let is_like_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
     let typed = if is_like_option { Path::new(".").join(path) } else { path.to_owned() };
     let for_terminal = io::stderr().is_terminal();
@@ -138,7 +139,7 @@ fn describe_core_module(path: &Path, bytes: &[u8]) -> String {
     let what = format!("{shown} is a core WebAssembly module, not a component");
     if imports::needs_preview1(bytes) {
         return format!(
-            "{what}, and imports WASI 0.1 (wasi_snapshot_preview1): build it for wasm32-wasip2, or \
+            "{what}, and it imports WASI 0.1 (wasi_snapshot_preview1): build it for wasm32-wasip2, or \
              run: wasm-tools component new {module} --adapt wasi_snapshot_preview1.command.wasm \
              -o {component} (wasi_snapshot_preview1.command.wasm comes with each release of \
              wasmtime: https://github.com/bytecodealliance/wasmtime/releases)"
@@ -150,7 +151,7 @@ fn describe_core_module(path: &Path, bytes: &[u8]) -> String {
     )
 }
 
-/// What a file is by its first eight bytes.
+/// The kind of a file, by its first eight bytes.
 enum Kind {
     Component,
     CoreModule,
@@ -158,8 +159,7 @@ enum Kind {
 }
 
 fn kind_of(bytes: &[u8]) -> Kind {
-    // Behind the magic number stand the version and the layer: 0 for a core
-    // module, 1 for a component.
+    // The magic number, the version, and the layer: 0 for a module, 1 for a component.
     match bytes {
         [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => Kind::Component,
         [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Kind::CoreModule,

@@ -1,12 +1,11 @@
-//! No entries: on this system it is not known who may write to a directory, and so no
-//! directory is trusted.
+//! An empty cache for systems whose directory permissions are not known.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::entry::{EntryKey, VerifiedCode};
 
-/// Finds nothing and keeps nothing.
+/// Stores nothing.
 #[derive(Debug)]
 pub(super) struct Store;
 

@@ -1,4 +1,4 @@
-//! The entries of the cache: found, kept and bounded.
+//! Reads, writes and bounds the entries of the cache.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -11,24 +11,23 @@ use rustix::fs::OFlags;
 use super::directory::{self, is_own_file};
 use super::entry::{EntryKey, VerifiedCode, verify};
 
-/// What the names of files begin with that are not entries yet.
+/// The prefix of temporary files.
 const TEMPORARY: &str = ".tmp-";
 
-/// How old a temporary file is that nobody writes any more.
+/// The age from which a temporary file is abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
-/// How much is kept.
+/// The most that the cache holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     entries: usize,
     bytes: u64,
 }
 
-/// The product's own choice: the largest component that was seen, a JavaScript
-/// runtime, takes 30 MiB.
+/// A large component, such as a JavaScript runtime, takes 30 MiB.
 const BOUNDS: Bounds = Bounds { entries: 256, bytes: 1 << 30 };
 
-/// A directory of compiled components that nobody else may write.
+/// A directory of compiled components that no other user can write.
 #[derive(Debug)]
 pub(super) struct Store {
     directory: PathBuf,
@@ -36,58 +35,55 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// A store in a directory that is trusted. The directory need not be there yet.
+    /// A cache in a trusted directory, which may not exist yet.
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory, bounds: BOUNDS }
     }
 
-    /// The machine code of a key; `None` if there is none, or none that can be trusted.
+    /// The machine code of a key; `None` if there is none that can be trusted.
     pub(super) fn read(&self, key: &EntryKey) -> Option<VerifiedCode> {
         let path = self.directory.join(key.file_name());
         let (file, bytes) = match read_own_file(&path, self.bounds.bytes) {
             Ok(read) => read,
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!("{} is not used: {error}", path.display());
+                    tracing::warn!("cannot use {}: {error}", path.display());
                 }
                 return None;
             }
         };
         let code = verify(key, bytes);
         match &code {
-            // The least recently used entries are removed first. If the time cannot be
-            // set, this one is removed too early, which costs a compilation.
+            // Marks the entry as used. If this fails, the entry is removed too early, which
+            // costs a compilation.
             Some(_) => drop(file.set_modified(SystemTime::now())),
-            None => tracing::warn!("{} is damaged and is replaced", path.display()),
+            None => tracing::warn!("{} is damaged; replacing it", path.display()),
         }
         code
     }
 
-    /// Keeps the machine code of a key, in place of what was there.
-    ///
-    /// # Errors
-    /// Whatever keeps the entry from being written; then nothing has changed.
+    /// Writes or replaces the machine code of a key. An error changes nothing.
     pub(super) fn write(&self, key: &EntryKey, code: &[u8]) -> io::Result<()> {
         let entry = key.encode(code);
         if entry.len() as u64 > self.bounds.bytes {
             return Ok(());
         }
         directory::create(&self.directory)?;
-        // Somebody may have been faster in creating it.
+        // Another user may have created it first.
         if let Some(reason) = directory::distrust(&self.directory) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
         let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.directory)?;
-        // The umask may have taken permissions away.
+        // The umask may have removed permissions.
         file.as_file().set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(&entry)?;
-        // Not synced: an entry that a power cut damages does not verify.
+        // Not synced: an entry damaged by a power cut does not verify.
         file.persist(self.directory.join(key.file_name()))?;
         self.remove_least_recently_used()
     }
 
-    /// Removes entries until what is left is within the bounds, and temporary files
-    /// that were left by a process that was killed.
+    /// Removes entries until the rest is within the bounds, and the temporary files of
+    /// killed processes.
     fn remove_least_recently_used(&self) -> io::Result<()> {
         let mut entries = Vec::new();
         for file in fs::read_dir(&self.directory)? {
@@ -117,7 +113,7 @@ impl Store {
     }
 }
 
-/// Removes a file, unless another process has done so.
+/// Removes a file that may already be gone.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -125,8 +121,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads a whole file, if it is a regular one of our own that nobody else may write. No
-/// link is followed, and nothing is waited for.
+/// Reads a regular file that only this user can write. Follows no link, and does not block.
 fn read_own_file(path: &Path, most: u64) -> io::Result<(File, Vec<u8>)> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
@@ -134,7 +129,7 @@ fn read_own_file(path: &Path, most: u64) -> io::Result<(File, Vec<u8>)> {
     let metadata = file.metadata()?;
     let refused = |why| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     if !is_own_file(&metadata) {
-        return refused("it is not a regular file of this user that nobody else may write");
+        return refused("it is not a regular file that only this user can write");
     }
     if metadata.len() > most {
         return refused("it is too large");
@@ -150,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory below one that only this user may write.
+    /// A cache in a directory that only this user can write.
     fn store(entries: usize, bytes: u64) -> (tempfile::TempDir, Store) {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("compiled");
@@ -162,7 +157,7 @@ mod tests {
         std::array::from_fn(|number| EntryKey::new(&engine, &[u8::try_from(number).unwrap()]))
     }
 
-    /// Lets an entry have been used so many seconds ago.
+    /// Sets the last use of an entry to this many seconds ago.
     fn age(store: &Store, key: &EntryKey, seconds: u64) {
         let file = File::open(store.directory.join(key.file_name())).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
@@ -193,7 +188,7 @@ mod tests {
         }
         assert!(store.read(&a).is_none());
         assert!(store.read(&b).is_some() && store.read(&c).is_some());
-        // What is larger than all of it is not kept, and removes nothing.
+        // An entry above the bound is not written, and removes nothing.
         store.write(&d, &[0; 3_000]).unwrap();
         assert!(store.read(&d).is_none() && store.read(&c).is_some());
     }

@@ -11,18 +11,17 @@ use super::error::{Calling, Error};
 use crate::guest::bucket::{Bucket, dropped, opened, push};
 use crate::guest::state::ComponentState;
 
-/// How often an increment begins again because others came first. Each time one
-/// of them got through, so this is more than there are callers.
+/// How often an increment is retried after a conflict. Each conflict means that another
+/// caller succeeded, so this exceeds the number of callers.
 const TRIES: usize = 10_000;
 
-/// A number as a draft adds it. Stored is a signed number of 64 bits, in ASCII
-/// decimal.
+/// The type of increments in a draft. Values are signed 64-bit numbers in ASCII decimal.
 pub(super) trait Number:
     ComponentType + Lift + Lower + Copy + Send + Sync + 'static
 {
     fn to_stored(self) -> Option<i64>;
     fn of_stored(number: i64) -> Option<Self>;
-    /// What the numbers of the draft are, for an error.
+    /// The range of the type, for errors.
     const RANGE: &'static str;
 }
 
@@ -67,20 +66,19 @@ pub(super) fn add_increment<T: 'static, N: Number>(
     )
 }
 
-/// Adds to a number that is stored, 0 where there is none. After an error it is
-/// as it was.
+/// Adds to a stored number; a missing one is 0. An error changes nothing.
 fn increment<N: Number>(calling: &Calling<'_>, key: &str, delta: N) -> Result<N, Error> {
     let storage = calling.bucket.storage();
     let out_of_range = |what: &str| Error::Other(format!("{what} is not within {}", N::RANGE));
     let delta = delta.to_stored().ok_or_else(|| out_of_range("the number to add"))?;
     for _ in 0..TRIES {
-        let found = calling.answer(Some(key), storage.get_versioned(key))?;
+        let found = calling.convert(Some(key), storage.get_versioned(key))?;
         let (old, commit) = match found {
             None => (0, Commit::new().require_absent(key)),
             Some(found) => {
                 let value = found.value.as_bytes();
                 let number = parse(value).ok_or_else(|| Error::Other(why_not_a_number(value)))?;
-                // A draft without negative numbers could not say what it became.
+                // An unsigned draft cannot return a negative result.
                 N::of_stored(number).ok_or_else(|| out_of_range("the stored number"))?;
                 (number, Commit::new().require_revision(key, found.revision))
             }
@@ -93,12 +91,11 @@ fn increment<N: Number>(calling: &Calling<'_>, key: &str, delta: N) -> Result<N,
             Err(error) => return Err(calling.error(Some(key), &error)),
         }
     }
-    Err(Error::other("the key is changed all the time: try again"))
+    Err(Error::other("too many conflicting writes of this key; try again"))
 }
 
-/// Reads a number in the one form that [`increment`] stores it in. Another form of
-/// the same number (`05`, `+5`, `-0`) is refused: an increment would change how the
-/// value is written, not only the number.
+/// Parses a number in the form that [`increment`] stores. Other forms (`05`, `+5`, `-0`) are
+/// refused, because an increment would change the form too.
 fn parse(value: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(value).ok()?;
     let number: i64 = text.parse().ok()?;
@@ -122,20 +119,20 @@ fn why_not_a_number(value: &[u8]) -> String {
     }
 }
 
-/// The resource `cas`: a key as it was when the handle was made.
+/// The resource `cas`: the revision of a key when the handle was created.
 ///
-/// It keeps no value, which a guest could pile up in the host's memory.
+/// It holds no value: with many handles, a guest could fill the host's memory.
 #[derive(Debug)]
 struct Cas {
     bucket: Bucket,
     key: String,
-    /// `None` for a key that was not there.
+    /// `None` for a missing key.
     revision: Option<Revision>,
 }
 
 impl Cas {
     fn new(calling: &Calling<'_>, key: &str) -> Result<Self, Error> {
-        let found = calling.answer(Some(key), calling.bucket.storage().get_versioned(key))?;
+        let found = calling.convert(Some(key), calling.bucket.storage().get_versioned(key))?;
         Ok(Self {
             bucket: calling.bucket.clone(),
             key: key.to_owned(),
@@ -150,7 +147,7 @@ impl Cas {
 enum CasError {
     #[component(name = "store-error")]
     StoreError(Error),
-    /// With a handle on the key as it is now.
+    /// With a new handle for the current revision.
     #[component(name = "cas-failed")]
     CasFailed(Resource<Cas>),
 }
@@ -186,7 +183,7 @@ pub(super) fn add_swap<T: 'static>(
             bucket: &cas.bucket,
             operation: "cas.current",
         };
-        let found = calling.answer(Some(&cas.key), cas.bucket.storage().get(&cas.key));
+        let found = calling.convert(Some(&cas.key), cas.bucket.storage().get(&cas.key));
         Ok((found.map(|value| value.map(StorageValue::into_shared)),))
     })?;
 

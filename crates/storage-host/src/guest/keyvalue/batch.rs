@@ -1,4 +1,4 @@
-//! The interface `batch`. Writes of several keys happen all or not at all.
+//! The interface `batch`. Writes of several keys are one commit.
 
 use std::sync::Arc;
 
@@ -13,18 +13,17 @@ use crate::guest::bucket::{Bucket, opened};
 use crate::guest::state::ComponentState;
 use crate::limits::Limits;
 
-/// What `get-many` answers for each key, which in the second draft is of two
-/// kinds under one name and version.
+/// The result type of `get-many`, of which the second draft has two under one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// `option<tuple<string, list<u8>>>`, as the specification has it.
+    /// `option<tuple<string, list<u8>>>`, as in the specification.
     Upstream,
-    /// `tuple<string, option<list<u8>>>`, as Spin has it.
+    /// `tuple<string, option<list<u8>>>`, as in Spin.
     Spin,
 }
 
 impl Shape {
-    /// What a component expects of the interface of this name.
+    /// The type that a component imports under this name.
     pub(super) fn imported_by(component: &Component, name: &str) -> Self {
         let engine = component.engine();
         let imports = component.component_type();
@@ -48,7 +47,7 @@ impl Shape {
         };
         match found {
             Some(Type::Tuple(_)) => Self::Spin,
-            // Whatever it is, linking says whether it fits.
+            // Linking reports a mismatch.
             _ => Self::Upstream,
         }
     }
@@ -109,7 +108,7 @@ pub(super) fn add<T: 'static>(
     )
 }
 
-/// What was found for each key, in their order.
+/// Each key with its value, in the order of the request.
 type Found = Vec<(String, Option<Arc<[u8]>>)>;
 
 fn read<T: 'static>(
@@ -129,7 +128,7 @@ fn read<T: 'static>(
 fn get_many(calling: &Calling<'_>, keys: Vec<String>) -> Result<Found, Error> {
     let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
     let found = calling.bucket.storage().get_many(&asked);
-    let values = calling.answer(first_bad_key(calling.bucket.limits(), &asked), found)?;
+    let values = calling.convert(first_bad_key(calling.bucket.limits(), &asked), found)?;
     Ok(keys
         .into_iter()
         .zip(values.into_iter().map(|value| value.map(StorageValue::into_shared)))
@@ -143,10 +142,10 @@ fn commit_many(calling: &Calling<'_>, commit: Commit) -> Result<(), Error> {
     let keys: Vec<String> = commit.writes.iter().map(|write| write.key.clone()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let written = calling.bucket.storage().commit(commit);
-    calling.answer(first_bad_key(calling.bucket.limits(), &keys), written.map(drop))
+    calling.convert(first_bad_key(calling.bucket.limits(), &keys), written.map(drop))
 }
 
-/// Copies keys and values into a commit, if all of them are within the limits.
+/// Copies keys and values into a commit, if they are within the limits.
 fn read_pairs<T: 'static>(
     store: &mut StoreContextMut<'_, T>,
     limits: &Limits,
@@ -156,7 +155,7 @@ fn read_pairs<T: 'static>(
         return Ok(Err(error));
     }
     let pairs = list.iter(&mut *store)?.collect::<wasmtime::Result<Vec<_>>>()?;
-    // Nothing is copied before all of it is known to be legal.
+    // Check everything before anything is copied.
     let mut bytes = 0_usize;
     for (key, value) in &pairs {
         bytes = bytes.saturating_add(key.to_str(&*store)?.len()).saturating_add(value.len());

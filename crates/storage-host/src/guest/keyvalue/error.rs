@@ -23,7 +23,7 @@ impl Error {
         Self::Other(text.into())
     }
 
-    /// There is no room for another handle.
+    /// The limit on handles is reached.
     pub(super) fn of_handles(error: StorageError) -> Self {
         Self::Other(error.to_string())
     }
@@ -38,17 +38,17 @@ impl From<CannotOpen> for Error {
     }
 }
 
-/// A call of an interface's function.
+/// A call of a function.
 #[derive(Clone, Copy)]
 pub(super) struct Calling<'a> {
-    /// The caller's own.
+    /// The caller's chain.
     pub(super) chain: &'a ComponentChain,
     pub(super) bucket: &'a Bucket,
     pub(super) operation: &'static str,
 }
 
 impl Calling<'_> {
-    /// What the guest is told. Nothing that a backend has worded goes through.
+    /// The error for the guest. It contains no text of a backend.
     pub(super) fn error(&self, key: Option<&str>, error: &StorageError) -> Error {
         if matches!(error, StorageError::AccessDenied(_)) {
             return Error::AccessDenied;
@@ -66,7 +66,7 @@ impl Calling<'_> {
         }
     }
 
-    /// What is worded for the other interfaces, as this one words it.
+    /// Converts an error of the other interfaces.
     pub(super) fn of(&self, error: GuestError) -> Error {
         Error::Other(match error {
             GuestError::NotFound(_) => "the key does not exist".to_owned(),
@@ -76,7 +76,7 @@ impl Calling<'_> {
         })
     }
 
-    pub(super) fn answer<R>(
+    pub(super) fn convert<R>(
         &self,
         key: Option<&str>,
         result: Result<R, StorageError>,

@@ -1,10 +1,8 @@
-//! `wasi:keyvalue`, for guests that were built for other hosts: the drafts
-//! `0.2.0-draft` and `0.2.0-draft2` side by side, on the same data as
-//! `airssys:core/storage`.
+//! `wasi:keyvalue` for guests that were built for other hosts: the drafts `0.2.0-draft` and
+//! `0.2.0-draft2`, on the same data as `airssys:core/storage`.
 //!
-//! The drafts differ in the types of cursors and of increments, and the second
-//! has compare-and-swap. What they do stands once, in `store`, `atomics` and
-//! `batch`.
+//! The drafts differ in the types of cursors and increments, and the second adds
+//! compare-and-swap. `store`, `atomics` and `batch` implement both.
 
 mod atomics;
 mod batch;
@@ -20,7 +18,7 @@ use super::state::ComponentState;
 const DRAFT: &str = "0.2.0-draft";
 const DRAFT_2: &str = "0.2.0-draft2";
 
-/// Gives the guests of a linker all interfaces of both drafts.
+/// Adds all interfaces of both drafts to a linker.
 pub(super) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     shape: Shape,
@@ -36,7 +34,7 @@ pub(super) fn add_to_linker<T: 'static>(
     batch::add(linker, &interface("batch", DRAFT_2), shape, state)
 }
 
-/// In which shape a component wants `get-many` of the second draft.
+/// The type of `get-many` of the second draft that a component imports.
 pub(super) fn shape_for(component: &Component) -> Shape {
     Shape::imported_by(component, &interface("batch", DRAFT_2))
 }

@@ -13,7 +13,7 @@ use crate::guest::bucket::{Bucket, dropped, opened, push};
 use crate::guest::state::ComponentState;
 use crate::host::ComponentChain;
 
-/// The most keys of a page. Twenty-four bytes of text a key make 24 KiB.
+/// The most keys of a page: 24 KiB with keys of 24 bytes.
 const KEYS_PER_PAGE: usize = 1_000;
 
 /// `key-response` of the interface.
@@ -42,7 +42,7 @@ where
 
     interface.func_wrap("open", move |mut store, (identifier,): (WasmStr,)| {
         let chain = Arc::clone(state(store.data_mut()).storage());
-        // Not copied: it may be longer than any name.
+        // Not copied, because it may be longer than any valid name.
         let opened = Bucket::open(&chain, &identifier.to_str(&store)?);
         let handle = opened
             .map_err(Error::from)
@@ -56,7 +56,7 @@ where
             let (chain, bucket) = opened(&mut store, state, &handle)?;
             let key = key.to_str(&store)?;
             let calling = Calling { chain: &chain, bucket: &bucket, operation: "get" };
-            let found = calling.answer(Some(&key), bucket.storage().get(&key));
+            let found = calling.convert(Some(&key), bucket.storage().get(&key));
             Ok((found.map(|value| value.map(StorageValue::into_shared)),))
         },
     )?;
@@ -67,11 +67,11 @@ where
             let (chain, bucket) = opened(&mut store, state, &handle)?;
             let key = key.to_str(&store)?;
             let calling = Calling { chain: &chain, bucket: &bucket, operation: "set" };
-            // Checked where it lies: only a value of a legal size is copied.
+            // Checked before it is copied.
             let result = bucket.limits().check_value_len(value.len()).and_then(|()| {
                 bucket.storage().set(&key, StorageValue::from(value.as_le_slice(&store)))
             });
-            Ok((calling.answer(Some(&key), result),))
+            Ok((calling.convert(Some(&key), result),))
         },
     )?;
 
@@ -81,7 +81,7 @@ where
             let (chain, bucket) = opened(&mut store, state, &handle)?;
             let key = key.to_str(&store)?;
             let calling = Calling { chain: &chain, bucket: &bucket, operation: "delete" };
-            Ok((calling.answer(Some(&key), bucket.storage().delete(&key)),))
+            Ok((calling.convert(Some(&key), bucket.storage().delete(&key)),))
         },
     )?;
 
@@ -91,7 +91,7 @@ where
             let (chain, bucket) = opened(&mut store, state, &handle)?;
             let key = key.to_str(&store)?;
             let calling = Calling { chain: &chain, bucket: &bucket, operation: "exists" };
-            Ok((calling.answer(Some(&key), bucket.storage().exists(&key)),))
+            Ok((calling.convert(Some(&key), bucket.storage().exists(&key)),))
         },
     )?;
 
