@@ -1,4 +1,4 @@
-//! Writers that wait together.
+//! Writers whose commits share a transaction.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -7,7 +7,7 @@ use super::*;
 
 const WRITERS: u64 = 8;
 
-/// Commits that are checked, with those beside them whose checks fail.
+/// Commits whose checks hold share transactions with commits whose checks fail.
 #[rstest]
 #[case::synced(RedbOptions::default(), 40)]
 #[case::relaxed(relaxed(), 200)]
@@ -22,7 +22,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
             scope.spawn(move || {
                 let own = format!("a/b/{writer}/own");
                 for round in 0..rounds {
-                    // An increment of what all share, until it is not disturbed.
+                    // Increment the shared counter, and retry after a conflict.
                     loop {
                         let found = storage.get_versioned("a/b/c/counter").unwrap().unwrap();
                         let count: u64 =
@@ -43,7 +43,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
                             Err(other) => panic!("{other:?}"),
                         }
                     }
-                    // Of those who create a key one wins.
+                    // One of several creators of a key succeeds.
                     let create = Commit::new()
                         .require_absent(format!("a/b/c/created-{round}"))
                         .set(format!("a/b/c/created-{round}"), "".into())
@@ -52,7 +52,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
                         Ok(_) | Err(StorageError::AlreadyExists(_)) => {}
                         Err(other) => panic!("{other:?}"),
                     }
-                    // A budget that stops, beside those that do not.
+                    // A commit that its budget refuses.
                     let budget = Budget { max_bytes: 0, max_keys: 0 };
                     let stopped = Commit::new().set(&*own, "x".into()).with_budget(budget);
                     assert_eq!(storage.commit(stopped), Err(StorageError::QuotaExceeded));
@@ -67,7 +67,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
     assert_eq!(storage.list_keys(Some("a/b/c/won-")).unwrap().len() as u64, total);
     assert_eq!(storage.list_keys(Some("a/b/c/created-")).unwrap().len() as u64, rounds);
     assert_eq!(storage.list_keys(Some("a/b/c/creator-")).unwrap().len() as u64, rounds);
-    assert!(conflicts.into_inner() > 0, "nobody met anybody");
+    assert!(conflicts.into_inner() > 0, "no commit had a conflict");
     drop(storage);
     has_no_problems(&dir);
 }

@@ -26,7 +26,7 @@ fn a_copy_is_independent() {
     assert_eq!(contents(&copy), before);
     assert_ne!(copy.store_id(), storage.store_id());
     assert!(storage_core::put(&copy, "app/notes/home/c", "x".into()).unwrap() > last);
-    // Neither sees the other.
+    // Writes to one do not appear in the other.
     assert_eq!(storage.get("app/notes/home/c"), Ok(None));
     drop((copy, storage));
     assert_sound(&target);

@@ -1,11 +1,11 @@
-//! Listings beside neighbours, and partitions beside loose keys.
+//! Listings of components, and of unscoped keys between them.
 
 use storage_core::{ComponentId, NamespacedStorage, PageRequest, Store};
 
 use super::*;
 
 #[test]
-fn components_see_only_their_own_keys() {
+fn components_see_only_their_user_keys() {
     let dir = StoreDir::new();
     let storage = RocksDbStorage::open(dir.path(), unsynced()).unwrap();
     let instance = |number: usize| format!("{number:03}");
@@ -33,7 +33,7 @@ fn components_see_only_their_own_keys() {
     }
 }
 
-/// Also a key that does not decode: neither is looked at.
+/// A snapshot of a component does not read records of its neighbours.
 #[test]
 fn damage_in_another_component_has_no_effect() {
     let dir = StoreDir::new();
@@ -77,7 +77,7 @@ fn components_are_listed_between_unscoped_keys() {
     assert_eq!((page.keys, page.more), (expected.clone(), false));
     let page = storage.list_components(Some(&expected[1]), 2).unwrap();
     assert_eq!((page.keys, page.more), (expected[2..4].to_vec(), true));
-    // In byte order, although they lie apart.
+    // In byte order, although the two kinds are stored apart.
     let keys = storage.list_keys(None).unwrap();
     assert_eq!(keys.len(), 612);
     assert!(keys.is_sorted());

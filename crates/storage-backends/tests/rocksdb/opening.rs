@@ -57,7 +57,7 @@ fn another_rocksdb_program_is_excluded() {
 }
 
 #[test]
-fn an_unfinished_store_is_created_again() {
+fn an_incomplete_store_is_created_again() {
     let whole = StoreDir::new();
     drop(open(&whole.path()));
     let files: Vec<PathBuf> = whole.tree().into_keys().collect();

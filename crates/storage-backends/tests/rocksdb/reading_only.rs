@@ -1,4 +1,4 @@
-//! Readers change nothing, and live beside a writer.
+//! Readers of a store that a writer has open.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -7,7 +7,7 @@ use storage_core::{PageRequest, StorageError};
 
 use super::*;
 
-/// The writer writes out, compacts and removes files all the time.
+/// The writer flushes, compacts and removes files all the time.
 #[test]
 fn a_reader_keeps_its_state_during_writes() {
     const KEYS: usize = 350;
@@ -15,12 +15,12 @@ fn a_reader_keeps_its_state_during_writes() {
     let dir = StoreDir::new();
     let options = unsynced().with_write_buffer_bytes(64 << 10);
     let writer = RocksDbStorage::open(dir.path(), options).unwrap();
-    // Each write has a number, and a key gets every `KEYS`th.
+    // Writes are numbered and go to the keys in turn.
     let write = |number: usize| {
         let key = format!("app/notes/{}/{:06}", number % 7, number % KEYS);
         writer.set(&key, format!("{number:01000}").as_str().into()).unwrap();
     };
-    // How many writes a store is left by; what it holds are the newest of them.
+    // The number of writes that a reader sees. It must hold the newest of them.
     let writes = |reader: &RocksDbStorage| {
         let number = |value: StorageValue| String::from_utf8(value.into_bytes()).unwrap().parse();
         let mut numbers: Vec<usize> =
@@ -34,7 +34,7 @@ fn a_reader_keeps_its_state_during_writes() {
     let (done, written) = (AtomicBool::new(false), AtomicUsize::new(KEYS));
     thread::scope(|scope| {
         let busy = scope.spawn(|| {
-            // It ends, because a writer so busy can keep a reader out.
+            // It ends, because such a busy writer can keep a reader out.
             for number in (KEYS..AT_MOST).take_while(|_| !done.load(Ordering::Acquire)) {
                 write(number);
                 written.store(number + 1, Ordering::Release);

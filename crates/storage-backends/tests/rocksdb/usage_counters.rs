@@ -1,5 +1,4 @@
-//! What components use, with and without budgets, one after the other and at
-//! once. That every ledger is right is what `verify` says.
+//! Usage counters on disk. Verify checks that they are right.
 
 use std::thread;
 
@@ -9,12 +8,12 @@ use super::*;
 
 const BUDGET: Budget = Budget { max_bytes: 1_000_000, max_keys: 100 };
 
-fn own_usage(storage: &RocksDbStorage, partition: &str) -> Usage {
-    let full = storage.usage(Some(partition)).unwrap();
-    Usage { bytes: full.bytes - full.keys * partition.len() as u64, keys: full.keys }
+fn own_usage(storage: &RocksDbStorage, component: &str) -> Usage {
+    let full = storage.usage(Some(component)).unwrap();
+    Usage { bytes: full.bytes - full.keys * component.len() as u64, keys: full.keys }
 }
 
-/// Many changes become one total now and then, also while others write.
+/// The store merges many changes into one total from time to time, also during writes.
 #[test]
 fn counters_are_right_after_concurrent_writes() {
     let dir = StoreDir::new();
@@ -40,9 +39,9 @@ fn counters_are_right_after_concurrent_writes() {
     });
     let in_use = verify(&dir.path());
     assert_eq!(in_use.1, []);
-    for partition in ["app/notes/0/", "app/notes/1/"] {
-        let keys = storage.list_keys(Some(partition)).unwrap().len() as u64;
-        assert_eq!(own_usage(&storage, partition).keys, keys);
+    for component in ["app/notes/0/", "app/notes/1/"] {
+        let keys = storage.list_keys(Some(component)).unwrap().len() as u64;
+        assert_eq!(own_usage(&storage, component).keys, keys);
     }
     drop(storage);
     assert_sound(&dir.path());
@@ -75,12 +74,12 @@ fn a_damaged_counter_is_recounted() {
         storage.commit(set("app/notes/home/a", "1").with_budget(BUDGET)).unwrap();
         drop(storage);
         raw(&dir.path(), |database| {
-            let ledgers = database.cf_handle("ledgers").unwrap();
-            database.put_cf(ledgers, "app/notes/home/", broken).unwrap();
+            let counters = database.cf_handle("ledgers").unwrap();
+            database.put_cf(counters, "app/notes/home/", broken).unwrap();
         });
         assert_eq!(verify(&dir.path()).1.len(), 1);
         let storage = open(&dir.path());
-        // Reads do without, and plain writes keep it broken.
+        // Reads do not need it, and writes without a budget do not repair it.
         assert_eq!(own_usage(&storage, "app/notes/home/"), Usage { bytes: 2, keys: 1 });
         storage.set("app/notes/home/b", "1".into()).unwrap();
         assert_eq!(own_usage(&storage, "app/notes/home/"), Usage { bytes: 4, keys: 2 });

@@ -1,4 +1,4 @@
-//! `verify` finds what is wrong and changes nothing.
+//! Verify reports each kind of damage and changes nothing.
 
 use storage_core::Budget;
 
@@ -14,14 +14,14 @@ fn filled() -> StoreDir {
     dir
 }
 
-/// What is put into the database, and the one problem that follows.
+/// A change to the database, and the problem that verify reports.
 #[test]
 fn every_kind_of_problem_is_reported() {
     type Change = fn(&mut ::rocksdb::DB);
-    let ledger: Change = |database| {
-        let ledgers = database.cf_handle("ledgers").unwrap();
-        let other = database.get_cf(ledgers, "app/notes/work/").unwrap().unwrap();
-        database.put_cf(ledgers, "app/notes/home/", other).unwrap();
+    let wrong_counter: Change = |database| {
+        let counters = database.cf_handle("ledgers").unwrap();
+        let other = database.get_cf(counters, "app/notes/work/").unwrap().unwrap();
+        database.put_cf(counters, "app/notes/home/", other).unwrap();
     };
     let cases: [(&str, Option<&str>, Change); 8] = [
         ("its checksum does not match", Some("app/notes/home/a"), |database| {
@@ -50,7 +50,7 @@ fn every_kind_of_problem_is_reported() {
             database.delete_cf(database.cf_handle("ledgers").unwrap(), "app/notes/work/").unwrap();
             database.put_cf(meta, "revisions", 1u64.to_le_bytes()).unwrap();
         }),
-        ("the usage counter of \"app/notes/home/\" is damaged", None, ledger),
+        ("the usage counter of \"app/notes/home/\" is damaged", None, wrong_counter),
     ];
     for (detail, key, change) in cases {
         let dir = filled();
@@ -85,8 +85,8 @@ fn a_wrong_counter_is_reported() {
     }
 }
 
-/// Of many files one is damaged: the rest is read, and nothing is said of
-/// ledgers that could not be counted.
+/// One of many files is damaged. Verify reads the rest and reports no usage counters that
+/// it could not check.
 #[test]
 fn keys_after_damage_are_verified() {
     let dir = StoreDir::new();
@@ -94,7 +94,7 @@ fn keys_after_damage_are_verified() {
     for component in 0..30 {
         for number in 0..40 {
             let key = format!("app/notes/{component:02}/{number:02}");
-            // Nothing that could be compressed.
+            // Values that do not compress.
             let value: Vec<u8> = (0..500u32)
                 .map(|at| (at.wrapping_mul(2_654_435_761 + component * 77 + number) >> 24) as u8)
                 .collect();
@@ -134,7 +134,7 @@ fn foreign_files_are_warnings() {
     let foreign = ["STORE/.DS_Store", "STORE/lost+found", "STORE/notes.txt"];
     assert_eq!(shown, foreign.map(|path| format!("foreign_file: {path}")));
     assert_eq!((verified.problems, verified.usage.keys), (0, 3));
-    // They keep nothing shut, and stay.
+    // The store opens and keeps them.
     assert_eq!(contents(&open(&dir.path())).len(), 3);
     assert!(dir.path().join("notes.txt").exists());
 }
