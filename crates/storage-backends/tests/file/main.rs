@@ -97,9 +97,11 @@ fn foreign_files_are_not_listed() {
         fs::write(directory.join(name), "x").unwrap();
     }
     fs::create_dir(directory.join("backup")).unwrap();
-    let in_journal = [dir.path().join("journal/notes.txt"), dir.path().join("journal/old")];
-    fs::write(&in_journal[0], "x").unwrap();
-    fs::create_dir(&in_journal[1]).unwrap();
+    // macOS creates such files, and people use such names.
+    let in_journal = ["._0000000000000008.commit", "notes.commit", "notes.tmp", ".nfs0000.tmp"]
+        .map(|name| dir.path().join("journal").join(name));
+    in_journal.iter().for_each(|path| fs::write(path, "x").unwrap());
+    fs::create_dir(dir.path().join("journal/old")).unwrap();
     fs::create_dir_all(dir.path().join("components/lost+found")).unwrap();
     fs::write(dir.path().join("components/notes.txt"), "x").unwrap();
     assert_eq!(storage.list_keys(None).unwrap(), ["app/notes/home/a"]);

@@ -115,17 +115,6 @@ fn a_store_without_records_is_completed_and_keeps_its_counter() {
     fs::remove_file(dir.path().join("FORMAT")).unwrap();
     let storage = open(&dir.path());
     assert!(storage_core::put(&storage, "a/b/c/k", "v".into()).unwrap() > last);
-    drop(storage);
-
-    let begun = StoreDir::new();
-    for directory in ["components", "loose", "journal"] {
-        fs::create_dir_all(begun.path().join(directory)).unwrap();
-    }
-    // A part of a counter, and a FORMAT that is not renamed yet.
-    fs::write(begun.path().join("revisions"), [0; 100]).unwrap();
-    fs::write(begun.path().join(".tmp-FORMAT"), "airssys").unwrap();
-    open(&begun.path()).set("a/b/c/k", "v".into()).unwrap();
-    assert_eq!(read_only(&begun.path()).get("a/b/c/k"), Ok(Some("v".into())));
 }
 
 #[test]
@@ -155,19 +144,4 @@ fn a_writer_creates_missing_directories() {
         storage.commit(commit).unwrap();
         storage.commit(Commit::new().delete("a/b/c/1").delete("a/b/c/2")).unwrap();
     }
-}
-
-#[test]
-fn foreign_files_in_the_journal_are_ignored() {
-    let dir = StoreDir::new();
-    filled(&dir);
-    // macOS creates such files, and people use such names.
-    let names = ["._0000000000000008.commit", "notes.commit", "notes.tmp", ".nfs0000.tmp"];
-    for name in names {
-        fs::write(dir.path().join("journal").join(name), "x").unwrap();
-    }
-    assert_eq!(read_only(&dir.path()).list_keys(None).unwrap().len(), 4);
-    let storage = open(&dir.path());
-    assert_eq!(storage.list_keys(None).unwrap().len(), 4);
-    assert!(names.iter().all(|name| dir.path().join("journal").join(name).exists()));
 }

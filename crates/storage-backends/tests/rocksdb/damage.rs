@@ -185,7 +185,7 @@ fn keys_in_a_damaged_block_can_be_written_and_deleted() {
     let storage = open(&dir.path());
     let keys: Vec<String> = (0..200).map(|number| format!("app/notes/home/{number:03}")).collect();
     let (whole, broken): (Vec<&String>, Vec<&String>) =
-        keys.iter().component(|key| storage.get(key).is_ok());
+        keys.iter().partition(|key| storage.get(key).is_ok());
     assert!(!broken.is_empty() && whole.len() > 150, "{broken:?}");
     // A budget cannot be kept for what cannot be read, and says so.
     let commit = set(broken[0], "new").with_budget(Budget::UNLIMITED);

@@ -1,37 +1,6 @@
 //! Listings of components, and of unscoped keys between them.
 
-use storage_core::{ComponentId, NamespacedStorage, PageRequest, Store};
-
 use super::*;
-
-#[test]
-fn components_see_only_their_user_keys() {
-    let dir = StoreDir::new();
-    let storage = RocksDbStorage::open(dir.path(), unsynced()).unwrap();
-    let instance = |number: usize| format!("{number:03}");
-    let view = |number: usize| {
-        NamespacedStorage::new(ComponentId::new("a", "b", &instance(number)).unwrap(), &storage)
-    };
-    for number in 0..64 {
-        for key in ["k", "k/1", "\u{10ffff}", " "] {
-            view(number).set(key, instance(number).as_str().into()).unwrap();
-        }
-    }
-    for number in 0..64 {
-        let own = view(number);
-        assert_eq!(own.list_keys(None).unwrap(), [" ", "k", "k/1", "\u{10ffff}"]);
-        assert_eq!(own.list_keys(Some("k")).unwrap(), ["k", "k/1"]);
-        let page = own.list_page(PageRequest::new(2).after("k")).unwrap();
-        assert_eq!((page.keys.len(), page.more), (2, false));
-        assert_eq!(own.usage(None).unwrap().keys, 4);
-        let prefix = format!("a/b/{}/", instance(number));
-        let visit = &mut |_: &str, value| {
-            assert_eq!(value, instance(number).as_str().into());
-            Ok(())
-        };
-        storage.read_snapshot(&prefix, None, visit).unwrap();
-    }
-}
 
 /// A snapshot of a component does not read records of its neighbours.
 #[test]
