@@ -31,8 +31,8 @@ fn a_copy_is_independent() {
     drop((copy, storage));
     assert_sound(&target);
     assert_sound(&dir.path());
-    let beside = fs::read_dir(target.parent().unwrap()).unwrap().count();
-    assert_eq!(beside, 1, "nothing is left beside the copy");
+    let entries = fs::read_dir(target.parent().unwrap()).unwrap().count();
+    assert_eq!(entries, 1, "only the copy is left");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -50,6 +50,8 @@ fn a_copy_replaces_nothing() {
     assert!(matches!(storage.checkpoint(&target), Err(StorageError::IoError(_))));
     assert_eq!(fs::read(&target).unwrap(), b"text");
     assert!(matches!(storage.checkpoint(&dir.path()), Err(StorageError::IoError(_))));
+    let reader = read_only(&dir.path());
+    assert_eq!(reader.checkpoint(&dir.at("other")), Err(StorageError::ReadOnly));
 }
 
 #[test]

@@ -131,6 +131,8 @@ fn closing_a_moved_store_changes_no_other_store() {
             }
         }
         let before = dir.tree();
+        let copied = first.checkpoint(&dir.at("copy"));
+        assert!(matches!(copied, Err(StorageError::Unavailable { key: None, .. })), "{copied:?}");
         drop(first);
         assert!(dir.tree() == before);
         assert_eq!(open(&dir.at("away")).get("a/b/c/1"), Ok(Some("acknowledged".into())));
