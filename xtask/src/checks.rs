@@ -9,7 +9,9 @@ use anyhow::{Result, bail};
 
 use crate::rocksdb::Variables;
 use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo};
-use crate::{deny, dependencies, guests, layers, limit, models, packages, platforms, rocksdb};
+use crate::{
+    deny, dependencies, guests, layers, limit, models, packages, platforms, rocksdb, tidy,
+};
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
 const HEAVY_FEATURES: [&str; 1] = ["rocksdb"];
@@ -129,6 +131,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
         Step::own("cargo xtask check-layers", layers::check),
         Step::own("cargo xtask dependencies --check", dependencies::check),
         Step::own("cargo xtask guests --check", guests::check),
+        Step::own("cargo xtask tidy", |root| tidy::run(root, false)),
         Step::own("cargo xtask deny", deny::check),
         Step::own("cargo xtask package", platforms::package),
     ];

@@ -21,10 +21,10 @@ const PREFIXES_PER_CALL: usize = 64;
 /// Component prefixes in ascending byte order.
 #[derive(Debug, Default)]
 pub(crate) struct Prefixes {
-    /// The prefixes up to the first component that cannot be read.
+    /// The prefixes before the first unreadable component.
     pub(crate) found: Vec<Arc<str>>,
-    /// The error of a component that cannot be read and follows those found, unless the
-    /// limit was reached before it.
+    /// The error of the unreadable component that follows those found, unless the limit was
+    /// reached before it.
     pub(crate) stopped_by: Option<StorageError>,
 }
 
@@ -58,8 +58,8 @@ pub(crate) trait ComponentIndex {
 
 /// Implements [`list_page`](storage_core::ComponentStorage::list_page).
 ///
-/// Reads at most `limit` + 1 unscoped keys, as many others, and looks into each component
-/// in between: the cost grows with the page.
+/// Reads at most `limit` + 1 unscoped keys and as many others, and makes one call for each
+/// component between them: the cost grows with the page.
 pub(crate) fn list_page<I: ComponentIndex>(
     index: &I,
     request: PageRequest<'_>,
@@ -71,15 +71,15 @@ pub(crate) fn list_page<I: ComponentIndex>(
     if component.is_empty() {
         merge(index, request, wanted, &mut found)?;
     } else {
-        let of_component = PageRequest::new(wanted).with_prefix(user_prefix);
+        let in_component = PageRequest::new(wanted).with_prefix(user_prefix);
         match request.after {
             Some(after) if after >= component => {
                 // Otherwise `after` follows the whole component.
                 if let Some(after) = after.strip_prefix(component) {
-                    index.keys_in(component, of_component.after(after), &mut found)?;
+                    index.keys_in(component, in_component.after(after), &mut found)?;
                 }
             }
-            _ => index.keys_in(component, of_component, &mut found)?,
+            _ => index.keys_in(component, in_component, &mut found)?,
         }
     }
     Ok(KeyPage::cut(found, request.limit))
@@ -163,7 +163,7 @@ fn merge<I: ComponentIndex>(
 }
 
 /// Calls `visit` with each component prefix in order until it returns `false`. Fails at
-/// the first component that cannot be read.
+/// the first unreadable component.
 fn for_each_component<I: ComponentIndex>(
     index: &I,
     prefix: &str,

@@ -8,9 +8,10 @@ use std::path::Path;
 
 use storage_core::{Durability, StorageError};
 
-use crate::io_failure;
+use crate::faults::fault_point;
 #[cfg(feature = "file")]
 use crate::io_failure::TooLong;
+pub(crate) use crate::io_failure::failed;
 
 /// Whether a write is durable when it returns, for a store whose only settings are `sync`
 /// and `os`.
@@ -22,11 +23,6 @@ pub(crate) fn syncs(durability: Durability, kind: &str) -> Result<bool, StorageE
             "a {kind} store has no durability \"{durability}\"; use \"sync\" or \"os\""
         ))),
     }
-}
-
-/// Converts an I/O error. `what` is the verb of the message.
-pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
-    StorageError::IoError(io_failure::message(what, path, error))
 }
 
 /// Like [`failed`], for the file or directory of a key, whose name may be too long
@@ -57,14 +53,6 @@ pub(crate) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
 }
 
-/// Runs before every change to the disk. Tests of the file store make it fail.
-#[cfg(not(all(test, feature = "file")))]
-pub(crate) fn fault_point(_operation: &str) -> io::Result<()> {
-    Ok(())
-}
-#[cfg(all(test, feature = "file"))]
-pub(crate) use crate::file::fault_point;
-
 /// Renames a file and replaces the target.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fault_point("rename")?;
@@ -74,9 +62,9 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Creates a directory and its missing parents.
 #[cfg(feature = "rocksdb")]
 pub(crate) fn create_directories(path: &Path) -> Result<(), StorageError> {
-    fault_point("make")
+    fault_point("create directory")
         .and_then(|()| fs::create_dir_all(path))
-        .map_err(|error| failed("make", path, &error))
+        .map_err(|error| failed("create", path, &error))
 }
 
 /// Creates a directory of a store and its missing parents, each with mode 0700.
@@ -84,8 +72,8 @@ pub(crate) fn create_directories(path: &Path) -> Result<(), StorageError> {
 pub(crate) fn create_private_directories(path: &Path) -> Result<(), StorageError> {
     let mut builder = private_directory();
     builder.recursive(true);
-    let make = || {
-        fault_point("make")?;
+    let create = || {
+        fault_point("create directory")?;
         // A sweep may remove an empty parent before this directory is in it.
         for _ in 0..100 {
             match builder.create(path) {
@@ -95,7 +83,7 @@ pub(crate) fn create_private_directories(path: &Path) -> Result<(), StorageError
         }
         builder.create(path)
     };
-    make().map_err(|error| failed_for_key("make", path, &error))
+    create().map_err(|error| failed_for_key("create", path, &error))
 }
 
 /// A builder of directories with mode 0700.
@@ -122,12 +110,12 @@ pub(crate) fn create_store_directory(path: &Path) -> Result<(), StorageError> {
         .take_while(|above| !above.as_os_str().is_empty() && !above.is_dir())
         .collect();
     for directory in missing.iter().rev() {
-        fault_point("make").map_err(|error| failed("make", directory, &error))?;
+        fault_point("create directory").map_err(|error| failed("create", directory, &error))?;
         let builder = if *directory == path { private_directory() } else { fs::DirBuilder::new() };
         match builder.create(directory) {
             // Another process has just created it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            other => other.map_err(|error| failed("make", directory, &error))?,
+            other => other.map_err(|error| failed("create", directory, &error))?,
         }
         sync_parent(directory)?;
     }
@@ -148,7 +136,8 @@ pub(crate) fn keep_private(path: &Path) -> Result<(), StorageError> {
 
 /// Makes the name of a directory durable by syncing its parent.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), StorageError> {
-    let whole = path.canonicalize().map_err(|error| failed("look at", path, &error))?;
+    let whole =
+        path.canonicalize().map_err(|error| failed("read the metadata of", path, &error))?;
     whole.parent().map_or(Ok(()), sync_directory)
 }
 
@@ -212,7 +201,7 @@ pub(crate) fn file_len(path: &Path) -> Result<Option<u64>, StorageError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
         Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(failed("look at", path, &error)),
+        Err(error) => Err(failed("read the metadata of", path, &error)),
     }
 }
 
@@ -226,7 +215,7 @@ pub(crate) fn regular_len(path: &Path) -> Result<Option<u64>, StorageError> {
         Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
         Ok(metadata) => Err(not_a_file(path, metadata.file_type())),
         Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(failed("look at", path, &error)),
+        Err(error) => Err(failed("read the metadata of", path, &error)),
     }
 }
 
@@ -397,7 +386,7 @@ pub(crate) fn kind_of(path: &Path) -> Result<Option<FileType>, StorageError> {
     match path.symlink_metadata() {
         Ok(metadata) => Ok(Some(metadata.file_type())),
         Err(error) if is_missing(&error) || error.kind() == ErrorKind::NotADirectory => Ok(None),
-        Err(error) => Err(failed("look at", path, &error)),
+        Err(error) => Err(failed("read the metadata of", path, &error)),
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct FileSystem {
 
 /// The file system of a path, or of the nearest directory above it that can be examined.
 #[cfg(target_os = "linux")]
-pub(crate) fn around(path: &Path) -> FileSystem {
+pub(crate) fn containing(path: &Path) -> FileSystem {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let stat = absolute.ancestors().find_map(|above| rustix::fs::statvfs(above).ok());
     stat.map_or_else(FileSystem::default, |stat| FileSystem {
@@ -27,7 +27,7 @@ pub(crate) fn around(path: &Path) -> FileSystem {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn around(_path: &Path) -> FileSystem {
+pub(crate) fn containing(_path: &Path) -> FileSystem {
     FileSystem::default()
 }
 

@@ -1,4 +1,4 @@
-//! Store ids, and the errors for paths without a usable store.
+//! Store ids, and errors for paths without a usable store.
 
 use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
@@ -53,7 +53,7 @@ pub(crate) fn foreign_directory(root: &Path) -> StorageError {
     ))
 }
 
-/// Refuses a file in place of a store directory, and a path that is too long.
+/// Refuses a path that is a file or too long.
 ///
 /// # Errors
 /// [`StorageError::IoError`].
@@ -62,7 +62,7 @@ pub(crate) fn refuse_file(root: &Path) -> Result<(), StorageError> {
     if let Err(error) = root.symlink_metadata()
         && error.kind() == ErrorKind::InvalidFilename
     {
-        return Err(StorageError::IoError(io_failure::message("open", root, &error)));
+        return Err(io_failure::failed("open", root, &error));
     }
     if root.is_file() {
         return Err(StorageError::IoError(format!(

@@ -30,22 +30,22 @@ pub fn key_at_start_of_record(bytes: &[u8]) -> Option<String> {
     record::key_at_start(bytes)
 }
 
-/// Encodes a record that an engine stores next to its key.
-pub fn record_beside_key(key: &str, value: &[u8], revision: Revision) -> Vec<u8> {
+/// Encodes a keyless record.
+pub fn keyless_record(key: &str, value: &[u8], revision: Revision) -> Vec<u8> {
     let mut bytes = Vec::new();
-    record::encode_beside_key(key, value, revision, &mut bytes);
+    record::encode_keyless(key, value, revision, &mut bytes);
     bytes
 }
 
-/// Decodes a record that an engine stores next to its key.
+/// Decodes a keyless record.
 ///
 /// # Errors
 /// Describes the damage.
-pub fn read_record_beside_key<'a>(
+pub fn read_keyless_record<'a>(
     key: &str,
     bytes: &'a [u8],
 ) -> Result<(&'a [u8], Revision), &'static str> {
-    record::decode_beside_key(key, bytes)
+    record::decode_keyless(key, bytes)
 }
 
 /// Appends the checksum of a file.
@@ -53,10 +53,10 @@ pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     record::seal(bytes.to_vec())
 }
 
-/// Appends the checksum of bytes that an engine stores next to a key.
-pub fn sealed_beside_key(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+/// Appends the checksum of a key and these bytes.
+pub fn sealed_with_key(key: &[u8], bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    record::seal_beside_key(key, &mut bytes);
+    record::seal_with_key(key, &mut bytes);
     bytes
 }
 

@@ -6,17 +6,16 @@ use std::fmt::Write;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-#[cfg(any(feature = "file", feature = "rocksdb"))]
 use storage_core::StorageError;
 
 use crate::access::access_to;
 use crate::file_system::{self, FileSystem};
 
 /// With more free space than this, a full disk is not the only possible cause.
-const PLENTY: u64 = 1 << 30;
+const ENOUGH_FOR_DATA: u64 = 1 << 30;
 
 /// With this much free space, a directory could grow.
-const A_NAMES_WORTH: u64 = 1 << 20;
+const ENOUGH_FOR_A_NAME: u64 = 1 << 20;
 
 /// The largest file of file systems with 32-bit lengths.
 const SMALL_MAXIMUM: u64 = u32::MAX as u64;
@@ -37,6 +36,11 @@ pub(crate) fn message(what: &str, path: &Path, error: &io::Error) -> String {
     text
 }
 
+/// The error of an operation on a path; `what` is the verb of the [`message`].
+pub(crate) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
+    StorageError::IoError(message(what, path, error))
+}
+
 /// Why an operation failed, if more is known than the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -44,7 +48,7 @@ pub(crate) enum Cause {
     Quota,
     FileTooLarge,
     OpenFiles,
-    OpenFilesOfAll,
+    SystemOpenFiles,
     NameTooLong,
     NoAccess,
     ReadOnly,
@@ -63,7 +67,7 @@ impl Cause {
             ErrorKind::ReadOnlyFilesystem => Some(Self::ReadOnly),
             _ if cfg!(unix) => match error.raw_os_error() {
                 Some(EMFILE) => Some(Self::OpenFiles),
-                Some(ENFILE) => Some(Self::OpenFilesOfAll),
+                Some(ENFILE) => Some(Self::SystemOpenFiles),
                 _ => None,
             },
             _ => None,
@@ -77,7 +81,7 @@ impl Cause {
             ("No space left on device", Self::NoSpace),
             ("Disk quota exceeded", Self::Quota),
             ("File too large", Self::FileTooLarge),
-            ("Too many open files in system", Self::OpenFilesOfAll),
+            ("Too many open files in system", Self::SystemOpenFiles),
             ("Too many open files", Self::OpenFiles),
             ("File name too long", Self::NameTooLong),
             ("Permission denied", Self::NoAccess),
@@ -91,7 +95,7 @@ impl Cause {
 /// What is exhausted or missing, and what to do. `what` failed on `path`.
 pub(crate) fn advice(cause: Cause, what: &str, path: &Path) -> Option<String> {
     match cause {
-        Cause::NoSpace => Some(no_space(takes_a_name(what), &file_system::around(path))),
+        Cause::NoSpace => Some(no_space(only_changes_names(what), &file_system::containing(path))),
         Cause::Quota => Some(
             "the disk quota of this user, its group or the project is used up, in bytes or in \
              files: delete files, or have the quota raised"
@@ -104,20 +108,20 @@ pub(crate) fn advice(cause: Cause, what: &str, path: &Path) -> Option<String> {
             ),
             None => "this process has too many files open".to_owned(),
         }),
-        Cause::OpenFilesOfAll => Some("the system-wide limit on open files is reached".to_owned()),
+        Cause::SystemOpenFiles => Some("the system-wide limit on open files is reached".to_owned()),
         Cause::NameTooLong => TooLong::of(path).map(TooLong::advice),
-        Cause::NoAccess => access_to(path, takes_a_name(what)),
+        Cause::NoAccess => access_to(path, only_changes_names(what)),
         Cause::ReadOnly => Some("the file system is mounted read-only".to_owned()),
     }
 }
 
 /// Whether an operation adds or removes a directory entry and writes no data.
-fn takes_a_name(what: &str) -> bool {
-    matches!(what, "make" | "create" | "replace" | "publish" | "remove" | "rename")
+fn only_changes_names(what: &str) -> bool {
+    matches!(what, "create" | "replace" | "publish" | "remove" | "rename")
 }
 
 /// Describes which resource of a file system is exhausted.
-fn no_space(takes_a_name: bool, disk: &FileSystem) -> String {
+fn no_space(only_changes_names: bool, disk: &FileSystem) -> String {
     let Some(bytes) = disk.free_bytes else { return "free some space and try again".to_owned() };
     let inodes = match disk.free_inodes {
         None => String::new(),
@@ -133,10 +137,12 @@ fn no_space(takes_a_name: bool, disk: &FileSystem) -> String {
             human(bytes)
         ),
         (0, _) => "the file system is full: free some space and try again".to_owned(),
-        (bytes, _) if bytes < if takes_a_name { A_NAMES_WORTH } else { PLENTY } => {
+        (bytes, _)
+            if bytes < if only_changes_names { ENOUGH_FOR_A_NAME } else { ENOUGH_FOR_DATA } =>
+        {
             format!("the file system has only {} free: free some space and try again", human(bytes))
         }
-        (bytes, _) if takes_a_name => format!(
+        (bytes, _) if only_changes_names => format!(
             "the file system has {}{inodes} free, so it may be the directory that can take no \
              more names, or a quota or the file system's metadata that is used up",
             human(bytes)
@@ -177,7 +183,7 @@ impl TooLong {
 
     /// `None` if the limit is not known.
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        Self::by(path, file_system::around(path).name_bytes)
+        Self::by(path, file_system::containing(path).name_bytes)
     }
 
     fn by(path: &Path, name_bytes: Option<u64>) -> Option<Self> {
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_exhausted_resource_is_named() {
-        let said = [
+        let messages = [
             no_space(false, &disk(0, Some(100))),
             no_space(true, &disk(1 << 20, Some(0))),
             no_space(true, &disk(0, Some(0))),
@@ -242,7 +248,7 @@ mod tests {
             file_too_large(None),
         ]
         .join("\n");
-        insta::assert_snapshot!(said, @"
+        insta::assert_snapshot!(messages, @"
         the file system is full: free some space and try again
         the file system has 1.0 MiB free, but no free inode, of which each file and directory takes one: delete files and try again
         the file system has neither free space nor free inodes, of which each file and directory takes one: delete files and try again
@@ -272,11 +278,11 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn every_cause_is_told_by_its_number() {
+    fn causes_follow_from_error_numbers() {
         for (number, cause) in [
             (1, Cause::NoAccess),
             (13, Cause::NoAccess),
-            (23, Cause::OpenFilesOfAll),
+            (23, Cause::SystemOpenFiles),
             (24, Cause::OpenFiles),
             (27, Cause::FileTooLarge),
             (28, Cause::NoSpace),
@@ -290,7 +296,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_quota_and_a_name_are_told_by_their_numbers() {
+    fn linux_error_numbers_of_quotas_and_names_are_known() {
         for (number, cause) in [(36, Cause::NameTooLong), (122, Cause::Quota)] {
             assert_eq!(Cause::of(&io::Error::from_raw_os_error(number)), Some(cause));
         }

@@ -1,4 +1,4 @@
-//! Stores for WebAssembly components, each behind a feature of its own.
+//! Stores for WebAssembly components, each behind its own feature.
 //!
 //! Every store implements the whole contract of
 //! [`ComponentStorage`](storage_core::ComponentStorage): ordered pages,
@@ -6,10 +6,10 @@
 //!
 //! | feature | store | default |
 //! |---|---|---|
-//! | `memory` | `MemoryStorage`: in the process's memory, gone when it ends | yes |
-//! | `file` | `FileStorage`: a file a key, durable | yes |
+//! | `memory` | `MemoryStorage`: in the memory of the process, lost when it ends | yes |
+//! | `file` | `FileStorage`: one file for each key, durable | yes |
 //! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
-//! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; building it needs libclang and minutes | no |
+//! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; its build needs libclang and takes minutes | no |
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,8 @@ mod component_index;
 mod count_tests;
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 mod disk;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+mod faults;
 #[cfg(feature = "file")]
 mod file;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]

@@ -23,7 +23,7 @@ use storage_core::StorageError;
 
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 use crate::disk;
-use crate::io_failure;
+use crate::io_failure::failed;
 use crate::lock_holder::{Holder, LockKind, holder_of};
 use crate::locked_file::LockedFile;
 
@@ -55,10 +55,10 @@ pub(crate) fn lock_exclusive(
             Ok(Ok(mut locked)) => {
                 locked
                     .remember_absolute(path)
-                    .map_err(|error| cannot("read the metadata of", path, &error))?;
+                    .map_err(|error| failed("read the metadata of", path, &error))?;
                 let is_at = locked
                     .is_at(path)
-                    .map_err(|error| cannot("read the metadata of", path, &error))?;
+                    .map_err(|error| failed("read the metadata of", path, &error))?;
                 if !is_at {
                     // It was replaced after it was opened.
                     continue;
@@ -232,7 +232,7 @@ fn open_lock_file(path: &Path) -> Result<File, StorageError> {
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    disk::private(&mut options).open(path).map_err(|error| disk::failed("open", path, &error))
+    disk::private(&mut options).open(path).map_err(|error| failed("open", path, &error))
 }
 
 /// A shared store lock, which keeps writers out. Writes nothing.
@@ -255,7 +255,7 @@ impl SharedLock {
         let file = match File::open(&path) {
             Ok(file) => Some(lock_shared(root, file)?),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(disk::failed("open", &path, &error)),
+            Err(error) => return Err(failed("open", &path, &error)),
         };
         let hold = Self { path, file };
         hold.check()?;
@@ -275,7 +275,7 @@ impl SharedLock {
         let is_same = match &self.file {
             Some(file) => file
                 .is_at(&self.path)
-                .map_err(|error| cannot("read the metadata of", &self.path, &error))?,
+                .map_err(|error| failed("read the metadata of", &self.path, &error))?,
             // The first writer creates the missing file.
             None => !disk::exists(&self.path)?,
         };
@@ -315,7 +315,7 @@ fn check_lock(store: &Path, path: &Path) -> Result<(), StorageError> {
     let open = || match File::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(cannot("open", path, &error)),
+        Err(error) => Err(failed("open", path, &error)),
     };
     let Some(file) = open()? else { return Ok(()) };
     let shared = lock_shared(store, file)?;
@@ -325,10 +325,6 @@ fn check_lock(store: &Path, path: &Path) -> Result<(), StorageError> {
         // A file system may refuse an exclusive lock on a file that is open for reading.
         Ok(true) | Err(_) => Ok(()),
     }
-}
-
-fn cannot(what: &str, path: &Path, error: &io::Error) -> StorageError {
-    StorageError::IoError(io_failure::message(what, path, error))
 }
 
 fn cannot_lock(store: &Path, error: &io::Error) -> StorageError {

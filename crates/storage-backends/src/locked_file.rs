@@ -139,16 +139,6 @@ mod tests {
         assert!(!locked.is_at(&at("here/LOCK")).unwrap());
     }
 
-    #[test]
-    fn the_absolute_form_of_a_relative_path_is_recorded() {
-        let file = tempfile::tempfile().unwrap();
-        let mut locked = LockedFile::exclusive(file).unwrap().unwrap();
-        locked.remember_absolute(Path::new("store/LOCK")).unwrap();
-        assert_eq!(locked.absolute, Some(std::path::absolute("store/LOCK").unwrap()));
-        locked.remember_absolute(Path::new("/store/LOCK")).unwrap();
-        assert_eq!(locked.absolute, None);
-    }
-
     /// A forked process has a second handle of the same opening.
     #[test]
     fn the_lock_is_released_while_a_forked_process_has_the_file() {

@@ -16,7 +16,7 @@ use storage_core::{
 use crate::component_index::{self, ComponentIndex, Prefixes};
 use crate::first_revision::first_revision;
 
-/// Storage in the memory of the process: fast, and gone when the process ends.
+/// Storage in the memory of the process: fast, and lost when the process ends.
 ///
 /// It implements the whole contract, including revisions and commits. It keeps the keys of
 /// each component apart, so components do not wait for each other and a listing scans the
@@ -175,12 +175,12 @@ impl MemoryStorage {
         value: Option<StorageValue>,
         revision: Revision,
     ) {
-        let held_keys = !component.keys.is_empty();
+        let had_keys = !component.keys.is_empty();
         component.write(user_key, value, revision);
-        let holds_keys = !component.keys.is_empty();
-        if held_keys != holds_keys && !prefix.is_empty() {
+        let has_keys = !component.keys.is_empty();
+        if had_keys != has_keys && !prefix.is_empty() {
             let mut prefixes = write(&self.prefixes);
-            if holds_keys {
+            if has_keys {
                 prefixes.insert(prefix.into());
             } else {
                 prefixes.remove(prefix);
@@ -574,7 +574,7 @@ mod tests {
         let panicked = thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 let (_component, _prefixes) = (write(&component), write(&storage.prefixes));
-                panic!("with two locks");
+                panic!("while both are locked");
             });
             thread.join()
         });

@@ -15,18 +15,18 @@ pub(crate) struct OpenToOthers {
 
 impl OpenToOthers {
     /// Examines a file or directory of the store. Ignores a missing or inaccessible one.
-    pub(crate) fn look(&mut self, path: &Path) {
-        self.look_for(path, 0o077);
+    pub(crate) fn examine(&mut self, path: &Path) {
+        self.examine_for(path, 0o077);
     }
 
     /// Examines the store directory. Other users may search it but not write to it, which
     /// would let them replace the store.
     #[cfg(any(feature = "file", feature = "rocksdb"))]
-    pub(crate) fn look_at_root(&mut self, path: &Path) {
-        self.look_for(path, 0o022);
+    pub(crate) fn examine_root(&mut self, path: &Path) {
+        self.examine_for(path, 0o022);
     }
 
-    fn look_for(&mut self, path: &Path, bits: u32) {
+    fn examine_for(&mut self, path: &Path, bits: u32) {
         let Some((mode, is_directory)) = mode_of(path).filter(|(mode, _)| mode & bits != 0) else {
             return;
         };

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A file holds its full key as a field, because its name may be a hash of the key. An
-//! engine stores the key next to the record, so the record does not repeat it: there the
-//! checksum covers the full key and then the record. Either way, a torn, altered,
+//! engine stores the key next to the record, so the record does not repeat it. The checksum
+//! of such a keyless record covers the full key and then the record. Either way, a torn, altered,
 //! truncated or swapped record is detected and never read as a value.
 
 use storage_core::Revision;
@@ -54,49 +54,46 @@ pub(crate) fn encode(key: &str, value: &StorageValue, revision: Revision) -> Vec
     seal(bytes)
 }
 
-/// Encodes a record that an engine stores next to its key. Replaces the content of
-/// `bytes`.
+/// Encodes a keyless record. Replaces the content of `bytes`.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-pub(crate) fn encode_beside_key(key: &str, value: &[u8], revision: Revision, bytes: &mut Vec<u8>) {
+pub(crate) fn encode_keyless(key: &str, value: &[u8], revision: Revision, bytes: &mut Vec<u8>) {
     bytes.clear();
-    bytes.reserve(OVERHEAD_BESIDE_KEY + value.len());
+    bytes.reserve(KEYLESS_OVERHEAD + value.len());
     push_header(bytes, revision);
     bytes.extend_from_slice(&0_u16.to_le_bytes());
     bytes.extend_from_slice(value);
-    seal_beside_key(key.as_bytes(), bytes);
+    seal_with_key(key.as_bytes(), bytes);
 }
 
-/// How many bytes [`encode_beside_key`] adds to a value.
+/// How many bytes [`encode_keyless`] adds to a value.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-pub(crate) const OVERHEAD_BESIDE_KEY: usize = HEADER_BYTES + CHECKSUM_BYTES;
+pub(crate) const KEYLESS_OVERHEAD: usize = HEADER_BYTES + CHECKSUM_BYTES;
 
-/// Decodes a record that an engine stores next to its key. Returns its value and its
-/// revision.
+/// Decodes a keyless record. Returns its value and its revision.
 ///
 /// # Errors
 /// What is wrong with it, for example that it belongs to another key.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-pub(crate) fn decode_beside_key<'a>(
+pub(crate) fn decode_keyless<'a>(
     key: &str,
     bytes: &'a [u8],
 ) -> Result<(&'a [u8], Revision), &'static str> {
-    let (revision, _, value) = decode_body(unseal_beside_key(key.as_bytes(), bytes)?)?;
+    let (revision, _, value) = decode_body(unseal_with_key(key.as_bytes(), bytes)?)?;
     Ok((value, revision))
 }
 
-/// The length of the value of a record that an engine stores next to its key, computed
-/// from the length and the header only, so that a damaged record has one too.
+/// The length of the value of a keyless record, computed from the length and the header
+/// only, so that a damaged record has one too.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-pub(crate) fn value_len_beside_key(bytes: &[u8]) -> usize {
+pub(crate) fn keyless_value_len(bytes: &[u8]) -> usize {
     let fields_len = Reader(bytes.get(HEADER_BYTES - 2..).unwrap_or_default()).u16();
-    bytes.len().saturating_sub(OVERHEAD_BESIDE_KEY + usize::from(fields_len.unwrap_or_default()))
+    bytes.len().saturating_sub(KEYLESS_OVERHEAD + usize::from(fields_len.unwrap_or_default()))
 }
 
-/// Appends the checksum of bytes that an engine stores next to a key. It covers the key
-/// first.
+/// Appends the checksum of a key and these bytes.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-pub(crate) fn seal_beside_key(key: &[u8], bytes: &mut Vec<u8>) {
-    let checksum = checksum_beside_key(key, bytes);
+pub(crate) fn seal_with_key(key: &[u8], bytes: &mut Vec<u8>) {
+    let checksum = checksum_with_key(key, bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
 }
 
@@ -105,16 +102,16 @@ pub(crate) fn seal_beside_key(key: &[u8], bytes: &mut Vec<u8>) {
 /// # Errors
 /// What is wrong with them.
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-pub(crate) fn unseal_beside_key<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
+pub(crate) fn unseal_with_key<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
     let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short")?;
-    if checksum_beside_key(key, body) != u32::from_le_bytes(*checksum) {
+    if checksum_with_key(key, body) != u32::from_le_bytes(*checksum) {
         return Err("its checksum does not match");
     }
     Ok(body)
 }
 
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-fn checksum_beside_key(key: &[u8], body: &[u8]) -> u32 {
+fn checksum_with_key(key: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
     hasher.update(body);
@@ -263,20 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_detected() {
+    fn every_flipped_bit_and_truncation_is_detected() {
         for at in 0..sample().len() {
+            assert!(decode(&sample()[..at]).is_err(), "{at} bytes");
             for bit in 0..8 {
                 let mut bytes = sample();
                 bytes[at] ^= 1 << bit;
                 assert!(decode(&bytes).is_err(), "byte {at}, bit {bit}");
             }
-        }
-    }
-
-    #[test]
-    fn every_truncation_is_detected() {
-        for len in 0..sample().len() {
-            assert!(decode(&sample()[..len]).is_err(), "{len} bytes");
         }
     }
 
@@ -310,35 +301,35 @@ mod tests {
         assert!(resealed(|bytes| bytes[12] = 5).unwrap_err().contains("no key"));
     }
 
-    fn beside_key() -> Vec<u8> {
+    fn keyless() -> Vec<u8> {
         let mut bytes = b"what was there before".to_vec();
-        encode_beside_key("app/notes/home/1", b"buy milk", Revision::new(7), &mut bytes);
+        encode_keyless("app/notes/home/1", b"buy milk", Revision::new(7), &mut bytes);
         bytes
     }
 
     #[test]
-    fn a_record_beside_its_key_decodes_to_what_was_encoded() {
-        let bytes = beside_key();
-        assert_eq!(bytes.len(), OVERHEAD_BESIDE_KEY + "buy milk".len());
-        let read = decode_beside_key("app/notes/home/1", &bytes).unwrap();
+    fn a_keyless_record_decodes_to_what_was_encoded() {
+        let bytes = keyless();
+        assert_eq!(bytes.len(), KEYLESS_OVERHEAD + "buy milk".len());
+        let read = decode_keyless("app/notes/home/1", &bytes).unwrap();
         assert_eq!(read, (b"buy milk".as_slice(), Revision::new(7)));
     }
 
     #[test]
-    fn a_record_beside_another_key_is_refused() {
-        let bytes = beside_key();
-        assert!(decode_beside_key("app/notes/home/2", &bytes).is_err());
-        assert!(decode_beside_key("app/notes/home/", &bytes).is_err());
+    fn a_keyless_record_of_another_key_is_refused() {
+        let bytes = keyless();
+        assert!(decode_keyless("app/notes/home/2", &bytes).is_err());
+        assert!(decode_keyless("app/notes/home/", &bytes).is_err());
     }
 
     #[test]
-    fn damage_beside_a_key_is_detected() {
-        for at in 0..beside_key().len() {
-            assert!(decode_beside_key("app/notes/home/1", &beside_key()[..at]).is_err());
+    fn damage_to_a_keyless_record_is_detected() {
+        for at in 0..keyless().len() {
+            assert!(decode_keyless("app/notes/home/1", &keyless()[..at]).is_err());
             for bit in 0..8 {
-                let mut bytes = beside_key();
+                let mut bytes = keyless();
                 bytes[at] ^= 1 << bit;
-                let read = decode_beside_key("app/notes/home/1", &bytes);
+                let read = decode_keyless("app/notes/home/1", &bytes);
                 assert!(read.is_err(), "byte {at}, bit {bit}");
             }
         }

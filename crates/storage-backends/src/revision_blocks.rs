@@ -16,6 +16,7 @@ pub(crate) const BLOCK: u64 = 1 << 16;
 
 #[derive(Debug)]
 pub(crate) struct RevisionBlocks {
+    #[cfg(feature = "file")]
     first: Revision,
     state: Mutex<State>,
 }
@@ -32,7 +33,11 @@ impl RevisionBlocks {
     /// is later ([`first_revision`]).
     pub(crate) fn new(reserved_up_to: u64) -> Self {
         let next = first_revision(reserved_up_to);
-        Self { first: Revision::new(next), state: Mutex::new(State { next, reserved_up_to }) }
+        Self {
+            #[cfg(feature = "file")]
+            first: Revision::new(next),
+            state: Mutex::new(State { next, reserved_up_to }),
+        }
     }
 
     /// The first revision of this opening. Earlier openings used smaller ones only.

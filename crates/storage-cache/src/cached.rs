@@ -18,8 +18,8 @@ use crate::stats::CacheStats;
 use crate::sync::{OnceLock, unwinding};
 use crate::table::{Flight, Followed, Guard, Table};
 
-/// A storage with a read cache in front of it. Writes go through to the storage at
-/// once.
+/// A read cache in front of a storage. Every write goes to the storage before it
+/// returns.
 ///
 /// ```
 /// use storage_cache::{CacheConfig, CachedStorage};
@@ -38,12 +38,12 @@ use crate::table::{Flight, Followed, Guard, Table};
 ///
 /// - **Calls through this `CachedStorage` are linearizable** for each key. After a
 ///   write returns, no read sees an older value, and no read sees an older value than
-///   an earlier read did. After a write that failed or panicked, the next read asks the
-///   storage below.
+///   an earlier read did. After a write that failed or panicked, the next read is a
+///   miss.
 /// - **A write around the cache** (directly to the storage below, through another
-///   `CachedStorage`, or by another process) becomes visible after [`CacheConfig::ttl`]
-///   at the latest, and at once after [`clear`](Self::clear). Without a TTL it may stay
-///   unseen while the entry is cached. The storage below evaluates every commit, and
+///   `CachedStorage`, or by another process) becomes visible within
+///   [`CacheConfig::ttl`], and at once after [`clear`](Self::clear). Without a TTL it may stay
+///   invisible while the entry is cached. The storage below evaluates every commit, and
 ///   a commit that fails removes the entries of its keys, so a caller that reads again
 ///   and retries makes progress.
 /// - Listings and usage come from the storage below.
@@ -51,14 +51,13 @@ use crate::table::{Flight, Followed, Guard, Table};
 /// # Misses
 ///
 /// Concurrent reads that miss the same key become one read of the storage below. If it
-/// fails, the readers that waited ask once more, together. Errors are not cached.
+/// fails, the readers that waited share one more read. Errors are not cached.
 /// [`get_many`](ComponentStorage::get_many) reads all missing keys in one call.
 ///
 /// # What is cached
 ///
 /// Values, absence, and revisions that a write or read returned:
-/// [`get_versioned`](ComponentStorage::get_versioned) of an entry without one asks the
-/// storage below. Keys, values and the memory of the cache itself stay within
+/// [`get_versioned`](ComponentStorage::get_versioned) of an entry without one is a miss. Keys, values and the memory of the cache itself stay within
 /// [`CacheConfig::max_size_bytes`]. Entries that are rarely used are evicted first; a
 /// scan does not evict entries that are used often.
 ///
@@ -87,13 +86,13 @@ pub struct CachedStorage<S: ComponentStorage> {
     table: OnceLock<Option<Box<Table>>>,
 }
 
-/// What the table is made from.
+/// How to make the table.
 enum Origin {
     Private { config: CacheConfig, clock: Clock },
     Shared { pool: Arc<SharedPool>, prefix: Box<str> },
 }
 
-/// After so many attempts that a write overtook, a read takes the key's lock.
+/// A read that writes have overtaken this many times takes the key's lock.
 const ATTEMPTS: usize = 4;
 
 impl<S: ComponentStorage> CachedStorage<S> {
@@ -144,8 +143,8 @@ impl<S: ComponentStorage> CachedStorage<S> {
         }
     }
 
-    /// The table; `None` if the cache is off. A private table is made for the component
-    /// of the first key, and keeps other keys too.
+    /// The table; `None` if the cache is off. A private table stores the component prefix
+    /// of the first key once, and other keys in full.
     #[inline]
     fn table(&self, key: &str) -> Option<&Table> {
         self.table.get_or_init(|| self.new_table(key)).as_deref()
@@ -194,10 +193,10 @@ impl<S: ComponentStorage> CachedStorage<S> {
 
     /// Reads a key that is not cached.
     ///
-    /// Returns only what the cache holds, or would hold but for its size, at some moment
-    /// of the call. What the storage below returns is not enough: while a write is in
-    /// progress it may be newer than what other readers still find in the cache, and a
-    /// later read would then see an older value.
+    /// Returns only what the cache holds, or would hold but for its size, at some point
+    /// during the call. The value of the storage below alone does not suffice: while a
+    /// write is in progress it may be newer than the cached one, and a later read would
+    /// then return an older value.
     #[inline(never)]
     fn read_below<R: Read>(
         &self,
@@ -215,8 +214,8 @@ impl<S: ComponentStorage> CachedStorage<S> {
                     Followed::Done => continue,
                     Followed::Lead(guard) => Flight::Lead(guard),
                     Followed::Failed(failure) if failure.kind == R::KIND => {
-                        // The first flight may have started before this call, and failed
-                        // for a reason that is gone. The second one counts.
+                        // The first flight may have started before this call, so its
+                        // error may be outdated. That of the second one is not.
                         if failed_before {
                             return Err(failure.error);
                         }
@@ -241,7 +240,8 @@ impl<S: ComponentStorage> CachedStorage<S> {
         R::fetch(&self.inner, key)
     }
 
-    /// Reads for all readers that wait for the guard. `None` if a write overtook it.
+    /// Reads the key and adds it to the cache, for all readers that wait for the guard.
+    /// `None` if a write overtook the read.
     fn fill<R: Read>(
         &self,
         table: &Table,
@@ -273,15 +273,15 @@ impl<S: ComponentStorage> CachedStorage<S> {
             return Ok(None);
         }
         if table.admits(key, R::cached(&output)) {
-            // A write that is in progress, or around the cache, made it smaller or
-            // deleted it: the marker is wrong now.
+            // A write in progress, or around the cache, replaced or deleted the large
+            // value: the marker is outdated.
             table.remove(key);
         }
         Ok(Some(output))
     }
 
-    /// Reads the keys without an output: with one call all that no other reader is
-    /// reading, then the others.
+    /// Reads the keys without an output: first, with one call, those that no other
+    /// reader is reading, then the others.
     fn get_missing(
         &self,
         table: &Table,
@@ -298,21 +298,21 @@ impl<S: ComponentStorage> CachedStorage<S> {
             match table.join::<Get>(key, began) {
                 Flight::Hit(found) => *output = Some(found),
                 Flight::Lead(guard) => leading.push((key, output, Some(guard))),
-                // Later: a reader that holds guards must not wait.
+                // Read below: a reader that holds guards must not wait.
                 Flight::Follow | Flight::Bypass { .. } => {}
             }
         }
         if !leading.is_empty() {
-            let asked: Vec<&str> = leading.iter().map(|(key, ..)| *key).collect();
+            let requested: Vec<&str> = leading.iter().map(|(key, ..)| *key).collect();
             let validity = table.validity();
-            // An error may concern only one of the keys, so it is not passed on to those
-            // that wait. The guards go to them.
-            let found = self.inner.get_many(&asked)?;
-            if found.len() != asked.len() {
+            // An error may concern a single key, so the waiting readers do not get it.
+            // Dropping the guards lets them read.
+            let found = self.inner.get_many(&requested)?;
+            if found.len() != requested.len() {
                 return Err(StorageError::IoError(format!(
                     "the storage below returned {} values for {} keys",
                     found.len(),
-                    asked.len()
+                    requested.len()
                 )));
             }
             for ((key, output, guard), value) in leading.into_iter().zip(found) {
@@ -350,7 +350,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     }
 }
 
-/// The keys without an output, and where their outputs go.
+/// The keys without an output, and their slots.
 fn missing<'k, 'o, T>(
     keys: &[&'k str],
     outputs: &'o mut [Option<T>],
@@ -358,7 +358,7 @@ fn missing<'k, 'o, T>(
     keys.iter().copied().zip(outputs).filter(|(_, output)| output.is_none())
 }
 
-/// Removes keys from the cache when it is dropped, also by a write that panics.
+/// Removes keys from the cache when it is dropped, also while a panic unwinds.
 struct RemoveOnDrop<'a> {
     table: &'a Table,
     keys: &'a [&'a str],

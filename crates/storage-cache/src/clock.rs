@@ -116,7 +116,7 @@ impl Timer {
         }
     }
 
-    /// When something that is known at `moment` expires.
+    /// When an entry from `moment` expires.
     #[inline]
     pub(crate) fn deadline(&self, moment: Moment) -> Moment {
         moment.saturating_add(self.lifetime)

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// How much a [`CachedStorage`](crate::CachedStorage) keeps, and for how long.
+/// The size of a [`CachedStorage`](crate::CachedStorage), and how long its entries are
+/// valid.
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,14 +18,14 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// The most keys to keep, cached absence included; 0 turns the cache off. Above
-    /// one key per KiB of `max_size_bytes`, the limit is what the table for these
-    /// has room for: up to two and a half keys per KiB.
+    /// The most keys to keep, cached absence included; 0 turns the cache off. The table
+    /// of entries is sized for one key per KiB of `max_size_bytes` and holds at most two
+    /// and a half.
     pub max_entries: usize,
-    /// How long an entry is valid, counted from before it was read or written;
+    /// How long an entry is valid, counted from the start of the call that added it;
     /// `None` for no limit, and zero turns the cache off. A write around the cache
-    /// stays unseen for at most this long. An entry may expire up to one tick of
-    /// the system's coarse clock earlier (4 ms, for example).
+    /// becomes visible within this time. An entry may expire up to one tick of the
+    /// system's coarse clock early, typically 4 ms.
     pub ttl: Option<Duration>,
     /// The most bytes to keep: keys, values, and the memory of the cache itself.
     /// Less than 1 KiB turns the cache off. A value that fills more than 0.97 of

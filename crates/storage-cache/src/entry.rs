@@ -1,4 +1,4 @@
-//! What the cache knows of a key.
+//! An entry: what the cache knows about a key.
 
 use std::num::NonZeroU64;
 
@@ -24,30 +24,28 @@ impl Clone for Entry {
     }
 }
 
-/// How long the result of a call may be cached. Taken before the storage below is
-/// asked, so that nothing that happens during the call is missed.
+/// How long the result of a call may be cached. Determined before the call, so that
+/// changes during the call count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Validity {
     pub(crate) deadline: Moment,
     pub(crate) epoch: u64,
 }
 
-/// What is known of a key.
-///
-/// The layout is compact, because every hit loads it.
+/// A cached value, or a marker. Compact, because every hit loads it.
 #[derive(Debug)]
 pub(crate) enum Cached {
     Value(StorageValue, KnownRevision),
     Marker(Marker),
 }
 
-/// What is known of a key whose value is not cached.
+/// What is known about a key whose value is not cached.
 #[derive(Debug, Clone)]
 pub(crate) enum Marker {
     /// It has no value.
     Absent {
-        /// Whether a storage with revisions said so. One without revisions must
-        /// refuse a read with revision itself.
+        /// Whether it was read from a storage with revisions. A storage without must
+        /// itself refuse `get_versioned`.
         versioned: bool,
     },
     /// It has a value, which was not read.

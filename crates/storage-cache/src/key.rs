@@ -2,8 +2,8 @@
 //!
 //! Nearly all keys of a scope begin with its prefix, which is stored once with the
 //! scope. A short rest is stored in the table itself, so that a hit loads no
-//! further memory. Keys are hashed as a number for the prefix and the rest, so a
-//! caller that has the two apart need not join them.
+//! further memory. The hash of a key combines the hash of its prefix with the rest, so a
+//! caller need not join the two.
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
@@ -127,7 +127,7 @@ impl Equivalent<Key> for SplitKey<'_> {
     #[inline]
     fn equivalent(&self, key: &Key) -> bool {
         let rest = self.rest.as_bytes();
-        let is_named_so = || match &key.text {
+        let has_same_text = || match &key.text {
             Text::Inline { len, bytes } => {
                 usize::from(*len) == rest.len()
                     && bytes.get(..rest.len()).is_some_and(|inline| is_same(inline, rest))
@@ -135,7 +135,7 @@ impl Equivalent<Key> for SplitKey<'_> {
             Text::Boxed(boxed) => **boxed == *rest,
             Text::Other(_) => false,
         };
-        Arc::ptr_eq(&key.scope, self.scope) && is_named_so()
+        Arc::ptr_eq(&key.scope, self.scope) && has_same_text()
     }
 }
 
@@ -164,8 +164,7 @@ impl Equivalent<Key> for WholeKey<'_> {
     }
 }
 
-/// A [`Key`] or a [`WholeKey`], as quick_cache takes it where it may have to make
-/// the one from the other.
+/// A [`Key`] or a [`WholeKey`]: quick_cache makes an owned key from a borrowed one.
 pub(crate) trait AnyKey {
     fn name(&self) -> Name<'_>;
     fn scope(&self) -> &Arc<Scope>;

@@ -40,7 +40,7 @@ impl KeyLocks {
     }
 
     fn lock_index(&self, index: usize) -> Option<MutexGuard<'_, ()>> {
-        // The lock guards no data, so poisoning means nothing.
+        // The lock guards no data, so poisoning is harmless.
         self.locks.get(index).map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

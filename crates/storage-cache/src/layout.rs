@@ -1,12 +1,12 @@
-//! How a cache of a given size is built.
+//! The sizes of a cache: table, shards, and limits of weights.
 
 use crate::config::CacheConfig;
 use crate::entry::{ENTRY_BYTES, Entry};
 use crate::key::Key;
 
-/// The table is made for one entry in so many bytes of `max_size_bytes`. A table never
-/// shrinks, so its full size is subtracted from the room for entries; with more
-/// entries it would take more than a third.
+/// The table is sized for one entry per this many bytes of `max_size_bytes`. It never
+/// shrinks, so its full size is subtracted from the room for entries; for more entries
+/// it would take more than a third.
 const BYTES_PER_ENTRY: u64 = 1024;
 
 /// The least size of a shard: four times the largest value that a host allows by
@@ -53,16 +53,16 @@ impl Layout {
     /// `None` if the cache is off.
     pub(crate) fn of(config: &CacheConfig) -> Option<Self> {
         let bytes = (config.max_size_bytes as u64).min(MAX_BYTES);
-        let asked = config.max_entries as u64;
-        let affordable = asked.min(bytes / BYTES_PER_ENTRY);
+        let requested = config.max_entries as u64;
+        let affordable = requested.min(bytes / BYTES_PER_ENTRY);
         if affordable == 0 || config.ttl.is_some_and(|ttl| ttl.is_zero()) {
             return None;
         }
-        let most = (bytes / BYTES_PER_SHARD).min(affordable / ENTRIES_PER_SHARD);
-        let shards = 1 << most.clamp(1, MAX_SHARDS).ilog2();
+        let max_shards = (bytes / BYTES_PER_SHARD).min(affordable / ENTRIES_PER_SHARD);
+        let shards = 1 << max_shards.clamp(1, MAX_SHARDS).ilog2();
         let per_shard = affordable.div_ceil(shards);
         let ghosts = (per_shard as f64 * GHOSTS_PER_ENTRY) as u64;
-        let max_entries = asked.min(shards * entries_that_fit(per_shard, ghosts));
+        let max_entries = requested.min(shards * entries_that_fit(per_shard, ghosts));
         let fixed = empty_bytes(shards).min(bytes / 16)
             + shards * table_bytes(max_entries.div_ceil(shards), ghosts);
         let shard_room = bytes.saturating_sub(fixed) / shards;
@@ -110,7 +110,7 @@ fn table_bytes(entries: u64, ghosts: u64) -> u64 {
     slots * SLOT_BYTES + buckets * INDEX_BYTES
 }
 
-/// The slots and index buckets of a table with so many used slots. Slots are a vector,
+/// The slots and index buckets of a table with `used` slots in use. Slots are a vector,
 /// which doubles. The index, 4 bytes of position and one of hash per bucket, doubles
 /// when it is 7/8 full.
 fn table_size(used: u64) -> (u64, u64) {

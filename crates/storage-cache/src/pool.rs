@@ -1,4 +1,4 @@
-//! The memory of a cache, and what evicts from it.
+//! The memory of a cache, and eviction.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) type Entries = Cache<Key, Entry, Layout, DefaultHashBuilder, CountEvi
 /// The entries of one private cache, or of all components of a shared one.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    /// Equal parts, each of which evicts on its own.
+    /// Equal parts with independent eviction.
     pub(crate) segments: Box<[Arc<Entries>]>,
     /// The layout of a segment.
     pub(crate) layout: Layout,
@@ -119,8 +119,8 @@ impl Weighter<Key, Entry> for Layout {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CountEvictions;
 
-/// The first two entries that an insert evicts; mostly there are no more. They are
-/// dropped after the shard is unlocked.
+/// The first two entries that an insert evicts; usually there are no more. Dropped
+/// after the shard is unlocked.
 #[derive(Debug, Default)]
 pub(crate) struct Evicted {
     pub(crate) first: [Option<(Key, Entry)>; 2],

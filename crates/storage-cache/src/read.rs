@@ -4,12 +4,12 @@ use storage_core::{ComponentStorage, StorageError, StorageValue, VersionedValue}
 
 use crate::entry::{Cached, KnownRevision, Marker, ReadKind};
 
-/// What an entry means for a read.
+/// The result of a read on an entry.
 #[derive(Debug)]
 pub(crate) enum Lookup<T> {
     Hit(T),
-    /// The value is too large to cache: read it from the storage below, while the
-    /// marker with this id is there.
+    /// The value is too large to cache: read it from the storage below, and return it
+    /// if the marker with this id is still there.
     Bypass {
         id: u64,
     },
@@ -20,13 +20,13 @@ pub(crate) trait Read {
     type Output;
     const KIND: ReadKind;
 
-    /// Answers the read from an entry.
+    /// Reads from an entry.
     fn lookup(cached: Cached) -> Lookup<Self::Output>;
 
     /// Reads from a storage.
     fn fetch<S: ComponentStorage>(storage: &S, key: &str) -> Result<Self::Output, StorageError>;
 
-    /// What to cache after such a read.
+    /// What to cache after the read.
     fn cached(output: &Self::Output) -> Cached;
 }
 

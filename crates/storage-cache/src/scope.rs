@@ -1,4 +1,4 @@
-//! What the entries of one component have in common.
+//! A scope: what the entries of one component share.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -16,9 +16,9 @@ use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard, RwLock, RwLockReadGuard
 /// key locks.
 #[derive(Debug)]
 pub(crate) struct Scope {
-    /// What the keys begin with. A private cache may have other keys too.
+    /// The prefix of the keys. A private cache may have other keys too.
     prefix: Box<str>,
-    /// Stands for the prefix in the hashes of keys.
+    /// Hashed in place of the prefix.
     prefix_hash: u64,
     is_private: bool,
     /// Inserts hold the read lock; `clear` takes the write lock.
@@ -66,10 +66,10 @@ impl Scope {
         *self.epoch.write().unwrap_or_else(PoisonError::into_inner) += 1;
     }
 
-    /// Whether the entry of a key may be kept here.
+    /// Whether the scope may have an entry for a key.
     ///
-    /// An invalid key is never kept, even if the storage below accepts it, so a
-    /// key that is found need not be validated.
+    /// Invalid keys have none, even if the storage below accepts them, so a cached key
+    /// need not be validated again.
     pub(crate) fn owns(&self, key: &str) -> bool {
         (self.is_private || key.starts_with(&*self.prefix)) && validate_full_key(key).is_ok()
     }
@@ -83,8 +83,8 @@ impl Drop for Scope {
     }
 }
 
-/// The scopes of a shared cache. Each prefix has at most one scope, which exists
-/// while a view or an entry uses it.
+/// The scopes of a shared cache. A prefix has at most one scope, which exists while a
+/// view or an entry uses it.
 #[derive(Debug, Default)]
 pub(crate) struct Scopes(Mutex<State>);
 
@@ -113,7 +113,7 @@ impl Scopes {
 
     fn remove(&self, scope: &Scope) {
         let mut state = self.lock();
-        // A new scope may have taken its place.
+        // The prefix may have a new scope already.
         let registered = state.scopes.get(&scope.prefix);
         if registered.is_some_and(|registered| std::ptr::eq(registered.as_ptr(), scope)) {
             state.scopes.remove(&scope.prefix);

@@ -17,9 +17,9 @@ use crate::stats::CacheStats;
 /// them share one size limit, so that memory goes where it is used.
 ///
 /// The cache has 16 segments, and each component uses two of them. So a component
-/// fills at most an eighth of the cache, and one that reads everything once evicts
-/// nothing from the other 14 segments. A component that is removed leaves its entries
-/// behind: they are there when it returns, until they are evicted.
+/// fills at most an eighth of the cache, and its scans evict nothing from the other 14
+/// segments. The entries of a component stay after its last handle is dropped, until
+/// they are evicted.
 ///
 /// A value is kept if it fills at most 0.97 of a segment, or of one shard of a large
 /// segment ([`CachedStorage`] says when there are several).

@@ -5,8 +5,7 @@ use std::cell::Cell;
 use crate::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{shared_static, thread_local};
 
-/// What a [`CachedStorage`](crate::CachedStorage) has done so far, and what it holds
-/// now.
+/// What a [`CachedStorage`](crate::CachedStorage) has done, and what it holds now.
 ///
 /// Not a snapshot: concurrent calls may change one number while another is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,8 +14,8 @@ pub struct CacheStats {
     /// Keys read from the cache, values and absence alike.
     pub hits: u64,
     /// Keys read from the storage below, or by waiting for another such read.
-    /// [`try_get`](storage_core::ComponentStorage::try_get) counts hits only: a caller
-    /// that misses asks again.
+    /// [`try_get`](storage_core::ComponentStorage::try_get) counts hits only: the
+    /// `get` that follows counts the miss.
     pub misses: u64,
     /// Entries added by reads.
     pub fills: u64,
@@ -101,8 +100,8 @@ impl Counters {
     }
 }
 
-/// How many threads count in a slot of their own. An atomic addition would take a
-/// quarter of the time of a hit.
+/// The number of threads with their own slot. An atomic addition to a shared slot would
+/// take a quarter of the time of a hit.
 const OWN_SLOTS: usize = 16;
 
 /// The slots of all other threads.

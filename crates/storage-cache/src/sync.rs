@@ -1,7 +1,7 @@
 //! Locks, atomics, thread-locals and hashers.
 //!
-//! Under `--cfg shuttle` they are shuttle's, whose threads switch only where they use
-//! one of these. So the cache takes everything that orders threads from here.
+//! Under `--cfg shuttle` they are shuttle's, whose threads switch only where they use one
+//! of these. The cache must use no others.
 
 #[cfg(shuttle)]
 pub(crate) use modelled::*;
@@ -24,8 +24,8 @@ mod real {
     }
     pub(crate) use shared_static;
 
-    /// Makes a call that may panic. The caller passes on an error of this function
-    /// at once, with `?`. There is none here: a panic unwinds through the caller.
+    /// Makes a call that may panic. The caller must return an error of this function
+    /// with `?`. There is none here: a panic unwinds through the caller.
     #[inline]
     pub(crate) fn unwinding<T>(call: impl FnOnce() -> T) -> Result<T, StorageError> {
         Ok(call())

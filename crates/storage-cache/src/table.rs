@@ -2,11 +2,11 @@
 //!
 //! - A read adds an entry only through its guard. Removing or inserting the key
 //!   invalidates the guard, so a read that a write overtook adds nothing.
-//! - Whatever makes an entry untrue ends in [`Table::remove`], which invalidates
-//!   guards. In quick_cache `retain`, `replace`, `remove_if` and an insert that is not
-//!   admitted do not.
-//! - A guard is not a lock: after `remove` there can be two guards for one key, of
-//!   which one is invalid.
+//! - Every change that makes an entry stale must call [`Table::remove`], which
+//!   invalidates guards. In quick_cache `retain`, `replace`, `remove_if` and an insert
+//!   that is not admitted do not.
+//! - A guard is not a lock: after `remove` a key can have two guards, one of them
+//!   invalid.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const SEGMENTS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Table {
     pool: Arc<Pool>,
-    /// Twice the same in a private cache.
+    /// Both are the same in a private cache.
     segments: [Arc<Entries>; SEGMENTS],
     /// Assigns keys to segments, if there are several.
     hasher: Option<DefaultHashBuilder>,
@@ -48,7 +48,7 @@ pub(crate) struct Table {
 /// What a read that missed does next. Of concurrent readers of one key, one reads
 /// from the storage below and the others wait.
 pub(crate) enum Flight<'a, T> {
-    /// Nothing: the key is cached by now.
+    /// Return: another call has cached the key.
     Hit(T),
     /// Read from the storage below and fill the cache.
     Lead(Guard<'a>),
@@ -123,16 +123,16 @@ impl Table {
         self.pool.timer.now()
     }
 
-    /// The validity of what a call that starts now returns.
+    /// The validity of the result of a call that starts now.
     pub(crate) fn validity(&self) -> Validity {
         let deadline = self.pool.timer.deadline(self.now());
         Validity { deadline, epoch: *self.scope.epoch() }
     }
 
-    /// Answers a read that began at `now` from the cache.
+    /// Returns the cached result of a read that began at `now`.
     pub(crate) fn get<R: Read>(&self, key: &str, now: Moment) -> Option<R::Output> {
         let key = self.whole_key(key);
-        Self::answer::<R>(self.entries(&key).get(&key), now)
+        Self::output::<R>(self.entries(&key).get(&key), now)
     }
 
     /// The same for the key `prefix` and `rest` joined.
@@ -140,14 +140,14 @@ impl Table {
     pub(crate) fn get_split<R: Read>(&self, prefix: &str, rest: &str) -> Option<R::Output> {
         if is_same(prefix.as_bytes(), self.scope.prefix().as_bytes()) {
             let key = SplitKey { scope: &self.scope, rest };
-            return Self::answer::<R>(self.entries(&key).get(&key), self.now());
+            return Self::output::<R>(self.entries(&key).get(&key), self.now());
         }
         self.get::<R>(&join_key(prefix, rest), self.now())
     }
 
     /// Inlined: moving an entry into a call costs a copy on every hit.
     #[inline(always)]
-    fn answer<R: Read>(entry: Option<Entry>, now: Moment) -> Option<R::Output> {
+    fn output<R: Read>(entry: Option<Entry>, now: Moment) -> Option<R::Output> {
         match entry {
             Some(Entry { cached, deadline }) if now < deadline => match R::lookup(cached) {
                 Lookup::Hit(output) => Some(output),
@@ -158,7 +158,7 @@ impl Table {
     }
 
     /// Joins or starts the single flight for a key, for a read that began at `began`.
-    /// An entry that has expired or does not answer the read is removed.
+    /// Removes an entry that has expired or lacks what the read needs.
     pub(crate) fn join<R: Read>(&self, key: &str, began: Moment) -> Flight<'_, R::Output> {
         let inspect = |_: &Key, entry: &mut Entry| {
             if began >= entry.deadline {
@@ -184,8 +184,8 @@ impl Table {
 
     /// Waits for the reader that has the guard of a key.
     ///
-    /// Its value is not used directly: if its guard was invalidated, the value may not
-    /// match the cache.
+    /// Does not return its value: if the guard was invalidated, the value may not match
+    /// the cache.
     pub(crate) fn follow(&self, key: &str) -> Followed<'_> {
         let any = &self.whole_key(key) as &dyn AnyKey;
         match self.entries(any).get_value_or_guard(any, None) {
@@ -197,10 +197,10 @@ impl Table {
         }
     }
 
-    /// Adds what a read found. Returns `false` if the guard is invalid: the key was
-    /// written or removed meanwhile, and the read must not return what it found.
+    /// Adds the result of a read. Returns `false` if the guard is invalid: the key was
+    /// written or removed since, and the read must not return its result.
     ///
-    /// After a clear the entry is added expired.
+    /// If the cache was cleared since the read began, the added entry is expired.
     pub(crate) fn fill(
         &self,
         guard: Guard<'_>,
@@ -231,8 +231,8 @@ impl Table {
         let _ = guard.insert(Entry { cached, deadline: 0 });
     }
 
-    /// Adds what a write stored, unless the cache was cleared since the write began.
-    /// The caller has removed the key after the write, and still holds its lock.
+    /// Adds the result of a write, unless the cache was cleared since the write began.
+    /// The caller must have removed the key after the write, and must hold its lock.
     pub(crate) fn insert(&self, key: &str, cached: Cached, validity: Validity) {
         if !self.scope.owns(key) {
             return;
@@ -257,11 +257,11 @@ impl Table {
         }
     }
 
-    /// Whether the marker of a value that is too large is still there.
+    /// Whether the key still has this marker of a large value.
     pub(crate) fn has_marker(&self, key: &str, id: u64) -> bool {
         let whole = self.whole_key(key);
         let cached = self.entries(&whole).peek(&whole).map(|entry| entry.cached);
-        matches!(cached, Some(Cached::Marker(Marker::TooLarge { id: there })) if there == id)
+        matches!(cached, Some(Cached::Marker(Marker::TooLarge { id: found })) if found == id)
     }
 
     pub(crate) fn admits(&self, key: &str, cached: Cached) -> bool {
@@ -271,16 +271,16 @@ impl Table {
 
     /// Removes all entries of the scope.
     pub(crate) fn clear(&self) {
-        // Removal alone does not invalidate guards. The new epoch keeps out what calls
-        // that are still running will add.
+        // `retain` does not invalidate guards. The new epoch rejects the entries of calls
+        // in progress.
         self.scope.start_epoch();
         for segment in &self.segments {
             segment.retain(|key, entry| {
-                let stays = !Arc::ptr_eq(&key.scope, &self.scope);
-                if !stays {
+                let keep = !Arc::ptr_eq(&key.scope, &self.scope);
+                if !keep {
                     self.counters().removed(bytes(key.len(), entry));
                 }
-                stays
+                keep
             });
         }
     }
@@ -304,16 +304,16 @@ impl Table {
         }
     }
 
-    /// Counts an insert. Returns `false` if the entry was not admitted or replaced
-    /// another of its key.
+    /// Counts an insert. Returns `false` if the entry was not admitted, or replaced an
+    /// entry of the same key.
     fn count_insert(&self, key: &str, added: u64, evicted: &Evicted) -> bool {
         self.counters().added(added);
-        // quick_cache reports it first, before the entries that made room.
+        // quick_cache reports such an entry before those that it evicts for room.
         let whole = self.whole_key(key);
-        let own = evicted.first.iter().flatten().any(|(evicted, _)| whole.equivalent(evicted));
-        if own {
+        let same_key = evicted.first.iter().flatten().any(|(evicted, _)| whole.equivalent(evicted));
+        if same_key {
             self.counters().evictions.fetch_sub(1, Ordering::Relaxed);
         }
-        !own
+        !same_key
     }
 }

@@ -1,4 +1,4 @@
-//! What memory a cache takes, as the allocator counts it.
+//! The memory of a cache, as the allocator counts it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,13 +10,13 @@ use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// The tests take turns, because the allocator counts for all of them.
+/// Serialises the tests, because the allocator counts for all of them.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// What the test harness and an empty cache may take.
+/// The most bytes of the test harness and an empty cache.
 const NOISE: usize = 32 << 10;
 
-/// Has a value for every key that ends in a number: so many bytes.
+/// Has a value for every key that ends in a number, which is its length.
 struct Generated;
 
 impl ComponentStorage for Generated {
@@ -76,8 +76,8 @@ fn a_used_cache_takes_less_than_eight_kib() {
     assert!(ALLOCATED.current_usage() < before + NOISE);
 }
 
-/// Fills the cache with values of one size after another. The table for the small ones
-/// still exists when the large ones come.
+/// Fills the cache with values of increasing size. The table for the small ones still
+/// exists when large ones are added.
 #[rstest]
 #[case::default(CacheConfig { ttl: None, ..CacheConfig::default() })]
 #[case::by_bytes(CacheConfig { ttl: None, max_entries: usize::MAX, max_size_bytes: 32 << 20 })]

@@ -48,7 +48,7 @@ pub enum StorageError {
         /// What happened, and what resolves it.
         detail: String,
     },
-    /// The keys of one component cannot be listed; those of others can.
+    /// The keys of one component cannot be listed. Other components can be read.
     /// [`list_components`](crate::Store::list_components) skips the component
     /// when `prefix` is passed as `after`.
     UnreadableComponent {
@@ -81,7 +81,7 @@ impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound(key) => write!(f, "key {key:?} does not exist"),
-            Self::AlreadyExists(key) => write!(f, "key {key:?} exists already"),
+            Self::AlreadyExists(key) => write!(f, "key {key:?} already exists"),
             Self::QuotaExceeded => f.write_str(
                 "the component's quota is used up: delete keys, or have its quota raised",
             ),
@@ -100,6 +100,10 @@ impl fmt::Display for StorageError {
             }
             Self::Unavailable { key: None, detail } => {
                 write!(f, "the store is unavailable: {detail}")
+            }
+            // A component sees the error without its prefix.
+            Self::UnreadableComponent { prefix, detail } if prefix.is_empty() => {
+                write!(f, "the component cannot be read: {detail}")
             }
             Self::UnreadableComponent { prefix, detail } => {
                 let id = prefix.strip_suffix('/').unwrap_or(prefix);

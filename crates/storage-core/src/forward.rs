@@ -8,8 +8,8 @@ use crate::{ComponentStorage, Store};
 ///
 /// `forward_storage!(self => EXPRESSION; METHOD, ...)` inside an `impl` forwards
 /// the named methods; without names it forwards all. The expression is evaluated
-/// for each call. It may return early with `?`, except in `try_get`, which
-/// returns an `Option`.
+/// for each call, and may return early with `?`: from `try_get` with an `Option`,
+/// from the other methods with a `Result`.
 ///
 /// ```
 /// use storage_core::{

@@ -7,10 +7,10 @@ use crate::{
     StorageError, StorageValue, Usage, VersionedValue, join_key, validate_key,
 };
 
-/// One component's view of a storage: its own keys and no others.
+/// One component's view of a storage, which contains only the component's keys.
 ///
-/// Checks every user key ([`validate_key`]) and adds the component prefix; strips
-/// the prefix from keys that it returns. The component cannot name or list a key
+/// Checks every user key ([`validate_key`]), adds the component prefix to it, and
+/// strips the prefix from the keys that it returns. The component cannot name or list a key
 /// of another component and never sees its own prefix, not even in errors.
 ///
 /// ```
@@ -120,10 +120,10 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
         // A key that is known below is a valid full key; only its length as a user key
         // remains to be checked.
-        if (1..=MAX_KEY_BYTES).contains(&key.len()) {
-            if let Some(known) = self.inner.try_get(self.prefix(), key) {
-                return Ok(known);
-            }
+        if (1..=MAX_KEY_BYTES).contains(&key.len())
+            && let Some(known) = self.inner.try_get(self.prefix(), key)
+        {
+            return Ok(known);
         }
         self.get_joined(key)
     }

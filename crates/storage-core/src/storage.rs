@@ -9,9 +9,9 @@ use crate::{
 ///
 /// # Contract
 ///
-/// - **The first five methods are required.** [`list_page`](Self::list_page),
-///   [`get_many`](Self::get_many) and [`usage`](Self::usage) have defaults that
-///   build on them. [`get_versioned`](Self::get_versioned) and
+/// - **`get`, `set`, `delete`, `exists` and `list_keys` are required.**
+///   [`list_page`](Self::list_page), [`get_many`](Self::get_many) and
+///   [`usage`](Self::usage) have defaults that build on them. [`get_versioned`](Self::get_versioned) and
 ///   [`commit`](Self::commit) cannot be built on them and return
 ///   [`StorageError::Unsupported`] by default. Override every method that an
 ///   implementation can do better.
@@ -23,8 +23,9 @@ use crate::{
 ///   pages and consecutive reads may or may not see a write that has not
 ///   returned. Use the checks of a commit to keep invariants over several keys.
 /// - **Keys are opaque**: compared byte by byte, never trimmed or normalised.
-///   An implementation may refuse keys that break the rules of
-///   [`validate_full_key`](crate::validate_full_key), but no others.
+///   A store may refuse keys that break the rules of
+///   [`validate_full_key`](crate::validate_full_key), but no others. A decorator may
+///   have stricter rules.
 /// - **An error changes nothing**, except where [`StorageError`] says that the
 ///   outcome is indeterminate.
 ///
@@ -176,7 +177,8 @@ pub trait ComponentStorage: Send + Sync {
     /// of its occurrences.
     ///
     /// # Errors
-    /// As [`get`](Self::get), for the first key that fails.
+    /// As [`get`](Self::get), for the first key that fails;
+    /// [`StorageError::LimitExceeded`] where a decorator limits batches.
     ///
     /// # Examples
     /// ```
@@ -224,7 +226,7 @@ pub trait ComponentStorage: Send + Sync {
     /// read, so async hosts call it in place. The default returns `None`.
     ///
     /// # Errors
-    /// None. An invalid key is never known.
+    /// None. An invalid key returns `None`.
     ///
     /// # Examples
     /// ```

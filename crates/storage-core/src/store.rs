@@ -8,8 +8,9 @@ pub type SnapshotVisitor<'a> = dyn FnMut(&str, StorageValue) -> Result<(), Stora
 
 /// One opened store, which holds the data of many components.
 ///
-/// Backends implement it. Decorators implement only [`ComponentStorage`], whose
-/// keys are full keys here ([`split_full_key`](crate::split_full_key)).
+/// Backends implement it; the decorators of a component implement only
+/// [`ComponentStorage`]. All keys of a store are full keys
+/// ([`split_full_key`](crate::split_full_key)).
 /// `Arc<dyn Store>` upcasts to `Arc<dyn ComponentStorage>`.
 ///
 /// ```
@@ -25,7 +26,7 @@ pub type SnapshotVisitor<'a> = dyn FnMut(&str, StorageValue) -> Result<(), Stora
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Store: ComponentStorage {
-    /// Returns what is fixed while the store is open.
+    /// Returns the properties of the store, which do not change while it is open.
     ///
     /// # Errors
     /// None.
@@ -48,8 +49,8 @@ pub trait Store: ComponentStorage {
     /// # Errors
     /// As [`ComponentStorage::list_keys`];
     /// [`StorageError::UnreadableComponent`] if the first component after `after`
-    /// cannot be read. A page ends before such a component. To continue behind
-    /// it, pass its prefix as `after`.
+    /// cannot be read. A page ends before such a component; pass its prefix as `after`
+    /// to skip it.
     ///
     /// # Examples
     /// ```
@@ -142,7 +143,7 @@ pub trait Store: ComponentStorage {
     }
 }
 
-/// What is fixed while a [`Store`] is open.
+/// The properties of an open [`Store`], which do not change.
 ///
 /// ```
 /// use storage_core::{Durability, StoreProperties};
@@ -164,8 +165,8 @@ pub struct StoreProperties {
     /// How much a write that returned survives; `None` if the store is not
     /// persistent.
     pub durability: Option<Durability>,
-    /// Whether calls may wait for I/O. An async host may make calls that do not
-    /// on its executor's threads.
+    /// Whether calls may wait for I/O. If not, an async host may make them on its
+    /// executor's threads.
     pub may_block: bool,
     /// Whether other hosts may write to the same data, so that a cache in front
     /// of the store can be stale.

@@ -79,7 +79,7 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Components on one store, with their keys.
+/// Components of one store, and the keys of each.
 fn tenants() -> impl Strategy<Value = BTreeMap<ComponentId, BTreeSet<String>>> {
     proptest::collection::btree_map(id(), proptest::collection::btree_set(key(), 1..8), 1..7)
 }
@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn each_component_has_its_own_keys_and_values(tenants in tenants()) {
+    fn components_have_separate_keys_and_values(tenants in tenants()) {
         let backend = Arc::new(ReferenceStorage::new());
         let component = |id: &ComponentId| Component::new(id.clone(), Arc::clone(&backend));
         let value = |id: &ComponentId, key: &str| format!("{id} {key}");
@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn no_prefix_and_no_after_leads_out(tenants in tenants(), prefix in key(), after in key()) {
+    fn no_prefix_or_cursor_reveals_other_components(tenants in tenants(), prefix in key(), after in key()) {
         let backend = Arc::new(ReferenceStorage::new());
         let component = |id: &ComponentId| Component::new(id.clone(), Arc::clone(&backend));
         for (id, keys) in &tenants {

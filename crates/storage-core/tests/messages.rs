@@ -30,6 +30,7 @@ fn every_error_says_what_failed_on_what() {
             prefix: "app/".into(),
             detail: "cannot list data/ab: Permission denied".into(),
         },
+        StorageError::UnreadableComponent { prefix: String::new(), detail: "denied".into() },
         StorageError::Locked(
             "the store data is locked: process 4711 has it open for writing".into(),
         ),
@@ -39,7 +40,7 @@ fn every_error_says_what_failed_on_what() {
     ];
     insta::assert_snapshot!(lines(errors), @r#"
     key "user:1" does not exist
-    key "user:1" exists already
+    key "user:1" already exists
     the component's quota is used up: delete keys, or have its quota raised
     invalid key: a key has at least 1 byte; this one is empty
     storage failed: cannot write data/ab12: disk full
@@ -51,6 +52,7 @@ fn every_error_says_what_failed_on_what() {
     the store is unavailable: the server does not answer
     component app/notes/home cannot be read: cannot list data/ab12: Input/output error
     components below app cannot be read: cannot list data/ab: Permission denied
+    the component cannot be read: denied
     the store data is locked: process 4711 has it open for writing
     the store is open for reading only
     access to key "user:1" is not granted

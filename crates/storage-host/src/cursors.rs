@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use storage_core::{ComponentId, ComponentStorage, MAX_KEY_BYTES, PageRequest, StorageError};
 
-/// The cursor of a draft.
+/// The cursor type of a draft.
 pub(crate) trait Cursor: Sized {
     /// Returns the key after which the next page begins.
     ///
@@ -79,7 +79,7 @@ pub(crate) fn list_keys<C: Cursor>(
     let page = storage.list_page(request).map_err(CannotList::Storage)?;
     let cursor = match (page.keys.last(), page.more) {
         (Some(last), true) => Some(C::after(last, cursors, owner)),
-        // Without a cursor the guest would take the part for the whole.
+        // Without a cursor the guest would take the page for the whole listing.
         (None, true) => {
             let reason = "the storage below reports more keys but lists none";
             return Err(CannotList::Storage(StorageError::IoError(reason.to_owned())));

@@ -1,4 +1,4 @@
-//! Grants: what a component may do with the keys of another.
+//! Grants: access of one component to keys of another.
 //!
 //! Nothing is granted by default. A grant lets one component read, or read and
 //! write, the keys of another that begin with a prefix. Access goes through the
@@ -282,13 +282,13 @@ impl ComponentStorage for GrantedStorage {
         for key in keys {
             validate_key(key)?;
         }
-        let asked: Vec<&str> = keys.iter().copied().filter(|key| rules.can_read(key)).collect();
-        if asked.is_empty() {
+        let readable: Vec<&str> = keys.iter().copied().filter(|key| rules.can_read(key)).collect();
+        if readable.is_empty() {
             return Ok(vec![None; keys.len()]);
         }
-        let mut found = self.storage.get_many(&asked)?.into_iter();
-        let answer = |key: &&str| if rules.can_read(key) { found.next().flatten() } else { None };
-        Ok(keys.iter().map(answer).collect())
+        let mut found = self.storage.get_many(&readable)?.into_iter();
+        let value = |key: &&str| if rules.can_read(key) { found.next().flatten() } else { None };
+        Ok(keys.iter().map(value).collect())
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {

@@ -26,7 +26,7 @@ pub struct ComponentSettings {
     pub cache: Option<CacheConfig>,
 }
 
-/// Owns a store and gives each component its own chain of storage.
+/// A store, and a chain of decorators for each component that uses it.
 ///
 /// All instances of a component share one chain, and so one cache. A chain lives
 /// as long as it is used. The host keeps no reference to it, so components that
@@ -49,7 +49,7 @@ struct Shared {
     chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
 }
 
-/// Whether components share the memory of a cache.
+/// The cache of components without their own: one each, or one for all.
 enum Cache {
     Private(CacheConfig),
     Shared(SharedCache<Arc<dyn ComponentStorage>>),
@@ -65,12 +65,12 @@ impl Cache {
 }
 
 impl StorageHost {
-    /// Makes a host with the default cache and limits and without a quota.
+    /// Creates a host with the default cache and limits and without a quota.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self::builder(store).build()
     }
 
-    /// Begins to set up a host.
+    /// Creates a builder of a host.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -128,11 +128,11 @@ impl StorageHost {
     pub fn total_cache_stats(&self) -> CacheStats {
         // Dropping the last reference to a chain takes the lock.
         let chains: Vec<_> = self.shared.lock_chains().values().filter_map(Weak::upgrade).collect();
-        let own = chains.iter().filter(|chain| !chain.shares_cache);
-        let own = own.map(|chain| chain.cache_stats());
+        let private = chains.iter().filter(|chain| !chain.shares_cache);
+        let private = private.map(|chain| chain.cache_stats());
         match &self.shared.cache {
-            Cache::Shared(shared) => own.chain([shared.stats()]).sum(),
-            Cache::Private(_) => own.sum(),
+            Cache::Shared(shared) => private.chain([shared.stats()]).sum(),
+            Cache::Private(_) => private.sum(),
         }
     }
 
@@ -274,7 +274,7 @@ impl Shared {
     }
 }
 
-/// Sets up a [`StorageHost`].
+/// Builds a [`StorageHost`].
 pub struct StorageHostBuilder {
     store: Arc<dyn Store>,
     cache: CacheConfig,
@@ -345,7 +345,7 @@ impl StorageHostBuilder {
         self
     }
 
-    /// Makes the host.
+    /// Builds the host.
     pub fn build(self) -> StorageHost {
         let gated = Arc::new(GatedStore::new(self.store));
         let storage: Arc<dyn ComponentStorage> = gated.clone();

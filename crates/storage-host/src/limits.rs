@@ -48,7 +48,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The lower one of each limit.
+    /// Returns the lower one of each limit.
     #[cfg(feature = "wasmtime")]
     pub(crate) fn lower(self, other: &Self) -> Self {
         Self {
@@ -111,8 +111,8 @@ fn at_most(limit: &'static str, max: usize, actual: usize) -> Result<(), Storage
     Err(StorageError::LimitExceeded { limit, max: max as u64, actual: actual as u64 })
 }
 
-/// The most keys of one page from below, 5.5 MiB of the longest keys: a listing over
-/// its limit reads at most one page too much.
+/// The most keys of one page from below: 5.5 MiB of the longest keys. A listing over its
+/// limit reads at most one page too many.
 const KEYS_PER_PAGE: usize = 4_096;
 
 /// How many values of a batch are read from below at a time.
@@ -252,8 +252,8 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
         let mut bytes = keys.iter().map(|key| key.len()).sum();
         self.limits.check_batch_bytes(bytes)?;
         let mut values = Vec::with_capacity(keys.len());
-        for some in keys.chunks(VALUES_PER_READ) {
-            for value in self.inner.get_many(some)? {
+        for chunk in keys.chunks(VALUES_PER_READ) {
+            for value in self.inner.get_many(chunk)? {
                 bytes += value.as_ref().map_or(0, StorageValue::len);
                 self.limits.check_batch_bytes(bytes)?;
                 values.push(value);

@@ -76,7 +76,7 @@ pub struct ManifestComponent {
     pub presets: BTreeMap<String, String>,
 }
 
-/// Why a [`Manifest`] cannot be read.
+/// Why a text or file is not a valid [`Manifest`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
@@ -91,7 +91,7 @@ pub enum ManifestError {
     /// It is not TOML, or has an unknown field or an invalid value. Names the line.
     #[error("{0}")]
     Syntax(String),
-    /// A component's settings contradict each other.
+    /// Settings of a component contradict each other. Names the component.
     #[error("{0}")]
     Contradiction(String),
 }
@@ -115,18 +115,18 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The component with this id, if the manifest names it.
+    /// Returns the component with this id, if the manifest names it.
     pub fn component(&self, id: &ComponentId) -> Option<&ManifestComponent> {
         self.components.iter().find(|component| component.id == *id)
     }
 
-    /// The settings of a component, or the defaults for one that is not named.
+    /// Returns the settings of a component; the defaults if it is not named.
     pub fn settings(&self, id: &ComponentId) -> &ComponentSettings {
         self.component(id).map_or(&self.defaults, |component| &component.settings)
     }
 
-    /// Makes a host on this store with the settings and grants of the manifest's
-    /// components. Presets are for the program that starts them.
+    /// Makes a host on a store, with the settings and grants of the manifest. Does not set
+    /// presets.
     pub fn host(&self, store: Arc<dyn Store>) -> StorageHost {
         let mut builder = StorageHost::builder(store).defaults(self.defaults.clone());
         builder = match self.shares_cache {

@@ -19,8 +19,7 @@ pub enum ManifestWarning {
         /// The grant.
         grant: Grant,
     },
-    /// A grant whose prefix ends in a letter or a digit: it covers keys that go on
-    /// with other letters too.
+    /// A grant whose prefix ends in a letter or a digit: `shared` also covers `shared2`.
     OpenPrefix {
         /// The component that the grant is for.
         component: ComponentId,
@@ -59,7 +58,7 @@ pub enum ManifestWarning {
 }
 
 impl ManifestWarning {
-    /// The component concerned.
+    /// Returns the component that it concerns.
     pub fn component(&self) -> &ComponentId {
         match self {
             Self::EmptyPrefix { component, .. }

@@ -9,8 +9,7 @@ use crate::built_in;
 use crate::scheme::Scheme;
 use crate::store_url::{self, StoreUrl, StoreUrlError};
 
-/// The schemes that store URLs can use: those of this build, and those that an
-/// embedder registers.
+/// The schemes of store URLs: the built-in ones, and those that an embedder registers.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -19,7 +18,7 @@ use crate::store_url::{self, StoreUrl, StoreUrlError};
 ///     ComponentStorage, Location, Mode, Scheme, StorageError, StorageHost, Store, StoreRegistry,
 /// };
 ///
-/// /// A store of the embedder's own.
+/// /// The embedder's own kind of store.
 /// struct Mine;
 ///
 /// impl Scheme for Mine {
@@ -45,12 +44,12 @@ pub struct StoreRegistry {
 }
 
 impl StoreRegistry {
-    /// The schemes that are compiled in.
+    /// Creates a registry of the built-in schemes.
     pub fn new() -> Self {
         Self { schemes: built_in::schemes() }
     }
 
-    /// The names of all schemes of this crate, with whether they are compiled in.
+    /// Returns the names of all schemes of this crate, and whether each is compiled in.
     pub fn features() -> impl Iterator<Item = (&'static str, bool)> {
         let compiled_in = built_in::schemes();
         built_in::NAMES
@@ -58,21 +57,22 @@ impl StoreRegistry {
             .map(move |name| (name, compiled_in.iter().any(|scheme| scheme.name() == name)))
     }
 
-    /// Adds a scheme. It replaces one of the same name.
+    /// Registers a scheme. Replaces one of the same name.
     pub fn register(&mut self, scheme: impl Scheme + 'static) {
         self.schemes.retain(|known| known.name() != scheme.name());
         self.schemes.push(Arc::new(scheme));
     }
 
-    /// The registered schemes.
+    /// Returns the registered schemes.
     pub fn schemes(&self) -> impl Iterator<Item = &dyn Scheme> {
         self.schemes.iter().map(|scheme| &**scheme)
     }
 
-    /// Parses a URL. Its path may have bytes that are not UTF-8 on Unix.
+    /// Parses a URL. On Unix its path may have bytes that are not UTF-8. Opens nothing.
     ///
     /// # Errors
-    /// [`StoreUrlError`].
+    /// [`StoreUrlError`] if the scheme is not registered, or the path or a setting is
+    /// invalid.
     pub fn parse(&self, text: impl AsRef<OsStr>) -> Result<StoreUrl, StoreUrlError> {
         store_url::parse(text.as_ref(), &self.schemes, &built_in::NAMES)
     }
@@ -91,11 +91,11 @@ impl fmt::Debug for StoreRegistry {
 }
 
 impl StoreUrl {
-    /// Parses a URL with a scheme of this build, as a process gets it in an argument
-    /// or a variable. Its path may have bytes that are not UTF-8 on Unix.
+    /// Parses a URL with a built-in scheme, for example from an argument or an environment
+    /// variable. On Unix its path may have bytes that are not UTF-8.
     ///
     /// # Errors
-    /// [`StoreUrlError`].
+    /// As [`StoreRegistry::parse`].
     pub fn from_os_str(text: &OsStr) -> Result<Self, StoreUrlError> {
         StoreRegistry::new().parse(text)
     }

@@ -1,4 +1,4 @@
-//! A kind of store, and how it is opened.
+//! A kind of store.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use storage_core::{Problem, StorageError, Store, Verified};
 /// The built-in ones are registered in every
 /// [`StoreRegistry`](crate::StoreRegistry); an embedder can register others.
 pub trait Scheme: Send + Sync {
-    /// The name before the colon, in lower case.
+    /// Returns the name before the colon, in lower case.
     fn name(&self) -> &'static str;
 
-    /// Whether its URLs have a path.
+    /// Returns whether its URLs have a path.
     fn has_path(&self) -> bool {
         true
     }
 
-    /// The settings that its URLs may have, in the order in which they are shown.
+    /// Returns the settings that its URLs may have, in the order of display.
     fn settings(&self) -> &'static [Setting] {
         &[]
     }
@@ -45,7 +45,7 @@ pub trait Scheme: Send + Sync {
         self.open(location, Mode::ReadOnly)?.verify(report)
     }
 
-    /// What it needs from the machine, for `storage-host doctor`.
+    /// Returns what it needs from the machine, for `storage-host doctor`.
     fn needs(&self) -> Needs {
         Needs::default()
     }
@@ -92,11 +92,11 @@ impl Setting {
     }
 }
 
-/// Where a store is and how it is set up: what a URL says besides its scheme.
+/// The path and settings of a URL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Location {
     pub(crate) path: PathBuf,
-    /// Settings other than the defaults, in the order of the scheme.
+    /// Settings that are not the default, in the order of the scheme.
     pub(crate) settings: Vec<(&'static str, String)>,
 }
 

@@ -20,14 +20,14 @@ const SLOTS: usize = 16;
 #[repr(align(128))]
 struct Slot(AtomicUsize);
 
-/// Counts the writes in progress. Refuses all operations after it is closed.
+/// Counts the writes in progress. Once closed, it refuses all operations.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     closed: AtomicBool,
     slots: [Slot; SLOTS],
-    /// The lock of `left`.
+    /// The lock of `ended`.
     waiting: Mutex<()>,
-    left: Condvar,
+    ended: Condvar,
 }
 
 impl Gate {
@@ -44,16 +44,16 @@ impl Gate {
     /// It increments a counter before it reads `closed`; `close` sets `closed` before it
     /// reads the counters. All are sequentially consistent, so either the write is
     /// refused or `close` waits for it.
-    fn enter(&self) -> Result<Entered<'_>, StorageError> {
+    fn enter(&self) -> Result<WriteInProgress<'_>, StorageError> {
         let [first, ..] = &self.slots;
         let slot = SLOT.with(|slot| self.slots.get(*slot)).unwrap_or(first);
-        let entered = Entered { gate: self, slot };
+        let entered = WriteInProgress { gate: self, slot };
         entered.slot.0.fetch_add(1, Ordering::SeqCst);
         if self.closed.load(Ordering::SeqCst) { Err(shutting_down()) } else { Ok(entered) }
     }
 
-    /// Closes the gate and waits until no write is in progress. Returns `false` if a
-    /// write still is at the deadline.
+    /// Closes the gate and waits until no write is in progress. Returns `false` if one
+    /// still is at the deadline.
     fn close(&self, deadline: Instant) -> bool {
         self.closed.store(true, Ordering::SeqCst);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +65,7 @@ impl Gate {
             if time.is_zero() {
                 return false;
             }
-            let waited = self.left.wait_timeout(waiting, time);
+            let waited = self.ended.wait_timeout(waiting, time);
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -80,18 +80,18 @@ thread_local! {
 }
 
 /// A write in progress.
-struct Entered<'a> {
+struct WriteInProgress<'a> {
     gate: &'a Gate,
     slot: &'a Slot,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for WriteInProgress<'_> {
     fn drop(&mut self) {
         self.slot.0.fetch_sub(1, Ordering::SeqCst);
         if self.gate.closed.load(Ordering::SeqCst) {
-            // With the lock, `close` has not read the counters yet or is waiting.
+            // While this thread has the lock, `close` has not read the counters or waits.
             drop(self.gate.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            self.gate.left.notify_all();
+            self.gate.ended.notify_all();
         }
     }
 }
@@ -113,7 +113,7 @@ pub(crate) struct GatedStore {
 /// A write in progress, and the store that it writes to.
 struct Writing<'a> {
     store: &'a dyn Store,
-    _entered: Entered<'a>,
+    _entered: WriteInProgress<'a>,
 }
 
 impl GatedStore {
@@ -139,9 +139,9 @@ impl GatedStore {
     pub(crate) fn shut_down(&self, within: Duration) -> Result<(), StorageError> {
         let begun = Instant::now();
         // A write that hangs must not prevent the flush of the others.
-        let has_left = self.gate.close(begun + within / 5 * 4);
+        let all_ended = self.gate.close(begun + within / 5 * 4);
         let flushed = self.flush_within(within.saturating_sub(begun.elapsed()));
-        if has_left {
+        if all_ended {
             return flushed;
         }
         Err(unavailable(format!(

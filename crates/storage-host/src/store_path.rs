@@ -41,8 +41,8 @@ pub(crate) fn read(scheme: &str, bytes: &[u8]) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// Finds white space at either end of a text, or a control character anywhere, as
-/// copied text often has. Describes it, as in `ends with a line break`.
+/// Finds white space at either end of a text, or a control character anywhere, which
+/// copied text often has. Returns a description, such as `ends with a line break`.
 pub(crate) fn find_blank(text: &str) -> Option<(String, char)> {
     let is_blank = |c: &char| c.is_whitespace() || c.is_control();
     let at_end = text.chars().next_back().filter(is_blank).map(|c| ("ends with", c));
@@ -59,8 +59,8 @@ pub(crate) fn find_blank(text: &str) -> Option<(String, char)> {
     Some((format!("{has} {name}"), c))
 }
 
-/// Refuses text that a shell expands. A shell does not expand it after a scheme, in
-/// single quotes, in a unit file or in a manifest.
+/// Refuses text that a shell should have expanded. Shells do not expand it after a
+/// scheme or in single quotes, and unit files and manifests never do.
 fn refuse_shell_words(path: &str) -> Result<(), String> {
     if path.starts_with('~') {
         let first = path.split('/').next().unwrap_or_default();
@@ -99,8 +99,8 @@ fn starts_variable(c: char) -> bool {
     c.is_ascii_alphabetic() || matches!(c, '_' | '{' | '(')
 }
 
-/// The path that bytes mean. If they have a `%`, a literal name that exists takes
-/// precedence over the decoded one.
+/// Converts the bytes of a URL to a path. If they contain a `%`, a literal name that
+/// exists takes precedence over the decoded one.
 fn literal_or_decoded(bytes: &[u8]) -> Result<PathBuf, String> {
     let Some(percent) = bytes.iter().position(|byte| *byte == b'%') else {
         return path_of(bytes).ok_or_else(|| "is not valid UTF-8, as a path must be".to_owned());
@@ -162,7 +162,7 @@ fn path_of(bytes: &[u8]) -> Option<PathBuf> {
     std::str::from_utf8(bytes).ok().map(PathBuf::from)
 }
 
-/// Writes a path as a URL has it. Parsing gives the same path.
+/// Displays a path as in a URL. Parsing the text returns the same path.
 pub(crate) struct Escaped<'a>(pub(crate) &'a Path);
 
 impl fmt::Display for Escaped<'_> {

@@ -101,7 +101,7 @@ pub enum StoreUrlError {
 fn listed(schemes: &[&str]) -> String {
     let schemes: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}:")).collect();
     match schemes.split_last() {
-        None => "no store at all".to_owned(),
+        None => "none".to_owned(),
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} and {last}", others.join(", ")),
     }
@@ -142,9 +142,9 @@ impl StoreUrl {
         }
     }
 
-    /// The same store with the weakest durability of its kind, for work that is
-    /// repeated if it is interrupted and that ends with
-    /// [`flush`](storage_core::Store::flush), which makes all of it durable.
+    /// Returns the same store with the weakest durability of its kind. Use it for work
+    /// that can be repeated after an interruption, and end with
+    /// [`flush`](storage_core::Store::flush).
     ///
     /// ```
     /// use storage_host::StoreUrl;
@@ -237,7 +237,7 @@ pub(crate) fn parse(
     })
 }
 
-/// White space or a control character in this part of a URL.
+/// The error for white space or a control character in this part of a URL.
 fn blank(url: &str, part: &str) -> StoreUrlError {
     let found = store_path::find_blank(part).map(|(blank, _)| blank).unwrap_or_default();
     StoreUrlError::Path { url: url.to_owned(), problem: format!("{found}: remove it") }
@@ -282,32 +282,32 @@ fn parse_settings(
     path: PathBuf,
     text: &str,
 ) -> Result<Location, StoreUrlError> {
-    let wrong = |problem| StoreUrlError::Setting { scheme: scheme.name(), problem };
+    let invalid = |problem| StoreUrlError::Setting { scheme: scheme.name(), problem };
     let known = scheme.settings();
     let mut location = Location { path, settings: Vec::new() };
     let mut seen: Vec<&str> = Vec::new();
     for setting in text.split('&').filter(|setting| !setting.is_empty()) {
         let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
         if seen.contains(&name) {
-            return Err(wrong(format!("has the setting {name:?} twice")));
+            return Err(invalid(format!("has the setting {name:?} twice")));
         }
         seen.push(name);
         let Some(setting) = known.iter().find(|setting| setting.name == name) else {
             let known: Vec<String> = known.iter().map(ToString::to_string).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(wrong(format!("has no setting {name:?}; it has {known}")));
+            return Err(invalid(format!("has no setting {name:?}; it has {known}")));
         };
         let value = match setting.values {
             Values::OneOf(values) if values.contains(&value) => value.to_owned(),
             Values::OneOf(values) => {
                 let values = values.join(" or ");
-                return Err(wrong(format!("cannot have {name}={value}; it is {values}")));
+                return Err(invalid(format!("cannot have {name}={value}; it is {values}")));
             }
             Values::Bytes => match value.parse::<usize>() {
                 Ok(bytes) => bytes.to_string(),
                 Err(_) => {
                     let problem = format!("cannot have {name}={value}; it is a number of bytes");
-                    return Err(wrong(problem));
+                    return Err(invalid(problem));
                 }
             },
         };
@@ -360,7 +360,7 @@ mod tests {
 
     #[cfg(feature = "file")]
     #[test]
-    fn a_path_is_taken_literally() {
+    fn paths_are_parsed() {
         for (url, path) in [
             ("file:data", "data"),
             ("file:./storage-data", "./storage-data"),
@@ -382,26 +382,13 @@ mod tests {
 
     #[cfg(feature = "file")]
     #[test]
-    fn a_shown_url_parses_to_the_same() {
-        for path in [
-            "//srv//data",
-            "a%b?c",
-            "%25",
-            "?",
-            "/",
-            " ",
-            "//",
-            "//localhost/x",
-            "~",
-            "~/data",
-            "./~",
-            "$HOME/x",
-            "a$(b)",
-            "$",
-            "\t a\u{a0}",
-            "a\nb",
-            "a b",
-        ] {
+    fn display_and_parse_are_inverse() {
+        #[rustfmt::skip]
+        let paths = [
+            "//srv//data", "a%b?c", "%25", "?", "/", " ", "//", "//localhost/x", "~", "~/data",
+            "./~", "$HOME/x", "a$(b)", "$", "\t a\u{a0}", "a\nb", "a b",
+        ];
+        for path in paths {
             let url = StoreUrl::from_path(path);
             assert_eq!(url.to_string().parse(), Ok(url.clone()), "{url}");
         }
@@ -465,49 +452,18 @@ mod tests {
     #[test]
     fn errors_name_the_problem() {
         let message = |url: &str| url.parse::<StoreUrl>().unwrap_err().to_string();
+        #[rustfmt::skip]
         let cases = [
-            "./data",
-            "",
-            ":data",
-            "sqlite:x",
-            "redis://h",
-            "file:",
-            "file:?durability=os",
-            "file://data",
-            "file://",
-            "file://localhost",
-            "file:100%",
-            "file:%zz",
-            "file:%00",
-            "file:~/data",
-            "redb:~",
-            "file:~ada/data?durability=os",
-            "file:$HOME/x",
-            "redb:/srv/${USER}.redb",
-            "file:data-$(date)",
-            " file:data",
-            "file:data ",
-            "file:data\n",
-            "redb:data\r",
-            "file: data",
-            "file:data ?durability=os",
-            "file:da\tta",
-            "memory:\n",
-            "file:data\u{a0}",
-            "file:data?durability=os\n",
-            "file:d?durabilty=os",
-            "file:d?durability=none",
-            "file:d?durability",
-            "file:d?durability=os&durability=os",
-            "file:d?index_budget_bytes=64M",
-            "redb:",
-            "redb:d?durability=os",
-            "redb:d?durability=off",
-            "redb:d?block_cache_bytes=1",
-            "rocksdb:d",
-            "memory:x",
-            "memory://",
-            "memory:?durability=os",
+            "./data", "", ":data", "sqlite:x", "redis://h", "file:", "file:?durability=os",
+            "file://data", "file://", "file://localhost", "file:100%", "file:%zz", "file:%00",
+            "file:~/data", "redb:~", "file:~ada/data?durability=os", "file:$HOME/x",
+            "redb:/srv/${USER}.redb", "file:data-$(date)", " file:data", "file:data ",
+            "file:data\n", "redb:data\r", "file: data", "file:data ?durability=os",
+            "file:da\tta", "memory:\n", "file:data\u{a0}", "file:data?durability=os\n",
+            "file:d?durabilty=os", "file:d?durability=none", "file:d?durability",
+            "file:d?durability=os&durability=os", "file:d?index_budget_bytes=64M", "redb:",
+            "redb:d?durability=os", "redb:d?durability=off", "redb:d?block_cache_bytes=1",
+            "rocksdb:d", "memory:x", "memory://", "memory:?durability=os",
         ];
         let messages: Vec<String> = cases
             .iter()

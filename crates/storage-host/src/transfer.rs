@@ -38,14 +38,14 @@ impl CopyOptions {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
-    /// What was written.
+    /// The written keys.
     pub written: Usage,
-    /// What the target already had.
+    /// The keys that the target already had with the same value.
     pub unchanged: Usage,
 }
 
 impl Copied {
-    /// The whole source.
+    /// Returns the usage of the whole source.
     pub fn total(&self) -> Usage {
         self.written + self.unchanged
     }
@@ -73,7 +73,7 @@ pub enum CopyError {
     /// The target could not be read.
     #[error("cannot read the target: {0}")]
     Target(#[source] StorageError),
-    /// The target did not take what was to be written.
+    /// A batch could not be written to the target.
     #[error("cannot write {first:?}{} to the target: {error}", up_to(last, first))]
     Write {
         /// The first full key of the batch.
@@ -84,7 +84,7 @@ pub enum CopyError {
         #[source]
         error: StorageError,
     },
-    /// What was written could not be made durable.
+    /// The written keys could not be made durable.
     #[error("cannot make the target durable: {0}")]
     Flush(#[source] StorageError),
 }
@@ -140,8 +140,8 @@ pub fn copy_store(
     let mut pass = Pass::new(to, options, false);
     pass.run(from, progress)?;
     if pass.gaps {
-        // The target lacks keys before others that it has. All of it is compared now, so
-        // the keys can be written.
+        // The target lacks keys before others that it has. The first pass has compared all
+        // of it, so a second one can write them.
         pass = Pass::new(to, options, true);
         pass.run(from, progress)?;
     }
@@ -223,7 +223,7 @@ impl<'a> Pass<'a> {
         }
         // Keys after the source's last key.
         while let Some(key) = self.target.next()? {
-            self.other(key);
+            self.count_other(key);
         }
         if let Some(first) = self.first_other.take() {
             return Err(CopyError::OtherData { keys: self.others, first });
@@ -233,25 +233,25 @@ impl<'a> Pass<'a> {
 
     /// Processes the next key of the source.
     fn visit(&mut self, key: &str, value: StorageValue) -> Result<(), Stop> {
-        let mut there = self.merge;
+        let mut exists = self.merge;
         while let Some(next) = self.target.peek()? {
             if next > key {
                 break;
             }
-            there = next == key;
-            if let Some(next) = self.target.next()?.filter(|_| !there) {
-                self.other(next);
+            exists = next == key;
+            if let Some(next) = self.target.next()?.filter(|_| !exists) {
+                self.count_other(next);
             }
         }
         let usage = Usage::of(key, value.len());
-        if there {
+        if exists {
             match self.to.get(key) {
                 Ok(Some(found)) if found == value => {
                     self.copied.unchanged = self.copied.unchanged + usage;
                     return Ok(());
                 }
                 Ok(Some(_)) if !self.merge => {
-                    self.other(key.to_owned());
+                    self.count_other(key.to_owned());
                     return Ok(());
                 }
                 Ok(_) | Err(StorageError::Corrupt { .. }) => {}
@@ -269,7 +269,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Counts a key of the target that the source lacks or has with another value.
-    fn other(&mut self, key: String) {
+    fn count_other(&mut self, key: String) {
         self.others += 1;
         self.first_other.get_or_insert(key);
     }

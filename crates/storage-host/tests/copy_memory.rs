@@ -18,9 +18,9 @@ const MOST: usize = 32 << 20;
 
 #[test]
 fn the_memory_of_a_copy_is_bounded() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let open = |name: &str, mode| {
-        let url = StoreUrl::from_path(folder.path().join(name));
+        let url = StoreUrl::from_path(dir.path().join(name));
         url.relaxed().open(mode).unwrap()
     };
     let source = open("from", Mode::ReadWrite);

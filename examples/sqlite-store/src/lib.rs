@@ -1,18 +1,17 @@
 //! A store over SQLite, as an example for authors of backends.
 //!
-//! Each commit is one SQL transaction, so SQLite provides atomicity and durability.
-//! The usage counter of a component is a row that changes in the same transaction
-//! as its keys. Unlike the built-in stores it has no checksum over each value.
+//! Each commit, with the usage counters of its components, is one SQL transaction.
+//! Unlike the built-in stores it has no checksum over each value.
 
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row};
 use storage_core::{
     Commit, CommitView, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision,
     SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
@@ -24,15 +23,12 @@ const FORMAT_1: i64 = 0x776b_7601;
 const SCHEMA: &str = "
     CREATE TABLE entry (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL);
     CREATE TABLE usage (component TEXT PRIMARY KEY, bytes INTEGER NOT NULL, keys INTEGER NOT NULL);
-    CREATE TABLE last (revision INTEGER NOT NULL);
-    INSERT INTO last VALUES (0);
+    CREATE TABLE last (revision INTEGER NOT NULL); INSERT INTO last VALUES (0);
     PRAGMA application_id = 0x776b7601;";
 
 /// A store in one SQLite file.
 #[derive(Debug)]
-pub struct SqliteStore {
-    connection: Mutex<Connection>,
-}
+pub struct SqliteStore(Mutex<Connection>);
 
 impl SqliteStore {
     /// Opens the store at `path`, and creates it if there is no file.
@@ -42,15 +38,15 @@ impl SqliteStore {
     /// [`StorageError::Unsupported`] for a database of another program or format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref();
-        let connection = connect(path).map_err(failed)?.ok_or_else(|| {
-            StorageError::Unsupported(format!("{} is not a store of format 1", path.display()))
-        })?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let foreign = format!("{} is not a store of format 1", path.display());
+        let connection =
+            connect(path).map_err(failed)?.ok_or(StorageError::Unsupported(foreign))?;
+        Ok(Self(Mutex::new(connection)))
     }
 
     /// A panic rolls its transaction back, so a poisoned lock can be used.
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,10 +60,9 @@ fn connect(path: &Path) -> rusqlite::Result<Option<Connection>> {
     if !is_new && pragma("application_id")? != FORMAT_1 {
         return Ok(None);
     }
-    db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
     let create = if is_new { SCHEMA } else { "" };
-    db.execute_batch(&format!("BEGIN IMMEDIATE; {create} COMMIT;"))?;
+    let begin = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;";
+    db.execute_batch(&format!("{begin} {create} COMMIT;"))?;
     Ok(Some(db))
 }
 
@@ -82,21 +77,6 @@ fn failed(error: rusqlite::Error) -> StorageError {
     }
 }
 
-fn query_one<T>(
-    db: &Connection,
-    sql: &str,
-    parameters: impl Params,
-    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Option<T>, StorageError> {
-    let found = db.prepare_cached(sql).and_then(|mut query| query.query_row(parameters, read));
-    found.optional().map_err(failed)
-}
-
-fn execute(db: &Connection, sql: &str, parameters: impl Params) -> Result<(), StorageError> {
-    let done = db.prepare_cached(sql).and_then(|mut statement| statement.execute(parameters));
-    done.map(drop).map_err(failed)
-}
-
 fn usage(row: &Row<'_>, column: usize) -> rusqlite::Result<Usage> {
     Ok(Usage { bytes: row.get(column)?, keys: row.get(column + 1)? })
 }
@@ -107,8 +87,7 @@ fn components(db: &Connection) -> Result<BTreeMap<String, Usage>, StorageError> 
     query.and_then(|mut query| query.query_map([], read)?.collect()).map_err(failed)
 }
 
-/// Calls `visit` with each key that begins with `prefix` and follows `after`, and
-/// the column of its row, in key order, until it returns `false`.
+/// Calls `visit` with keys and a column of their rows, in key order, until it returns `false`.
 fn scan<T: FromSql>(
     db: &Connection,
     column: &str,
@@ -116,13 +95,11 @@ fn scan<T: FromSql>(
     after: Option<&str>,
     mut visit: impl FnMut(&str, T) -> Result<bool, StorageError>,
 ) -> Result<(), StorageError> {
-    // Keys have no control characters, so no key is between `after` and this start.
-    let after = after.filter(|after| *after >= prefix);
-    let start = after.map_or_else(|| prefix.to_owned(), |after| format!("{after}\0"));
-    let sql = format!("SELECT key, {column} FROM entry WHERE key >= ?1 ORDER BY key");
+    let range = "key >= max(?1, ?2) AND key > ?2";
+    let sql = format!("SELECT key, {column} FROM entry WHERE {range} ORDER BY key");
     let mut query = db.prepare_cached(&sql).map_err(failed)?;
     let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
-    for row in query.query_map([start], read).map_err(failed)? {
+    for row in query.query_map([prefix, after.unwrap_or_default()], read).map_err(failed)? {
         let (key, column) = row.map_err(failed)?;
         if !key.starts_with(prefix) || !visit(&key, column)? {
             break;
@@ -137,15 +114,17 @@ impl CommitView for View<'_> {
     type Error = StorageError;
 
     fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        query_one(self.0, "SELECT value, revision FROM entry WHERE key = ?1", [key], |row| {
+        let sql = "SELECT value, revision FROM entry WHERE key = ?1";
+        let found = self.0.query_row(sql, [key], |row| {
             let value = row.get::<_, Vec<u8>>(0)?.into();
             Ok(VersionedValue { value, revision: Revision::new(row.get(1)?) })
-        })
+        });
+        found.optional().map_err(failed)
     }
 
     fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
         let sql = "SELECT length(value) FROM entry WHERE key = ?1";
-        query_one(self.0, sql, [key], |row| row.get(0))
+        self.0.query_row(sql, [key], |row| row.get(0)).optional().map_err(failed)
     }
 
     fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
@@ -198,25 +177,23 @@ impl ComponentStorage for SqliteStore {
         for (component, change) in evaluation.changes {
             let budget = commit.budget.as_ref().filter(|_| budgeted == Some(component));
             let sql = "SELECT bytes, keys FROM usage WHERE component = ?1";
-            let before = query_one(&db, sql, [component], |row| usage(row, 0))?;
-            let after = change.apply(before.unwrap_or_default(), budget)?;
+            let before = db.query_row(sql, [component], |row| usage(row, 0)).optional();
+            let after = change.apply(before.map_err(failed)?.unwrap_or_default(), budget)?;
             let sql = "INSERT OR REPLACE INTO usage VALUES (?1, ?2, ?3)";
-            execute(&db, sql, (component, after.bytes, after.keys))?;
+            db.execute(sql, (component, after.bytes, after.keys)).map_err(failed)?;
         }
         // Revisions begin at the current time, so that a store restored from a copy
         // does not use those of the lost writes again.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let now = i64::try_from(now).unwrap_or_default();
+        let now: i64 = UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos().try_into().unwrap_or(0));
         let sql = "UPDATE last SET revision = max(revision + 1, ?1) RETURNING revision";
-        let revision: u64 = query_one(&db, sql, [now], |row| row.get(0))?.unwrap_or_default();
+        let revision: u64 = db.query_row(sql, [now], |row| row.get(0)).map_err(failed)?;
         for Write { key, value } in evaluation.writes {
-            match value.as_ref().map(StorageValue::as_bytes) {
-                Some(value) => {
-                    let sql = "INSERT OR REPLACE INTO entry VALUES (?1, ?2, ?3)";
-                    execute(&db, sql, (key, value, revision))?;
-                }
-                None => execute(&db, "DELETE FROM entry WHERE key = ?1", [key])?,
-            }
+            let set = "INSERT OR REPLACE INTO entry VALUES (?1, ?2, ?3)";
+            let done = match value {
+                Some(value) => db.execute(set, (key, value.as_bytes(), revision)),
+                None => db.execute("DELETE FROM entry WHERE key = ?1", [key]),
+            };
+            done.map_err(failed)?;
         }
         db.commit().map_err(failed)?;
         Ok(Revision::new(revision))
@@ -229,9 +206,9 @@ impl Store for SqliteStore {
     }
 
     fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
-        let prefixes = components(&self.connection())?.into_keys();
         // Unscoped keys have the prefix "", which does not follow "".
-        let prefixes = prefixes.filter(|prefix| &**prefix > after.unwrap_or_default());
+        let follows = |prefix: &String| **prefix > *after.unwrap_or_default();
+        let prefixes = components(&self.connection())?.into_keys().filter(follows);
         Ok(KeyPage::cut(prefixes.take(limit.saturating_add(1)).collect(), limit))
     }
 
@@ -259,12 +236,11 @@ impl Store for SqliteStore {
             Ok(true)
         })?;
         verified.components = recount.keys().filter(|prefix| !prefix.is_empty()).count() as u64;
-        let integrity: Option<String> =
-            query_one(&db, "PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        let damage = integrity.filter(|message| message != "ok");
+        let integrity = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
+        let damage = Some(integrity.map_err(failed)?).filter(|message: &String| message != "ok");
         let miscount = (recount != components(&db)?).then(|| "wrong usage counters".to_owned());
-        for detail in damage.into_iter().chain(miscount) {
-            let problem = Problem::new("database", detail);
+        for problem in damage.into_iter().chain(miscount).map(|what| Problem::new("database", what))
+        {
             verified.count(&problem);
             report(problem);
         }

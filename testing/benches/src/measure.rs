@@ -29,7 +29,7 @@ pub struct Compared {
     /// The first by the second, per round.
     pub ratio: Spread,
     /// The same of the CPU time, which excludes waiting and other programs.
-    pub core_ratio: f64,
+    pub cpu_ratio: f64,
 }
 
 /// A median and its quartiles.
@@ -65,20 +65,20 @@ pub fn median(numbers: Vec<f64>) -> f64 {
 /// Does the operations with these numbers.
 pub type Side<'a> = &'a mut dyn FnMut(Range<usize>) -> Result<()>;
 
-/// Whose CPU time counts.
+/// Which CPU time counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Core {
+pub enum CpuTime {
     /// That of the measuring thread.
     OfThread,
     /// That of all threads.
-    OfProgram,
+    OfProcess,
 }
 
-impl Core {
-    fn time(self) -> Duration {
+impl CpuTime {
+    fn now(self) -> Duration {
         let clock = match self {
             Self::OfThread => ClockId::ThreadCPUTime,
-            Self::OfProgram => ClockId::ProcessCPUTime,
+            Self::OfProcess => ClockId::ProcessCPUTime,
         };
         Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
     }
@@ -87,11 +87,11 @@ impl Core {
 /// Measures two sides in turns. Both do operations with the same numbers. No number
 /// repeats.
 pub fn compare(plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
-    compare_by(Core::OfThread, plan, first, second)
+    compare_by(CpuTime::OfThread, plan, first, second)
 }
 
-/// Like [`compare`], with the CPU time of `core`.
-pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
+/// Like [`compare`], with this CPU time.
+pub fn compare_by(cpu: CpuTime, plan: Plan, first: Side<'_>, second: Side<'_>) -> Result<Compared> {
     let mut rounds: Vec<[Spent; 2]> = Vec::new();
     let mut number = 0;
     for round in 0..=plan.rounds {
@@ -103,8 +103,8 @@ pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> 
             let [by_first, by_second] = &mut spent;
             // Always in this order, so that each side finds the processor's caches as the
             // other one left them.
-            by_first.measure(core, first, operations.clone())?;
-            by_second.measure(core, second, operations)?;
+            by_first.measure(cpu, first, operations.clone())?;
+            by_second.measure(cpu, second, operations)?;
             done += turn;
         }
         number += plan.operations;
@@ -119,7 +119,7 @@ pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> 
         first: of_rounds(|[first, _]| first.wall.as_secs_f64()).median / operations,
         second: of_rounds(|[_, second]| second.wall.as_secs_f64()).median / operations,
         ratio: of_rounds(|[first, second]| first.wall.div_duration_f64(second.wall)),
-        core_ratio: of_rounds(|[first, second]| first.core.div_duration_f64(second.core)).median,
+        cpu_ratio: of_rounds(|[first, second]| first.cpu.div_duration_f64(second.cpu)).median,
     })
 }
 
@@ -127,14 +127,14 @@ pub fn compare_by(core: Core, plan: Plan, first: Side<'_>, second: Side<'_>) -> 
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
     wall: Duration,
-    core: Duration,
+    cpu: Duration,
 }
 
 impl Spent {
-    fn measure(&mut self, core: Core, side: Side<'_>, numbers: Range<usize>) -> Result<()> {
-        let (start, core_before) = (Instant::now(), core.time());
+    fn measure(&mut self, cpu: CpuTime, side: Side<'_>, numbers: Range<usize>) -> Result<()> {
+        let (start, cpu_before) = (Instant::now(), cpu.now());
         side(numbers)?;
-        self.core += core.time().saturating_sub(core_before);
+        self.cpu += cpu.now().saturating_sub(cpu_before);
         self.wall += start.elapsed();
         Ok(())
     }

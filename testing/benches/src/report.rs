@@ -57,12 +57,12 @@ impl Row {
 
     fn line(&self) -> String {
         let Spread { low, median, high } = self.ratio();
-        let core = match self.target {
+        let cpu = match self.target {
             Target::RateAtLeast(_) | Target::Rate => "-".to_owned(),
-            _ => format!("{:.2}", self.compared.core_ratio),
+            _ => format!("{:.2}", self.compared.cpu_ratio),
         };
         format!(
-            "| {} | {} | {} | {median:.2} | {low:.2} to {high:.2} | {core} | {} |",
+            "| {} | {} | {} | {median:.2} | {low:.2} to {high:.2} | {cpu} | {} |",
             self.what,
             self.figure(self.compared.first),
             self.figure(self.compared.second),
@@ -105,7 +105,7 @@ mod tests {
 
     fn row(ratio: f64, target: Target) -> Row {
         let ratio = Spread { low: ratio, median: ratio, high: ratio };
-        Row::new("get", Compared { first: 2e-6, second: 1e-6, ratio, core_ratio: 1.0 }, target)
+        Row::new("get", Compared { first: 2e-6, second: 1e-6, ratio, cpu_ratio: 1.0 }, target)
     }
 
     #[test]

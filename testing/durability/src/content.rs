@@ -4,15 +4,15 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// A value of at least this length begins with its operation and the hash of its key.
-const STAMP: usize = 16;
+const HEADER_BYTES: usize = 16;
 
 /// The value that an operation stores under a key.
 pub(crate) fn content(key: &str, op: u64, len: usize) -> Vec<u8> {
     let seed = hash(key) ^ op.rotate_left(20) ^ (len as u64).rotate_left(50);
     let mut bytes = vec![0; len];
     fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    if let Some(stamp) = bytes.get_mut(..STAMP) {
-        stamp.copy_from_slice(&[op.to_le_bytes(), hash(key).to_le_bytes()].concat());
+    if let Some(header) = bytes.get_mut(..HEADER_BYTES) {
+        header.copy_from_slice(&[op.to_le_bytes(), hash(key).to_le_bytes()].concat());
     }
     bytes
 }
@@ -23,7 +23,7 @@ pub(crate) fn writer_of(key: &str, value: &[u8]) -> Option<u64> {
     let number = |at: usize| {
         value.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes)
     };
-    (value.len() >= STAMP && number(8)? == hash(key)).then(|| number(0)).flatten()
+    (value.len() >= HEADER_BYTES && number(8)? == hash(key)).then(|| number(0)).flatten()
 }
 
 /// A hash of a text, the same in every process of this program.

@@ -88,7 +88,7 @@ impl Corruption {
             tally += one;
         }
         println!(
-            "  {}: {count} damages to a store of {} keys: {} did not open, {} keys reported corrupt, {} values right; {harmless} affected no value; {findings}; {:.0} s",
+            "  {}: {count} damages to a store of {} keys: {} did not open, {} keys reported corrupt, {} values right; {harmless} had no effect on a value; {findings}; {:.0} s",
             self.engine,
             expected.keys.len(),
             tally.refused,

@@ -11,7 +11,7 @@ use crate::check::check;
 use crate::engine::{Engine, Mode};
 use crate::events::{self, Event};
 use crate::model::Model;
-use crate::power::{Worker, unanswered};
+use crate::power::{Worker, unacknowledged};
 use crate::report::{Fault, Findings, Outcome};
 use crate::scratch::{Disk, FileSystem, Scratch, copy_tree, run};
 use crate::strace::{self, Injection, Point};
@@ -75,7 +75,7 @@ impl Faults {
         arguments.log.clone_from(&log);
         let back = if call == "fdatasync" { 1 } else { 0 };
         let point =
-            Point { injection: Injection::Kill, call, number: number - back, onwards: false };
+            Point { injection: Injection::Kill, call, number: number - back, and_later: false };
         let status = strace::inject(&arguments, &point)?;
         anyhow::ensure!(was_killed(status), "the workload was not killed at {point}: {status}");
         let mut model = Model::new();
@@ -120,9 +120,8 @@ impl Faults {
 
     /// Injects faults into fsyncs and then cuts the power.
     ///
-    /// Whatever was read or acknowledged after the fault must be on the disk. The same holds
-    /// for what a second process saw, after a kill, of the keys that the first process had
-    /// not finished.
+    /// What was read or acknowledged after the fault must be on the disk. After a kill, so
+    /// must what a second process reads of the keys that the first one had not finished.
     fn then_cut(&self, scratch: &Scratch, bases: &[Base], injection: Injection) -> Result<bool> {
         let after = match injection {
             Injection::Kill => "then another process, ",
@@ -186,7 +185,7 @@ impl Faults {
         let begun = arguments.log.exists();
         if point.injection == Injection::Kill && begun {
             let mut second = arguments.clone();
-            let (next, keys) = unanswered(&events::read(&second.log)?);
+            let (next, keys) = unacknowledged(&events::read(&second.log)?);
             second.first_op = next.max(arguments.first_op);
             second.work =
                 if point.number.is_multiple_of(2) { Work::Delete(keys) } else { Work::Read(keys) };
@@ -218,10 +217,10 @@ impl Faults {
         for call in injection.calls().filter(|call| wanted(call)) {
             let Some((first, last)) = ranges.get(call) else { continue };
             for number in *first..=*last {
-                points.push(Point { injection, call, number, onwards: false });
+                points.push(Point { injection, call, number, and_later: false });
                 // A disk that has failed, or is full, usually stays so.
                 if injection != Injection::Kill && number % 4 == 1 {
-                    points.push(Point { injection, call, number, onwards: true });
+                    points.push(Point { injection, call, number, and_later: true });
                 }
             }
         }
@@ -321,7 +320,7 @@ fn failed(findings: &Findings, tally: &Tally) -> bool {
     findings.fail("each operation must happen completely or not at all") == Outcome::Failed
 }
 
-/// Checks the answers of a run, and adds them to the model.
+/// Checks the results of a run, and adds them to the model.
 fn check_run(
     arguments: &WorkArguments,
     point: &Point,

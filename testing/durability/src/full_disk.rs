@@ -1,5 +1,5 @@
-//! A full disk: existing data stays, errors name the reason, and writes continue once there
-//! is space.
+//! A full disk: existing data stays, errors name the reason, and writes resume once there is
+//! space.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -144,12 +144,12 @@ impl FullDisk {
         let indeterminate = filled.indeterminate.iter().max().copied().unwrap_or(0);
         self.open_without_space(root, disk, filled, findings)?;
         Ok(format!(
-            "{written} writes until {errors} were refused, {refused} others refused, {deletes}, at most {indeterminate} keys indeterminate, writes continued {resumed}"
+            "{written} writes until {errors} were refused, {refused} others refused, {deletes}, at most {indeterminate} keys indeterminate, writes resumed {resumed}"
         ))
     }
 
-    /// Deletes on the full disk. The file store must do them; engines that write in order to
-    /// delete may report a full disk.
+    /// Deletes on the full disk. They must succeed in a file store. Engines that write in
+    /// order to delete may report a full disk.
     fn deletes(self, filled: &mut Filled, findings: &mut Findings) -> Result<String> {
         let keys: Vec<String> = filled.kept.keys().step_by(3).cloned().collect();
         let (mut done, mut refused) = (0, 0);
@@ -169,7 +169,7 @@ impl FullDisk {
             for number in 0..3 {
                 let key = format!("dur/full/a/freed-{number}");
                 if let Err(error) = filled.set(&key, 100) {
-                    findings.add(Fault::Contract, format!("a write in freed disk: {error}"));
+                    findings.add(Fault::Contract, format!("a write into freed space: {error}"));
                 }
             }
         }
@@ -242,7 +242,7 @@ impl FullDisk {
         };
         filled.check("opened with space", true, findings);
         if let Err(error) = self.open(&new).and_then(|other| other.set("a", "b".into())) {
-            findings.add(Fault::Contract, format!("a new store once there is disk: {error}"));
+            findings.add(Fault::Contract, format!("a new store with space again: {error}"));
         }
         Ok(())
     }
@@ -329,7 +329,7 @@ impl Filled {
             let Err(error) = self.set(&key, len) else { continue };
             errors += 1;
             if !says_full(&error) {
-                findings.add(Fault::Contract, format!("a write that found no disk: {error}"));
+                findings.add(Fault::Contract, format!("a write to the full disk: {error}"));
             }
             if errors == 5 {
                 return Ok(errors);
@@ -346,7 +346,8 @@ impl Filled {
             if let Err(error) = self.set(&key, 60_000) {
                 refused += 1;
                 if !says_full(&error) {
-                    findings.add(Fault::Contract, format!("an overwrite without disk: {error}"));
+                    findings
+                        .add(Fault::Contract, format!("an overwrite on the full disk: {error}"));
                 }
             }
         }
@@ -354,14 +355,14 @@ impl Filled {
         if let Err(error) = self.commit(&keys, 60_000) {
             refused += 1;
             if !says_full(&error) {
-                findings.add(Fault::Contract, format!("a commit without disk: {error}"));
+                findings.add(Fault::Contract, format!("a commit on the full disk: {error}"));
             }
         }
         refused
     }
 
-    /// Compares all keys. What an indeterminate key shows once it must keep showing. Reading
-    /// it may fail, unless the store was opened since.
+    /// Compares all keys. Once an indeterminate key was read, its value must stay the same.
+    /// Reading it may fail, unless the store was opened since.
     fn check(&mut self, when: &str, opened_since: bool, findings: &mut Findings) {
         let Some(storage) = self.open.as_deref() else { return };
         let mut expected = Vec::new();

@@ -41,7 +41,7 @@ pub(crate) fn cannot(scratch: &Scratch) -> Option<String> {
 }
 
 /// The store under test, and what is known about it.
-struct Bench<'a> {
+struct Trial<'a> {
     scratch: &'a Scratch,
     plan: PowerCuts<'a>,
     disk: Disk,
@@ -58,7 +58,7 @@ impl PowerCuts<'_> {
     /// Runs on one file system.
     pub(crate) fn run(self, scratch: &Scratch, file_system: FileSystem) -> Result<Outcome> {
         let start = Instant::now();
-        let mut bench = Bench {
+        let mut trial = Trial {
             scratch,
             plan: self,
             disk: Disk::create(scratch, file_system)?,
@@ -70,13 +70,13 @@ impl PowerCuts<'_> {
             cuts: 0,
             opened_corrupt: 0,
         };
-        while bench.cuts < self.cuts {
-            if bench.run == CUTS_PER_STORE {
-                bench.start_over(file_system)?;
+        while trial.cuts < self.cuts {
+            if trial.run == CUTS_PER_STORE {
+                trial.start_over(file_system)?;
             }
-            bench.round(file_system)?;
+            trial.round(file_system)?;
         }
-        let Bench { findings, summary, opened_corrupt, .. } = bench;
+        let Trial { findings, summary, opened_corrupt, .. } = trial;
         println!(
             "  {} {} {}: {} {}, {} acknowledged operations with {} writes, {} reads; {findings}{}; {:.0} s",
             self.engine,
@@ -100,7 +100,7 @@ impl PowerCuts<'_> {
         })
     }
 
-    /// Whether only permitted faults were found.
+    /// Fails unless only permitted faults were found.
     fn evaluate(&self, findings: &Findings, opened_corrupt: u64) -> Result<(), &'static str> {
         let survives = match self.mode {
             Mode::Sync => true,
@@ -127,7 +127,7 @@ impl PowerCuts<'_> {
     }
 }
 
-impl Bench<'_> {
+impl Trial<'_> {
     fn start_over(&mut self, file_system: FileSystem) -> Result<()> {
         self.disk.umount()?;
         self.disk = Disk::create(self.scratch, file_system)?;
@@ -161,15 +161,15 @@ impl Bench<'_> {
             continues: false,
             ends: false,
         };
-        // Or the process is killed, and a second process reads or deletes what the first
-        // one had not finished. What the second one saw must be durable too.
+        // Some cuts follow a kill: a second process reads or deletes the keys that the first
+        // one had not finished. What the second one read must be durable too.
         let second = one.is_none() && self.cuts % 6 == 3;
         if second {
             let mut first = Worker::start(&arguments)?;
             first.wait_for("ready")?;
             std::thread::sleep(Duration::from_micros(self.random.u64(0..60_000)));
             first.kill()?;
-            let (next, keys) = unanswered(&events::read(&log)?);
+            let (next, keys) = unacknowledged(&events::read(&log)?);
             arguments.first_op = next;
             let deletes = percent(&mut self.random, 50);
             arguments.work = if deletes { Work::Delete(keys) } else { Work::Read(keys) };
@@ -239,8 +239,8 @@ impl Bench<'_> {
     }
 }
 
-/// The number of the next operation, and the keys of the operations without an answer.
-pub(crate) fn unanswered(events: &[Event]) -> (u64, Vec<String>) {
+/// The number of the next operation, and the keys of the operations without an outcome.
+pub(crate) fn unacknowledged(events: &[Event]) -> (u64, Vec<String>) {
     let mut open = BTreeMap::new();
     let mut next = 0;
     for event in events {

@@ -53,7 +53,7 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Probes the store and prints the tally and the wrong answers.
+/// Probes the store and prints the tally and the wrong results.
 pub(crate) fn run(arguments: &ProbeArguments) -> Result<()> {
     let expected = serde_json::from_slice(&std::fs::read(&arguments.expected)?)?;
     let mut wrong = Vec::new();

@@ -86,10 +86,10 @@ impl Quotas {
             // Both must be exact: a kill loses relaxed writes together with their counts.
             let mode = if kill % 2 == 0 { Mode::Sync } else { Mode::Relaxed };
             let mut tasks = Tasks::start(&self.arguments(store, mode, self.seed + kill, None))?;
-            // Sometimes during the opening, else after this many answers.
+            // Sometimes during the opening, else after this many finished writes.
             if kill % 7 != 6 {
-                let answers = random.u64(0..600);
-                while !(tasks.ready && tasks.answers() > answers) && tasks.read_line()? {}
+                let finished = random.u64(0..600);
+                while !(tasks.ready && tasks.finished() > finished) && tasks.read_line()? {}
             }
             std::thread::sleep(Duration::from_micros(random.u64(0..40_000)));
             tasks.child.kill()?;
@@ -223,10 +223,10 @@ impl Tasks {
         Ok(true)
     }
 
-    /// The number of answered writes that was reported last.
-    fn answers(&self) -> u64 {
-        let answered = [&self.numbers.writes, &self.numbers.deletes, &self.numbers.refused];
-        answered.iter().map(|number| number.load(Ordering::Relaxed)).sum()
+    /// The number of finished writes that was reported last.
+    fn finished(&self) -> u64 {
+        let finished = [&self.numbers.writes, &self.numbers.deletes, &self.numbers.refused];
+        finished.iter().map(|number| number.load(Ordering::Relaxed)).sum()
     }
 
     /// Waits for the process to end.

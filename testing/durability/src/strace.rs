@@ -74,12 +74,12 @@ pub(crate) struct Point {
     /// The number of the call among those of its name and thread.
     pub(crate) number: usize,
     /// Whether all later calls fail too.
-    pub(crate) onwards: bool,
+    pub(crate) and_later: bool,
 }
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let onwards = if self.onwards { " and all later ones" } else { "" };
+        let onwards = if self.and_later { " and all later ones" } else { "" };
         write!(f, "{} at {} {}{onwards}", self.injection, self.call, self.number)
     }
 }
@@ -131,7 +131,7 @@ pub(crate) fn inject(arguments: &WorkArguments, point: &Point) -> Result<ExitSta
         Injection::Io => "error=EIO",
         Injection::Full => "error=ENOSPC",
     };
-    let onwards = if point.onwards { "+" } else { "" };
+    let onwards = if point.and_later { "+" } else { "" };
     let inject = format!("inject={}:{what}:when={}{onwards}", point.call, point.number);
     let filter = format!("trace={}", point.call);
     let mut options = vec!["-o", "/dev/null", "-e", filter.as_str(), "-e", inject.as_str()];

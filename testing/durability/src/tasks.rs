@@ -30,7 +30,7 @@ pub(crate) const COMPONENTS: [(&str, Option<Budget>); 4] = [
 ];
 
 /// The number of keys of a task in a component. The quotas have space for some of them.
-const OWN_KEYS: u64 = 10;
+const KEYS_PER_TASK: u64 = 10;
 /// The number of keys of a component that every task writes.
 const SHARED_KEYS: u64 = 16;
 
@@ -48,7 +48,7 @@ pub(crate) struct TaskArguments {
     pub(crate) store: PathBuf,
     pub(crate) seed: u64,
     pub(crate) tasks: u64,
-    /// How long; `None` until killed.
+    /// How long to run; without end if `None`.
     pub(crate) millis: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum Report<N = Numbers> {
     Done,
 }
 
-/// What the tasks did and the samples showed.
+/// What the tasks did, and what was measured.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Numbers {
     pub(crate) writes: AtomicU64,
@@ -74,7 +74,7 @@ pub(crate) struct Numbers {
     /// The largest excess over a quota.
     pub(crate) bytes_over: AtomicU64,
     pub(crate) keys_over: AtomicU64,
-    /// The error of `usage` at the end.
+    /// By how much `usage` differs from a recount at the end.
     pub(crate) bytes_drift: AtomicU64,
     pub(crate) keys_drift: AtomicU64,
 }
@@ -102,7 +102,7 @@ struct Shared {
     chains: Vec<Arc<ComponentChain>>,
     numbers: Numbers,
     next_op: AtomicU64,
-    over: AtomicBool,
+    is_over: AtomicBool,
     findings: Mutex<Vec<String>>,
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
         chains: chains?,
         numbers: Numbers::default(),
         next_op: AtomicU64::new(arguments.seed << 40),
-        over: AtomicBool::new(false),
+        is_over: AtomicBool::new(false),
         findings: Mutex::default(),
     };
     report(&Report::<Numbers>::Ready)?;
@@ -142,7 +142,7 @@ pub(crate) fn run(arguments: &TaskArguments) -> Result<()> {
             std::thread::sleep(REPORT_EVERY);
             report(&Report::Numbers(&shared.numbers))?;
         }
-        shared.over.store(true, Ordering::Release);
+        shared.is_over.store(true, Ordering::Release);
         let mut own = Vec::new();
         for task in tasks {
             match task.join() {
@@ -200,7 +200,7 @@ impl Shared {
     }
 
     fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.is_over.load(Ordering::Acquire)
     }
 
     fn repeat(&self, every: Duration, check: fn(&Self) -> Result<(), StorageError>) -> Result<()> {
@@ -229,7 +229,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Nor does a recount of a snapshot.
+    /// A recount of a snapshot never exceeds a quota either.
     fn recount(&self) -> Result<(), StorageError> {
         for (at, (id, quota)) in COMPONENTS.iter().enumerate() {
             let Some(quota) = *quota else { continue };
@@ -297,7 +297,7 @@ impl<'a> Task<'a> {
         let mut own = Vec::new();
         for chain in &shared.chains {
             let mut expected = Expected::new();
-            for n in 0..OWN_KEYS {
+            for n in 0..KEYS_PER_TASK {
                 // The first is too long for a file name.
                 let tail = if n == 0 { "long-".repeat(60) } else { format!("k{n}") };
                 let key = format!("t{task}/{tail}");
@@ -363,7 +363,7 @@ impl<'a> Task<'a> {
         if percent(&mut self.random, 15) {
             return format!("shared/k{}", self.random.u64(0..SHARED_KEYS));
         }
-        let nth = self.random.usize(0..OWN_KEYS as usize);
+        let nth = self.random.usize(0..KEYS_PER_TASK as usize);
         let own = self.own.get(at).and_then(|own| own.keys().nth(nth));
         own.cloned().unwrap_or_default()
     }
@@ -449,7 +449,7 @@ impl<'a> Task<'a> {
     }
 
     fn check_own(&mut self, at: usize) -> Result<()> {
-        let nth = self.random.usize(0..OWN_KEYS as usize);
+        let nth = self.random.usize(0..KEYS_PER_TASK as usize);
         match self.own.get(at).and_then(|own| own.keys().nth(nth)) {
             Some(key) => self.check(at, key, "later"),
             None => Ok(()),

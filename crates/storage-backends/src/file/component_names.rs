@@ -1,4 +1,4 @@
-//! The components that hold a key, and the directories that cannot be read.
+//! The components that hold a key, and the unreadable directories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -15,8 +15,8 @@ use crate::component_index::Prefixes;
 pub(super) struct ComponentNames {
     /// The prefixes of the components that hold a key.
     readable: BTreeSet<Arc<str>>,
-    /// The prefixes of the directories that cannot be read. One with fewer than
-    /// three segments hides all components below it.
+    /// The prefixes of the unreadable directories. One with fewer than three segments
+    /// hides all components below it.
     unreadable: BTreeMap<Box<str>, StorageError>,
 }
 
@@ -31,7 +31,7 @@ impl ComponentNames {
         self.readable.remove(prefix);
     }
 
-    /// Adds a directory that cannot be read.
+    /// Adds an unreadable directory.
     pub(super) fn insert_unreadable(&mut self, prefix: &str, error: StorageError) {
         let detail = match error {
             StorageError::IoError(detail) => detail,

@@ -1,76 +1,18 @@
 //! The store when the disk fails or the process dies at any step.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
-#[cfg(unix)]
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use storage_core::{
     Budget, Commit, ComponentStorage, Durability, StorageError, StorageValue, Store, Usage,
 };
 
-use super::layout::TEMP_PREFIX;
+use super::layout::{Layout, TEMP_PREFIX};
 use super::store::{FileOptions, FileStorage};
+use crate::faults::{EIO, ENOSPC, Plan, with_plan};
 
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
 const ENAMETOOLONG: i32 = 36;
-
-/// What happens to the disk operations of the calling thread.
-#[derive(Debug, Clone)]
-enum Plan {
-    /// All succeed and are counted.
-    Count,
-    /// The operation with this number fails.
-    Fail { at: usize, errno: i32 },
-    /// Operations of this kind fail.
-    FailKind { operation: &'static str, errno: i32 },
-    /// All operations from this number on fail: the process has died.
-    Die { at: usize },
-    /// At the first operation of this kind, the store is replaced by a copy.
-    #[cfg(unix)]
-    Replace { operation: &'static str, root: PathBuf },
-}
-
-thread_local! {
-    static PLAN: RefCell<(Plan, usize)> = const { RefCell::new((Plan::Count, 0)) };
-}
-
-/// Runs before every disk operation.
-pub(crate) fn fault_point(operation: &str) -> io::Result<()> {
-    PLAN.with_borrow_mut(|(plan, seen)| {
-        let this = *seen;
-        *seen += 1;
-        match plan {
-            Plan::Fail { at, errno } if *at == this => Err(io::Error::from_raw_os_error(*errno)),
-            Plan::FailKind { operation: kind, errno } if *kind == operation => {
-                Err(io::Error::from_raw_os_error(*errno))
-            }
-            Plan::Die { at } if *at <= this => Err(io::Error::from_raw_os_error(EIO)),
-            #[cfg(unix)]
-            Plan::Replace { operation: kind, root } if *kind == operation => {
-                let moved = root.with_file_name("moved");
-                std::fs::rename(&*root, &moved)?;
-                let copied =
-                    std::process::Command::new("cp").arg("-a").args([&moved, &*root]).status()?;
-                assert!(copied.success());
-                *plan = Plan::Count;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    })
-}
-
-/// Runs with a plan. Also returns the number of operations.
-fn with_plan<T>(plan: Plan, run: impl FnOnce() -> T) -> (T, usize) {
-    PLAN.set((plan, 0));
-    let result = run();
-    let (_, seen) = PLAN.replace((Plan::Count, 0));
-    (result, seen)
-}
 
 fn open(path: &Path) -> FileStorage {
     FileStorage::open(path, FileOptions::default()).unwrap()
@@ -80,9 +22,13 @@ const A: &str = "app/notes/home/a";
 const B: &str = "app/notes/home/b";
 const C: &str = "app/notes/work/c";
 
-fn fill(storage: &FileStorage) {
+/// A store with two keys, and its directory.
+fn filled() -> (tempfile::TempDir, FileStorage) {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = open(directory.path());
     storage.set(A, "old a".into()).unwrap();
     storage.set(B, "old b".into()).unwrap();
+    (directory, storage)
 }
 
 type Contents = BTreeMap<String, Vec<u8>>;
@@ -118,9 +64,7 @@ const CHANGES: [(&str, Change); 5] = [
 
 /// The contents before and after a change, and the number of operations.
 fn before_and_after(change: Change) -> (Contents, Contents, usize) {
-    let directory = tempfile::tempdir().unwrap();
-    let storage = open(directory.path());
-    fill(&storage);
+    let (_directory, storage) = filled();
     let before = contents(&storage);
     let (result, steps) = with_plan(Plan::Count, || change(&storage));
     result.unwrap();
@@ -133,9 +77,7 @@ fn a_process_that_dies_leaves_the_old_or_the_new_state() {
         let (before, after, steps) = before_and_after(change);
         assert!(steps > 1, "{name} takes {steps} steps");
         for at in 0..=steps {
-            let directory = tempfile::tempdir().unwrap();
-            let storage = open(directory.path());
-            fill(&storage);
+            let (directory, storage) = filled();
             let (result, _) = with_plan(Plan::Die { at }, || {
                 let result = change(&storage);
                 drop(storage);
@@ -160,19 +102,18 @@ fn a_process_that_dies_leaves_the_old_or_the_new_state() {
     }
 }
 
+/// The names of temporary files anywhere in a store.
 fn temp_files(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut directories = vec![root.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else {
-                let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                if name.starts_with(TEMP_PREFIX) || name.ends_with(".tmp") {
-                    found.push(name);
-                }
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if entry.path().is_dir() {
+                directories.push(entry.path());
+            } else if name.starts_with(TEMP_PREFIX) || name.ends_with(".tmp") {
+                found.push(name);
             }
         }
     }
@@ -188,8 +129,8 @@ fn a_process_that_dies_while_opening_leaves_a_store_that_opens() {
             FileStorage::open(directory.path(), FileOptions::default()).map(drop)
         });
         let storage = open(directory.path());
-        fill(&storage);
-        assert_eq!(contents(&storage).len(), 2, "step {at}");
+        storage.set(A, "a".into()).unwrap();
+        assert_eq!(contents(&storage).len(), 1, "step {at}");
     }
 }
 
@@ -200,9 +141,7 @@ fn after_a_failure_a_key_has_its_old_or_new_value_or_is_unavailable() {
             let (before, after, steps) = before_and_after(change);
             for at in 0..steps {
                 let context = format!("{name}, step {at}, errno {errno}");
-                let directory = tempfile::tempdir().unwrap();
-                let storage = open(directory.path());
-                fill(&storage);
+                let (directory, storage) = filled();
                 let (result, _) = with_plan(Plan::Fail { at, errno }, || change(&storage));
                 if result.is_ok() {
                     assert_eq!(contents(&storage), after, "{context}");
@@ -242,9 +181,7 @@ fn after_a_failure_a_key_has_its_old_or_new_value_or_is_unavailable() {
 
 #[test]
 fn a_key_in_a_directory_that_was_not_synced_is_unavailable() {
-    let directory = tempfile::tempdir().unwrap();
-    let storage = open(directory.path());
-    fill(&storage);
+    let (_directory, storage) = filled();
     let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
     let (result, _) = with_plan(plan, || storage.set(A, "new a".into()));
     assert!(matches!(result, Err(StorageError::IoError(_))), "{result:?}");
@@ -262,9 +199,7 @@ fn a_key_in_a_directory_that_was_not_synced_is_unavailable() {
 
 #[test]
 fn a_failed_fsync_of_a_file_keeps_the_old_value() {
-    let directory = tempfile::tempdir().unwrap();
-    let storage = open(directory.path());
-    fill(&storage);
+    let (directory, storage) = filled();
     for errno in [EIO, ENOSPC] {
         let plan = Plan::FailKind { operation: "fsync", errno };
         let (result, _) = with_plan(plan, || storage.set(A, "new a".into()));
@@ -276,9 +211,7 @@ fn a_failed_fsync_of_a_file_keeps_the_old_value() {
 
 #[test]
 fn a_name_that_the_file_system_refuses_changes_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let storage = open(directory.path());
-    fill(&storage);
+    let (directory, storage) = filled();
     let rename = Plan::FailKind { operation: "rename", errno: ENAMETOOLONG };
     let (single, _) = with_plan(rename, || storage.set(A, "new a".into()));
     let name = Plan::FailKind { operation: "name", errno: ENAMETOOLONG };
@@ -290,17 +223,14 @@ fn a_name_that_the_file_system_refuses_changes_nothing() {
         assert_eq!(storage.get(B), Ok(Some("old b".into())));
         assert_eq!(temp_files(directory.path()), Vec::<String>::new());
     }
-    let reopened = {
-        drop(storage);
-        open(directory.path())
-    };
-    assert_eq!(contents(&reopened).len(), 2);
+    drop(storage);
+    assert_eq!(contents(&open(directory.path())).len(), 2);
 }
 
 #[test]
 fn a_full_disk_does_not_prevent_a_delete() {
-    let directory = tempfile::tempdir().unwrap();
-    fill(&open(directory.path()));
+    let (directory, storage) = filled();
+    drop(storage);
     // A new process has no reserved revisions. Reserving them overwrites the file in
     // place, which needs no space.
     let storage = open(directory.path());
@@ -317,14 +247,10 @@ fn a_full_disk_does_not_prevent_a_delete() {
 #[test]
 fn a_commit_that_failed_is_completed_after_its_component_left_memory() {
     let commit = || Commit::new().set(A, "new a".into()).set(B, "new b".into());
-    let directory = tempfile::tempdir().unwrap();
-    let storage = open(directory.path());
-    fill(&storage);
+    let (_directory, storage) = filled();
     let (_, steps) = with_plan(Plan::Count, || storage.commit(commit()));
     for at in 0..steps {
-        let directory = tempfile::tempdir().unwrap();
-        let storage = open(directory.path());
-        fill(&storage);
+        let (directory, storage) = filled();
         let _ = with_plan(Plan::Fail { at, errno: EIO }, || storage.commit(commit()));
         // So many components that this one is dropped from memory.
         for number in 0..4200 {
@@ -343,9 +269,7 @@ fn a_commit_that_failed_is_completed_after_its_component_left_memory() {
 fn a_key_that_exists_is_listed_after_any_failure() {
     let commit = || Commit::new().set("p/q/r/1", "1".into()).set("p/q/s/1", "1".into());
     for at in 0..40 {
-        let directory = tempfile::tempdir().unwrap();
-        let storage = open(directory.path());
-        fill(&storage);
+        let (_directory, storage) = filled();
         storage.list_components(None, 100).unwrap();
         let _ = with_plan(Plan::Fail { at, errno: EIO }, || storage.commit(commit()));
         let _ = storage.set("p/q/r/1", "2".into());
@@ -359,10 +283,10 @@ fn a_key_that_exists_is_listed_after_any_failure() {
 
 #[test]
 fn a_budget_holds_while_other_writes_fail() {
-    let directory = tempfile::tempdir().unwrap();
+    let (directory, storage) = filled();
+    drop(storage);
     let options = FileOptions::default().with_durability(Durability::Os);
     let storage = FileStorage::open(directory.path(), options).unwrap();
-    fill(&storage);
     let budget = Budget { max_bytes: 300, max_keys: 10 };
     let large = StorageValue::from(vec![b'x'; 1000]);
     let plan = Plan::FailKind { operation: "rename", errno: EIO };
@@ -385,9 +309,7 @@ fn a_budget_holds_while_other_writes_fail() {
 
 #[test]
 fn a_delete_of_a_missing_key_makes_an_earlier_delete_durable() {
-    let directory = tempfile::tempdir().unwrap();
-    let storage = open(directory.path());
-    fill(&storage);
+    let (directory, storage) = filled();
     let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
     // The key is missing, and a power cut would bring it back.
     with_plan(plan.clone(), || storage.delete(A)).0.unwrap_err();
@@ -403,9 +325,7 @@ fn a_process_that_dies_during_recovery_leaves_the_old_or_the_new_state() {
     let (before, after, steps) = before_and_after(change);
     for at in 0..=steps {
         for again in 0..12 {
-            let directory = tempfile::tempdir().unwrap();
-            let storage = open(directory.path());
-            fill(&storage);
+            let (directory, storage) = filled();
             let _ = with_plan(Plan::Die { at }, || change(&storage));
             drop(storage);
             let _ = with_plan(Plan::Die { at: again }, || {
@@ -423,28 +343,20 @@ fn a_journal_is_durable_before_it_is_applied() {
     let (_, _, steps) = before_and_after(change);
     let mut recoveries = 0;
     for at in 0..=steps {
-        let directory = tempfile::tempdir().unwrap();
-        let storage = open(directory.path());
-        fill(&storage);
+        let (directory, storage) = filled();
         let _ = with_plan(Plan::Die { at }, || change(&storage));
         drop(storage);
-        let journal = directory.path().join("journal");
-        let published = |entry: io::Result<std::fs::DirEntry>| {
-            entry.unwrap().path().extension().is_some_and(|extension| extension == "commit")
-        };
-        if !std::fs::read_dir(journal).unwrap().any(published) {
+        let layout = Layout::new(directory.path());
+        if super::journal::pending(&layout).unwrap().is_empty() {
             continue;
         }
         recoveries += 1;
         // If the journal directory cannot be synced, nothing is applied.
-        let seen = |root: &Path| std::fs::read(root.join("components").join(A)).unwrap();
-        let untouched = seen(directory.path());
+        let value = || std::fs::read(layout.key_file(A)).unwrap();
+        let before = value();
         let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
-        let (result, _) = with_plan(plan, || {
-            super::journal::recover(&super::layout::Layout::new(directory.path()), true)
-        });
-        result.unwrap_err();
-        assert_eq!(seen(directory.path()), untouched, "step {at}");
+        with_plan(plan, || super::journal::recover(&layout, true)).0.unwrap_err();
+        assert_eq!(value(), before, "step {at}");
     }
     assert!(recoveries > 0);
 }
@@ -452,9 +364,7 @@ fn a_journal_is_durable_before_it_is_applied() {
 #[test]
 fn a_snapshot_with_an_indeterminate_key_fails() {
     for change in [CHANGES[0].1, CHANGES[2].1] {
-        let directory = tempfile::tempdir().unwrap();
-        let storage = open(directory.path());
-        fill(&storage);
+        let (_directory, storage) = filled();
         let plan = Plan::FailKind { operation: "fsync directory", errno: EIO };
         with_plan(plan, || change(&storage)).0.unwrap_err();
         let read = |prefix: &str, after: Option<&str>| {
@@ -484,12 +394,22 @@ fn a_store_that_is_replaced_during_an_fsync_is_not_written_to() {
     let one = || Commit::new().set(A, "new".into());
     let several = || Commit::new().set(A, "new".into()).set(C, "new".into()).delete(B);
     for commit in [one(), several()] {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().join("store");
-        let storage = open(&root);
-        fill(&storage);
-        let plan = Plan::Replace { operation: "fsync", root: root.clone() };
+        let (directory, storage) = filled();
+        let root = directory.path().to_owned();
+        let moved = directory.path().with_extension("moved");
+        let replace = {
+            let (root, moved) = (root.clone(), moved.clone());
+            move || {
+                if !moved.exists() {
+                    std::fs::rename(&root, &moved).unwrap();
+                    let mut copy = std::process::Command::new("cp");
+                    assert!(copy.arg("-a").args([&moved, &root]).status().unwrap().success());
+                }
+            }
+        };
+        let plan = Plan::Before { operation: "fsync", run: Arc::new(replace) };
         let (written, _) = with_plan(plan, || storage.commit(commit));
+        std::fs::remove_dir_all(moved).unwrap();
         assert!(matches!(written, Err(StorageError::Unavailable { key: None, .. })), "{written:?}");
         let now = FileStorage::open_read_only(&root, FileOptions::default()).unwrap();
         assert_eq!(now.get(A), Ok(Some("old a".into())));

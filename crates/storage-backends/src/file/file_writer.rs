@@ -87,12 +87,7 @@ impl FileWriter {
             sets: write.value.is_some(),
         };
         let journal = Arc::new(Journal { revision, entries: writes.iter().map(entry).collect() });
-        let step = |(position, write): (usize, &ResolvedWrite<'_>)| Step {
-            sets: write.value.is_some(),
-            file: write.key.file.clone(),
-            temp: write.key.component.directory.join(layout::temp_name(revision, position)),
-        };
-        let steps: Vec<Step> = writes.iter().enumerate().map(step).collect();
+        let steps = journal.steps(&self.layout);
         let prepared =
             self.prepare(writes, &journal, &steps).inspect_err(|_| discard(&steps, None))?;
         let indeterminate = |error: StorageError| Failure {

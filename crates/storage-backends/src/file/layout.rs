@@ -236,7 +236,7 @@ impl Layout {
         let path = self.format_file();
         disk::remove(&temp).map_err(|error| disk::failed("remove", &temp, &error))?;
         disk::write_new(&temp, format_text(&identity::new_store_id()).as_bytes(), true)?;
-        disk::rename(&temp, &path).map_err(|error| disk::failed("make", &path, &error))?;
+        disk::rename(&temp, &path).map_err(|error| disk::failed("create", &path, &error))?;
         disk::sync_directory(&self.root)
     }
 

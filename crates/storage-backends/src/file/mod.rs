@@ -27,6 +27,4 @@ mod writer;
 
 use crate::{disk, lock};
 
-#[cfg(test)]
-pub(crate) use fault_tests::fault_point;
 pub use store::{FileOptions, FileStorage};

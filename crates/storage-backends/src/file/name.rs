@@ -97,6 +97,18 @@ pub(super) fn decode(name: &str) -> Decoded {
     }
 }
 
+/// The component prefix of a directory by the names of its three segments; `None` if one
+/// of them is hashed or foreign.
+pub(super) fn decode_prefix(segments: [&str; 3]) -> Option<String> {
+    let mut prefix = String::new();
+    for segment in segments {
+        let Decoded::Text(text) = decode(segment) else { return None };
+        prefix.push_str(&text);
+        prefix.push('/');
+    }
+    Some(prefix)
+}
+
 fn unescape(name: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.bytes();

@@ -121,8 +121,8 @@ impl Reader {
     /// The components that hold a key, by their directories.
     ///
     /// # Errors
-    /// If the directory of all components cannot be read. One below it that cannot be
-    /// read is part of the result.
+    /// If the directory of all components is unreadable. An unreadable directory below it
+    /// is part of the result.
     fn scan_names(&self) -> Result<ComponentNames, StorageError> {
         let mut found = ComponentNames::default();
         let components = self.layout.components();
@@ -134,7 +134,7 @@ impl Reader {
                 for instance in list_or_add_unreadable(&below_component, &segments, &mut found) {
                     let directory = below_component.join(&instance);
                     let segments = [&namespace, &component, &instance];
-                    match self.prefix_of_directory(&segments, &directory) {
+                    match self.prefix_of_directory(segments, &directory) {
                         Ok(Some(prefix)) => found.insert(&prefix),
                         Ok(None) => {}
                         Err(error) => found.insert_unreadable(&prefix_of(&segments), error),
@@ -156,25 +156,17 @@ impl Reader {
     /// The component prefix of a directory, if the directory holds a key.
     fn prefix_of_directory(
         &self,
-        segments: &[&String; 3],
+        segments: [&String; 3],
         directory: &Path,
     ) -> Result<Option<String>, StorageError> {
         if !scan::holds_a_key(directory)? {
             return Ok(None);
         }
-        let mut prefix = String::new();
-        for segment in segments {
-            match name::decode(segment) {
-                Decoded::Text(text) => {
-                    prefix.push_str(&text);
-                    prefix.push('/');
-                }
-                // Any record in the directory has the prefix.
-                Decoded::Hashed => return self.prefix_by_record(directory),
-                Decoded::Foreign => return Ok(None),
-            }
+        match name::decode_prefix(segments.map(String::as_str)) {
+            Some(prefix) => Ok(Some(prefix)),
+            // Any record in the directory has the prefix.
+            None => self.prefix_by_record(directory),
         }
-        Ok(Some(prefix))
     }
 
     fn prefix_by_record(&self, directory: &Path) -> Result<Option<String>, StorageError> {
@@ -260,8 +252,7 @@ impl ComponentIndex for Reader {
     }
 }
 
-/// Lists component directories. One that cannot be read is added as unreadable under its
-/// prefix.
+/// Lists component directories. An unreadable one is added under its prefix.
 fn list_or_add_unreadable(
     path: &Path,
     segments: &[&String],

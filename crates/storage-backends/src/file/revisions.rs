@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use storage_core::{Revision, StorageError};
 
 use super::disk;
+use crate::faults::fault_point;
 use crate::record;
 use crate::revision_blocks::{BLOCK, RevisionBlocks};
 
@@ -110,10 +111,10 @@ impl Slots {
     fn write_other(&mut self, reserved_up_to: u64) -> io::Result<()> {
         let slot = 1 - self.newest;
         let offset = SLOT_OFFSETS.get(slot).copied().unwrap_or_default();
-        disk::fault_point("overwrite")?;
+        fault_point("overwrite")?;
         self.file.seek(SeekFrom::Start(offset))?;
         self.file.write_all(&slot_bytes(reserved_up_to))?;
-        disk::fault_point("fsync")?;
+        fault_point("fsync")?;
         self.file.sync_data()?;
         self.newest = slot;
         Ok(())

@@ -1,4 +1,4 @@
-//! Snapshots of a store while few writers wait.
+//! Snapshots of a store during which few writers wait.
 //!
 //! A snapshot begins when no write is in progress. From then on, a write to a key that
 //! the scan has not reached waits until it has. All other writes go on: the scan has
@@ -17,7 +17,7 @@ const KEYS_PER_PAGE: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     /// Shared by writes. Exclusive while a snapshot begins.
-    gate: RwLock<()>,
+    lock: RwLock<()>,
     /// The number of `scans`: writes need not lock them while it is zero.
     count: AtomicUsize,
     scans: Mutex<Vec<Scan>>,
@@ -50,11 +50,11 @@ impl Snapshots {
             keys.clone().any(|key| scans.iter().any(|scan| scan.will_read(key)))
         };
         loop {
-            let guard = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            let guard = self.lock.read().unwrap_or_else(PoisonError::into_inner);
             if self.count.load(Ordering::Acquire) == 0 {
                 return guard;
             }
-            let mut scans = self.lock();
+            let mut scans = self.scans();
             if !must_wait(&mut scans) {
                 return guard;
             }
@@ -64,14 +64,14 @@ impl Snapshots {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Scan>> {
+    fn scans(&self) -> MutexGuard<'_, Vec<Scan>> {
         self.scans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a snapshot when the writes in progress have ended.
     pub(super) fn begin(&self, prefix: &str, after: Option<&str>) -> Snapshot<'_> {
-        let _exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        let mut scans = self.lock();
+        let _exclusive = self.lock.write().unwrap_or_else(PoisonError::into_inner);
+        let mut scans = self.scans();
         let number = scans.last().map_or(0, |last| last.number + 1);
         scans.push(Scan { number, prefix: prefix.to_owned(), passed: after.map(str::to_owned) });
         self.count.store(scans.len(), Ordering::Release);
@@ -88,7 +88,7 @@ pub(super) struct Snapshot<'a> {
 impl Snapshot<'_> {
     /// Lets writes to the keys up to this one go on.
     pub(super) fn pass(&self, key: &str) {
-        let mut scans = self.snapshots.lock();
+        let mut scans = self.snapshots.scans();
         if let Some(scan) = scans.iter_mut().find(|scan| scan.number == self.number) {
             scan.passed = Some(key.to_owned());
         }
@@ -99,7 +99,7 @@ impl Snapshot<'_> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        let mut scans = self.snapshots.lock();
+        let mut scans = self.snapshots.scans();
         scans.retain(|scan| scan.number != self.number);
         self.snapshots.count.store(scans.len(), Ordering::Release);
         drop(scans);

@@ -178,8 +178,8 @@ impl FileStorage {
     }
 
     /// Reads every file of the store in a directory and calls `report` with each problem:
-    /// wrong checksums, files that do not match their keys, pending commits that cannot be
-    /// applied, a wrong revision counter, foreign files, modes that let other users in,
+    /// wrong checksums, files that do not match their keys, pending commits with damaged
+    /// values, a wrong revision counter, foreign files, modes that let other users in,
     /// and a usage that differs from what the store counts.
     ///
     /// Changes nothing and takes the store lock for a moment only. A writer may have the

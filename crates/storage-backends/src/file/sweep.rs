@@ -139,19 +139,8 @@ impl Sweeper {
     /// Removes the directory of a component that this process does not use.
     fn remove_component(&self, directory: &Path, segments: [&str; 3]) {
         let remove = || remove_if_empty(directory);
-        self.components.if_unused(prefix_of(segments).as_deref(), directory, remove);
+        self.components.if_unused(name::decode_prefix(segments).as_deref(), directory, remove);
     }
-}
-
-/// The prefix of a component by the names of its directories; `None` if one is hashed.
-fn prefix_of(segments: [&str; 3]) -> Option<String> {
-    let mut prefix = String::new();
-    for segment in segments {
-        let Decoded::Text(text) = name::decode(segment) else { return None };
-        prefix.push_str(&text);
-        prefix.push('/');
-    }
-    Some(prefix)
 }
 
 fn remove_if_empty(directory: &Path) {

@@ -151,7 +151,7 @@ impl Check<'_> {
     /// The store directory itself.
     fn root(&mut self) {
         let root = self.layout.root.clone();
-        self.open_to_others.look_at_root(&root);
+        self.open_to_others.examine_root(&root);
         for found in self.list(&root) {
             let name = found.name.as_deref().unwrap_or_default();
             let wanted = if Layout::DIRECTORIES.contains(&name) {
@@ -168,7 +168,7 @@ impl Check<'_> {
                 let what = if wanted == FoundKind::File { "file" } else { "directory" };
                 self.problem_at(&found.path, format!("is not a {what}"));
             } else {
-                self.open_to_others.look(&found.path);
+                self.open_to_others.examine(&found.path);
             }
         }
     }
@@ -182,7 +182,7 @@ impl Check<'_> {
                 self.stray(&found, of_the_store != JournalFile::Foreign);
                 continue;
             }
-            self.open_to_others.look(&found.path);
+            self.open_to_others.examine(&found.path);
             // A commit that has not happened; the next writer removes it.
             if of_the_store == JournalFile::Prepared {
                 continue;
@@ -257,7 +257,7 @@ impl Check<'_> {
                 found.name.as_deref().is_some_and(|name| name::decode(name) != Decoded::Foreign);
             match found.kind {
                 FoundKind::Directory if ours => {
-                    self.open_to_others.look(&found.path);
+                    self.open_to_others.examine(&found.path);
                     directories.push(found.path);
                 }
                 FoundKind::Link if ours => self.link(&found.path, FoundKind::Directory),
@@ -279,7 +279,7 @@ impl Check<'_> {
             } else if name.starts_with(TEMP_PREFIX) {
                 self.temp(&found);
             } else if ours {
-                self.open_to_others.look(&found.path);
+                self.open_to_others.examine(&found.path);
                 self.value(&found.path, &pending);
             } else {
                 self.stray(&found, false);
@@ -295,7 +295,7 @@ impl Check<'_> {
     fn temp(&mut self, found: &Found) {
         match found.name.as_deref().and_then(Layout::revision_of_temp) {
             Some(revision) => {
-                self.open_to_others.look(&found.path);
+                self.open_to_others.examine(&found.path);
                 self.see(revision, &found.path);
             }
             None => self.stray(found, false),
@@ -356,18 +356,16 @@ impl Check<'_> {
 
     /// The full key by the names of a file and its directories; `None` if one is hashed.
     fn key_by_name(&self, path: &Path) -> Option<String> {
-        let text = |name: &Path| match name::decode(name.file_name()?.to_str()?) {
-            Decoded::Text(text) => Some(text),
-            _ => None,
-        };
-        let directory = path.parent()?;
-        let user_key = text(path)?;
-        if directory == self.layout.directory("") {
+        let name = |path: &'_ Path| Some(path.file_name()?.to_str()?.to_owned());
+        let Decoded::Text(user_key) = name::decode(&name(path)?) else { return None };
+        let instance = path.parent()?;
+        if instance == self.layout.directory("") {
             return Some(user_key);
         }
-        let segments = [directory.parent()?.parent()?, directory.parent()?, directory].map(text);
-        let [Some(namespace), Some(component), Some(instance)] = segments else { return None };
-        Some([namespace, component, instance, user_key].join("/"))
+        let component = instance.parent()?;
+        let segments = [name(component.parent()?)?, name(component)?, name(instance)?];
+        let prefix = name::decode_prefix(segments.each_ref().map(String::as_str))?;
+        Some(prefix + &user_key)
     }
 
     /// The keys of pending commits as a writer will leave them.
@@ -463,8 +461,7 @@ impl Check<'_> {
         }
     }
 
-    /// Reads a file. Returns `None` if it is missing, or if it cannot be read, which is
-    /// reported.
+    /// Reads a file. Returns `None` if it is missing or unreadable; the latter is reported.
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
         disk::read_regular(path).unwrap_or_else(|error| {
             self.counted = None;
@@ -473,7 +470,7 @@ impl Check<'_> {
         })
     }
 
-    /// The entries of a directory by name. Reports a directory that cannot be listed.
+    /// The entries of a directory by name. Reports an unreadable directory.
     fn list(&mut self, directory: &Path) -> Vec<Found> {
         let mut all = Vec::new();
         let is_link =

@@ -1,6 +1,6 @@
 //! How a commit happens: locks, checks, budget, and then the files.
 //!
-//! The order of locks: the gate of snapshots, the component locks by prefix, the key
+//! The order of locks: the lock of snapshots, the component locks by prefix, the key
 //! locks by slot, then briefly the state of a component and the names of components.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use super::sweep::Sweep;
 use super::unflushed::Unflushed;
 use crate::key_locks::{KEY_LOCKS, KeyLocks};
 
-/// What a store has that is open for writing.
+/// The part of a store that only an opening for writing has.
 #[derive(Debug)]
 pub(super) struct Writer {
     reader: Arc<Reader>,

@@ -114,7 +114,7 @@ impl<'txn, 'w> Batch<'txn, 'w> {
         let key = write.key.as_bytes();
         match &write.value {
             Some(value) => {
-                record::encode_beside_key(&write.key, value.as_bytes(), revision, &mut self.record);
+                record::encode_keyless(&write.key, value.as_bytes(), revision, &mut self.record);
                 self.data.insert(key, self.record.as_slice())?;
                 self.changed = true;
             }
@@ -190,14 +190,14 @@ impl CommitView for View<'_, '_, '_> {
 
     fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, Error> {
         let Some(found) = self.batch.data.get(key.as_bytes())? else { return Ok(None) };
-        let (value, revision) = record::decode_beside_key(key, found.value())
+        let (value, revision) = record::decode_keyless(key, found.value())
             .map_err(|problem| corrupt_record(key, problem))?;
         Ok(Some(VersionedValue { value: value.into(), revision }))
     }
 
     fn value_len(&mut self, key: &str) -> Result<Option<usize>, Error> {
         let found = self.batch.data.get(key.as_bytes())?;
-        Ok(found.map(|found| record::value_len_beside_key(found.value())))
+        Ok(found.map(|found| record::keyless_value_len(found.value())))
     }
 
     fn counts(&mut self, component: &str) -> Result<bool, Error> {

@@ -16,10 +16,9 @@ use super::error::{Error, Stopped, catch_panic, corrupt};
 use super::file_backend::{Failure, FailureKind, FileBackend};
 use super::options::RedbOptions;
 use super::snapshot::Snapshot;
-use super::store_file;
 use super::tables::{BadMeta, DATA, FORMAT, META, Meta, USAGE_COUNTERS};
-use crate::identity;
 use crate::locked_file::LockedFile;
+use crate::{identity, io_failure};
 
 /// How often a read is retried when the engine stops during it.
 const TRIES: usize = 3;
@@ -68,7 +67,7 @@ impl Engine {
     ) -> Result<(Self, Meta), StorageError> {
         let buffers_when_full = purpose == Purpose::Write && options.is_relaxed()?;
         let file = FileBackend::new(path, file, buffers_when_full)
-            .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
+            .map_err(|error| io_failure::failed("read the metadata of", path, &error))?;
         let check = file.len() <= options.check_up_to_bytes;
         let (db, meta) = catch_panic(path, || {
             let db = start(&file, options.cache_bytes, check)?;
@@ -84,7 +83,7 @@ impl Engine {
         };
         if purpose == Purpose::Write {
             let written = engine.file.write_back();
-            written.map_err(|error| store_file::failed("write", path, &error))?;
+            written.map_err(|error| io_failure::failed("write", path, &error))?;
         }
         Ok((engine, meta))
     }
@@ -92,8 +91,8 @@ impl Engine {
     /// Writes an empty store into an empty file, durably.
     pub(super) fn create(path: &Path, file: Arc<LockedFile>) -> Result<(), StorageError> {
         let file = FileBackend::new(path, file, false)
-            .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
-        file.write_back().map_err(|error| store_file::failed("write", path, &error))?;
+            .map_err(|error| io_failure::failed("read the metadata of", path, &error))?;
+        file.write_back().map_err(|error| io_failure::failed("write", path, &error))?;
         catch_panic(path, || {
             let db = start(&file, 0, false)?;
             let txn = db.begin_write()?;
@@ -152,7 +151,7 @@ impl Engine {
         }
     }
 
-    /// Runs a read that cannot be retried.
+    /// Runs a read without a retry, because it has side effects.
     pub(super) fn read_without_retry<T>(
         &self,
         run: impl FnOnce(&ReadTransaction) -> Result<T, Error>,
@@ -247,7 +246,7 @@ impl Engine {
             Some(failure) => self.restart(&failure),
             None if self.file.has_backlog() => {
                 let written = self.file.write_back();
-                written.map_err(|error| store_file::failed("write", &self.path, &error))
+                written.map_err(|error| io_failure::failed("write", &self.path, &error))
             }
             None => Ok(()),
         }
@@ -294,14 +293,14 @@ impl Engine {
         if failure.kind == FailureKind::NoSpace {
             self.file.check_room().map_err(|_| write_error(failure))?;
         }
-        self.file.rewind().map_err(|error| store_file::failed("use", &self.path, &error))?;
+        self.file.rewind().map_err(|error| io_failure::failed("use", &self.path, &error))?;
         // The engine recovers as after a crash and writes only its header, so current
         // readers of the snapshot still see valid pages.
         let db = catch_panic(&self.path, || start(&self.file, self.cache_bytes, false))
             .map_err(|stopped| stopped.into_storage_error(&self.path))?;
         if let Err(error) = self.file.write_back() {
             discard(db);
-            return Err(store_file::failed("write", &self.path, &error));
+            return Err(io_failure::failed("write", &self.path, &error));
         }
         let mut state = self.state_mut();
         if let Mode::Stopped { snapshot, .. } = &state.mode {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use storage_core::StorageError;
 
-use super::store_file;
+use crate::io_failure;
 
 /// The largest value. The engine's own limit is slightly higher, to leave room for
 /// the record around the value.
@@ -76,7 +76,7 @@ impl Error {
             {
                 unavailable(path, &error)
             }
-            ::redb::Error::Io(error) => store_file::failed("use", path, &error),
+            ::redb::Error::Io(error) => io_failure::failed("use", path, &error),
             ::redb::Error::UpgradeRequired(version) => StorageError::Unsupported(format!(
                 "{} has version {version} of the redb format, which this program cannot read; \
                  use the release that wrote it",

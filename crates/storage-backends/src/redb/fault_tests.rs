@@ -1,83 +1,18 @@
-//! The store when the disk fails, is full, or the process dies, at every single
-//! step.
+//! The store when the disk fails or is full, or the process dies, at any step.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use storage_core::{Budget, Commit, ComponentStorage, StorageError, StorageValue, Store};
+use storage_core::{
+    Budget, Commit, ComponentStorage, Durability, ProblemKind, StorageError, StorageValue, Store,
+};
 
 use super::options::RedbOptions;
 use super::store::RedbStorage;
-use storage_core::Durability;
-use storage_core::ProblemKind;
+use crate::faults::{EIO, ENOSPC, Plan, with_plan};
 
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
-
-/// What happens to accesses to the disk.
-#[derive(Debug, Clone)]
-enum Plan {
-    /// All succeed; they are counted.
-    Count,
-    /// The one with this number fails.
-    Fail { at: usize, errno: i32 },
-    /// Those of this kind fail.
-    FailKind { operation: &'static str, errno: i32 },
-    /// From this number on all fail: the process is gone.
-    Die { at: usize },
-    /// The engine panics in those of this kind, as it does on some damage.
-    Panic { operation: &'static str },
-}
-
-type SharedPlan = Arc<Mutex<(Plan, usize)>>;
-
-thread_local! {
-    static PLAN: RefCell<SharedPlan> = RefCell::new(Arc::new(Mutex::new((Plan::Count, 0))));
-}
-
-/// Asked before every access to the disk.
-pub(super) fn fault_point(operation: &str) -> io::Result<()> {
-    let plan = PLAN.with_borrow(Arc::clone);
-    let (plan, this) = {
-        let (plan, seen) = &mut *plan.lock().unwrap();
-        *seen += 1;
-        (plan.clone(), *seen - 1)
-    };
-    match plan {
-        Plan::Panic { operation: kind } if kind == operation => panic!("a test of {kind}"),
-        Plan::Fail { at, errno } if at == this => Err(io::Error::from_raw_os_error(errno)),
-        Plan::FailKind { operation: kind, errno } if kind == operation => {
-            Err(io::Error::from_raw_os_error(errno))
-        }
-        Plan::Die { at } if at <= this => Err(io::Error::from_raw_os_error(EIO)),
-        _ => Ok(()),
-    }
-}
-
-/// Lets a thread share the plan of the one that starts it.
-pub(super) fn inherit_faults() -> impl FnOnce() + Send {
-    let plan = PLAN.with_borrow(Arc::clone);
-    || PLAN.set(plan)
-}
-
-fn set_plan(plan: Plan) -> usize {
-    let shared = PLAN.with_borrow(Arc::clone);
-    let (_, seen) = std::mem::replace(&mut *shared.lock().unwrap(), (plan, 0));
-    seen
-}
-
-/// Runs with a plan, and tells how many accesses were tried.
-fn with_plan<T>(plan: Plan, run: impl FnOnce() -> T) -> (T, usize) {
-    set_plan(plan);
-    let result = run();
-    let seen = set_plan(Plan::Count);
-    (result, seen)
-}
-
-/// Nothing is in memory that need not be, so that reads read.
+/// Without a cache, so that each read reads the file.
 fn options() -> RedbOptions {
     RedbOptions::default().with_cache_bytes(0).with_check_up_to_bytes(0)
 }
@@ -100,7 +35,7 @@ impl Place {
     fn has_no_problems(&self) {
         let mut problems = Vec::new();
         RedbStorage::verify(self.path(), &mut |problem| problems.push(problem)).unwrap();
-        // The tests write their files by the umask.
+        // The tests create files with the mode of the umask.
         problems.retain(|problem| problem.kind == ProblemKind::Damage);
         assert!(problems.is_empty(), "{problems:?}");
     }
@@ -123,14 +58,14 @@ fn fill(storage: &RedbStorage) {
 
 type Contents = BTreeMap<String, Vec<u8>>;
 
-/// What is stored, by key.
+/// The values by key.
 fn contents(storage: &RedbStorage) -> Contents {
     let keys = storage.list_keys(None).unwrap();
     let value = |key: &String| storage.get(key).unwrap().unwrap().into_bytes();
     keys.iter().map(|key| (key.clone(), value(key))).collect()
 }
 
-/// A write, and whether it says that it happened.
+/// A write or a read.
 type Operation = fn(&RedbStorage) -> Result<(), StorageError>;
 
 fn large() -> StorageValue {
@@ -149,7 +84,7 @@ const OPERATIONS: [(&str, Operation); 5] = [
     }),
 ];
 
-/// A filled store, and its file: made once, to be copied.
+/// The content and the file of a filled store.
 fn filled() -> (Contents, Vec<u8>) {
     let place = Place::new();
     let storage = open(&place.path());
@@ -159,12 +94,12 @@ fn filled() -> (Contents, Vec<u8>) {
     (before, std::fs::read(place.path()).unwrap())
 }
 
-/// A copy that is open, and has seen a commit in this opening if it is `used`.
+/// An open store with this file. If `used`, it has committed since it was opened.
 fn copy_of(file: &[u8], used: bool) -> (Place, RedbStorage) {
     let place = Place::new();
     std::fs::write(place.path(), file).unwrap();
-    // With a cache there are fewer steps; what is read after an error is read by
-    // an engine whose cache is empty.
+    // A cache reduces the number of steps. After an error the engine is opened again, with
+    // an empty cache.
     let cached = options().with_cache_bytes(1 << 20);
     let storage = RedbStorage::open(place.path(), cached).unwrap();
     if used {
@@ -197,7 +132,7 @@ fn an_error_at_any_step_leaves_the_old_or_new_state() {
                     Err(other) => panic!("{context}: {other:?}"),
                 }
                 failed += u32::from(result.is_err());
-                // The next write happens, or says that the store must be opened.
+                // The next write succeeds, or the store must be reopened.
                 let next = storage_core::put(
                     &storage,
                     "app/notes/work/000",
@@ -221,7 +156,7 @@ fn an_error_at_any_step_leaves_the_old_or_new_state() {
                     break;
                 }
             }
-            assert!(failed > 2, "{name}: nothing failed");
+            assert!(failed > 2, "{name}: no step failed");
         }
     }
 }
@@ -262,16 +197,15 @@ fn a_death_at_any_step_leaves_the_old_or_new_state() {
 #[test]
 fn a_death_during_creation_leaves_no_partial_store() {
     let place = Place::new();
-    let make = |place: &Place| RedbStorage::open(place.path(), options()).map(drop);
-    let (made, steps) = with_plan(Plan::Count, || make(&place));
-    made.unwrap();
+    let create = |place: &Place| RedbStorage::open(place.path(), options()).map(drop);
+    let (created, steps) = with_plan(Plan::Count, || create(&place));
+    created.unwrap();
     for at in 0..steps {
         let place = Place::new();
-        // Twice: the second comes upon what the first left behind.
+        // Twice: the second creation finds what the first left.
         for round in 0..2 {
-            let (made, _) = with_plan(Plan::Die { at: at + round }, || make(&place));
-            let there = RedbStorage::open_read_only(place.path(), options());
-            match (made, there) {
+            let (created, _) = with_plan(Plan::Die { at: at + round }, || create(&place));
+            match (created, RedbStorage::open_read_only(place.path(), options())) {
                 (_, Ok(reader)) => assert_eq!(reader.list_keys(None).unwrap().len(), 0),
                 (Err(_), Err(StorageError::IoError(why))) => {
                     assert!(why.contains("does not exist"), "{at}: {why}");
@@ -293,10 +227,10 @@ fn a_store_whose_name_is_not_durable_is_not_opened() {
         let place = Place::new();
         let path = place.0.path().join(missing);
         let fails = Plan::FailKind { operation: "sync directory", errno: EIO };
-        let (made, _) = with_plan(fails.clone(), || RedbStorage::open(&path, options()));
-        assert!(matches!(made, Err(StorageError::IoError(_))), "{made:?}");
+        let (created, _) = with_plan(fails.clone(), || RedbStorage::open(&path, options()));
+        assert!(matches!(created, Err(StorageError::IoError(_))), "{created:?}");
         drop(RedbStorage::open(&path, options()).unwrap());
-        // Whoever made it may have been killed in front of that.
+        // The process that created it may have been killed before the sync.
         let (opened, _) = with_plan(fails, || RedbStorage::open(&path, options()));
         assert!(matches!(opened, Err(StorageError::IoError(_))), "{opened:?}");
     }
@@ -309,8 +243,7 @@ fn a_store_whose_last_commit_may_not_be_durable_is_not_opened() {
     fill(&storage);
     let expected = contents(&storage);
     drop(storage);
-    // Of a process that was killed before its fsync there is no trace: every
-    // opening has to make sure.
+    // A process that was killed before its fsync leaves no trace, so every opening syncs.
     let plan = Plan::FailKind { operation: "sync", errno: EIO };
     let (opened, _) = with_plan(plan, || RedbStorage::open(place.path(), options()));
     let error = opened.err().unwrap();
@@ -366,8 +299,8 @@ fn a_delete_on_a_full_disk_is_an_error() {
     storage.delete(A).unwrap();
 }
 
-/// What a walk sees in whose course, after its first key, something happens.
-fn walk_while(
+/// Reads a snapshot, and runs `happens` after its first key.
+fn snapshot_while(
     storage: &RedbStorage,
     happens: impl FnOnce(),
 ) -> (Contents, Result<(), StorageError>) {
@@ -395,18 +328,18 @@ fn overwrite_everything(storage: &RedbStorage) {
 #[test]
 fn a_snapshot_sees_its_state_or_an_error() {
     let full = Plan::FailKind { operation: "write", errno: ENOSPC };
-    for begun_on_a_full_disk in [false, true] {
+    for begins_on_a_full_disk in [false, true] {
         let place = Place::new();
         let storage = open(&place.path());
         fill(&storage);
         overwrite_everything(&storage);
         let before = contents(&storage);
         let fill_up = || with_plan(full.clone(), || storage.set(C, large())).0.unwrap_err();
-        if begun_on_a_full_disk {
+        if begins_on_a_full_disk {
             fill_up();
         }
-        let (seen, read) = walk_while(&storage, || {
-            if !begun_on_a_full_disk {
+        let (seen, read) = snapshot_while(&storage, || {
+            if !begins_on_a_full_disk {
                 fill_up();
             }
             overwrite_everything(&storage);
@@ -436,10 +369,10 @@ fn after_a_failed_sync_writes_are_refused_until_reopening() {
             }
         }
         assert!(matches!(storage.set(A, "x".into()), Err(StorageError::Unavailable { .. })));
-        assert_eq!(contents(&storage), before, "what may be taken back is not shown");
+        assert_eq!(contents(&storage), before, "a write that may be lost is not visible");
         drop(storage);
         let again = open(&place.path());
-        assert_eq!(contents(&again), before, "the header was put back");
+        assert_eq!(contents(&again), before, "the header was restored");
         again.set(A, "new a".into()).unwrap();
         drop(again);
         place.has_no_problems();
@@ -470,14 +403,14 @@ fn an_unreadable_page_affects_only_its_reads() {
 #[test]
 fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
     let place = Place::new();
-    // With room in memory, so that it takes a flush to find out.
+    // With a cache, so that only a flush finds the full disk.
     let relaxed = RedbOptions::default().with_durability(Durability::Interval);
     let storage = RedbStorage::open(place.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();
     let full = Plan::FailKind { operation: "write", errno: ENOSPC };
     let (expected, _) = with_plan(full, || {
-        // Acknowledged before it is found out.
+        // Acknowledged before the full disk is found.
         storage.commit(Commit::new().set(A, "new a".into()).set(C, large())).unwrap();
         let expected = contents(&storage);
         let flushed = storage.flush();
@@ -490,7 +423,7 @@ fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
         expected
     });
     storage.flush().unwrap();
-    // Durable from here on: a copy of the file has it.
+    // Now it is durable: a copy of the file has it.
     let copy = Place::new();
     std::fs::copy(place.path(), copy.path()).unwrap();
     assert_eq!(contents(&open(&copy.path())), expected);
@@ -563,7 +496,8 @@ fn a_panicked_engine_is_not_used_again() {
         let place = Place::new();
         std::fs::write(place.path(), &file).unwrap();
         let storage = open(&place.path());
-        let (result, _) = with_plan(Plan::Panic { operation }, || call(&storage));
+        let panic = Arc::new(|| panic!("a damaged page"));
+        let (result, _) = with_plan(Plan::Before { operation, run: panic }, || call(&storage));
         let expected = match result {
             // A write may have happened.
             Err(StorageError::Unavailable { detail, .. }) if operation != "read" => detail,

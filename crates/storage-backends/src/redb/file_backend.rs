@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ::redb::StorageBackend;
 use storage_core::StorageError;
 
+use crate::faults::fault_point;
 use crate::lock;
 use crate::locked_file::LockedFile;
 
@@ -537,19 +538,3 @@ fn write_at(mut file: &File, data: &[u8], offset: u64) -> io::Result<()> {
     file.seek(SeekFrom::Start(offset))?;
     file.write_all(data)
 }
-
-/// Where tests make an access to the disk fail.
-#[cfg(not(test))]
-pub(super) fn fault_point(_operation: &str) -> io::Result<()> {
-    Ok(())
-}
-#[cfg(test)]
-pub(super) use super::fault_tests::fault_point;
-
-/// Lets a thread of the store share the faults of the thread that starts it.
-#[cfg(not(test))]
-pub(super) fn inherit_faults() -> impl FnOnce() + Send {
-    || {}
-}
-#[cfg(test)]
-pub(super) use super::fault_tests::inherit_faults;

@@ -23,7 +23,7 @@ impl Flusher {
     pub(super) fn start(flush: impl Fn() + Send + 'static) -> Result<Self, StorageError> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let shared = Arc::clone(&stop);
-        let inherit_faults = super::file_backend::inherit_faults();
+        let inherit_faults = crate::faults::inherit_faults();
         let run = move || {
             inherit_faults();
             let (stop, changed) = &*shared;

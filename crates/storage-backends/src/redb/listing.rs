@@ -9,7 +9,7 @@ use storage_core::{KeyPage, PageRequest, Usage, split_full_key};
 
 use super::error::Error;
 use super::tables::{Bytes, DATA, USAGE_COUNTERS, end_of_prefix, key_text, usage_counter};
-use crate::record::value_len_beside_key;
+use crate::record::keyless_value_len;
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
@@ -112,7 +112,7 @@ pub(super) fn usage(txn: &ReadTransaction, prefix: &str) -> Result<Usage, Error>
     }
     let mut usage = Usage::default();
     scan(&txn.open_table(DATA)?, prefix, None, |key, record| {
-        usage = usage + Usage::of(key, value_len_beside_key(record));
+        usage = usage + Usage::of(key, keyless_value_len(record));
         Ok(true)
     })?;
     Ok(usage)
@@ -138,7 +138,7 @@ pub(super) fn count_component(
             let (key, record) = entry?;
             let (found, user_key) = split_full_key(key_text(key.value())?);
             if found == component {
-                usage = usage + Usage::of(user_key, value_len_beside_key(record.value()));
+                usage = usage + Usage::of(user_key, keyless_value_len(record.value()));
             } else {
                 // Skip a component between unscoped keys.
                 from = end_of_prefix(found.as_bytes());

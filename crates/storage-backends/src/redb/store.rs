@@ -170,7 +170,7 @@ fn open_existing(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
 fn find(txn: &ReadTransaction, key: &str) -> Result<Option<VersionedValue>, Error> {
     let table = txn.open_table(DATA)?;
     let Some(found) = table.get(key.as_bytes())? else { return Ok(None) };
-    let (value, revision) = record::decode_beside_key(key, found.value())
+    let (value, revision) = record::decode_keyless(key, found.value())
         .map_err(|problem| corrupt_record(key, problem))?;
     Ok(Some(VersionedValue { value: value.into(), revision }))
 }
@@ -258,7 +258,7 @@ impl Store for RedbStorage {
         let mut panic: Option<Box<dyn Any + Send>> = None;
         let read = self.inner.engine.read_without_retry(|txn| {
             listing::scan(&txn.open_table(DATA)?, prefix, after, |key, bytes| {
-                let (value, _) = record::decode_beside_key(key, bytes)
+                let (value, _) = record::decode_keyless(key, bytes)
                     .map_err(|problem| corrupt_record(key, problem))?;
                 // Keep a panic of the visitor apart from the engine's.
                 match catch_unwind(AssertUnwindSafe(|| visit(key, value.into()))) {

@@ -11,17 +11,13 @@ use std::sync::Arc;
 use storage_core::StorageError;
 use tempfile::{NamedTempFile, PersistError};
 
-use super::file_backend::fault_point;
-use crate::io_failure;
+use crate::faults::fault_point;
+use crate::io_failure::failed;
 use crate::lock;
 use crate::locked_file::LockedFile;
 
 /// The first bytes of every redb file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
-
-pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> StorageError {
-    StorageError::IoError(io_failure::message(what, path, error))
-}
 
 /// What is at the path of a store.
 pub(super) enum Found {

@@ -36,12 +36,12 @@ const REVISIONS_KEY: &[u8] = b"revisions";
 
 fn seal(key: &[u8], body: &[u8]) -> Vec<u8> {
     let mut bytes = body.to_vec();
-    record::seal_beside_key(key, &mut bytes);
+    record::seal_with_key(key, &mut bytes);
     bytes
 }
 
 fn unseal<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
-    record::unseal_beside_key(key, bytes).ok()
+    record::unseal_with_key(key, bytes).ok()
 }
 
 /// The metadata of a store.

@@ -11,8 +11,9 @@ use storage_core::{Problem, StorageError, Usage, Verified, split_full_key, valid
 use super::engine::{read_meta, start};
 use super::error::{Error, catch_panic};
 use super::file_backend::FileBackend;
+use super::listing;
 use super::tables::{self, DATA, ReadTable, USAGE_COUNTERS};
-use super::{listing, store_file};
+use crate::io_failure;
 use crate::locked_file::LockedFile;
 use crate::permissions::OpenToOthers;
 use crate::record;
@@ -27,10 +28,10 @@ pub(super) fn verify(
     report: &mut dyn FnMut(Problem),
 ) -> Result<Verified, StorageError> {
     let file = FileBackend::new(path, file, false)
-        .map_err(|error| store_file::failed("read the metadata of", path, &error))?;
+        .map_err(|error| io_failure::failed("read the metadata of", path, &error))?;
     let mut check = Check { path, report, panic: None, verified: Verified::default() };
     let mut open_to_others = OpenToOthers::default();
-    open_to_others.look(path);
+    open_to_others.examine(path);
     if let Some(warning) = open_to_others.warning(path, "chmod go=") {
         check.report(warning);
     }
@@ -133,9 +134,9 @@ impl Check<'_> {
                 current = (component.to_owned(), Usage::default());
             }
             let counted = if component.is_empty() { &mut unscoped } else { &mut current.1 };
-            let value_len = record::value_len_beside_key(bytes.value());
+            let value_len = record::keyless_value_len(bytes.value());
             *counted = *counted + Usage::of(user_key, value_len);
-            match record::decode_beside_key(key, bytes.value()) {
+            match record::decode_keyless(key, bytes.value()) {
                 Err(problem) => {
                     let detail = format!("its record: {problem}");
                     self.report(Problem::new("data", detail).with_key(key));

@@ -120,12 +120,12 @@ fn sealed(component: &[u8], kind: u8, bytes: [u8; 8], keys: [u8; 8]) -> Vec<u8> 
     entry.push(kind);
     entry.extend_from_slice(&bytes);
     entry.extend_from_slice(&keys);
-    record::seal_beside_key(component, &mut entry);
+    record::seal_with_key(component, &mut entry);
     entry
 }
 
 fn parse(component: &[u8], entry: &[u8]) -> Option<Entry> {
-    let body = record::unseal_beside_key(component, entry).ok()?;
+    let body = record::unseal_with_key(component, entry).ok()?;
     let (kind, numbers) = body.split_first()?;
     let (bytes, keys) = numbers.split_first_chunk::<8>()?;
     let keys: [u8; 8] = keys.try_into().ok()?;

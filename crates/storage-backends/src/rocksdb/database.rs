@@ -61,7 +61,7 @@ impl Database {
         key: &str,
         record: &'a [u8],
     ) -> Result<(&'a [u8], Revision), StorageError> {
-        record::decode_beside_key(key, record).map_err(|problem| {
+        record::decode_keyless(key, record).map_err(|problem| {
             error::corrupt(&self.root, Some(key), &format!("its record: {problem}"))
         })
     }

@@ -89,9 +89,12 @@ fn failed_step(text: &str, root: &Path) -> (&'static str, PathBuf) {
     let named = text.find(&format!(" {}/", root.display())).and_then(|at| text.get(at + 1..));
     let path = named.map_or(root, |rest| Path::new(rest.split(": ").next().unwrap_or(rest)));
     let lower = text.to_lowercase();
-    let takes_a_name = ["open a file", "mkdir", "renam", "link file"];
-    let operation =
-        if takes_a_name.iter().any(|words| lower.contains(words)) { "create" } else { "write" };
+    let only_changes_names = ["open a file", "mkdir", "renam", "link file"];
+    let operation = if only_changes_names.iter().any(|words| lower.contains(words)) {
+        "create"
+    } else {
+        "write"
+    };
     (operation, path.to_owned())
 }
 

@@ -32,8 +32,8 @@ pub(super) const CURRENT_FILE: &str = "CURRENT";
 pub(super) enum Found {
     /// Nothing, or the directory is missing.
     Nothing,
-    /// A store whose creation did not finish.
-    Unfinished,
+    /// A store whose creation was interrupted.
+    Incomplete,
     /// A RocksDB database; `ours` if it is known to be a store.
     Database { ours: bool },
     /// Other files.
@@ -76,7 +76,7 @@ impl Layout {
         let names = disk::names(root, Kind::Any)?;
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         if has(CREATING_FILE) {
-            return Ok(Found::Unfinished);
+            return Ok(Found::Incomplete);
         }
         if has(CURRENT_FILE) {
             return Ok(Found::Database { ours: has(WRITER_FILE) });
@@ -93,8 +93,8 @@ impl Layout {
         self.mark(CREATING_FILE)
     }
 
-    /// Removes files of an earlier creation that did not finish.
-    pub(super) fn clear_unfinished(&self) -> Result<(), StorageError> {
+    /// Removes the files of an earlier creation that was interrupted.
+    pub(super) fn clear_incomplete(&self) -> Result<(), StorageError> {
         let kept = [WRITER_FILE, CREATING_FILE];
         for name in disk::names(&self.root, Kind::File)? {
             if !kept.contains(&name.as_str()) && belongs_to_engine(&name) {

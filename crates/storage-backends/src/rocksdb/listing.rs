@@ -177,7 +177,7 @@ pub(super) fn usage(database: &Database, prefix: &str) -> Result<Usage, StorageE
     let mut total = Usage::default();
     let request = PageRequest::new(usize::MAX).with_prefix(prefix);
     Scan::new(database, request, Reads::Everything, None).each(|key, cursor| {
-        total = total + Usage::of(key, record::value_len_beside_key(cursor.record()));
+        total = total + Usage::of(key, record::keyless_value_len(cursor.record()));
         Ok(true)
     })?;
     Ok(total)
@@ -189,7 +189,7 @@ pub(super) fn count(component: &str, mut cursor: Cursor<'_>) -> Result<Usage, St
     let mut total = Usage::default();
     while let Some(key) = cursor.key()? {
         let user_key = key.strip_prefix(component).unwrap_or(key);
-        total = total + Usage::of(user_key, record::value_len_beside_key(cursor.record()));
+        total = total + Usage::of(user_key, record::keyless_value_len(cursor.record()));
         cursor.next();
     }
     Ok(total)

@@ -41,7 +41,7 @@ pub(super) fn open(
         Found::Foreign => return Err(identity::foreign_directory(root)),
         // Check before the lock file is added to a database of another program.
         Found::Database { ours: false } => drop(open_to_read(layout, options)?),
-        Found::Nothing | Found::Unfinished | Found::Database { ours: true } => {}
+        Found::Nothing | Found::Incomplete | Found::Database { ours: true } => {}
     }
     disk::create_store_directory(root)?;
     let lock = WriterLock::take(root, WRITER_FILE)?;
@@ -70,7 +70,7 @@ pub(super) fn open(
 /// Creates a store in a directory without one.
 fn create(layout: &Layout) -> Result<(), StorageError> {
     layout.begin_creation()?;
-    layout.clear_unfinished()?;
+    layout.clear_incomplete()?;
     let options = RocksDbOptions::default();
     let db = open_database(&layout.root, &options, Access::Create, Recovery::SyncedLog)?;
     meta::create(&db, &layout.root)?;

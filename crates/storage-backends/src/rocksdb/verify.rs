@@ -76,7 +76,7 @@ impl Check<'_> {
         self.keys(|check, stored, record| {
             let Some(key) = check.key(stored, record) else { return };
             let (component, user_key) = split_full_key(&key);
-            let usage = Usage::of(user_key, record::value_len_beside_key(record));
+            let usage = Usage::of(user_key, record::keyless_value_len(record));
             match counted.last_mut().filter(|last| last.component == component) {
                 Some(last) => last.usage = last.usage + usage,
                 None => {
@@ -103,13 +103,13 @@ impl Check<'_> {
     /// Looks for foreign files and for files that other users may open.
     fn directory(&mut self, layout: &Layout) -> Result<(), StorageError> {
         let mut open_to_others = OpenToOthers::default();
-        open_to_others.look_at_root(&layout.root);
+        open_to_others.examine_root(&layout.root);
         let mut names = disk::names(&layout.root, Kind::Any)?;
         names.sort_unstable();
         for name in names {
             let path = layout.path(&name);
             if layout::belongs_to_store(&name) {
-                open_to_others.look(&path);
+                open_to_others.examine(&path);
             } else {
                 let detail = "not part of the store, ignored; move it out of the store's directory";
                 let problem = Problem::new(path.display().to_string(), detail);
@@ -222,7 +222,7 @@ impl Check<'_> {
         } else if *keys::stored(key) != *stored {
             self.problem(Some(key), "it is stored as another kind of key");
         } else {
-            match record::decode_beside_key(key, bytes) {
+            match record::decode_keyless(key, bytes) {
                 Err(problem) => self.problem(
                     Some(key),
                     format!(

@@ -124,7 +124,7 @@ impl Writer {
         let revision = self.engine.next_revision(database)?;
         let written = match value {
             Some(value) => with_buffer(|record| {
-                record::encode_beside_key(key, value.as_bytes(), revision, record);
+                record::encode_keyless(key, value.as_bytes(), revision, record);
                 self.engine.put(database, Entry::Set(key, record))
             }),
             None => self.engine.put(database, Entry::Delete(key)),
@@ -363,7 +363,7 @@ impl CommitView for View<'_, '_> {
 
     fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
         match self.database.record(key) {
-            Ok(record) => Ok(record.map(|record| record::value_len_beside_key(&record))),
+            Ok(record) => Ok(record.map(|record| record::keyless_value_len(&record))),
             Err(error) => {
                 self.unreadable = matches!(error, StorageError::Corrupt { .. });
                 Err(error)
@@ -391,8 +391,7 @@ fn batch(
         return Ok(None);
     }
     let size_of = |write: &&Write| {
-        let record =
-            write.value.as_ref().map_or(0, |value| record::OVERHEAD_BESIDE_KEY + value.len());
+        let record = write.value.as_ref().map_or(0, |value| record::KEYLESS_OVERHEAD + value.len());
         BATCH_ENTRY_BYTES + write.key.len() + record
     };
     let counters = touched.iter().map(|one| COUNTER_ENTRY_BYTES + one.component.len());
@@ -402,7 +401,7 @@ fn batch(
     for write in writes {
         match &write.value {
             Some(value) => {
-                record::encode_beside_key(&write.key, value.as_bytes(), revision, &mut record);
+                record::encode_keyless(&write.key, value.as_bytes(), revision, &mut record);
                 batch.put(keys::stored(&write.key), &record);
             }
             None => batch.delete(keys::stored(&write.key)),

@@ -1,4 +1,4 @@
-//! What the TTL promises.
+//! Expiry of entries.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn expired_entries_are_misses(
                 None
             }
         };
-        // Makes the entry one that answers the read.
+        // The entry now has what the read needs.
         assert_eq!(read.perform(&*setup.cached, "key"), Ok(read.found(before)));
         match before {
             Some(_) => setup.around().delete("key").unwrap(),
@@ -68,9 +68,9 @@ fn without_a_ttl_entries_do_not_expire() {
     assert_eq!(setup.cached.get("key"), Ok(Some("old".into())));
 }
 
-/// Otherwise a write around the cache during a slow call stays unseen for longer.
+/// Otherwise a write around the cache during a slow call would stay invisible longer.
 #[test]
-fn the_ttl_starts_before_the_storage_is_asked() {
+fn the_ttl_starts_before_the_storage_is_read() {
     let setup = Setup::new();
     let held = setup.backend().hold(&[Method::Get, Method::Set], Moment::After);
     let read = setup.start(|cached| cached.get("read"));

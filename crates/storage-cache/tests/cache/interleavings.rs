@@ -44,7 +44,7 @@ fn concurrent_misses_of_one_key_read_once(
     }
 }
 
-/// The read has its result when the write comes and goes.
+/// The write begins and ends while the read has its result but has not returned.
 #[rstest]
 fn a_read_that_a_write_overtook_leaves_nothing_stale(
     #[values(Read::Get, Read::Exists, Read::GetMany, Read::GetVersioned)] read: Read,
@@ -69,7 +69,7 @@ fn a_read_that_a_write_overtook_leaves_nothing_stale(
 
 /// The same for writes that add no entry: too large, failed, panicked.
 #[rstest]
-fn a_read_that_such_a_write_overtook_leaves_nothing(
+fn a_read_that_an_uncached_write_overtook_leaves_nothing(
     #[values(Read::Get, Read::Exists, Read::GetMany, Read::GetVersioned)] read: Read,
     #[values(None, Some(Fault::error(io_error())), Some(Fault::panic("on purpose")))] fault: Option<
         Fault,
@@ -102,8 +102,8 @@ fn a_read_that_such_a_write_overtook_leaves_nothing(
     assert_eq!(read.perform(&*setup.cached, &key), Ok(read.found(Some(value))));
 }
 
-/// A write has taken effect below and not returned. A reader that started long ago
-/// finds its value below, while all others still find the cached one.
+/// A write has taken effect below and not returned. An earlier reader finds its value
+/// below, while others still find the cached one.
 #[rstest]
 fn no_read_returns_an_older_value_than_an_earlier_read(
     #[values(Read::Get, Read::GetMany, Read::GetVersioned)] read: Read,
@@ -255,7 +255,7 @@ fn get_many_reads_only_what_no_other_reader_reads() {
 }
 
 #[rstest]
-fn after_a_failed_read_the_waiting_readers_ask_again(
+fn after_a_failed_read_the_waiting_readers_read_again(
     #[values(Read::Get, Read::Exists, Read::GetMany, Read::GetVersioned)] read: Read,
     #[values(false, true)] panics: bool,
 ) {
@@ -281,8 +281,8 @@ fn after_a_failed_read_the_waiting_readers_ask_again(
 #[test]
 fn waiting_readers_fail_together() {
     const WAITERS: u64 = 16;
-    // Whether all of them wait for the second read is up to the scheduler, so several
-    // attempts. One after another they would always make as many reads as waiters.
+    // The scheduler decides how many of them wait for the second read, so it is tried
+    // repeatedly. Without sharing, every attempt would make a read per waiter.
     assert!((0..50).any(|_| reads_until_all_fail(WAITERS) < WAITERS / 2));
 }
 

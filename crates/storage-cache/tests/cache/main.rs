@@ -3,7 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "helpers of tests stand outside test functions"
+    reason = "test helpers"
 )]
 
 mod conformance;

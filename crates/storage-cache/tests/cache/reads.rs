@@ -1,4 +1,4 @@
-//! What is read from memory, what is read from below, and what is counted.
+//! Hits, misses and statistics.
 
 use std::time::Duration;
 
@@ -178,7 +178,7 @@ fn large_values_are_read_below_until_they_shrink() {
     assert_eq!(setup.cached.get_many(&["key"]), Ok(vec![Some(bytes(LARGE))]));
     assert_eq!(setup.cached.get_versioned("key").unwrap().unwrap().value, bytes(LARGE));
     assert_eq!(setup.cached.exists("key"), Ok(true));
-    assert_eq!(setup.counting().calls(Method::Exists), 0, "the marker answers it");
+    assert_eq!(setup.counting().calls(Method::Exists), 0, "the marker suffices");
     let stats = setup.cached.stats();
     assert_eq!((stats.refusals, stats.evictions, stats.entries), (1, 0, 1));
     assert!(stats.bytes < 100, "{stats:?}");

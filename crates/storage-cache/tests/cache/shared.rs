@@ -34,16 +34,16 @@ fn stats(view: &View) -> CacheStats {
     view.inner().stats()
 }
 
-/// Two views of one component, used in turn.
-struct InTurn([Box<dyn ComponentStorage>; 2], AtomicUsize);
+/// Two views of one component, used alternately.
+struct Alternating([Box<dyn ComponentStorage>; 2], AtomicUsize);
 
-impl InTurn {
+impl Alternating {
     fn next(&self) -> &dyn ComponentStorage {
         &*self.0[self.1.fetch_add(1, Ordering::Relaxed) % 2]
     }
 }
 
-impl ComponentStorage for InTurn {
+impl ComponentStorage for Alternating {
     forward_storage!(self => *self.next());
 }
 
@@ -57,7 +57,7 @@ fn two_views_of_a_component_pass_the_suite(#[case] config: CacheConfig) {
     let component = reference.wrapped("shared cache", move |storage| {
         let shared = SharedCache::new(Arc::<dyn ComponentStorage>::from(storage), config.clone());
         let view = || -> Box<dyn ComponentStorage> { Box::new(shared.component(id("suite"))) };
-        InTurn([view(), view()], AtomicUsize::new(0))
+        Alternating([view(), view()], AtomicUsize::new(0))
     });
     let report = run(&component.without(Feature::Components).with_longest_key(MAX_KEY_BYTES));
     assert!(report.passed.len() > 20, "{:?}", report.passed);
@@ -125,7 +125,7 @@ fn a_component_fills_an_eighth_and_evicts_few_others(#[case] keys: usize, #[case
 }
 
 #[test]
-fn a_component_that_returns_finds_its_entries_and_statistics() {
+fn entries_and_statistics_outlive_the_handles_of_a_component() {
     let shared = roomy();
     let view = shared.component(id("a"));
     view.set("key", "1".into()).unwrap();
@@ -145,7 +145,7 @@ fn a_component_that_returns_finds_its_entries_and_statistics() {
 #[test]
 fn clear_removes_the_entries_of_one_component() {
     let shared = roomy();
-    // So many that some share both segments with the first.
+    // Enough that some share both segments with the first.
     let views: Vec<View> = (0..300).map(|n| shared.component(id(n))).collect();
     for view in &views {
         view.set("key", "1".into()).unwrap();
@@ -203,7 +203,7 @@ fn components_do_not_wait_for_each_others_writes() {
     write.finish().unwrap();
 }
 
-/// Nothing would correct what the cache of one component keeps of another's keys.
+/// Writes of the other component would not invalidate such entries.
 #[test]
 fn keys_of_other_components_are_not_cached() {
     let shared = roomy();

@@ -1,4 +1,4 @@
-//! Real threads, which read while writes succeed, fail and panic.
+//! Real threads read while writes succeed, fail and panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +25,7 @@ struct Register {
 
 /// Every third value is too large for the small caches.
 fn value(number: u64) -> StorageValue {
-    let filler = if number % 3 == 0 { bytes(5_000) } else { bytes(number as usize % 200) };
+    let filler = if number.is_multiple_of(3) { bytes(5_000) } else { bytes(number as usize % 200) };
     [number.to_string().as_bytes(), filler.as_bytes()].concat().into()
 }
 
@@ -38,7 +38,10 @@ fn number(value: Option<StorageValue>) -> u64 {
 #[case::roomy(1_000, 1 << 20)]
 #[case::evicting(2, 4 << 10)]
 #[case::tiny(1, 1024)]
-fn no_read_is_stale_and_none_goes_back(#[case] max_entries: usize, #[case] max_size_bytes: usize) {
+fn reads_are_never_stale_and_never_go_back(
+    #[case] max_entries: usize,
+    #[case] max_size_bytes: usize,
+) {
     const WRITES: u64 = 3_000;
     let config = CacheConfig { max_entries, ttl: None, max_size_bytes };
     let cached = CachedStorage::new(FailingStorage::new(ReferenceStorage::new()), config);
@@ -81,7 +84,7 @@ fn no_read_is_stale_and_none_goes_back(#[case] max_entries: usize, #[case] max_s
 /// A write in one of two ways; one in 16 fails or panics, with or without effect.
 fn write(cached: &Cache, register: &Register, new: u64, random: &mut Rng) {
     if random.u8(..16) == 0 {
-        // It hits the next write of any thread.
+        // It affects the next write of any thread.
         let fault =
             if random.bool() { Fault::error(io_error()) } else { Fault::panic("on purpose") };
         let fault = fault.on(&Method::WRITES).nth(1);

@@ -1,4 +1,4 @@
-//! What a write leaves in the cache, whether it succeeds or fails.
+//! The cache after a write, successful or failed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +8,7 @@ use storage_core::{Commit, ComponentStorage, StorageError};
 
 use crate::support::{LARGE, Setup, Write, assert_holds, bytes, io_error};
 
-/// Whether it failed before or after it took effect, the storage below decides.
+/// The next read shows whether the failed write took effect.
 #[rstest]
 fn a_failed_write_leaves_nothing_cached(
     #[values(false, true)] panics: bool,
@@ -33,7 +33,7 @@ fn a_failed_write_leaves_nothing_cached(
     }
 }
 
-/// Otherwise a caller that reads again after a conflict would read the same value.
+/// Otherwise a retry after a conflict would read the same value again.
 #[test]
 fn a_failed_commit_removes_the_keys_it_checked() {
     let setup = Setup::new();

@@ -1,4 +1,4 @@
-//! One execution: threads that meet in a cache, and what must hold afterwards.
+//! One execution: concurrent calls of a cache, and what must hold afterwards.
 
 use std::fmt::Arguments;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(crate) fn execute(
     seed: u64,
     trace: &dyn Fn(Arguments<'_>),
 ) -> Result<(), String> {
-    // Other numbers than the scheduler draws.
+    // Not the numbers of the scheduler.
     let (mut random, mut values) = (Rng::with_seed(!seed), Values::default());
     let ends = |operation: &Operation| matches!(operation, Operation::Expire | Operation::Clear);
     let start = Start::choose(&mut random, operations.iter().any(ends));

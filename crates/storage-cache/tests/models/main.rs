@@ -6,7 +6,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "helpers of tests stand outside test functions"
+    reason = "test helpers"
 )]
 
 mod execution;
@@ -34,10 +34,10 @@ use scheduler::SeededScheduler;
 /// How many schedules of one model run before the next model's turn.
 const SCHEDULES_PER_TURN: u64 = 200;
 
-/// No execution comes near this many steps unless it never ends.
+/// An execution with more steps is taken to be endless.
 const MAX_STEPS: usize = 100_000;
 
-/// Receives what happens in an execution, line by line.
+/// Receives the events of an execution, line by line.
 type Trace = Arc<dyn Fn(Arguments<'_>) + Send + Sync>;
 
 /// An execution that broke a rule.

@@ -1,4 +1,4 @@
-//! The operations that meet, and what each call returns.
+//! The operations of a model, and their results.
 
 use fastrand::Rng;
 use storage_core::{Commit, ComponentStorage, Expected, StorageError, StorageValue};

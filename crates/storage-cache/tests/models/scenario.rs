@@ -1,5 +1,4 @@
-//! What an execution starts with: a cache over a storage, and what it knows of
-//! one key.
+//! The start of an execution: a cache over a storage, and what it knows about a key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::storage::{RecordingStorage, announce};
 
 pub(crate) const TTL: Duration = Duration::from_secs(60);
 
-/// The call that wrote what was there before the threads started.
+/// The call that wrote before the threads started.
 pub(crate) const SETUP: usize = 0;
 /// The call that wrote around the cache.
 pub(crate) const AROUND: usize = 1;
@@ -23,7 +22,7 @@ pub(crate) const AROUND: usize = 1;
 pub(crate) const KEY: usize = 0;
 /// The second key of batches and commits.
 pub(crate) const OTHER: usize = 1;
-/// Keys that displace these two from a small cache.
+/// Keys that evict these two from a small cache.
 pub(crate) const FILLERS: [usize; 3] = [2, 3, 4];
 
 /// No cache of the models keeps a value of this size.
@@ -79,7 +78,7 @@ pub(crate) fn is_large(value: &StorageValue) -> bool {
     value.len() >= LARGE
 }
 
-/// What the cache knows of the key at the start.
+/// What the cache knows about the key at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     /// Nothing: the key is absent, and the cache was never used.
@@ -118,7 +117,7 @@ impl Start {
         Self::Stale,
     ];
 
-    /// Where nothing ends a stale entry, there is none.
+    /// Chooses no stale entry if no operation ends it.
     pub(crate) fn choose(random: &mut Rng, ends: bool) -> Self {
         match Self::ALL[random.usize(..Self::ALL.len())] {
             Self::Stale if !ends => Self::Expired,
@@ -206,7 +205,7 @@ impl Scenario {
         }
     }
 
-    /// Brings the cache and the storage to `start`. Returns how many keys were
+    /// Prepares the cache and the storage for `start`. Returns how many keys were
     /// read through the cache.
     pub(crate) fn prepare(
         &self,

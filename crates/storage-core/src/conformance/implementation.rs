@@ -11,7 +11,7 @@ use crate::{
 
 /// A part of the contract that an implementation may lack.
 ///
-/// Listings, pages and usage are never lacking: they build on the required
+/// Every implementation has listings, pages and usage, which build on the required
 /// methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -36,22 +36,23 @@ pub enum Feature {
     Persistence,
 }
 
-impl fmt::Display for Feature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Feature {
+    /// Describes an implementation without the feature.
+    pub(super) fn describe_absence(self) -> &'static str {
+        match self {
             Self::KeyRules => "has no rules for keys",
-            Self::Components => "holds one component only",
+            Self::Components => "has a single component",
             Self::Revisions => "has no revisions",
             Self::Commits => "has no commits",
             Self::Budgets => "has no budgets",
             Self::Store => "is not a whole store",
             Self::Snapshots => "has no snapshots",
             Self::Persistence => "is not persistent",
-        })
+        }
     }
 }
 
-/// What a case opens.
+/// The storage that a case opens.
 pub(super) enum Handle {
     Storage(Box<dyn ComponentStorage>),
     Store(Box<dyn Store>),
@@ -68,7 +69,7 @@ impl Handle {
     #[expect(clippy::panic, reason = "the suite reports by panicking, as a test does")]
     fn into_store(self) -> Box<dyn Store> {
         match self {
-            Self::Storage(_) => panic!("a whole store is needed"),
+            Self::Storage(_) => panic!("the decorator needs a whole store"),
             Self::Store(store) => store,
         }
     }
@@ -140,8 +141,8 @@ impl Implementation {
         Self::persistent(name, make).without(Feature::Persistence)
     }
 
-    /// A persistent store: `make` prepares an empty one each time, and returns a
-    /// closure that opens it again and again, never twice at the same time.
+    /// A persistent store: each call of `make` prepares an empty one and returns a
+    /// closure that opens it. The suite opens it repeatedly, never twice at a time.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -179,8 +180,7 @@ impl Implementation {
         self
     }
 
-    /// The same below a decorator: `wrap` gets the storage each time that it is
-    /// opened.
+    /// The same below a decorator. Each open calls `wrap` with the opened storage.
     ///
     /// ```
     /// use storage_core::conformance::{CountingStorage, Implementation, ReferenceStorage, run};
@@ -275,9 +275,8 @@ impl Implementation {
 
 #[expect(clippy::expect_used, reason = "the suite reports by panicking, as a test does")]
 fn namespaced(storage: Box<dyn ComponentStorage>) -> NamespacedStorage<Box<dyn ComponentStorage>> {
-    let id = |instance: &str| {
-        ComponentId::new("suite", "cases", instance).expect("the id is within the rules")
-    };
+    let id =
+        |instance: &str| ComponentId::new("suite", "cases", instance).expect("the id is valid");
     for other in ["00", "001-", "0011", "002"] {
         let other = NamespacedStorage::new(id(other), &storage);
         for key in ["a", "key", "m/n/1/x"] {

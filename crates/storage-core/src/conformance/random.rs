@@ -1,7 +1,6 @@
 //! Pseudo-random numbers that are the same in every run.
 
-/// Marsaglia's xorshift with a multiplied output (xorshift64*): enough to choose
-/// operations, and no dependency.
+/// The generator xorshift64*, which needs no dependency.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
@@ -20,7 +19,7 @@ impl Random {
 
     /// A number from 0 up to, not including, `end`.
     pub(super) fn below(&mut self, end: usize) -> usize {
-        // The high bits are the good ones.
+        // The low bits are less random.
         ((self.next() >> 32) as usize) % end.max(1)
     }
 

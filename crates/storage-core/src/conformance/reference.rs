@@ -12,7 +12,7 @@ use crate::{
 
 /// An ordered map behind one lock: the whole contract in its simplest form.
 ///
-/// For examples, for tests of decorators, and to compare backends with. It is
+/// Use it in examples, in tests of decorators, and to compare backends with. It is
 /// not fast.
 #[derive(Debug, Default)]
 pub struct ReferenceStorage {

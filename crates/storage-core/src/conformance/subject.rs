@@ -1,5 +1,4 @@
-//! What a case works with: storages of the implementation under test, and calls
-//! whose failures name what was expected.
+//! The storage of a case, and assertions that name the call that failed.
 #![expect(clippy::panic, reason = "a case reports by panicking, as a test does")]
 
 use std::collections::BTreeMap;
@@ -34,7 +33,7 @@ impl<'a> Subject<'a> {
         self.implementation.longest_key()
     }
 
-    /// Opens the storage. What was opened before must be dropped first.
+    /// Opens the storage. Drop the previous one first.
     pub(super) fn open(&self) -> Opened {
         Opened { handle: (self.open)(), revisions: self.has(Feature::Revisions) }
     }
@@ -148,16 +147,17 @@ impl Opened {
         succeed(what, self.storage().commit(commit))
     }
 
-    /// The commit must fail with this error and change nothing.
+    /// The commit must fail with this error and change neither contents nor usage.
     #[track_caller]
     pub(super) fn refuses(&self, commit: Commit, error: &StorageError) {
-        let before = self.contents();
+        let before = (self.contents(), self.usage(None));
         let what = format!("commit({commit:?})");
         expect(&what, self.storage().commit(commit), Err(error.clone()));
-        expect(format_args!("what is stored after the failed {what}"), self.contents(), before);
+        let after = (self.contents(), self.usage(None));
+        expect(format_args!("contents and usage after the failed {what}"), after, before);
     }
 
-    /// Every way to read the key must return this value.
+    /// Every way to read the key must return this value, or none.
     #[track_caller]
     pub(super) fn holds<'v>(&self, key: &str, value: impl Into<Option<&'v [u8]>>) {
         let expected = value.into();
@@ -200,7 +200,7 @@ impl Opened {
     }
 }
 
-/// The result of a call that must succeed.
+/// Returns the result of a call that must succeed.
 #[track_caller]
 pub(super) fn succeed<T>(what: impl Display, result: Result<T, StorageError>) -> T {
     result.unwrap_or_else(|error| panic!("{what} failed: {error}"))
@@ -230,6 +230,18 @@ pub(super) fn expect_value(
     if found != expected {
         panic!("{what}: expected {}, found {}", show(expected), show(found));
     }
+}
+
+/// A page must have the first `wanted` keys, and show whether there are more.
+#[track_caller]
+pub(super) fn expect_page(what: impl Display, page: &KeyPage, wanted: &[String], limit: usize) {
+    expect_that(format_args!("{what} to have at most {limit} keys"), page.keys.len() <= limit);
+    let (first, rest) = wanted.split_at(page.keys.len().min(wanted.len()));
+    expect(&what, page.keys.as_slice(), first);
+    expect(format_args!("more of {what}"), page.more, !rest.is_empty());
+    // A listing continues after the last key of a page.
+    let can_continue = limit == 0 || !page.more || !page.keys.is_empty();
+    expect_that(format_args!("{what} to have a key, because more follow"), can_continue);
 }
 
 /// A value, shortened for a message.

@@ -8,7 +8,7 @@ use super::cases::GROUPS;
 use super::subject::Subject;
 use super::{Feature, Implementation};
 
-/// One statement of the contract and its test.
+/// A test of one statement of the contract.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     pub(super) name: &'static str,
@@ -23,13 +23,12 @@ pub enum Outcome {
     Passed,
     /// The case needs a feature that the implementation lacks.
     Skipped(Feature),
-    /// The implementation does not. Payload: what was expected and what was
-    /// found.
+    /// The implementation violates it. Payload: what was expected and what was found.
     Failed(String),
 }
 
 impl Case {
-    /// What the case tests, as an identifier.
+    /// The statement that the case tests, as an identifier.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -104,7 +103,8 @@ pub fn run(implementation: &Implementation) -> Report {
         match case.run(implementation) {
             Outcome::Passed => report.passed.push(case.name),
             Outcome::Skipped(feature) => {
-                println!("SKIPPED {}: {} {feature}", case.name, implementation.name());
+                let absence = feature.describe_absence();
+                println!("SKIPPED {}: {} {absence}", case.name, implementation.name());
                 report.skipped.push((case.name, feature));
             }
             Outcome::Failed(message) => {
@@ -113,7 +113,7 @@ pub fn run(implementation: &Implementation) -> Report {
         }
     }
     if !failures.is_empty() {
-        panic!("{} does not keep the contract:{failures}", implementation.name());
+        panic!("{} violates the contract:{failures}", implementation.name());
     }
     report
 }

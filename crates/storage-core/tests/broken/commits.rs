@@ -19,11 +19,8 @@ impl Broken {
                 ("values are compared by their length", Value(wanted), Some(found)) => {
                     wanted.len() == found.value.len()
                 }
-                ("an older revision will do", At(wanted), Some(found)) => *wanted <= found.revision,
-                ("a check in another component is forgotten", _, _) => {
-                    checks.first().map(|first| split_full_key(&first.key).0)
-                        != Some(split_full_key(&check.key).0)
-                        || checks.len() == 1 && !split_full_key(&check.key).0.is_empty()
+                ("a newer revision passes the check", At(wanted), Some(found)) => {
+                    *wanted <= found.revision
                 }
                 _ => false,
             };
@@ -49,10 +46,7 @@ impl Broken {
     ) -> Result<(), StorageError> {
         let mut budget = *budget;
         let Some(first) = writes.first() else {
-            let used: Usage = state.usage.values().copied().sum();
-            let refused =
-                self.is("a budget without writes is checked") && used.bytes > budget.max_bytes;
-            return if refused { Err(StorageError::QuotaExceeded) } else { Ok(()) };
+            return Ok(());
         };
         let (component, _) = split_full_key(&first.key);
         match self.defect {
@@ -63,9 +57,10 @@ impl Broken {
                 budget.max_bytes = budget.max_bytes.saturating_sub(1)
             }
             "a budget allows one key more" => budget.max_keys = budget.max_keys.saturating_add(1),
-            "a budget of keys is forgotten" => budget.max_keys = u64::MAX,
-            "the first budget stays" => budget = state.first_budget.unwrap_or(budget),
-            "unlimited is taken for nothing" if budget.max_keys == u64::MAX => budget.max_keys = 0,
+            "the limit of keys is ignored" => budget.max_keys = u64::MAX,
+            "the first budget applies to all commits" => {
+                budget = state.first_budget.unwrap_or(budget)
+            }
             "unscoped keys have no budget" if component.is_empty() => return Ok(()),
             _ => {}
         }
@@ -78,36 +73,29 @@ impl Broken {
             let (_, user_key) = split_full_key(&write.key);
             let user_key = if self.is("a budget counts full keys") { &write.key } else { user_key };
             let old = state.keys.get(&write.key).map(|old| Usage::of(user_key, old.value.len()));
-            let new = write.value.as_ref().map(|new| match self.defect {
-                "a budget counts characters" => {
-                    let chars = String::from_utf8_lossy(new.as_bytes()).chars().count();
-                    Usage { bytes: user_key.chars().count() as u64 + chars as u64, keys: 1 }
-                }
-                _ => Usage::of(user_key, new.len()),
-            });
-            if new.is_some() || !self.is("deletes make no room") {
+            let new = write.value.as_ref().map(|new| Usage::of(user_key, new.len()));
+            if new.is_some() || !self.is("deletes free no budget") {
                 let counts_difference = !self.is("an overwrite counts in full") || new.is_none();
                 after = after - old.filter(|_| counts_difference).unwrap_or_default();
             }
             after = after + new.unwrap_or_default();
-            if self.is("a budget is checked write by write") {
+            if self.is("a budget is checked after each write") {
                 budget.allow(before, after)?;
             }
         }
         let above = after.bytes > budget.max_bytes || after.keys > budget.max_keys;
         let refused = match self.defect {
-            "above its budget a component is stuck" => above,
+            "a component above its budget cannot shrink" => above,
             "deletes are refused above a budget" => {
                 above || before.bytes > budget.max_bytes && writes.iter().all(|w| w.value.is_none())
             }
-            "what does not grow is refused" => above && after.bytes == before.bytes,
             _ => false,
         };
         if refused { Err(StorageError::QuotaExceeded) } else { budget.allow(before, after) }
     }
 
-    fn keep_what_was_asked_for(&self, state: &mut State, writes: &[&Write]) {
-        if self.is("what a failed commit asked for is kept") {
+    fn count_failed(&self, state: &mut State, writes: &[&Write]) {
+        if self.is("a failed commit uses budget") {
             for write in writes {
                 let (component, user_key) = split_full_key(&write.key);
                 let usage = state.usage.entry(component.to_owned()).or_default();
@@ -129,7 +117,7 @@ impl Broken {
             "only 100 writes are applied" => {
                 commit.effective_writes().into_iter().take(100).collect()
             }
-            "a commit forgets its deletes" => commit
+            "a commit ignores its deletes" => commit
                 .effective_writes()
                 .into_iter()
                 .filter(|write| write.value.is_some())
@@ -139,14 +127,11 @@ impl Broken {
     }
 
     pub(super) fn apply(&self, mut commit: Commit) -> Result<Revision, StorageError> {
-        let commit_has_no_rules = self.is("a commit's keys have no rules");
-        for check in &mut commit.checks {
-            check.key =
-                if commit_has_no_rules { check.key.clone() } else { self.stored(&check.key)? };
-        }
-        for write in &mut commit.writes {
-            write.key =
-                if commit_has_no_rules { write.key.clone() } else { self.stored(&write.key)? };
+        let is_unvalidated = self.is("a commit does not validate its keys");
+        let checked = commit.checks.iter_mut().map(|check| &mut check.key);
+        let written = commit.writes.iter_mut().map(|write| &mut write.key);
+        for key in checked.chain(written).filter(|_| !is_unvalidated) {
+            *key = self.stored(key)?;
         }
         if commit.budget.is_some() && !self.is("a budget covers any components") {
             commit.component_prefix()?;
@@ -155,7 +140,7 @@ impl Broken {
             commit.component_prefix()?;
         }
         if self.is("an empty commit fails") && commit == Commit::new() {
-            return Err(StorageError::InvalidKey("there is none".into()));
+            return Err(StorageError::InvalidKey("the commit is empty".into()));
         }
         let writes = self.effective(&commit);
         let mut state = self.state();
@@ -173,16 +158,14 @@ impl Broken {
         let budget = commit.budget;
         if let Some(budget) = &budget {
             state.first_budget.get_or_insert(*budget);
-            if self.is("the budget comes before the checks") {
+            if self.is("the budget is checked first") {
                 self.allow(&state, budget, &writes)?;
             }
-            if self.is("a budget begins to count with its first commit")
-                && unchanged.first_budget.is_none()
-            {
+            if self.is("existing keys are not counted") && unchanged.first_budget.is_none() {
                 state.usage.clear();
             }
         }
-        if self.is("checks look at the state behind the writes") {
+        if self.is("checks see the writes") {
             for write in &writes {
                 let revision = self.next_revision(&mut state, &write.key);
                 self.write(&mut state, &write.key, write.value.clone(), revision, budget.is_some());
@@ -194,7 +177,7 @@ impl Broken {
             for write in writes.iter().take(kept) {
                 self.write(&mut state, &write.key, write.value.clone(), Revision::new(1), false);
             }
-            self.keep_what_was_asked_for(&mut state, &writes);
+            self.count_failed(&mut state, &writes);
             return Err(error);
         }
         if let Some(budget) = &budget {
@@ -203,31 +186,31 @@ impl Broken {
                 _ => writes.clone(),
             };
             if let Err(error) = self.allow(&state, budget, &counted) {
-                if self.is("a commit over its budget deletes all the same") {
+                if self.is("a commit over its budget still deletes") {
                     for write in writes.iter().filter(|write| write.value.is_none()) {
                         self.write(&mut state, &write.key, None, Revision::new(1), true);
                     }
                 }
-                self.keep_what_was_asked_for(&mut state, &writes);
+                self.count_failed(&mut state, &writes);
                 return Err(error);
             }
         }
-        if self.is("a commit lets go between checks and writes") {
+        if self.is("a commit unlocks between checks and writes") {
             drop(state);
-            self.meanwhile();
+            self.let_others_run();
             state = self.state();
         }
         let revision = self.next_revision(&mut state, "");
         for write in writes {
-            if self.is("a commit locks each key alone") {
+            if self.is("a commit locks one key at a time") {
                 drop(state);
-                self.meanwhile();
+                self.let_others_run();
                 state = self.state();
             }
             state.committed.insert(write.key.clone());
             self.write(&mut state, &write.key, write.value.clone(), revision, budget.is_some());
         }
-        if self.is("checks alone create their keys") && commit.writes.is_empty() {
+        if self.is("checks create their keys") && commit.writes.is_empty() {
             for check in &commit.checks {
                 if !state.keys.contains_key(&check.key) {
                     self.write(&mut state, &check.key, Some("".into()), revision, false);

@@ -49,7 +49,7 @@ impl Broken {
     }
 
     /// Gives other threads time to run.
-    pub(super) fn meanwhile(&self) {
+    pub(super) fn let_others_run(&self) {
         thread::sleep(Duration::from_micros(300));
     }
 
@@ -60,12 +60,9 @@ impl Broken {
         let largest = state.keys.values().map(|found| found.revision.get()).max();
         match self.defect {
             "nothing is persistent" => *state = State::default(),
-            "a lock file is found when it is opened again" if state.times_opened > 1 => {
+            "a lock file is listed after reopening" if state.times_opened > 1 => {
                 let found = VersionedValue { value: "".into(), revision: Revision::new(0) };
                 state.keys.insert(".lock".to_owned(), found);
-            }
-            "empty values are not persistent" => {
-                state.keys.retain(|_, found| !found.value.is_empty())
             }
             "deletes are not persistent" => {
                 for key in std::mem::take(&mut state.deleted) {
@@ -81,13 +78,13 @@ impl Broken {
                 let committed = std::mem::take(&mut state.committed);
                 state.keys.retain(|key, _| !committed.contains(key));
             }
-            "keys have new revisions when opened" => {
+            "reopening changes the revisions of keys" => {
                 for found in state.keys.values_mut() {
                     found.revision = Revision::new(found.revision.get() + 1000);
                 }
             }
-            "revisions start again when opened" => state.last_revision = 0,
-            "revisions continue from the largest that is stored" => {
+            "revisions restart after reopening" => state.last_revision = 0,
+            "revisions continue from the largest stored one" => {
                 state.last_revision = largest.unwrap_or_default();
             }
             "the usage counter is not persistent" => state.usage.clear(),
@@ -97,22 +94,17 @@ impl Broken {
 
     /// The key as it is stored.
     pub(super) fn stored(&self, key: &str) -> Result<String, StorageError> {
-        if !self.is("there are no rules for keys") {
+        if !self.is("keys are not validated") {
             validate_full_key(key)?;
         }
         if self.is("long keys are refused") && key.len() > MAX_FULL_KEY_BYTES / 2 {
             return Err(StorageError::InvalidKey("it is long".into()));
         }
-        if self.is("paths are refused") && key.contains("..") {
-            return Err(StorageError::InvalidKey("it goes up".into()));
-        }
         let (component, user_key) = split_full_key(key);
         Ok(match self.defect {
-            "keys are folded" => key.to_lowercase(),
-            "keys are trimmed" if !key.trim().is_empty() => key.trim().to_owned(),
-            "keys are decoded" => key.replace("%61", "a").replace("%2f", "/"),
+            "keys are lowercased" => key.to_lowercase(),
             "keys are normalised" => key.replace("e\u{301}", "\u{e9}"),
-            "user keys are folded" if !component.is_empty() => {
+            "user keys are lowercased" if !component.is_empty() => {
                 component.to_owned() + &user_key.to_lowercase()
             }
             "dots in component prefixes are resolved" => component.replace("./", "") + user_key,
@@ -123,12 +115,8 @@ impl Broken {
     fn value_as_stored(&self, value: StorageValue) -> StorageValue {
         let bytes = value.as_bytes();
         match self.defect {
-            "values end at a zero byte" => {
-                bytes.split(|byte| *byte == 0).next().unwrap_or_default().into()
-            }
             "values are cut at 64 KiB" => bytes.get(..1 << 16).unwrap_or(bytes).into(),
-            "values are trimmed" => bytes.trim_ascii().into(),
-            "values are folded" => bytes.to_ascii_lowercase().into(),
+            "values are lowercased" => bytes.to_ascii_lowercase().into(),
             _ => value,
         }
     }
@@ -138,7 +126,7 @@ impl Broken {
         let ever = state.sets.iter().filter(|set| *set == key).count() as u64;
         state.last_revision += 1;
         Revision::new(match self.defect {
-            "a deleted key starts again" => of_key + 1,
+            "revisions restart after a delete" => of_key + 1,
             "each key counts its own revisions" => ever + 1,
             _ => state.last_revision,
         })
@@ -162,7 +150,7 @@ impl Broken {
             *usage = *usage + added.unwrap_or_default();
         }
         let frees = match self.defect {
-            "deletes make no room" => value.is_some(),
+            "deletes free no budget" => value.is_some(),
             "an overwrite counts in full" => value.is_none(),
             _ => true,
         };
@@ -191,10 +179,10 @@ impl Broken {
     fn store(&self, key: &str, value: StorageValue) -> Result<Revision, StorageError> {
         let key = self.stored(key)?;
         let mut state = self.state();
-        if self.is("a deleted key stays dead") && state.deleted.contains(&key) {
+        if self.is("a deleted key cannot be set again") && state.deleted.contains(&key) {
             return Ok(Revision::new(0));
         }
-        let limited = self.is("writes without a budget keep to the last one");
+        let limited = self.is("writes without a budget are limited by the first one");
         if let Some(budget) = state.first_budget.filter(|_| limited) {
             let write = Write { key: key.clone(), value: Some(value.clone()) };
             self.allow(&state, &budget, &[&write])?;
@@ -203,23 +191,23 @@ impl Broken {
             let half = value.as_bytes().split_at(value.len() / 2).0;
             self.write(&mut state, &key, Some(half.into()), Revision::new(0), false);
             drop(state);
-            self.meanwhile();
+            self.let_others_run();
             state = self.state();
         }
-        if self.is("a write loses what came meanwhile") {
+        if self.is("a write overwrites concurrent writes") {
             let mut copy = state.clone();
             drop(state);
-            self.meanwhile();
+            self.let_others_run();
             let revision = self.next_revision(&mut copy, &key);
             self.write(&mut copy, &key, Some(value), revision, false);
             *self.state() = copy;
             return Ok(revision);
         }
         let revision = self.next_revision(&mut state, &key);
-        if self.is("revisions are taken before the lock") {
+        if self.is("revisions are assigned before the lock") {
             drop(state);
-            if revision.get() % 2 == 0 {
-                self.meanwhile();
+            if revision.get().is_multiple_of(2) {
+                self.let_others_run();
             }
             state = self.state();
         }
@@ -230,27 +218,16 @@ impl Broken {
     fn keys(&self, prefix: &str) -> Vec<String> {
         let mut state = self.state();
         let mut keys: Vec<String> = match self.defect {
-            "deleted keys are listed" => state
-                .keys
-                .keys()
-                .chain(&state.deleted)
-                .cloned()
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect(),
-            "overwritten keys are listed again" => {
-                state.sets.iter().filter(|key| state.keys.contains_key(*key)).cloned().collect()
-            }
             "commits are not listed" => {
                 state.keys.keys().filter(|key| !state.committed.contains(*key)).cloned().collect()
             }
             _ => state.keys.keys().cloned().collect(),
         };
-        if self.is("a listing is made of two reads") {
+        if self.is("a listing consists of two reads") {
             let half = keys.len() / 2;
             keys.truncate(half);
             drop(state);
-            self.meanwhile();
+            self.let_others_run();
             state = self.state();
             keys.extend(state.keys.keys().skip(half).cloned());
         }
@@ -275,18 +252,16 @@ impl Broken {
             _ => key.starts_with(prefix),
         });
         match self.defect {
-            "listings are reversed" => keys.reverse(),
-            "listings fold their keys" => {
+            "listings lowercase their keys" => {
                 keys = keys.iter().map(|key| key.to_lowercase()).collect()
             }
             "listings are in the order of UTF-16" => {
                 keys.sort_by_key(|key| key.encode_utf16().collect::<Vec<_>>());
             }
-            "listings ignore case" => keys.sort_by_key(|key| key.to_lowercase()),
             "listings are grouped by component" => {
                 keys.sort_by(|a, b| split_full_key(a).cmp(&split_full_key(b)));
             }
-            "listings are remembered" => {
+            "the first listing is cached" => {
                 keys = state.listings.entry(prefix.to_owned()).or_insert(keys).clone();
             }
             _ => {}
@@ -300,11 +275,10 @@ impl ComponentStorage for Broken {
     fn get(&self, key: &str) -> Found {
         let key = self.stored(key)?;
         let found = self.state().keys.get(&key).map(|found| found.value.clone());
-        match self.defect {
-            "a missing key reads as empty" => Ok(Some(found.unwrap_or_else(|| "".into()))),
-            "an empty value reads as missing" => Ok(found.filter(|value| !value.is_empty())),
-            _ => Ok(found),
-        }
+        Ok(match found {
+            None if self.is("a missing key reads as empty") => Some("".into()),
+            found => found,
+        })
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
@@ -323,13 +297,13 @@ impl ComponentStorage for Broken {
                 return Err(StorageError::NotFound(key));
             }
             "delete does nothing" => return Ok(()),
-            "delete takes every key that begins so" => {
+            "delete removes every key with this prefix" => {
                 state.keys.retain(|of, _| !of.starts_with(&key))
             }
-            "a write loses what came meanwhile" => {
+            "a write overwrites concurrent writes" => {
                 let mut copy = state.clone();
                 drop(state);
-                self.meanwhile();
+                self.let_others_run();
                 self.write(&mut copy, &key, None, revision, false);
                 *self.state() = copy;
                 return Ok(());
@@ -370,10 +344,9 @@ impl ComponentStorage for Broken {
         let gone = after.is_some_and(|after| !keys.iter().any(|key| key == after));
         match self.defect {
             "`after` is inclusive" => keys.retain(|key| after.is_none_or(|after| &**key >= after)),
-            "`after` must exist" if gone => keys.clear(),
             _ => keys.retain(|key| after.is_none_or(|after| &**key > after)),
         }
-        if self.is("a key is skipped when `after` is gone") && gone && !keys.is_empty() {
+        if self.is("a key is skipped if `after` is missing") && gone && !keys.is_empty() {
             keys.remove(0);
         }
         let found = keys.len();
@@ -382,9 +355,7 @@ impl ComponentStorage for Broken {
             _ => KeyPage::cut(keys, limit),
         };
         match self.defect {
-            "more is always false" => page.more = false,
-            "more means a full page" => page.more = page.keys.len() == limit,
-            "a page of no keys has no more" if limit == 0 => page.more = false,
+            "more is true for every full page" => page.more = page.keys.len() == limit,
             "an empty page has more" if found == 0 => page.more = true,
             "large pages lose a key" if page.keys.len() > 6 => {
                 page.keys.remove(3);
@@ -421,14 +392,13 @@ impl ComponentStorage for Broken {
                 let deleted = state.deleted.iter().map(|key| Usage::of(key, 0));
                 total + deleted.sum()
             }
-            "an empty storage uses something" => total + Usage { bytes: 1, keys: 0 },
             _ => total,
         })
     }
 
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
         match self.defect {
-            "try_get knows of no writes" => Some(None),
+            "try_get reports every key as missing" => Some(None),
             "try_get ignores its prefix" if !prefix.is_empty() => self.get(key).ok(),
             _ => self.get(&join_key(prefix, key)).ok(),
         }
@@ -446,9 +416,9 @@ impl ComponentStorage for Broken {
             ("every key has the last revision", Some(found)) => {
                 Some(VersionedValue { revision: last, ..found })
             }
-            ("values and revisions are read apart", Some(found)) => {
+            ("values and revisions are read separately", Some(found)) => {
                 drop(state);
-                self.meanwhile();
+                self.let_others_run();
                 let later = self.state().keys.get(&key).map_or(last, |later| later.revision);
                 Some(VersionedValue { revision: later, ..found })
             }
@@ -463,11 +433,11 @@ impl ComponentStorage for Broken {
         };
         match self.defect {
             "put keeps the first value" if self.exists(key)? => self.apply(Commit::new()),
-            "put returns the revision before" => {
+            "put returns the previous revision" => {
                 let written = self.store(key, value.clone());
                 written.map(|revision| Revision::new(revision.get() - 1))
             }
-            "revisions are taken before the lock" => self.store(key, value.clone()),
+            "revisions are assigned before the lock" => self.store(key, value.clone()),
             _ => self.apply(commit),
         }
     }
@@ -489,13 +459,13 @@ impl Store for Broken {
                 let cut = |key: &String| key.get(..second(key)?).map(str::to_owned);
                 all = state.keys.keys().filter_map(cut).collect();
             }
-            "empty components are listed" => {
+            "components without keys are listed" => {
                 all.extend(state.deleted.iter().map(|key| split_full_key(key).0.to_owned()));
             }
             "unscoped keys are a component" if all.iter().any(String::is_empty) => {
                 all.push("~".to_owned())
             }
-            "there is always a component" => all.push("a/b/d/".to_owned()),
+            "a missing component is listed" => all.push("a/b/d/".to_owned()),
             _ => {}
         }
         all.retain(|name| !name.is_empty());
@@ -504,7 +474,7 @@ impl Store for Broken {
             all.dedup();
         }
         match self.defect {
-            "components continue with the last one" => {
+            "components repeat `after`" => {
                 all.retain(|name| after.is_none_or(|after| &**name >= after))
             }
             _ => all.retain(|name| after.is_none_or(|after| &**name > after)),
@@ -520,7 +490,7 @@ impl Store for Broken {
     ) -> Result<(), StorageError> {
         let state = self.state();
         let prefix = if self.is("a snapshot ignores its prefix") { "" } else { prefix };
-        let after = after.filter(|_| !self.is("a snapshot begins at the front"));
+        let after = after.filter(|_| !self.is("a snapshot ignores `after`"));
         let request = PageRequest { prefix, after, limit: usize::MAX };
         let mut found: Vec<(String, StorageValue)> = state
             .keys
@@ -529,17 +499,17 @@ impl Store for Broken {
             .map(|(key, found)| (key.clone(), found.value.clone()))
             .collect();
         drop(state);
-        if self.is("a snapshot reads key after key") {
+        if self.is("a snapshot reads each key separately") {
             for (key, value) in &mut found {
-                self.meanwhile();
+                self.let_others_run();
                 if let Some(now) = self.state().keys.get(key) {
                     *value = now.value.clone();
                 }
             }
         }
-        if self.is("a snapshot is made of two reads") {
+        if self.is("a snapshot consists of two reads") {
             found.truncate(found.len() / 2);
-            self.meanwhile();
+            self.let_others_run();
             let last = found.last().map(|(key, _)| key.clone());
             let state = self.state();
             let rest = state.keys.iter().filter(|(key, _)| {
@@ -555,7 +525,7 @@ impl Store for Broken {
     }
 
     fn flush(&self) -> Result<(), StorageError> {
-        if self.is("flush forgets a key") {
+        if self.is("flush removes a key") {
             let mut state = self.state();
             state.keys.pop_first();
         }

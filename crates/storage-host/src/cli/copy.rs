@@ -192,11 +192,11 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn paths_to_the_same_store_are_recognized() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |path: &str| format!("file:{}/{path}", folder.path().display());
-        fs::create_dir_all(folder.path().join("store/components")).unwrap();
-        std::os::unix::fs::symlink("store", folder.path().join("link")).unwrap();
-        std::os::unix::fs::symlink(".", folder.path().join("here")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| format!("file:{}/{path}", dir.path().display());
+        fs::create_dir_all(dir.path().join("store/components")).unwrap();
+        std::os::unix::fs::symlink("store", dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(".", dir.path().join("here")).unwrap();
         for same in
             ["store/", "./store", "x/../store", "link", "here/here/store", "store?durability=os"]
         {

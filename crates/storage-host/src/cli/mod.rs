@@ -46,7 +46,7 @@ use self::wait::Wait;
 
 /// Run WebAssembly components with key-value storage, and inspect what they store
 ///
-/// All components share one store, and each sees only its own keys.
+/// All components share one store, and none sees the keys of another.
 #[derive(Debug, Parser)]
 #[command(name = "storage-host", version, after_long_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
@@ -92,8 +92,8 @@ struct Cli {
     ///
     /// Results go to standard output. Each line of standard error is an object too:
     /// an error is {"error":{"kind":...,"message":...,"exit_code":...}}, a note is
-    /// {"note":{"message":...}}, and a log line has a "level". A component's own
-    /// output is passed through unchanged.
+    /// {"note":{"message":...}}, and a log line has a "level". The output of a
+    /// component is passed through unchanged.
     #[arg(long, global = true, display_order = 103)]
     json: bool,
 

@@ -57,7 +57,7 @@ fn as_file(stream: &impl std::os::fd::AsFd) -> io::Result<std::fs::File> {
     Ok(stream.as_fd().try_clone_to_owned()?.into())
 }
 
-/// A standard output that cannot be written to, with the reason.
+/// An unwritable standard output, with the reason.
 struct Unwritable(String);
 
 impl Write for Unwritable {

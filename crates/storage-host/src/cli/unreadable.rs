@@ -1,4 +1,4 @@
-//! Components that cannot be read.
+//! Unreadable components.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use super::listing::PAGE;
 /// How many a message names; JSON lists all.
 const NAMED: usize = 10;
 
-/// A component that cannot be read, or all components below a part of an id.
+/// An unreadable component, or all components below a part of an id.
 #[derive(Debug, Serialize)]
 pub(super) struct Unreadable {
     /// The component's id; a part of one where its directory cannot be listed.

@@ -10,11 +10,11 @@ use std::process::Command;
 use rstest::rstest;
 
 use crate::guests::command;
-use crate::support::{Done, Folder};
+use crate::support::{Done, TestDir};
 
 /// A separate cache directory, and two components, which exit with 0 and 1.
 struct Cache {
-    folder: Folder,
+    dir: TestDir,
 }
 
 const GOOD: (&str, i32) = ("good.wasm", 0);
@@ -22,15 +22,15 @@ const BAD: (&str, i32) = ("bad.wasm", 1);
 
 impl Cache {
     fn new() -> Self {
-        let folder = Folder::new();
+        let dir = TestDir::new();
         for (name, status) in [GOOD, BAD] {
-            folder.file(name, &command("", &format!("(i32.const {status})"), ""));
+            dir.file(name, &command("", &format!("(i32.const {status})"), ""));
         }
-        Self { folder }
+        Self { dir }
     }
 
     fn parent(&self) -> PathBuf {
-        self.folder.path().join("cache")
+        self.dir.path().join("cache")
     }
 
     fn directory(&self) -> PathBuf {
@@ -39,7 +39,7 @@ impl Cache {
 
     fn command(&self, component: &str) -> Command {
         let args = ["--store", "memory:", "run", "--id", "a/b/c", component];
-        let mut command = self.folder.command(&args);
+        let mut command = self.dir.command(&args);
         command.env("XDG_CACHE_HOME", self.parent()).env("STORAGE_HOST_LOG", "warn");
         command
     }
@@ -143,7 +143,7 @@ fn an_entry_of_another_component_is_not_used() {
     // Nor one of an engine with other settings.
     let before = cache.entries();
     let args = ["--store", "memory:", "run", "--id", "a/b/c", "--timeout", "3600", GOOD.0];
-    let mut with_deadline = cache.folder.command(&args);
+    let mut with_deadline = cache.dir.command(&args);
     with_deadline.env("XDG_CACHE_HOME", cache.parent());
     assert!(with_deadline.status().unwrap().success());
     let other: Vec<_> =
@@ -160,7 +160,7 @@ fn links_pipes_and_foreign_files_are_not_used() {
     let whole = fs::read(&entry).unwrap();
 
     // A link to a good copy: it is replaced, and what it leads to is not touched.
-    let elsewhere = cache.folder.path().join("elsewhere");
+    let elsewhere = cache.dir.path().join("elsewhere");
     fs::rename(&entry, &elsewhere).unwrap();
     symlink(&elsewhere, &entry).unwrap();
     cache.run(GOOD);
@@ -193,7 +193,7 @@ fn the_cache_is_private(#[values("000", "022", "077", "777")] umask: &str) {
     let inner = cache.command(GOOD.0);
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]);
-    shell.arg(inner.get_program()).args(inner.get_args()).current_dir(cache.folder.path());
+    shell.arg(inner.get_program()).args(inner.get_args()).current_dir(cache.dir.path());
     shell.env("XDG_CACHE_HOME", cache.parent()).env("STORAGE_HOST_LOG", "warn");
     let done = Done::of(shell.output().unwrap());
     assert_eq!((done.code, done.stderr.as_str()), (0, ""));
@@ -216,7 +216,7 @@ fn a_directory_that_other_users_can_write_is_not_used(#[case] directory: &str, #
     for path in [cache.parent(), cache.parent().join("storage-host"), cache.directory()] {
         set_mode(&path, 0o755);
     }
-    let directory = cache.folder.path().join(directory);
+    let directory = cache.dir.path().join(directory);
     set_mode(&directory, wide);
     let log = cache.run(GOOD);
     assert!(log.contains(&format!("other users can write to {}", directory.display())), "{log}");
@@ -241,7 +241,7 @@ fn a_directory_of_another_user_is_not_used() {
         for path in [cache.parent(), cache.parent().join("storage-host"), cache.directory()] {
             set_mode(&path, 0o755);
         }
-        let directory = cache.folder.path().join(name);
+        let directory = cache.dir.path().join(name);
         if !give_away(&directory) {
             return;
         }
@@ -254,7 +254,7 @@ fn a_directory_of_another_user_is_not_used() {
 #[test]
 fn a_link_is_followed_if_no_other_user_can_change_it() {
     let cache = Cache::new();
-    let elsewhere = cache.folder.path().join("elsewhere");
+    let elsewhere = cache.dir.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     set_mode(&elsewhere, 0o755);
     symlink("elsewhere", cache.parent()).unwrap();
@@ -271,7 +271,7 @@ fn doctor_warns_of_an_unsafe_cache() {
     fs::create_dir_all(cache.directory()).unwrap();
     set_mode(&cache.parent(), 0o777);
     let doctor = || {
-        let mut command = cache.folder.command(&["--json", "doctor"]);
+        let mut command = cache.dir.command(&["--json", "doctor"]);
         let done = Done::of(command.env("XDG_CACHE_HOME", cache.parent()).output().unwrap());
         assert_eq!(done.code, 0, "{}", done.stderr);
         done.stdout

@@ -1,13 +1,13 @@
 //! Manifests: `run --config`, `check`, presets and instances.
 
-use crate::support::{Folder, guest};
+use crate::support::{TestDir, guest};
 
 /// A manifest with all fields, in a directory with its components.
-fn write_manifest(folder: &Folder) -> String {
+fn write_manifest(dir: &TestDir) -> String {
     for name in ["notes", "probe"] {
-        std::fs::copy(guest(name), folder.path().join(format!("{name}.wasm"))).unwrap();
+        std::fs::copy(guest(name), dir.path().join(format!("{name}.wasm"))).unwrap();
     }
-    folder.file(
+    dir.file(
         "storage.toml",
         br#"
 store = "file:./data?durability=os"
@@ -40,9 +40,9 @@ id = "app/data/only"
 
 #[test]
 fn a_component_runs_as_the_manifest_says() {
-    let folder = Folder::new();
-    write_manifest(&folder);
-    let text = folder.transcripts(&[
+    let dir = TestDir::new();
+    write_manifest(&dir);
+    let text = dir.transcripts(&[
         &["check", "storage.toml"],
         &["--json", "check", "storage.toml"],
         &["run", "--config", "storage.toml", "app/notes/home", "--", "add", "buy milk"],
@@ -72,21 +72,21 @@ fn a_component_runs_as_the_manifest_says() {
         &["run", "--config", "storage.toml", "app/probe/1", "fill", "3"],
         &["--store", "file:./data", "components"],
     ]);
-    folder.assert_snapshot("config_run", &text);
-    assert!(!folder.has_store(), "the default store was not asked for");
+    dir.assert_snapshot("config_run", &text);
+    assert!(!dir.has_store(), "the default store was not asked for");
 }
 
 #[test]
 fn the_option_overrides_the_manifest_which_overrides_the_environment() {
-    let folder = Folder::new();
-    write_manifest(&folder);
+    let dir = TestDir::new();
+    write_manifest(&dir);
     let add = ["run", "--config", "storage.toml", "app/notes/home", "add", "x"];
-    let mut command = folder.command(&add);
+    let mut command = dir.command(&add);
     command.env("STORAGE_HOST_STORE", "file:./environment");
     assert!(command.status().unwrap().success());
-    assert!(folder.path().join("data").exists());
-    assert!(!folder.path().join("environment").exists());
-    folder.printed(&[
+    assert!(dir.path().join("data").exists());
+    assert!(!dir.path().join("environment").exists());
+    dir.printed(&[
         "--store",
         "file:./line",
         "run",
@@ -96,34 +96,34 @@ fn the_option_overrides_the_manifest_which_overrides_the_environment() {
         "add",
         "x",
     ]);
-    assert!(folder.path().join("line").exists());
+    assert!(dir.path().join("line").exists());
 }
 
 #[test]
 fn a_manifest_without_a_store_needs_one_from_elsewhere() {
-    let folder = Folder::new();
-    std::fs::copy(guest("notes"), folder.path().join("notes.wasm")).unwrap();
-    folder.file("storage.toml", b"[[component]]\nid = 'app/notes/home'\nwasm = 'notes.wasm'\n");
+    let dir = TestDir::new();
+    std::fs::copy(guest("notes"), dir.path().join("notes.wasm")).unwrap();
+    dir.file("storage.toml", b"[[component]]\nid = 'app/notes/home'\nwasm = 'notes.wasm'\n");
     let add = ["run", "--config", "storage.toml", "app/notes/home", "add", "x"];
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &add,
         &["check", "storage.toml"],
         &["--store", "file:./line", "check", "storage.toml"],
         &[&["--store", "file:./line"], &add[..]].concat(),
     ]);
-    folder.assert_snapshot("config_no_store", &text);
-    let mut command = folder.command(&add);
+    dir.assert_snapshot("config_no_store", &text);
+    let mut command = dir.command(&add);
     command.env("STORAGE_HOST_STORE", "file:./environment");
     assert!(command.status().unwrap().success());
     for (store, is_there) in [("line", true), ("environment", true), ("storage-data", false)] {
-        assert_eq!(folder.path().join(store).exists(), is_there, "{store}");
+        assert_eq!(dir.path().join(store).exists(), is_there, "{store}");
     }
 }
 
 #[test]
 fn errors_of_a_manifest_name_the_line() {
-    let folder = Folder::new();
-    folder.file("text.wasm", b"(component)");
+    let dir = TestDir::new();
+    dir.file("text.wasm", b"(component)");
     let wrong = [
         ("syntax", "store = "),
         ("no_store", "[cache]\nshared = true"),
@@ -162,20 +162,20 @@ fn errors_of_a_manifest_name_the_line() {
     let mut text = String::new();
     for (name, manifest) in wrong {
         let file = format!("{name}.toml");
-        folder.file(&file, manifest.as_bytes());
-        text.push_str(&folder.transcript(&["check", &file]));
+        dir.file(&file, manifest.as_bytes());
+        text.push_str(&dir.transcript(&["check", &file]));
         text.push('\n');
     }
-    text.push_str(&folder.transcript(&["check", "missing.toml"]));
-    folder.assert_snapshot("config_wrong", &text);
-    assert!(!folder.has_store());
+    text.push_str(&dir.transcript(&["check", "missing.toml"]));
+    dir.assert_snapshot("config_wrong", &text);
+    assert!(!dir.has_store());
 }
 
 #[test]
 fn components_that_a_manifest_cannot_run_are_errors() {
-    let folder = Folder::new();
-    write_manifest(&folder);
-    let text = folder.transcripts(&[
+    let dir = TestDir::new();
+    write_manifest(&dir);
+    let text = dir.transcripts(&[
         &["run", "--config", "storage.toml", "app/other/1"],
         &["run", "--config", "storage.toml", "app/data/only"],
         &["run", "--config", "storage.toml", "notes.wasm"],
@@ -185,15 +185,15 @@ fn components_that_a_manifest_cannot_run_are_errors() {
         &["run", "--id", "a/b/c", "--preset", "=x", "notes.wasm"],
         &["run", "--id", "a/b/c", "--instances", "0", "notes.wasm"],
     ]);
-    folder.assert_snapshot("config_cannot", &text);
+    dir.assert_snapshot("config_cannot", &text);
 }
 
 #[test]
 fn presets_are_set_before_the_start() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let probe = guest("probe");
     let run = |args: &[&str]| {
-        folder.printed(
+        dir.printed(
             &[&["run", "--id", "a/b/c", "--preset", "a=1", "--preset", "b=x=y", &probe], args]
                 .concat(),
         )
@@ -202,32 +202,32 @@ fn presets_are_set_before_the_start() {
     assert_eq!(run(&["get", "b"]), "value x=y\n");
     // The component gets what looks like options of run.
     for argument in ["--preset", "--help", "--json", "--instances=7", "--"] {
-        let done = folder.run(&["run", "--id", "a/b/c", &probe, argument, "a=2"]);
+        let done = dir.run(&["run", "--id", "a/b/c", &probe, argument, "a=2"]);
         assert_eq!(done.code, 2, "{argument}: {}", done.stderr);
         assert!(done.stderr.contains("usage: probe"), "{argument}: {}", done.stderr);
     }
-    assert_eq!(folder.printed(&["get", "a/b/c", "a"]), "1");
+    assert_eq!(dir.printed(&["get", "a/b/c", "a"]), "1");
 }
 
 #[test]
 fn instances_share_the_storage_and_the_worst_status_counts() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let (notes, probe) = (guest("notes"), guest("probe"));
-    let out = folder.printed(&["run", "--id", "a/b/c", "--instances", "8", &notes, "add", "x"]);
+    let out = dir.printed(&["run", "--id", "a/b/c", "--instances", "8", &notes, "add", "x"]);
     assert_eq!(out.lines().count(), 8, "{out}");
-    let listed = folder.printed(&["run", "--id", "a/b/c", &notes, "list"]);
+    let listed = dir.printed(&["run", "--id", "a/b/c", &notes, "list"]);
     assert_eq!(listed.lines().count(), 8, "{listed}");
-    let done = folder.run(&["run", "--id", "a/b/c", "--instances", "3", &probe, "exit", "7"]);
+    let done = dir.run(&["run", "--id", "a/b/c", "--instances", "3", &probe, "exit", "7"]);
     assert_eq!(done.code, 7);
-    let done = folder.run(&["run", "--id", "a/b/c", "--instances", "3", &probe, "trap"]);
+    let done = dir.run(&["run", "--id", "a/b/c", "--instances", "3", &probe, "trap"]);
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("a/b/c trapped"), "{}", done.stderr);
 }
 
 #[test]
 fn check_warns_of_likely_mistakes() {
-    let folder = Folder::new();
-    folder.file(
+    let dir = TestDir::new();
+    dir.file(
         "warned.toml",
         br#"
 store = "file:./data"
@@ -253,8 +253,8 @@ grants = [{ owner = "app/notes/home", prefix = "shared/", access = "read" }]
 presets = { a = "1", b = "2" }
 "#,
     );
-    write_manifest(&folder);
-    let text = folder.transcripts(&[
+    write_manifest(&dir);
+    let text = dir.transcripts(&[
         &["check", "warned.toml"],
         &["check", "--strict", "warned.toml"],
         &["--json", "check", "warned.toml"],
@@ -263,6 +263,6 @@ presets = { a = "1", b = "2" }
         &["check", "--strict", "storage.toml"],
         &["--json", "check", "--strict", "storage.toml"],
     ]);
-    folder.assert_snapshot("config_warnings", &text);
-    assert!(!folder.path().join("data").exists());
+    dir.assert_snapshot("config_warnings", &text);
+    assert!(!dir.path().join("data").exists());
 }

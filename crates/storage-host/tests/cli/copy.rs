@@ -9,27 +9,27 @@ use std::time::Instant;
 use rstest::rstest;
 use storage_host::{ComponentStorage, Mode, Store, StoreUrl};
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 type Contents = BTreeMap<String, Vec<u8>>;
 
 /// The store of a URL that is relative to the directory.
-fn url_in(folder: &Folder, url: &str) -> StoreUrl {
+fn url_in(dir: &TestDir, url: &str) -> StoreUrl {
     let (scheme, path) = url.split_once(':').unwrap();
-    format!("{scheme}:{}/{path}", folder.path().display()).parse().unwrap()
+    format!("{scheme}:{}/{path}", dir.path().display()).parse().unwrap()
 }
 
-fn fill(folder: &Folder, url: &str, contents: &Contents) {
-    let store = url_in(folder, url).relaxed().open(Mode::ReadWrite).unwrap();
+fn fill(dir: &TestDir, url: &str, contents: &Contents) {
+    let store = url_in(dir, url).relaxed().open(Mode::ReadWrite).unwrap();
     for (key, value) in contents {
         store.set(key, value.clone().into()).unwrap();
     }
     store.flush().unwrap();
 }
 
-fn contents(folder: &Folder, url: &str) -> Contents {
+fn contents(dir: &TestDir, url: &str) -> Contents {
     let mut contents = Contents::new();
-    let store = url_in(folder, url).open(Mode::ReadOnly).unwrap();
+    let store = url_in(dir, url).open(Mode::ReadOnly).unwrap();
     store
         .read_snapshot("", None, &mut |key, value| {
             contents.insert(key.to_owned(), value.into_bytes());
@@ -55,13 +55,13 @@ fn sample(keys: usize) -> Contents {
 
 #[test]
 fn what_it_says() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["put", "app/notes/home", "user:1", "Ada"]);
-    folder.printed(&["put", "app/notes/home", "user:2", "Grace"]);
-    folder.printed(&["put", "app/notes/work", "user:1", "Alan"]);
+    let dir = TestDir::with_file_store();
+    dir.printed(&["put", "app/notes/home", "user:1", "Ada"]);
+    dir.printed(&["put", "app/notes/home", "user:2", "Grace"]);
+    dir.printed(&["put", "app/notes/work", "user:1", "Alan"]);
     let from = ["copy", "--from", "file:storage-data"];
     let with = |args: &[&'static str]| [&from, args].concat();
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &with(&["--to", "file:backup"]),
         // Once more there is nothing to do.
         &with(&["--to", "file:backup"]),
@@ -85,8 +85,8 @@ fn what_it_says() {
         &["copy", "--from", "file:storage-data", "--to", "file:storage-data/copy"],
         &["copy", "--from", "file:storage-data", "--to", "memory:"],
     ]);
-    folder.assert_snapshot("copy", &text);
-    assert!(!folder.path().join("new").exists(), "nothing to copy makes no target");
+    dir.assert_snapshot("copy", &text);
+    assert!(!dir.path().join("new").exists(), "nothing to copy makes no target");
 }
 
 /// Every pair of the kinds that last.
@@ -102,13 +102,13 @@ fn what_it_says() {
 #[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("redb", "rocksdb"))]
 fn a_copy_completes_after_repeated_kills(#[case] from: &str, #[case] to: &str) {
     const ROUNDS: u32 = 9;
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let sample = sample(600);
     let (from, to) = (&*format!("{from}:from"), &*format!("{to}:to"));
-    fill(&folder, from, &sample);
-    let before = folder.tree("from");
+    fill(&dir, from, &sample);
+    let before = dir.tree("from");
     let copy = |to: &str| -> Child {
-        let mut command = folder.command(&["--quiet", "copy", "--from", from, "--to", to]);
+        let mut command = dir.command(&["--quiet", "copy", "--from", from, "--to", to]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let begun = Instant::now();
@@ -133,104 +133,104 @@ fn a_copy_completes_after_repeated_kills(#[case] from: &str, #[case] to: &str) {
         interrupted += u32::from(!output.status.success());
     }
     println!("{from} to {to}: {interrupted} of {ROUNDS} interrupted");
-    let done = folder.run(&["copy", "--from", from, "--to", to]);
+    let done = dir.run(&["copy", "--from", from, "--to", to]);
     assert_eq!((done.code, &*done.stderr), (0, ""));
-    assert!(contents(&folder, to) == sample);
-    assert_eq!(folder.run(&["--store", to, "verify"]).code, 0);
-    assert_eq!(folder.tree("from"), before, "the source is as it was");
+    assert!(contents(&dir, to) == sample);
+    assert_eq!(dir.run(&["--store", to, "verify"]).code, 0);
+    assert_eq!(dir.tree("from"), before, "the source is as it was");
 }
 
 #[test]
 fn a_source_with_a_writer_is_not_copied() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["put", "a/b/c", "key", "value"]);
-    let held = url_in(&folder, "file:storage-data").open(Mode::ReadWrite).unwrap();
-    let text = folder.transcripts(&[
+    let dir = TestDir::with_file_store();
+    dir.printed(&["put", "a/b/c", "key", "value"]);
+    let held = url_in(&dir, "file:storage-data").open(Mode::ReadWrite).unwrap();
+    let text = dir.transcripts(&[
         &["copy", "--from", "file:storage-data", "--to", "file:copy"],
         &["--json", "copy", "--from", "file:storage-data", "--to", "file:copy"],
     ]);
     // Other systems do not report the process that holds a lock.
     if cfg!(target_os = "linux") {
-        folder.assert_snapshot("copy_locked", &text);
+        dir.assert_snapshot("copy_locked", &text);
     }
-    assert!(!folder.path().join("copy").exists());
+    assert!(!dir.path().join("copy").exists());
     drop(held);
     // A target that is in use is left alone too.
-    let held = url_in(&folder, "file:copy").open(Mode::ReadWrite).unwrap();
-    let done = folder.run(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
+    let held = url_in(&dir, "file:copy").open(Mode::ReadWrite).unwrap();
+    let done = dir.run(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
     assert_eq!(done.code, 1);
     let told = "file:copy\": the store copy is locked: ";
     assert!(done.stderr.contains(told), "{}", done.stderr);
     drop(held);
-    folder.printed(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
+    dir.printed(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
 }
 
 #[cfg(feature = "rocksdb")]
 #[test]
 fn a_rocksdb_store_is_copied_while_it_is_written_to() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let sample = sample(300);
-    fill(&folder, "rocksdb:from", &sample);
-    let held = url_in(&folder, "rocksdb:from").open(Mode::ReadWrite).unwrap();
+    fill(&dir, "rocksdb:from", &sample);
+    let held = url_in(&dir, "rocksdb:from").open(Mode::ReadWrite).unwrap();
     held.set("a/b/c/just now", "x".into()).unwrap();
-    folder.printed(&["copy", "--from", "rocksdb:from", "--to", "file:to"]);
+    dir.printed(&["copy", "--from", "rocksdb:from", "--to", "file:to"]);
     let mut expected = sample;
     expected.insert("a/b/c/just now".to_owned(), b"x".to_vec());
-    assert!(contents(&folder, "file:to") == expected);
+    assert!(contents(&dir, "file:to") == expected);
 }
 
 #[test]
 fn a_damaged_value_is_named_and_a_repaired_copy_continues() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let sample = sample(300);
-    fill(&folder, "file:storage-data", &sample);
-    let file = folder.path().join("storage-data/components/app/c1/x/key-00100");
+    fill(&dir, "file:storage-data", &sample);
+    let file = dir.path().join("storage-data/components/app/c1/x/key-00100");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     let copy = ["copy", "--from", "file:storage-data", "--to", "file:copy"];
-    let done = folder.run(&copy);
+    let done = dir.run(&copy);
     assert_eq!(done.code, 1);
     let begins = "error: cannot read the source: key \"app/c1/x/key-00100\" is corrupt: ";
     assert!(done.stderr.starts_with(begins), "{}", done.stderr);
     fs::write(&file, whole).unwrap();
-    folder.printed(&copy);
-    assert!(contents(&folder, "file:copy") == sample);
+    dir.printed(&copy);
+    assert!(contents(&dir, "file:copy") == sample);
 }
 
 #[test]
 fn a_copy_to_a_full_disk_continues_after_an_error() {
-    let folder = Folder::with_file_store();
-    let Some(_mount) = crate::support::Mount::new(&folder.path().join("disk"), "size=1m") else {
+    let dir = TestDir::with_file_store();
+    let Some(_mount) = crate::support::Mount::new(&dir.path().join("disk"), "size=1m") else {
         return;
     };
     let sample = sample(10);
-    fill(&folder, "file:storage-data", &sample);
+    fill(&dir, "file:storage-data", &sample);
     let copy = ["copy", "--from", "file:storage-data", "--to", "file:disk/copy"];
-    let done = folder.run(&copy);
+    let done = dir.run(&copy);
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("cannot write \"") && done.stderr.contains("No space left"));
     assert!(done.stderr.contains("run the copy again to continue"), "{}", done.stderr);
     let remount = ["-o", "remount,size=50m"];
-    let grown = Command::new("mount").args(remount).arg(folder.path().join("disk")).status();
+    let grown = Command::new("mount").args(remount).arg(dir.path().join("disk")).status();
     assert!(grown.unwrap().success());
-    folder.printed(&copy);
-    assert!(contents(&folder, "file:disk/copy") == sample);
+    dir.printed(&copy);
+    assert!(contents(&dir, "file:disk/copy") == sample);
 }
 
 /// A copy to a terminal shows how far it has come; `printed` elsewhere sees that
 /// nothing is shown to a pipe.
 #[test]
 fn a_terminal_shows_the_progress() {
-    let folder = Folder::with_file_store();
-    fill(&folder, "file:storage-data", &sample(3_000));
-    let copy = folder.command(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
+    let dir = TestDir::with_file_store();
+    fill(&dir, "file:storage-data", &sample(3_000));
+    let copy = dir.command(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
     let line = [copy.get_program().to_str().unwrap().to_owned()]
         .into_iter()
         .chain(copy.get_args().map(|arg| arg.to_str().unwrap().to_owned()))
         .collect::<Vec<_>>()
         .join(" ");
     let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).current_dir(folder.path()).stdin(Stdio::null());
+    script.args(["-qec", &line, "/dev/null"]).current_dir(dir.path()).stdin(Stdio::null());
     let output = match script.env("TERM", "xterm").output() {
         Ok(output) if output.status.success() => output,
         _ => {
@@ -245,13 +245,13 @@ fn a_terminal_shows_the_progress() {
 
 #[test]
 fn copy_ignores_or_refuses_other_stores() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["--store", "file:one", "put", "a/b/c", "k", "v"]);
+    let dir = TestDir::with_file_store();
+    dir.printed(&["--store", "file:one", "put", "a/b/c", "k", "v"]);
     let copy = ["copy", "--from", "file:one", "--to", "file:two"];
-    let refused = folder.run(&[&["--store", "file:one"], &copy[..]].concat());
+    let refused = dir.run(&[&["--store", "file:one"], &copy[..]].concat());
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("--store cannot be used with copy"), "{}", refused.stderr);
-    assert!(!folder.path().join("two").exists());
-    let mut with_variable = folder.command(&copy);
+    assert!(!dir.path().join("two").exists());
+    let mut with_variable = dir.command(&copy);
     assert!(with_variable.env("STORAGE_HOST_STORE", "file:one").status().unwrap().success());
 }

@@ -6,10 +6,10 @@ use rstest::rstest;
 use serde_json::Value;
 use storage_host::{Mode, StoreUrl};
 
-use crate::support::{Done, Folder, Mount};
+use crate::support::{Done, Mount, TestDir};
 
 /// Replaces what differs between machines.
-fn assert_snapshot(folder: &Folder, name: &str, text: &str) {
+fn assert_snapshot(dir: &TestDir, name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     for (row, shown) in [
         ("wasmtime      ", "[VERSION]"),
@@ -28,11 +28,11 @@ fn assert_snapshot(folder: &Folder, name: &str, text: &str) {
     settings.add_filter("no problems found\n", "");
     settings.add_filter(r"id [0-9a-f]{32}", "id [ID]");
     settings.add_filter(r"[0-9.]+ (B|[KM]iB) in", "[SIZE] in");
-    settings.bind(|| folder.assert_snapshot(name, text));
+    settings.bind(|| dir.assert_snapshot(name, text));
 }
 
-fn json(folder: &Folder, args: &[&str]) -> (Value, i32) {
-    let done = folder.run(&[&["--json", "doctor"], args].concat());
+fn json(dir: &TestDir, args: &[&str]) -> (Value, i32) {
+    let done = dir.run(&[&["--json", "doctor"], args].concat());
     (serde_json::from_str(&done.stdout).unwrap(), done.code)
 }
 
@@ -45,25 +45,25 @@ fn codes(document: &Value) -> Vec<&str> {
 
 #[test]
 fn each_kind_of_path_is_reported() {
-    let folder = Folder::new();
-    let mut text = folder.transcript(&["doctor"]);
-    assert!(!folder.has_store(), "it creates nothing");
-    folder.printed(&["--store", "file:storage-data", "put", "a/b/c", "key", "value"]);
-    let before = folder.tree("storage-data");
+    let dir = TestDir::new();
+    let mut text = dir.transcript(&["doctor"]);
+    assert!(!dir.has_store(), "it creates nothing");
+    dir.printed(&["--store", "file:storage-data", "put", "a/b/c", "key", "value"]);
+    let before = dir.tree("storage-data");
     text += "\n";
-    text += &folder.transcript(&["doctor", "--store", "file:storage-data?durability=os"]);
-    assert_eq!(folder.tree("storage-data"), before);
-    folder.file("a-file", b"mine");
-    fs::create_dir(folder.path().join("mine")).unwrap();
-    folder.file("mine/thesis.txt", b"years of work");
+    text += &dir.transcript(&["doctor", "--store", "file:storage-data?durability=os"]);
+    assert_eq!(dir.tree("storage-data"), before);
+    dir.file("a-file", b"mine");
+    fs::create_dir(dir.path().join("mine")).unwrap();
+    dir.file("mine/thesis.txt", b"years of work");
     text += "\n";
-    text += &folder.transcripts(&[
+    text += &dir.transcripts(&[
         &["doctor", "--store", "file:a-file"],
         &["doctor", "--store", "file:a-file/below"],
         &["doctor", "--store", "file:mine"],
         &["doctor", "--store", "memory:"],
     ]);
-    assert_snapshot(&folder, "doctor", &text);
+    assert_snapshot(&dir, "doctor", &text);
 }
 
 #[rstest]
@@ -71,14 +71,13 @@ fn each_kind_of_path_is_reported() {
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_store_in_use_is_not_a_problem(#[case] store: &str) {
-    let folder = Folder::new();
-    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
-    let look = || json(&folder, &["--store", store]);
+    let dir = TestDir::new();
+    dir.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    let look = || json(&dir, &["--store", store]);
     let (document, code) = look();
     assert_eq!((code, document["store"]["id"].as_str().unwrap().len()), (0, 32));
     assert!(document["store"]["locked"].is_null());
-    let url: StoreUrl =
-        store.replace(":", &format!(":{}/", folder.path().display())).parse().unwrap();
+    let url: StoreUrl = store.replace(":", &format!(":{}/", dir.path().display())).parse().unwrap();
     let held = url.open(Mode::ReadWrite).unwrap();
     let (document, code) = look();
     assert_eq!(code, 0);
@@ -92,9 +91,9 @@ fn a_store_in_use_is_not_a_problem(#[case] store: &str) {
 
 #[test]
 fn the_choice_of_the_store_is_reported() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let with = |variable: Option<&str>, args: &[&str]| -> Value {
-        let mut command = folder.command(&[&["--json", "doctor"], args].concat());
+        let mut command = dir.command(&[&["--json", "doctor"], args].concat());
         if let Some(text) = variable {
             command.env("STORAGE_HOST_STORE", text);
         }
@@ -115,8 +114,8 @@ fn the_choice_of_the_store_is_reported() {
 
 #[test]
 fn problems_of_the_process_are_reported() {
-    let folder = Folder::new();
-    let mut command = folder.command(&["--json", "doctor"]);
+    let dir = TestDir::new();
+    let mut command = dir.command(&["--json", "doctor"]);
     command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env("STORAGE_HOST_LOG", "loud");
     let done: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
     assert_eq!(codes(&done), ["log_level", "no_cache"]);
@@ -125,22 +124,22 @@ fn problems_of_the_process_are_reported() {
 
 #[test]
 fn another_format_cannot_be_used() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["put", "a/b/c", "key", "value"]);
-    let path = folder.path().join("storage-data/FORMAT");
+    let dir = TestDir::with_file_store();
+    dir.printed(&["put", "a/b/c", "key", "value"]);
+    let path = dir.path().join("storage-data/FORMAT");
     let format = fs::read_to_string(&path).unwrap();
     fs::write(&path, format.replace("format: 1\n", "format: 2\n")).unwrap();
-    let (document, code) = json(&folder, &[]);
+    let (document, code) = json(&dir, &[]);
     assert_eq!((code, codes(&document)), (1, vec!["does_not_open"]));
     assert_eq!(document["usable"], false);
-    let Done { stderr, .. } = folder.run(&["doctor"]);
+    let Done { stderr, .. } = dir.run(&["doctor"]);
     assert_eq!(stderr, "error: the store \"file:./storage-data\" cannot be used\n");
 }
 
 #[test]
 fn problems_of_the_file_system_are_reported() {
-    let folder = Folder::new();
-    let Some(mount) = Mount::new(&folder.path().join("disk"), "size=1m,nr_inodes=50") else {
+    let dir = TestDir::new();
+    let Some(mount) = Mount::new(&dir.path().join("disk"), "size=1m,nr_inodes=50") else {
         return;
     };
     let store = ["--store", "file:disk/store"];
@@ -149,16 +148,16 @@ fn problems_of_the_file_system_are_reported() {
         findings.map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
     };
     // A store that does not exist yet: its future directory counts.
-    let (document, code) = json(&folder, &store);
+    let (document, code) = json(&dir, &store);
     assert_eq!((code, document["store"]["exists"].as_bool()), (0, Some(false)));
     assert_eq!(document["store"]["file_system"], "tmpfs");
     assert_eq!(all(&document), ["file_system", "disk_space", "free_files"]);
-    folder.printed(&[&store[..], &["put", "a/b/c", "key", "value"]].concat());
+    dir.printed(&[&store[..], &["put", "a/b/c", "key", "value"]].concat());
     mount.make_read_only();
-    let (document, code) = json(&folder, &store);
+    let (document, code) = json(&dir, &store);
     assert_eq!(code, 0, "it can be read");
     assert_eq!(all(&document), ["file_system", "disk_space", "free_files", "read_only"]);
-    let (document, code) = json(&folder, &["--store", "file:disk/new"]);
+    let (document, code) = json(&dir, &["--store", "file:disk/new"]);
     assert_eq!(code, 1);
     assert!(all(&document).contains(&"not_writable".to_owned()), "{document}");
 }

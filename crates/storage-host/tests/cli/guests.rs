@@ -65,7 +65,7 @@ const COUNTER: &str = r#"(component
 
   (core module $memory
     (memory (export "memory") 1)
-    ;; Whatever text an error has is written over, and nobody reads it.
+    ;; The text of an error is overwritten, and never read.
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096)))
   (core instance $memory (instantiate $memory))
   (core func $set (canon lower (func $storage "set")

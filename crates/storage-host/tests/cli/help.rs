@@ -1,13 +1,13 @@
 //! Help texts and invalid usage.
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 #[test]
 fn help_texts() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     for (name, args) in [("help", &["--help"][..]), ("help_short", &["-h"]), ("help_nothing", &[])]
     {
-        folder.assert_snapshot(name, &folder.transcript(args));
+        dir.assert_snapshot(name, &dir.transcript(args));
     }
     let mut text = String::new();
     for command in [
@@ -24,25 +24,25 @@ fn help_texts() {
         "check",
         "doctor",
     ] {
-        let help = folder.printed(&[command, "--help"]);
+        let help = dir.printed(&[command, "--help"]);
         // The options of all commands follow.
         let own = help.split("      --store <URL>").next().unwrap().trim_end();
         text += &format!("$ storage-host {command} --help\n{own}\n\n");
     }
-    folder.assert_snapshot("help_commands", &text);
-    assert!(!folder.has_store());
+    dir.assert_snapshot("help_commands", &text);
+    assert!(!dir.has_store());
 }
 
 #[test]
 fn the_version_is_that_of_the_crate() {
-    let printed = Folder::new().printed(&["--version"]);
+    let printed = TestDir::new().printed(&["--version"]);
     assert_eq!(printed, format!("storage-host {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
 fn invalid_usage() {
-    let folder = Folder::new();
-    let mut text = folder.transcripts(&[
+    let dir = TestDir::new();
+    let mut text = dir.transcripts(&[
         &["nothing"],
         &["keys"],
         &["keys", "a/b/c", "--limit", "many"],
@@ -77,19 +77,19 @@ fn invalid_usage() {
         assert!(text.contains("this build has file:, redb:, rocksdb: and memory:"), "{text}");
         text = text.replace("redb:, rocksdb: and memory:", "redb: and memory:");
     }
-    folder.assert_snapshot("wrong_usage", &text);
-    assert!(!folder.has_store());
+    dir.assert_snapshot("wrong_usage", &text);
+    assert!(!dir.has_store());
 }
 
 #[test]
 fn long_invalid_keys_are_not_shown_whole() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let key = "k".repeat(1_025);
     for args in [["get", "a/b/c", &key], ["delete", "a/b/c", &key]] {
-        let done = folder.run(&args);
+        let done = dir.run(&args);
         assert_eq!(done.code, 2);
         assert!(done.stderr.contains("at most 1024 bytes") && done.stderr.len() < 200);
     }
-    folder.printed(&["put", "a/b/c", &key[1..], "value"]);
-    assert_eq!(folder.printed(&["get", "a/b/c", &key[1..]]), "value");
+    dir.printed(&["put", "a/b/c", &key[1..], "value"]);
+    assert_eq!(dir.printed(&["get", "a/b/c", &key[1..]]), "value");
 }

@@ -6,23 +6,23 @@ use std::fs;
 use storage_host::{Mode, StoreUrl};
 
 use crate::run::ENDLESS;
-use crate::support::{Folder, guest};
+use crate::support::{TestDir, guest};
 
 /// A store with something wrong in it, components and manifests around it.
-fn folder_of_trouble() -> Folder {
-    let folder = Folder::with_file_store();
-    folder.run(&["put", "app/notes/home", "key", "value"]);
-    folder.run(&["put", "app/notes/home", "damaged", "value"]);
-    folder.run(&["--store", "file:other", "put", "app/notes/home", "key", "other"]);
-    fs::write(folder.path().join("storage-data/components/app/notes/home/damaged"), "x").unwrap();
-    let odd = folder.path().join("storage-data/components/app/notes/home%0aevil");
+fn dir_of_trouble() -> TestDir {
+    let dir = TestDir::with_file_store();
+    dir.run(&["put", "app/notes/home", "key", "value"]);
+    dir.run(&["put", "app/notes/home", "damaged", "value"]);
+    dir.run(&["--store", "file:other", "put", "app/notes/home", "key", "other"]);
+    fs::write(dir.path().join("storage-data/components/app/notes/home/damaged"), "x").unwrap();
+    let odd = dir.path().join("storage-data/components/app/notes/home%0aevil");
     fs::create_dir(&odd).unwrap();
     fs::write(odd.join("k"), "").unwrap();
-    folder.file("text.wasm", b"(component)");
-    fs::copy(guest("probe"), folder.path().join("probe.wasm")).unwrap();
-    folder.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
-    folder.file("wrong.toml", b"quotas = 1\n");
-    folder.file(
+    dir.file("text.wasm", b"(component)");
+    fs::copy(guest("probe"), dir.path().join("probe.wasm")).unwrap();
+    dir.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
+    dir.file("wrong.toml", b"quotas = 1\n");
+    dir.file(
         "storage.toml",
         br#"
 store = "file:./storage-data"
@@ -31,11 +31,11 @@ quota = { bytes = 1 }
 [[component]]
 id = "app/notes/home"
 wasm = "probe.wasm"
-grants = [{ owner = "app/nobody/1", prefix = "shared", access = "read" }]
+grants = [{ owner = "app/unknown/1", prefix = "shared", access = "read" }]
 presets = { greeting = "hello" }
 "#,
     );
-    folder
+    dir
 }
 
 #[track_caller]
@@ -51,8 +51,8 @@ fn assert_json_lines(stderr: &[u8], args: &[&str]) -> Vec<serde_json::Value> {
 
 #[test]
 fn every_line_of_standard_error_is_json() {
-    let folder = folder_of_trouble();
-    let held = StoreUrl::from_path(folder.path().join("held"));
+    let dir = dir_of_trouble();
+    let held = StoreUrl::from_path(dir.path().join("held"));
     let _held = held.open(Mode::ReadWrite).unwrap();
     let commands: &[&[&str]] = &[
         &[],
@@ -113,7 +113,7 @@ fn every_line_of_standard_error_is_json() {
         // Log lines between the lines of the command.
         for level in ["error", "trace"] {
             let args = [&["--json"], *args].concat();
-            let mut command = folder.command(&args);
+            let mut command = dir.command(&args);
             let output = command.env("STORAGE_HOST_LOG", level).output().unwrap();
             let lines = assert_json_lines(&output.stderr, &args);
             // What fails says why, in the last line.
@@ -129,8 +129,8 @@ fn every_line_of_standard_error_is_json() {
 
 #[test]
 fn notes_are_json_objects() {
-    let folder = folder_of_trouble();
-    let done = folder.run(&["--json", "components"]);
+    let dir = dir_of_trouble();
+    let done = dir.run(&["--json", "components"]);
     let lines = assert_json_lines(done.stderr.as_bytes(), &["components"]);
     let [line] = lines.as_slice() else { panic!("{}", done.stderr) };
     let message = line["note"]["message"].as_str().unwrap();
@@ -139,10 +139,10 @@ fn notes_are_json_objects() {
 
 #[test]
 fn log_lines_are_objects_with_level_and_fields() {
-    let folder = folder_of_trouble();
+    let dir = dir_of_trouble();
     // The component's own text goes through as it is, behind the log.
     let done =
-        folder.run(&["--json", "run", "--id", "app/notes/home", "probe.wasm", "get", "damaged"]);
+        dir.run(&["--json", "run", "--id", "app/notes/home", "probe.wasm", "get", "damaged"]);
     let Some((log, own)) = done.stderr.split_once('\n') else { panic!("{}", done.stderr) };
     let lines = assert_json_lines(log.as_bytes(), &["run"]);
     let [line] = lines.as_slice() else { panic!("{log}") };

@@ -5,16 +5,16 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Instant;
 
-use crate::support::{Folder, guest};
+use crate::support::{TestDir, guest};
 
 #[test]
 fn every_acknowledged_note_survives_a_kill() {
     const ROUNDS: u32 = 60;
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let notes = guest("notes");
     let add = |text: &str| {
         let args = ["run", "--id", "app/notes/home", &notes, "add", text];
-        let mut command = folder.command(&args);
+        let mut command = dir.command(&args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let begun = Instant::now();
@@ -45,13 +45,13 @@ fn every_acknowledged_note_survives_a_kill() {
     }
     assert!(acknowledged.len() > ROUNDS as usize / 2, "{acknowledged:?}");
 
-    let listed = folder.printed(&["run", "--id", "app/notes/home", &notes, "list"]);
+    let listed = dir.printed(&["run", "--id", "app/notes/home", &notes, "list"]);
     let texts: Vec<&str> = listed.lines().map(|line| line.split_once("  ").unwrap().1).collect();
     for text in &acknowledged {
         let times = texts.iter().filter(|listed| *listed == text).count();
         assert_eq!(times, 1, "{text:?} of {acknowledged:?} in {texts:?}");
     }
     // Each note is a key, and no half of one is left.
-    let keys = folder.printed(&["keys", "app/notes/home"]);
+    let keys = dir.printed(&["keys", "app/notes/home"]);
     assert_eq!(keys.lines().count(), texts.len());
 }

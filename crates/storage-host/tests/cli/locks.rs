@@ -9,15 +9,15 @@ use std::process::Command;
 use rstest::rstest;
 use storage_host::{Mode, StoreUrl};
 
-use crate::support::{Done, Folder};
+use crate::support::{Done, TestDir};
 
 /// The command below another one; `None`, with the reason, where this machine lacks
 /// that or may not use it.
-pub(crate) fn below(folder: &Folder, program: &[&str], args: &[&str]) -> Option<Done> {
+pub(crate) fn below(dir: &TestDir, program: &[&str], args: &[&str]) -> Option<Done> {
     let (name, options) = program.split_first()?;
     let through = |command: &Command, args: &[&str]| {
         let mut outer = Command::new(name);
-        outer.args(options).args(args).current_dir(folder.path());
+        outer.args(options).args(args).current_dir(dir.path());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => outer.env(name, value),
@@ -26,7 +26,7 @@ pub(crate) fn below(folder: &Folder, program: &[&str], args: &[&str]) -> Option<
         }
         outer.output()
     };
-    let command = folder.command(args);
+    let command = dir.command(args);
     match through(&command, &["true"]) {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
@@ -44,10 +44,10 @@ pub(crate) fn below(folder: &Folder, program: &[&str], args: &[&str]) -> Option<
 }
 
 /// What the command does where each request for a lock is answered so.
-fn where_locks(folder: &Folder, answer: &str, args: &[&str]) -> Option<Done> {
+fn where_locks(dir: &TestDir, answer: &str, args: &[&str]) -> Option<Done> {
     let inject = format!("inject=flock:{answer}");
     let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", &inject];
-    below(folder, &strace, args)
+    below(dir, &strace, args)
 }
 
 #[rstest]
@@ -55,7 +55,7 @@ fn where_locks(folder: &Folder, answer: &str, args: &[&str]) -> Option<Done> {
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let put = |value: &'static str| ["--store", store, "put", "a/b/c", "key", value];
     let answers = [
         ("retval=0", "the file system grants an exclusive lock while another is held"),
@@ -64,10 +64,10 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
     ];
     for there in [false, true] {
         if there {
-            folder.printed(&put("value"));
+            dir.printed(&put("value"));
         }
         for (answer, why) in answers {
-            let Some(done) = where_locks(&folder, answer, &put("other")) else { return };
+            let Some(done) = where_locks(&dir, answer, &put("other")) else { return };
             assert_eq!((done.code, &*done.stdout), (1, ""), "{}", done.stderr);
             let told = format!(
                 "error: cannot open the store \"{store}\": cannot lock the store data: {why}; \
@@ -77,16 +77,16 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
             assert_eq!(done.stderr, told);
         }
         if !there {
-            assert!(!store.starts_with("redb") || !folder.path().join("data").exists());
+            assert!(!store.starts_with("redb") || !dir.path().join("data").exists());
         }
     }
-    assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
+    assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
 }
 
 #[cfg(feature = "redb")]
 #[test]
 fn a_store_is_created_without_rename_noreplace() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let strace = [
         "strace",
         "-f",
@@ -99,10 +99,10 @@ fn a_store_is_created_without_rename_noreplace() {
         "inject=link,linkat:error=EPERM",
     ];
     let put = ["--store", "redb:data", "put", "a/b/c", "key", "value"];
-    let Some(done) = below(&folder, &strace, &put) else { return };
+    let Some(done) = below(&dir, &strace, &put) else { return };
     assert_eq!((done.code, &*done.stderr), (0, ""));
-    assert_eq!(folder.printed(&["--store", "redb:data", "get", "a/b/c", "key"]), "value");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(dir.printed(&["--store", "redb:data", "get", "a/b/c", "key"]), "value");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 #[rstest]
@@ -110,14 +110,14 @@ fn a_store_is_created_without_rename_noreplace() {
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn doctor_warns_if_locks_do_not_work(#[case] store: &str) {
-    let folder = Folder::with_file_store();
-    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    let dir = TestDir::with_file_store();
+    dir.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
     for (answer, why) in [
         ("retval=0", "the file system grants an exclusive lock while another is held"),
         ("error=ENOLCK", "No locks available (os error 37)"),
     ] {
         let args = ["--store", store, "--json", "doctor"];
-        let Some(done) = where_locks(&folder, answer, &args) else { return };
+        let Some(done) = where_locks(&dir, answer, &args) else { return };
         let document: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
         let findings = document["findings"].as_array().unwrap();
         let told = findings.iter().any(|finding| {
@@ -133,13 +133,12 @@ fn doctor_warns_if_locks_do_not_work(#[case] store: &str) {
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_process_of_another_container_is_not_named(#[case] store: &str) {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let put = ["--wait", "0", "--store", store, "put", "a/b/c", "key", "value"];
-    folder.printed(&put);
-    let url: StoreUrl =
-        store.replace(":", &format!(":{}/", folder.path().display())).parse().unwrap();
+    dir.printed(&put);
+    let url: StoreUrl = store.replace(":", &format!(":{}/", dir.path().display())).parse().unwrap();
     let held = url.open(Mode::ReadWrite).unwrap();
-    let told = folder.run(&put).stderr;
+    let told = dir.run(&put).stderr;
     let named = format!(
         "error: cannot open the store \"{store}\": the store data is locked: process {} has it \
          open for writing; retry when that process has ended, or stop it\n",
@@ -150,7 +149,7 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
     for unshare in
         [["unshare", "--pid", "--fork", "--mount-proc"].as_slice(), &["unshare", "--pid", "--fork"]]
     {
-        let Some(done) = below(&folder, unshare, &put) else { return };
+        let Some(done) = below(&dir, unshare, &put) else { return };
         let told = format!(
             "error: cannot open the store \"{store}\": the store data is locked: another process, \
              perhaps in another container or on another machine, has it open for writing; retry \
@@ -159,19 +158,19 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
         assert_eq!((done.code, done.stderr), (1, told));
     }
     drop(held);
-    folder.printed(&put);
+    dir.printed(&put);
 }
 
 #[test]
 fn a_number_in_a_lock_file_is_not_a_process() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let put = ["--wait", "0", "put", "a/b/c", "key", "value"];
-    folder.printed(&put);
-    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    dir.printed(&put);
+    let url = StoreUrl::from_path(dir.path().join("storage-data"));
     let _held = url.open(Mode::ReadWrite).unwrap();
     // What a process of another container wrote: here it is another process.
-    fs::write(folder.path().join("storage-data/LOCK"), "1\n").unwrap();
-    let told = folder.run(&put).stderr;
+    fs::write(dir.path().join("storage-data/LOCK"), "1\n").unwrap();
+    let told = dir.run(&put).stderr;
     assert!(told.contains(&format!("process {} has it open", std::process::id())), "{told}");
 }
 
@@ -180,34 +179,34 @@ fn a_number_in_a_lock_file_is_not_a_process() {
 #[cfg_attr(feature = "redb", case::redb("redb:link", true))]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:link", false))]
 fn a_store_is_created_at_the_target_of_a_link(#[case] store: &str, #[case] is_file: bool) {
-    let folder = Folder::with_file_store();
-    let target = folder.path().join("disk/real");
-    symlink("disk/real", folder.path().join("link")).unwrap();
+    let dir = TestDir::with_file_store();
+    let target = dir.path().join("disk/real");
+    symlink("disk/real", dir.path().join("link")).unwrap();
     for args in [
         ["put", "a/b/c", "key", "value"].as_slice(),
         &["get", "a/b/c", "key"],
         &["delete", "a/b/c", "key"],
         &["verify"],
     ] {
-        let done = folder.run(&[&["--store", store], args].concat());
+        let done = dir.run(&[&["--store", store], args].concat());
         let told = "link is a symbolic link to disk/real, which does not exist; mount or create \
                     what it leads to, or change the link\n";
         assert_eq!(done.code, 1, "{args:?}");
         assert!(done.stderr.ends_with(told), "{args:?}: {}", done.stderr);
         assert!(!target.exists());
     }
-    fs::create_dir(folder.path().join("disk")).unwrap();
+    fs::create_dir(dir.path().join("disk")).unwrap();
     if is_file {
         fs::write(&target, "").unwrap();
         // Only what writes makes a store.
-        assert_eq!(folder.run(&["--store", store, "delete", "a/b/c", "key"]).code, 1);
+        assert_eq!(dir.run(&["--store", store, "delete", "a/b/c", "key"]).code, 1);
         assert_eq!(fs::read(&target).unwrap(), b"");
     } else {
         fs::create_dir(&target).unwrap();
     }
-    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
-    assert!(folder.path().join("link").is_symlink());
+    dir.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    assert!(dir.path().join("link").is_symlink());
     let real = store.replace("link", "disk/real");
-    assert_eq!(folder.printed(&["--store", &real, "get", "a/b/c", "key"]), "value");
-    folder.printed(&["--store", store, "delete", "a/b/c", "key"]);
+    assert_eq!(dir.printed(&["--store", &real, "get", "a/b/c", "key"]), "value");
+    dir.printed(&["--store", store, "delete", "a/b/c", "key"]);
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 #[cfg(unix)]
 fn os(bytes: &[u8]) -> &std::ffi::OsStr {
@@ -11,9 +11,9 @@ fn os(bytes: &[u8]) -> &std::ffi::OsStr {
 
 #[test]
 fn unexpanded_paths_create_nothing() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["--store", "redb:here", "put", "a/b/c", "k", "v"]);
-    let before = folder.tree("");
+    let dir = TestDir::with_file_store();
+    dir.printed(&["--store", "redb:here", "put", "a/b/c", "k", "v"]);
+    let before = dir.tree("");
     for url in [
         "file:~/data",
         "redb:~/d",
@@ -29,43 +29,43 @@ fn unexpanded_paths_create_nothing() {
         "file:data\t",
     ] {
         let manifest = format!("store = {url:?}\n[[component]]\nid = \"a/b/c\"\n");
-        folder.file("storage.toml", manifest.as_bytes());
+        dir.file("storage.toml", manifest.as_bytes());
         for args in [
             &["--store", url, "put", "a/b/c", "k", "v"][..],
             &["copy", "--from", "redb:here", "--to", url],
             &["copy", "--from", url, "--to", "file:there"],
             &["--config", "storage.toml", "put", "a/b/c", "k", "v"],
         ] {
-            let done = folder.run(args);
+            let done = dir.run(args);
             assert_ne!(done.code, 0, "{args:?}");
             let hint = done.stderr.contains("the shell did not expand: write")
                 || done.stderr.contains(": remove it");
             assert!(hint, "{args:?}: {}", done.stderr);
         }
-        let mut command = folder.command(&["put", "a/b/c", "k", "v"]);
+        let mut command = dir.command(&["put", "a/b/c", "k", "v"]);
         let output = command.env("STORAGE_HOST_STORE", url).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{url:?}: {said}");
         let named = said.starts_with("error: invalid value of STORAGE_HOST_STORE: ");
         assert!(named, "{url:?}: {said}");
     }
-    fs::remove_file(folder.path().join("storage.toml")).unwrap();
-    assert_eq!(folder.tree(""), before);
+    fs::remove_file(dir.path().join("storage.toml")).unwrap();
+    assert_eq!(dir.tree(""), before);
     // What is meant can be said.
-    folder.printed(&["--store", "file:./~/data", "put", "a/b/c", "k", "v"]);
-    folder.printed(&["--store", "file:%24HOME%20", "put", "a/b/c", "k", "v"]);
-    assert!(folder.path().join("~/data/FORMAT").exists());
-    assert!(folder.path().join("$HOME /FORMAT").exists());
+    dir.printed(&["--store", "file:./~/data", "put", "a/b/c", "k", "v"]);
+    dir.printed(&["--store", "file:%24HOME%20", "put", "a/b/c", "k", "v"]);
+    assert!(dir.path().join("~/data/FORMAT").exists());
+    assert!(dir.path().join("$HOME /FORMAT").exists());
 }
 
 #[test]
 fn an_overridden_variable_may_be_invalid() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let store = ["--store", "file:storage-data"];
-    folder.printed(&[&store[..], &["put", "a/b/c", "k", "v"]].concat());
-    folder.file("storage.toml", b"store = \"file:storage-data\"");
+    dir.printed(&[&store[..], &["put", "a/b/c", "k", "v"]].concat());
+    dir.file("storage.toml", b"store = \"file:storage-data\"");
     let with = |value: &str, args: &[&str]| {
-        let output = folder.command(args).env("STORAGE_HOST_STORE", value).output().unwrap();
+        let output = dir.command(args).env("STORAGE_HOST_STORE", value).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     // An empty one counts as unset.
@@ -88,13 +88,13 @@ fn an_overridden_variable_may_be_invalid() {
 
 #[test]
 fn creating_a_store_writes_a_note() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let said = |args: &[&str]| {
-        let output = folder.command(args).output().unwrap();
+        let output = dir.command(args).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         String::from_utf8(output.stderr).unwrap()
     };
-    let here = fs::canonicalize(folder.path()).unwrap();
+    let here = fs::canonicalize(dir.path()).unwrap();
     let here = here.display();
     let put = |store| ["--store", store, "put", "a/b/c", "k", "v"];
     let created = |name: &str, kind: &str| format!("created the store {here}/{name} ({kind})\n");
@@ -110,23 +110,23 @@ fn creating_a_store_writes_a_note() {
     let line: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(line["note"]["message"], created("j", "file").trim_end());
     // A directory of that name is the one that is meant.
-    fs::create_dir(folder.path().join("a%20b")).unwrap();
+    fs::create_dir(dir.path().join("a%20b")).unwrap();
     assert_eq!(said(&put("file:a%20b")), created("a%20b", "file"));
-    assert!(!folder.path().join("a b").exists());
+    assert!(!dir.path().join("a b").exists());
 }
 
 #[cfg(unix)]
 #[test]
 fn paths_need_not_be_utf8() {
-    let folder = Folder::with_file_store();
-    let odd = folder.path().join(os(b"odd\xff"));
+    let dir = TestDir::with_file_store();
+    let odd = dir.path().join(os(b"odd\xff"));
     if let Err(error) = fs::create_dir(&odd) {
         println!("SKIPPED names that are not UTF-8: {error}");
         return;
     }
     fs::write(odd.join("storage.toml"), "store = \"file:./data\"").unwrap();
     let run = |args: &[&std::ffi::OsStr]| {
-        let output = folder.command(&[]).args(args).output().unwrap();
+        let output = dir.command(&[]).args(args).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), said)
     };
@@ -138,7 +138,7 @@ fn paths_need_not_be_utf8() {
     assert_eq!(put.0, Some(0), "{}", put.2);
     assert!(odd.join("data/FORMAT").exists());
     // The escape is for JSON and manifests, which hold no such bytes.
-    assert_eq!(folder.printed(&["--store", "file:odd%FF/data", "get", "a/b/c", "k"]), "v");
+    assert_eq!(dir.printed(&["--store", "file:odd%FF/data", "get", "a/b/c", "k"]), "v");
     let verified = run(&[os(b"--json"), os(b"--store"), store, os(b"verify")]);
     assert_eq!(verified.0, Some(0), "{}", verified.2);
     assert!(verified.1.contains("\"store\":\"file:odd%FF/data\""), "{}", verified.1);
@@ -155,10 +155,10 @@ fn paths_need_not_be_utf8() {
     let document: serde_json::Value = serde_json::from_str(&checked.1).unwrap();
     assert_eq!(document["manifest"], "odd\u{fffd}/storage.toml");
     assert_eq!(document["manifest_base64"], "b2Rk/y9zdG9yYWdlLnRvbWw=");
-    let mut variable = folder.command(&["get", "a/b/c", "k"]);
+    let mut variable = dir.command(&["get", "a/b/c", "k"]);
     assert_eq!(variable.env("STORAGE_HOST_STORE", store).output().unwrap().stdout, b"v");
 
-    let mut doctor = folder.command(&["--json", "doctor"]);
+    let mut doctor = dir.command(&["--json", "doctor"]);
     let output = doctor.current_dir(&odd).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -170,7 +170,7 @@ fn paths_need_not_be_utf8() {
 #[cfg(unix)]
 #[test]
 fn keys_and_ids_must_be_utf8() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     for (args, rule) in [
         (&[&b"get"[..], b"a/b/c", b"k\xff"][..], "a key must be valid UTF-8"),
         (&[b"put", b"a/b/c", b"k\xff", b"v"], "a key must be valid UTF-8"),
@@ -179,10 +179,10 @@ fn keys_and_ids_must_be_utf8() {
         (&[b"keys", b"a/b/c", b"--prefix", b"k\xff"], "a key must be valid UTF-8"),
         (&[b"usage", b"a/b/\xff"], "an id must be valid UTF-8"),
     ] {
-        let output = folder.command(&[]).args(args.iter().map(|arg| os(arg))).output().unwrap();
+        let output = dir.command(&[]).args(args.iter().map(|arg| os(arg))).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(rule), "{said}");
     }
-    assert!(!folder.has_store());
+    assert!(!dir.has_store());
 }

@@ -1,11 +1,11 @@
 //! `--config` beside every command that opens a store: the manifest's store, quotas
 //! and limits apply, as they do for the components themselves.
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 /// A directory with a manifest whose store is of kind `engine`.
-fn folder_with_manifest(engine: &str) -> Folder {
-    let folder = Folder::new();
+fn dir_with_manifest(engine: &str) -> TestDir {
+    let dir = TestDir::new();
     let manifest = format!(
         r#"
 store = "{engine}:./data"
@@ -18,8 +18,8 @@ quota = {{ bytes = 30, keys = 2 }}
 limits = {{ key_bytes = 5 }}
 "#
     );
-    folder.file("storage.toml", manifest.as_bytes());
-    folder
+    dir.file("storage.toml", manifest.as_bytes());
+    dir
 }
 
 fn engines() -> impl Iterator<Item = &'static str> {
@@ -34,10 +34,10 @@ fn engines() -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn commands_apply_the_manifest() {
-    let folder = folder_with_manifest("file");
+    let dir = dir_with_manifest("file");
     let config = ["--config", "storage.toml"];
     let with = |args: &[&'static str]| [&config, args].concat();
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &with(&["put", "app/notes/home", "key", "12345678901234567890"]),
         // A component of the manifest, and one that has its defaults.
         &with(&["put", "app/notes/home", "key2", "1234"]),
@@ -52,7 +52,7 @@ fn commands_apply_the_manifest() {
         &with(&["usage", "app/notes/home"]),
         &with(&["--json", "usage", "app/notes/home"]),
         &with(&["usage", "app/other/1"]),
-        &with(&["usage", "app/nobody/1", "--json"]),
+        &with(&["usage", "app/unknown/1", "--json"]),
         &with(&["keys", "app/notes/home"]),
         &with(&["get", "app/notes/home", "key2"]),
         &with(&["components"]),
@@ -66,17 +66,17 @@ fn commands_apply_the_manifest() {
         &["put", "--config", "storage.toml", "app/notes/home", "key3", "12"],
         &["put", "--config", "storage.toml", "app/notes/home", "key3", ""],
     ]);
-    folder.assert_snapshot("policy", &text);
-    assert!(!folder.has_store(), "the default store was not asked for");
+    dir.assert_snapshot("policy", &text);
+    assert!(!dir.has_store(), "the default store was not asked for");
 }
 
 #[test]
 fn quotas_and_limits_apply_on_every_engine() {
     for engine in engines() {
-        let folder = folder_with_manifest(engine);
+        let dir = dir_with_manifest(engine);
         let put = |key: &str, value: &str| {
             let args = ["--config", "storage.toml", "--json", "put", "app/notes/home", key, value];
-            let done = folder.run(&args);
+            let done = dir.run(&args);
             (done.code, done.stderr)
         };
         assert_eq!(put("a", "12345678901234567890"), (0, String::new()), "{engine}");
@@ -96,47 +96,47 @@ fn quotas_and_limits_apply_on_every_engine() {
 
 #[test]
 fn values_over_the_limit_create_no_store() {
-    let folder = folder_with_manifest("file");
+    let dir = dir_with_manifest("file");
     for (key, value) in [("key", "123456789012345678901"), ("longkey", "")] {
-        let done = folder.run(&["--config", "storage.toml", "put", "app/notes/home", key, value]);
+        let done = dir.run(&["--config", "storage.toml", "put", "app/notes/home", key, value]);
         assert_ne!(done.code, 0);
-        assert!(!folder.path().join("data").exists(), "{}", done.stderr);
+        assert!(!dir.path().join("data").exists(), "{}", done.stderr);
     }
     let long = vec![b'x'; 1 << 16];
     let done =
-        folder.run_with_input(&["--config", "storage.toml", "put", "app/notes/home", "key"], &long);
+        dir.run_with_input(&["--config", "storage.toml", "put", "app/notes/home", "key"], &long);
     assert_eq!(done.stderr, "error: 21 bytes of a value are over the limit of 20\n");
 }
 
 #[test]
 fn the_store_is_chosen_by_option_manifest_then_environment() {
-    let folder = folder_with_manifest("file");
-    folder.file("no-store.toml", b"quota = { bytes = 10 }\n");
+    let dir = dir_with_manifest("file");
+    dir.file("no-store.toml", b"quota = { bytes = 10 }\n");
     let put = |args: &[&str]| {
-        let mut command = folder.command(&[args, &["put", "a/b/c", "k", "v"]].concat());
+        let mut command = dir.command(&[args, &["put", "a/b/c", "k", "v"]].concat());
         command.env("STORAGE_HOST_STORE", "file:./environment");
         assert!(command.output().unwrap().status.success(), "{args:?}");
     };
-    let is_there = |store: &str| folder.path().join(store).exists();
+    let is_there = |store: &str| dir.path().join(store).exists();
     put(&["--config", "storage.toml"]);
     assert!(is_there("data") && !is_there("environment"));
     put(&["--config", "storage.toml", "--store", "file:./option"]);
     assert!(is_there("option") && !is_there("environment"));
     put(&["--config", "no-store.toml"]);
-    assert!(is_there("environment") && !folder.has_store());
+    assert!(is_there("environment") && !dir.has_store());
 }
 
 #[test]
 fn doctor_reports_the_store_of_the_manifest() {
-    let folder = folder_with_manifest("file");
-    let doctor = folder.run(&["doctor", "--config", "storage.toml", "--json"]);
+    let dir = dir_with_manifest("file");
+    let doctor = dir.run(&["doctor", "--config", "storage.toml", "--json"]);
     assert_eq!(doctor.code, 0, "{}", doctor.stderr);
     let found: serde_json::Value = serde_json::from_str(&doctor.stdout).unwrap();
     assert_eq!(found["store"]["url"], "file:./data");
     assert_eq!(found["store"]["chosen_by"], "manifest");
-    let doctor = folder.run(&["doctor", "--config", "storage.toml"]);
+    let doctor = dir.run(&["doctor", "--config", "storage.toml"]);
     assert!(doctor.stdout.contains("file:./data, by the manifest\n"), "{}", doctor.stdout);
-    let mut command = folder.command(&["doctor", "--config", "storage.toml"]);
+    let mut command = dir.command(&["doctor", "--config", "storage.toml"]);
     let output = command.env("STORAGE_HOST_STORE", "file:./other").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("which commands without --config use"), "{said}");
@@ -144,10 +144,10 @@ fn doctor_reports_the_store_of_the_manifest() {
 
 #[test]
 fn commands_without_a_manifest_refuse_config() {
-    let folder = folder_with_manifest("file");
-    folder.file("no-store.toml", b"quota = { bytes = 10 }\n");
-    folder.file("wrong.toml", b"quotas = 1\n");
-    let text = folder.transcripts(&[
+    let dir = dir_with_manifest("file");
+    dir.file("no-store.toml", b"quota = { bytes = 10 }\n");
+    dir.file("wrong.toml", b"quotas = 1\n");
+    let text = dir.transcripts(&[
         &["--config", "no-store.toml", "put", "a/b/c", "k", "v"],
         &["--config", "wrong.toml", "get", "a/b/c", "k"],
         &["--config", "missing.toml", "--json", "components"],
@@ -157,15 +157,15 @@ fn commands_without_a_manifest_refuse_config() {
         &["--config", "storage.toml", "run", "--id", "a/b/c", "notes.wasm"],
         &["--json", "run", "notes.wasm"],
     ]);
-    folder.assert_snapshot("policy_refused", &text);
-    assert!(!folder.has_store() && !folder.path().join("data").exists());
+    dir.assert_snapshot("policy_refused", &text);
+    assert!(!dir.has_store() && !dir.path().join("data").exists());
 }
 
 #[test]
 fn config_may_precede_or_follow_run() {
-    let folder = folder_with_manifest("file");
-    let before = folder.run(&["--config", "storage.toml", "run", "app/notes/home"]);
-    let behind = folder.run(&["run", "--config", "storage.toml", "app/notes/home"]);
+    let dir = dir_with_manifest("file");
+    let before = dir.run(&["--config", "storage.toml", "run", "app/notes/home"]);
+    let behind = dir.run(&["run", "--config", "storage.toml", "app/notes/home"]);
     assert_eq!((before.code, &before.stderr), (behind.code, &behind.stderr));
     assert!(before.stderr.contains("names no file for component app/notes/home"));
 }

@@ -7,18 +7,18 @@ use std::process::{Command, Stdio};
 
 use rstest::rstest;
 
-use crate::support::Folder;
+use crate::support::TestDir;
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 /// Runs the command with a umask.
-fn run_with_umask(folder: &Folder, umask: &str, args: &[&str]) {
-    let inner = folder.command(args);
+fn run_with_umask(dir: &TestDir, umask: &str, args: &[&str]) {
+    let inner = dir.command(args);
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
-    shell.arg(inner.get_program()).args(args).current_dir(folder.path()).stdin(Stdio::null());
+    shell.arg(inner.get_program()).args(args).current_dir(dir.path()).stdin(Stdio::null());
     shell.env_remove("STORAGE_HOST_STORE");
     assert!(shell.status().unwrap().success(), "{umask}: {args:?}");
 }
@@ -38,8 +38,8 @@ fn all_of(path: PathBuf) -> Vec<PathBuf> {
 
 #[rstest]
 fn a_new_store_is_private_under_any_umask(#[values("000", "022", "077")] umask: &str) {
-    let folder = Folder::new();
-    let given = folder.path().join("given");
+    let dir = TestDir::new();
+    let given = dir.path().join("given");
     fs::create_dir(&given).unwrap();
     fs::set_permissions(&given, fs::Permissions::from_mode(0o755)).unwrap();
     let mut stores = vec!["file:new", "file:given"];
@@ -50,9 +50,9 @@ fn a_new_store_is_private_under_any_umask(#[values("000", "022", "077")] umask: 
         stores.push("rocksdb:rocks");
     }
     for store in stores {
-        run_with_umask(&folder, umask, &["--store", store, "put", "a/b/c", "key", "value"]);
+        run_with_umask(&dir, umask, &["--store", store, "put", "a/b/c", "key", "value"]);
         let (_, path) = store.split_once(':').unwrap();
-        let path = folder.path().join(path);
+        let path = dir.path().join(path);
         for found in all_of(path.clone()) {
             let expected = match found.is_dir() {
                 // It keeps the mode that it was given.
@@ -65,7 +65,7 @@ fn a_new_store_is_private_under_any_umask(#[values("000", "022", "077")] umask: 
                 assert_eq!(mode(&found), expected, "{umask}: {}", found.display());
             }
         }
-        let printed = folder.printed(&["--store", store, "verify", "--strict"]);
+        let printed = dir.printed(&["--store", store, "verify", "--strict"]);
         assert!(printed.starts_with("no problems found"), "{printed}");
     }
 }
@@ -79,25 +79,25 @@ fn a_mode_with_access_for_others_is_a_warning(
     #[case] below: &str,
     #[case] opened: u32,
 ) {
-    let folder = Folder::new();
-    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
-    let path = folder.path().join("data").join(below);
-    let path = if below.is_empty() { folder.path().join("data") } else { path };
-    if folder.path().join("data").is_dir() {
+    let dir = TestDir::new();
+    dir.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    let path = dir.path().join("data").join(below);
+    let path = if below.is_empty() { dir.path().join("data") } else { path };
+    if dir.path().join("data").is_dir() {
         let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(folder.path().join("data"), open).unwrap();
+        fs::set_permissions(dir.path().join("data"), open).unwrap();
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(opened)).unwrap();
-    let printed = folder.printed(&["--store", store, "verify"]);
+    let printed = dir.printed(&["--store", store, "verify"]);
     assert!(printed.starts_with("warning: "), "{printed}");
     assert!(printed.ends_with("; 1 warning\n"), "{printed}");
-    let strict = folder.run(&["--store", store, "verify", "--strict"]);
+    let strict = dir.run(&["--store", store, "verify", "--strict"]);
     assert_eq!(strict.code, 1);
     // It opens all the same, and the command in the warning closes it.
-    assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
+    assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
     assert_eq!(mode(&path), opened);
     let command = printed.split_once("to remove that access: ").unwrap().1.lines().next().unwrap();
-    let done = Command::new("sh").args(["-c", command]).current_dir(folder.path()).status();
+    let done = Command::new("sh").args(["-c", command]).current_dir(dir.path()).status();
     assert!(done.unwrap().success(), "{command}");
-    folder.printed(&["--store", store, "verify", "--strict"]);
+    dir.printed(&["--store", store, "verify", "--strict"]);
 }

@@ -11,13 +11,13 @@ use std::process::Command;
 
 use rstest::rstest;
 
-use crate::support::{Done, Folder, Mount, guest};
+use crate::support::{Done, Mount, TestDir, guest};
 
 /// The command, started by another one in the same directory and environment.
-fn started_by(folder: &Folder, starter: &[&str], args: &[&str]) -> Command {
-    let inner = folder.command(args);
+fn started_by(dir: &TestDir, starter: &[&str], args: &[&str]) -> Command {
+    let inner = dir.command(args);
     let mut command = Command::new(starter[0]);
-    command.args(&starter[1..]).arg(inner.get_program()).args(args).current_dir(folder.path());
+    command.args(&starter[1..]).arg(inner.get_program()).args(args).current_dir(dir.path());
     for (name, value) in inner.get_envs() {
         match value {
             Some(value) => command.env(name, value),
@@ -28,9 +28,9 @@ fn started_by(folder: &Folder, starter: &[&str], args: &[&str]) -> Command {
 }
 
 /// The command with a limit of the shell's.
-fn limited(folder: &Folder, limit: &str, args: &[&str]) -> Done {
+fn limited(dir: &TestDir, limit: &str, args: &[&str]) -> Done {
     let script = format!("ulimit {limit}; exec \"$@\"");
-    Done::of(started_by(folder, &["sh", "-c", &script, "sh"], args).output().unwrap())
+    Done::of(started_by(dir, &["sh", "-c", &script, "sh"], args).output().unwrap())
 }
 
 #[rstest]
@@ -38,29 +38,29 @@ fn limited(folder: &Folder, limit: &str, args: &[&str]) -> Done {
 #[case::redb("redb:data")]
 #[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
 fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] store: &str) {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let put = ["--store", store, "put", "a/b/c", "key", &"x".repeat(100_000)];
 
     // No store yet. A block is 512 bytes or 1,024, as the shell likes.
-    let done = limited(&folder, "-f 8", &put);
+    let done = limited(&dir, "-f 8", &put);
     assert_eq!(done.code, 1, "{}", done.stderr);
     assert!(done.stderr.starts_with("error: ") && done.stderr.contains("File too large"));
-    let left = folder.tree("data");
+    let left = dir.tree("data");
     let temporary = left.keys().filter(|path| {
         let name = path.file_name().unwrap().to_string_lossy();
         name.contains(".tmp") || name.contains(".new")
     });
     assert_eq!(temporary.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
 
-    folder.printed(&["--store", store, "put", "a/b/c", "other", "value"]);
-    let before: Vec<PathBuf> = folder.tree(".").into_keys().collect();
-    let done = limited(&folder, "-f 8", &put);
+    dir.printed(&["--store", store, "put", "a/b/c", "other", "value"]);
+    let before: Vec<PathBuf> = dir.tree(".").into_keys().collect();
+    let done = limited(&dir, "-f 8", &put);
     assert_eq!(done.code, 1, "{}", done.stderr);
     assert!(done.stderr.contains("File too large"), "{}", done.stderr);
-    assert_eq!(folder.printed(&["--store", store, "keys", "a/b/c"]), "other\n");
-    assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", "other"]), "value");
-    folder.printed(&["--store", store, "verify"]);
-    let after: Vec<PathBuf> = folder.tree(".").into_keys().collect();
+    assert_eq!(dir.printed(&["--store", store, "keys", "a/b/c"]), "other\n");
+    assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "other"]), "value");
+    dir.printed(&["--store", store, "verify"]);
+    let after: Vec<PathBuf> = dir.tree(".").into_keys().collect();
     // RocksDB begins new files at each opening, and removes the old ones.
     if !store.starts_with("rocksdb") {
         assert_eq!(after, before);
@@ -69,12 +69,12 @@ fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] stor
 
 #[rstest]
 fn a_lack_of_open_files_is_an_error(#[values("file:data", "redb:data")] store: &str) {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let notes = guest("notes");
     let add = ["--store", store, "run", "--id", "a/b/c", &notes, "add", "x"];
     let mut refused = 0;
     for files in [4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 28, 32, 40, 64] {
-        let done = limited(&folder, &format!("-n {files}"), &add);
+        let done = limited(&dir, &format!("-n {files}"), &add);
         if done.code == 0 {
             assert_eq!(done.stderr, "", "{files} files");
             continue;
@@ -87,7 +87,7 @@ fn a_lack_of_open_files_is_an_error(#[values("file:data", "redb:data")] store: &
         }
     }
     assert!(refused > 0, "4 files are too few");
-    assert_eq!(limited(&folder, "-n 64", &add).code, 0);
+    assert_eq!(limited(&dir, "-n 64", &add).code, 0);
 }
 
 /// A user of whom there are no processes, if this one may become it.
@@ -106,19 +106,19 @@ fn other_user() -> Option<String> {
 }
 
 /// A directory of another user.
-fn folder_of(user: &str) -> Folder {
-    let folder = Folder::with_file_store();
+fn dir_of(user: &str) -> TestDir {
+    let dir = TestDir::with_file_store();
     let id = user.parse().unwrap();
-    chown(folder.path(), Some(id), Some(id)).unwrap();
-    folder
+    chown(dir.path(), Some(id), Some(id)).unwrap();
+    dir
 }
 
 #[rstest]
 fn a_lack_of_threads_is_an_error(#[values("1", "5")] instances: &str) {
     let Some(user) = other_user() else { return };
-    let folder = folder_of(&user);
+    let dir = dir_of(&user);
     let notes = fs::read(guest("notes")).unwrap();
-    let notes = folder.file("notes.wasm", &notes);
+    let notes = dir.file("notes.wasm", &notes);
     fs::set_permissions(&notes, Permissions::from_mode(0o644)).unwrap();
     let store = "redb:data?durability=relaxed";
     let args =
@@ -127,9 +127,9 @@ fn a_lack_of_threads_is_an_error(#[values("1", "5")] instances: &str) {
         let threads = format!("--nproc={threads}");
         let starter = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
         let starter = [&starter[..], &["prlimit", &threads]].concat();
-        let mut command = started_by(&folder, &starter, &args);
+        let mut command = started_by(&dir, &starter, &args);
         // That of the other tests is not this user's.
-        command.env("XDG_CACHE_HOME", folder.path().join("cache"));
+        command.env("XDG_CACHE_HOME", dir.path().join("cache"));
         Done::of(command.output().unwrap())
     };
     if with(100).stderr.contains("execute") {
@@ -156,36 +156,36 @@ fn a_lack_of_threads_is_an_error(#[values("1", "5")] instances: &str) {
 fn a_component_that_only_reads_runs_on_a_store_that_cannot_be_written(
     #[values("file", "redb")] scheme: &str,
 ) {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let notes = guest("notes");
-    let Some(mount) = Mount::new(&folder.path().join("mount"), "size=8m") else { return };
+    let Some(mount) = Mount::new(&dir.path().join("mount"), "size=8m") else { return };
     let store = format!("{scheme}:mount/data");
-    folder.printed(&["--store", &store, "run", "--id", "a/b/c", &notes, "add", "x"]);
+    dir.printed(&["--store", &store, "run", "--id", "a/b/c", &notes, "add", "x"]);
     mount.make_read_only();
 
-    let done = folder.run(&["--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
+    let done = dir.run(&["--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
     assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
     assert!(
         done.stderr.starts_with(&format!("the store \"{store}\" is opened for reading only: "))
     );
-    let done = folder.run(&["--json", "--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
+    let done = dir.run(&["--json", "--store", &store, "run", "--id", "a/b/c", &notes, "list"]);
     assert_eq!(done.code, 0);
     assert!(done.stderr.starts_with("{\"note\":{\"message\":\"the store "), "{}", done.stderr);
 
-    let done = folder.run(&["--store", &store, "run", "--id", "a/b/c", &notes, "add", "y"]);
+    let done = dir.run(&["--store", &store, "run", "--id", "a/b/c", &notes, "add", "y"]);
     assert_eq!(done.code, 1, "{}", done.stderr);
     assert!(done.stderr.contains("storage is read-only"), "{}", done.stderr);
 
     // The same by a manifest.
     let manifest =
         format!("store = \"{store}\"\n[[component]]\nid = \"a/b/c\"\nwasm = \"{notes}\"");
-    folder.file("storage.toml", manifest.as_bytes());
-    let done = folder.run(&["run", "--config", "storage.toml", "a/b/c", "list"]);
+    dir.file("storage.toml", manifest.as_bytes());
+    let done = dir.run(&["run", "--config", "storage.toml", "a/b/c", "list"]);
     assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
 
     // A store that is not there is not the same.
     let missing = format!("{scheme}:mount/missing");
-    let done = folder.run(&["--store", &missing, "run", "--id", "a/b/c", &notes, "list"]);
+    let done = dir.run(&["--store", &missing, "run", "--id", "a/b/c", &notes, "list"]);
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("cannot open the store"), "{}", done.stderr);
 }
@@ -193,14 +193,14 @@ fn a_component_that_only_reads_runs_on_a_store_that_cannot_be_written(
 #[test]
 fn a_component_that_only_reads_runs_on_a_store_of_another_user() {
     let Some(user) = other_user() else { return };
-    let folder = Folder::with_file_store();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let notes = folder.file("notes.wasm", &fs::read(guest("notes")).unwrap());
-    folder.printed(&["run", "--id", "a/b/c", &notes, "add", "x"]);
-    let opened = Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()).status();
+    let dir = TestDir::with_file_store();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let notes = dir.file("notes.wasm", &fs::read(guest("notes")).unwrap());
+    dir.printed(&["run", "--id", "a/b/c", &notes, "add", "x"]);
+    let opened = Command::new("chmod").args(["-R", "a+rX"]).arg(dir.path()).status();
     assert!(opened.unwrap().success());
     let starter = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
-    let mut command = started_by(&folder, &starter, &["run", "--id", "a/b/c", &notes, "list"]);
+    let mut command = started_by(&dir, &starter, &["run", "--id", "a/b/c", &notes, "list"]);
     command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
     let done = Done::of(command.output().unwrap());
     if done.stderr.contains("execute") {
@@ -212,16 +212,16 @@ fn a_component_that_only_reads_runs_on_a_store_of_another_user() {
 
 #[test]
 fn paths_need_not_be_utf8_and_arguments_for_the_component_must() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let name = |end: &str| OsString::from_vec([b"caf\xe9", end.as_bytes()].concat());
-    let notes = folder.path().join(name(".wasm"));
+    let notes = dir.path().join(name(".wasm"));
     if let Err(error) = fs::copy(guest("notes"), &notes) {
         return println!("SKIPPED names that are not UTF-8: {error}");
     }
     let manifest = format!("[[component]]\nid = \"a/b/c\"\nwasm = \"{}\"", guest("notes"));
-    fs::write(folder.path().join(name(".toml")), manifest).unwrap();
+    fs::write(dir.path().join(name(".toml")), manifest).unwrap();
     let run = |args: &[&str], path: OsString, rest: &[OsString]| {
-        let mut command = folder.command(args);
+        let mut command = dir.command(args);
         Done::of(command.arg(path).args(rest).output().unwrap())
     };
 

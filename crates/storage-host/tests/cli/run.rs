@@ -5,13 +5,13 @@ use std::fs;
 use rstest::rstest;
 
 use crate::guests::command;
-use crate::support::{Done, Folder, guest};
+use crate::support::{Done, TestDir, guest};
 
 #[test]
 fn components_keep_their_data_apart() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let notes = guest("notes");
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["run", "--id", "app/notes/home", &notes, "add", "buy milk"],
         &["run", "--id", "app/notes/home", &notes, "list"],
         &["run", "--id", "app/notes/work", &notes, "list"],
@@ -22,7 +22,7 @@ fn components_keep_their_data_apart() {
         &["run", "--id", "app/notes/home", &notes, "burn"],
         &["components"],
     ]);
-    folder.assert_snapshot("run_notes", &text);
+    dir.assert_snapshot("run_notes", &text);
 }
 
 #[rstest]
@@ -30,25 +30,25 @@ fn components_keep_their_data_apart() {
 #[case(7)]
 #[case(255)]
 fn the_exit_code_is_that_of_the_component(#[case] status: i32) {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let args = ["run", "--id", "a/b/c", &guest("probe"), "exit", &status.to_string()];
-    assert_eq!(folder.run(&args).code, status);
+    assert_eq!(dir.run(&args).code, status);
 }
 
 #[test]
 fn a_trap_is_one_line_and_keeps_earlier_writes() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let probe = guest("probe");
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["run", "--id", "a/b/c", &probe, "trap"],
         &["get", "a/b/c", "before-trap"],
         &["--json", "run", "--id", "a/b/c", &probe, "trap"],
         &["run", "--id", "a/b/c", &probe, "set-size", "big", "40000000"],
         &["keys", "a/b/c"],
     ]);
-    folder.assert_snapshot("run_trap", &text);
+    dir.assert_snapshot("run_trap", &text);
 
-    let mut command = folder.command(&["run", "--id", "a/b/c", &probe, "trap"]);
+    let mut command = dir.command(&["run", "--id", "a/b/c", &probe, "trap"]);
     let output = command.env("STORAGE_HOST_LOG", "debug").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("wasm backtrace"), "the log has it: {stderr}");
@@ -56,30 +56,30 @@ fn a_trap_is_one_line_and_keeps_earlier_writes() {
 
 #[test]
 fn a_component_sees_errors_of_its_own_calls() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let probe = guest("probe");
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["run", "--id", "a/b/c", &probe, "set-size", "big", "1048577"],
         &["run", "--id", "a/b/c", &probe, "set", "", "x"],
         &["run", "--id", "a/b/c", &probe, "set", "tab\there", "x"],
         &["run", "--id", "a/b/c", &probe, "get", "missing"],
         &["run", "--id", "a/b/c", &probe, "usage"],
     ]);
-    folder.assert_snapshot("run_errors", &text);
+    dir.assert_snapshot("run_errors", &text);
 }
 
 #[test]
 fn unrunnable_components_create_no_store() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let whole = fs::read(guest("notes")).unwrap();
-    folder.file("core.wasm", &wat::parse_str("(module)").unwrap());
-    folder.file("truncated.wasm", &whole[..5_000]);
-    folder.file("text.wasm", b"(component)");
-    folder.file("empty.wasm", b"");
-    folder.file("page.wasm", b"<html>404 Not Found</html>");
-    folder.file("library.wasm", &wat::parse_str("(component)").unwrap());
+    dir.file("core.wasm", &wat::parse_str("(module)").unwrap());
+    dir.file("truncated.wasm", &whole[..5_000]);
+    dir.file("text.wasm", b"(component)");
+    dir.file("empty.wasm", b"");
+    dir.file("page.wasm", b"<html>404 Not Found</html>");
+    dir.file("library.wasm", &wat::parse_str("(component)").unwrap());
     let import = |text: &str| command(text, "(i32.const 0)", "");
-    folder.file(
+    dir.file(
         // Reported before anything is compiled.
         "uncompiled.wasm",
         &import(
@@ -87,30 +87,30 @@ fn unrunnable_components_create_no_store() {
             (core module (func (result i32)))"#,
         ),
     );
-    folder.file("plain.wasm", &import(r#"(import "go" (func))"#));
-    folder.file(
+    dir.file("plain.wasm", &import(r#"(import "go" (func))"#));
+    dir.file(
         "preview3.wasm",
         &import(r#"(import "wasi:cli/exit@0.3.0" (instance (export "exit" (func))))"#),
     );
-    folder.file("async.wasm", &import("(core func (canon subtask.drop))"));
-    folder.file("invalid.wasm", &import("(core module (func (result i32)))"));
-    folder.file(
+    dir.file("async.wasm", &import("(core func (canon subtask.drop))"));
+    dir.file("invalid.wasm", &import("(core module (func (result i32)))"));
+    dir.file(
         "gpu.wasm",
         &import(r#"(import "acme:gpu/compute@1.0.0" (instance (export "go" (func))))"#),
     );
-    folder.file(
+    dir.file(
         "function.wasm",
         &import(r#"(import "airssys:core/storage@1.0.0" (instance (export "shred" (func))))"#),
     );
-    folder.file(
+    dir.file(
         "version.wasm",
         &import(r#"(import "airssys:core/storage@2.0.0" (instance (export "get" (func))))"#),
     );
-    folder.file(
+    dir.file(
         "draft.wasm",
         &import(r#"(import "wasi:keyvalue/store@0.2.0-draft9" (instance (export "open" (func))))"#),
     );
-    folder.file(
+    dir.file(
         "shape.wasm",
         &import(
             r#"(import "wasi:keyvalue/batch@0.2.0-draft2" (instance (export "get-many" (func))))"#,
@@ -136,13 +136,13 @@ fn unrunnable_components_create_no_store() {
         "async",
         "invalid",
     ] {
-        text += &folder.transcript(&["run", "--id", "a/b/c", &format!("{file}.wasm")]);
+        text += &dir.transcript(&["run", "--id", "a/b/c", &format!("{file}.wasm")]);
         text += "\n";
     }
-    text += &folder.transcript(&["run", "--id", "a/b/c", "."]);
-    text += &folder.transcript(&["--json", "run", "--id", "a/b/c", "core.wasm"]);
-    folder.assert_snapshot("run_not_runnable", &text);
-    assert!(!folder.has_store());
+    text += &dir.transcript(&["run", "--id", "a/b/c", "."]);
+    text += &dir.transcript(&["--json", "run", "--id", "a/b/c", "core.wasm"]);
+    dir.assert_snapshot("run_not_runnable", &text);
+    assert!(!dir.has_store());
 }
 
 /// A component that exports these instances, all of them empty.
@@ -171,40 +171,39 @@ fn labelled() -> Vec<u8> {
 
 #[test]
 fn all_missing_imports_are_listed_with_advice() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let go = |name: &str| format!(r#"(import "{name}" (instance (export "go" (func))))"#);
     let importing = |names: &[&str]| {
         let imports: Vec<String> = names.iter().map(|name| go(name)).collect();
         command(&imports.concat(), "(i32.const 0)", "")
     };
-    folder.file("nothing.wasm", &exporting(&[]));
-    folder.file("library.wasm", &exporting(&["acme:math/add@1.0.0", "acme:math/div@1.0.0"]));
-    folder.file("http.wasm", &exporting(&["wasi:http/incoming-handler@0.2.3"]));
-    folder.file("http3.wasm", &exporting(&["wasi:http/handler@0.3.0"]));
-    folder.file("newer.wasm", &exporting(&["wasi:cli/run@0.3.0"]));
-    folder.file("candidate.wasm", &exporting(&["wasi:cli/run@0.2.0-rc-2023-12-05"]));
-    folder.file(
+    dir.file("nothing.wasm", &exporting(&[]));
+    dir.file("library.wasm", &exporting(&["acme:math/add@1.0.0", "acme:math/div@1.0.0"]));
+    dir.file("http.wasm", &exporting(&["wasi:http/incoming-handler@0.2.3"]));
+    dir.file("http3.wasm", &exporting(&["wasi:http/handler@0.3.0"]));
+    dir.file("newer.wasm", &exporting(&["wasi:cli/run@0.3.0"]));
+    dir.file("candidate.wasm", &exporting(&["wasi:cli/run@0.2.0-rc-2023-12-05"]));
+    dir.file(
         "several.wasm",
         &importing(&["acme:gpu/compute@1.0.0", "wasi:io/streams@0.2.0", "acme:gpu/memory@1.0.0"]),
     );
-    folder.file(
+    dir.file(
         "candidates.wasm",
         &importing(&["wasi:cli/stdout@0.2.0-rc-2023-12-05", "wasi:io/poll@0.2.0-rc-2023-11-10"]),
     );
-    folder
-        .file("unknown.wasm", &importing(&["wasi:clocks/timezone@0.2.0", "wasi:tls/types@0.2.0"]));
-    folder.file(
+    dir.file("unknown.wasm", &importing(&["wasi:clocks/timezone@0.2.0", "wasi:tls/types@0.2.0"]));
+    dir.file(
         "functions.wasm",
         &importing(&["wasi:io/poll@0.2.0", "airssys:core/storage@1.0.0", "wasi:cli/exit@0.2.0"]),
     );
-    folder.file("labelled.wasm", &labelled());
-    folder.file(
+    dir.file("labelled.wasm", &labelled());
+    dir.file(
         "by-name.wasm",
         &importing(&["[implements=<wasi:keyvalue/store@0.2.0-draft>]hot", "acme:gpu/a@1.0.0"]),
     );
     let core = r#"(module (import "wasi_snapshot_preview1" "fd_write"
         (func (param i32 i32 i32 i32) (result i32))) (memory 1))"#;
-    folder.file("preview 1.wasm", &wat::parse_str(core).unwrap());
+    dir.file("preview 1.wasm", &wat::parse_str(core).unwrap());
     let mut text = String::new();
     let names = [
         "nothing",
@@ -222,15 +221,15 @@ fn all_missing_imports_are_listed_with_advice() {
         "preview 1",
     ];
     for name in names {
-        text += &folder.transcript(&["run", "--id", "a/b/c", &format!("{name}.wasm")]);
+        text += &dir.transcript(&["run", "--id", "a/b/c", &format!("{name}.wasm")]);
         text += "\n";
     }
     // check says the same.
     let manifest = "store = \"file:data\"\n[[component]]\nid = \"a/b/c\"\nwasm = \"several.wasm\"";
-    folder.file("storage.toml", manifest.as_bytes());
-    text += &folder.transcript(&["check", "storage.toml"]);
-    folder.assert_snapshot("run_lacks", &text);
-    assert!(!folder.has_store());
+    dir.file("storage.toml", manifest.as_bytes());
+    text += &dir.transcript(&["check", "storage.toml"]);
+    dir.assert_snapshot("run_lacks", &text);
+    assert!(!dir.has_store());
 }
 
 /// The import that tools for JavaScript add: with new resources and those of WASI in
@@ -251,10 +250,10 @@ const HTTP: &str = r#"
 
 #[test]
 fn unused_http_imports_are_linked() {
-    let folder = Folder::with_file_store();
-    folder.file("unused.wasm", &command(HTTP, "(i32.const 0)", "fields"));
-    folder.file("used.wasm", &command(HTTP, "(call $fields)", "fields"));
-    folder.file(
+    let dir = TestDir::with_file_store();
+    dir.file("unused.wasm", &command(HTTP, "(i32.const 0)", "fields"));
+    dir.file("used.wasm", &command(HTTP, "(call $fields)", "fields"));
+    dir.file(
         "preview3.wasm",
         &command(
             r#"(import "wasi:http/types@0.3.0" (instance (export "go" (func))))"#,
@@ -262,38 +261,38 @@ fn unused_http_imports_are_linked() {
             "",
         ),
     );
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["run", "--id", "a/b/c", "unused.wasm"],
         &["run", "--id", "a/b/c", "used.wasm"],
         &["run", "--id", "a/b/c", "preview3.wasm"],
     ]);
-    folder.assert_snapshot("run_http", &text);
+    dir.assert_snapshot("run_http", &text);
 }
 
 #[test]
 fn a_trap_after_refused_memory_names_the_limit() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     // 512 MiB are 8,192 pages.
     let grow = |pages| format!("(drop (memory.grow (i32.const {pages}))) (unreachable)");
-    folder.file("more.wasm", &command("", &grow(8_192), ""));
-    folder.file("enough.wasm", &command("", &grow(8_191), ""));
-    let text = folder.transcripts(&[
+    dir.file("more.wasm", &command("", &grow(8_192), ""));
+    dir.file("enough.wasm", &command("", &grow(8_191), ""));
+    let text = dir.transcripts(&[
         &["run", "--id", "a/b/c", "more.wasm"],
         &["run", "--id", "a/b/c", "enough.wasm"],
     ]);
-    folder.assert_snapshot("run_memory", &text);
+    dir.assert_snapshot("run_memory", &text);
 }
 
 #[test]
 fn a_failure_without_a_message_is_logged() {
-    let folder = Folder::with_file_store();
-    folder.file("error.wasm", &command("", "(i32.const 1)", ""));
+    let dir = TestDir::with_file_store();
+    dir.file("error.wasm", &command("", "(i32.const 1)", ""));
     let grow = "(drop (memory.grow (i32.const 8192))) (i32.const 1)";
-    folder.file("memory.wasm", &command("", grow, ""));
+    dir.file("memory.wasm", &command("", grow, ""));
     let mut said = String::new();
     for file in ["error.wasm", "memory.wasm"] {
         for level in ["error", "info"] {
-            let mut command = folder.command(&["run", "--id", "a/b/c", file]);
+            let mut command = dir.command(&["run", "--id", "a/b/c", file]);
             let output = command.env("STORAGE_HOST_LOG", level).output().unwrap();
             assert_eq!(output.status.code(), Some(1));
             let stderr = String::from_utf8(output.stderr).unwrap();
@@ -334,22 +333,22 @@ const NO_ENVIRONMENT: &str = r#"(component
 
 #[test]
 fn a_component_gets_no_environment() {
-    let folder = Folder::with_file_store();
-    folder.file("environment.wasm", &wat::parse_str(NO_ENVIRONMENT).unwrap());
-    assert_eq!(folder.printed(&["run", "--id", "a/b/c", "environment.wasm"]), "");
+    let dir = TestDir::with_file_store();
+    dir.file("environment.wasm", &wat::parse_str(NO_ENVIRONMENT).unwrap());
+    assert_eq!(dir.printed(&["run", "--id", "a/b/c", "environment.wasm"]), "");
 }
 
 #[test]
 fn components_run_without_a_cache() {
-    let folder = Folder::with_file_store();
-    let file = folder.file("a-file", b"");
+    let dir = TestDir::with_file_store();
+    let file = dir.file("a-file", b"");
     let notes = guest("notes");
     let add = ["run", "--id", "app/notes/home", &notes, "add", "x"];
-    let mut without = folder.command(&add);
+    let mut without = dir.command(&add);
     without.env_remove("XDG_CACHE_HOME").env_remove("HOME");
-    let mut unwritable = folder.command(&add);
+    let mut unwritable = dir.command(&add);
     unwritable.env("XDG_CACHE_HOME", format!("{file}/cache"));
-    let mut relative = folder.command(&add);
+    let mut relative = dir.command(&add);
     relative.env("XDG_CACHE_HOME", "cache").env("HOME", "home");
     for (number, mut command) in [without, unwritable, relative].into_iter().enumerate() {
         let done = Done::of(command.output().unwrap());
@@ -357,23 +356,23 @@ fn components_run_without_a_cache() {
         assert_eq!(done.stdout, format!("added note {}\n", number + 1));
     }
     let mut names: Vec<_> =
-        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["a-file", "storage-data"]);
 }
 
 #[test]
 fn components_that_were_built_for_other_hosts_run() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let program = guest("keyvalue-main");
     let args = ["run", "--id", "a/b/c", "--preset", "atomics_key=5", &program];
-    assert_eq!(folder.printed(&args), "");
-    assert_eq!(folder.printed(&["keys", "a/b/c"]), "a2\natomics_key\n");
-    assert_eq!(folder.printed(&["get", "a/b/c", "atomics_key"]), "6");
+    assert_eq!(dir.printed(&args), "");
+    assert_eq!(dir.printed(&["keys", "a/b/c"]), "a2\natomics_key\n");
+    assert_eq!(dir.printed(&["get", "a/b/c", "atomics_key"]), "6");
     // Both types of `get-many`, each for the component that imports it.
     for guest_name in ["keyvalue-draft2", "keyvalue-spin"] {
         let cases = guest(guest_name);
-        let table = folder.printed(&["--store", "memory:", "run", "--id", "a/b/c", &cases]);
+        let table = dir.printed(&["--store", "memory:", "run", "--id", "a/b/c", &cases]);
         let get_many = table.lines().filter(|line| line.starts_with("get-many"));
         assert_eq!(get_many.count(), 14, "{guest_name}: {table}");
         assert!(table.ends_with(" as the specification asks\n"), "{guest_name}: {table}");
@@ -382,13 +381,13 @@ fn components_that_were_built_for_other_hosts_run() {
 
 #[test]
 fn a_component_runs_on_a_store_that_ends_with_it() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let counter = guest("counter");
     for _ in 0..2 {
         let args = ["--store", "memory:", "run", "--id", "a/b/c", &counter];
-        assert_eq!(folder.printed(&args), "run 1\n");
+        assert_eq!(dir.printed(&args), "run 1\n");
     }
-    assert!(!folder.has_store());
+    assert!(!dir.has_store());
 }
 
 /// A command that runs without end, and one that waits so long.
@@ -423,10 +422,10 @@ const WAITS: &str = r#"(component
 
 #[test]
 fn the_timeout_ends_a_component() {
-    let folder = Folder::with_file_store();
-    folder.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
-    folder.file("waits.wasm", &wat::parse_str(WAITS).unwrap());
-    folder.file(
+    let dir = TestDir::with_file_store();
+    dir.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
+    dir.file("waits.wasm", &wat::parse_str(WAITS).unwrap());
+    dir.file(
         "storage.toml",
         br#"
 store = "file:./data"
@@ -444,7 +443,7 @@ presets = { key = "value" }
 "#,
     );
     let notes = guest("notes");
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["run", "--id", "a/b/c", "--timeout", "1", "endless.wasm"],
         &["--json", "run", "--id", "a/b/c", "--timeout", "1", "endless.wasm"],
         &["run", "--id", "a/b/c", "--timeout", "1", "--instances", "3", "endless.wasm"],
@@ -458,5 +457,5 @@ presets = { key = "value" }
         // What ends in time is not touched.
         &["run", "--id", "a/b/c", "--timeout", "3600", &notes, "add", "x"],
     ]);
-    folder.assert_snapshot("run_timeout", &text);
+    dir.assert_snapshot("run_timeout", &text);
 }

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use rstest::rstest;
 
 use crate::guests::{command, counter};
-use crate::support::{Folder, guest};
+use crate::support::{TestDir, guest};
 
 /// A component that counts, and the lines that it prints.
 struct Counting {
@@ -49,9 +49,9 @@ fn send(signal: &str, process: u32) {
     assert!(sent.unwrap().success());
 }
 
-fn counting(folder: &Folder, store: &str) -> Command {
-    let file = folder.file("counter.wasm", &counter());
-    folder.command(&["--quiet", "--store", store, "run", "--id", "a/b/c", &file])
+fn counting(dir: &TestDir, store: &str) -> Command {
+    let file = dir.file("counter.wasm", &counter());
+    dir.command(&["--quiet", "--store", store, "run", "--id", "a/b/c", &file])
 }
 
 #[rstest]
@@ -59,31 +59,31 @@ fn a_signal_loses_nothing_that_was_acknowledged(
     #[values(("TERM", 143), ("INT", 130), ("HUP", 129))] signal: (&str, i32),
     #[values("redb:data?durability=relaxed", "file:data?durability=os")] store: &str,
 ) {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let (name, code) = signal;
-    let mut counting = Counting::start(counting(&folder, store));
+    let mut counting = Counting::start(counting(&dir, store));
     counting.read(50);
     send(name, counting.child.id());
     let printed = counting.end(code);
-    let stored = folder.printed(&["--store", store, "get", "a/b/c", "count"]);
+    let stored = dir.printed(&["--store", store, "get", "a/b/c", "count"]);
     // One more may have been stored and not printed any more.
     assert!(stored >= printed, "stored {stored}, printed {printed}");
     // Nothing is damaged.
-    folder.printed(&["--store", store, "verify"]);
+    dir.printed(&["--store", store, "verify"]);
 }
 
 #[test]
 fn every_instance_is_stopped() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let store = "redb:data?durability=relaxed";
-    let mut started = folder.command(&["--quiet", "--store", store, "run", "--id", "a/b/c"]);
-    started.args(["--instances", "4", &folder.file("counter.wasm", &counter())]);
+    let mut started = dir.command(&["--quiet", "--store", store, "run", "--id", "a/b/c"]);
+    started.args(["--instances", "4", &dir.file("counter.wasm", &counter())]);
     let mut counting = Counting::start(started);
     counting.read(50);
     send("TERM", counting.child.id());
     counting.end(143);
     // The lock is free at once.
-    folder.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
+    dir.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
 }
 
 /// Waits until a command handles signals; until then the default action ends it.
@@ -104,17 +104,17 @@ fn a_signal_ends_a_component_that_calls_no_storage() {
     if !cfg!(target_os = "linux") {
         return println!("SKIPPED an endless component: Linux tells when it can be ended");
     }
-    let folder = Folder::new();
-    folder.file("endless.wasm", &command("", "(loop $again (br $again)) (i32.const 0)", ""));
+    let dir = TestDir::new();
+    dir.file("endless.wasm", &command("", "(loop $again (br $again)) (i32.const 0)", ""));
     for instances in ["1", "3"] {
-        let mut child = folder
+        let mut child = dir
             .command(&["-q", "run", "--id", "a/b/c", "--instances", instances, "endless.wasm"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         wait_for_handlers(&child);
         // Its store is there, and so is the lock.
-        while child.try_wait().unwrap().is_none() && !folder.has_store() {
+        while child.try_wait().unwrap().is_none() && !dir.has_store() {
             std::thread::yield_now();
         }
         send("TERM", child.id());
@@ -129,8 +129,8 @@ fn a_command_that_waits_for_input_ends_and_stores_nothing() {
     if !cfg!(target_os = "linux") {
         return println!("SKIPPED a command that waits for input: Linux tells whether it does");
     }
-    let folder = Folder::new();
-    let mut child = folder
+    let dir = TestDir::new();
+    let mut child = dir
         .command(&["put", "a/b/c", "key"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -144,7 +144,7 @@ fn a_command_that_waits_for_input_ends_and_stores_nothing() {
     drop(input);
     assert_eq!(output.status.code(), Some(143), "{}", output.status);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    assert!(!folder.has_store());
+    assert!(!dir.has_store());
 }
 
 #[test]
@@ -152,14 +152,14 @@ fn a_signal_that_was_ignored_before_stays_ignored() {
     if !cfg!(target_os = "linux") {
         return println!("SKIPPED ignored signals: they are known on Linux alone");
     }
-    let folder = Folder::new();
-    let inner = counting(&folder, "redb:data?durability=relaxed");
-    let mut shell = folder.command(&[]);
+    let dir = TestDir::new();
+    let inner = counting(&dir, "redb:data?durability=relaxed");
+    let mut shell = dir.command(&[]);
     let program = inner.get_program().to_owned();
     let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();
     let mut nohup = Command::new("sh");
     nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program).args(args);
-    nohup.current_dir(folder.path());
+    nohup.current_dir(dir.path());
     for (name, value) in shell.stdin(Stdio::null()).get_envs() {
         match value {
             Some(value) => nohup.env(name, value),
@@ -176,13 +176,13 @@ fn a_signal_that_was_ignored_before_stays_ignored() {
 
 #[test]
 fn process_1_ends_in_order() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     let store = "redb:data?durability=relaxed";
-    let inner = counting(&folder, store);
-    let mut outer = folder.command(&[]);
+    let inner = counting(&dir, store);
+    let mut outer = dir.command(&[]);
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork"]).arg(inner.get_program()).args(inner.get_args());
-    command.current_dir(folder.path());
+    command.current_dir(dir.path());
     for (name, value) in outer.stdin(Stdio::null()).get_envs() {
         if let Some(value) = value {
             command.env(name, value);
@@ -202,14 +202,14 @@ fn process_1_ends_in_order() {
     };
     send("TERM", process);
     let printed = counting.end(143);
-    let stored = folder.printed(&["--store", store, "get", "a/b/c", "count"]);
+    let stored = dir.printed(&["--store", store, "get", "a/b/c", "count"]);
     assert!(stored >= printed, "stored {stored}, printed {printed}");
 }
 
 #[test]
 fn a_closed_output_ends_a_component_quietly() {
-    let folder = Folder::new();
-    let mut counting = Counting::start(counting(&folder, "memory:"));
+    let dir = TestDir::new();
+    let mut counting = Counting::start(counting(&dir, "memory:"));
     counting.read(3);
     let Counting { child, lines, .. } = counting;
     drop(lines);
@@ -218,7 +218,7 @@ fn a_closed_output_ends_a_component_quietly() {
     assert_eq!(output.status.code(), Some(0), "{}", output.status);
 
     // What it has to say of a failure is lost, and that it failed is not.
-    let mut child = folder
+    let mut child = dir
         .command(&["-q", "run", "--id", "a/b/c", &guest("notes"), "bogus"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -229,7 +229,7 @@ fn a_closed_output_ends_a_component_quietly() {
 
     // One that minds, and would end with a panic.
     let probe = guest("notes");
-    let mut child = folder
+    let mut child = dir
         .command(&["--quiet", "run", "--id", "a/b/c", &probe, "add", "x"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

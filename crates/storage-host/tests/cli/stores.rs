@@ -1,19 +1,19 @@
-//! Stores that cannot be used as they are: each says why, and loses nothing.
+//! Unusable stores: errors that say why, and no loss of data.
 
 use std::fs;
 
 use storage_host::{Mode, StoreUrl};
 
-use crate::support::{Folder, Mount, guest};
+use crate::support::{Mount, TestDir, guest};
 
 #[test]
 fn paths_without_a_store_are_errors() {
-    let folder = Folder::with_file_store();
-    folder.file("a-file", b"mine");
-    fs::create_dir(folder.path().join("mine")).unwrap();
-    folder.file("mine/thesis.txt", b"years of work");
+    let dir = TestDir::with_file_store();
+    dir.file("a-file", b"mine");
+    fs::create_dir(dir.path().join("mine")).unwrap();
+    dir.file("mine/thesis.txt", b"years of work");
     let probe = guest("probe");
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["--store", "file:a-file", "keys", "a/b/c"],
         &["--store", "file:a-file", "put", "a/b/c", "key", "value"],
         &["--store", "file:a-file", "run", "--id", "a/b/c", &probe, "list"],
@@ -26,19 +26,19 @@ fn paths_without_a_store_are_errors() {
         &["--store", "memory:", "keys", "a/b/c"],
         &["--store", "memory:", "delete", "a/b/c", "key"],
     ]);
-    folder.assert_snapshot("store_is_none", &text);
-    assert_eq!(fs::read(folder.path().join("a-file")).unwrap(), b"mine");
-    assert_eq!(fs::read_dir(folder.path().join("mine")).unwrap().count(), 1);
-    assert!(!folder.path().join("missing").exists());
+    dir.assert_snapshot("store_is_none", &text);
+    assert_eq!(fs::read(dir.path().join("a-file")).unwrap(), b"mine");
+    assert_eq!(fs::read_dir(dir.path().join("mine")).unwrap().count(), 1);
+    assert!(!dir.path().join("missing").exists());
 }
 
 #[test]
 fn a_locked_store_can_be_read_but_not_written() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["put", "a/b/c", "key", "value"]);
-    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let dir = TestDir::with_file_store();
+    dir.printed(&["put", "a/b/c", "key", "value"]);
+    let url = StoreUrl::from_path(dir.path().join("storage-data"));
     let held = url.open(Mode::ReadWrite).unwrap();
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["--wait", "0", "put", "a/b/c", "key", "other"],
         &["--wait", "0", "delete", "a/b/c", "key"],
         &["run", "--id", "a/b/c", &guest("probe"), "list"],
@@ -50,45 +50,45 @@ fn a_locked_store_can_be_read_but_not_written() {
     ]);
     // Other systems do not report the process that holds a lock.
     if cfg!(target_os = "linux") {
-        folder.assert_snapshot("store_locked", &text);
+        dir.assert_snapshot("store_locked", &text);
         let pid = format!("process {}", std::process::id());
-        let refused = folder.run(&["--wait", "0", "put", "a/b/c", "key", "other"]);
+        let refused = dir.run(&["--wait", "0", "put", "a/b/c", "key", "other"]);
         assert!(refused.stderr.contains(&pid));
     }
     drop(held);
-    folder.printed(&["put", "a/b/c", "key", "other"]);
+    dir.printed(&["put", "a/b/c", "key", "other"]);
 }
 
 #[test]
 fn a_store_of_a_newer_format() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["put", "a/b/c", "key", "value"]);
-    let path = folder.path().join("storage-data/FORMAT");
+    let dir = TestDir::with_file_store();
+    dir.printed(&["put", "a/b/c", "key", "value"]);
+    let path = dir.path().join("storage-data/FORMAT");
     let format = fs::read_to_string(&path).unwrap();
     assert!(format.contains("format: 1\n"), "{format}");
     fs::write(&path, format.replace("format: 1\n", "format: 2\n")).unwrap();
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["get", "a/b/c", "key"],
         &["put", "a/b/c", "key", "other"],
         &["--json", "components"],
     ]);
-    folder.assert_snapshot("store_newer", &text);
+    dir.assert_snapshot("store_newer", &text);
     fs::write(&path, format).unwrap();
-    assert_eq!(folder.printed(&["get", "a/b/c", "key"]), "value");
+    assert_eq!(dir.printed(&["get", "a/b/c", "key"]), "value");
 }
 
 #[test]
 fn a_damaged_value_is_an_error() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["put", "a/b/c", "key", "value"]);
-    folder.printed(&["put", "a/b/c", "other", "whole"]);
-    let path = folder.path().join("storage-data/components/a/b/c/key");
+    let dir = TestDir::with_file_store();
+    dir.printed(&["put", "a/b/c", "key", "value"]);
+    dir.printed(&["put", "a/b/c", "other", "whole"]);
+    let path = dir.path().join("storage-data/components/a/b/c/key");
     let mut bytes = fs::read(&path).unwrap();
     let last = bytes.len() - 6;
     bytes[last] ^= 1;
     fs::write(&path, bytes).unwrap();
     let probe = guest("probe");
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &["get", "a/b/c", "key"],
         &["--json", "get", "a/b/c", "key"],
         &["get", "a/b/c", "other"],
@@ -98,16 +98,16 @@ fn a_damaged_value_is_an_error() {
         &["put", "a/b/c", "key", "new"],
         &["get", "a/b/c", "key"],
     ]);
-    folder.assert_snapshot("store_flipped", &text);
+    dir.assert_snapshot("store_flipped", &text);
 }
 
 #[test]
 fn a_component_gets_errors_without_paths() {
-    let folder = Folder::with_file_store();
-    folder.printed(&["put", "a/b/c", "key", "value"]);
-    fs::write(folder.path().join("storage-data/components/a/b/c/key"), "damaged").unwrap();
+    let dir = TestDir::with_file_store();
+    dir.printed(&["put", "a/b/c", "key", "value"]);
+    fs::write(dir.path().join("storage-data/components/a/b/c/key"), "damaged").unwrap();
     let probe = guest("probe");
-    let done = folder.run(&["run", "--id", "a/b/c", &probe, "get", "key"]);
+    let done = dir.run(&["run", "--id", "a/b/c", &probe, "get", "key"]);
     assert_eq!((done.code, done.stdout.as_str()), (1, ""));
     // The log comes first and has the path; then the component's own line.
     let lines: Vec<&str> = done.stderr.lines().collect();
@@ -116,20 +116,20 @@ fn a_component_gets_errors_without_paths() {
     assert!(log.contains("incident=00000001"), "{log}");
     assert_eq!(*told, "error: io-error: what is stored is damaged (incident 00000001)");
 
-    let mut silent = folder.command(&["run", "--id", "a/b/c", &probe, "get", "key"]);
+    let mut silent = dir.command(&["run", "--id", "a/b/c", &probe, "get", "key"]);
     let output = silent.env("STORAGE_HOST_LOG", "off").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
 }
 
 #[test]
 fn a_store_on_a_read_only_file_system() {
-    let folder = Folder::with_file_store();
-    let Some(mount) = Mount::new(&folder.path().join("disk"), "size=1m") else { return };
+    let dir = TestDir::with_file_store();
+    let Some(mount) = Mount::new(&dir.path().join("disk"), "size=1m") else { return };
     let store = ["--store", "file:disk/store"];
     let with_store = |args: &[&'static str]| [&store, args].concat();
-    folder.printed(&with_store(&["put", "a/b/c", "key", "value"]));
+    dir.printed(&with_store(&["put", "a/b/c", "key", "value"]));
     mount.make_read_only();
-    let text = folder.transcripts(&[
+    let text = dir.transcripts(&[
         &with_store(&["put", "a/b/c", "key", "other"]),
         &with_store(&["delete", "a/b/c", "key"]),
         &["--store", "file:disk/new", "put", "a/b/c", "key", "value"],
@@ -137,30 +137,29 @@ fn a_store_on_a_read_only_file_system() {
         &with_store(&["keys", "a/b/c"]),
         &with_store(&["usage", "a/b/c"]),
     ]);
-    folder.assert_snapshot("store_read_only", &text);
+    dir.assert_snapshot("store_read_only", &text);
 }
 
 #[test]
 fn a_full_disk_loses_nothing() {
-    let folder = Folder::with_file_store();
-    let Some(_mount) = Mount::new(&folder.path().join("disk"), "size=256k") else { return };
+    let dir = TestDir::with_file_store();
+    let Some(_mount) = Mount::new(&dir.path().join("disk"), "size=256k") else { return };
     let put = |key: &str, len: usize| {
         let args = ["--store", "file:disk/store", "put", "a/b/c", key];
-        folder.run_with_input(&args, &vec![b'x'; len])
+        dir.run_with_input(&args, &vec![b'x'; len])
     };
     assert_eq!(put("old", 1_000).code, 0);
     let done = put("large", 1_000_000);
     assert_eq!(done.code, 1);
-    folder.assert_snapshot("store_full", &done.stderr);
-    let get = folder.printed(&["--store", "file:disk/store", "get", "a/b/c", "old"]);
+    dir.assert_snapshot("store_full", &done.stderr);
+    let get = dir.printed(&["--store", "file:disk/store", "get", "a/b/c", "old"]);
     assert_eq!(get, "x".repeat(1_000));
-    assert_eq!(folder.printed(&["--store", "file:disk/store", "keys", "a/b/c"]), "old\n");
+    assert_eq!(dir.printed(&["--store", "file:disk/store", "keys", "a/b/c"]), "old\n");
 
     // A component gets an error, and its key keeps the old value.
     let probe = guest("probe");
     let run = |args: &[&str]| {
-        folder
-            .run(&[&["--store", "file:disk/store", "run", "--id", "a/b/c", &probe], args].concat())
+        dir.run(&[&["--store", "file:disk/store", "run", "--id", "a/b/c", &probe], args].concat())
     };
     let done = run(&["set-size", "old", "1000000"]);
     assert_eq!(done.code, 1);

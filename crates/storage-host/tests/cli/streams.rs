@@ -2,57 +2,57 @@
 
 use std::process::Command;
 
-use crate::support::{Done, Folder, guest};
+use crate::support::{Done, TestDir, guest};
 
 /// Runs the command with a shell's redirection behind it.
-fn redirected(folder: &Folder, args: &str, redirection: &str) -> Done {
+fn redirected(dir: &TestDir, args: &str, redirection: &str) -> Done {
     let program = env!("CARGO_BIN_EXE_storage-host");
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("exec '{program}' {args} {redirection}")]);
-    shell.current_dir(folder.path()).env_remove("STORAGE_HOST_STORE");
+    shell.current_dir(dir.path()).env_remove("STORAGE_HOST_STORE");
     Done::of(shell.output().unwrap())
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_closed_or_write_only_input_stores_nothing() {
-    let folder = Folder::new();
-    folder.file("file", b"content");
+    let dir = TestDir::new();
+    dir.file("file", b"content");
     for args in ["put a/b/c k", "put a/b/c k -", "put a/b/c k --base64", "put a/b/c k -- -"] {
         for (redirection, why) in [
             ("<&-", "it is closed; give the value as an argument, '' for an empty one"),
             ("0>>file", "it is open only for writing"),
             ("<.", "Is a directory (os error 21)"),
         ] {
-            let done = redirected(&folder, args, redirection);
+            let done = redirected(&dir, args, redirection);
             let expected = format!("error: cannot read standard input: {why}\n");
             assert_eq!((done.code, done.stderr), (1, expected), "{args} {redirection}");
-            assert!(!folder.has_store(), "{args} {redirection}");
+            assert!(!dir.has_store(), "{args} {redirection}");
         }
     }
-    folder.printed(&["put", "a/b/c", "k", "old"]);
-    assert_eq!(redirected(&folder, "put a/b/c k", "<&-").code, 1);
-    assert_eq!(folder.printed(&["get", "a/b/c", "k"]), "old");
+    dir.printed(&["put", "a/b/c", "k", "old"]);
+    assert_eq!(redirected(&dir, "put a/b/c k", "<&-").code, 1);
+    assert_eq!(dir.printed(&["get", "a/b/c", "k"]), "old");
 }
 
 #[test]
 fn an_empty_input_that_is_open_is_an_empty_value() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     for redirection in ["</dev/null", "<>/dev/null"] {
-        folder.printed(&["put", "a/b/c", "k", "old"]);
-        let done = redirected(&folder, "put a/b/c k", redirection);
+        dir.printed(&["put", "a/b/c", "k", "old"]);
+        let done = redirected(&dir, "put a/b/c k", redirection);
         assert_eq!((done.code, &*done.stderr), (0, ""), "{redirection}");
-        assert_eq!(folder.printed(&["get", "a/b/c", "k"]), "", "{redirection}");
+        assert_eq!(dir.printed(&["get", "a/b/c", "k"]), "", "{redirection}");
     }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lost_output_is_a_failure() {
-    let folder = Folder::new();
-    folder.printed(&["put", "a/b/c", "k", "value"]);
-    folder.file("file", b"content");
-    folder.file("notes.wasm", &std::fs::read(guest("notes")).unwrap());
+    let dir = TestDir::new();
+    dir.printed(&["put", "a/b/c", "k", "value"]);
+    dir.file("file", b"content");
+    dir.file("notes.wasm", &std::fs::read(guest("notes")).unwrap());
     for args in [
         "get a/b/c k",
         "keys a/b/c",
@@ -73,7 +73,7 @@ fn a_lost_output_is_a_failure() {
             (">&-", "standard output is closed"),
             ("1<file", "standard output is open only for reading"),
         ] {
-            let done = redirected(&folder, args, redirection);
+            let done = redirected(&dir, args, redirection);
             assert_eq!(done.code, 1, "{args} {redirection}");
             let said = format!("cannot write the output: {why}");
             assert!(done.stderr.contains(&said), "{args} {redirection}: {}", done.stderr);
@@ -83,11 +83,11 @@ fn a_lost_output_is_a_failure() {
 
 #[test]
 fn an_unused_closed_output_is_not_a_failure() {
-    let folder = Folder::new();
+    let dir = TestDir::new();
     // Nothing is printed, so nothing is lost.
-    assert_eq!(redirected(&folder, "put a/b/c k value", ">&-").code, 0);
+    assert_eq!(redirected(&dir, "put a/b/c k value", ">&-").code, 0);
     for redirection in [">/dev/null", "1<>/dev/null"] {
-        let done = redirected(&folder, "get a/b/c k", redirection);
+        let done = redirected(&dir, "get a/b/c k", redirection);
         assert_eq!((done.code, &*done.stderr), (0, ""), "{redirection}");
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A directory in which the command runs.
-pub(crate) struct Folder {
+pub(crate) struct TestDir {
     dir: tempfile::TempDir,
     /// The value of `STORAGE_HOST_STORE`.
     store: Option<&'static str>,
@@ -21,7 +21,7 @@ pub(crate) struct Done {
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Folder {
+impl TestDir {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), store: None }
     }
@@ -141,13 +141,14 @@ impl Folder {
         let mut settings = insta::Settings::clone_current();
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
-        let folder = fs::canonicalize(self.path()).unwrap();
-        settings.add_filter(&escaped(&folder), "[FOLDER]");
-        settings.add_filter(&escaped(self.path()), "[FOLDER]");
+        let dir = fs::canonicalize(self.path()).unwrap();
+        settings.add_filter(&escaped(&dir), "[DIR]");
+        settings.add_filter(&escaped(self.path()), "[DIR]");
         settings.add_filter(&escaped(&guests()), "[GUESTS]");
         settings.add_filter(&escaped(Path::new(env!("CARGO_BIN_EXE_storage-host"))), "[PROGRAM]");
         settings.add_filter("-[0-9a-f]{16}", "-[TOKEN]");
         settings.add_filter("process [0-9]+", "process [PID]");
+        settings.add_filter("1 file, [0-9]+ bytes", "1 file, [SIZE] bytes");
         settings.bind(|| insta::assert_snapshot!(name, text));
     }
 }
@@ -176,8 +177,8 @@ fn escaped(path: &Path) -> String {
 }
 
 fn guests() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/guests");
-    fs::canonicalize(folder).unwrap()
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/guests");
+    fs::canonicalize(dir).unwrap()
 }
 
 /// The file of a committed guest.

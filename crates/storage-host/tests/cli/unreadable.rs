@@ -9,41 +9,41 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::locks::below;
-use crate::support::{Done, Folder};
+use crate::support::{Done, TestDir};
 
 /// A user without privileges.
 const USER: u32 = 65_534;
 
 /// A store of that user, with five components.
 struct Shared {
-    folder: Folder,
+    dir: TestDir,
 }
 
 impl Shared {
     /// `None`, with the reason, where this machine cannot.
     fn new() -> Option<Self> {
-        let folder = Folder::with_file_store();
-        if folder.path().metadata().unwrap().uid() != 0 {
-            println!("SKIPPED components that cannot be read: only root can run as another user");
+        let dir = TestDir::with_file_store();
+        if dir.path().metadata().unwrap().uid() != 0 {
+            println!("SKIPPED unreadable components: only root can run as another user");
             return None;
         }
         for id in ["a/b/c", "app/notes/home", "app/notes/work", "lost/x/y", "z/z/z"] {
-            folder.printed(&["put", id, "key", "value"]);
+            dir.printed(&["put", id, "key", "value"]);
         }
-        let all = Command::new("chown").arg("-R").arg(USER.to_string()).arg(folder.path()).status();
+        let all = Command::new("chown").arg("-R").arg(USER.to_string()).arg(dir.path()).status();
         assert!(all.unwrap().success());
-        let shared = Self { folder };
+        let shared = Self { dir };
         // A checkout that only root may enter holds a program that only root may run.
         if let Err(error) = shared.command(&["--version"]).output() {
-            println!("SKIPPED components that cannot be read: the user cannot run this: {error}");
+            println!("SKIPPED unreadable components: the user cannot run this: {error}");
             return None;
         }
         Some(shared)
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.folder.command(args);
-        command.uid(USER).gid(USER).env("XDG_CACHE_HOME", self.folder.path());
+        let mut command = self.dir.command(args);
+        command.uid(USER).gid(USER).env("XDG_CACHE_HOME", self.dir.path());
         command
     }
 
@@ -53,7 +53,7 @@ impl Shared {
 
     /// Has a path of the store belong to root alone.
     fn hide(&self, path: &str) {
-        let path = self.folder.path().join("storage-data").join(path);
+        let path = self.dir.path().join("storage-data").join(path);
         chown(&path, Some(0), Some(0)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     }
@@ -76,7 +76,7 @@ fn components_lists_readable_and_names_unreadable_components() {
     );
     assert!(done.stderr.contains(" and has mode 0700, and this process runs as user "));
 
-    // All below a directory that cannot be listed.
+    // All below a unlistable directory.
     shared.hide("components/lost");
     let done = shared.run(&["components"]);
     assert_eq!(done.stdout, "a/b/c\napp/notes/work\nz/z/z\n");
@@ -105,11 +105,11 @@ fn components_lists_readable_and_names_unreadable_components() {
 
 #[test]
 fn a_component_with_a_failing_disk_is_named() {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     for id in ["a/b/c", "app/notes/home", "z/z/z"] {
-        folder.printed(&["put", id, "key", "value"]);
+        dir.printed(&["put", id, "key", "value"]);
     }
-    let path = fs::canonicalize(folder.path()).unwrap();
+    let path = fs::canonicalize(dir.path()).unwrap();
     let path = path.join("storage-data/components/app/notes/home");
     let store = format!("file:{}", path.ancestors().nth(4).unwrap().display());
     let fail = [
@@ -125,7 +125,7 @@ fn a_component_with_a_failing_disk_is_named() {
         "-e",
         "inject=openat:error=EIO",
     ];
-    let failed = |args: &[&str]| below(&folder, &fail, args);
+    let failed = |args: &[&str]| below(&dir, &fail, args);
     let Some(done) = failed(&["--store", &store, "components"]) else { return };
     assert_eq!((done.code, &*done.stdout), (1, "a/b/c\nz/z/z\n"));
     let named = "app/notes/home cannot be read: cannot list ";
@@ -151,7 +151,7 @@ fn copy_of_an_unreadable_component_creates_no_target() {
         "{}",
         done.stderr
     );
-    assert!(!shared.folder.path().join("target").exists());
+    assert!(!shared.dir.path().join("target").exists());
 }
 
 #[test]
@@ -202,10 +202,10 @@ fn errors_name_the_owner_of_a_store() {
     let Some(shared) = Shared::new() else { return };
     let made = shared.run(&["--store", "redb:data", "put", "a/b/c", "key", "value"]);
     assert_eq!(made.code, 0, "{}", made.stderr);
-    let file = shared.folder.path().join("data");
+    let file = shared.dir.path().join("data");
     chown(&file, Some(0), Some(0)).unwrap();
-    fs::set_permissions(shared.folder.path().join("storage-data"), mode(0o700)).unwrap();
-    chown(shared.folder.path().join("storage-data"), Some(0), Some(0)).unwrap();
+    fs::set_permissions(shared.dir.path().join("storage-data"), mode(0o700)).unwrap();
+    chown(shared.dir.path().join("storage-data"), Some(0), Some(0)).unwrap();
     for store in ["redb:data", "file:storage-data"] {
         let path = Path::new(store.split(':').nth(1).unwrap());
         for args in [&["get", "a/b/c", "key"][..], &["put", "a/b/c", "key", "new"], &["doctor"]] {

@@ -6,13 +6,13 @@ use std::process::{Child, Command, Stdio};
 use rstest::rstest;
 use storage_host::{Mode, StoreUrl};
 
-use crate::support::{Done, Folder, guest};
+use crate::support::{Done, TestDir, guest};
 
 /// Longer than any machine needs, so that no outcome depends on time.
 const LONG: &str = "600";
 
-fn spawn(folder: &Folder, args: &[&str]) -> Child {
-    let mut command = folder.command(args);
+fn spawn(dir: &TestDir, args: &[&str]) -> Child {
+    let mut command = dir.command(args);
     command.env("STORAGE_HOST_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
@@ -22,16 +22,16 @@ fn spawn(folder: &Folder, args: &[&str]) -> Child {
 #[cfg_attr(feature = "redb", case("redb"))]
 #[cfg_attr(feature = "rocksdb", case("rocksdb"))]
 fn twenty_puts_at_once_all_succeed(#[case] engine: &str) {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let store = &*format!("{engine}:store");
     // The first creates the store.
     let keys: Vec<String> = (0..20).map(|n| format!("key-{n:02}")).collect();
     let puts: Vec<Child> = keys
         .iter()
-        .map(|key| spawn(&folder, &["--store", store, "--wait", LONG, "put", "a/b/c", key, key]))
+        .map(|key| spawn(&dir, &["--store", store, "--wait", LONG, "put", "a/b/c", key, key]))
         .collect();
     let deletes: Vec<Child> = (0..5)
-        .map(|_| spawn(&folder, &["--store", store, "--wait", LONG, "delete", "a/b/d", "none"]))
+        .map(|_| spawn(&dir, &["--store", store, "--wait", LONG, "delete", "a/b/d", "none"]))
         .collect();
     for put in puts {
         let done = Done::of(put.wait_with_output().unwrap());
@@ -44,12 +44,12 @@ fn twenty_puts_at_once_all_succeed(#[case] engine: &str) {
             done.stderr.contains("does not exist") || done.stderr.contains("is not a store");
         assert!(done.code == 0 || is_early, "{}", done.stderr);
     }
-    let listed = folder.printed(&["--store", store, "keys", "a/b/c"]);
+    let listed = dir.printed(&["--store", store, "keys", "a/b/c"]);
     assert_eq!(listed.lines().collect::<Vec<_>>(), keys);
     for key in &keys {
-        assert_eq!(folder.printed(&["--store", store, "get", "a/b/c", key]), *key);
+        assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", key]), *key);
     }
-    assert_eq!(folder.run(&["--store", store, "verify"]).code, 0);
+    assert_eq!(dir.run(&["--store", store, "verify"]).code, 0);
 }
 
 /// A command that waits for a store which this process holds, until it lets go.
@@ -66,15 +66,15 @@ fn twenty_puts_at_once_all_succeed(#[case] engine: &str) {
 #[cfg_attr(feature = "redb", case::verify_redb("redb", &["verify"]))]
 #[cfg_attr(feature = "rocksdb", case::put_rocksdb("rocksdb", &["put", "a/b/c", "key", "new"]))]
 fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &[&str]) {
-    let folder = Folder::with_file_store();
+    let dir = TestDir::with_file_store();
     let store = &*format!("{engine}:store");
-    folder.run(&["--store", "file:other", "put", "a/b/d", "other", "value"]);
-    folder.run(&["--store", store, "put", "a/b/c", "key", "value"]);
-    let url = format!("{engine}:{}", folder.path().join("store").display());
+    dir.run(&["--store", "file:other", "put", "a/b/d", "other", "value"]);
+    dir.run(&["--store", store, "put", "a/b/c", "key", "value"]);
+    let url = format!("{engine}:{}", dir.path().join("store").display());
     let held = url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap();
     // copy has its own options for stores.
     let named: &[&str] = if args.starts_with(&["copy"]) { &[] } else { &["--store", store] };
-    let mut child = spawn(&folder, &[named, &["--wait", LONG], args].concat());
+    let mut child = spawn(&dir, &[named, &["--wait", LONG], args].concat());
     // The log shows the first attempt.
     let mut said = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -90,14 +90,14 @@ fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &
 
 #[test]
 fn run_waits_if_it_is_asked_to() {
-    let folder = Folder::with_file_store();
-    folder.run(&["put", "a/b/c", "key", "value"]);
-    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let dir = TestDir::with_file_store();
+    dir.run(&["put", "a/b/c", "key", "value"]);
+    let url = StoreUrl::from_path(dir.path().join("storage-data"));
     let held = url.open(Mode::ReadWrite).unwrap();
     let probe = guest("probe");
     let run = ["run", "--id", "a/b/c", &*probe, "get", "key"];
-    assert_eq!(folder.run(&run).code, 1, "without --wait it does not wait");
-    let mut child = spawn(&folder, &[&["--wait", LONG], &run[..]].concat());
+    assert_eq!(dir.run(&run).code, 1, "without --wait it does not wait");
+    let mut child = spawn(&dir, &[&["--wait", LONG], &run[..]].concat());
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
     while !said.contains("waiting up to 600 s") {
@@ -110,15 +110,15 @@ fn run_waits_if_it_is_asked_to() {
 
 #[test]
 fn a_terminal_shows_the_wait() {
-    let folder = Folder::with_file_store();
-    folder.run(&["put", "a/b/c", "key", "value"]);
-    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let dir = TestDir::with_file_store();
+    dir.run(&["put", "a/b/c", "key", "value"]);
+    let url = StoreUrl::from_path(dir.path().join("storage-data"));
     let held = url.open(Mode::ReadWrite).unwrap();
-    let put = folder.command(&[]);
+    let put = dir.command(&[]);
     let program = put.get_program().to_str().unwrap();
     let line = format!("'{program}' --store file:./storage-data --wait {LONG} put a/b/c key new");
     let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).current_dir(folder.path());
+    script.args(["-qec", &line, "/dev/null"]).current_dir(dir.path());
     script.stdin(Stdio::null()).stdout(Stdio::piped());
     let Ok(mut child) = script.spawn() else {
         println!("SKIPPED a terminal: there is no script");
@@ -131,17 +131,17 @@ fn a_terminal_shows_the_wait() {
     }
     drop(held);
     assert!(child.wait().unwrap().success());
-    assert_eq!(folder.printed(&["get", "a/b/c", "key"]), "new");
+    assert_eq!(dir.printed(&["get", "a/b/c", "key"]), "new");
 }
 
 #[test]
 fn a_store_that_stays_locked_is_an_error_with_the_wait() {
-    let folder = Folder::with_file_store();
-    folder.run(&["put", "a/b/c", "key", "value"]);
-    let url = StoreUrl::from_path(folder.path().join("storage-data"));
+    let dir = TestDir::with_file_store();
+    dir.run(&["put", "a/b/c", "key", "value"]);
+    let url = StoreUrl::from_path(dir.path().join("storage-data"));
     let _held = url.open(Mode::ReadWrite).unwrap();
     let put = |wait: &[&str]| {
-        let done = folder.run(&[wait, &["--json", "put", "a/b/c", "key", "other"]].concat());
+        let done = dir.run(&[wait, &["--json", "put", "a/b/c", "key", "other"]].concat());
         assert_eq!(done.code, 1, "{}", done.stderr);
         assert!(done.stderr.contains("\"kind\":\"locked\""), "{}", done.stderr);
         done.stderr

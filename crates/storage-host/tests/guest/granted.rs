@@ -86,8 +86,8 @@ fn the_id_of_a_component_opens_its_own_store(#[values("draft", "draft2")] interf
 fn a_read_grant_allows_only_reads_of_its_prefix(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, folder.path()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, dir.path()) else { return };
     fill(&host);
     grant(&host, "shared/", Access::Read);
     let mut session = Session::with_open(&host, READER, OWNER);
@@ -151,8 +151,8 @@ fn a_read_grant_allows_only_reads_of_its_prefix(
 fn a_write_grant_allows_only_its_prefix(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, folder.path()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, dir.path()) else { return };
     for interface in ["draft", "draft2"] {
         fill(&host);
         grant(&host, "shared/", Access::ReadWrite);

@@ -36,8 +36,8 @@ fn increments_of_several_instances_lose_nothing(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     const TIMES: usize = 100;
-    let folder = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, folder.path()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, dir.path()) else { return };
     let answers = on_threads(&host, |index, mut session| {
         let draft = if index % 2 == 0 { "draft" } else { "draft2" };
         (0..TIMES).map(|_| session.call(&[draft, "increment", "n", "1"])).collect::<Vec<_>>()
@@ -57,8 +57,8 @@ fn increments_refuse_every_other_form_of_a_number(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
     #[values("draft", "draft2")] draft: &str,
 ) {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, folder.path()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, dir.path()) else { return };
     let chain = host.component(&ID.parse().unwrap());
     let mut session = Session::with_open(&host, ID, "");
     let what = "other: the value is not a decimal number of 64 bits";
@@ -86,8 +86,8 @@ fn swaps_of_several_instances_lose_nothing(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     const TIMES: usize = 25;
-    let folder = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, folder.path()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, dir.path()) else { return };
     on_threads(&host, |index, mut session| {
         for time in 0..TIMES {
             assert_eq!(session.say("draft2 cas words"), "ok");
@@ -113,8 +113,8 @@ fn swaps_of_several_instances_lose_nothing(
 #[rstest]
 fn one_of_many_creators_succeeds(#[values("memory", "file", "redb", "rocksdb")] store: &str) {
     const KEYS: usize = 20;
-    let folder = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, folder.path()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, dir.path()) else { return };
     let answers = on_threads(&host, |index, mut session| {
         let create = |key: usize| {
             let (key, value) = (format!("k{key}"), index.to_string());
@@ -152,8 +152,8 @@ fn one_instance_sees_what_another_wrote_through_any_interface() {
 fn a_quota_holds_through_every_interface(
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(host) = host_on(store, folder.path()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(host) = host_on(store, dir.path()) else { return };
     let quota = Budget { max_bytes: 10, max_keys: 3 };
     let host = StorageHost::builder(Arc::clone(host.store())).quota(quota).build();
     let mut session = Session::with_open(&host, ID, "");

@@ -147,7 +147,7 @@ pub(crate) fn memory() -> StorageHost {
 
 /// A host on a store of this kind in a directory; `None` if it is not compiled in.
 /// What a guest sees does not depend on durability, and the weakest is fastest.
-pub(crate) fn host_on(kind: &str, folder: &Path) -> Option<StorageHost> {
+pub(crate) fn host_on(kind: &str, dir: &Path) -> Option<StorageHost> {
     let features = [
         ("memory", cfg!(feature = "memory")),
         ("file", cfg!(feature = "file")),
@@ -158,7 +158,7 @@ pub(crate) fn host_on(kind: &str, folder: &Path) -> Option<StorageHost> {
         println!("SKIPPED {kind}: built without the feature");
         return None;
     }
-    let place = folder.join(kind);
+    let place = dir.join(kind);
     let url = match kind {
         "memory" => "memory:".to_owned(),
         "redb" => format!("redb:{}?durability=relaxed", place.display()),

@@ -186,11 +186,11 @@ impl Arena {
         config.epoch_interruption(true);
         let engine = Engine::new(&config).unwrap();
         let component = link(&engine, Kind::PLAIN);
-        // Nobody's: what the victim reads it may.
-        let nobody = Arc::new(Watch::default());
+        // Not watched: the victim may read its secret.
+        let unwatched = Arc::new(Watch::default());
         let sandbox = SandboxLimits::default();
         let guest =
-            Guest::new(&engine, &component, Kind::PLAIN, &host, &id(VICTIM), sandbox, nobody);
+            Guest::new(&engine, &component, Kind::PLAIN, &host, &id(VICTIM), sandbox, unwatched);
         let neighbour = Neighbour::new(guest);
         let kinds = Mutex::new(HashMap::from([(Kind::PLAIN, component)]));
         Self { host, engine, place, url, watch, kinds, neighbour, baseline: None }
@@ -321,8 +321,8 @@ impl Arena {
 }
 
 /// The contents of a directory.
-fn names_in(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 

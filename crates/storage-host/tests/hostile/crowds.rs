@@ -109,7 +109,7 @@ fn many_instances_at_the_edge_of_a_quota() {
                 assert!(usage.used_bytes <= QUOTA.max_bytes && usage.key_count <= QUOTA.max_keys);
             }
         });
-        assert!(refused.load(Ordering::Relaxed) > 0, "nobody was at the edge");
+        assert!(refused.load(Ordering::Relaxed) > 0, "no write reached the quota");
         // What was counted is what is there.
         let evil = id(EVIL);
         let prefix = evil.key_prefix();

@@ -54,7 +54,7 @@ fn texts_that_are_no_cursor() {
         let extended = guest.open("extended", "").unwrap();
         let victims = format!("{VICTIM}/{OPEN_KEY}");
         let up = format!("../../../{VICTIM}/");
-        // A position among the component's own keys only.
+        // A position among the keys of the component only.
         for (text, finds) in [
             ("", true),
             ("\0", true),

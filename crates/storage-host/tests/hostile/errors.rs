@@ -13,15 +13,15 @@ fn a_store_that_is_damaged() {
     alone(|arena| {
         let chain = arena.host.component(&id(EVIL));
         let place = arena.place.path().join("store/components/evil/guest/1");
-        for key in ["flipped", "folder", "empty", "other"] {
+        for key in ["flipped", "dir", "empty", "other"] {
             chain.set(key, "value".into()).unwrap();
         }
         let record = std::fs::read(place.join("flipped")).unwrap();
         let mut flipped = record.clone();
         *flipped.last_mut().unwrap() ^= 1;
         std::fs::write(place.join("flipped"), flipped).unwrap();
-        std::fs::remove_file(place.join("folder")).unwrap();
-        std::fs::create_dir(place.join("folder")).unwrap();
+        std::fs::remove_file(place.join("dir")).unwrap();
+        std::fs::create_dir(place.join("dir")).unwrap();
         std::fs::write(place.join("empty"), "").unwrap();
         // Another's record.
         std::fs::copy(
@@ -34,7 +34,7 @@ fn a_store_that_is_damaged() {
             [Kind::PLAIN, Kind::UTF16, Kind::LATIN1].map(|kind| arena.guest_of(kind, EVIL));
         arena.begin(0);
         for guest in &mut guests {
-            for key in ["flipped", "folder", "empty", "other"] {
+            for key in ["flipped", "dir", "empty", "other"] {
                 let [at, len] = guest.string(key);
                 for name in TAKE_TEXTS {
                     if name.ends_with("open") || name.contains("list") {
@@ -56,7 +56,7 @@ fn a_store_that_is_damaged() {
             }
         }
         // The store is made whole again, for the check of it.
-        std::fs::remove_dir(place.join("folder")).unwrap();
+        std::fs::remove_dir(place.join("dir")).unwrap();
         for key in ["flipped", "empty", "other"] {
             std::fs::remove_file(place.join(key)).unwrap();
         }

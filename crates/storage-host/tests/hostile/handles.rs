@@ -124,7 +124,7 @@ fn handles_that_are_never_dropped() {
                 guest.call("draft2.cas", &[store, key, len]).unwrap();
             }
         }
-        // Nobody holds the component's chain any more: a new one has a new cache.
+        // The chain has no handles left: a new one has a new cache.
         assert_eq!(arena.host.cache_stats(&id(EVIL)), storage_host::CacheStats::default());
     });
 }
@@ -160,7 +160,7 @@ fn guests(arena: &Arena, count: usize) -> Vec<Guest> {
 }
 
 #[test]
-fn handles_that_nobody_gave() {
+fn handles_that_do_not_exist() {
     alone(|arena| {
         let made_up = [0, 1, 2, 77, 1 << 28, (1 << 30) - 1, 1 << 30, 1 << 31, (1 << 32) - 1];
         let mut guests = guests(arena, made_up.len() * 9).into_iter();

@@ -72,7 +72,7 @@ const VERSIONS: [(&str, &str, &str); 2] = [
     ("/sys/fs/cgroup", "memory.max", "memory.peak"),
 ];
 
-fn folder(root: &str, process: u32) -> PathBuf {
+fn dir(root: &str, process: u32) -> PathBuf {
     Path::new(root).join(format!("storage-host-hostile-{process}"))
 }
 
@@ -97,16 +97,16 @@ impl Group {
         // Without it this is another kind of group, or none.
         fs::metadata(Path::new(root).join("cgroup.procs"))?;
         let process = std::process::id();
-        let folder = folder(root, process);
-        fs::create_dir(&folder)?;
-        let entered = write(&folder.join(limit_file), limit)
-            .and_then(|()| fs::metadata(folder.join(peak_file)))
-            .and_then(|_| write(&folder.join("cgroup.procs"), process.into()));
+        let dir = dir(root, process);
+        fs::create_dir(&dir)?;
+        let entered = write(&dir.join(limit_file), limit)
+            .and_then(|()| fs::metadata(dir.join(peak_file)))
+            .and_then(|_| write(&dir.join("cgroup.procs"), process.into()));
         if let Err(error) = entered {
-            let _ = fs::remove_dir(&folder);
+            let _ = fs::remove_dir(&dir);
             return Err(error);
         }
-        Ok(Self { peak: folder.join(peak_file) })
+        Ok(Self { peak: dir.join(peak_file) })
     }
 
     fn peak(&self) -> Result<u64, String> {
@@ -118,7 +118,7 @@ impl Group {
 /// Removes the group of a process that has ended.
 pub(crate) fn remove_group_of(process: u32) {
     for (root, _, _) in VERSIONS {
-        let _ = fs::remove_dir(folder(root, process));
+        let _ = fs::remove_dir(dir(root, process));
     }
 }
 

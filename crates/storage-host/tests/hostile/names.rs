@@ -143,14 +143,14 @@ fn keys_that_look_like_something_else() {
     });
 }
 
-/// Whoever asks for another's store learns nothing, not even whether there is one.
+/// Opening the store of another component reveals nothing, not even whether it exists.
 #[test]
 fn stores_of_others() {
     alone(|arena| {
         let mut guest = arena.guest();
         arena.begin(0);
         for interface in ["draft", "draft2", "extended"] {
-            for name in [VICTIM, "nobody/at/home", "good/vault/11", "evil/guest/2", "GOOD/vault/1"]
+            for name in [VICTIM, "unknown/at/home", "good/vault/11", "evil/guest/2", "GOOD/vault/1"]
             {
                 assert_eq!(guest.open(interface, name).unwrap_err(), "access-denied", "{name}");
             }
@@ -182,7 +182,7 @@ fn stores_of_others() {
         }
         // No chain is created for it either.
         assert_eq!(
-            arena.host.cache_stats(&id("nobody/at/home")),
+            arena.host.cache_stats(&id("unknown/at/home")),
             storage_host::CacheStats::default()
         );
     });

@@ -103,12 +103,12 @@ fn bare(store: Engine) -> Implementation {
 
 fn persistent(scheme: &'static str, durability: &'static str) -> Implementation {
     Implementation::persistent(scheme, move || {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
         let url = format!("{scheme}:{}?durability={durability}", path.display());
         let url: StoreUrl = url.parse().unwrap();
         move || {
-            let _kept_until_now = &folder;
+            let _kept_until_now = &dir;
             open(&url)
         }
     })
@@ -125,7 +125,7 @@ fn layered(bare: Implementation, layers: Layers, quota: Option<Budget>) -> Imple
         Layers::Namespaced => bare.namespaced(),
         Layers::Cached => bare.wrapped("cached", cached),
         Layers::CachedNamespaced => bare.wrapped("cached", cached).namespaced(),
-        // Quota and limits see one component's own keys.
+        // Quota and limits see the keys of one component.
         Layers::Quota => {
             bare.namespaced().wrapped("quota", move |inner| QuotaStorage::new(inner, quota))
         }

@@ -18,12 +18,12 @@ fn id(text: &str) -> ComponentId {
 
 /// A store of each kind, and what must live as long as it.
 fn store(kind: &str) -> (Arc<dyn Store>, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let url = match kind {
         "memory" => "memory:".to_owned(),
-        _ => format!("file:{}?durability=os", folder.path().join("store").display()),
+        _ => format!("file:{}?durability=os", dir.path().join("store").display()),
     };
-    (url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap(), folder)
+    (url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap(), dir)
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_chain_lives_as_long_as_its_last_handle() {
     drop(first);
     assert!(kept.upgrade().is_some(), "somebody still holds it");
     drop(second);
-    assert!(kept.upgrade().is_none(), "nobody holds it");
+    assert!(kept.upgrade().is_none(), "it has no handles");
 
     // The data stays; the cache does not.
     assert_eq!(host.component(&id("a/b/1")).get("key").unwrap(), Some("value".into()));
@@ -130,7 +130,7 @@ fn threads_share_one_chain() {
 
 #[rstest]
 fn without_a_quota_a_write_is_a_plain_set(#[values("memory", "file")] kind: &str) {
-    let (store, _folder) = store(kind);
+    let (store, _dir) = store(kind);
     let backend = Arc::new(CountingStorage::new(store));
     let chain = StorageHost::new(backend.clone()).component(&id("a/b/1"));
     chain.set("key", "value".into()).unwrap();
@@ -142,7 +142,7 @@ fn without_a_quota_a_write_is_a_plain_set(#[values("memory", "file")] kind: &str
 
 #[rstest]
 fn a_quota_is_exact_when_many_write(#[values("memory", "file")] kind: &str) {
-    let (store, _folder) = store(kind);
+    let (store, _dir) = store(kind);
     // Keys of 2 bytes and values of 8: 20 of them fit.
     let quota = Budget { max_bytes: 200, max_keys: 1_000 };
     let host = StorageHost::builder(store).quota(quota).build();
@@ -178,7 +178,7 @@ fn a_quota_is_exact_when_many_write(#[values("memory", "file")] kind: &str) {
 
 #[rstest]
 fn a_quota_counts_existing_data(#[values("memory", "file")] kind: &str) {
-    let (store, _folder) = store(kind);
+    let (store, _dir) = store(kind);
     let before = StorageHost::new(store.clone());
     before.component(&id("a/b/1")).set("old", "1234567".into()).unwrap();
     drop(before);

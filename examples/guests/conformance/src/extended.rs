@@ -1,36 +1,55 @@
-//! Ties the bindings of `airssys:storage/extended` to the table.
+//! Macros that implement `Failure` for the errors of the bindings of the host's own
+//! interfaces. The types `StorageError` and `Error` must be in scope.
 
-/// Says what each of the interface's errors is called. `Error` and `StorageError` of
-/// the bindings are in scope where it stands.
+/// Implements `Failure` for `StorageError`.
+#[macro_export]
+macro_rules! bind_storage_error {
+    () => {
+        impl $crate::table::Failure for StorageError {
+            fn variant(&self) -> &'static str {
+                match self {
+                    Self::NotFound(_) => "not-found",
+                    Self::AlreadyExists(_) => "already-exists",
+                    Self::QuotaExceeded => "quota-exceeded",
+                    Self::InvalidKey(_) => "invalid-key",
+                    Self::IoError(_) => "io-error",
+                }
+            }
+
+            fn text(&self) -> Option<&str> {
+                match self {
+                    Self::NotFound(text)
+                    | Self::AlreadyExists(text)
+                    | Self::InvalidKey(text)
+                    | Self::IoError(text) => Some(text),
+                    Self::QuotaExceeded => None,
+                }
+            }
+        }
+    };
+}
+
+/// Implements `Failure` for the `Error` of `airssys:storage/extended`.
 #[macro_export]
 macro_rules! bind_extended {
     () => {
+        $crate::bind_storage_error!();
+
         impl $crate::table::Failure for Error {
             fn variant(&self) -> &'static str {
                 match self {
                     Self::NoSuchStore => "no-such-store",
                     Self::AccessDenied => "access-denied",
                     Self::Conflict(_) => "conflict",
-                    Self::Storage(StorageError::NotFound(_)) => "not-found",
-                    Self::Storage(StorageError::AlreadyExists(_)) => "already-exists",
-                    Self::Storage(StorageError::QuotaExceeded) => "quota-exceeded",
-                    Self::Storage(StorageError::InvalidKey(_)) => "invalid-key",
-                    Self::Storage(StorageError::IoError(_)) => "io-error",
+                    Self::Storage(error) => error.variant(),
                 }
             }
 
             fn text(&self) -> Option<&str> {
                 match self {
-                    Self::Conflict(text)
-                    | Self::Storage(
-                        StorageError::NotFound(text)
-                        | StorageError::AlreadyExists(text)
-                        | StorageError::InvalidKey(text)
-                        | StorageError::IoError(text),
-                    ) => Some(text),
-                    Self::NoSuchStore
-                    | Self::AccessDenied
-                    | Self::Storage(StorageError::QuotaExceeded) => None,
+                    Self::Conflict(text) => Some(text),
+                    Self::Storage(error) => error.text(),
+                    Self::NoSuchStore | Self::AccessDenied => None,
                 }
             }
         }

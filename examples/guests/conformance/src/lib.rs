@@ -1,15 +1,8 @@
-//! Cases for the interfaces of key-value stores, and the table of their results.
+//! Conformance cases for the interfaces of key-value stores.
 //!
-//! A case is what an interface's specification says of one call. Where it says
-//! what must come, the case is as asked or not; where it leaves a host free, the
-//! table tells what this host does. Nothing here belongs to one host: a component
-//! made of these cases runs wherever its imports are.
-//!
-//! - [`table`]: the table, and what its lines say;
-//! - [`command`]: arguments and exit code;
-//! - [`extended`]: the errors of `airssys:storage/extended`, in words;
-//! - [`keyvalue`]: the cases of `wasi:keyvalue`, for every draft whose bindings
-//!   are tied to its traits with the macros of this crate.
+//! A case compares the result of a call with the specification of its interface,
+//! or reports the host's choice where the specification is open. The cases run on
+//! every host that provides the interfaces.
 
 pub mod command;
 pub mod extended;
@@ -18,21 +11,23 @@ pub mod table;
 
 use table::{Failure, Outcome};
 
-/// What every key of these cases begins with.
+/// The prefix of all keys of the cases.
 pub const PREFIX: &str = "conformance/";
 
-/// A key of these cases.
+/// The error for a store that the cases cannot use.
+pub const NOT_EMPTY: &str = "the store contains other keys: use an empty store";
+
+/// A key of the cases.
 pub fn key(name: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// A key of these cases with so many bytes.
+/// A key of the cases with a length of `bytes`.
 pub fn key_of(bytes: usize) -> String {
     key(&"k".repeat(bytes.saturating_sub(PREFIX.len())))
 }
 
-/// Makes handles until there are so many, or the host refuses; answers them and
-/// what came of it.
+/// Creates up to `count` handles, until the host refuses one.
 pub fn hold<T, E: Failure>(
     count: usize,
     mut make: impl FnMut() -> Result<T, E>,
@@ -62,23 +57,4 @@ pub fn grouped(number: usize) -> String {
         text.push(digit);
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_three() {
-        for (number, text) in
-            [(0, "0"), (999, "999"), (1_000, "1,000"), (65_536, "65,536"), (1_048_577, "1,048,577")]
-        {
-            assert_eq!(grouped(number), text);
-        }
-    }
-
-    #[test]
-    fn a_key_has_the_length_it_is_asked_to_have() {
-        assert_eq!(key_of(1_024).len(), 1_024);
-    }
 }

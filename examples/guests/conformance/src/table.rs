@@ -1,28 +1,28 @@
-//! The table of cases: what was called, what must come, and what came.
+//! The table of cases: the call, the expected result, and the actual one.
 //!
-//! Its text is the same for the same behaviour. It holds the variants of errors;
-//! their texts, which no specification fixes, only where they are asked for.
+//! The same behaviour gives the same text. The variants of errors are part of it;
+//! their messages, which no specification fixes, only on request.
 
 use std::io::{self, Write};
 
-/// Writes cases as lines, and counts them.
+/// Writes cases as lines and counts them.
 pub struct Table<'a> {
     out: &'a mut dyn Write,
     texts: bool,
     fixed: usize,
     as_asked: usize,
     free: usize,
-    /// Why the output ends early.
+    /// The first error of `out`.
     failed: Option<io::Error>,
 }
 
-/// What a call came to, in a few words.
+/// The result of a call in a few words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     words: String,
-    /// What the host says of an error.
+    /// The message of an error.
     text: Option<String>,
-    /// Nothing that any host may do.
+    /// Whether no host may do this.
     wrong: bool,
 }
 
@@ -34,55 +34,74 @@ impl std::fmt::Display for Outcome {
 
 /// An error of an interface.
 pub trait Failure {
-    /// Its name in the interface.
+    /// The name of the variant in the interface.
     fn variant(&self) -> &'static str;
-    /// What the host says of it.
+    /// The message of the host.
     fn text(&self) -> Option<&str>;
 }
 
-/// An answer of an interface, in a few words.
+/// A result of an interface's function.
 pub trait Answer {
-    /// The words.
+    /// The result in a few words.
     fn words(&self) -> String;
 }
 
 impl Outcome {
-    /// An outcome in words.
     pub fn new(words: impl Into<String>) -> Self {
         Self { words: words.into(), text: None, wrong: false }
     }
 
-    /// An outcome that no specification allows, in words.
+    /// An outcome that no specification allows.
     pub fn wrong(words: impl Into<String>) -> Self {
-        Self { words: words.into(), text: None, wrong: true }
+        Self { wrong: true, ..Self::new(words) }
     }
 
-    /// The words of an answer, or the variant of an error.
-    pub fn of<T: Answer, E: Failure>(result: &Result<T, E>) -> Self {
-        match result {
-            Ok(answer) => Self::new(answer.words()),
-            Err(error) => Self::new(error.variant()).with_text(error),
-        }
-    }
-
-    /// A refusal that has left everything as it was.
+    /// An error that changed nothing.
     pub fn refused(error: &impl Failure) -> Self {
         Self::new(format!("refused with {}", error.variant())).with_text(error)
     }
 
-    /// The same with what the host says of an error.
+    /// Adds the message of an error.
     #[must_use]
     pub fn with_text(mut self, error: &impl Failure) -> Self {
         self.text = error.text().map(str::to_owned);
         self
     }
 
-    /// Whether these are the words, or more of them where the first ones will do:
-    /// `refused with other` is `refused`.
+    /// Whether the words are `expected` or only add details to it: `refused`
+    /// matches `refused with other`.
     fn is(&self, expected: &str) -> bool {
         let rest = self.words.strip_prefix(expected);
-        rest.is_some_and(|rest| [" with ", ": "].iter().any(|more| rest.starts_with(more)))
-            || rest == Some("")
+        rest.is_some_and(|rest| {
+            rest.is_empty() || rest.starts_with(" with ") || rest.starts_with(": ")
+        })
+    }
+}
+
+impl<T: Answer, E: Failure> From<Result<T, E>> for Outcome {
+    fn from(result: Result<T, E>) -> Self {
+        match result {
+            Ok(answer) => Self::new(answer.words()),
+            Err(error) => Self::new(error.variant()).with_text(&error),
+        }
+    }
+}
+
+impl From<&str> for Outcome {
+    fn from(words: &str) -> Self {
+        Self::new(words)
+    }
+}
+
+impl From<String> for Outcome {
+    fn from(words: String) -> Self {
+        Self::new(words)
+    }
+}
+
+impl From<bool> for Outcome {
+    fn from(value: bool) -> Self {
+        Self::new(value.to_string())
     }
 }
 
@@ -128,49 +147,71 @@ impl Answer for String {
 }
 
 impl<'a> Table<'a> {
-    /// A table on this output, with the texts of errors or without.
+    /// A table on `out`; `texts` selects whether the messages of errors are shown.
     pub fn new(out: &'a mut dyn Write, texts: bool) -> Self {
         Self { out, texts, fixed: 0, as_asked: 0, free: 0, failed: None }
     }
 
-    /// A case for which the specification says what must come.
-    pub fn asks(&mut self, function: &str, what: &str, expected: &str, came: &Outcome) {
+    /// A case whose result the specification fixes.
+    pub fn asks(&mut self, function: &str, what: &str, expected: &str, came: impl Into<Outcome>) {
+        let came = came.into();
         self.fixed += 1;
         let right = came.is(expected) && !came.wrong;
         self.as_asked += usize::from(right);
-        self.line(function, what, expected, if right { "" } else { "NOT AS ASKED: " }, came);
+        self.line(function, what, expected, if right { "" } else { "NOT AS ASKED: " }, &came);
     }
 
-    /// A case in which the specification leaves the host free.
-    pub fn leaves(&mut self, function: &str, what: &str, came: &Outcome) {
+    /// A case whose result the specification leaves to the host.
+    pub fn leaves(&mut self, function: &str, what: &str, came: impl Into<Outcome>) {
+        let came = came.into();
         if came.wrong {
             return self.asks(function, what, "-", came);
         }
         self.free += 1;
-        self.line(function, what, "-", "host's choice: ", came);
+        self.line(function, what, "-", "host's choice: ", &came);
     }
 
-    /// A case in which the host is free to do one of several things, and nothing
-    /// else.
-    pub fn leaves_between(&mut self, function: &str, what: &str, may: &[&str], came: &Outcome) {
+    /// A case in which the host may choose one of several results.
+    pub fn leaves_between(
+        &mut self,
+        function: &str,
+        what: &str,
+        may: &[&str],
+        came: impl Into<Outcome>,
+    ) {
+        let came = came.into();
         if !came.wrong && may.iter().any(|may| came.is(may)) {
             self.free += 1;
-            self.line(function, what, &may.join(" or "), "host's choice: ", came);
+            self.line(function, what, &may.join(" or "), "host's choice: ", &came);
         } else {
             self.asks(function, what, &may.join(" or "), came);
         }
     }
 
-    fn line(&mut self, function: &str, what: &str, expected: &str, verdict: &str, came: &Outcome) {
-        let mut line = format!("{function:<13} {what:<54} {expected:<31} {verdict}{}", came.words);
+    /// Runs a group of cases. A failure of a call that they need, but do not
+    /// check, is a case of its own.
+    pub fn group<E: Failure>(
+        &mut self,
+        function: &str,
+        cases: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) {
+        let ended = cases(self);
+        if ended.is_err() {
+            self.asks(function, "a call that the next cases need", "ok", ended);
+        }
+    }
+
+    fn line(&mut self, function: &str, what: &str, expected: &str, label: &str, came: &Outcome) {
+        let mut line = format!("{function:<13} {what:<54} {expected:<31} {label}{}", came.words);
         if let (true, Some(text)) = (self.texts, &came.text) {
             line.push_str(": ");
-            line.extend(text.chars().flat_map(|c| {
-                // A host's text is one line, whatever is in it.
-                let escaped = c.is_control().then(|| c.escape_default());
-                let plain = (!c.is_control()).then_some(c);
-                escaped.into_iter().flatten().chain(plain)
-            }));
+            for character in text.chars() {
+                // Keep the message on one line.
+                match character.is_control() {
+                    true => line.extend(character.escape_default()),
+                    false => line.push(character),
+                }
+            }
         }
         self.write(&line);
     }
@@ -181,7 +222,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Writes the last line; answers whether all is as asked.
+    /// Writes the last lines; returns whether all fixed cases were as asked.
     ///
     /// # Errors
     /// If the output could not be written.
@@ -218,69 +259,47 @@ mod tests {
         cases(&mut table);
         let all = table.finish().unwrap();
         let text = String::from_utf8(out).unwrap();
-        // Words alone: columns have spaces between them.
         let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         (text.lines().map(squeeze).collect::<Vec<_>>().join("\n"), all)
     }
 
     #[test]
-    fn what_is_fixed_is_as_asked_or_not() {
+    fn an_unexpected_result_fails() {
         let (text, all) = written(false, |table| {
-            table.asks(
-                "get",
-                "a missing key",
-                "none",
-                &Outcome::of::<_, Full>(&Ok(None::<Vec<u8>>)),
-            );
+            table.asks("get", "a missing key", "none", Ok::<_, Full>(None::<Vec<u8>>));
+            table.asks("get", "a missing key", "none", Err::<(), _>(Full));
         });
         assert_eq!(
             text,
-            "get a missing key none none\n\
-             0 of 1 are the host's choice\n1 of 1 as the specification asks"
+            "get a missing key none none\nget a missing key none NOT AS ASKED: other\n\
+             0 of 2 are the host's choice\n1 of 2 as the specification asks"
         );
-        assert!(all);
-        let (text, all) = written(false, |table| {
-            table.asks("get", "a missing key", "none", &Outcome::of::<(), _>(&Err(Full)));
-        });
-        assert!(text.starts_with("get a missing key none NOT AS ASKED: other\n"), "{text}");
-        assert!(text.ends_with("0 of 1 as the specification asks"), "{text}");
         assert!(!all);
     }
 
     #[test]
-    fn what_is_free_is_told_and_fails_only_outside_of_its_bounds() {
+    fn a_choice_fails_only_outside_its_bounds() {
         let case = |came: Outcome| {
             written(false, |table| {
-                table.leaves_between("set", "a long key", &["kept", "refused"], &came);
+                table.leaves_between("set", "a long key", &["kept", "refused"], came);
             })
         };
         let (text, all) = case(Outcome::refused(&Full));
         assert!(text.contains("kept or refused host's choice: refused with other\n"), "{text}");
-        assert!(text.contains("1 of 1 are the host's choice\n0 of 0 as"), "{text}");
         assert!(all);
         let (text, all) = case(Outcome::new("lost"));
         assert!(text.contains("kept or refused NOT AS ASKED: lost\n"), "{text}");
         assert!(!all);
         let wrong = Outcome::wrong("failed, and changed");
-        let (text, all) = written(false, |table| table.leaves("increment", "x", &wrong));
+        let (text, all) = written(false, |table| table.leaves("increment", "x", wrong));
         assert!(text.starts_with("increment x - NOT AS ASKED: failed, and changed\n"), "{text}");
         assert!(!all);
     }
 
     #[test]
-    fn texts_are_shown_where_they_are_asked_for_on_one_line() {
-        let case = |texts| {
-            written(texts, |table| table.leaves("get", "x", &Outcome::of::<(), _>(&Err(Full)))).0
-        };
+    fn messages_are_shown_on_request_on_one_line() {
+        let case = |texts| written(texts, |table| table.leaves("get", "x", Err::<(), _>(Full))).0;
         assert!(case(false).starts_with("get x - host's choice: other\n"));
         assert!(case(true).starts_with("get x - host's choice: other: the store\\nis full\n"));
-    }
-
-    #[test]
-    fn a_value_is_shown_if_it_is_short_and_plain() {
-        assert_eq!(b"5".as_slice().words(), "\"5\"");
-        assert_eq!(b"".as_slice().words(), "\"\"");
-        assert_eq!([0; 8].as_slice().words(), "8 bytes");
-        assert_eq!([b'x'; 1_025].as_slice().words(), "1,025 bytes");
     }
 }

@@ -1,15 +1,15 @@
-//! Counts its own runs in the store that the host gives this component.
+//! Counts its own runs.
 //!
-//! It reads the count and writes it back. Two instances that run at the same
-//! moment may both read 3 and both write 4: the store has no call that does both
-//! at once.
+//! It reads the count and writes the next one. Two instances that run at the same
+//! time may both read 3 and both write 4: `airssys:core/storage` has no atomic
+//! increment.
 
 #![forbid(unsafe_code)]
 
 use storage_guest::command::{self, Failure};
 use storage_guest::storage;
 
-/// The key of the count, which is kept in decimal digits.
+/// The key of the count, in decimal digits.
 const KEY: &str = "runs";
 
 fn main() {
@@ -28,23 +28,23 @@ fn main() {
 
 /// The count that follows the one in `value`.
 fn next(value: &[u8]) -> Result<u64, Failure> {
-    // Digits alone: `parse` would take `+3` as well.
+    // `parse` would also accept `+3`.
     let digits = value.iter().all(u8::is_ascii_digit);
     let count = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|s| s.parse().ok());
     let Some(count): Option<u64> = count else {
         return Err(Failure::failed(format!(
-            "key {KEY:?} holds {}, which is no count: delete the key to begin anew",
+            "key {KEY:?} holds {}, which is not a count: delete the key to start again",
             excerpt(value)
         )));
     };
     count.checked_add(1).ok_or_else(|| {
         Failure::failed(format!(
-            "key {KEY:?} holds {count}, the highest count there is: delete the key to begin anew"
+            "key {KEY:?} holds {count}, the highest possible count: delete the key to start again"
         ))
     })
 }
 
-/// The start of a value, as text that a terminal can show.
+/// The start of a value with control characters escaped.
 fn excerpt(value: &[u8]) -> String {
     const SHOWN_CHARS: usize = 32;
     let text = String::from_utf8_lossy(value);
@@ -59,25 +59,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_followed_by_the_next() {
+    fn the_next_count_is_one_more() {
         assert_eq!(next(b"0").unwrap(), 1);
         assert_eq!(next(b"41").unwrap(), 42);
         assert_eq!(next(b"18446744073709551614").unwrap(), u64::MAX);
     }
 
     #[test]
-    fn what_is_no_count_is_refused() {
+    fn invalid_counts_are_refused() {
         for value in ["", "three", "+3", "-3", "3 ", "3.0", "18446744073709551616"] {
             let message = next(value.as_bytes()).unwrap_err().to_string();
-            assert!(message.contains("is no count"), "{message}");
+            assert!(message.contains("is not a count"), "{message}");
             assert!(message.contains(&format!("{value:?}")), "{message}");
         }
         let message = next(b"18446744073709551615").unwrap_err().to_string();
-        assert!(message.contains("the highest count"), "{message}");
+        assert!(message.contains("the highest possible count"), "{message}");
     }
 
     #[test]
-    fn a_long_or_binary_value_is_shown_short_and_clean() {
+    fn long_and_binary_values_are_shortened_and_escaped() {
         let message = next(&[0x1b; 5000]).unwrap_err().to_string();
         assert!(message.len() < 400, "{message}");
         assert!(!message.contains('\u{1b}'), "{message}");

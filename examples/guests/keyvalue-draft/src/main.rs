@@ -1,4 +1,4 @@
-//! Calls every function of `wasi:keyvalue@0.2.0-draft` and prints what came.
+//! Calls every function of `wasi:keyvalue@0.2.0-draft` and prints the results.
 
 #![forbid(unsafe_code)]
 

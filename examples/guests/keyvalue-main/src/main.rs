@@ -1,9 +1,8 @@
-//! What a small program does with `wasi:keyvalue@0.2.0-draft`: it opens the
-//! default store, counts, and keeps a few values. Hosts of the first draft are
-//! known by this sequence.
+//! A small program over `wasi:keyvalue@0.2.0-draft`. It opens the default store,
+//! increments a number and stores a few values.
 //!
-//! The store must hold one key, `atomics_key`, with the value `5`. The program
-//! says nothing where all is well, and names the step that went wrong otherwise.
+//! The store must contain only the key `atomics_key` with the value `5`. The
+//! program prints nothing, or the step that failed.
 
 #![forbid(unsafe_code)]
 

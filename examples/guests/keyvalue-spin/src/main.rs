@@ -1,5 +1,5 @@
-//! Calls every function of `wasi:keyvalue@0.2.0-draft2`, as Spin has it, and
-//! prints what came: `get-many` answers each key with its value or none.
+//! Calls every function of Spin's variant of `wasi:keyvalue@0.2.0-draft2`, whose
+//! `get-many` names absent keys, and prints the results.
 
 #![forbid(unsafe_code)]
 

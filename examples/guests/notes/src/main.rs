@@ -1,8 +1,7 @@
-//! Keeps notes in the store that the host gives this component.
+//! Keeps notes.
 //!
-//! Each note is one key, named in `note.rs`. There is no key for the list as a
-//! whole: such a key would be read, changed and written back, and two instances
-//! doing so at once would lose a note.
+//! Each note has a key of its own (`note.rs`). A single key for the whole list would
+//! lose a note when two instances read it, change it and write it back.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +18,7 @@ const USAGE: &str = "\
 usage: notes COMMAND
 
   add TEXT...  add a note
-  list         show all notes, each behind its number
+  list         show all notes with their numbers
   remove N     remove the note with number N
   clear        remove all notes
   help         show this text";
@@ -29,7 +28,7 @@ fn main() {
         ["add", text @ ..] => {
             let text = text.join(" ");
             if text.trim().is_empty() {
-                return Err(wrong("a note needs a text: notes add TEXT..."));
+                return Err(wrong("a note needs text: notes add TEXT..."));
             }
             let number = add(&text)?;
             Ok(writeln!(out, "added note {number}")?)
@@ -40,7 +39,7 @@ fn main() {
                 remove(name)?;
                 Ok(writeln!(out, "removed note {}", name.number)?)
             }
-            None => Err(wrong(&format!("{name:?} is no note's number"))),
+            None => Err(wrong(&format!("{name:?} is not the number of a note"))),
         },
         ["remove", ..] => Err(wrong("remove takes one number")),
         ["clear"] => {
@@ -54,9 +53,9 @@ fn main() {
         ["help" | "--help" | "-h"] => Ok(writeln!(out, "{USAGE}")?),
         [] => Err(wrong("a command is missing")),
         [command @ ("list" | "clear" | "help"), ..] => {
-            Err(wrong(&format!("{command} takes nothing behind it")))
+            Err(wrong(&format!("{command} takes no arguments")))
         }
-        [command, ..] => Err(wrong(&format!("there is no command {command:?}"))),
+        [command, ..] => Err(wrong(&format!("unknown command {command:?}"))),
     })
 }
 
@@ -66,13 +65,12 @@ fn wrong(message: &str) -> Failure {
 
 /// Adds a note and returns its number, one more than the highest there is.
 ///
-/// The store has no call that takes a number only if it is free, so this one
-/// looks again after writing: of two instances that took one number, each sees
-/// the other's key, unless it looked before the other wrote; then that one sees
-/// it. Whoever sees another moves on. So no two are told the same number, and a
-/// note that was acknowledged stays where it is.
+/// `airssys:core/storage` cannot write a key only if it is absent, so this function
+/// lists the keys again after its write. If two instances use the same number, the
+/// one that lists last sees both keys and takes another number. So no two notes are
+/// acknowledged with the same number, and an acknowledged note keeps its number.
 ///
-/// The number of a removed note comes back only if it was the highest.
+/// The number of a removed note is used again only if it was the highest.
 fn add(text: &str) -> Result<u32, Failure> {
     let mut steps = 1;
     loop {
@@ -88,10 +86,10 @@ fn add(text: &str) -> Result<u32, Failure> {
         if same.iter().all(|note| *note == mine) {
             return Ok(number);
         }
-        // Removed before it is written again: whoever kills this instance in
-        // between loses a note that was not acknowledged, and leaves none twice.
+        // Delete before the next write: if this instance is killed in between, a note
+        // that was not acknowledged is lost, but none is stored twice.
         storage::delete(&mine.to_key())?;
-        // All who met here go different distances, so that they part.
+        // Each instance takes a different step, so that they do not collide again.
         let before_mine = same.iter().take_while(|note| **note != mine).count();
         steps = u32::try_from(before_mine).unwrap_or(u32::MAX).saturating_add(1);
     }
@@ -100,7 +98,7 @@ fn add(text: &str) -> Result<u32, Failure> {
 fn list(out: &mut dyn Write) -> Result<(), Failure> {
     let notes = all_notes()?;
     for (note, label) in notes.iter().zip(labels(&notes)) {
-        // None: another instance has removed it since.
+        // Another instance may have removed it since.
         if let Some(text) = storage::get(&note.to_key())? {
             writeln!(out, "{label}  {}", on_one_line(&String::from_utf8_lossy(&text)))?;
         }
@@ -115,9 +113,9 @@ fn remove(name: Name) -> Result<(), Failure> {
     match named.as_slice() {
         [] => Err(Failure::failed(format!("there is no note {number}"))),
         [note] => Ok(storage::delete(&note.to_key())?),
-        // Two adds at the same moment, and one was killed in it.
+        // An instance was killed during a simultaneous `add`.
         _ => Err(Failure::failed(format!(
-            "several notes have the number {number}: name one as list shows it"
+            "several notes have the number {number}: use the name that list shows"
         ))),
     }
 }
@@ -127,8 +125,8 @@ fn all_notes() -> Result<Vec<NoteKey>, StorageError> {
     notes_under(note::PREFIX)
 }
 
-/// The notes whose keys begin with `prefix`. Keys that are no notes, which an
-/// operator may have put there, are left alone.
+/// The notes whose keys begin with `prefix`. Other keys, which an operator may have
+/// stored, are ignored.
 fn notes_under(prefix: &str) -> Result<Vec<NoteKey>, StorageError> {
     let keys = storage::list_keys(Some(prefix))?;
     Ok(keys.iter().filter_map(|key| NoteKey::parse(key)).collect())

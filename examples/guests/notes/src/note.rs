@@ -1,13 +1,13 @@
 //! How a note is named in the store and shown to a person.
 
-/// What the keys of all notes begin with.
+/// The prefix of the keys of all notes.
 pub(crate) const PREFIX: &str = "note/";
 
-/// The name of one note: `note/0000000007-c0ffee0123456789`.
+/// The key of a note: `note/0000000007-c0ffee0123456789`.
 ///
-/// The number is what a person uses. It is padded, so that the store's order of
-/// bytes is the order of numbers. The token is random: two instances that take
-/// the same number at the same moment write two keys, and neither note is lost.
+/// The number is padded, so that the order of keys is the order of numbers. The
+/// token is random: two instances that take the same number at the same time write
+/// two keys, and neither note is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NoteKey {
     pub(crate) number: u32,
@@ -15,27 +15,25 @@ pub(crate) struct NoteKey {
 }
 
 impl NoteKey {
-    /// The key in the store.
     pub(crate) fn to_key(self) -> String {
         format!("{}{:016x}", Self::prefix_of(self.number), self.token)
     }
 
-    /// What the keys of all notes with this number begin with.
+    /// The prefix of the keys of all notes with this number.
     pub(crate) fn prefix_of(number: u32) -> String {
         format!("{PREFIX}{number:010}-")
     }
 
-    /// Reads a key back; none where it is no note's.
+    /// `None` if it is not the key of a note.
     pub(crate) fn parse(key: &str) -> Option<Self> {
         let (number, token) = key.strip_prefix(PREFIX)?.split_once('-')?;
         let note = Self { number: number.parse().ok()?, token: parse_token(token)? };
-        // Parsing is more lenient than writing: `+7` is a number too.
+        // `parse` also accepts `+7`.
         (note.to_key() == key).then_some(note)
     }
 }
 
-/// What a person types to name a note: its number, and its token as well where
-/// `list` shows one.
+/// How a person names a note: by its number, and by its token if `list` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
     pub(crate) number: u32,
@@ -63,8 +61,8 @@ fn parse_token(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
-/// The names under which `notes`, in ascending order, are shown: the number
-/// alone, except where several notes have it.
+/// The names of `notes`, which are in ascending order: the number, and also the token
+/// if several notes have the same number.
 pub(crate) fn labels(notes: &[NoteKey]) -> Vec<String> {
     notes
         .chunk_by(|a, b| a.number == b.number)
@@ -77,13 +75,13 @@ pub(crate) fn labels(notes: &[NoteKey]) -> Vec<String> {
         .collect()
 }
 
-/// The text of a note on one line: what would break the line, or reach the
-/// terminal as a command, is shown as an escape such as `\n` or `\u{1b}`.
+/// The text of a note on one line. Line breaks and control characters are escaped,
+/// as in `\n` or `\u{1b}`.
 pub(crate) fn on_one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            // Both break lines, and are no control characters.
+            // Line breaks that are not control characters.
             '\u{2028}' | '\u{2029}' => line.extend(character.escape_unicode()),
             _ if character.is_control() => line.extend(character.escape_default()),
             _ => line.push(character),
@@ -101,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_back_as_it_was_written() {
+    fn keys_round_trip() {
         for note in [note(1, 0), note(7, 0xc0ff_ee01_2345_6789), note(u32::MAX, u64::MAX)] {
             let key = note.to_key();
             assert!(key.starts_with(&NoteKey::prefix_of(note.number)));
@@ -110,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stores_order_is_the_order_of_numbers() {
+    fn keys_sort_by_number() {
         let mut notes = [note(10, 1), note(9, 2), note(2, 3), note(100, 0), note(2, 1)];
         let mut keys = notes.map(NoteKey::to_key);
         notes.sort();
@@ -119,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_no_notes_is_left_alone() {
+    fn other_keys_are_not_notes() {
         for key in [
             "",
             "note/",
@@ -136,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_names_a_note_until_two_have_it() {
+    fn labels_are_unique() {
         let notes = [note(1, 5), note(2, 6), note(2, 7), note(3, 8)];
         let labels = labels(&notes);
         assert_eq!(labels, ["1", "2-0000000000000006", "2-0000000000000007", "3"]);
@@ -149,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_names_nothing() {
+    fn invalid_names_are_refused() {
         for text in ["", "one", "+1", "-1", "1-", "1-x", "4294967296", " 1"] {
             assert_eq!(Name::parse(text), None, "{text:?}");
         }
     }
 
     #[test]
-    fn a_note_takes_one_line_whatever_is_in_it() {
+    fn notes_are_shown_on_one_line() {
         assert_eq!(on_one_line("a\nb\r\tc\u{1b}[2J\u{85}"), r"a\nb\r\tc\u{1b}[2J\u{85}");
         assert_eq!(on_one_line("a\u{2028}b"), r"a\u{2028}b");
         assert_eq!(on_one_line(r#"C:\new "café" 🦀"#), r#"C:\new "café" 🦀"#);

@@ -1,9 +1,8 @@
-//! Calls the store as it is told, one call a run. The host's tests use it to see
-//! limits, errors, traps and exit codes as a component sees them.
+//! Makes the storage call given as arguments. The host's tests use it to see
+//! limits, errors, traps and exit codes from inside a component.
 //!
 //! Its output is stable. An error of the store is one line on standard error,
-//! `error: VARIANT: TEXT`, or `error: quota-exceeded`, which has no text; the
-//! exit code is then 1.
+//! `error: VARIANT: TEXT` (`quota-exceeded` has no text), and exit code 1.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +16,7 @@ usage: probe COMMAND
 
   get KEY             print `value TEXT`, or `no value`
   set KEY VALUE       store VALUE
-  set-size KEY BYTES  store a value of so many bytes, each an x
+  set-size KEY BYTES  store a value of BYTES bytes, each an x
   delete KEY          delete KEY
   exists KEY          print true or false
   list [PREFIX]       print the keys, one a line
@@ -70,7 +69,7 @@ fn main() {
             std::process::abort()
         }
         ["exit", code] => command::exit(number(code)?),
-        _ => Err(Failure::usage(format!("no such call\n{USAGE}"))),
+        _ => Err(Failure::usage(format!("unknown command\n{USAGE}"))),
     })
 }
 
@@ -94,10 +93,10 @@ fn fill(count: u32, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn number<N: std::str::FromStr>(text: &str) -> Result<N, Failure> {
-    text.parse().map_err(|_| Failure::usage(format!("{text:?} is no number in range\n{USAGE}")))
+    text.parse().map_err(|_| Failure::usage(format!("{text:?} is not a number in range\n{USAGE}")))
 }
 
-/// The value of a call, or the end of the run.
+/// Returns the value of a call, or reports the error and exits.
 fn on_error<T>(result: Result<T, StorageError>) -> T {
     let error = match result {
         Ok(value) => return value,

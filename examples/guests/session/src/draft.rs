@@ -6,14 +6,14 @@ mod bindings {
 
 use bindings::wasi::keyvalue::{atomics, batch, store};
 
-use crate::{Kept, keyvalue};
+use crate::{Handle, keyvalue};
 
 conformance::bind_store!(u64);
 conformance::bind_atomics!(u64);
 conformance::bind_batch!();
 
 thread_local! {
-    static BUCKET: Kept<store::Bucket> = const { Kept::new(None) };
+    static BUCKET: Handle<store::Bucket> = const { Handle::new(None) };
 }
 
 pub(crate) fn call(words: &[&str]) -> Option<String> {

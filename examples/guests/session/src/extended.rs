@@ -11,22 +11,22 @@ mod bindings {
 use bindings::airssys::core::errors::StorageError;
 use bindings::airssys::storage::extended::{Check, Error, Expected, Store, Write};
 
-use crate::{Kept, text, told};
+use crate::{Handle, shown, text};
 
 thread_local! {
-    static STORE: Kept<Store> = const { Kept::new(None) };
+    static STORE: Handle<Store> = const { Handle::new(None) };
 }
 
 conformance::bind_extended!();
 
 pub(crate) fn call(words: &[&str]) -> Option<String> {
     if let ["open", name] = words {
-        return Some(told(Store::open(name).map(|store| {
+        return Some(shown(Store::open(name).map(|store| {
             STORE.set(Some(store));
             "ok".to_owned()
         })));
     }
-    STORE.with_borrow(|store| on(store.as_ref()?, words).map(told))
+    STORE.with_borrow(|store| on(store.as_ref()?, words).map(shown))
 }
 
 fn on(store: &Store, words: &[&str]) -> Option<Result<String, Error>> {
@@ -46,7 +46,7 @@ fn on(store: &Store, words: &[&str]) -> Option<Result<String, Error>> {
         }
         ["create", key, value] => store.create(key, value.as_bytes()).map(ok),
         ["update", key, value] => store.update(key, value.as_bytes()).map(ok),
-        // A key that must hold a value, and what is written then.
+        // The value that a key must have, and the writes.
         ["commit", "check", key, value, writes @ ..] => {
             let expected = Expected::Value(value.as_bytes().to_vec());
             let check = Check { key: (*key).to_owned(), expected };
@@ -61,7 +61,7 @@ fn on(store: &Store, words: &[&str]) -> Option<Result<String, Error>> {
     })
 }
 
-/// `KEY=VALUE` is set, and a word without `=` deleted.
+/// `KEY=VALUE` sets a key; a word without `=` deletes it.
 fn writes_of(words: &[&str]) -> Vec<Write> {
     let write = |word: &&str| match word.split_once('=') {
         Some((key, value)) => Write::Set((key.to_owned(), value.as_bytes().to_vec())),

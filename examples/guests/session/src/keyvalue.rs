@@ -2,21 +2,21 @@
 
 use conformance::keyvalue::{Atomics, Batch, Error, Found};
 
-use crate::{Kept, text, told};
+use crate::{Handle, shown, text};
 
-/// Does a call; `None` for one that there is not.
-pub(crate) fn call<B: Atomics + Batch>(kept: &Kept<B>, words: &[&str]) -> Option<String> {
+/// Makes a call; `None` if there is no such call.
+pub(crate) fn call<B: Atomics + Batch>(handle: &Handle<B>, words: &[&str]) -> Option<String> {
     if let ["open", name] = words {
         let opened = B::open(name).map(|bucket| {
-            kept.replace(Some(bucket));
+            handle.replace(Some(bucket));
             "ok".to_owned()
         });
-        return Some(told(opened));
+        return Some(shown(opened));
     }
-    let kept = kept.borrow();
-    let bucket = kept.as_ref()?;
+    let handle = handle.borrow();
+    let bucket = handle.as_ref()?;
     let owned = |keys: &[&str]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let answer: Result<String, Error> = match words {
+    let result: Result<String, Error> = match words {
         ["get", key] => bucket.get(key).map(text),
         ["set", key, value] => bucket.set(key, value.as_bytes()).map(done),
         ["delete", key] => bucket.delete(key).map(done),
@@ -42,7 +42,7 @@ pub(crate) fn call<B: Atomics + Batch>(kept: &Kept<B>, words: &[&str]) -> Option
         ["delete-many", keys @ ..] => bucket.delete_many(&owned(keys)).map(done),
         _ => return None,
     };
-    Some(told(answer))
+    Some(shown(result))
 }
 
 fn done((): ()) -> String {

@@ -1,11 +1,11 @@
-//! The frame of a small command: arguments in, text out, an exit code.
+//! The frame of a command: arguments, output, exit code.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use crate::{StorageError, explain};
 
-/// Why a command ends with another code than 0.
+/// Why a command fails.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
@@ -13,12 +13,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The command was called as it cannot be: exit code 2.
+    /// Invalid usage: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { code: 2, message: message.into() }
     }
 
-    /// The command could not do what it was asked to: exit code 1.
+    /// The command failed: exit code 1.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { code: 1, message: message.into() }
     }
@@ -42,9 +42,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Calls `body` with the arguments after the command's own name and with
-/// standard output, writes a failure to standard error behind `name`, and ends
-/// the component.
+/// Calls `body` with the arguments and standard output, writes a failure to
+/// standard error, and ends the component.
 pub fn run(name: &str, body: impl FnOnce(&[&str], &mut dyn Write) -> Result<(), Failure>) -> ! {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -53,8 +52,7 @@ pub fn run(name: &str, body: impl FnOnce(&[&str], &mut dyn Write) -> Result<(), 
     let code = match ended {
         Ok(()) => 0,
         Err(failure) => {
-            // What was done before the failure is shown all the same. Where
-            // the outputs are closed, the exit code is what is left.
+            // The outputs may be closed; the exit code still reports the failure.
             let _ = out.flush();
             let _ = writeln!(io::stderr(), "{name}: {failure}");
             failure.code
@@ -65,9 +63,8 @@ pub fn run(name: &str, body: impl FnOnce(&[&str], &mut dyn Write) -> Result<(), 
 
 /// Ends the component with `code`.
 ///
-/// `std::process::exit` cannot: the call that it makes tells the host success
-/// or failure, and a failure arrives there as 1 whatever the code. The call made
-/// here needs a host with WASI 0.2.12 or later.
+/// `std::process::exit` reports only success or failure, so the host sees 1 for
+/// every failure. The call used here needs a host with WASI 0.2.12 or later.
 pub fn exit(code: u8) -> ! {
     wasip2::cli::exit::exit_with_code(code);
     // Not reached: the host ends the component in the call above.

@@ -1,5 +1,5 @@
-//! `airssys:core/storage@1.0.0` for components in Rust, and what a command that
-//! uses it needs besides.
+//! `airssys:core/storage@1.0.0` for components in Rust, with error messages and a
+//! frame for commands.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), storage_guest::StorageError> {
@@ -13,7 +13,6 @@
 
 pub mod command;
 
-/// Written by `wit_bindgen` from the interface's text in `wit/`.
 mod bindings {
     wit_bindgen::generate!({ path: "../../../wit", world: "guest" });
 }
@@ -21,7 +20,7 @@ mod bindings {
 pub use bindings::airssys::core::errors::StorageError;
 pub use bindings::airssys::core::storage;
 
-/// The name of the error in the interface's text.
+/// The name of the error in the WIT interface.
 pub fn variant_name(error: &StorageError) -> &'static str {
     match error {
         StorageError::NotFound(_) => "not-found",
@@ -32,13 +31,13 @@ pub fn variant_name(error: &StorageError) -> &'static str {
     }
 }
 
-/// The error in words for the person who runs the component.
+/// A message for the person who runs the component.
 pub fn explain(error: &StorageError) -> String {
     match error {
         StorageError::NotFound(key) => format!("the store has no key {key:?}"),
         StorageError::AlreadyExists(key) => format!("the store has a key {key:?} already"),
         StorageError::QuotaExceeded => {
-            "the store's quota is used up: remove something, or have the quota raised".to_owned()
+            "the quota is used up: remove something, or ask for a larger quota".to_owned()
         }
         StorageError::InvalidKey(rule) => format!("the store refused the key: {rule}"),
         StorageError::IoError(reason) => format!("the store failed: {reason}"),
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_host_says_reaches_the_user() {
+    fn messages_contain_the_text_of_the_host() {
         for error in [
             StorageError::NotFound("TEXT".to_owned()),
             StorageError::AlreadyExists("TEXT".to_owned()),

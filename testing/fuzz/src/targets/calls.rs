@@ -29,8 +29,8 @@ const TEXTS: [&str; 6] = ["", "a/b/", "c", "~", "\u{10ffff}", "app/notes/001/"];
 
 const INVALID_KEYS: [&str; 4] = ["", "a\0", "\u{85}", "TOO LONG"];
 
-/// Replaces the words above by long texts.
-fn spelled_out(key: &str) -> String {
+/// Replaces the words in capitals by long texts.
+fn expanded(key: &str) -> String {
     match key {
         "LONG" => "l".repeat(241),
         "LONGER" => "L/".repeat(512),
@@ -246,11 +246,11 @@ impl World {
     }
 
     fn commit(&mut self, of: usize, choices: &mut Choices<'_>) {
-        let commit = self.some_commit(of, choices);
-        self.commit_this(of, &commit);
+        let commit = self.random_commit(of, choices);
+        self.commit_and_check(of, &commit);
     }
 
-    fn commit_this(&mut self, of: usize, commit: &Commit) {
+    fn commit_and_check(&mut self, of: usize, commit: &Commit) {
         let expected = self.model.write(of, commit);
         let result = self.store.chain(of).commit(commit.clone());
         if let Ok(revision) = result {
@@ -268,12 +268,12 @@ impl World {
             true => Commit::new().require_absent(&key),
             false => Commit::new().require_present(&key),
         };
-        self.commit_this(of, &commit.set(&key, value));
+        self.commit_and_check(of, &commit.set(&key, value));
     }
 
     /// Up to three checks, most of which hold, up to six writes, and sometimes a budget close
     /// to the usage.
-    fn some_commit(&self, of: usize, choices: &mut Choices<'_>) -> Commit {
+    fn random_commit(&self, of: usize, choices: &mut Choices<'_>) -> Commit {
         let mut commit = Commit::new();
         for _ in 0..choices.below(4) {
             let key = any_key(choices);
@@ -393,7 +393,7 @@ impl World {
         }
         let keys: Vec<String> = self.model.keys(of).keys().cloned().collect();
         assert_eq!(chain.list_keys(None), Ok(keys));
-        for key in KEYS.map(spelled_out) {
+        for key in KEYS.map(expanded) {
             assert_eq!(chain.exists(&key), Ok(self.model.value(of, &key).is_some()), "{key:?}");
         }
         assert_eq!(chain.usage(None), Ok(self.model.usage(of, "")));
@@ -438,12 +438,12 @@ impl World {
 }
 
 fn key(choices: &mut Choices<'_>) -> String {
-    spelled_out(choices.pick(&KEYS))
+    expanded(choices.pick(&KEYS))
 }
 
 /// A key, sometimes an invalid one.
 fn any_key(choices: &mut Choices<'_>) -> String {
-    if choices.once_in(32) { spelled_out(choices.pick(&INVALID_KEYS)) } else { key(choices) }
+    if choices.once_in(32) { expanded(choices.pick(&INVALID_KEYS)) } else { key(choices) }
 }
 
 fn text(choices: &mut Choices<'_>) -> String {

@@ -18,9 +18,9 @@ pub(crate) fn run(input: &[u8]) {
         assert_eq!(one == other, other.key_prefix().starts_with(one.key_prefix()));
         assert_eq!(one.cmp(other), one.key_prefix().cmp(other.key_prefix()));
     }
-    let made = ComponentId::new(namespace, name, instance);
+    let built = ComponentId::new(namespace, name, instance);
     let allowed = [namespace, name, instance].into_iter().all(is_segment);
-    assert_eq!(made.is_ok(), allowed, "{namespace:?} {name:?} {instance:?}");
+    assert_eq!(built.is_ok(), allowed, "{namespace:?} {name:?} {instance:?}");
 }
 
 fn parse(text: &str) -> Option<ComponentId> {

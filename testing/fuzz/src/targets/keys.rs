@@ -99,7 +99,7 @@ fn round_trip(key: &str, other: &str, prefix: &str) {
     assert_eq!(backend.list_keys(None).unwrap(), Vec::<String>::new());
 }
 
-/// Every operation refuses what is no key.
+/// Every operation refuses an invalid key.
 fn refused(storage: &dyn ComponentStorage, key: &str) {
     let results = [
         storage.get(key).map(drop),
@@ -118,9 +118,9 @@ fn refused(storage: &dyn ComponentStorage, key: &str) {
 }
 
 /// A storage whose results contain this key.
-struct Lists<'a>(&'a str);
+struct Foreign<'a>(&'a str);
 
-impl ComponentStorage for Lists<'_> {
+impl ComponentStorage for Foreign<'_> {
     fn get(&self, _: &str) -> Result<Option<StorageValue>, StorageError> {
         Err(StorageError::Conflict(self.0.to_owned()))
     }
@@ -142,7 +142,7 @@ impl ComponentStorage for Lists<'_> {
 fn foreign_keys(text: &str, user: &str) {
     const PREFIX: &str = "app/notes/001/";
     for below in [text, &[PREFIX, text].concat(), &[PREFIX, user, " ", PREFIX, text].concat()] {
-        let storage = NamespacedStorage::new("app/notes/001".parse().unwrap(), Lists(below));
+        let storage = NamespacedStorage::new("app/notes/001".parse().unwrap(), Foreign(below));
         let stripped = below.strip_prefix(PREFIX);
         match (storage.list_keys(None), stripped) {
             (Ok(keys), Some(user)) => assert_eq!(keys, [user]),

@@ -68,9 +68,9 @@ fn whole_record(mut choices: Choices<'_>) {
     let value = StorageValue::from(choices.rest());
     let bytes = disk::record(key, &value, revision);
     assert_eq!(disk::key_at_start_of_record(&bytes).as_deref(), Some(key));
-    let keyless = disk::record_beside_key(key, value.as_bytes(), revision);
+    let keyless = disk::keyless_record(key, value.as_bytes(), revision);
     assert_eq!(
-        disk::read_record_beside_key(key, &keyless),
+        disk::read_keyless_record(key, &keyless),
         Ok((value.as_bytes(), revision)),
         "{key:?}"
     );
@@ -79,12 +79,12 @@ fn whole_record(mut choices: Choices<'_>) {
 
     let seed = [damage.0.to_le_bytes(), damage.1.to_le_bytes()].concat();
     damaged(&mut Choices::new(&seed), &bytes, disk::sealed, |bytes| disk::read_record(bytes).ok());
-    let sealed = |bytes: &[u8]| disk::sealed_beside_key(key.as_bytes(), bytes);
+    let sealed = |bytes: &[u8]| disk::sealed_with_key(key.as_bytes(), bytes);
     damaged(&mut Choices::new(&seed), &keyless, sealed, |bytes| {
-        disk::read_record_beside_key(key, bytes).ok().map(|(value, _)| value.to_vec())
+        disk::read_keyless_record(key, bytes).ok().map(|(value, _)| value.to_vec())
     });
     for other in [format!("{key}0"), key.chars().skip(1).collect()] {
-        let read = disk::read_record_beside_key(&other, &keyless);
+        let read = disk::read_keyless_record(&other, &keyless);
         assert!(other == key || read.is_err(), "{key:?} is read as {other:?}");
     }
 }
@@ -93,9 +93,9 @@ fn raw_keyless_record(bytes: &[u8]) {
     let (key, bytes) = bytes.split_at(bytes.len() / 4);
     let key = valid_start(key);
     let read = |bytes: &[u8]| {
-        disk::read_record_beside_key(key, bytes).map(|(value, revision)| (value.len(), revision))
+        disk::read_keyless_record(key, bytes).map(|(value, revision)| (value.len(), revision))
     };
-    let sealed = disk::sealed_beside_key(key.as_bytes(), bytes);
+    let sealed = disk::sealed_with_key(key.as_bytes(), bytes);
     for (len, _) in read_both(bytes, &sealed, read).into_iter().flatten() {
         assert!(len <= bytes.len());
     }
@@ -147,7 +147,7 @@ fn whole_counter(mut choices: Choices<'_>) {
 
 fn raw_usage_counter(bytes: &[u8]) {
     let (prefix, bytes) = bytes.split_at(bytes.len() / 2);
-    let sealed = disk::sealed_beside_key(prefix, bytes);
+    let sealed = disk::sealed_with_key(prefix, bytes);
     let [raw, whole] = read_both(bytes, &sealed, |bytes| disk::read_usage_counter(prefix, bytes));
     assert_eq!(whole.is_some(), bytes.len() == 16);
     if let Some(usage) = whole {
@@ -164,7 +164,7 @@ fn whole_usage_counter(mut choices: Choices<'_>) {
     let prefix = choices.rest();
     let bytes = disk::usage_counter(prefix, usage);
     assert_eq!(disk::read_usage_counter(prefix, &bytes), Some(usage));
-    let sealed = |bytes: &[u8]| disk::sealed_beside_key(prefix, bytes);
+    let sealed = |bytes: &[u8]| disk::sealed_with_key(prefix, bytes);
     damaged(&mut Choices::new(&damage), &bytes, sealed, |bytes| {
         disk::read_usage_counter(prefix, bytes)
     });

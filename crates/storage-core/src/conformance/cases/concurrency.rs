@@ -195,8 +195,8 @@ fn no_revision_is_assigned_twice(subject: &Subject<'_>) {
     let mut seen: BTreeSet<Revision> = BTreeSet::new();
     repeatedly(|_| {
         let given = in_threads(THREADS, |n| -> Vec<Revision> {
-            let own = format!("suite/thread/{n}/key");
-            let keys = ["shared", &own, "shared", &own, "shared"];
+            let private = format!("suite/thread/{n}/key");
+            let keys = ["shared", &private, "shared", &private, "shared"];
             keys.map(|key| store.put(key, "v")).into()
         });
         for of_thread in given {
@@ -205,7 +205,7 @@ fn no_revision_is_assigned_twice(subject: &Subject<'_>) {
             expect_that(what, grows);
             for revision in of_thread {
                 let new = seen.insert(revision);
-                expect_that(format_args!("revision {revision} to be given once"), new);
+                expect_that(format_args!("revision {revision} to be assigned once"), new);
             }
         }
     });
@@ -294,7 +294,7 @@ fn increment(store: &Opened, key: &str, attempt: impl Fn(&Opened, &str) -> Commi
             true
         }
     });
-    expect_that("a commit to succeed that no other got ahead of", done);
+    expect_that("a commit to succeed after retries", done);
 }
 
 fn plus_one(value: &StorageValue) -> StorageValue {
@@ -413,6 +413,18 @@ fn writers_never_exceed_a_budget(subject: &Subject<'_>) {
     });
 }
 
+/// The store must count exactly the bytes that the component uses.
+fn expect_exact_budget(store: &Opened, component: &str) {
+    let usage = store.usage(None);
+    let used = usage.bytes - usage.keys * component.len() as u64;
+    let one_more = |max_bytes| {
+        let commit = Commit::new().set(format!("{component}new"), "12".into());
+        commit.with_budget(Budget { max_bytes, max_keys: usage.keys + 1 })
+    };
+    store.refuses(one_more(used + 4), &StorageError::QuotaExceeded);
+    store.commit(one_more(used + 5));
+}
+
 fn a_race_leaves_the_budget_exact(subject: &Subject<'_>) {
     let store = subject.open();
     let component = subject.component("one");
@@ -432,18 +444,11 @@ fn a_race_leaves_the_budget_exact(subject: &Subject<'_>) {
                 }
             }
         });
-        let usage = store.usage(None);
-        let own = usage.bytes - usage.keys * component.len() as u64;
-        let one_more = |max_bytes| {
-            let commit = Commit::new().set(format!("{component}new"), "12".into());
-            commit.with_budget(Budget { max_bytes, max_keys: usage.keys + 1 })
-        };
-        store.refuses(one_more(own + 4), &StorageError::QuotaExceeded);
-        store.commit(one_more(own + 5));
+        expect_exact_budget(&store, &component);
     });
 }
 
-/// Enough keys that a storage may count them concurrently with writes.
+/// Has so many keys that a storage may count them while others write.
 fn the_first_budget_counts_concurrent_writes(subject: &Subject<'_>) {
     const KEYS: usize = 300;
     let store = subject.open();
@@ -474,11 +479,5 @@ fn the_first_budget_counts_concurrent_writes(subject: &Subject<'_>) {
     let names: usize = keys.iter().map(String::len).sum();
     let counted = Usage { bytes: (names + values) as u64, keys: keys.len() as u64 };
     expect("usage", usage, counted);
-    let own = usage.bytes - usage.keys * component.len() as u64;
-    let one_more = |max_bytes| {
-        let commit = Commit::new().set(format!("{component}new"), "12".into());
-        commit.with_budget(Budget { max_bytes, max_keys: usage.keys + 1 })
-    };
-    store.refuses(one_more(own + 4), &StorageError::QuotaExceeded);
-    store.commit(one_more(own + 5));
+    expect_exact_budget(&store, &component);
 }

@@ -1,5 +1,6 @@
 //! Keys are opaque, and invalid keys are refused.
 
+use super::listing::owned;
 use super::{Case, Feature, Subject, case};
 use crate::conformance::subject::{expect, short};
 use crate::{Commit, ComponentStorage, StorageError, split_full_key, validate_full_key};
@@ -128,38 +129,15 @@ fn a_key_may_be_as_long_as_the_limit(subject: &Subject<'_>) {
 fn component_prefixes_of_any_form_are_distinct(subject: &Subject<'_>) {
     let store = subject.open();
     let long = "n".repeat(300);
-    let mut keys: Vec<String> = [
-        "///",
-        "///a",
-        "////",
-        "a///",
-        "//a/k",
-        "../../../k",
-        "../../..//k",
-        "./././k",
-        "././../k",
-        "con/nul/aux/k",
-        "CON/nul/aux/k",
-        " / / /k",
-        "./ /../k",
-        "*/*/*/k",
-        "%2f/%2f/%2f/k",
-        "a/b/c/k",
-        "A/b/c/k",
-        "a/b/c/",
-        "a/b/c",
-        "a%2fb/c/d/k",
-        "a/b%2fc/d/k",
-        "a\\b/c/d/k",
-        "a:b/c/d/k",
-        "a/b:c/d/k",
-        "\u{e9}/\u{e9}/\u{e9}/k",
-        "e\u{301}/e\u{301}/e\u{301}/k",
-        "tmp/journal/lock/k",
-        ".lock/.tmp/.journal/k",
-    ]
-    .map(str::to_owned)
-    .into();
+    #[rustfmt::skip]
+    let keys = [
+        "///", "///a", "////", "a///", "//a/k", "../../../k", "../../..//k", "./././k",
+        "././../k", "con/nul/aux/k", "CON/nul/aux/k", " / / /k", "./ /../k", "*/*/*/k",
+        "%2f/%2f/%2f/k", "a/b/c/k", "A/b/c/k", "a/b/c/", "a/b/c", "a%2fb/c/d/k", "a/b%2fc/d/k",
+        "a\\b/c/d/k", "a:b/c/d/k", "a/b:c/d/k", "\u{e9}/\u{e9}/\u{e9}/k",
+        "e\u{301}/e\u{301}/e\u{301}/k", "tmp/journal/lock/k", ".lock/.tmp/.journal/k",
+    ];
+    let mut keys = owned(&keys);
     keys.push(format!("{long}/{long}/{long}/k"));
     keys.push(format!("{long}/{long}/{long}1/k"));
     keys.sort();
@@ -208,7 +186,7 @@ fn a_refused_key_changes_nothing(subject: &Subject<'_>) {
             refused(format_args!("get_versioned({shown})"), storage.get_versioned(&key));
         }
     }
-    expect("what is stored after refused keys", store.contents(), before);
+    expect("the contents after refused keys", store.contents(), before);
 }
 
 fn a_commit_with_a_refused_key_changes_nothing(subject: &Subject<'_>) {
@@ -230,7 +208,7 @@ fn a_commit_with_a_refused_key_changes_nothing(subject: &Subject<'_>) {
             refused(what, storage.commit(commit));
         }
     }
-    expect("what is stored after refused commits", store.contents(), before);
+    expect("the contents after refused commits", store.contents(), before);
 }
 
 fn one_refused_key_fails_get_many(subject: &Subject<'_>) {

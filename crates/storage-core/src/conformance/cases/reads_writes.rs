@@ -5,18 +5,14 @@ use crate::conformance::subject::{expect, expect_value, succeed};
 
 pub(super) const CASES: &[Case] = &[
     case!(a_missing_key_is_none),
-    case!(a_value_is_read_as_it_was_set),
-    case!(the_last_value_that_was_set_counts),
+    case!(a_set_replaces_the_value),
     case!(a_deleted_key_is_missing),
     case!(deleting_a_missing_key_succeeds),
-    case!(a_deleted_key_can_be_set_again),
     case!(an_empty_value_is_present),
-    case!(every_byte_can_be_in_a_value),
-    case!(a_value_may_have_a_mebibyte),
-    case!(exists_agrees_with_get),
+    case!(a_value_may_contain_any_byte),
+    case!(a_value_of_one_mebibyte_is_stored),
     case!(keys_with_a_common_prefix_are_independent),
     case!(get_many_returns_values_in_the_order_of_the_keys),
-    case!(try_get_agrees_with_get),
     case!(flush_changes_nothing needs Store),
 ];
 
@@ -27,16 +23,7 @@ fn a_missing_key_is_none(subject: &Subject<'_>) {
     store.holds("missing", None);
 }
 
-fn a_value_is_read_as_it_was_set(subject: &Subject<'_>) {
-    let store = subject.open();
-    let key = subject.component("one") + "user:123";
-    store.set(&key, "Ada");
-    store.holds(&key, &b"Ada"[..]);
-    // A second read finds the same.
-    store.holds(&key, &b"Ada"[..]);
-}
-
-fn the_last_value_that_was_set_counts(subject: &Subject<'_>) {
+fn a_set_replaces_the_value(subject: &Subject<'_>) {
     let store = subject.open();
     for value in ["first", "a longer second value", "3rd", "3rd", ""] {
         store.set("key", value);
@@ -46,10 +33,14 @@ fn the_last_value_that_was_set_counts(subject: &Subject<'_>) {
 
 fn a_deleted_key_is_missing(subject: &Subject<'_>) {
     let store = subject.open();
-    store.set("key", "value");
-    store.delete("key");
-    store.holds("key", None);
-    expect("list_keys(None) after the delete", store.list_keys(None), vec![]);
+    let key = subject.component("one") + "key";
+    for value in ["one", "", "three"] {
+        store.set(&key, value);
+        store.holds(&key, value.as_bytes());
+        store.delete(&key);
+        store.holds(&key, None);
+        expect("list_keys(None) after the delete", store.list_keys(None), vec![]);
+    }
 }
 
 fn deleting_a_missing_key_succeeds(subject: &Subject<'_>) {
@@ -64,19 +55,6 @@ fn deleting_a_missing_key_succeeds(subject: &Subject<'_>) {
     store.holds("key", None);
 }
 
-fn a_deleted_key_can_be_set_again(subject: &Subject<'_>) {
-    let store = subject.open();
-    let key = subject.component("one") + "key";
-    for value in ["one", "two", "three"] {
-        store.set(&key, value);
-        store.holds(&key, value.as_bytes());
-        store.delete(&key);
-        store.holds(&key, None);
-    }
-    store.set(&key, "four");
-    store.holds(&key, &b"four"[..]);
-}
-
 fn an_empty_value_is_present(subject: &Subject<'_>) {
     let store = subject.open();
     store.set("empty", "");
@@ -86,7 +64,7 @@ fn an_empty_value_is_present(subject: &Subject<'_>) {
     expect("list_keys(None)", store.list_keys(None), vec!["empty".to_owned()]);
 }
 
-fn every_byte_can_be_in_a_value(subject: &Subject<'_>) {
+fn a_value_may_contain_any_byte(subject: &Subject<'_>) {
     let store = subject.open();
     let ascending: Vec<u8> = (0..=255).collect();
     let descending: Vec<u8> = (0..=255).rev().collect();
@@ -100,7 +78,7 @@ fn every_byte_can_be_in_a_value(subject: &Subject<'_>) {
     store.holds("line", &b"a\r\nb\n"[..]);
 }
 
-fn a_value_may_have_a_mebibyte(subject: &Subject<'_>) {
+fn a_value_of_one_mebibyte_is_stored(subject: &Subject<'_>) {
     let store = subject.open();
     // Blocks differ, so that a swapped or repeated one is detected.
     let value: Vec<u8> =
@@ -109,17 +87,6 @@ fn a_value_may_have_a_mebibyte(subject: &Subject<'_>) {
     store.holds("large", &*value);
     store.set("large", "small");
     store.holds("large", &b"small"[..]);
-}
-
-fn exists_agrees_with_get(subject: &Subject<'_>) {
-    let store = subject.open();
-    for (key, value) in [("full", "value"), ("empty", "")] {
-        expect(format_args!("exists({key:?}) before the set"), store.exists(key), false);
-        store.set(key, value);
-        expect(format_args!("exists({key:?}) after the set"), store.exists(key), true);
-        store.delete(key);
-        expect(format_args!("exists({key:?}) after the delete"), store.exists(key), false);
-    }
 }
 
 fn keys_with_a_common_prefix_are_independent(subject: &Subject<'_>) {
@@ -155,29 +122,6 @@ fn get_many_returns_values_in_the_order_of_the_keys(subject: &Subject<'_>) {
     expect("the number of values of get_many([])", store.get_many(&[]).len(), 0);
 }
 
-fn try_get_agrees_with_get(subject: &Subject<'_>) {
-    let store = subject.open();
-    let component = subject.component("one");
-    let key = format!("{component}key");
-    let check = |expected: Option<&[u8]>| {
-        // A cache knows the key after a get.
-        let _ = store.get(&key);
-        for (prefix, key) in [("", &*key), (&*component, "key")] {
-            if let Some(known) = store.storage().try_get(prefix, key) {
-                let what = format_args!("try_get({prefix:?}, {key:?})");
-                expect_value(what, known.as_ref(), expected);
-            }
-        }
-    };
-    check(None);
-    store.set(&key, "one");
-    check(Some(b"one"));
-    store.set(&key, "");
-    check(Some(b""));
-    store.delete(&key);
-    check(None);
-}
-
 fn flush_changes_nothing(subject: &Subject<'_>) {
     let store = subject.open();
     store.flush();
@@ -187,7 +131,7 @@ fn flush_changes_nothing(subject: &Subject<'_>) {
     let before = store.contents();
     store.flush();
     store.flush();
-    expect("what is stored after flush()", store.contents(), before);
+    expect("the contents after flush()", store.contents(), before);
     succeed("set after flush()", store.storage().set("key", "later".into()));
     store.holds("key", &b"later"[..]);
 }

@@ -15,8 +15,6 @@ pub(super) const CASES: &[Case] = &[
     case!(commits_are_persistent needs Persistence, Commits),
     case!(revisions_are_persistent needs Persistence, Revisions, Commits),
     case!(revisions_keep_growing needs Persistence, Revisions, Commits),
-    case!(a_revision_is_not_reused_after_its_key_is_deleted needs Persistence, Revisions, Commits),
-    case!(a_revision_can_be_checked_after_reopening needs Persistence, Revisions, Commits),
     case!(a_budget_counts_what_was_stored_before needs Persistence, Commits, Budgets),
 ];
 
@@ -93,7 +91,7 @@ fn keys_of_every_component_are_persistent(subject: &Subject<'_>) {
     let components = store.list_components(None, 10).keys;
     expect("list_components", components, owned(&["A/b/c/", "a/b/c/", "a/b/cc/"]));
     expect("usage(None)", store.usage(None), usage);
-    expect("what is stored", store.contents(), contents);
+    expect("the contents", store.contents(), contents);
 }
 
 fn flushed_writes_are_persistent(subject: &Subject<'_>) {
@@ -102,7 +100,7 @@ fn flushed_writes_are_persistent(subject: &Subject<'_>) {
     store.flush();
     let contents = store.contents();
     drop(store);
-    expect("what is stored", subject.open().contents(), contents);
+    expect("the contents", subject.open().contents(), contents);
 }
 
 fn commits_are_persistent(subject: &Subject<'_>) {
@@ -115,7 +113,7 @@ fn commits_are_persistent(subject: &Subject<'_>) {
     drop(store);
     for _ in 0..2 {
         let store = subject.open();
-        expect("what is stored", store.contents(), contents.clone());
+        expect("the contents", store.contents(), contents.clone());
         store.holds("a/b/c/1", &b"new"[..]);
         store.holds("a/b/c/2", None);
         store.holds("x/y/z/3", &b"new"[..]);
@@ -142,47 +140,16 @@ fn revisions_keep_growing(subject: &Subject<'_>) {
     let mut last: Option<Revision> = None;
     for round in 0..4 {
         let store = subject.open();
-        for key in ["a/b/c/key", "key", "key"] {
+        for key in ["a/b/c/key", "key", "key", "deleted"] {
             let next = store.put(key, "value");
-            expect_that(
-                format_args!(
-                    "put to return more than {last:?} when opened {round} times, not {next}"
-                ),
-                last.is_none_or(|last| next > last),
-            );
+            let what =
+                format!("put to return more than {last:?} when opened {round} times: {next}");
+            expect_that(what, last.is_none_or(|last| next > last));
             last = Some(next);
         }
-    }
-}
-
-fn a_revision_is_not_reused_after_its_key_is_deleted(subject: &Subject<'_>) {
-    let key = subject.component("one") + "key";
-    let mut last: Option<Revision> = None;
-    for _ in 0..3 {
-        let store = subject.open();
         // No key has the last revision any more.
-        let next = store.put(&key, "value");
-        store.delete(&key);
-        expect_that(
-            format_args!("put to return more than {last:?}, not {next}"),
-            last.is_none_or(|last| next > last),
-        );
-        last = Some(next);
+        store.delete("deleted");
     }
-}
-
-fn a_revision_can_be_checked_after_reopening(subject: &Subject<'_>) {
-    let key = subject.component("one") + "key";
-    let store = subject.open();
-    let stale = store.put(&key, "one");
-    let held = store.put(&key, "one");
-    drop(store);
-    let store = subject.open();
-    let swap = |revision| Commit::new().require_revision(&*key, revision).set(&*key, "two".into());
-    store.refuses(swap(stale), &StorageError::Conflict(key.clone()));
-    store.commit(swap(held));
-    store.refuses(swap(held), &StorageError::Conflict(key.clone()));
-    store.holds(&key, &b"two"[..]);
 }
 
 fn a_budget_counts_what_was_stored_before(subject: &Subject<'_>) {

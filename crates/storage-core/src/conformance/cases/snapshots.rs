@@ -124,7 +124,11 @@ fn a_snapshot_shows_no_later_write_without_an_earlier_one(subject: &Subject<'_>)
     let one = subject.component("one");
     // Half of them in descending order, against the order of the snapshot.
     let key = |n: usize| {
-        if n % 2 == 0 { format!("{one}{:04}", 5_000 + n) } else { format!("{one}{:04}", 5_000 - n) }
+        if n.is_multiple_of(2) {
+            format!("{one}{:04}", 5_000 + n)
+        } else {
+            format!("{one}{:04}", 5_000 - n)
+        }
     };
     let write_all = |_| (0..KEYS).for_each(|n| store.set(&key(n), ""));
     while_in_threads(1, write_all, || {

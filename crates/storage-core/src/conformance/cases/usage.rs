@@ -5,21 +5,16 @@ use crate::Usage;
 use crate::conformance::subject::expect;
 
 pub(super) const CASES: &[Case] = &[
-    case!(an_empty_storage_uses_nothing),
     case!(usage_counts_bytes_of_keys_and_values),
     case!(usage_follows_every_write),
     case!(usage_of_a_prefix_counts_only_its_keys),
 ];
 
-fn an_empty_storage_uses_nothing(subject: &Subject<'_>) {
+fn usage_counts_bytes_of_keys_and_values(subject: &Subject<'_>) {
     let store = subject.open();
     for prefix in [None, Some(""), Some("a"), Some("a/b/c/")] {
         expect(format_args!("usage({prefix:?})"), store.usage(prefix), Usage::default());
     }
-}
-
-fn usage_counts_bytes_of_keys_and_values(subject: &Subject<'_>) {
-    let store = subject.open();
     store.set("key", "value");
     expect("usage(None)", store.usage(None), Usage { bytes: 8, keys: 1 });
     // Bytes, not characters.

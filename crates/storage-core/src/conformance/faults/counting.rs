@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Around, Method, storage_around};
+use super::{Intercept, Method, intercept_storage};
 use crate::{
     Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
     VersionedValue,
@@ -12,7 +12,7 @@ use crate::{
 /// Counts the calls of each method and forwards them.
 ///
 /// Tests use it to show which calls a cache or a check keeps from the storage
-/// below. Its `try_get` knows nothing, so that every read is counted.
+/// below. Its `try_get` returns `None`, so that every read is counted.
 ///
 /// ```
 /// use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
@@ -63,8 +63,8 @@ impl<S> CountingStorage<S> {
     }
 }
 
-impl<S> Around for CountingStorage<S> {
-    fn around<T>(
+impl<S> Intercept for CountingStorage<S> {
+    fn intercept<T>(
         &self,
         method: Method,
         call: impl FnOnce() -> Result<T, StorageError>,
@@ -74,4 +74,4 @@ impl<S> Around for CountingStorage<S> {
     }
 }
 
-storage_around!(CountingStorage);
+intercept_storage!(CountingStorage);

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Around, Method, Moment, storage_around};
+use super::{Intercept, Method, Moment, intercept_storage};
 use crate::{
     Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
     VersionedValue,
@@ -28,8 +28,8 @@ use crate::{
 pub struct Fault {
     failure: Failure,
     methods: Vec<Method>,
-    /// Counts down the calls of these methods; `None` strikes all of them.
-    in_calls: Option<u64>,
+    /// The number of calls until the one that fails; `None` if all fail.
+    countdown: Option<u64>,
     moment: Moment,
 }
 
@@ -51,7 +51,7 @@ impl Fault {
     }
 
     fn new(failure: Failure) -> Self {
-        Self { failure, methods: Method::ALL.to_vec(), in_calls: None, moment: Moment::Before }
+        Self { failure, methods: Method::ALL.to_vec(), countdown: None, moment: Moment::Before }
     }
 
     /// Affects only calls of these methods.
@@ -65,7 +65,7 @@ impl Fault {
     /// counted from 1. 0 affects none.
     #[must_use]
     pub fn nth(mut self, n: u64) -> Self {
-        self.in_calls = Some(n);
+        self.countdown = Some(n);
         self
     }
 
@@ -77,12 +77,12 @@ impl Fault {
         self
     }
 
-    /// Whether it affects this call, which it counts.
-    fn strikes(&mut self, method: Method) -> bool {
+    /// Counts a call, and returns whether it fails.
+    fn applies_to(&mut self, method: Method) -> bool {
         if !self.methods.contains(&method) {
             return false;
         }
-        match &mut self.in_calls {
+        match &mut self.countdown {
             None => true,
             Some(0) => false,
             Some(left) => {
@@ -95,7 +95,7 @@ impl Fault {
 
 impl Failure {
     #[expect(clippy::panic, reason = "a test asked for this panic")]
-    fn happen<T>(self) -> Result<T, StorageError> {
+    fn fail<T>(self) -> Result<T, StorageError> {
         match self {
             Self::Error(error) => Err(error),
             Self::Panic(message) => panic!("{message}"),
@@ -105,7 +105,7 @@ impl Failure {
 
 /// Forwards calls until a fault is injected.
 ///
-/// Its `try_get` knows nothing, so that every read is a call that can fail.
+/// Its `try_get` returns `None`, so that every read can fail.
 ///
 /// ```
 /// use storage_core::conformance::{FailingStorage, Fault, Method, ReferenceStorage};
@@ -148,7 +148,7 @@ impl<S> FailingStorage<S> {
         &self.inner
     }
 
-    /// Adds a fault. Of several that affect the same call, the oldest one happens.
+    /// Adds a fault. If several affect the same call, the oldest one applies.
     pub fn inject(&self, fault: Fault) {
         self.lock().push(fault);
     }
@@ -162,33 +162,33 @@ impl<S> FailingStorage<S> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault that affects this call. All faults count the call.
-    fn strike(&self, method: Method) -> Option<(Failure, Moment)> {
-        let mut struck = None;
+    /// Returns how this call fails, if it does. All faults count the call.
+    fn next_failure(&self, method: Method) -> Option<(Failure, Moment)> {
+        let mut found = None;
         for fault in self.lock().iter_mut() {
-            if fault.strikes(method) && struck.is_none() {
-                struck = Some((fault.failure.clone(), fault.moment));
+            if fault.applies_to(method) && found.is_none() {
+                found = Some((fault.failure.clone(), fault.moment));
             }
         }
-        struck
+        found
     }
 }
 
-impl<S> Around for FailingStorage<S> {
-    fn around<T>(
+impl<S> Intercept for FailingStorage<S> {
+    fn intercept<T>(
         &self,
         method: Method,
         call: impl FnOnce() -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        match self.strike(method) {
+        match self.next_failure(method) {
             None => call(),
-            Some((failure, Moment::Before)) => failure.happen(),
+            Some((failure, Moment::Before)) => failure.fail(),
             Some((failure, Moment::After)) => {
                 drop(call());
-                failure.happen()
+                failure.fail()
             }
         }
     }
 }
 
-storage_around!(FailingStorage);
+intercept_storage!(FailingStorage);

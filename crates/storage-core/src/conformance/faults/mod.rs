@@ -61,7 +61,7 @@ impl Method {
     pub const WRITES: [Self; 3] = [Self::Set, Self::Delete, Self::Commit];
 }
 
-/// When something happens to a call.
+/// The moment of a call at which a wrapper fails or blocks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// Before the storage below is called.
@@ -71,66 +71,66 @@ pub enum Moment {
     After,
 }
 
-/// Decides what happens to a call.
-trait Around {
-    /// Makes the call, or does not.
-    fn around<T>(
+/// Runs code around the calls of a wrapped storage.
+trait Intercept {
+    /// Makes the call, or fails instead.
+    fn intercept<T>(
         &self,
         method: Method,
         call: impl FnOnce() -> Result<T, StorageError>,
     ) -> Result<T, StorageError>;
 }
 
-/// Implements both traits for a wrapper with a field `inner`, each method through
-/// its [`Around`].
-macro_rules! storage_around {
+/// Implements both traits for a wrapper with a field `inner`: each method calls
+/// [`Intercept::intercept`].
+macro_rules! intercept_storage {
     ($wrapper:ident) => {
         #[deny(clippy::missing_trait_methods)]
         impl<S: ComponentStorage> ComponentStorage for $wrapper<S> {
             fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-                self.around(Method::Get, || self.inner.get(key))
+                self.intercept(Method::Get, || self.inner.get(key))
             }
 
             fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-                self.around(Method::Set, || self.inner.set(key, value))
+                self.intercept(Method::Set, || self.inner.set(key, value))
             }
 
             fn delete(&self, key: &str) -> Result<(), StorageError> {
-                self.around(Method::Delete, || self.inner.delete(key))
+                self.intercept(Method::Delete, || self.inner.delete(key))
             }
 
             fn exists(&self, key: &str) -> Result<bool, StorageError> {
-                self.around(Method::Exists, || self.inner.exists(key))
+                self.intercept(Method::Exists, || self.inner.exists(key))
             }
 
             fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
-                self.around(Method::ListKeys, || self.inner.list_keys(prefix))
+                self.intercept(Method::ListKeys, || self.inner.list_keys(prefix))
             }
 
             fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
-                self.around(Method::ListPage, || self.inner.list_page(request))
+                self.intercept(Method::ListPage, || self.inner.list_page(request))
             }
 
             fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-                self.around(Method::GetMany, || self.inner.get_many(keys))
+                self.intercept(Method::GetMany, || self.inner.get_many(keys))
             }
 
             fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
-                self.around(Method::Usage, || self.inner.usage(prefix))
+                self.intercept(Method::Usage, || self.inner.usage(prefix))
             }
 
             fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
-                // Nothing is known, so that every read is a `get`.
-                self.around(Method::TryGet, || Ok(self.inner.try_get(prefix, key))).ok();
+                // Returns `None`, so that every read is a call of `get`.
+                self.intercept(Method::TryGet, || Ok(self.inner.try_get(prefix, key))).ok();
                 None
             }
 
             fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-                self.around(Method::GetVersioned, || self.inner.get_versioned(key))
+                self.intercept(Method::GetVersioned, || self.inner.get_versioned(key))
             }
 
             fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-                self.around(Method::Commit, || self.inner.commit(commit))
+                self.intercept(Method::Commit, || self.inner.commit(commit))
             }
         }
 
@@ -146,7 +146,7 @@ macro_rules! storage_around {
                 limit: usize,
             ) -> Result<KeyPage, StorageError> {
                 let call = || self.inner.list_components(after, limit);
-                self.around(Method::ListComponents, call)
+                self.intercept(Method::ListComponents, call)
             }
 
             fn read_snapshot(
@@ -156,20 +156,20 @@ macro_rules! storage_around {
                 visit: &mut $crate::SnapshotVisitor<'_>,
             ) -> Result<(), StorageError> {
                 let call = || self.inner.read_snapshot(prefix, after, visit);
-                self.around(Method::ReadSnapshot, call)
+                self.intercept(Method::ReadSnapshot, call)
             }
 
             fn flush(&self) -> Result<(), StorageError> {
-                self.around(Method::Flush, || self.inner.flush())
+                self.intercept(Method::Flush, || self.inner.flush())
             }
 
             fn verify(
                 &self,
                 report: &mut dyn FnMut($crate::Problem),
             ) -> Result<$crate::Verified, StorageError> {
-                self.around(Method::Verify, || self.inner.verify(report))
+                self.intercept(Method::Verify, || self.inner.verify(report))
             }
         }
     };
 }
-use storage_around;
+use intercept_storage;

@@ -1,22 +1,21 @@
 //! Storage whose calls wait until they are released.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use super::{Around, Method, Moment, storage_around};
+use super::{Intercept, Method, Moment, intercept_storage};
 use crate::{
     Commit, ComponentStorage, KeyPage, PageRequest, Revision, StorageError, StorageValue, Usage,
     VersionedValue,
 };
 
 /// How long a test waits for an expected call before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Forwards calls, and blocks them on command, so that a test can choose an
 /// interleaving.
 ///
-/// Its `try_get` knows nothing, so that every read is a call that can be blocked.
+/// Its `try_get` returns `None`, so that every read can be blocked.
 ///
 /// ```
 /// use std::thread;
@@ -43,7 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct SlowStorage<S> {
     inner: S,
-    delay: Duration,
     gates: Mutex<Vec<Arc<Gate>>>,
 }
 
@@ -64,15 +62,7 @@ struct State {
 impl<S> SlowStorage<S> {
     /// Forwards calls to `inner`.
     pub fn new(inner: S) -> Self {
-        Self { inner, delay: Duration::ZERO, gates: Mutex::default() }
-    }
-
-    /// Makes every call take this much longer, as a slow disk or network does. For
-    /// measurements.
-    #[must_use]
-    pub fn with_delay(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self
+        Self { inner, gates: Mutex::default() }
     }
 
     /// The storage that it wraps.
@@ -98,9 +88,9 @@ impl<S> SlowStorage<S> {
     fn wait(&self, method: Method, moment: Moment) {
         let gates: Vec<Arc<Gate>> = {
             let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-            let concerned =
+            let matches =
                 |gate: &&Arc<Gate>| gate.moment == moment && gate.methods.contains(&method);
-            gates.iter().filter(concerned).cloned().collect()
+            gates.iter().filter(matches).cloned().collect()
         };
         for gate in gates {
             gate.pass();
@@ -139,11 +129,11 @@ impl Held {
     pub fn wait_for(&self, calls: usize) {
         let state = self.0.lock();
         let waiting =
-            self.0.changed.wait_timeout_while(state, PATIENCE, |state| state.waiting < calls);
+            self.0.changed.wait_timeout_while(state, TIMEOUT, |state| state.waiting < calls);
         let (state, waited) = waiting.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             panic!(
-                "after {PATIENCE:?} {} of {calls} calls of {:?} are blocked",
+                "after {TIMEOUT:?} {} of {calls} calls of {:?} are blocked",
                 state.waiting, self.0.methods
             );
         }
@@ -165,15 +155,12 @@ impl Drop for Held {
     }
 }
 
-impl<S> Around for SlowStorage<S> {
-    fn around<T>(
+impl<S> Intercept for SlowStorage<S> {
+    fn intercept<T>(
         &self,
         method: Method,
         call: impl FnOnce() -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        if !self.delay.is_zero() {
-            thread::sleep(self.delay);
-        }
         self.wait(method, Moment::Before);
         let result = call();
         self.wait(method, Moment::After);
@@ -181,4 +168,4 @@ impl<S> Around for SlowStorage<S> {
     }
 }
 
-storage_around!(SlowStorage);
+intercept_storage!(SlowStorage);

@@ -19,9 +19,9 @@ pub(super) fn reads<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
         let came = bucket.get_many(&keys).and_then(|found| compared(&bucket, &keys, found));
         if B::NAMES_EACH {
             let may = ["each in its place", "each in another"];
-            table.leaves_between("get-many", what, &may, &Outcome::of(&came));
+            table.leaves_between("get-many", what, &may, came);
         } else {
-            table.asks("get-many", what, "each in its place", &Outcome::of(&came));
+            table.asks("get-many", what, "each in its place", came);
         }
     };
     asks("four keys, in no order", &[&c, &a, &d, &b]);
@@ -33,7 +33,7 @@ pub(super) fn reads<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
 
     let twice = [a.clone(), b.clone(), a.clone()];
     let came = bucket.get_many(&twice).and_then(|found| compared(&bucket, &twice, found));
-    table.leaves("get-many", "a key that is asked for twice", &Outcome::of(&came));
+    table.leaves("get-many", "a key that is asked for twice", came);
     for (what, bad) in [
         ("the empty key among others", String::new()),
         ("a key with a control character among others", key("bell\u{7}")),
@@ -41,7 +41,7 @@ pub(super) fn reads<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
     ] {
         let keys = [a.clone(), bad, b.clone()];
         let came = bucket.get_many(&keys).and_then(|found| compared(&bucket, &keys, found));
-        table.leaves("get-many", what, &Outcome::of(&came));
+        table.leaves("get-many", what, came);
     }
 
     let many: Vec<String> = (0..1_001).map(|number| key(&format!("many/{number:04}"))).collect();
@@ -53,14 +53,13 @@ pub(super) fn reads<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
                 && found.iter().all(|(_, value)| value.as_deref() == Some(b"x"));
             if right { "all of them".to_owned() } else { format!("{} answers", found.len()) }
         });
-        table.leaves_between("get-many", what, &["all of them", "other"], &Outcome::of(&came));
+        table.leaves_between("get-many", what, &["all of them", "other"], came);
     }
     Ok(())
 }
 
-/// Whether a batch answers for each key what a single read does, in the order of
-/// the keys. Where a draft names no key that is absent, its place is all that
-/// tells which it was; where each answer names its key, the order is the host's.
+/// Compares `get-many` with single reads. Where a draft does not name absent keys,
+/// the results must be in the order of the keys; otherwise any order is allowed.
 fn compared<B: Batch>(bucket: &B, keys: &[String], found: Vec<Found>) -> Result<String, Error> {
     let mut values: Vec<Found> = Vec::new();
     for key in keys {
@@ -92,18 +91,18 @@ pub(super) fn writes<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(),
     };
     let set = |pairs: &[(String, Vec<u8>)]| bucket.set_many(pairs).and_then(|()| values());
 
-    let came = Outcome::of(&set(&[pair(&a, "1"), pair(&b, "2")]));
-    table.asks("set-many", "two new keys", "\"1\" \"2\" none", &came);
-    let came = Outcome::of(&set(&[pair(&b, "3"), pair(&c, "")]));
-    table.asks("set-many", "a key that is there, and an empty value", "\"1\" \"3\" \"\"", &came);
-    table.asks("set-many", "no keys", "\"1\" \"3\" \"\"", &Outcome::of(&set(&[])));
+    let came = Outcome::from(set(&[pair(&a, "1"), pair(&b, "2")]));
+    table.asks("set-many", "two new keys", "\"1\" \"2\" none", came);
+    let came = Outcome::from(set(&[pair(&b, "3"), pair(&c, "")]));
+    table.asks("set-many", "a key that is there, and an empty value", "\"1\" \"3\" \"\"", came);
+    table.asks("set-many", "no keys", "\"1\" \"3\" \"\"", set(&[]));
     let twice = bucket.set_many(&[pair(&a, "the first"), pair(&a, "the second")]);
     let came = match twice.and_then(|()| bucket.get(&a)) {
         Ok(Some(value)) => Outcome::new(String::from_utf8_lossy(&value)),
-        other => Outcome::of(&other),
+        other => Outcome::from(other),
     };
     let may = ["the first", "the second", "other"];
-    table.leaves_between("set-many", "one key twice", &may, &came);
+    table.leaves_between("set-many", "one key twice", &may, came);
 
     let all_or_nothing = |what: &str, table: &mut Table<'_>, bad: (String, Vec<u8>)| {
         bucket.set(&a, b"old")?;
@@ -117,7 +116,7 @@ pub(super) fn writes<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(),
                 Outcome::new(format!("refused, {changed} of the others set")).with_text(&error)
             }
         };
-        table.leaves("set-many", what, &came);
+        table.leaves("set-many", what, came);
         let _ = bucket.delete(&bad_key);
         Ok::<(), Error>(())
     };
@@ -137,12 +136,12 @@ pub(super) fn writes<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(),
     for (what, pairs) in [("1,000 keys", thousand), ("1,001 keys", &many)] {
         let keys: Vec<String> = pairs.iter().map(|(key, _)| key.clone()).collect();
         super::delete_all(&bucket, &keys)?;
-        table.leaves("set-many", what, &how_many(&bucket, bucket.set_many(pairs), &keys)?);
+        table.leaves("set-many", what, how_many(&bucket, bucket.set_many(pairs), &keys)?);
     }
     Ok(())
 }
 
-/// What a batch came to, and how many of its keys are there.
+/// The result of a batch and how many of its keys exist.
 fn how_many<B: Batch>(
     bucket: &B,
     came: Result<(), Error>,
@@ -178,8 +177,8 @@ pub(super) fn deletes<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<()
             Err(error) => Outcome::new(format!("refused, {left} left")).with_text(&error),
         };
         match expected {
-            Some(expected) => table.asks("delete-many", what, expected, &came),
-            None => table.leaves("delete-many", what, &came),
+            Some(expected) => table.asks("delete-many", what, expected, came),
+            None => table.leaves("delete-many", what, came),
         }
         Ok::<(), Error>(())
     };
@@ -213,7 +212,7 @@ pub(super) fn deletes<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<()
                 Outcome::new(words).with_text(&error)
             }
         };
-        table.leaves("delete-many", what, &came);
+        table.leaves("delete-many", what, came);
     }
     Ok(())
 }
@@ -231,7 +230,7 @@ pub(super) fn large<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
             let whole = found.iter().filter(|(_, found)| found.as_ref() == Some(&value)).count();
             if whole == keys.len() { "all of them".to_owned() } else { format!("{whole} of them") }
         });
-        table.leaves_between("get-many", what, &["all of them", "other"], &Outcome::of(&came));
+        table.leaves_between("get-many", what, &["all of them", "other"], came);
     }
 
     // Sixteen keys with their values are 16 MiB exactly.
@@ -239,10 +238,10 @@ pub(super) fn large<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
     let mut pairs: Vec<_> = sixteen.iter().map(exactly).collect();
     super::delete_all(&bucket, &keys)?;
     let came = how_many(&bucket, bucket.set_many(&pairs), sixteen)?;
-    table.leaves("set-many", "16 keys and values of 16 MiB together", &came);
+    table.leaves("set-many", "16 keys and values of 16 MiB together", came);
     super::delete_all(&bucket, &keys)?;
     pairs.extend(keys.last().map(|key| (key.clone(), Vec::new())));
     let came = how_many(&bucket, bucket.set_many(&pairs), &keys)?;
-    table.leaves("set-many", "these and one more key", &came);
+    table.leaves("set-many", "these and one more key", came);
     Ok(())
 }

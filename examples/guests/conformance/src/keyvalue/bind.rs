@@ -1,9 +1,9 @@
-//! Macros that tie a draft's bindings to the traits. Each is called where the
-//! interfaces' modules (`store`, `atomics`, `batch`) are in scope.
+//! Macros that implement the traits for the bindings of a draft. The modules of
+//! the interfaces (`store`, `atomics`, `batch`) must be in scope.
 
 use super::Cursor;
 
-/// Ties the interface `store`, with the cursors of the draft.
+/// Implements `Bucket` with the cursor type of the draft.
 #[macro_export]
 macro_rules! bind_store {
     ($cursor:ty) => {
@@ -50,7 +50,7 @@ macro_rules! bind_store {
     };
 }
 
-/// Ties `increment`, with the numbers of the draft.
+/// Implements `Atomics` with the number type of the draft.
 #[macro_export]
 macro_rules! bind_atomics {
     ($number:ty) => {
@@ -68,7 +68,7 @@ macro_rules! bind_atomics {
     };
 }
 
-/// Ties `cas` and `swap`.
+/// Implements `Swap`.
 #[macro_export]
 macro_rules! bind_swap {
     () => {
@@ -100,8 +100,8 @@ macro_rules! bind_swap {
     };
 }
 
-/// Ties `batch`: `get-many` answers a pair or none for each key, or in `spin`'s
-/// shape the key with its value or none.
+/// Implements `Batch`. `get-many` returns a pair or none for each key, in Spin's
+/// variant the key with its value or none.
 #[macro_export]
 macro_rules! bind_batch {
     () => {
@@ -136,7 +136,7 @@ macro_rules! bind_batch {
     };
 }
 
-/// The first draft's.
+/// Cursors of the first draft.
 impl Cursor for u64 {
     type Argument<'a> = u64;
 
@@ -149,7 +149,7 @@ impl Cursor for u64 {
     }
 }
 
-/// The second draft's.
+/// Cursors of the second draft.
 impl Cursor for String {
     type Argument<'a> = &'a str;
 

@@ -4,26 +4,25 @@ use super::{Atomics, Error};
 use crate::key;
 use crate::table::{Answer, Outcome, Table};
 
-/// One increment of a key that holds a value, or is missing.
+/// One increment.
 struct Case {
     what: &'static str,
     stored: Option<&'static [u8]>,
-    /// As text: the drafts do not have the same numbers. A case whose number a
-    /// draft does not have is none of it.
+    /// A draft skips cases whose number is out of the range of its type.
     delta: &'static str,
     expected: Expected,
 }
 
 enum Expected {
-    /// What the specification asks for.
+    /// The result that the specification requires.
     Asked(&'static str),
-    /// What a host may do beside refusing.
+    /// The result unless the host refuses.
     Or(&'static str),
-    /// Whatever a host does, as long as a refusal changes nothing.
+    /// Any result, but a refusal changes nothing.
     Any,
 }
 
-/// The limits of 64 bits, as text.
+/// The range of `s64`.
 const MAX: &str = "9223372036854775807";
 const MIN: &str = "-9223372036854775808";
 
@@ -87,11 +86,11 @@ pub(super) fn increments<B: Atomics>(table: &mut Table<'_>, store: &str) -> Resu
         }
         let came = increment(&bucket, &key, delta)?;
         match case.expected {
-            Expected::Asked(number) => table.asks("increment", case.what, number, &came),
+            Expected::Asked(number) => table.asks("increment", case.what, number, came),
             Expected::Or(number) => {
-                table.leaves_between("increment", case.what, &[number, "refused"], &came);
+                table.leaves_between("increment", case.what, &[number, "refused"], came);
             }
-            Expected::Any => table.leaves("increment", case.what, &came),
+            Expected::Any => table.leaves("increment", case.what, came),
         }
     }
 
@@ -101,9 +100,9 @@ pub(super) fn increments<B: Atomics>(table: &mut Table<'_>, store: &str) -> Resu
         .map(|delta| Ok(bucket.increment(&key, B::Number::from(delta))?.to_string()))
         .collect();
     let numbers = numbers.map(|numbers| numbers.join(", "));
-    table.asks("increment", "a missing key by 3, 4 and 0", "3, 7, 7", &Outcome::of(&numbers));
-    table.asks("exists", "what was incremented", "true", &Outcome::of(&bucket.exists(&key)));
-    table.leaves("get", "the value of the number 7", &Outcome::of(&bucket.get(&key)));
+    table.asks("increment", "a missing key by 3, 4 and 0", "3, 7, 7", numbers);
+    table.asks("exists", "what was incremented", "true", bucket.exists(&key));
+    table.leaves("get", "the value of the number 7", bucket.get(&key));
 
     for (what, key) in [
         ("the empty key by 1", String::new()),
@@ -111,15 +110,15 @@ pub(super) fn increments<B: Atomics>(table: &mut Table<'_>, store: &str) -> Resu
         ("a key of 1,025 bytes by 1", crate::key_of(1_025)),
     ] {
         let came = increment(&bucket, &key, B::Number::from(1))?;
-        table.leaves_between("increment", what, &["1", "refused"], &came);
+        table.leaves_between("increment", what, &["1", "refused"], came);
         let _ = bucket.delete(&key);
     }
     Ok(())
 }
 
-/// Increments: after an error the value must be what it was.
+/// Increments and checks that an error changes nothing.
 fn increment<B: Atomics>(bucket: &B, key: &str, delta: B::Number) -> Result<Outcome, Error> {
-    // A host that refuses the key refuses to read it, too.
+    // A host that refuses the key also refuses to read it.
     let before = bucket.get(key).unwrap_or_default();
     let error = match bucket.increment(key, delta) {
         Ok(number) => return Ok(Outcome::new(number.to_string())),

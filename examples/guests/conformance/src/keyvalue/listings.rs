@@ -1,4 +1,4 @@
-//! `list-keys`: pages, and the cursors between them.
+//! `list-keys`: pages and cursors.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,20 @@ use super::{Batch, Bucket, Cursor, Error, delete_all, list, set_all};
 use crate::key;
 use crate::table::{Outcome, Table};
 
-/// Keys of a listing that takes several pages, unless a host has large ones.
+/// A number of keys that takes several pages on most hosts.
 const KEYS: usize = 1_100;
 
-/// Listings under way at a time, one more than some hosts remember.
+/// Concurrent listings, one more than some hosts remember.
 const LISTINGS: usize = 65;
 
 pub(super) fn empty<B: Bucket>(table: &mut Table<'_>, store: &str) -> Result<(), Error> {
     let bucket = B::open(store)?;
     let listed = list(&bucket).map(|pages| counted(pages.concat().len()));
-    table.asks("list-keys", "an empty store", "no keys", &Outcome::of(&listed));
+    table.asks("list-keys", "an empty store", "no keys", listed);
     Ok(())
 }
 
-/// A listing of several pages, and what happens to one while keys come and go.
+/// A listing of several pages, also while keys are created and deleted.
 pub(super) fn pages<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), Error> {
     let bucket = B::open(store)?;
     let keys = page_keys();
@@ -27,23 +27,23 @@ pub(super) fn pages<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
 
     let pages = list(&bucket)?;
     let listed = pages.concat();
-    table.asks("list-keys", "1,100 keys: which", "each of them, once", &each_once(&keys, &listed));
-    table.leaves("list-keys", "1,100 keys: how many pages", &Outcome::new(pages.len().to_string()));
+    table.asks("list-keys", "1,100 keys: which", "each of them, once", each_once(&keys, &listed));
+    table.leaves("list-keys", "1,100 keys: how many pages", Outcome::new(pages.len().to_string()));
     let order = if listed.is_sorted() { "ascending" } else { "another" };
-    table.leaves("list-keys", "1,100 keys: in which order", &Outcome::new(order));
+    table.leaves("list-keys", "1,100 keys: in which order", order);
     let again = list(&bucket)?.concat();
     let same = if again == listed { "the same" } else { "another" };
-    table.leaves("list-keys", "the same keys again: in which order", &Outcome::new(same));
+    table.leaves("list-keys", "the same keys again: in which order", same);
 
-    // Between the first page and the second one some keys go, seen and not yet
-    // seen, and others come, in front and behind.
+    // After the first page, delete a listed key and an unlisted one, and create one
+    // before and one after the others.
     let (first, cursor) = bucket.list_keys(None)?;
     let seen = |key: &String| first.contains(key);
     let (Some(gone_seen), Some(gone_unseen)) =
         (first.first().cloned(), keys.iter().rev().find(|key| !seen(key)).cloned())
     else {
         let came = Outcome::new("all keys come in one page");
-        table.leaves("list-keys", "keys that come and go between pages", &came);
+        table.leaves("list-keys", "keys that come and go between pages", came);
         return Ok(());
     };
     let (front, behind) = (key("page/0000-new"), key("page/~new"));
@@ -63,12 +63,12 @@ pub(super) fn pages<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
     let shown =
         |key: &String| Outcome::new(if whole.contains(key) { "listed" } else { "not listed" });
     let what = "keys come and go between pages: those that stayed";
-    table.leaves("list-keys", what, &each_once(&stayed, &of_stayed));
-    table.leaves("list-keys", "one that went, not yet listed", &shown(&gone_unseen));
-    table.leaves("list-keys", "one that came, in front in byte order", &shown(&front));
-    table.leaves("list-keys", "one that came, behind in byte order", &shown(&behind));
+    table.leaves("list-keys", what, each_once(&stayed, &of_stayed));
+    table.leaves("list-keys", "one that went, not yet listed", shown(&gone_unseen));
+    table.leaves("list-keys", "one that came, in front in byte order", shown(&front));
+    table.leaves("list-keys", "one that came, behind in byte order", shown(&behind));
 
-    // A page whose cursor is kept, while all that it had goes.
+    // Use the cursor of a page after all keys of the page were deleted.
     let (first, cursor) = bucket.list_keys(None)?;
     delete_all(&bucket, &first)?;
     let left = list(&bucket)?.concat();
@@ -79,11 +79,11 @@ pub(super) fn pages<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), 
         Some((keys, None)) if keys == left => "the keys that are left",
         Some(_) => "some of the keys that are left",
     };
-    table.leaves("list-keys", "the next page, all keys of this one gone", &Outcome::new(came));
+    table.leaves("list-keys", "the next page, all keys of this one gone", came);
     Ok(())
 }
 
-/// Cursors that no page gave, that were used before, or that are old.
+/// Cursors that no page returned, that were used before, or that are old.
 pub(super) fn cursors<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<(), Error> {
     let bucket = B::open(store)?;
     set_all(&bucket, &page_keys(), b"")?;
@@ -95,12 +95,12 @@ pub(super) fn cursors<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<()
         });
         let what = format!("a made-up cursor, {what}");
         let may = ["no keys", "keys", "other"];
-        table.leaves_between("list-keys", &what, &may, &Outcome::of(&came));
+        table.leaves_between("list-keys", &what, &may, came);
     }
 
     let (_, Some(cursor)) = bucket.list_keys(None)? else {
         let came = Outcome::new("all keys come in one page");
-        table.leaves("list-keys", "cursors of pages", &came);
+        table.leaves("list-keys", "cursors of pages", came);
         return Ok(());
     };
     let (next, end) = bucket.list_keys(Some(&cursor))?;
@@ -109,15 +109,15 @@ pub(super) fn cursors<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<()
             let same = if keys == next { "the same page" } else { "another page" };
             same.to_owned()
         });
-        Outcome::of(&came)
+        Outcome::from(came)
     };
-    table.leaves("list-keys", "a cursor used twice", &compared(&cursor, &bucket));
+    table.leaves("list-keys", "a cursor used twice", compared(&cursor, &bucket));
     if end.is_none() {
         let what = "a cursor of a listing that has ended";
-        table.leaves("list-keys", what, &compared(&cursor, &bucket));
+        table.leaves("list-keys", what, compared(&cursor, &bucket));
     }
     let other = B::open(store)?;
-    table.leaves("list-keys", "a cursor on another handle", &compared(&cursor, &other));
+    table.leaves("list-keys", "a cursor on another handle", compared(&cursor, &other));
     drop(other);
 
     let mut begun = Vec::new();
@@ -130,7 +130,7 @@ pub(super) fn cursors<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<()
         ("65 listings under way: the oldest", begun.first()),
     ] {
         if let Some(cursor) = cursor {
-            table.leaves("list-keys", what, &compared(cursor, &bucket));
+            table.leaves("list-keys", what, compared(cursor, &bucket));
         }
     }
     Ok(())
@@ -148,7 +148,7 @@ fn counted(keys: usize) -> String {
     }
 }
 
-/// Whether a listing has each of these keys once and no others.
+/// Whether a listing contains each of these keys once and no others.
 fn each_once(keys: &[String], listed: &[String]) -> Outcome {
     let mut times: BTreeMap<&String, usize> = keys.iter().map(|key| (key, 0)).collect();
     let mut foreign = 0;

@@ -1,23 +1,22 @@
 //! The cases of `wasi:keyvalue`.
 //!
-//! The drafts differ in the types of cursors and increments, in what `get-many`
-//! answers, and the second has `cas`. The traits here are what they share; the
-//! macros `bind_store`, `bind_atomics`, `bind_swap` and `bind_batch` tie the
-//! bindings of a draft to them.
+//! The drafts differ in the types of cursors and increments and in the result of
+//! `get-many`; only the second has `cas`. The traits are what they share; the
+//! macros `bind_store`, `bind_atomics`, `bind_swap` and `bind_batch` implement
+//! them for the bindings of a draft.
 //!
-//! A case asks for no more than the text of `wasi:keyvalue` at version
-//! `0.2.0-draft2` says. In short:
+//! A case requires only what the text of `wasi:keyvalue@0.2.0-draft2` says:
 //!
-//! - A client reads its own writes. Which keys and values a store takes is the
-//!   store's affair, but what it took it has, and what it refused it has not.
-//! - A listing answers every key over its pages, in any order. Cursors that no
-//!   page gave are the host's affair.
+//! - A client reads its own writes. A store may refuse any key or value, but it
+//!   keeps those that it accepts, and a refusal changes nothing.
+//! - The pages of a listing contain every key, in any order. A host may treat
+//!   cursors that no page returned as it likes.
 //! - An increment of a missing key stores the number; one that fails changes
-//!   nothing. How a number is stored, and how far it goes, is not said.
-//! - A swap fails if the key was changed since the handle was made, and hands
-//!   back a handle on the key as it is now. Whether the same value written again
-//!   is a change is not said.
-//! - Batches promise no atomicity.
+//!   nothing. The format and the range of numbers are not specified.
+//! - A swap fails if the key was changed since the handle was made, and returns
+//!   a new handle on the key. Whether writing the same value again is a change
+//!   is not specified.
+//! - Batches are not atomic.
 
 mod batches;
 mod bind;
@@ -32,8 +31,8 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use crate::table::{Failure, Outcome, Table};
-use crate::{PREFIX, command};
+use crate::table::{Failure, Table};
+use crate::{NOT_EMPTY, PREFIX, command};
 
 /// `error` of the interface `store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +62,7 @@ impl Failure for Error {
     }
 }
 
-/// A page of a listing, and the cursor of the next one.
+/// A page of a listing and the cursor of the next page.
 pub type Page<C> = (Vec<String>, Option<C>);
 
 /// The interface `store`, function by function.
@@ -78,22 +77,22 @@ pub trait Bucket: Sized {
     fn list_keys(&self, cursor: Option<&Self::Cursor>) -> Result<Page<Self::Cursor>, Error>;
 }
 
-/// Where a listing goes on, as a draft has it.
+/// The cursor type of a draft.
 pub trait Cursor: Clone {
-    /// As the bindings take it.
+    /// The type of the argument in the bindings.
     type Argument<'a>
     where
         Self: 'a;
 
     fn argument(&self) -> Self::Argument<'_>;
 
-    /// Cursors that no listing gave, and what they are.
+    /// Cursors that no listing returned, with descriptions.
     fn made_up() -> Vec<(&'static str, Self)>;
 }
 
 /// The interface `atomics` of the first draft, and a part of the second's.
 pub trait Atomics: Bucket {
-    /// What is added: `u64` or `s64`.
+    /// `u64` or `s64`.
     type Number: Display + FromStr + From<u8>;
 
     fn increment(&self, key: &str, delta: Self::Number) -> Result<Self::Number, Error>;
@@ -112,17 +111,17 @@ pub trait Swap: Bucket {
 pub enum SwapError<C> {
     /// `store-error`.
     Store(Error),
-    /// `cas-failed`, with a handle on the key as it is now.
+    /// `cas-failed`, with a new handle on the key.
     Failed(C),
 }
 
-/// What `get-many` answers for one key: itself, unless the draft tells an absent
-/// key by its place alone, and its value.
+/// One element of the result of `get-many`: the key, which one draft omits if it
+/// is absent, and the value.
 pub type Found = (Option<String>, Option<Vec<u8>>);
 
 /// The interface `batch`.
 pub trait Batch: Bucket {
-    /// Whether an answer of `get-many` names its key also where it is absent.
+    /// Whether `get-many` names absent keys.
     const NAMES_EACH: bool;
 
     fn get_many(&self, keys: &[String]) -> Result<Vec<Found>, Error>;
@@ -130,8 +129,8 @@ pub trait Batch: Bucket {
     fn delete_many(&self, keys: &[String]) -> Result<(), Error>;
 }
 
-/// Cases that belong together. An error is one of a call that the cases need and
-/// do not judge.
+/// Cases that belong together. An error is from a call that the cases need but do
+/// not check.
 type Group = fn(&mut Table<'_>, &str) -> Result<(), Error>;
 
 /// Runs the cases of a draft without `cas`, as a component's whole main function.
@@ -175,12 +174,7 @@ fn run_groups<B: Batch>(name: &str, mut groups: Vec<(&'static str, Group)>) -> E
         };
         prepare::<B>(&store)?;
         for (function, group) in groups {
-            let ended = group(table, &store);
-            if ended.is_err() {
-                let came = Outcome::of(&ended);
-                table.asks(function, "a call that the next cases need", "ok", &came);
-            }
-            // The next group begins with what this one began with.
+            table.group(function, |table| group(table, &store));
             clean::<B>(&store).map_err(|error| cannot("remove the keys of the cases", &error))?;
         }
         Ok(())
@@ -196,19 +190,12 @@ fn default_store<B: Bucket>() -> Result<String, Error> {
     })
 }
 
-/// Removes what an earlier run may have left, and sees that nobody else's keys
-/// are there.
+/// Removes the keys of earlier runs and refuses a store with other keys.
 fn prepare<B: Batch>(store: &str) -> Result<(), String> {
     clean::<B>(store).map_err(|error| cannot("use the store", &error))?;
     let bucket = B::open(store).map_err(|error| cannot("open the store", &error))?;
-    let keys = list(&bucket).map_err(|error| cannot("list the store", &error))?.concat();
-    if keys.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "the store holds {} keys that are not these cases': give them a store of their own",
-        keys.len()
-    ))
+    let pages = list(&bucket).map_err(|error| cannot("list the store", &error))?;
+    if pages.concat().is_empty() { Ok(()) } else { Err(NOT_EMPTY.to_owned()) }
 }
 
 fn cannot(what: &str, error: &Error) -> String {
@@ -219,13 +206,13 @@ fn cannot(what: &str, error: &Error) -> String {
 fn clean<B: Batch>(store: &str) -> Result<(), Error> {
     let bucket = B::open(store)?;
     let keys = list(&bucket)?.concat();
-    // One that is not theirs alone is the empty one.
+    // The cases also use the empty key.
     let own: Vec<String> =
         keys.into_iter().filter(|key| key.is_empty() || key.starts_with(PREFIX)).collect();
     delete_all(&bucket, &own)
 }
 
-/// Deletes many keys, in batches where the host takes them.
+/// Deletes keys, in batches if the host accepts them.
 fn delete_all<B: Batch>(bucket: &B, keys: &[String]) -> Result<(), Error> {
     for some in keys.chunks(BATCH) {
         if bucket.delete_many(some).is_err() {
@@ -235,7 +222,7 @@ fn delete_all<B: Batch>(bucket: &B, keys: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Stores one value under many keys, in batches where the host takes them.
+/// Stores one value under several keys, in batches if the host accepts them.
 fn set_all<B: Batch>(bucket: &B, keys: &[String], value: &[u8]) -> Result<(), Error> {
     for some in keys.chunks(BATCH) {
         let pairs: Vec<_> = some.iter().map(|key| (key.clone(), value.to_vec())).collect();
@@ -246,12 +233,12 @@ fn set_all<B: Batch>(bucket: &B, keys: &[String], value: &[u8]) -> Result<(), Er
     Ok(())
 }
 
-/// As many keys as a modest host takes in a batch.
+/// A size of batches that most hosts accept.
 const BATCH: usize = 250;
 
 /// The pages of a whole listing.
 fn list<B: Bucket>(bucket: &B) -> Result<Vec<Vec<String>>, Error> {
-    /// More than any host needs for the few thousand keys of these cases.
+    /// More pages than a listing of the cases' keys can have.
     const PAGES: usize = 10_000;
     let (keys, mut cursor) = bucket.list_keys(None)?;
     let mut pages = vec![keys];

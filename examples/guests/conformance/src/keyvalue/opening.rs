@@ -1,11 +1,11 @@
-//! `open`: which stores there are.
+//! `open`: which names it accepts.
 
 use super::{Bucket, Error};
 use crate::key;
 use crate::table::{Outcome, Table};
 
-/// Names that a host may or may not have. It says that it has no such store, or
-/// that this one is not for the component, and nothing else.
+/// A host chooses which names it has. It refuses the others with `no-such-store`
+/// or `access-denied`.
 pub(super) fn opening<B: Bucket>(table: &mut Table<'_>, store: &str) -> Result<(), Error> {
     let key = key("opening");
     B::open(store)?.set(&key, b"here")?;
@@ -21,7 +21,7 @@ pub(super) fn opening<B: Bucket>(table: &mut Table<'_>, store: &str) -> Result<(
             Err(Error::Other(text)) => Outcome::new("other").with_text(&Error::Other(text)),
             Err(error) => Outcome::refused(&error),
         };
-        table.leaves_between("open", what, &["open", "refused"], &came);
+        table.leaves_between("open", what, &["open", "refused"], came);
     };
     opens("\"\"", "");
     opens("\"default\"", "default");
@@ -36,6 +36,6 @@ pub(super) fn opening<B: Bucket>(table: &mut Table<'_>, store: &str) -> Result<(
     opens("a name with a control character", "a/b/c\n");
     opens("a name of 100,000 bytes", &"n".repeat(100_000));
     opens("\"conformance/neighbour/1\", another component's id", "conformance/neighbour/1");
-    opens("\"conformance/nobody/1\", an id that nobody has", "conformance/nobody/1");
+    opens("\"conformance/unused/1\", an id without a component", "conformance/unused/1");
     Ok(())
 }

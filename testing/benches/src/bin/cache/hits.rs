@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use benches::Size;
-use benches::measure::{self, Compared, Core, Plan};
+use benches::measure::{self, Compared, CpuTime, Plan};
 use benches::report::{Row, Target, comparisons};
 use storage_cache::CacheConfig;
 use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
@@ -122,7 +122,7 @@ impl Bench {
         let storage = black_box(create(id, Arc::clone(&maker)));
         let count = self.keys.len();
         (0..count).try_for_each(|number| storage.get(self.keys.user(number)).map(drop))?;
-        let compared = self.compare(&|number| is_there(&storage.get(self.keys.user(number))))?;
+        let compared = self.compare(&|number| is_hit(&storage.get(self.keys.user(number))))?;
         ensure!(maker.made() == count as u64, "a key was read more than once");
         Ok(compared)
     }
@@ -130,9 +130,9 @@ impl Bench {
     /// Measures a cache and the bare quick_cache in turns.
     fn compare(&self, side: &impl Side) -> Result<Compared> {
         let bare = |number| black_box(&self.bare.get(self.keys.full(number))).is_some();
-        let core = if self.threads == 1 { Core::OfThread } else { Core::OfProgram };
+        let cpu = if self.threads == 1 { CpuTime::OfThread } else { CpuTime::OfProcess };
         let plan = Plan { rounds: self.rounds, operations: self.operations, turn: self.operations };
-        measure::compare_by(core, plan, &mut |numbers| self.get(side, numbers), &mut |numbers| {
+        measure::compare_by(cpu, plan, &mut |numbers| self.get(side, numbers), &mut |numbers| {
             self.get(&bare, numbers)
         })
     }
@@ -175,7 +175,7 @@ impl Bench {
 }
 
 #[inline]
-fn is_there(found: &Result<Option<StorageValue>, StorageError>) -> bool {
+fn is_hit(found: &Result<Option<StorageValue>, StorageError>) -> bool {
     matches!(black_box(found), Ok(Some(_)))
 }
 

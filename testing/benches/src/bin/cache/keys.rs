@@ -36,7 +36,7 @@ impl Keys {
     }
 }
 
-/// A storage that has a value for every key, and counts the reads.
+/// A storage that makes a value for every key, and counts the reads.
 #[derive(Debug, Default)]
 pub(crate) struct Maker(AtomicU64);
 
