@@ -190,6 +190,7 @@ fn with_rocksdb(variables: &Variables) -> Vec<Step> {
         format!("clippy --package storage-backends --features rocksdb --all-targets {lints}"),
         "test --package storage-backends --features rocksdb --lib rocksdb".to_owned(),
         "test --package storage-backends --features rocksdb --test rocksdb".to_owned(),
+        "test --package storage-backends --features rocksdb --test stores rocksdb".to_owned(),
         // The code for this store does not depend on wasmtime.
         format!("clippy --package storage-host --no-default-features --features rocksdb --all-targets {lints}"),
         format!("test --package storage-host {host}"),

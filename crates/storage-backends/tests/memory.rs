@@ -1,5 +1,4 @@
-//! The memory store: the contract, a comparison with the reference, and components that
-//! are added and removed.
+//! The memory store: the conformance suite, and components that are added and removed.
 #![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -7,15 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 
-use proptest::prelude::*;
-use proptest::sample::select;
 use rstest::rstest;
 use storage_backends::MemoryStorage;
-use storage_core::conformance::{Feature, Implementation, ReferenceStorage, run};
-use storage_core::{
-    Budget, Check, Commit, ComponentStorage, Expected, PageRequest, Revision, StorageError,
-    StorageValue, Store, VersionedValue, Write, split_full_key,
-};
+use storage_core::conformance::{Feature, Implementation, run};
+use storage_core::{Commit, ComponentStorage, StorageError, StorageValue, Store};
 
 fn memory() -> Implementation {
     Implementation::store("memory", MemoryStorage::new)
@@ -33,139 +27,6 @@ fn the_contract_is_kept(#[case] implementation: Implementation) {
     let report = run(&implementation);
     let by_design = [Feature::Persistence, Feature::Components, Feature::Store, Feature::Snapshots];
     assert!(report.skipped.iter().all(|(_, feature)| by_design.contains(feature)), "{report:?}");
-}
-
-/// A call to both stores.
-#[derive(Debug, Clone)]
-enum Call {
-    Put(String, StorageValue),
-    Delete(String),
-    Commit(Commit),
-    Page(String, Option<String>, usize),
-    Components(Option<String>, usize),
-    Usage(String),
-    GetMany(Vec<String>),
-}
-
-/// Keys with colliding components and prefixes, some of them invalid.
-fn key() -> impl Strategy<Value = String> {
-    let parts = vec!["a", "b", "/", "-", "0", "\u{e9}"];
-    prop_oneof![
-        8 => proptest::collection::vec(select(parts), 1..8).prop_map(|parts| parts.concat()),
-        6 => select(vec!["a/b/c/1", "a/b/c/2", "a/b/c/", "a/b/cc/1", "a/b/c-/1", "a/b"])
-            .prop_map(str::to_owned),
-        1 => select(vec!["", "a\0b", "a/b/c/\n"]).prop_map(str::to_owned),
-    ]
-}
-
-fn value() -> impl Strategy<Value = StorageValue> {
-    proptest::collection::vec(any::<u8>(), 0..6).prop_map(StorageValue::new)
-}
-
-fn check() -> impl Strategy<Value = Check> {
-    let expected = prop_oneof![
-        Just(Expected::Absent),
-        Just(Expected::Present),
-        (0_u64..30).prop_map(|number| Expected::Revision(Revision::new(number))),
-        value().prop_map(Expected::Value),
-    ];
-    (key(), expected).prop_map(|(key, expected)| Check { key, expected })
-}
-
-fn write() -> impl Strategy<Value = Write> {
-    (key(), proptest::option::of(value())).prop_map(|(key, value)| Write { key, value })
-}
-
-fn budget() -> impl Strategy<Value = Budget> {
-    (0_u64..30, 0_u64..6).prop_map(|(max_bytes, max_keys)| Budget { max_bytes, max_keys })
-}
-
-/// Commits. Most of those with a budget cover one component.
-fn commit() -> impl Strategy<Value = Commit> {
-    let checks = proptest::collection::vec(check(), 0..2);
-    let writes = proptest::collection::vec(write(), 0..5);
-    (checks, writes, proptest::option::of(budget()), any::<bool>()).prop_map(
-        |(mut checks, mut writes, budget, anywhere)| {
-            if let (Some(_), Some(first), false) = (budget, writes.first(), anywhere) {
-                let component = split_full_key(&first.key).0.to_owned();
-                checks.retain(|check| split_full_key(&check.key).0 == component);
-                writes.retain(|write| split_full_key(&write.key).0 == component);
-            }
-            Commit { checks, writes, budget }
-        },
-    )
-}
-
-fn call() -> impl Strategy<Value = Call> {
-    let after = || proptest::option::of(key());
-    prop_oneof![
-        4 => (key(), value()).prop_map(|(key, value)| Call::Put(key, value)),
-        2 => key().prop_map(Call::Delete),
-        5 => commit().prop_map(Call::Commit),
-        2 => (key(), after(), 0_usize..8).prop_map(|(prefix, after, limit)| Call::Page(prefix, after, limit)),
-        1 => (after(), 0_usize..5).prop_map(|(after, limit)| Call::Components(after, limit)),
-        1 => key().prop_map(Call::Usage),
-        1 => proptest::collection::vec(key(), 0..6).prop_map(Call::GetMany),
-    ]
-}
-
-/// The result of a call, with revisions relative to `base`.
-fn result_of<S: Store>(storage: &S, call: &Call, base: u64) -> String {
-    let counted = |written: Result<Revision, StorageError>| {
-        format!("{:?}", written.map(|revision| revision.get() - base))
-    };
-    match call.clone() {
-        Call::Put(key, value) => counted(storage_core::put(&storage, &key, value)),
-        Call::Delete(key) => format!("{:?}", storage.delete(&key)),
-        Call::Commit(mut commit) => {
-            for check in &mut commit.checks {
-                if let Expected::Revision(revision) = &mut check.expected {
-                    *revision = Revision::new(revision.get() + base);
-                }
-            }
-            counted(storage.commit(commit))
-        }
-        Call::Page(prefix, after, limit) => {
-            let request = PageRequest { prefix: &prefix, after: after.as_deref(), limit };
-            format!("{:?} {:?}", storage.list_page(request), storage.list_keys(Some(&prefix)))
-        }
-        Call::Components(after, limit) => {
-            format!("{:?}", storage.list_components(after.as_deref(), limit))
-        }
-        Call::Usage(prefix) => format!("{:?}", storage.usage(Some(&prefix))),
-        Call::GetMany(keys) => {
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            let found = storage.get_many(&keys);
-            format!("{:?}", found.map(|values| values.into_iter().map(bytes).collect::<Vec<_>>()))
-        }
-    }
-}
-
-fn bytes(value: Option<StorageValue>) -> Option<Vec<u8>> {
-    value.map(StorageValue::into_bytes)
-}
-
-proptest! {
-    /// Includes errors and revisions.
-    #[test]
-    fn it_returns_what_the_reference_returns(calls in proptest::collection::vec(call(), 0..60)) {
-        let (memory, reference) = (MemoryStorage::new(), ReferenceStorage::new());
-        let first = [storage_core::put(&memory, "first", "".into())?, storage_core::put(&reference, "first", "".into())?];
-        let [base, reference_base] = first.map(Revision::get);
-        for call in &calls {
-            let expected = result_of(&reference, call, reference_base);
-            prop_assert_eq!(result_of(&memory, call, base), expected, "{:?}", call);
-        }
-        let keys = reference.list_keys(None)?;
-        prop_assert_eq!(memory.list_keys(None)?, keys.clone());
-        for key in keys {
-            let counted = |found: Option<VersionedValue>, base: u64| {
-                found.map(|found| (found.revision.get() - base, found.value.into_bytes()))
-            };
-            let wanted = counted(reference.get_versioned(&key)?, reference_base);
-            prop_assert_eq!(counted(memory.get_versioned(&key)?, base), wanted);
-        }
-    }
 }
 
 /// While other threads empty the component, every write can be read afterwards.

@@ -33,9 +33,9 @@ proptest! {
             (segment(), segment(), segment(), key()), any::<u32>(), 1..12
         )
     ) {
-        let place = Place::new();
+        let dir = StoreDir::new();
         let options = FileOptions::default().with_durability(Durability::Os);
-        let storage = FileStorage::open(place.path(), options).unwrap();
+        let storage = FileStorage::open(dir.path(), options).unwrap();
         let view = |(namespace, name, instance, _): &(String, String, String, String)| {
             NamespacedStorage::new(
                 ComponentId::new(namespace, name, instance).unwrap(), &storage)
@@ -52,10 +52,10 @@ proptest! {
                 .collect();
             prop_assert_eq!(view(id).list_keys(None).unwrap(), keys);
         }
-        let files = files_below(&place.path().join("components"));
+        let files = files_below(&dir.path().join("components"));
         prop_assert_eq!(files.len(), entries.len());
-        for path in files_below(place.0.path()).keys() {
-            prop_assert!(path.starts_with(place.path()), "{:?}", path);
+        for path in files_below(dir.0.path()).keys() {
+            prop_assert!(path.starts_with(dir.path()), "{:?}", path);
         }
         // Also on file systems that ignore case.
         let folded: std::collections::BTreeSet<_> =

@@ -3,19 +3,19 @@ use super::*;
 use std::os::unix::fs::symlink;
 
 /// A store with two components and an unscoped key.
-fn filled() -> Place {
-    let place = Place::new();
-    let storage = open(&place.path());
+fn filled() -> StoreDir {
+    let dir = StoreDir::new();
+    let storage = open(&dir.path());
     for key in ["a/b/c/k", "d/e/f/k", "loose"] {
         storage.set(key, key.into()).unwrap();
     }
-    place
+    dir
 }
 
 /// Moves a part of a store elsewhere and replaces it with a link.
-fn link_away(place: &Place, path: &str) {
-    let original = place.path().join(path);
-    let elsewhere = place.0.path().join("elsewhere");
+fn link_away(dir: &StoreDir, path: &str) {
+    let original = dir.path().join(path);
+    let elsewhere = dir.at("elsewhere");
     fs::rename(&original, &elsewhere).unwrap();
     symlink(&elsewhere, &original).unwrap();
 }
@@ -25,10 +25,10 @@ fn options(durability: Durability) -> FileOptions {
 }
 
 /// The store, opened in each way, one after the other.
-fn opened(place: &Place) -> impl Iterator<Item = FileStorage> {
+fn opened(dir: &StoreDir) -> impl Iterator<Item = FileStorage> {
     let ways: [fn(&Path) -> FileStorage; 3] =
         [read_only, open, |path| FileStorage::open(path, options(Durability::Os)).unwrap()];
-    let path = place.path();
+    let path = dir.path();
     ways.into_iter().map(move |open| open(&path))
 }
 
@@ -53,11 +53,11 @@ fn snapshot(storage: &FileStorage, prefix: &str) -> Result<usize, StorageError> 
 #[case::name("components/a/b")]
 #[case::namespace("components/a")]
 fn every_call_refuses_a_component_behind_a_link(#[case] path: &str) {
-    let place = filled();
-    link_away(&place, path);
-    let link = place.path().join(path);
-    let before = files_below(&place.0.path().join("elsewhere"));
-    for storage in opened(&place) {
+    let dir = filled();
+    link_away(&dir, path);
+    let link = dir.path().join(path);
+    let before = files_below(&dir.at("elsewhere"));
+    for storage in opened(&dir) {
         assert_names_link(storage.get("a/b/c/k"), &link);
         assert_names_link(storage.get("a/b/c/missing"), &link);
         assert_names_link(storage.exists("a/b/c/k"), &link);
@@ -73,7 +73,7 @@ fn every_call_refuses_a_component_behind_a_link(#[case] path: &str) {
         assert_eq!(storage.list_keys(Some("d/e/f/")).unwrap(), ["d/e/f/k"]);
     }
     for durability in [Durability::Sync, Durability::Os] {
-        let storage = FileStorage::open(place.path(), options(durability)).unwrap();
+        let storage = FileStorage::open(dir.path(), options(durability)).unwrap();
         assert_names_link(storage.set("a/b/c/k", "x".into()), &link);
         assert_names_link(storage.delete("a/b/c/k"), &link);
         let commit = Commit::new().set("d/e/f/k", "new".into()).set("a/b/c/k", "new".into());
@@ -85,24 +85,24 @@ fn every_call_refuses_a_component_behind_a_link(#[case] path: &str) {
         assert_names_link(storage.commit(check), &link);
         assert_eq!(storage.get("d/e/f/k"), Ok(Some("d/e/f/k".into())));
     }
-    assert_eq!(files_below(&place.0.path().join("elsewhere")), before);
+    assert_eq!(files_below(&dir.at("elsewhere")), before);
     // The repair that the message suggests.
     fs::remove_file(&link).unwrap();
-    fs::rename(place.0.path().join("elsewhere"), &link).unwrap();
-    assert_eq!(open(&place.path()).list_keys(None).unwrap(), ["a/b/c/k", "d/e/f/k", "loose"]);
+    fs::rename(dir.at("elsewhere"), &link).unwrap();
+    assert_eq!(open(&dir.path()).list_keys(None).unwrap(), ["a/b/c/k", "d/e/f/k", "loose"]);
 }
 
 #[test]
 fn a_dangling_link_is_refused() {
-    let place = filled();
-    link_away(&place, "components/a");
-    fs::remove_dir_all(place.0.path().join("elsewhere")).unwrap();
-    let link = place.path().join("components/a");
-    for storage in opened(&place) {
+    let dir = filled();
+    link_away(&dir, "components/a");
+    fs::remove_dir_all(dir.at("elsewhere")).unwrap();
+    let link = dir.path().join("components/a");
+    for storage in opened(&dir) {
         assert_names_link(storage.get("a/b/c/k"), &link);
         assert_names_link(storage.list_components(None, 10), &link);
     }
-    assert_names_link(open(&place.path()).set("a/b/c/k", "x".into()), &link);
+    assert_names_link(open(&dir.path()).set("a/b/c/k", "x".into()), &link);
 }
 
 #[rstest]
@@ -113,13 +113,13 @@ fn a_dangling_link_is_refused() {
 #[case("LOCK")]
 #[case("revisions")]
 fn a_store_with_a_link_in_its_root_does_not_open(#[case] name: &str) {
-    let place = filled();
-    link_away(&place, name);
-    let link = place.path().join(name);
-    assert_names_link(FileStorage::open(place.path(), FileOptions::default()), &link);
-    assert_names_link(FileStorage::open_read_only(place.path(), FileOptions::default()), &link);
+    let dir = filled();
+    link_away(&dir, name);
+    let link = dir.path().join(name);
+    assert_names_link(FileStorage::open(dir.path(), FileOptions::default()), &link);
+    assert_names_link(FileStorage::open_read_only(dir.path(), FileOptions::default()), &link);
     let mut problems = Vec::new();
-    let verified = FileStorage::verify(place.path(), &mut |problem| problems.push(problem));
+    let verified = FileStorage::verify(dir.path(), &mut |problem| problems.push(problem));
     assert_eq!(verified.unwrap().problems, problems.len() as u64);
     assert_eq!(problems[0].location, link.to_string_lossy());
     assert!(problems[0].detail.starts_with("is a symbolic link"), "{}", problems[0]);
@@ -127,9 +127,9 @@ fn a_store_with_a_link_in_its_root_does_not_open(#[case] name: &str) {
 
 #[test]
 fn the_root_itself_may_be_a_link() {
-    let place = filled();
-    let link = place.0.path().join("link");
-    symlink(place.path(), &link).unwrap();
+    let dir = filled();
+    let link = dir.at("link");
+    symlink(dir.path(), &link).unwrap();
     let storage = open(&link);
     assert_eq!(storage.list_keys(None).unwrap().len(), 3);
     storage.set("a/b/c/k", "new".into()).unwrap();
@@ -142,11 +142,11 @@ fn the_root_itself_may_be_a_link() {
 fn a_key_behind_a_link_is_refused_until_it_is_written_or_deleted() {
     for repair in ["put", "delete"] {
         for key in ["a/b/c/k", "loose"] {
-            let place = filled();
+            let dir = filled();
             let path = if key == "loose" { "loose/loose" } else { "components/a/b/c/k" };
-            link_away(&place, path);
-            let link = place.path().join(path);
-            for storage in opened(&place) {
+            link_away(&dir, path);
+            let link = dir.path().join(path);
+            for storage in opened(&dir) {
                 assert_names_link(storage.get(key), &link);
                 assert_names_link(storage.exists(key), &link);
                 let prefix = key.strip_suffix('k').unwrap_or_default();
@@ -154,8 +154,8 @@ fn a_key_behind_a_link_is_refused_until_it_is_written_or_deleted() {
                 assert_names_link(storage.usage(Some(prefix)), &link);
                 assert_names_link(snapshot(&storage, ""), &link);
             }
-            let elsewhere = fs::read(place.0.path().join("elsewhere")).unwrap();
-            let storage = open(&place.path());
+            let elsewhere = fs::read(dir.at("elsewhere")).unwrap();
+            let storage = open(&dir.path());
             let (repaired, value) = match repair {
                 "put" => (storage.set(key, "new".into()), Some("new".into())),
                 _ => (storage.delete(key), None),
@@ -163,32 +163,31 @@ fn a_key_behind_a_link_is_refused_until_it_is_written_or_deleted() {
             repaired.unwrap();
             assert_eq!(storage.get(key), Ok(value));
             // The target of the link is unchanged.
-            assert_eq!(fs::read(place.0.path().join("elsewhere")).unwrap(), elsewhere);
+            assert_eq!(fs::read(dir.at("elsewhere")).unwrap(), elsewhere);
         }
     }
 }
 
 #[test]
 fn a_pending_commit_is_not_applied_behind_a_link() {
-    let place = Place::new();
-    fixture::copy_to(&place);
-    link_away(&place, "components/app/notes");
-    let link = place.path().join("components/app/notes");
-    let before = files_below(&place.0.path().join("elsewhere"));
-    assert_names_link(FileStorage::open(place.path(), FileOptions::default()), &link);
-    assert_names_link(read_only(&place.path()).get("app/notes/home/by-commit"), &link);
-    assert_eq!(files_below(&place.0.path().join("elsewhere")), before);
+    let dir = StoreDir::fixture("file-format-1");
+    link_away(&dir, "components/app/notes");
+    let link = dir.path().join("components/app/notes");
+    let before = files_below(&dir.at("elsewhere"));
+    assert_names_link(FileStorage::open(dir.path(), FileOptions::default()), &link);
+    assert_names_link(read_only(&dir.path()).get("app/notes/home/by-commit"), &link);
+    assert_eq!(files_below(&dir.at("elsewhere")), before);
 }
 
 #[test]
 fn foreign_links_are_ignored() {
-    let place = filled();
-    let home = place.path().join("components/a/b/c");
+    let dir = filled();
+    let home = dir.path().join("components/a/b/c");
     // Some editors create such links as locks.
-    for path in [home.join(".#k"), place.path().join("components/.Trash"), home.join("Upper")] {
+    for path in [home.join(".#k"), dir.path().join("components/.Trash"), home.join("Upper")] {
         symlink("/nowhere", path).unwrap();
     }
-    for storage in opened(&place) {
+    for storage in opened(&dir) {
         assert_eq!(storage.list_keys(None).unwrap(), ["a/b/c/k", "d/e/f/k", "loose"]);
         assert_eq!(snapshot(&storage, ""), Ok(3));
     }
@@ -196,13 +195,13 @@ fn foreign_links_are_ignored() {
 
 #[test]
 fn verify_reports_every_link() {
-    let place = filled();
-    link_away(&place, "components/a");
-    symlink("/nowhere", place.path().join("loose/other")).unwrap();
+    let dir = filled();
+    link_away(&dir, "components/a");
+    symlink("/nowhere", dir.path().join("loose/other")).unwrap();
     let mut shown = Vec::new();
-    let verified = FileStorage::verify(place.path(), &mut |one| shown.push(one.to_string()));
+    let verified = FileStorage::verify(dir.path(), &mut |one| shown.push(one.to_string()));
     assert_eq!(verified.unwrap().usage.keys, 2);
-    let shown = shown.join("\n").replace(&*place.path().to_string_lossy(), "STORE");
+    let shown = shown.join("\n").replace(&*dir.path().to_string_lossy(), "STORE");
     insta::assert_snapshot!(shown, @r"
     STORE/components/a: is a symbolic link; a store does not follow links: replace the link with the directory
     STORE/loose/other: is a symbolic link; a store does not follow links: replace the link with the file
@@ -211,14 +210,14 @@ fn verify_reports_every_link() {
 
 #[test]
 fn a_pipe_instead_of_a_key_file_does_not_block() {
-    let place = filled();
-    let pipe = place.path().join("components/a/b/c/pipe");
+    let dir = filled();
+    let pipe = dir.path().join("components/a/b/c/pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     if !made.is_ok_and(|status| status.success()) {
         println!("SKIPPED a pipe instead of a key file: mkfifo cannot be run");
         return;
     }
-    for storage in opened(&place) {
+    for storage in opened(&dir) {
         for result in [
             storage.get("a/b/c/pipe").map(drop),
             storage.exists("a/b/c/pipe").map(drop),
@@ -229,6 +228,6 @@ fn a_pipe_instead_of_a_key_file_does_not_block() {
         }
     }
     let mut shown = Vec::new();
-    FileStorage::verify(place.path(), &mut |one| shown.push(one.to_string())).unwrap();
+    FileStorage::verify(dir.path(), &mut |one| shown.push(one.to_string())).unwrap();
     assert!(shown.iter().any(|line| line.contains("c/pipe: is a pipe")), "{shown:?}");
 }

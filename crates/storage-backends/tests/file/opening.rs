@@ -1,111 +1,35 @@
 use super::*;
 
-fn refusal(result: Result<FileStorage, StorageError>, place: &Place) -> String {
+fn refusal(result: Result<FileStorage, StorageError>, dir: &StoreDir) -> String {
     let message = result.unwrap_err().to_string();
     message
-        .replace(&*place.path().to_string_lossy(), "STORE")
+        .replace(&*dir.path().to_string_lossy(), "STORE")
         .replace(&std::process::id().to_string(), "PID")
 }
 
-fn both(place: &Place) -> [String; 2] {
+fn both(dir: &StoreDir) -> [String; 2] {
     [
-        refusal(FileStorage::open(place.path(), FileOptions::default()), place),
-        refusal(FileStorage::open_read_only(place.path(), FileOptions::default()), place),
+        refusal(FileStorage::open(dir.path(), FileOptions::default()), dir),
+        refusal(FileStorage::open_read_only(dir.path(), FileOptions::default()), dir),
     ]
-}
-
-#[test]
-fn a_missing_store_is_created_by_a_writer_and_refused_by_a_reader() {
-    let place = Place::new();
-    let result = FileStorage::open_read_only(place.path(), FileOptions::default());
-    insta::assert_snapshot!(refusal(result, &place), @"storage failed: STORE does not exist; a store is created when it is first opened for writing");
-    assert!(!place.path().exists(), "a reader creates nothing");
-    drop(open(&place.path()));
-    read_only(&place.path());
-}
-
-#[test]
-fn a_file_is_not_a_store() {
-    let place = Place::new();
-    fs::write(place.path(), "text").unwrap();
-    insta::assert_snapshot!(both(&place).join("\n"), @r"
-    storage failed: STORE is a file, not a store directory
-    storage failed: STORE is a file, not a store directory
-    ");
-    assert_eq!(fs::read(place.path()).unwrap(), b"text");
-}
-
-#[test]
-fn a_directory_of_foreign_files_is_refused() {
-    let place = Place::new();
-    fs::create_dir(place.path()).unwrap();
-    fs::write(place.path().join("thesis.txt"), "text").unwrap();
-    let before = place.tree();
-    insta::assert_snapshot!(both(&place).join("\n"), @r"
-    storage failed: STORE holds files that do not belong to a store; give the path of a store, or of an empty or missing directory
-    storage failed: STORE is not a store; a store is created when it is first opened for writing
-    ");
-    assert_eq!(place.tree(), before);
-}
-
-#[test]
-fn a_second_writer_learns_who_has_the_store() {
-    let place = Place::new();
-    let first = open(&place.path());
-    let second = FileStorage::open(place.path(), FileOptions::default());
-    assert!(matches!(second, Err(StorageError::Locked(_))));
-    if cfg!(target_os = "linux") {
-        insta::assert_snapshot!(refusal(second, &place), @"the store STORE is locked: this process has it open for writing; close it first");
-    }
-    first.set("a/b/c/still", "works".into()).unwrap();
-    drop(first);
-    open(&place.path());
-}
-
-#[test]
-fn an_unknown_format_version_is_refused() {
-    let place = Place::new();
-    drop(open(&place.path()));
-    let format = place.path().join("FORMAT");
-    fs::write(&format, "airssys file store\nformat: 2\nstore-id: 00\n").unwrap();
-    let before = place.tree();
-    insta::assert_snapshot!(both(&place).join("\n"), @r"
-    not supported: the store in STORE has format 2, but this program reads format 1; use the release that wrote it
-    not supported: the store in STORE has format 2, but this program reads format 1; use the release that wrote it
-    ");
-    let ours = |(path, _): &(PathBuf, Vec<u8>)| !path.ends_with("LOCK");
-    assert!(place.tree().into_iter().filter(ours).eq(before.into_iter().filter(ours)));
-}
-
-#[test]
-fn every_store_has_its_own_id() {
-    let [one, other] = [Place::new(), Place::new()];
-    let id = open(&one.path()).store_id().to_owned();
-    assert_eq!(read_only(&one.path()).store_id(), id);
-    assert_ne!(open(&other.path()).store_id(), id);
-}
-
-#[test]
-fn a_restored_copy_uses_new_revisions() {
-    restored::a_restored_copy_uses_new_revisions(open);
 }
 
 #[test]
 fn foreign_files_with_names_of_a_store_are_refused() {
     for name in ["LOCK", "revisions", ".tmp-FORMAT"] {
-        let place = Place::new();
-        fs::create_dir(place.path()).unwrap();
-        fs::write(place.path().join(name), "important\n").unwrap();
-        let refused = FileStorage::open(place.path(), FileOptions::default());
+        let dir = StoreDir::new();
+        fs::create_dir(dir.path()).unwrap();
+        fs::write(dir.path().join(name), "important\n").unwrap();
+        let refused = FileStorage::open(dir.path(), FileOptions::default());
         let Err(StorageError::IoError(detail)) = refused else { panic!("{name}: {refused:?}") };
         assert!(detail.contains("do not belong to a store"), "{detail}");
-        assert_eq!(fs::read(place.path().join(name)).unwrap(), b"important\n");
+        assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"important\n");
     }
 }
 
 #[test]
 fn an_incomplete_creation_is_completed() {
-    let complete = Place::new();
+    let complete = StoreDir::new();
     drop(open(&complete.path()));
     let format = fs::read(complete.path().join("FORMAT")).unwrap();
     let counter = fs::read(complete.path().join("revisions")).unwrap();
@@ -120,27 +44,27 @@ fn an_incomplete_creation_is_completed() {
         (".tmp-FORMAT", &format[..40]),
     ];
     for (name, content) in begun {
-        let place = Place::new();
-        fs::create_dir(place.path()).unwrap();
-        fs::write(place.path().join(name), content).unwrap();
-        open(&place.path()).set("a/b/c/k", "v".into()).unwrap();
+        let dir = StoreDir::new();
+        fs::create_dir(dir.path()).unwrap();
+        fs::write(dir.path().join(name), content).unwrap();
+        open(&dir.path()).set("a/b/c/k", "v".into()).unwrap();
     }
 }
 
 #[test]
 fn a_foreign_lock_file_keeps_its_content() {
-    let place = Place::new();
-    drop(open(&place.path()));
-    let lock = place.path().join("LOCK");
+    let dir = StoreDir::new();
+    drop(open(&dir.path()));
+    let lock = dir.path().join("LOCK");
     fs::write(&lock, "important\n").unwrap();
-    drop(open(&place.path()));
+    drop(open(&dir.path()));
     assert_eq!(fs::read(&lock).unwrap(), b"important\n");
     // A file with a second name is not ours alone.
-    let other = place.path().with_file_name("other");
+    let other = dir.at("other");
     fs::write(&other, "17\n").unwrap();
     fs::remove_file(&lock).unwrap();
     fs::hard_link(&other, &lock).unwrap();
-    drop(open(&place.path()));
+    drop(open(&dir.path()));
     assert_eq!(fs::read(&other).unwrap(), b"17\n");
 }
 
@@ -148,17 +72,17 @@ fn a_foreign_lock_file_keeps_its_content() {
 #[test]
 fn a_pipe_instead_of_a_file_of_the_store_does_not_block() {
     for name in ["FORMAT", "LOCK", "revisions"] {
-        let place = Place::new();
-        drop(open(&place.path()));
-        let path = place.path().join(name);
+        let dir = StoreDir::new();
+        drop(open(&dir.path()));
+        let path = dir.path().join(name);
         fs::remove_file(&path).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        let detail = both(&place).join("\n");
+        let detail = both(&dir).join("\n");
         assert_eq!(detail.matches("is a pipe, socket or device").count(), 2, "{detail}");
-        let verified = FileStorage::verify(place.path(), &mut |_| {});
+        let verified = FileStorage::verify(dir.path(), &mut |_| {});
         assert!(matches!(verified, Err(StorageError::IoError(_))), "{verified:?}");
         if name == "LOCK" {
-            assert!(storage_backends::look_for_writer(place.path()).is_err());
+            assert!(storage_backends::look_for_writer(dir.path()).is_err());
         }
     }
 }

@@ -20,9 +20,9 @@ fn numbered(number: usize) -> String {
 }
 
 /// A store with more keys than one page of a scan.
-fn filled(place: &Place) -> FileStorage {
+fn filled(dir: &StoreDir) -> FileStorage {
     let options = FileOptions::default().with_durability(Durability::Os);
-    let storage = FileStorage::open(place.path(), options).unwrap();
+    let storage = FileStorage::open(dir.path(), options).unwrap();
     for number in 0..600 {
         storage.set(&numbered(number), "old".into()).unwrap();
     }
@@ -31,30 +31,29 @@ fn filled(place: &Place) -> FileStorage {
 
 #[test]
 fn a_reader_sees_pending_commits_and_changes_nothing() {
-    let place = Place::new();
-    fixture::copy_to(&place);
-    let before = place.tree();
-    assert_eq!(snapshot(&read_only(&place.path())).unwrap(), support::first_format());
-    assert_eq!(place.tree(), before);
+    let dir = StoreDir::fixture("file-format-1");
+    let before = dir.tree();
+    assert_eq!(snapshot(&read_only(&dir.path())).unwrap(), support::first_format());
+    assert_eq!(dir.tree(), before);
 }
 
 #[test]
 fn a_snapshot_has_what_was_written_after_the_reader_was_opened() {
-    let place = Place::new();
-    drop(open(&place.path()));
-    let reader = read_only(&place.path());
+    let dir = StoreDir::new();
+    drop(open(&dir.path()));
+    let reader = read_only(&dir.path());
     assert_eq!(snapshot(&reader).unwrap(), []);
-    fs::remove_dir_all(place.path()).unwrap();
-    fixture::copy_to(&place);
+    fs::remove_dir_all(dir.path()).unwrap();
+    dir.copy_fixture("file-format-1");
     assert_eq!(snapshot(&reader).unwrap(), support::first_format());
 }
 
 #[test]
 fn a_reader_is_refused_while_a_writer_has_the_store_open() {
-    let place = Place::new();
-    let writer = open(&place.path());
+    let dir = StoreDir::new();
+    let writer = open(&dir.path());
     writer.set("a/b/c/1", "x".into()).unwrap();
-    let reader = read_only(&place.path());
+    let reader = read_only(&dir.path());
     let refused = reader.read_snapshot("", None, &mut |key, _| panic!("visited {key}"));
     let Err(StorageError::Locked(detail)) = refused else { panic!("{refused:?}") };
     assert!(detail.contains("has it open for writing"), "{detail}");
@@ -64,46 +63,30 @@ fn a_reader_is_refused_while_a_writer_has_the_store_open() {
 
 #[test]
 fn a_snapshot_of_a_reader_keeps_writers_out_but_not_readers() {
-    let place = Place::new();
-    fixture::copy_to(&place);
-    drop(open(&place.path()));
-    let reader = read_only(&place.path());
+    let dir = StoreDir::fixture("file-format-1");
+    drop(open(&dir.path()));
+    let reader = read_only(&dir.path());
     reader
         .read_snapshot("", None, &mut |_, _| {
-            let refused = FileStorage::open(place.path(), FileOptions::default());
+            let refused = FileStorage::open(dir.path(), FileOptions::default());
             let Err(StorageError::Locked(detail)) = refused else { panic!("{refused:?}") };
             assert!(detail.contains("is reading it; retry when"), "{detail}");
-            assert_eq!(snapshot(&read_only(&place.path())).unwrap(), support::first_format());
+            assert_eq!(snapshot(&read_only(&dir.path())).unwrap(), support::first_format());
             Err(StorageError::QuotaExceeded)
         })
         .unwrap_err();
-    open(&place.path());
-}
-
-#[test]
-fn a_writer_waits_for_a_short_shared_lock() {
-    let place = Place::new();
-    drop(open(&place.path()));
-    let file = fs::File::open(place.path().join("LOCK")).unwrap();
-    file.lock_shared().unwrap();
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| drop(open(&place.path())));
-        thread::sleep(Duration::from_millis(40));
-        drop(file);
-        writer.join().unwrap();
-    });
+    open(&dir.path());
 }
 
 #[test]
 fn a_store_without_a_lock_file_is_read_unless_a_writer_opens_it() {
-    let place = Place::new();
-    fixture::copy_to(&place);
-    fs::remove_file(place.path().join("LOCK")).unwrap();
-    let reader = read_only(&place.path());
+    let dir = StoreDir::fixture("file-format-1");
+    fs::remove_file(dir.path().join("LOCK")).unwrap();
+    let reader = read_only(&dir.path());
     assert_eq!(snapshot(&reader).unwrap(), support::first_format());
     let mut writer = None;
     let read = reader.read_snapshot("", None, &mut |_, _| {
-        writer.get_or_insert_with(|| open(&place.path()));
+        writer.get_or_insert_with(|| open(&dir.path()));
         Ok(())
     });
     assert!(matches!(read, Err(StorageError::Unavailable { key: None, .. })), "{read:?}");
@@ -112,14 +95,13 @@ fn a_store_without_a_lock_file_is_read_unless_a_writer_opens_it() {
 #[cfg(unix)]
 #[test]
 fn a_snapshot_of_a_store_that_is_replaced_fails() {
-    let place = Place::new();
-    fixture::copy_to(&place);
-    let reader = read_only(&place.path());
-    let moved = place.path().with_file_name("moved");
+    let dir = StoreDir::fixture("file-format-1");
+    let reader = read_only(&dir.path());
+    let moved = dir.at("moved");
     let read = reader.read_snapshot("", None, &mut |_, _| {
         if !moved.exists() {
-            fs::rename(place.path(), &moved).unwrap();
-            fixture::copy_to(&place);
+            fs::rename(dir.path(), &moved).unwrap();
+            dir.copy_fixture("file-format-1");
         }
         Ok(())
     });
@@ -128,8 +110,8 @@ fn a_snapshot_of_a_store_that_is_replaced_fails() {
 
 #[test]
 fn only_writes_to_keys_that_the_snapshot_has_not_reached_wait() {
-    let place = Place::new();
-    let storage = filled(&place);
+    let dir = StoreDir::new();
+    let storage = filled(&dir);
     let (first, last) = (numbered(0), numbered(599));
     let (sender, receiver) = mpsc::channel();
     let mut seen = Vec::new();
@@ -176,46 +158,13 @@ fn only_writes_to_keys_that_the_snapshot_has_not_reached_wait() {
 }
 
 #[test]
-fn writes_go_on_after_a_snapshot_fails_or_panics() {
-    let place = Place::new();
-    let storage = filled(&place);
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        storage.read_snapshot("", None, &mut |_, _| panic!("the visitor fails"))
-    }));
-    panicked.unwrap_err();
-    storage.read_snapshot("", None, &mut |_, _| Err(StorageError::ReadOnly)).unwrap_err();
-    storage.set(&numbered(599), "new".into()).unwrap();
-}
-
-#[test]
-fn a_damaged_value_ends_the_snapshot_with_its_key() {
-    let place = Place::new();
-    let storage = filled(&place);
-    let file = place.path().join("components").join(numbered(2));
-    fs::write(&file, "damaged").unwrap();
-    let check = |storage: &FileStorage| {
-        let mut keys = Vec::new();
-        let read = storage.read_snapshot("", None, &mut |key, _| {
-            keys.push(key.to_owned());
-            Ok(())
-        });
-        let damaged = Some(numbered(2));
-        assert!(matches!(&read, Err(StorageError::Corrupt { key, .. }) if *key == damaged));
-        assert_eq!(keys, [numbered(0), numbered(1)]);
-    };
-    check(&storage);
-    drop(storage);
-    check(&read_only(&place.path()));
-}
-
-#[test]
 fn a_file_of_an_invalid_key_is_corrupt() {
-    let place = Place::new();
-    drop(open(&place.path()));
-    let odd = place.path().join("components/app/notes/home%0aevil");
+    let dir = StoreDir::new();
+    drop(open(&dir.path()));
+    let odd = dir.path().join("components/app/notes/home%0aevil");
     fs::create_dir_all(&odd).unwrap();
     fs::write(odd.join("k"), "").unwrap();
-    let read = snapshot(&read_only(&place.path()));
+    let read = snapshot(&read_only(&dir.path()));
     assert!(matches!(&read, Err(StorageError::Corrupt { key: Some(key), .. })
         if key == "app/notes/home\nevil/k"));
 }

@@ -1,4 +1,4 @@
-//! Writers that wait together.
+//! Writers whose commits share a transaction.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -7,13 +7,13 @@ use super::*;
 
 const WRITERS: u64 = 8;
 
-/// Commits that are checked, with those beside them whose checks fail.
+/// Commits whose checks hold share transactions with commits whose checks fail.
 #[rstest]
 #[case::synced(RedbOptions::default(), 40)]
 #[case::relaxed(relaxed(), 200)]
 fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: u64) {
-    let place = Place::new();
-    let storage = RedbStorage::open(place.path(), options).unwrap();
+    let dir = StoreDir::new();
+    let storage = RedbStorage::open(dir.path(), options).unwrap();
     storage.set("a/b/c/counter", "0".into()).unwrap();
     let conflicts = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -22,7 +22,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
             scope.spawn(move || {
                 let own = format!("a/b/{writer}/own");
                 for round in 0..rounds {
-                    // An increment of what all share, until it is not disturbed.
+                    // Increment the shared counter, and retry after a conflict.
                     loop {
                         let found = storage.get_versioned("a/b/c/counter").unwrap().unwrap();
                         let count: u64 =
@@ -43,7 +43,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
                             Err(other) => panic!("{other:?}"),
                         }
                     }
-                    // Of those who create a key one wins.
+                    // One of several creators of a key succeeds.
                     let create = Commit::new()
                         .require_absent(format!("a/b/c/created-{round}"))
                         .set(format!("a/b/c/created-{round}"), "".into())
@@ -52,7 +52,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
                         Ok(_) | Err(StorageError::AlreadyExists(_)) => {}
                         Err(other) => panic!("{other:?}"),
                     }
-                    // A budget that stops, beside those that do not.
+                    // A commit that its budget refuses.
                     let budget = Budget { max_bytes: 0, max_keys: 0 };
                     let stopped = Commit::new().set(&*own, "x".into()).with_budget(budget);
                     assert_eq!(storage.commit(stopped), Err(StorageError::QuotaExceeded));
@@ -67,66 +67,7 @@ fn each_writer_has_its_own_checks(#[case] options: RedbOptions, #[case] rounds: 
     assert_eq!(storage.list_keys(Some("a/b/c/won-")).unwrap().len() as u64, total);
     assert_eq!(storage.list_keys(Some("a/b/c/created-")).unwrap().len() as u64, rounds);
     assert_eq!(storage.list_keys(Some("a/b/c/creator-")).unwrap().len() as u64, rounds);
-    assert!(conflicts.into_inner() > 0, "no two writers met");
+    assert!(conflicts.into_inner() > 0, "no commit had a conflict");
     drop(storage);
-    place.has_no_problems();
-}
-
-#[test]
-fn a_commit_sees_earlier_commits_of_its_transaction() {
-    let place = Place::new();
-    let storage = open(&place.path());
-    // The revisions of writes to one key are in the order in which they happen.
-    let mut revisions: Vec<(Revision, u64)> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let storage = &storage;
-                scope.spawn(move || {
-                    let put = |n: u64| {
-                        let number = writer * 1000 + n;
-                        let value = StorageValue::from(number.to_string().as_str());
-                        (storage_core::put(&storage, "a/b/c/key", value).unwrap(), number)
-                    };
-                    (0..30).map(put).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
-    revisions.sort_unstable();
-    let before = revisions.len();
-    revisions.dedup_by_key(|(revision, _)| *revision);
-    assert_eq!(revisions.len(), before, "no revision is given twice");
-    let (last, number) = revisions.pop().unwrap();
-    let found = storage.get_versioned("a/b/c/key").unwrap().unwrap();
-    assert_eq!((found.revision, found.value), (last, number.to_string().as_str().into()));
-}
-
-#[test]
-fn readers_never_see_half_of_a_commit() {
-    let place = Place::new();
-    let storage = RedbStorage::open(place.path(), relaxed()).unwrap();
-    let pair = |n: u32| {
-        let value = StorageValue::from(n.to_string().as_str());
-        Commit::new().set("a/b/c/left", value.clone()).set("a/b/d/right", value)
-    };
-    storage.commit(pair(0)).unwrap();
-    thread::scope(|scope| {
-        for writer in 0..2 {
-            let storage = &storage;
-            scope.spawn(move || (0..300).for_each(|n| drop(storage.commit(pair(n * 2 + writer)))));
-        }
-        let storage = &storage;
-        scope.spawn(move || {
-            for _ in 0..300 {
-                let mut seen = Vec::new();
-                let mut see = |_: &str, value| {
-                    seen.push(value);
-                    Ok(())
-                };
-                storage.read_snapshot("", None, &mut see).unwrap();
-                assert_eq!(seen[0], seen[1]);
-            }
-        });
-    });
+    has_no_problems(&dir);
 }

@@ -1,28 +1,31 @@
-//! The redb store: what it promises beyond the contract of every store.
+//! What the redb store guarantees in addition to the tests of every store.
 #![cfg(feature = "redb")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
 
-mod budgets;
-mod contract;
+mod counters;
 mod damage;
-mod fixture;
+#[path = "../support/damage.rs"]
+mod damaged;
 mod groups;
-mod moved;
 mod opening;
+#[path = "../support/raw_redb.rs"]
+mod raw_redb;
 mod relaxed;
-#[path = "../support/restored.rs"]
-mod restored;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of other stores")]
+mod support;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rstest::rstest;
 use storage_backends::{Durability, Problem, RedbOptions, RedbStorage, Verified};
-use storage_core::{
-    Budget, Commit, ComponentStorage, Revision, StorageError, StorageValue, Store, Usage,
-};
+use storage_core::{Budget, Commit, ComponentStorage, Revision, StorageError, StorageValue, Store};
+
+use raw_redb::{checked, tamper};
+use support::StoreDir;
 
 fn open(path: &Path) -> RedbStorage {
     RedbStorage::open(path, RedbOptions::default()).unwrap()
@@ -36,62 +39,31 @@ fn relaxed() -> RedbOptions {
     RedbOptions::default().with_durability(Durability::Interval)
 }
 
-/// A path for a store, gone at the end of the test.
-struct Place(tempfile::TempDir);
+/// A directory with a file at the path of the store.
+fn with_file(bytes: &[u8]) -> StoreDir {
+    let dir = StoreDir::new();
+    fs::write(dir.path(), bytes).unwrap();
+    #[cfg(unix)]
+    support::set_mode(&dir.path(), 0o600);
+    dir
+}
 
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
+fn file_bytes(dir: &StoreDir) -> Vec<u8> {
+    fs::read(dir.path()).unwrap()
+}
 
-    /// With a file there.
-    fn with(bytes: &[u8]) -> Self {
-        let place = Self::new();
-        fs::write(place.path(), bytes).unwrap();
-        #[cfg(unix)]
-        {
-            let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-            fs::set_permissions(place.path(), owner_only).unwrap();
-        }
-        place
-    }
+fn problems_of(dir: &StoreDir) -> (Verified, Vec<Problem>) {
+    support::problems(|report| RedbStorage::verify(dir.path(), report))
+}
 
-    fn path(&self) -> PathBuf {
-        self.0.path().join("store.redb")
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        fs::read(self.path()).unwrap()
-    }
-
-    /// The names in the directory.
-    fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(self.0.path()).unwrap();
-        names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    fn verify(&self) -> (Verified, Vec<Problem>) {
-        let mut problems = Vec::new();
-        let verified = RedbStorage::verify(self.path(), &mut |problem| problems.push(problem));
-        (verified.unwrap(), problems)
-    }
-
-    fn has_no_problems(&self) -> Verified {
-        let (verified, problems) = self.verify();
-        assert!(problems.is_empty(), "{problems:?}");
-        verified
-    }
-
-    /// What a killed process would leave behind: the file as it is now.
-    fn killed(&self) -> Self {
-        Self::with(&self.bytes())
-    }
+#[track_caller]
+fn has_no_problems(dir: &StoreDir) {
+    assert_eq!(problems_of(dir).1, []);
 }
 
 type Contents = BTreeMap<String, Vec<u8>>;
 
 fn contents(storage: &RedbStorage) -> Contents {
-    let keys = storage.list_keys(None).unwrap();
-    let value = |key: &String| storage.get(key).unwrap().unwrap().into_bytes();
-    keys.iter().map(|key| (key.clone(), value(key))).collect()
+    let contents = support::contents(storage);
+    contents.into_iter().map(|(key, value)| (key, value.into_bytes())).collect()
 }

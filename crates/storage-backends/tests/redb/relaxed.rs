@@ -4,36 +4,27 @@ use std::time::Duration;
 
 use super::*;
 
-fn open_relaxed(place: &Place) -> RedbStorage {
-    RedbStorage::open(place.path(), relaxed()).unwrap()
+fn open_relaxed(dir: &StoreDir) -> RedbStorage {
+    RedbStorage::open(dir.path(), relaxed()).unwrap()
 }
 
 #[test]
 fn a_flush_makes_writes_durable() {
-    let place = Place::new();
-    let storage = open_relaxed(&place);
+    let dir = StoreDir::new();
+    let storage = open_relaxed(&dir);
     storage.set("a/b/c/key", "value".into()).unwrap();
     assert_eq!(storage.get("a/b/c/key"), Ok(Some("value".into())));
     storage.flush().unwrap();
-    assert_eq!(read_only(&place.killed().path()).get("a/b/c/key"), Ok(Some("value".into())));
-}
-
-#[test]
-fn closing_makes_writes_durable() {
-    let place = Place::new();
-    let storage = open_relaxed(&place);
-    storage.set("a/b/c/key", "value".into()).unwrap();
-    drop(storage);
-    assert_eq!(open(&place.path()).get("a/b/c/key"), Ok(Some("value".into())));
+    assert_eq!(read_only(&dir.copy().path()).get("a/b/c/key"), Ok(Some("value".into())));
 }
 
 #[test]
 fn writes_become_durable_without_a_flush() {
-    let place = Place::new();
-    let storage = open_relaxed(&place);
+    let dir = StoreDir::new();
+    let storage = open_relaxed(&dir);
     storage.set("a/b/c/key", "value".into()).unwrap();
     // It takes 100 ms; the test waits for much longer before it gives up.
-    let is_durable = || read_only(&place.killed().path()).get("a/b/c/key").unwrap().is_some();
+    let is_durable = || read_only(&dir.copy().path()).get("a/b/c/key").unwrap().is_some();
     let mut tries = 0;
     while !is_durable() {
         assert!(tries < 3000, "not durable after a minute");
@@ -45,18 +36,18 @@ fn writes_become_durable_without_a_flush() {
 
 #[test]
 fn a_lost_revision_is_not_reused() {
-    let place = Place::new();
+    let dir = StoreDir::new();
     let mut last = Revision::new(0);
     let mut lost = false;
     for round in 0..20 {
-        let storage = open_relaxed(&place);
+        let storage = open_relaxed(&dir);
         for n in 0..20 {
             last = last.max(
                 storage_core::put(&storage, "a/b/c/key", format!("{round} {n}").as_str().into())
                     .unwrap(),
             );
         }
-        let killed = place.killed();
+        let killed = dir.copy();
         drop(storage);
         // The clock would hide it if the counter had fallen behind.
         assert!(verify::reserved_up_to(&killed) > last.get());
@@ -69,16 +60,16 @@ fn a_lost_revision_is_not_reused() {
         assert!(deleted > next);
         last = last.max(deleted);
         drop(again);
-        killed.has_no_problems();
-        fs::copy(killed.path(), place.path()).unwrap();
+        has_no_problems(&killed);
+        fs::copy(killed.path(), dir.path()).unwrap();
     }
     assert!(lost, "nothing was lost in any round");
 }
 
 #[test]
 fn a_kill_leaves_an_earlier_state() {
-    let place = Place::new();
-    let storage = open_relaxed(&place);
+    let dir = StoreDir::new();
+    let storage = open_relaxed(&dir);
     let states: Vec<Contents> = (0..200_u32)
         .map(|n| {
             let value = StorageValue::from(n.to_string().as_str());
@@ -87,8 +78,8 @@ fn a_kill_leaves_an_earlier_state() {
             contents(&storage)
         })
         .collect();
-    let killed = place.killed();
+    let killed = dir.copy();
     let left = contents(&read_only(&killed.path()));
     assert!(left.is_empty() || states.contains(&left), "{left:?}");
-    killed.has_no_problems();
+    has_no_problems(&killed);
 }

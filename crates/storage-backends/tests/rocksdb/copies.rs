@@ -9,13 +9,13 @@ use super::*;
 
 #[test]
 fn a_copy_is_independent() {
-    let place = Place::new();
-    let storage = open(&place.path());
+    let dir = StoreDir::new();
+    let storage = open(&dir.path());
     storage.set("app/notes/home/a", "1".into()).unwrap();
     storage.set("loose", "2".into()).unwrap();
     let last = storage.commit(set("app/notes/home/b", "3").with_budget(Budget::UNLIMITED)).unwrap();
     let before = contents(&storage);
-    let target = place.0.path().join("missing/copy");
+    let target = dir.at("missing/copy");
     storage.checkpoint(&target).unwrap();
     storage.set("app/notes/home/a", "later".into()).unwrap();
     storage.delete("loose").unwrap();
@@ -26,13 +26,13 @@ fn a_copy_is_independent() {
     assert_eq!(contents(&copy), before);
     assert_ne!(copy.store_id(), storage.store_id());
     assert!(storage_core::put(&copy, "app/notes/home/c", "x".into()).unwrap() > last);
-    // Neither sees the other.
+    // Writes to one do not appear in the other.
     assert_eq!(storage.get("app/notes/home/c"), Ok(None));
     drop((copy, storage));
     assert_sound(&target);
-    assert_sound(&place.path());
-    let beside = fs::read_dir(target.parent().unwrap()).unwrap().count();
-    assert_eq!(beside, 1, "nothing is left beside the copy");
+    assert_sound(&dir.path());
+    let entries = fs::read_dir(target.parent().unwrap()).unwrap().count();
+    assert_eq!(entries, 1, "only the copy is left");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -43,19 +43,21 @@ fn a_copy_is_independent() {
 
 #[test]
 fn a_copy_replaces_nothing() {
-    let place = Place::new();
-    let storage = open(&place.path());
-    let target = place.0.path().join("taken");
+    let dir = StoreDir::new();
+    let storage = open(&dir.path());
+    let target = dir.at("taken");
     fs::write(&target, "text").unwrap();
     assert!(matches!(storage.checkpoint(&target), Err(StorageError::IoError(_))));
     assert_eq!(fs::read(&target).unwrap(), b"text");
-    assert!(matches!(storage.checkpoint(&place.path()), Err(StorageError::IoError(_))));
+    assert!(matches!(storage.checkpoint(&dir.path()), Err(StorageError::IoError(_))));
+    let reader = read_only(&dir.path());
+    assert_eq!(reader.checkpoint(&dir.at("other")), Err(StorageError::ReadOnly));
 }
 
 #[test]
 fn a_copy_during_writes_is_a_snapshot() {
-    let place = Place::new();
-    let storage = open(&place.path());
+    let dir = StoreDir::new();
+    let storage = open(&dir.path());
     let keys = ["app/notes/one/k", "app/notes/two/k", "loose"];
     let commit = |number: u32| {
         let text = number.to_string();
@@ -78,7 +80,7 @@ fn a_copy_during_writes_is_a_snapshot() {
         });
         let _end = SetWhenDropped(&done);
         for number in 0..8 {
-            let target = place.0.path().join(format!("copy-{number}"));
+            let target = dir.at(&format!("copy-{number}"));
             storage.checkpoint(&target).unwrap();
             assert_sound(&target);
             let copy = read_only(&target);

@@ -1,52 +1,21 @@
-//! Listings of neighbouring components and unscoped keys.
-
-use storage_core::{ComponentId, NamespacedStorage, PageRequest, Store};
+//! Listings of components, and of unscoped keys between them.
 
 use super::*;
 
-#[test]
-fn components_list_only_their_own_keys() {
-    let place = Place::new();
-    let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
-    let instance = |number: usize| format!("{number:03}");
-    let view = |number: usize| {
-        NamespacedStorage::new(ComponentId::new("a", "b", &instance(number)).unwrap(), &storage)
-    };
-    for number in 0..64 {
-        for key in ["k", "k/1", "\u{10ffff}", " "] {
-            view(number).set(key, instance(number).as_str().into()).unwrap();
-        }
-    }
-    for number in 0..64 {
-        let own = view(number);
-        assert_eq!(own.list_keys(None).unwrap(), [" ", "k", "k/1", "\u{10ffff}"]);
-        assert_eq!(own.list_keys(Some("k")).unwrap(), ["k", "k/1"]);
-        let page = own.list_page(PageRequest::new(2).after("k")).unwrap();
-        assert_eq!((page.keys.len(), page.more), (2, false));
-        assert_eq!(own.usage(None).unwrap().keys, 4);
-        let prefix = format!("a/b/{}/", instance(number));
-        let visit = &mut |_: &str, value| {
-            assert_eq!(value, instance(number).as_str().into());
-            Ok(())
-        };
-        storage.read_snapshot(&prefix, None, visit).unwrap();
-    }
-}
-
-/// Also a key that does not decode: neither is looked at.
+/// A snapshot of a component does not read records of its neighbours.
 #[test]
 fn damage_in_another_component_has_no_effect() {
-    let place = Place::new();
-    let storage = open(&place.path());
+    let dir = StoreDir::new();
+    let storage = open(&dir.path());
     for instance in ["001", "002", "003"] {
         storage.set(&format!("a/b/{instance}/k"), "value".into()).unwrap();
     }
     drop(storage);
-    opening::raw(&place, |database| {
+    raw(&dir.path(), |database| {
         database.put("a/b/001/z", "no record").unwrap();
         database.put("a/b/003/a", "no record").unwrap();
     });
-    let storage = open(&place.path());
+    let storage = open(&dir.path());
     let mut found = Vec::new();
     storage
         .read_snapshot("a/b/002/", None, &mut |key, _| {
@@ -60,8 +29,8 @@ fn damage_in_another_component_has_no_effect() {
 
 #[test]
 fn components_are_listed_between_unscoped_keys() {
-    let place = Place::new();
-    let storage = RocksDbStorage::open(place.path(), unsynced()).unwrap();
+    let dir = StoreDir::new();
+    let storage = RocksDbStorage::open(dir.path(), unsynced()).unwrap();
     let mut expected = Vec::new();
     for number in 0..300 {
         for loose in [format!("{number:04}"), format!("{number:04}/b/c")] {
@@ -77,7 +46,7 @@ fn components_are_listed_between_unscoped_keys() {
     assert_eq!((page.keys, page.more), (expected.clone(), false));
     let page = storage.list_components(Some(&expected[1]), 2).unwrap();
     assert_eq!((page.keys, page.more), (expected[2..4].to_vec(), true));
-    // In byte order, although they lie apart.
+    // In byte order, although the two kinds are stored apart.
     let keys = storage.list_keys(None).unwrap();
     assert_eq!(keys.len(), 612);
     assert!(keys.is_sorted());
