@@ -64,7 +64,7 @@ fn invalid_texts_end_the_guest() {
             }
             for bytes in utf16 {
                 call(Kind::UTF16, bytes, bytes.len() as u64 / 2);
-                call(Kind::LATIN1, bytes, bytes.len() as u64 / 2 | 1 << 31);
+                call(Kind::LATIN1, bytes, (bytes.len() as u64 / 2) | (1 << 31));
             }
         }
         let mut misaligned = [Kind::UTF16, Kind::LATIN1].map(|kind| Call {
