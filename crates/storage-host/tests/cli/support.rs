@@ -149,6 +149,7 @@ impl TestDir {
         settings.add_filter("-[0-9a-f]{16}", "-[TOKEN]");
         settings.add_filter("process [0-9]+", "process [PID]");
         settings.add_filter("1 file, [0-9]+ bytes", "1 file, [SIZE] bytes");
+        settings.add_filter(r"section range \d+\.\.\d+", "section range [RANGE]");
         settings.bind(|| insta::assert_snapshot!(name, text));
     }
 }
