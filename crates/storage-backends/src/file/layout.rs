@@ -163,7 +163,7 @@ impl Layout {
     /// Refuses a directory that has records and no `FORMAT`. A new store in it would
     /// start with revision 1 and reuse the revisions of its records. A process that was
     /// killed while it created a store leaves empty directories only.
-    pub(super) fn refuse_records_without_format(&self) -> Result<(), StorageError> {
+    fn refuse_records_without_format(&self) -> Result<(), StorageError> {
         let Some(file) = self.any_record()? else { return Ok(()) };
         Err(StorageError::Corrupt {
             key: None,
@@ -197,9 +197,18 @@ impl Layout {
         disk::exists(&self.format_file())
     }
 
+    /// Refuses a directory without `FORMAT` in which no store may be created.
+    pub(super) fn refuse_foreign_directory(&self) -> Result<(), StorageError> {
+        let is_foreign = !self.may_become_store()?;
+        if !is_foreign || self.has_files_of_store()? {
+            self.refuse_records_without_format()?;
+        }
+        if is_foreign { Err(identity::foreign_directory(&self.root)) } else { Ok(()) }
+    }
+
     /// Whether a store may be created here: the directory holds no foreign files. A file
     /// with the name of a store's file is ours only if its content is.
-    pub(super) fn may_become_store(&self) -> Result<bool, StorageError> {
+    fn may_become_store(&self) -> Result<bool, StorageError> {
         let format_temp = temp_format_name();
         for name in disk::names(&self.root, Kind::Any)? {
             let content =
@@ -219,7 +228,7 @@ impl Layout {
 
     /// Whether the directory has a file that only a store has. It may have lost
     /// `FORMAT`.
-    pub(super) fn has_files_of_store(&self) -> Result<bool, StorageError> {
+    fn has_files_of_store(&self) -> Result<bool, StorageError> {
         Ok(revisions::reserved_up_to(&self.root)?.is_some())
     }
 

@@ -127,12 +127,10 @@ impl FileStorage {
         disk::create_store_directory(root)?;
         layout.refuse_links_in_root()?;
         if !layout.is_store()? {
-            let is_foreign = !layout.may_become_store()?;
-            if !is_foreign || layout.has_files_of_store()? {
-                layout.refuse_records_without_format()?;
-            }
-            if is_foreign {
-                return Err(identity::foreign_directory(root));
+            let allowed = layout.refuse_foreign_directory();
+            // Another process may have created the store in the meantime.
+            if allowed.is_err() && !layout.is_store()? {
+                allowed?;
             }
         }
         let lock = Arc::new(WriterLock::take(root, LOCK_FILE)?);
