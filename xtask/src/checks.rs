@@ -2,13 +2,13 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::rocksdb::Variables;
-use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo};
+use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo, words, works};
 use crate::{
     deny, dependencies, guests, layers, limit, models, packages, platforms, rocksdb, tidy,
 };
@@ -290,14 +290,6 @@ fn require_tools(root: &Path) -> Result<()> {
         bail!("{}", missing.join("\n"));
     }
     Ok(())
-}
-
-pub(crate) fn words(line: &str) -> Vec<String> {
-    line.split_whitespace().map(str::to_owned).collect()
-}
-
-pub(crate) fn works(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::checks::works;
-use crate::workspace::{Workspace, cargo, succeed};
+use crate::workspace::{Workspace, cargo, succeed, works};
 
 /// Checks every dependency against `deny.toml`.
 ///

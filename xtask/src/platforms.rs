@@ -5,8 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::checks::words;
-use crate::workspace::{Workspace, cargo, output, succeed};
+use crate::workspace::{Workspace, cargo, output, succeed, words};
 
 /// The libraries without wasmtime, which needs a newer Rust and long to build.
 const LIBRARIES: &str = "check --locked --package storage-core --package storage-cache \

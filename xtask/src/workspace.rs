@@ -322,3 +322,13 @@ impl Graph {
         names.join(" -> ")
     }
 }
+
+/// Splits a command line at white space.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether a command succeeds.
+pub(crate) fn works(command: &mut Command) -> bool {
+    command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
+}

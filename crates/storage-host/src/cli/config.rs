@@ -5,27 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use storage_host::{ComponentId, Manifest, ManifestError, ManifestWarning};
+use storage_host::{ComponentId, Manifest, ManifestWarning};
 
 use super::failure::Failure;
 use super::output::{Output, exact_path, json_path, note, printable};
 use super::progress::counted;
 use super::run::{self, Job};
 use super::target::Target;
-
-impl From<ManifestError> for Failure {
-    fn from(error: ManifestError) -> Self {
-        Self::new("manifest", error.to_string())
-    }
-}
-
-/// Reads a manifest. Errors name the file.
-pub(super) fn read(path: &Path) -> Result<Manifest, Failure> {
-    Manifest::from_file(path).map_err(|error| match error {
-        error @ ManifestError::Read { .. } => error.into(),
-        error => Failure::new("manifest", format!("{}: {error}", path.display())),
-    })
-}
 
 /// The command line of `run --config`.
 pub(super) struct Run<'a> {

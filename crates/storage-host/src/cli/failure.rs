@@ -1,15 +1,12 @@
 //! Why the command fails, as text or JSON, with its exit code.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use storage_host::{ComponentId, CopyError, StorageError, StoreUrl};
 
-use super::escape::has_hidden;
-use super::{stderr, stdio};
+use super::stderr;
 
 /// Something that ends the command.
 #[derive(Debug)]
@@ -27,7 +24,7 @@ pub(super) enum Failure {
 /// Exit code if something was not found or failed.
 const FAILED: u8 = 1;
 /// Exit code of errors that do not depend on the store.
-const WRONG_USAGE: u8 = 2;
+pub(super) const WRONG_USAGE: u8 = 2;
 
 impl Failure {
     pub(super) fn new(kind: &'static str, message: impl Into<String>) -> Self {
@@ -175,37 +172,8 @@ impl From<StorageError> for Failure {
     }
 }
 
-/// Shows an error of clap: invalid usage, or the requested help.
-pub(super) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
-    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
-    if json && error.use_stderr() {
-        let text = error.render().to_string();
-        let message = match error.kind() {
-            // The text is the whole help.
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command given",
-            // The paragraphs after the first repeat the usage.
-            _ => text.split("\n\n").next().unwrap_or_default(),
-        };
-        let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
-        show("usage", message, WRONG_USAGE, true);
-    } else if !error.use_stderr() {
-        // The requested help or version goes to standard output.
-        let printed = stdio::check_output().and_then(|()| error.print());
-        if let Err(error) = printed.and_then(|()| io::stdout().flush()) {
-            return Failure::of_output(&error).report(json);
-        }
-    } else {
-        let text = error.render().to_string();
-        // A failed write to standard error is ignored: the exit code remains.
-        match has_hidden(&text.replace('\n', "")) {
-            true => stderr::line(text.trim_end()),
-            false => drop(error.print()),
-        }
-    }
-    ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 })
-}
-
-fn show(kind: &str, message: &str, code: u8, json: bool) {
+/// Prints an error as text or JSON.
+pub(super) fn show(kind: &str, message: &str, code: u8, json: bool) {
     match json {
         true => stderr::json_error(kind, message, code),
         false => stderr::line(format_args!("error: {message}")),

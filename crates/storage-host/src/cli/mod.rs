@@ -24,6 +24,7 @@ mod stderr;
 mod stdio;
 mod target;
 mod unreadable;
+mod usage_error;
 mod value;
 mod verify;
 mod wait;
@@ -365,7 +366,7 @@ pub(crate) fn main() -> ExitCode {
     });
     let (cli, chosen_by) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return failure::usage(&error, &args),
+        Err(error) => return usage_error::report(&error, &args),
     };
     stderr::start(cli.json, cli.quiet);
     logging::start(cli.json);

@@ -6,14 +6,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_host::{
-    ComponentId, Limits, Manifest, Mode, StorageError, StorageHost, Store, StoreUrl,
+    ComponentId, Limits, Manifest, ManifestError, Mode, StorageError, StorageHost, Store, StoreUrl,
 };
 
-use super::config;
 use super::environment;
 use super::failure::Failure;
 use super::output::{note, printable};
 use super::wait::Wait;
+
+impl From<ManifestError> for Failure {
+    fn from(error: ManifestError) -> Self {
+        Self::new("manifest", error.to_string())
+    }
+}
+
+/// Reads a manifest. Errors name the file.
+fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
+    Manifest::from_file(path).map_err(|error| match error {
+        error @ ManifestError::Read { .. } => error.into(),
+        error => Failure::new("manifest", format!("{}: {error}", path.display())),
+    })
+}
 
 /// What named the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +120,7 @@ impl Target {
                 wait,
             });
         };
-        let manifest = config::read(path)?;
+        let manifest = read_manifest(path)?;
         let (url, chosen_by) = match (given_by, &manifest.store) {
             (ChosenBy::Option, _) | (ChosenBy::Environment, None) => {
                 (parse(given, given_by)?, given_by)
