@@ -221,7 +221,7 @@ fn check_path(store: &StoreUrl, path: &Path, report: &mut Report) {
     }
     report.store.writable = environment::may_write(nearest);
     if !nearest.is_dir() {
-        report.problem("not_a_directory", format!("{} is not a directory", shown(nearest)));
+        report.problem("no_folder", format!("{} is not a directory", shown(nearest)));
     } else if report.store.writable == Some(false) {
         let why = if report.store.read_only_file_system == Some(true) {
             "the file system is mounted read-only".to_owned()
