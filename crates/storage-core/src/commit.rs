@@ -22,7 +22,7 @@ pub struct Commit {
     pub checks: Vec<Check>,
     /// The writes. Of several writes to one key the last one counts.
     pub writes: Vec<Write>,
-    /// The most that the component may use after the commit.
+    /// The maximum usage of the component after the commit.
     pub budget: Option<Budget>,
 }
 
@@ -96,7 +96,7 @@ impl Commit {
     /// Backends call [`budgeted_component`](Self::budgeted_component).
     ///
     /// # Errors
-    /// [`StorageError::InvalidKey`] if there are keys of several components.
+    /// [`StorageError::InvalidKey`] if the keys belong to more than one component.
     pub fn component_prefix(&self) -> Result<&str, StorageError> {
         let mut prefixes = self.keys().map(|key| split_full_key(key).0);
         let first = prefixes.next().unwrap_or_default();
@@ -160,7 +160,7 @@ impl Check {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// The key is absent; else [`StorageError::AlreadyExists`]. Absence has no
-    /// revision: a key that was written and deleted meanwhile is absent again.
+    /// revision: a key that was written and deleted in the meantime is absent again.
     Absent,
     /// The key is present; else [`StorageError::NotFound`].
     Present,
@@ -182,16 +182,16 @@ pub struct Write {
     pub value: Option<StorageValue>,
 }
 
-/// The most that a component may use after a commit.
+/// The maximum usage of a component after a commit.
 ///
 /// The component is the one that the commit's keys belong to
 /// ([`Commit::component_prefix`]). Bytes count user keys, without the component
 /// prefix, and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// The most bytes of user keys and values.
+    /// The maximum number of bytes of user keys and values.
     pub max_bytes: u64,
-    /// The most keys.
+    /// The maximum number of keys.
     pub max_keys: u64,
 }
 
@@ -201,11 +201,11 @@ impl Budget {
 
     /// Checks a change of usage from `before` to `after`.
     ///
-    /// A number that does not grow is always allowed, so that a component above a
-    /// lowered budget can still delete and shrink.
+    /// A count that does not grow is always allowed, so that a component above a
+    /// lowered budget can still delete keys and shrink values.
     ///
     /// # Errors
-    /// [`StorageError::QuotaExceeded`] if a number grows beyond its limit.
+    /// [`StorageError::QuotaExceeded`] if a count grows beyond its limit.
     pub fn allow(&self, before: Usage, after: Usage) -> Result<(), StorageError> {
         let too_many_bytes = after.bytes > before.bytes && after.bytes > self.max_bytes;
         let too_many_keys = after.keys > before.keys && after.keys > self.max_keys;

@@ -7,10 +7,9 @@ use crate::key::{MAX_SEGMENT_BYTES, excerpt};
 
 /// The id of a component: `namespace/name/instance`.
 ///
-/// A segment has 1 to [`MAX_SEGMENT_BYTES`]
-/// bytes of `A-Z a-z 0-9 . _ - : @ +` and is neither `.` nor `..`. No segment
-/// has a slash, so no component prefix begins with another: `001` does not see the
-/// keys of `0011`.
+/// A segment has 1 to [`MAX_SEGMENT_BYTES`] bytes of `A-Z a-z 0-9 . _ - : @ +` and is
+/// neither `.` nor `..`. No segment contains a slash, so no component prefix begins with
+/// another one: `001` does not see the keys of `0011`.
 ///
 /// ```
 /// use storage_core::ComponentId;
@@ -23,14 +22,14 @@ use crate::key::{MAX_SEGMENT_BYTES, excerpt};
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ComponentId {
-    // With the final slash, as every call needs it.
+    // Includes the final slash, because every call needs the whole prefix.
     prefix: Box<str>,
     name_at: usize,
     instance_at: usize,
 }
 
 impl ComponentId {
-    /// Makes an id from its segments.
+    /// Creates an id from its segments.
     ///
     /// # Errors
     /// [`InvalidComponentId`] names the segment and the rule that it breaks.

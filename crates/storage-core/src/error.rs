@@ -29,10 +29,10 @@ pub enum StorageError {
     /// The backend failed: an error of the operating system or the engine, such as a
     /// full disk. Payload: detail, which says what failed, on what, and what to do.
     IoError(String),
-    /// A check of a commit failed: the key has another revision or value than
-    /// the caller expected. Payload: the key.
+    /// A check of a commit failed: the revision or value of the key is not the
+    /// expected one. Payload: the key.
     Conflict(String),
-    /// This storage does not have the operation, or cannot read this format.
+    /// This storage does not support the operation, or cannot read this format.
     /// Payload: what is not supported, and the alternative.
     Unsupported(String),
     /// Stored data is damaged. A damaged value is never returned.
@@ -90,7 +90,7 @@ impl fmt::Display for StorageError {
             Self::InvalidKey(rule) => write!(f, "invalid key: {rule}"),
             Self::IoError(detail) => write!(f, "storage failed: {detail}"),
             Self::Conflict(key) => {
-                write!(f, "key {key:?} was changed meanwhile: read it again and retry")
+                write!(f, "key {key:?} was changed in the meantime: read it again and retry")
             }
             Self::Unsupported(what) => write!(f, "not supported: {what}"),
             Self::Corrupt { key: Some(key), detail } => {
@@ -103,7 +103,7 @@ impl fmt::Display for StorageError {
             Self::Unavailable { key: None, detail } => {
                 write!(f, "the store is unavailable: {detail}")
             }
-            // A component sees the error without its prefix.
+            // A component sees the error without its component prefix.
             Self::UnreadableComponent { prefix, detail } if prefix.is_empty() => {
                 write!(f, "the component cannot be read: {detail}")
             }

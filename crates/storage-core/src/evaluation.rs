@@ -4,8 +4,8 @@ use crate::{
     Budget, Commit, StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key,
 };
 
-/// What a backend provides to [`Commit::evaluate`]. The keys of the commit are
-/// locked meanwhile.
+/// What a backend provides to [`Commit::evaluate`]. The keys of the commit stay locked
+/// during the call.
 ///
 /// A commit of a store in memory that counts usage when a budget needs it:
 ///
@@ -83,8 +83,8 @@ pub trait CommitView {
     /// Those of [`ComponentStorage::get_versioned`](crate::ComponentStorage::get_versioned).
     fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, Self::Error>;
 
-    /// Reads the length of the value of a key that the commit writes. Need not
-    /// check that the value is undamaged.
+    /// Reads the length of the value of a key that the commit writes. Need not verify the
+    /// value's checksum.
     ///
     /// # Errors
     /// Those of [`find`](Self::find).
@@ -137,12 +137,12 @@ impl UsageChange {
         Ok(after)
     }
 
-    /// How much each number grows, or zero.
+    /// How much bytes and keys grow; zero where they do not.
     pub fn growth(self) -> Usage {
         self.added - self.removed
     }
 
-    /// How much each number shrinks, or zero.
+    /// How much bytes and keys shrink; zero where they do not.
     pub fn shrinkage(self) -> Usage {
         self.removed - self.added
     }

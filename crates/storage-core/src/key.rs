@@ -4,17 +4,16 @@ use std::borrow::Cow;
 
 use crate::StorageError;
 
-/// The most bytes that a user key may have.
+/// The maximum length of a user key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// The most bytes that a segment of a [`ComponentId`](crate::ComponentId) may have.
+/// The maximum length of a segment of a [`ComponentId`](crate::ComponentId), in bytes.
 ///
-/// Three segments, their slashes and [`MAX_KEY_BYTES`] add up
-/// to [`MAX_FULL_KEY_BYTES`].
+/// Three segments, their slashes and [`MAX_KEY_BYTES`] add up to [`MAX_FULL_KEY_BYTES`].
 pub const MAX_SEGMENT_BYTES: usize = 128;
 
-/// The most bytes that a full key may have: the longest component prefix and
-/// the longest user key.
+/// The maximum length of a full key, in bytes: the longest component prefix and the
+/// longest user key.
 pub const MAX_FULL_KEY_BYTES: usize = 3 * (MAX_SEGMENT_BYTES + 1) + MAX_KEY_BYTES;
 
 /// Checks a user key: 1 to [`MAX_KEY_BYTES`] bytes of UTF-8 without control
@@ -101,7 +100,7 @@ pub fn split_full_key(key: &str) -> (&str, &str) {
 }
 
 /// Joins the two arguments of
-/// [`ComponentStorage::try_get`](crate::ComponentStorage::try_get) to one key.
+/// [`ComponentStorage::try_get`](crate::ComponentStorage::try_get) into one key.
 pub fn join_key<'a>(prefix: &str, key: &'a str) -> Cow<'a, str> {
     if prefix.is_empty() { Cow::Borrowed(key) } else { Cow::Owned([prefix, key].concat()) }
 }

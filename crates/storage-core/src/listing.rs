@@ -15,10 +15,10 @@ pub struct PageRequest<'a> {
     pub prefix: &'a str,
     /// Only keys after this one in byte order. It need not exist, so a listing
     /// continues correctly when keys are written and deleted between pages. It may
-    /// be any text, also one that does not begin with the prefix.
+    /// be any text and need not begin with the prefix.
     pub after: Option<&'a str>,
-    /// The most keys of the page, up to [`usize::MAX`]. A page with limit 0 has no
-    /// keys but shows whether there are any.
+    /// The maximum number of keys of the page, up to [`usize::MAX`]. A page with limit 0
+    /// has no keys, but [`KeyPage::more`] shows whether there are any.
     pub limit: usize,
 }
 
@@ -59,10 +59,11 @@ pub struct KeyPage {
 }
 
 impl KeyPage {
-    /// Makes a page of the first `limit` of these ordered keys, and sets
+    /// Creates a page of the first `limit` of these ordered keys, and sets
     /// [`more`](Self::more) if there are others.
     ///
-    /// For implementations, which collect `limit.saturating_add(1)` keys.
+    /// For implementations of `list_page`: collect `limit.saturating_add(1)` keys and
+    /// pass them here.
     pub fn cut(mut keys: Vec<String>, limit: usize) -> Self {
         let more = keys.len() > limit;
         keys.truncate(limit);

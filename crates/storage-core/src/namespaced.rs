@@ -9,9 +9,9 @@ use crate::{
 
 /// One component's view of a storage, which contains only the component's keys.
 ///
-/// Checks every user key ([`validate_key`]), adds the component prefix to it, and
-/// strips the prefix from the keys that it returns. The component cannot name or list a key
-/// of another component and never sees its own prefix, not even in errors.
+/// Checks every user key ([`validate_key`]), adds the component prefix to it, and strips
+/// the prefix from the keys that it returns. The component cannot name or list a key of
+/// another component and never sees its own prefix, not even in errors.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,7 +35,7 @@ pub struct NamespacedStorage<S: ComponentStorage> {
 }
 
 impl<S: ComponentStorage> NamespacedStorage<S> {
-    /// Makes the view that a component has of `storage`.
+    /// Creates a component's view of `storage`.
     pub fn new(component_id: ComponentId, storage: S) -> Self {
         Self { component_id, inner: storage }
     }

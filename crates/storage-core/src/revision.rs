@@ -10,15 +10,16 @@ use crate::StorageValue;
 /// that begins after another one returned has a larger revision, and writes to
 /// one key are ordered by revision. Numbers may be skipped; only order and
 /// equality have a meaning. A copied or imported store assigns its own revisions.
-/// A store restored from a backup does not reuse revisions assigned after the
-/// backup, unless the clock is behind the time of the backup: a persistent store
-/// begins each opening with the nanoseconds since 1970, or with the number after its
-/// last revision if that is larger.
+///
+/// Each time a persistent store is opened for writing, its revisions continue at the
+/// current time in nanoseconds since 1970, or after its last revision if that is larger.
+/// So a store restored from a backup does not reuse revisions assigned after the backup,
+/// unless the clock is behind the time at which they were assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(u64);
 
 impl Revision {
-    /// Makes the revision with this number.
+    /// Creates the revision with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }

@@ -11,14 +11,14 @@ use crate::{
 ///
 /// - **`get`, `set`, `delete`, `exists` and `list_keys` are required.**
 ///   [`list_page`](Self::list_page), [`get_many`](Self::get_many) and
-///   [`usage`](Self::usage) have defaults that build on them. [`get_versioned`](Self::get_versioned) and
-///   [`commit`](Self::commit) cannot be built on them and return
-///   [`StorageError::Unsupported`] by default. Override every method that an
-///   implementation can do better.
+///   [`usage`](Self::usage) have defaults that build on them.
+///   [`get_versioned`](Self::get_versioned) and [`commit`](Self::commit) cannot be
+///   built on them and return [`StorageError::Unsupported`] by default. Override every
+///   method that an implementation can do better.
 /// - **Calls may come from any thread at any time.** One operation on one key
 ///   is atomic: a read returns a value exactly as one write stored it.
-/// - **Every later read sees a write that has returned**, through the same
-///   storage. The write is as durable as the storage promises.
+/// - **Read your writes**: once a write has returned, every later read through the same
+///   storage sees it. The write is as durable as the storage promises.
 /// - **Reads of several keys are not a snapshot.** [`get_many`](Self::get_many),
 ///   pages and consecutive reads may or may not see a write that has not
 ///   returned. Use the checks of a commit to keep invariants over several keys.
@@ -124,8 +124,8 @@ pub trait ComponentStorage: Send + Sync {
     /// order.
     ///
     /// The list is unbounded: use [`list_page`](Self::list_page) where there may
-    /// be many keys. `Some("")` is the same as `None`. `prefix` may be any text,
-    /// also one that is not a valid key.
+    /// be many keys. `Some("")` is the same as `None`. `prefix` may be any text and
+    /// need not be a valid key.
     ///
     /// # Errors
     /// As [`get`](Self::get); [`StorageError::LimitExceeded`] where a decorator
@@ -147,9 +147,9 @@ pub trait ComponentStorage: Send + Sync {
     ///
     /// A listing that continues after the last key of each page neither skips
     /// nor repeats a key that exists throughout. A page may have fewer keys than
-    /// its limit although more follow, but never none unless the limit is 0;
-    /// [`KeyPage::more`] marks the end. The cost should grow with the page, not with the store: the
-    /// default lists all keys.
+    /// its limit although more follow, but is empty only at the end or if the limit is
+    /// 0; [`KeyPage::more`] marks the end. The cost should grow with the page, not with
+    /// the store. The default is slow: it lists all keys.
     ///
     /// # Errors
     /// As [`list_keys`](Self::list_keys).
@@ -215,16 +215,16 @@ pub trait ComponentStorage: Send + Sync {
 
     /// Reads a key without I/O, if its value or absence is known in memory.
     ///
-    /// The key is `prefix` and `key` joined; a caller with a whole key passes
-    /// `""` as `prefix`. The two are separate so that a decorator that adds a
+    /// The key is the concatenation of `prefix` and `key`; a caller with a whole key
+    /// passes `""` as `prefix`. The two are separate so that a decorator that adds a
     /// prefix need not join them for a cache hit. Decorators in front of a store
     /// of many components pass a component prefix
     /// ([`split_full_key`](crate::split_full_key)).
     ///
-    /// Returns `None` if nothing is known: call [`get`](Self::get) next. Returns
-    /// `Some(None)` if the key is known to be missing. `Some` is what `get` would
-    /// return. May wait for a short lock, but does no I/O and waits for no other
-    /// read, so async hosts call it in place. The default returns `None`.
+    /// Returns `None` if nothing is known: call [`get`](Self::get) next. Otherwise
+    /// returns what `get` would return, so `Some(None)` means that the key is known to
+    /// be missing. May wait for a short lock, but does no I/O and does not wait for other
+    /// reads, so async hosts can call it in place. The default returns `None`.
     ///
     /// # Errors
     /// None. Returns `None` for an invalid key, so that [`get`](Self::get) refuses it.
@@ -271,20 +271,19 @@ pub trait ComponentStorage: Send + Sync {
     ///
     /// Checks and writes are one atomic step: no other write to a key of the
     /// commit happens between them, and after a crash all writes exist or none.
-    /// Checks run in order, and the first one that fails is the error; the budget
-    /// is tested after them. Of several writes to one key the last one counts. All
-    /// writes get the returned revision; a commit without writes returns a new one
+    /// Checks run in order, and the first one that fails determines the error; the
+    /// budget is checked after them. Of several writes to one key the last one counts.
+    /// All writes get the returned revision; a commit without writes returns a new one
     /// too. The keys of a commit with a budget must belong to one component.
     ///
     /// # Errors
     /// [`StorageError::AlreadyExists`], [`StorageError::NotFound`] or
     /// [`StorageError::Conflict`] with the key of the failed check;
-    /// [`StorageError::QuotaExceeded`]; [`StorageError::InvalidKey`] for
-    /// the key of any check or write, and for a budget over several components;
-    /// otherwise as [`set`](Self::set), where an
-    /// indeterminate outcome is all writes or none.
-    /// [`StorageError::Unsupported`] from a storage without commits, which is the
-    /// default, and for a budget or a revision check where only these are missing.
+    /// [`StorageError::QuotaExceeded`]; [`StorageError::InvalidKey`] for the key of any
+    /// check or write, and for a budget if the keys belong to several components;
+    /// otherwise as [`set`](Self::set), where an indeterminate outcome is all writes or
+    /// none. [`StorageError::Unsupported`] from a storage without commits, which is the
+    /// default, or for a budget or a revision check that the storage does not support.
     ///
     /// # Examples
     /// ```

@@ -3,7 +3,7 @@
 use crate::derived;
 use crate::{ComponentStorage, Durability, KeyPage, Problem, StorageError, StorageValue, Verified};
 
-/// The callback of [`Store::read_snapshot`]: gets each key and its value.
+/// The callback of [`Store::read_snapshot`], which is called with each key and its value.
 pub type SnapshotVisitor<'a> = dyn FnMut(&str, StorageValue) -> Result<(), StorageError> + 'a;
 
 /// One opened store, which holds the data of many components.
@@ -42,10 +42,10 @@ pub trait Store: ComponentStorage {
     /// Lists the component prefixes that have at least one key, in ascending
     /// byte order.
     ///
-    /// Unscoped keys belong to no component. `after` is the last prefix of the
-    /// previous page; it and `limit` have the meaning that they have in a
-    /// [`PageRequest`](crate::PageRequest). The cost should grow with the number of components: the
-    /// default lists all keys.
+    /// Unscoped keys belong to no component. `after` is the last prefix of the previous
+    /// page; `after` and `limit` work as in a [`PageRequest`](crate::PageRequest). The
+    /// cost should grow with the number of components. The default is slow: it lists all
+    /// keys.
     ///
     /// # Errors
     /// As [`ComponentStorage::list_keys`];
@@ -72,13 +72,14 @@ pub trait Store: ComponentStorage {
     /// `after`, and its value, in ascending byte order, all at one point in time.
     ///
     /// The snapshot contains every write that returned before the call and none
-    /// that began after it, and each commit as a whole or not at all. Writers may
-    /// wait until it returns, so `visit` must not use the same store. An error of `visit` ends the snapshot and is returned.
+    /// that began after it, and each commit as a whole or not at all. Writers may wait
+    /// until it returns, so `visit` must not use the same store. An error of `visit` ends
+    /// the snapshot and is returned.
     ///
     /// # Errors
-    /// The visitor's; as [`ComponentStorage::get`], for the first key that cannot
-    /// be read; [`StorageError::Unsupported`] from a store without snapshots,
-    /// which is the default.
+    /// The error of `visit`; as [`ComponentStorage::get`], for the first key that cannot
+    /// be read; [`StorageError::Unsupported`] from a store without snapshots, which is
+    /// the default.
     ///
     /// # Examples
     /// ```
@@ -161,11 +162,10 @@ pub struct StoreProperties {
     pub kind: &'static str,
     /// The version of the on-disk format; `None` without one.
     pub format: Option<u32>,
-    /// The store's random id, chosen when it is created, which no copy shares;
-    /// `None` without one. For operators: `doctor` shows it.
+    /// The store's id, chosen at random when it is created; `None` without one. `copy`
+    /// gives the target an id of its own. `doctor` shows it to operators.
     pub store_id: Option<String>,
-    /// How much a write that returned survives; `None` if the store is not
-    /// persistent.
+    /// What a completed write survives; `None` if the store is not persistent.
     pub durability: Option<Durability>,
     /// Whether calls may wait for I/O. If not, an async host may make them on its
     /// executor's threads.
@@ -203,7 +203,7 @@ impl StoreProperties {
         self
     }
 
-    /// Sets how much a write survives.
+    /// Sets what a completed write survives.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);

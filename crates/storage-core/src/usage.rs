@@ -2,8 +2,8 @@
 
 /// The number and the size of keys and their values.
 ///
-/// Bytes are those of the keys, as the storage that returns it names them, and
-/// of the values, without what a backend adds to them.
+/// Bytes are those of the keys and the values, without what a backend adds to them. Keys
+/// are those of the storage that returns the usage: user keys or full keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes of keys and values.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub struct StorageValue(Arc<[u8]>);
 
 impl StorageValue {
-    /// Makes a value from bytes, which it copies once.
+    /// Creates a value. Copies the bytes once.
     pub fn new(data: Vec<u8>) -> Self {
         Self(data.into())
     }

@@ -40,7 +40,7 @@ impl fmt::Display for ProblemKind {
     }
 }
 
-/// Damage or something harmless that verifying a store found.
+/// Something that verifying a store found: damage, or something harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
@@ -87,7 +87,7 @@ impl fmt::Display for Problem {
 
 /// What verifying a store has read.
 ///
-/// A store begins with the default and adds to it:
+/// A store starts with [`Verified::default`] and adds to it:
 ///
 /// ```
 /// use storage_core::{Problem, Usage, Verified};

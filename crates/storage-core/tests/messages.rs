@@ -44,7 +44,7 @@ fn every_error_says_what_failed_on_what() {
     the component's quota is used up: delete keys, or have its quota raised
     invalid key: a key has at least 1 byte; this one is empty
     storage failed: cannot write data/ab12: disk full
-    key "user \"1\"" was changed meanwhile: read it again and retry
+    key "user \"1\"" was changed in the meantime: read it again and retry
     not supported: this storage keeps no revisions; another backend does
     key "user:1" is corrupt: checksum differs
     the store is corrupt: FORMAT is missing

@@ -59,7 +59,7 @@ fn two_views_of_a_component_pass_the_suite(#[case] config: CacheConfig) {
         let view = || -> Box<dyn ComponentStorage> { Box::new(shared.component(id("suite"))) };
         Alternating([view(), view()], AtomicUsize::new(0))
     });
-    let report = run(&component.without(Feature::Components).with_longest_key(MAX_KEY_BYTES));
+    let report = run(&component.without(Feature::Components).with_max_key_bytes(MAX_KEY_BYTES));
     assert!(report.passed.len() > 20, "{:?}", report.passed);
 }
 

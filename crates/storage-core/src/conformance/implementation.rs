@@ -1,4 +1,4 @@
-//! What the suite tests: how to open it, and which features it lacks.
+//! The implementation under test: how to open it, and which features it lacks.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -97,10 +97,10 @@ pub(super) type Open = Box<dyn Fn() -> Handle>;
 /// ```
 pub struct Implementation {
     name: String,
-    /// Makes a new, empty storage.
+    /// Creates a new, empty storage.
     make: Box<dyn Fn() -> Open>,
     lacks: BTreeSet<Feature>,
-    longest_key: usize,
+    max_key_bytes: usize,
 }
 
 impl Implementation {
@@ -109,7 +109,7 @@ impl Implementation {
             name: name.into(),
             make: Box::new(make),
             lacks: BTreeSet::new(),
-            longest_key: MAX_FULL_KEY_BYTES,
+            max_key_bytes: MAX_FULL_KEY_BYTES,
         }
     }
 
@@ -124,8 +124,8 @@ impl Implementation {
             let new_storage = Rc::clone(&new_storage);
             Box::new(move || Handle::Storage(Box::new(new_storage())))
         };
-        let lacking = [Feature::Store, Feature::Snapshots, Feature::Persistence];
-        lacking.into_iter().fold(Self::with_make(name, make), Self::without)
+        let missing = [Feature::Store, Feature::Snapshots, Feature::Persistence];
+        missing.into_iter().fold(Self::with_make(name, make), Self::without)
     }
 
     /// A store that is not persistent: `new_store` makes an empty one each time.
@@ -173,14 +173,15 @@ impl Implementation {
         self
     }
 
-    /// Sets the most bytes that a key may have. Default: [`MAX_FULL_KEY_BYTES`].
+    /// Sets the maximum length of a key, in bytes. Default: [`MAX_FULL_KEY_BYTES`].
     #[must_use]
-    pub fn with_longest_key(mut self, bytes: usize) -> Self {
-        self.longest_key = bytes;
+    pub fn with_max_key_bytes(mut self, bytes: usize) -> Self {
+        self.max_key_bytes = bytes;
         self
     }
 
-    /// The same below a decorator. Each open calls `wrap` with the opened storage.
+    /// The same implementation below a decorator. `wrap` is called with the storage each
+    /// time it is opened.
     ///
     /// ```
     /// use storage_core::conformance::{CountingStorage, Implementation, ReferenceStorage, run};
@@ -199,7 +200,7 @@ impl Implementation {
             .without(Feature::Snapshots)
     }
 
-    /// The same below a decorator that needs the whole store.
+    /// The same implementation below a decorator that needs the whole store.
     ///
     /// # Panics
     /// When it is opened, if it is not a store.
@@ -223,8 +224,8 @@ impl Implementation {
         Self { name: name.into(), make: Box::new(make), ..self }
     }
 
-    /// The same as a component sees it: below a [`NamespacedStorage`], next to
-    /// other components that use the same keys.
+    /// The same implementation as a component sees it: below a [`NamespacedStorage`],
+    /// next to other components that use the same keys.
     ///
     /// # Panics
     /// When it is opened, if a key of another component cannot be written.
@@ -235,11 +236,11 @@ impl Implementation {
         namespaced.lacks.insert(Feature::Components);
         // The namespace enforces them itself.
         namespaced.lacks.remove(&Feature::KeyRules);
-        namespaced.with_longest_key(MAX_KEY_BYTES)
+        namespaced.with_max_key_bytes(MAX_KEY_BYTES)
     }
 
-    /// The same with its required methods only ([`RequiredMethods`]), and so
-    /// without revisions, commits, budgets and snapshots.
+    /// The same implementation with its required methods only ([`RequiredMethods`]), and
+    /// so without revisions, commits, budgets and snapshots.
     #[must_use]
     pub fn required_methods(self) -> Self {
         let name = format!("required methods of {}", self.name);
@@ -262,12 +263,12 @@ impl Implementation {
         !self.lacks.contains(&feature)
     }
 
-    /// The most bytes that a key may have.
-    pub fn longest_key(&self) -> usize {
-        self.longest_key
+    /// The maximum length of a key, in bytes.
+    pub fn max_key_bytes(&self) -> usize {
+        self.max_key_bytes
     }
 
-    /// Makes a new, empty storage.
+    /// Creates a new, empty storage.
     pub(super) fn make(&self) -> Open {
         (self.make)()
     }
@@ -291,7 +292,7 @@ impl fmt::Debug for Implementation {
         f.debug_struct("Implementation")
             .field("name", &self.name)
             .field("lacks", &self.lacks)
-            .field("longest_key", &self.longest_key)
+            .field("max_key_bytes", &self.max_key_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! // A store in memory: each case opens a new one.
 //! let report = run(&Implementation::store("reference", ReferenceStorage::new));
-//! assert!(report.skipped.iter().all(|(_, lacking)| *lacking == Feature::Persistence));
+//! assert!(report.skipped.iter().all(|(_, missing)| *missing == Feature::Persistence));
 //!
 //! // The same below the layer that isolates components.
 //! run(&Implementation::store("reference", ReferenceStorage::new).namespaced());

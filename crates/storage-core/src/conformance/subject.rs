@@ -29,8 +29,8 @@ impl<'a> Subject<'a> {
         self.implementation.has(feature)
     }
 
-    pub(super) fn longest_key(&self) -> usize {
-        self.implementation.longest_key()
+    pub(super) fn max_key_bytes(&self) -> usize {
+        self.implementation.max_key_bytes()
     }
 
     /// Opens the storage. Drop the previous one first.
@@ -272,8 +272,8 @@ pub(super) fn short(key: &str) -> String {
     format!("{:?}", crate::key::excerpt(key))
 }
 
-/// Runs `work` with its number in each of `count` threads, which begin together,
-/// and returns their results. Propagates a panic.
+/// Runs `work` in `count` threads that begin together, passes each its number, and
+/// returns their results. Propagates a panic.
 pub(super) fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let begin = Barrier::new(count);
     thread::scope(|scope| {
@@ -294,8 +294,8 @@ pub(super) fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync
     })
 }
 
-/// Runs `work` with its number in each of `count` threads, and `meanwhile`
-/// repeatedly in this one until they have ended and once after that. Propagates a
+/// Runs `work` in `count` threads and passes each its number. Calls `meanwhile`
+/// repeatedly in this thread until they have ended, and once after that. Propagates a
 /// panic.
 pub(super) fn while_in_threads(
     count: usize,

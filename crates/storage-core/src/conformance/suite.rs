@@ -28,7 +28,7 @@ pub enum Outcome {
 }
 
 impl Case {
-    /// The statement that the case tests, as an identifier.
+    /// The statement that the case tests, in the form of an identifier.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -41,8 +41,8 @@ impl Case {
     /// Runs the case on a new storage. A failure is returned, and also printed to
     /// standard error as a panic with its line.
     pub fn run(&self, implementation: &Implementation) -> Outcome {
-        if let Some(lacking) = self.needs.iter().find(|feature| !implementation.has(**feature)) {
-            return Outcome::Skipped(*lacking);
+        if let Some(missing) = self.needs.iter().find(|feature| !implementation.has(**feature)) {
+            return Outcome::Skipped(*missing);
         }
         let test = || (self.test)(&Subject::new(implementation));
         // The storage of the case is dropped with it, so nothing uses it after a panic.
@@ -64,7 +64,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 pub struct Report {
     /// The names of the cases that passed.
     pub passed: Vec<&'static str>,
-    /// The names of the cases that were skipped, with the lacking feature.
+    /// The names of the skipped cases, each with the missing feature.
     pub skipped: Vec<(&'static str, Feature)>,
 }
 
@@ -85,8 +85,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
 /// Runs every case, and prints which were skipped and why.
 ///
 /// # Panics
-/// If a case fails, with the names of all failed cases, and what each expected
-/// and found.
+/// If a case fails. The message lists all failed cases, and what each expected and found.
 ///
 /// ```
 /// use storage_core::conformance::{Implementation, ReferenceStorage, run};

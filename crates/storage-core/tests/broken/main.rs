@@ -162,7 +162,7 @@ const DETECTED: &[(&str, &str)] = &[
 ];
 
 /// The case that only an implementation that lacks a feature can fail.
-const LACKING_FEATURES: &str = "lacking_features_are_unsupported";
+const MISSING_FEATURES: &str = "missing_features_are_unsupported";
 
 fn broken(defect: &'static str) -> Implementation {
     Implementation::persistent(format!("a storage in which {defect}"), move || {
@@ -202,18 +202,18 @@ fn each_defect_is_detected() {
 #[test]
 fn each_case_detects_a_defect() {
     let tried: BTreeSet<&str> =
-        DETECTED.iter().map(|(name, _)| *name).chain([LACKING_FEATURES]).collect();
+        DETECTED.iter().map(|(name, _)| *name).chain([MISSING_FEATURES]).collect();
     let all: BTreeSet<&str> = cases().map(Case::name).collect();
     let differing: Vec<_> = tried.symmetric_difference(&all).collect();
     assert!(differing.is_empty(), "without a defect, or without a case: {differing:?}");
 }
 
 #[test]
-fn a_lacking_feature_must_be_unsupported() {
+fn a_missing_feature_must_be_unsupported() {
     for feature in [Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots] {
         // It has the feature.
         let sound = broken("").without(feature);
-        let outcome = case(LACKING_FEATURES).run(&sound);
+        let outcome = case(MISSING_FEATURES).run(&sound);
         assert!(matches!(outcome, Outcome::Failed(_)), "without {feature:?}: {outcome:?}");
     }
 }

@@ -153,5 +153,5 @@ fn id() -> ComponentId {
 
 /// The suite for storage of one component.
 fn one_component(bare: Implementation) -> Implementation {
-    bare.without(Feature::Components).with_longest_key(storage_core::MAX_KEY_BYTES)
+    bare.without(Feature::Components).with_max_key_bytes(storage_core::MAX_KEY_BYTES)
 }

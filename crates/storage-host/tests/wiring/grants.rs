@@ -51,7 +51,7 @@ fn a_grant_of_all_keys_keeps_the_contract() {
     let bare = Implementation::store("reference", ReferenceStorage::new);
     let report = run(&bare
         .without(Feature::Components)
-        .with_longest_key(storage_core::MAX_KEY_BYTES)
+        .with_max_key_bytes(storage_core::MAX_KEY_BYTES)
         .wrapped_store("granted", |inner| {
             let host = StorageHost::new(Arc::from(inner));
             host.grant(&reader(), grant("", Access::ReadWrite));

@@ -34,8 +34,8 @@ pub(super) const CASES: &[Case] = &[
 
 const THREADS: usize = 4;
 
-/// The least duration of a race. A fast storage runs many rounds, and so many
-/// interleavings; a slow one runs one.
+/// The minimum duration of a race. A fast storage runs many rounds, and so tests many
+/// interleavings; a slow one runs one round.
 const RACE: Duration = Duration::from_millis(25);
 
 /// Runs a race repeatedly, with the number of the round.
@@ -43,7 +43,7 @@ fn repeatedly(race: impl FnMut(usize)) {
     repeatedly_from(1, race);
 }
 
-/// The same, with a least number of rounds.
+/// The same, with a minimum number of rounds.
 fn repeatedly_from(rounds: usize, mut race: impl FnMut(usize)) {
     let begin = Instant::now();
     for round in 0.. {
@@ -448,7 +448,7 @@ fn a_race_leaves_the_budget_exact(subject: &Subject<'_>) {
     });
 }
 
-/// Has so many keys that a storage may count them while others write.
+/// The component has so many keys that a storage may count them while others write.
 fn the_first_budget_counts_concurrent_writes(subject: &Subject<'_>) {
     const KEYS: usize = 300;
     let store = subject.open();

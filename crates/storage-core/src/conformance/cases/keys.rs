@@ -39,7 +39,7 @@ const STRANGE: &[&str] = &[
     "\u{e000}", "\u{d7ff}", "\u{10000}", "\u{10ffff}", "\u{1f600}", "\u{1f468}\u{200d}\u{1f469}",
 ];
 
-/// The unusual keys and long ones, each once.
+/// The strange keys and long ones, each once.
 fn keys_of_every_form(longest: usize) -> Vec<String> {
     let mut keys: Vec<String> = STRANGE.iter().map(|key| (*key).to_owned()).collect();
     // Long keys that differ in one byte, early or late, and in length by one.
@@ -60,7 +60,7 @@ fn keys_of_every_form(longest: usize) -> Vec<String> {
 
 fn keys_of_every_form_are_distinct(subject: &Subject<'_>) {
     let store = subject.open();
-    let keys = keys_of_every_form(subject.longest_key());
+    let keys = keys_of_every_form(subject.max_key_bytes());
     // The value is the key, so a confused pair is detected.
     for key in &keys {
         store.set(key, key.as_bytes());
@@ -79,7 +79,7 @@ fn keys_of_every_form_are_distinct(subject: &Subject<'_>) {
 
 fn keys_of_every_form_are_listed_byte_for_byte(subject: &Subject<'_>) {
     let store = subject.open();
-    let keys = keys_of_every_form(subject.longest_key());
+    let keys = keys_of_every_form(subject.max_key_bytes());
     for key in &keys {
         store.set(key, "");
     }
@@ -93,7 +93,7 @@ fn keys_of_every_form_are_listed_byte_for_byte(subject: &Subject<'_>) {
 fn a_component_may_have_keys_of_every_form(subject: &Subject<'_>) {
     let store = subject.open();
     let (one, two) = (subject.component("one"), "suite/component/one1/");
-    let room = subject.longest_key() - two.len();
+    let room = subject.max_key_bytes() - two.len();
     for own in keys_of_every_form(room) {
         store.set(&format!("{one}{own}"), own.as_bytes());
     }
@@ -113,10 +113,10 @@ fn a_component_may_have_keys_of_every_form(subject: &Subject<'_>) {
 
 fn a_key_may_be_as_long_as_the_limit(subject: &Subject<'_>) {
     let store = subject.open();
-    let longest = "k".repeat(subject.longest_key());
+    let longest = "k".repeat(subject.max_key_bytes());
     let of_component = subject.component("one");
     let in_component =
-        format!("{of_component}{}", "k".repeat(subject.longest_key() - of_component.len()));
+        format!("{of_component}{}", "k".repeat(subject.max_key_bytes() - of_component.len()));
     for key in [longest, in_component] {
         store.set(&key, "value");
         store.holds(&key, &b"value"[..]);
@@ -153,9 +153,9 @@ fn component_prefixes_of_any_form_are_distinct(subject: &Subject<'_>) {
 /// Keys that break a rule.
 fn refused_keys(subject: &Subject<'_>) -> Vec<String> {
     let one = subject.component("one");
-    let mut keys = vec![String::new(), "k".repeat(subject.longest_key() + 1)];
+    let mut keys = vec![String::new(), "k".repeat(subject.max_key_bytes() + 1)];
     // A character of several bytes that ends after the limit.
-    keys.push(format!("{}\u{e9}", "k".repeat(subject.longest_key() - 1)));
+    keys.push(format!("{}\u{e9}", "k".repeat(subject.max_key_bytes() - 1)));
     for control in
         ['\0', '\u{1}', '\t', '\n', '\r', '\u{1f}', '\u{7f}', '\u{80}', '\u{85}', '\u{9f}']
     {

@@ -5,8 +5,8 @@ mod commits;
 mod components;
 mod concurrency;
 mod keys;
-mod lacking;
 mod listing;
+mod missing_features;
 mod model;
 mod pages;
 mod reads_writes;
@@ -27,7 +27,7 @@ pub(super) const GROUPS: &[&[Case]] = &[
     components::CASES,
     usage::CASES,
     snapshots::CASES,
-    lacking::CASES,
+    missing_features::CASES,
     revisions::CASES,
     commits::CASES,
     budgets::CASES,

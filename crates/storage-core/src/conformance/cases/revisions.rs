@@ -37,7 +37,7 @@ fn put_stores_as_set_does(subject: &Subject<'_>) {
 
 fn a_missing_key_has_no_revision(subject: &Subject<'_>) {
     let store = subject.open();
-    expect("get_versioned of a key that never was", store.get_versioned("key"), None);
+    expect("get_versioned of a key that was never written", store.get_versioned("key"), None);
     store.put("key", "value");
     store.delete("key");
     expect("get_versioned of a deleted key", store.get_versioned("key"), None);

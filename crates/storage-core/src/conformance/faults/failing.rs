@@ -69,8 +69,7 @@ impl Fault {
         self
     }
 
-    /// Fails after the operation was performed: a write takes effect although the
-    /// call fails.
+    /// Fails after the operation is done: a write takes effect although the call fails.
     #[must_use]
     pub fn after(mut self) -> Self {
         self.moment = Moment::After;

@@ -114,7 +114,7 @@ impl Gate {
     }
 }
 
-/// Blocked calls. They continue when it is released or dropped, also when a test
+/// Blocked calls. They continue when this is released or dropped, so also when a test
 /// fails.
 #[derive(Debug)]
 #[must_use = "dropping it releases the calls immediately"]

@@ -1,10 +1,10 @@
-//! Methods of features that an implementation lacks.
+//! Methods of features that an implementation does not have.
 
 use super::{Case, Feature, Subject, case};
 use crate::conformance::subject::expect;
 use crate::{Budget, Commit, Revision, StorageError};
 
-pub(super) const CASES: &[Case] = &[case!(lacking_features_are_unsupported)];
+pub(super) const CASES: &[Case] = &[case!(missing_features_are_unsupported)];
 
 fn unsupported<T>(what: &str, result: Result<T, StorageError>) {
     let found = result.err();
@@ -13,7 +13,7 @@ fn unsupported<T>(what: &str, result: Result<T, StorageError>) {
     expect(format_args!("whether {what} is unsupported (it was: {shown})"), expected, true);
 }
 
-fn lacking_features_are_unsupported(subject: &Subject<'_>) {
+fn missing_features_are_unsupported(subject: &Subject<'_>) {
     let store = subject.open();
     let storage = store.storage();
     store.set("key", "value");
