@@ -18,7 +18,7 @@ use crate::stats::CacheStats;
 use crate::sync::{OnceLock, unwinding};
 use crate::table::{Flight, Followed, Guard, Table};
 
-/// A read cache in front of a storage. Every write goes to the storage before it
+/// A read cache in front of a storage. Every write goes through to the storage before it
 /// returns.
 ///
 /// ```
@@ -40,12 +40,12 @@ use crate::table::{Flight, Followed, Guard, Table};
 ///   write returns, no read sees an older value, and no read sees an older value than
 ///   an earlier read did. After a write that failed or panicked, the next read is a
 ///   miss.
-/// - **A write around the cache** (directly to the storage below, through another
+/// - **A write that bypasses the cache** (directly to the storage below, through another
 ///   `CachedStorage`, or by another process) becomes visible within
-///   [`CacheConfig::ttl`], and at once after [`clear`](Self::clear). Without a TTL it may stay
-///   invisible while the entry is cached. The storage below evaluates every commit, and
-///   a commit that fails removes the entries of its keys, so a caller that reads again
-///   and retries makes progress.
+///   [`CacheConfig::ttl`], and at once after [`clear`](Self::clear). Without a TTL it may
+///   stay invisible while the entry is cached. The storage below evaluates every commit,
+///   and a commit that fails removes the entries of its keys, so a caller that reads
+///   again and retries makes progress.
 /// - Listings and usage come from the storage below.
 ///
 /// # Misses
@@ -57,13 +57,15 @@ use crate::table::{Flight, Followed, Guard, Table};
 /// # What is cached
 ///
 /// Values, absence, and revisions that a write or read returned:
-/// [`get_versioned`](ComponentStorage::get_versioned) of an entry without one is a miss. Keys, values and the memory of the cache itself stay within
+/// [`get_versioned`](ComponentStorage::get_versioned) of an entry without a revision is a
+/// miss. Keys, values and the memory of the cache itself stay within
 /// [`CacheConfig::max_size_bytes`]. Entries that are rarely used are evicted first; a
 /// scan does not evict entries that are used often.
 ///
-/// From 8 MiB and 512 entries on, the cache has several shards, up to 64, each of at
-/// least 4 MiB and 256 entries. A value is cached if it fills at most 0.97 of a shard.
-/// Larger values are counted in [`CacheStats::refusals`] and read from below each time.
+/// A cache of at least 8 MiB and 512 entries has several shards, up to 64, each of at
+/// least 4 MiB and 256 entries. A value is cached if it fills at most 97 % of a shard.
+/// Larger values are counted in [`CacheStats::refusals`] and read from the storage below
+/// each time.
 ///
 /// Use one `CachedStorage` per component, or a [`SharedCache`](crate::SharedCache) for
 /// many. An `Arc` of one `CachedStorage` may also serve several
@@ -75,18 +77,17 @@ use crate::table::{Flight, Followed, Guard, Table};
 /// The memory is allocated on first use: 3 KiB, 1 KiB for each shard, the entries, and
 /// 1 KiB for each key that is being read from below. Writes to one key wait for each
 /// other, as do writes to keys that share one of 64 locks. Reads do not wait for
-/// writes, except a read that four writes in a row have overtaken.
+/// writes, except for a read that four writes in succession have overtaken.
 ///
-/// The storage below must not call back into this cache: the call could wait for
-/// itself.
+/// The storage below must not call back into this cache: the call could deadlock.
 pub struct CachedStorage<S: ComponentStorage> {
     inner: S,
     origin: Origin,
-    /// Made by the first call; `None` inside if the cache is off.
+    /// Created by the first call; the inner `Option` is `None` if the cache is off.
     table: OnceLock<Option<Box<Table>>>,
 }
 
-/// How to make the table.
+/// How to create the table.
 enum Origin {
     Private { config: CacheConfig, clock: Clock },
     Shared { pool: Arc<SharedPool>, prefix: Box<str> },
@@ -136,7 +137,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     }
 
     /// Removes all entries: reads that start afterwards see what the storage below
-    /// holds. Call it after a write around the cache.
+    /// holds. Call it after a write that bypasses the cache.
     pub fn clear(&self) {
         if let Some(table) = self.existing_table().or_else(|| self.shared_table()) {
             table.clear();
@@ -273,15 +274,15 @@ impl<S: ComponentStorage> CachedStorage<S> {
             return Ok(None);
         }
         if table.admits(key, R::cached(&output)) {
-            // A write in progress, or around the cache, replaced or deleted the large
-            // value: the marker is outdated.
+            // A write in progress, or one that bypassed the cache, replaced or deleted
+            // the large value: the marker is outdated.
             table.remove(key);
         }
         Ok(Some(output))
     }
 
-    /// Reads the keys without an output: first, with one call, those that no other
-    /// reader is reading, then the others.
+    /// Reads the keys that have no output yet: first, with one call, those that no other
+    /// caller is reading, then the others.
     fn get_missing(
         &self,
         table: &Table,
@@ -358,7 +359,7 @@ fn missing<'k, 'o, T>(
     keys.iter().copied().zip(outputs).filter(|(_, output)| output.is_none())
 }
 
-/// Removes keys from the cache when it is dropped, also while a panic unwinds.
+/// Removes keys from the cache when it is dropped, even while a panic unwinds.
 struct RemoveOnDrop<'a> {
     table: &'a Table,
     keys: &'a [&'a str],

@@ -29,10 +29,10 @@ impl Clock {
 /// let storage = CachedStorage::with_clock(ReferenceStorage::new(), config, clock.clock());
 ///
 /// assert_eq!(storage.get("a")?, None);
-/// storage.inner().set("a", "written around the cache".into())?;
+/// storage.inner().set("a", "bypasses the cache".into())?;
 /// assert_eq!(storage.get("a")?, None);
 /// clock.advance(Duration::from_secs(60));
-/// assert_eq!(storage.get("a")?, Some("written around the cache".into()));
+/// assert_eq!(storage.get("a")?, Some("bypasses the cache".into()));
 /// # Ok::<(), storage_core::StorageError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -116,7 +116,7 @@ impl Timer {
         }
     }
 
-    /// When an entry from `moment` expires.
+    /// When an entry that was added at `moment` expires.
     #[inline]
     pub(crate) fn deadline(&self, moment: Moment) -> Moment {
         moment.saturating_add(self.lifetime)

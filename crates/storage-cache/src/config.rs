@@ -18,19 +18,19 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// The most keys to keep, cached absence included; 0 turns the cache off. The table
-    /// of entries is sized for one key per KiB of `max_size_bytes` and holds at most two
-    /// and a half.
+    /// The maximum number of keys, cached absence included; 0 turns the cache off. The
+    /// table of entries is sized for one key per KiB of `max_size_bytes` and holds at most
+    /// two and a half keys per KiB.
     pub max_entries: usize,
     /// How long an entry is valid, counted from the start of the call that added it;
-    /// `None` for no limit, and zero turns the cache off. A write around the cache
+    /// `None` for no limit, and zero turns the cache off. A write that bypasses the cache
     /// becomes visible within this time. An entry may expire up to one tick of the
     /// system's coarse clock early, typically 4 ms.
     pub ttl: Option<Duration>,
-    /// The most bytes to keep: keys, values, and the memory of the cache itself.
-    /// Less than 1 KiB turns the cache off. A value that fills more than 0.97 of
-    /// the room for entries, or of one shard where there are several
-    /// ([`CachedStorage`](crate::CachedStorage) says when), is not kept.
+    /// The maximum number of bytes: keys, values, and the memory of the cache itself.
+    /// Less than 1 KiB turns the cache off. A value that would fill more than 97 % of the
+    /// room for entries, or of one shard if there are several
+    /// ([`CachedStorage`](crate::CachedStorage) says when), is not cached.
     pub max_size_bytes: usize,
 }
 

@@ -6,7 +6,7 @@ use storage_core::{Revision, StorageError, StorageValue};
 
 use crate::clock::Moment;
 
-/// The bytes of an entry besides its key and value: the overhead of the allocator
+/// The bytes of an entry in addition to its key and value: the overhead of the allocator
 /// and the header of the shared value.
 pub(crate) const ENTRY_BYTES: u64 = 48;
 

@@ -20,7 +20,7 @@ pub(crate) struct Key {
     pub(crate) scope: Arc<Scope>,
 }
 
-/// The most bytes stored inline: no more than the other variants take.
+/// The maximum number of bytes stored inline: no more than the other variants take.
 const INLINE: usize = 22;
 
 #[derive(Debug)]

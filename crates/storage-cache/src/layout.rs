@@ -5,11 +5,11 @@ use crate::entry::{ENTRY_BYTES, Entry};
 use crate::key::Key;
 
 /// The table is sized for one entry per this many bytes of `max_size_bytes`. It never
-/// shrinks, so its full size is subtracted from the room for entries; for more entries
-/// it would take more than a third.
+/// shrinks, so its full size is subtracted from the room for entries. A table for more
+/// entries would take more than a third of the memory.
 const BYTES_PER_ENTRY: u64 = 1024;
 
-/// The least size of a shard: four times the largest value that a host allows by
+/// The minimum size of a shard: four times the largest value that a host allows by
 /// default, so that one such value does not evict everything else.
 const BYTES_PER_SHARD: u64 = 4 << 20;
 
@@ -24,10 +24,10 @@ const MAX_BYTES: u64 = 1 << 56;
 /// The part of a shard that hot entries may fill, and that one entry may fill.
 pub(crate) const HOT_PART: f64 = 0.97;
 
-/// How many evicted keys a shard remembers for each entry. Half as many cost two
-/// points of hit rate (Zipf with exponent 0.9, room for a fifth of the keys). A little
-/// below one, so that a power of two of entries and their ghosts fit into the next
-/// power of two of slots.
+/// How many evicted keys (ghosts) a shard remembers for each entry. With half as many,
+/// the hit rate was two points lower (Zipf with exponent 0.9, room for a fifth of the
+/// keys). A little below one, so that a power of two of entries and their ghosts fit into
+/// the next power of two of slots.
 const GHOSTS_PER_ENTRY: f64 = 0.99;
 
 /// The sizes that follow from a [`CacheConfig`].
@@ -72,7 +72,7 @@ impl Layout {
             shards,
             ghosts,
             room,
-            // The least weight with which max_entries + 1 entries exceed the room.
+            // The smallest weight with which max_entries + 1 entries exceed the room.
             min_weight: room / (max_entries + 1) + 1,
             // As quick_cache computes it.
             max_weight: (shard_room as f64 * HOT_PART) as u64,
@@ -117,7 +117,7 @@ fn table_size(used: u64) -> (u64, u64) {
     (used.next_power_of_two().max(4), (used * 8 / 7 + 1).next_power_of_two())
 }
 
-/// The most entries that fit into the table made for `entries`.
+/// The maximum number of entries that fit into a table created for `entries`.
 fn entries_that_fit(entries: u64, ghosts: u64) -> u64 {
     let (slots, buckets) = table_size(entries + ghosts + 1);
     let usable = slots.min((buckets - 1) * 7 / 8);

@@ -62,13 +62,13 @@ impl Pool {
 /// How many segments a shared pool has.
 const SEGMENTS: usize = 16;
 
-/// The pool of a shared cache, made on first use, and its components.
+/// The pool of a shared cache, created on first use, and its components.
 pub(crate) struct SharedPool {
     pub(crate) config: CacheConfig,
     clock: Clock,
     pub(crate) hasher: DefaultHashBuilder,
     pub(crate) scopes: Arc<Scopes>,
-    /// `None` inside if the cache is off.
+    /// The inner `Option` is `None` if the cache is off.
     pool: OnceLock<Option<Arc<Pool>>>,
 }
 

@@ -4,7 +4,7 @@ use storage_core::{ComponentStorage, StorageError, StorageValue, VersionedValue}
 
 use crate::entry::{Cached, KnownRevision, Marker, ReadKind};
 
-/// The result of a read on an entry.
+/// What an entry yields for a read.
 #[derive(Debug)]
 pub(crate) enum Lookup<T> {
     Hit(T),

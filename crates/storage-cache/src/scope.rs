@@ -16,7 +16,7 @@ use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard, RwLock, RwLockReadGuard
 /// key locks.
 #[derive(Debug)]
 pub(crate) struct Scope {
-    /// The prefix of the keys. A private cache may have other keys too.
+    /// The prefix of the keys. A private cache may also have keys without it.
     prefix: Box<str>,
     /// Hashed in place of the prefix.
     prefix_hash: u64,
@@ -84,7 +84,7 @@ impl Drop for Scope {
 }
 
 /// The scopes of a shared cache. A prefix has at most one scope, which exists while a
-/// view or an entry uses it.
+/// component's view or an entry uses it.
 #[derive(Debug, Default)]
 pub(crate) struct Scopes(Mutex<State>);
 

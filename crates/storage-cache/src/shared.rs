@@ -21,7 +21,7 @@ use crate::stats::CacheStats;
 /// segments. The entries of a component stay after its last handle is dropped, until
 /// they are evicted.
 ///
-/// A value is kept if it fills at most 0.97 of a segment, or of one shard of a large
+/// A value is cached if it fills at most 97 % of a segment, or of one shard of a large
 /// segment ([`CachedStorage`] says when there are several).
 ///
 /// A clone is another handle to the same cache.

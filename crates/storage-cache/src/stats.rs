@@ -21,7 +21,7 @@ pub struct CacheStats {
     pub fills: u64,
     /// Entries removed to make room.
     pub evictions: u64,
-    /// Values read or written that were too large to keep.
+    /// Values read or written that were too large to cache.
     pub refusals: u64,
     /// Bytes of cached keys and values, plus 48 for each entry. Excludes the table,
     /// which `max_size_bytes` includes.
@@ -100,8 +100,8 @@ impl Counters {
     }
 }
 
-/// The number of threads with their own slot. An atomic addition to a shared slot would
-/// take a quarter of the time of a hit.
+/// The number of threads with a slot of their own. An atomic addition to a shared slot
+/// would take a quarter of the time of a hit.
 const OWN_SLOTS: usize = 16;
 
 /// The slots of all other threads.

@@ -24,8 +24,9 @@ mod real {
     }
     pub(crate) use shared_static;
 
-    /// Makes a call that may panic. The caller must return an error of this function
-    /// with `?`. There is none here: a panic unwinds through the caller.
+    /// Makes a call that may panic. Under shuttle a panic becomes an error, which the
+    /// caller must return with `?`. Here there is no such error: a panic unwinds through
+    /// the caller.
     #[inline]
     pub(crate) fn unwinding<T>(call: impl FnOnce() -> T) -> Result<T, StorageError> {
         Ok(call())

@@ -45,8 +45,8 @@ pub(crate) struct Table {
     scope: Arc<Scope>,
 }
 
-/// What a read that missed does next. Of concurrent readers of one key, one reads
-/// from the storage below and the others wait.
+/// What a read does after a miss. Of concurrent readers of one key, one reads from the
+/// storage below and the others wait.
 pub(crate) enum Flight<'a, T> {
     /// Return: another call has cached the key.
     Hit(T),
@@ -84,7 +84,7 @@ impl Table {
         let count = pool.segments.len() as u64;
         let hash = shared.hasher.hash_one(prefix);
         let first = hash % count;
-        // Any but the first.
+        // Any segment but the first one.
         let second = (first + 1 + (hash >> 32) % (count - 1).max(1)) % count;
         let segment = |index: u64| pool.segments.get(index as usize).cloned();
         Some(Self {

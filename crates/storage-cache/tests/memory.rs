@@ -13,7 +13,7 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 /// Serialises the tests, because the allocator counts for all of them.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The most bytes of the test harness and an empty cache.
+/// The maximum number of bytes of the test harness and an empty cache.
 const NOISE: usize = 32 << 10;
 
 /// Has a value for every key that ends in a number, which is its length.

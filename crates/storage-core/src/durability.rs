@@ -16,9 +16,10 @@ pub enum Durability {
     /// killed process. A power cut may lose or tear it; a torn value is detected.
     Os,
     /// Called `relaxed` in store URLs. A write is in the process's memory when it returns
-    /// and is made durable within about 100 ms, or when the store is closed. A killed process, a power
-    /// cut, or an I/O error other than a full disk may lose the writes since then.
-    /// The store then returns to an earlier state, in which every commit is complete.
+    /// and is made durable within about 100 ms, or when the store is closed. A killed
+    /// process, a power cut, or an I/O error other than a full disk may lose the writes
+    /// that are not durable yet. The store then returns to an earlier state, in which
+    /// every commit is complete.
     Interval,
 }
 

@@ -68,7 +68,7 @@ fn without_a_ttl_entries_do_not_expire() {
     assert_eq!(setup.cached.get("key"), Ok(Some("old".into())));
 }
 
-/// Otherwise a write around the cache during a slow call would stay invisible longer.
+/// Otherwise a write that bypasses the cache during a slow call would stay invisible longer.
 #[test]
 fn the_ttl_starts_before_the_storage_is_read() {
     let setup = Setup::new();

@@ -58,7 +58,7 @@ impl Setup {
         self.failing().inner()
     }
 
-    /// The storage below, for calls around the cache.
+    /// The storage below, for calls that bypass the cache.
     pub(crate) fn around(&self) -> &ReferenceStorage {
         self.counting().inner()
     }
@@ -76,7 +76,7 @@ impl Setup {
         start(move || call(&cached))
     }
 
-    /// Waits until so many keys were missed. Their readers are then about to read or
+    /// Waits until this many keys were missed. Their readers are then about to read or
     /// to wait.
     pub(crate) fn wait_for_misses(&self, misses: u64) {
         let start = Instant::now();
@@ -191,7 +191,7 @@ impl Write {
     }
 }
 
-/// A value of so many bytes.
+/// A value of this many bytes.
 pub(crate) fn bytes(len: usize) -> StorageValue {
     vec![b'x'; len].into()
 }

@@ -42,7 +42,7 @@ pub(crate) struct Observation {
 /// observation the oldest version that it matches and that is no older than what
 /// it must know: that leaves the most room for later ones.
 ///
-/// A write around the cache need only be seen in the end, so with `around` some
+/// A write that bypasses the cache need only be seen in the end, so with `around` some
 /// observations may see it before others do.
 pub(crate) fn check<'a>(
     versions: &[Version],

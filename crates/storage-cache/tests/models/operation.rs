@@ -19,7 +19,7 @@ pub(crate) enum Operation {
     Delete,
     /// Commits two keys, or one with a check.
     Commit,
-    /// Advances the clock past the TTL, perhaps after a write around the cache.
+    /// Advances the clock past the TTL, perhaps after a write that bypasses the cache.
     Expire,
     /// Clears the cache, perhaps after a write around it.
     Clear,

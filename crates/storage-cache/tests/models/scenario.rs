@@ -15,7 +15,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(60);
 
 /// The call that wrote before the threads started.
 pub(crate) const SETUP: usize = 0;
-/// The call that wrote around the cache.
+/// The call that bypassed the cache with a write.
 pub(crate) const AROUND: usize = 1;
 
 /// The key that every operation is about.
@@ -197,7 +197,7 @@ impl Scenario {
         (self.clear)();
     }
 
-    /// Writes the key around the cache; `None` deletes it.
+    /// Writes the key past the cache, directly to the storage below; `None` deletes it.
     pub(crate) fn write_around(&self, value: Option<StorageValue>) -> Result<(), StorageError> {
         match value {
             Some(value) => self.below.set(&self.names.below(KEY), value),
