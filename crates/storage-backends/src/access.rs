@@ -3,8 +3,8 @@
 use std::path::Path;
 
 /// Describes the owner, group and mode of a path, the user that this process runs as, and
-/// how to give it access. If the path cannot be examined, describes the nearest directory
-/// above it that can be.
+/// how to give that user access. If the path cannot be examined, describes the nearest
+/// directory above it that can be.
 ///
 /// `None` if the system does not provide this.
 ///

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use storage_core::{KeyPage, PageRequest, StorageError, Usage, split_full_key};
 
-/// How many prefixes to ask for at once: a page over many components makes few calls,
-/// and a page within one component does not ask for much.
+/// How many prefixes to request at once: enough that a page over many components makes
+/// few calls, and few enough that a page within one component stays cheap.
 const PREFIXES_PER_CALL: usize = 64;
 
 /// Component prefixes in ascending byte order.

@@ -10,8 +10,8 @@ use storage_core::{Budget, Commit, ComponentStorage, PageRequest, StorageError, 
 
 use crate::hooks;
 
-/// A call that takes longer waits for something.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A call that takes longer is blocked.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 const KEYS: u64 = 1_000;
 const PREFIX: &str = "app/large/1/";
@@ -49,7 +49,7 @@ fn recount(storage: &Shared) -> Usage {
 fn in_time<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     let thread = thread::spawn(move || sender.send(call()));
-    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+    receiver.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
         panic!("the call waits for the count, or it panicked: {}", thread.is_finished())
     })
 }
@@ -68,12 +68,12 @@ fn during_count<T: Send + 'static>(
     let counting = thread::spawn(move || {
         hooks::hold_the_next_count(move || {
             reached.send(()).unwrap();
-            let _ = is_released.lock().unwrap().recv_timeout(2 * PATIENCE);
+            let _ = is_released.lock().unwrap().recv_timeout(2 * TIMEOUT);
         });
         first(&shared)
     });
     let results = [Moment::BeforeFirstKey, Moment::AfterLastKey].map(|moment| {
-        is_reached.recv_timeout(PATIENCE).expect("a count");
+        is_reached.recv_timeout(TIMEOUT).expect("a count");
         let shared = Arc::clone(storage);
         let result = in_time(move || others(&shared, moment));
         release.send(()).unwrap();

@@ -20,7 +20,7 @@ pub(crate) fn syncs(durability: Durability, kind: &str) -> Result<bool, StorageE
         Durability::Sync => Ok(true),
         Durability::Os => Ok(false),
         Durability::Interval => Err(StorageError::Unsupported(format!(
-            "a {kind} store has no durability \"{durability}\"; use \"sync\" or \"os\""
+            "a {kind} store does not support durability \"{durability}\"; use \"sync\" or \"os\""
         ))),
     }
 }
@@ -154,7 +154,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 /// symbolic link at the end of the path and does not block on a pipe.
 ///
 /// # Errors
-/// [`StorageError::IoError`], also if the path is not a regular file.
+/// [`StorageError::IoError`], in particular if the path is not a regular file.
 #[cfg(feature = "file")]
 pub(crate) fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     let mut options = OpenOptions::new();
@@ -229,9 +229,9 @@ pub(crate) fn not_a_directory(path: &Path, kind: FileType) -> StorageError {
 #[cfg(feature = "file")]
 pub(crate) fn wrong_type(path: &Path, kind: FileType) -> StorageError {
     let what = if kind.is_dir() {
-        "a directory where the store has a file"
+        "a directory where the store expects a file"
     } else if kind.is_file() {
-        "a file where the store has a directory"
+        "a file where the store expects a directory"
     } else {
         "a pipe, socket or device"
     };
@@ -257,7 +257,7 @@ pub(crate) fn link_to_file(path: &Path) -> StorageError {
     link(path, "replace the link with the file")
 }
 
-/// The error for a symbolic link where the store has a directory.
+/// The error for a symbolic link where the store expects a directory.
 #[cfg(feature = "file")]
 pub(crate) fn link_to_directory(path: &Path) -> StorageError {
     link(path, "replace the link with the directory")
@@ -271,8 +271,8 @@ fn link(path: &Path, advice: &str) -> StorageError {
     ))
 }
 
-/// Creates a file with these bytes, in stable storage if `sync`. Removes the file if
-/// that fails: a failed fsync is never retried.
+/// Creates a file with these bytes, durably if `sync`. Removes the file if that fails: a
+/// failed fsync is never retried.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StorageError> {
     let create = || {
         fault_point("create")?;
@@ -289,7 +289,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: bool) -> Result<(), Sto
         Ok(())
     };
     write().map_err(|error: io::Error| {
-        // The message reports the free space, so make it before the file is removed.
+        // The message reports the free space, so build it before the file is removed.
         let failed = failed("write", path, &error);
         // A sweep removes the file if this fails.
         let _ = remove(path);

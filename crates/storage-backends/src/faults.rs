@@ -9,7 +9,7 @@ pub(crate) fn fault_point(_operation: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes a new thread have the faults of the thread that starts it.
+/// Makes a new thread inherit the faults of the thread that starts it.
 #[cfg(all(not(test), feature = "redb"))]
 pub(crate) fn inherit_faults() -> impl FnOnce() + Send {
     || {}

@@ -33,12 +33,12 @@ pub(crate) fn other_format(path: &Path, found: impl Display, known: impl Display
     ))
 }
 
-/// The error when the revision counter is at its end, which only damage can cause.
+/// The error when the revision counter is exhausted, which only damage can cause.
 pub(crate) fn no_revision_left() -> StorageError {
     StorageError::Corrupt {
         key: None,
         detail:
-            "the revision counter is at its end; copy the store to a new one, which starts a new \
+            "the revision counter is exhausted; copy the store to a new one, which starts a new \
                  counter"
                 .into(),
     }

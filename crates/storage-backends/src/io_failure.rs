@@ -158,10 +158,10 @@ fn no_space(only_changes_names: bool, disk: &FileSystem) -> String {
 fn file_too_large(limit: Option<u64>) -> String {
     match limit {
         Some(bytes) if bytes < SMALL_MAXIMUM => format!(
-            "this process may write no file larger than {bytes} bytes: raise the limit (ulimit -f)"
+            "this process may not write files larger than {bytes} bytes: raise the limit (ulimit -f)"
         ),
         Some(bytes) => format!(
-            "this process may write no file larger than {bytes} bytes (ulimit -f), and the file \
+            "this process may not write files larger than {bytes} bytes (ulimit -f), and the file \
              system has a limit of its own"
         ),
         None => "the file system does not support larger files".to_owned(),
@@ -258,8 +258,8 @@ mod tests {
         the file system has 5.0 MiB free, so it may be the directory that can take no more names, or a quota or the file system's metadata that is used up
         the file system has 7.0 GiB and 100 inodes free, so it may be a quota, the file system's metadata or the disk below it that is used up
         free some space and try again
-        this process may write no file larger than 1024 bytes: raise the limit (ulimit -f)
-        this process may write no file larger than 1099511627776 bytes (ulimit -f), and the file system has a limit of its own
+        this process may not write files larger than 1024 bytes: raise the limit (ulimit -f)
+        this process may not write files larger than 1099511627776 bytes (ulimit -f), and the file system has a limit of its own
         the file system does not support larger files
         ");
     }

@@ -13,7 +13,7 @@ pub(crate) const KEY_LOCKS: usize = 1024;
 
 /// A fixed number of locks, chosen by the hash of a name. A writer holds the lock of
 /// its key until the change is durable, so a reader never sees a value that a power
-/// cut could take back.
+/// cut could undo.
 #[derive(Debug)]
 pub(crate) struct KeyLocks {
     locks: Box<[RwLock<()>]>,
@@ -40,7 +40,7 @@ impl KeyLocks {
         names: impl Iterator<Item = &'a str>,
     ) -> impl Iterator<Item = &RwLock<()>> {
         let mut last = None;
-        // The components of a commit are most often one.
+        // Most commits have a single component.
         let distinct = names.filter(|name| last.replace(*name) != Some(*name));
         let mut slots: Vec<usize> = distinct.map(|name| self.slot(name)).collect();
         slots.sort_unstable();
@@ -80,12 +80,12 @@ impl KeyLocks {
 }
 
 /// Why the outcome of a write is unknown.
-pub(crate) trait Cause: Clone {
+pub(crate) trait IndeterminateCause: Clone {
     /// What happened, and how to resolve it.
     fn detail(&self) -> &'static str;
 }
 
-fn unavailable(key: &str, cause: &impl Cause) -> StorageError {
+fn unavailable(key: &str, cause: &impl IndeterminateCause) -> StorageError {
     StorageError::Unavailable { key: Some(key.to_owned()), detail: cause.detail().to_owned() }
 }
 
@@ -103,7 +103,7 @@ impl<C> Default for IndeterminateKeys<C> {
     }
 }
 
-impl<C: Cause> IndeterminateKeys<C> {
+impl<C: IndeterminateCause> IndeterminateKeys<C> {
     pub(crate) fn get(&self, key: &str) -> Option<C> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;

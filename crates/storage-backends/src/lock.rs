@@ -27,7 +27,7 @@ use crate::io_failure::failed;
 use crate::lock_holder::{Holder, LockKind, holder_of};
 use crate::locked_file::LockedFile;
 
-/// The lock file of the file store. It holds the writer's process id, for people.
+/// The lock file of the file store. It contains the writer's process id, for information.
 pub(crate) const LOCK_FILE: &str = "LOCK";
 
 /// The lock file of a RocksDB store, whose own `LOCK` is of another kind.
@@ -160,7 +160,7 @@ impl WriterLock {
     pub(crate) fn take(root: &Path, name: &str) -> Result<Self, StorageError> {
         let path = root.join(name);
         let file = lock_exclusive(root, &path, || open_lock_file(&path))?;
-        // Only for people: a full disk must not prevent the opening.
+        // Only for information: a full disk must not prevent opening the store.
         if holds_a_process_id(&file).unwrap_or(false) {
             let _ = file
                 .set_len(0)
@@ -220,7 +220,7 @@ pub(crate) fn is_process_id(text: &[u8]) -> bool {
 /// Opens the file that a writer locks. Creates a private one.
 ///
 /// # Errors
-/// [`StorageError::IoError`], also for a symbolic link, whose target would be
+/// [`StorageError::IoError`], in particular for a symbolic link, whose target would be
 /// overwritten.
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 fn open_lock_file(path: &Path) -> Result<File, StorageError> {

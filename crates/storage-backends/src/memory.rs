@@ -234,7 +234,7 @@ struct Locked<'a> {
 
 impl<'a> Locked<'a> {
     /// Locks the components in the order of their prefixes. Returns `None` if one was
-    /// removed meanwhile.
+    /// removed before it was locked.
     fn new(
         components: &'a BTreeMap<&'a str, Arc<RwLock<Component>>>,
         has_budget: bool,
@@ -306,8 +306,8 @@ impl ComponentStorage for MemoryStorage {
     fn delete(&self, key: &str) -> Result<(), StorageError> {
         validate_full_key(key)?;
         let (prefix, user_key) = split_full_key(key);
-        // A component that is missing or was removed has no such key. The delete gets a
-        // revision nevertheless.
+        // A component that is missing or was removed has no such key. The delete still
+        // gets a revision.
         let revision = self.next_revision();
         let Some(component) = self.component(prefix) else { return Ok(()) };
         let mut locked = write(&component);

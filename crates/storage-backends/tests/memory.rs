@@ -63,7 +63,7 @@ fn removing_an_empty_component_loses_no_write() {
     assert_eq!(storage.usage(None).unwrap().keys, 0);
 }
 
-/// A check of an absent key holds until the writes are done, also if its component does
+/// A check of an absent key holds until the writes are done, even if its component does
 /// not exist.
 #[test]
 fn an_absent_key_in_a_new_component_stays_absent_during_the_commit() {

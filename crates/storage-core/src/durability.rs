@@ -1,8 +1,8 @@
-//! What a completed write survives.
+//! What an acknowledged write survives.
 
 use std::fmt;
 
-/// What a completed write survives, from the safest to the weakest setting.
+/// What an acknowledged write survives, from the safest to the weakest setting.
 ///
 /// Not every store supports every setting; opening a store with an unsupported one fails
 /// with [`StorageError::Unsupported`](crate::StorageError::Unsupported).

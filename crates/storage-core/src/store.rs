@@ -165,7 +165,7 @@ pub struct StoreProperties {
     /// The store's id, chosen at random when it is created; `None` without one. `copy`
     /// gives the target an id of its own. `doctor` shows it to operators.
     pub store_id: Option<String>,
-    /// What a completed write survives; `None` if the store is not persistent.
+    /// What an acknowledged write survives; `None` if the store is not persistent.
     pub durability: Option<Durability>,
     /// Whether calls may wait for I/O. If not, an async host may make them on its
     /// executor's threads.
@@ -203,7 +203,7 @@ impl StoreProperties {
         self
     }
 
-    /// Sets what a completed write survives.
+    /// Sets what an acknowledged write survives.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);

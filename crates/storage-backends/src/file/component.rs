@@ -88,7 +88,7 @@ impl Component {
 
     /// Refuses symbolic links. If `sync`, syncs the directory once per opening: an
     /// earlier process may have been killed before its last change was durable, and a
-    /// power cut must not take back what is read now.
+    /// power cut must not undo what is read now.
     pub(super) fn prepare_to_read(&self, layout: &Layout, sync: bool) -> Result<(), StorageError> {
         self.refuse_links(layout)?;
         if !sync || self.synced.load(Ordering::Acquire) {
@@ -120,7 +120,7 @@ impl Component {
         }
         self.refuse_links(layout)?;
         disk::create_private_directories(&self.directory)?;
-        // Also if it exists: the process that created it may have been killed before it
+        // Even if it exists: the process that created it may have been killed before it
         // was durable.
         if sync {
             layout.up_to_root(&self.directory).try_for_each(disk::sync_directory)?;

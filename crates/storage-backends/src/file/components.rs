@@ -79,8 +79,8 @@ impl Components {
         Arc::clone(by_prefix.entry(prefix.into()).or_insert_with(create))
     }
 
-    /// Runs `remove` unless a component with this directory is in memory. No component
-    /// is added meanwhile, and one in use is not dropped from memory. The prefix is
+    /// Runs `remove` unless a component with this directory is in memory. During that
+    /// time no component is added, and none in use is dropped from memory. The prefix is
     /// `None` if the directory's name is hashed.
     pub(super) fn if_unused(&self, prefix: Option<&str>, directory: &Path, remove: impl FnOnce()) {
         let table = self.table.write().unwrap_or_else(PoisonError::into_inner);

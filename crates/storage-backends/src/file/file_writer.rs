@@ -157,8 +157,8 @@ fn failed_write(what: &str, file: &Path, error: &io::Error) -> Failure {
     Failure { error: disk::failed_for_key(what, file, error), outcome }
 }
 
-/// Whether a rename or unlink that failed may have changed something. It has not if the
-/// system refused it. After an I/O error, or an error of a network file system, the
+/// Whether a rename or unlink that failed may have changed something. It changed nothing
+/// if the system refused it. After an I/O error, or an error of a network file system, the
 /// state of the disk is unknown.
 fn may_have_happened(error: &io::Error) -> bool {
     !matches!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::journal::Journal;
-use crate::key_locks::{self, Cause};
+use crate::key_locks::{self, IndeterminateCause};
 
 /// Why the value of a key after a power cut is unknown.
 #[derive(Debug, Clone)]
@@ -16,15 +16,15 @@ pub(super) enum Indeterminate {
     Commit(Arc<Journal>),
 }
 
-impl Cause for Indeterminate {
+impl IndeterminateCause for Indeterminate {
     fn detail(&self) -> &'static str {
         match self {
             Self::Write => {
-                "the last write to it failed and may or may not have happened; write or delete \
+                "the last write to it failed and may or may not have taken effect; write or delete \
                  the key again, or reopen the store"
             }
             Self::Commit(_) => {
-                "the last commit of it failed before it was applied completely; write the key \
+                "the last commit to it failed before it was applied completely; write the key \
                  again or reopen the store, which completes the commit"
             }
         }

@@ -1,16 +1,15 @@
 //! Snapshots of a store during which few writers wait.
 //!
 //! A snapshot begins when no write is in progress. From then on, a write to a key that
-//! the scan has not reached waits until it has. All other writes go on: the scan has
-//! passed their keys. So the scan finds every key as it was at the beginning, and
-//! nothing has to be copied.
+//! the scan has not reached waits until the scan has passed it. All other writes continue.
+//! So the scan finds every key as it was at the beginning, and nothing has to be copied.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use storage_core::{KeyPage, PageRequest, SnapshotVisitor, StorageError, StorageValue};
 
-/// How many keys the scan lists at once. After as many keys it lets writers go on.
+/// How many keys the scan lists at once. After each page it lets writers continue.
 const KEYS_PER_PAGE: usize = 256;
 
 /// The snapshots that are being read.
@@ -86,7 +85,7 @@ pub(super) struct Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
-    /// Lets writes to the keys up to this one go on.
+    /// Lets writes to the keys up to this one continue.
     pub(super) fn pass(&self, key: &str) {
         let mut scans = self.snapshots.scans();
         if let Some(scan) = scans.iter_mut().find(|scan| scan.number == self.number) {
@@ -120,7 +119,7 @@ pub(super) fn scan(
     loop {
         let page = list(PageRequest { prefix, after: after.as_deref(), limit: KEYS_PER_PAGE })?;
         for key in &page.keys {
-            // `None` if someone has removed the file by hand.
+            // `None` if the file was removed by hand.
             if let Some(value) = get(key)? {
                 visit(key, value)?;
             }

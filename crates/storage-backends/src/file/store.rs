@@ -58,21 +58,21 @@ impl FileOptions {
 ///
 /// Each file has a checksum and its full key, so damage is [`StorageError::Corrupt`] and
 /// never a wrong value. One process can write at a time ([`StorageError::Locked`]); others
-/// can read meanwhile.
+/// can read at the same time.
 ///
 /// A `get` reads a file. A `set` writes one and, with [`Durability::Sync`], fsyncs it and
 /// its directory. A commit of several keys adds a journal file. The first listing of a
 /// component sorts its names; after that, the cost of a page does not grow with the
 /// component.
 ///
-/// [`read_snapshot`](Store::read_snapshot) copies nothing. Meanwhile, writes to
-/// keys that it has not reached wait; others go on. Its memory is that of a listing. A
-/// store that is open for reading only shares the store lock meanwhile, so that no writer
-/// can open the store, and returns [`StorageError::Locked`] if one has.
+/// [`read_snapshot`](Store::read_snapshot) copies nothing. While it runs, writes to keys
+/// that it has not reached wait; others continue. It needs as much memory as a listing. A
+/// store that is open for reading only shares the store lock during that time, so that no
+/// writer can open the store, and returns [`StorageError::Locked`] if one has.
 ///
 /// If an I/O error leaves the outcome of a write unknown, reads of its key return
 /// [`StorageError::Unavailable`] until the key is written again or the store is reopened:
-/// no value that was read is taken back by a power cut.
+/// a power cut never undoes a value that was read.
 ///
 /// Before each write the store checks that its path still leads to what it has locked. If
 /// the store was moved or replaced, the write returns [`StorageError::Unavailable`] and
@@ -180,9 +180,9 @@ impl FileStorage {
     /// values, a wrong revision counter, foreign files, modes that let other users in,
     /// and a usage that differs from what the store counts.
     ///
-    /// Changes nothing and takes the store lock for a moment only. A writer may have the
-    /// store open; then the usage is not compared. Memory grows with the keys of the
-    /// largest component, as for a listing.
+    /// Changes nothing and holds the store lock only briefly. A writer may have the store
+    /// open; then the usage is not compared. Memory grows with the keys of the largest
+    /// component, as for a listing.
     ///
     /// # Errors
     /// [`StorageError::IoError`] if there is no store, [`StorageError::Unsupported`] for
@@ -194,7 +194,7 @@ impl FileStorage {
         verify::verify(&store_path::resolve(path.as_ref())?, report)
     }
 
-    /// The random id that the store got when it was created.
+    /// The store's id, chosen at random when it was created.
     pub fn store_id(&self) -> &str {
         &self.store_id
     }

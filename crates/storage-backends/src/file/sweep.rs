@@ -1,4 +1,4 @@
-//! Removes, in the background, what killed writers have left behind.
+//! Removes what killed writers have left behind, in the background.
 //!
 //! A killed write leaves a temporary file in the directory of its component, and the first
 //! write to a component may leave empty directories. The sweep removes only temporary
@@ -6,7 +6,7 @@
 //! a component only while this process does not use the component. It removes a directory
 //! above that if it is empty; a write creates it again.
 //!
-//! What cannot be removed stays until the next opening.
+//! What cannot be removed stays until the store is next opened.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ impl Sweep {
         let sweeper = Sweeper::new(layout, first, components, lock);
         let stop = Arc::clone(&sweeper.stop);
         let run = move || sweeper.run();
-        // If no thread can be started, everything stays until the next opening.
+        // If no thread can be started, everything stays until the store is next opened.
         let thread = thread::Builder::new().name("storage-sweep".to_owned()).spawn(run).ok();
         Self { stop, thread }
     }

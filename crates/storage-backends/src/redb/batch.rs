@@ -95,7 +95,7 @@ impl<'txn, 'w> Batch<'txn, 'w> {
             let Some(usage) = self.counter(component)? else { return Ok(None) };
             evaluation.change(component).apply(usage, commit.budget.as_ref())?;
         }
-        // A group of commits reserves enough, unless the counter is at its end.
+        // A group of commits reserves enough, unless the counter is exhausted.
         let revision = revisions.next(|_| Err(identity::no_revision_left()))?;
         for write in &evaluation.writes {
             self.write(write, revision)?;

@@ -226,8 +226,8 @@ impl Engine {
                 StorageError::Unavailable {
                     key: None,
                     detail: format!(
-                        "{}: the engine panicked during a write; the write may have happened \
-                         or not; reopen the store",
+                        "{}: the engine panicked during a write, which may or may not have taken \
+                         effect; reopen the store",
                         self.path.display()
                     ),
                 }
@@ -388,7 +388,7 @@ fn write_error(failure: &Failure) -> StorageError {
             StorageError::IoError(failure.detail.clone())
         }
         FailureKind::Sync => StorageError::IoError(format!(
-            "{}; the write may have happened or not; reopen the store",
+            "{}; the write may or may not have taken effect; reopen the store",
             failure.detail
         )),
     }

@@ -154,7 +154,8 @@ pub(super) fn corrupt_record(key: &str, problem: &str) -> StorageError {
     StorageError::Corrupt {
         key: Some(key.to_owned()),
         detail: format!(
-            "its record: {problem}; restore the store from a copy, or write or delete the key"
+            "cannot read the record: {problem}; restore the store from a copy, or write or delete \
+             the key"
         ),
     }
 }

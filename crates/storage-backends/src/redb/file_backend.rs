@@ -10,9 +10,9 @@
 //!   state that is known to be on disk ([`super::snapshot`]).
 //! - **Writes can be buffered in memory.** A read-only store lets the engine recover in
 //!   memory and never changes the file. A store that is being opened for writing changes
-//!   the file only after its metadata was checked. When the disk is full, a store with
-//!   interval durability buffers what it could not write, so that no acknowledged write
-//!   is lost while the process runs.
+//!   the file only after its metadata was checked. When the disk is full, a relaxed store
+//!   buffers what it could not write, so that no acknowledged write is lost while the
+//!   process runs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -184,12 +184,12 @@ impl FileBackend {
 
     /// Writes what is buffered to the file, durably. Later writes go to the file.
     ///
-    /// An engine that was only opened has buffered nothing but a header. That header
-    /// waits for the first commit: until then, the one in the file is as good.
+    /// An engine that was only opened has buffered nothing but a header. That header is
+    /// written with the first commit: until then, the one in the file is equivalent.
     ///
     /// # Errors
-    /// Of the file system. Everything is still buffered then, and the state in the file
-    /// is unchanged.
+    /// The error of the file system. Then everything is still buffered, and the state in
+    /// the file is unchanged.
     pub(super) fn write_back(&self) -> io::Result<()> {
         let mut state = self.state();
         if state.target == Target::File {

@@ -1,9 +1,9 @@
 //! A queue whose waiting requests are served together.
 //!
 //! A writer joins the queue. If there is no leader, it becomes the leader: it serves all
-//! waiting requests, hands out the outcomes, and makes the first request that arrived
-//! meanwhile the next leader. So one group gathers while another is being written, and
-//! sixteen writers cost little more than one.
+//! waiting requests and hands out the outcomes. The first request that arrived in the
+//! meantime becomes the next leader. So one group gathers while another is being written,
+//! and sixteen writers cost little more than one.
 //!
 //! Writers often resubmit right after a commit, so the leader waits briefly for as many
 //! writers as the last group had. Without this wait, every other group would be a single
@@ -13,15 +13,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The most requests in one group, which bounds how long a request waits.
+/// The maximum number of requests in one group, which bounds how long a request waits.
 pub(super) const MAX_GROUP: usize = 256;
 
-/// The leader waits for a group at most this fraction of the time that the last one took.
-const PATIENCE: u32 = 4;
+/// The leader waits for a group at most a quarter of the time that the last one took.
+const WAIT_DIVISOR: u32 = 4;
 
-/// The longest and the shortest wait. A shorter wait ends before a request can arrive.
-const MAX_PATIENCE: Duration = Duration::from_millis(1);
-const MIN_PATIENCE: Duration = Duration::from_micros(20);
+/// The longest and the shortest wait. A shorter wait would end before a request can arrive.
+const MAX_WAIT: Duration = Duration::from_millis(1);
+const MIN_WAIT: Duration = Duration::from_micros(20);
 
 /// A queue of requests `R`, each of which gets an outcome `A`.
 #[derive(Debug)]
@@ -49,11 +49,11 @@ struct LastGroup {
 
 impl LastGroup {
     /// How long the leader waits for the next request.
-    fn patience(&self) -> Duration {
-        let patience = (self.took / PATIENCE).min(MAX_PATIENCE);
+    fn wait(&self) -> Duration {
+        let wait = (self.took / WAIT_DIVISOR).min(MAX_WAIT);
         // Later requests are not resubmissions.
-        let left = patience.saturating_sub(self.ended.elapsed());
-        if left < MIN_PATIENCE { Duration::ZERO } else { left }
+        let left = wait.saturating_sub(self.ended.elapsed());
+        if left < MIN_WAIT { Duration::ZERO } else { left }
     }
 }
 
@@ -138,7 +138,7 @@ impl<R, A> GroupCommit<R, A> {
     ///
     /// `serve` takes requests in the order of their arrival until there are no more, and
     /// returns their outcomes in that order. It runs in one thread at a time. A request
-    /// that it leaves without an outcome, also by a panic, gets `lost`. A panic continues
+    /// that it leaves without an outcome, for example by a panic, gets `lost`. A panic continues
     /// in the leader's thread.
     pub(super) fn submit(
         &self,
@@ -221,15 +221,15 @@ impl<R, A> Requests<'_, R, A> {
             return Some(next);
         }
         let last = self.last.filter(|last| last.size > self.tickets.len())?;
-        let patience = last.patience();
-        if patience.is_zero() {
+        let wait = last.wait();
+        if wait.is_zero() {
             return None;
         }
         queue.leader_waits = true;
         let (mut queue, _) = self
             .group
             .joined
-            .wait_timeout_while(queue, patience, |queue| queue.waiting.is_empty())
+            .wait_timeout_while(queue, wait, |queue| queue.waiting.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         queue.leader_waits = false;
         queue.waiting.pop_front()

@@ -6,13 +6,13 @@ use storage_core::{Durability, StorageError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedbOptions {
-    /// How much a write that returned survives: [`Durability::Sync`] or
-    /// [`Durability::Interval`]. What the engine has not made durable is in the
-    /// process's memory only, so there is no [`Durability::Os`].
+    /// What an acknowledged write survives: [`Durability::Sync`] or
+    /// [`Durability::Interval`]. What the engine has not made durable is only in the
+    /// process's memory, so [`Durability::Os`] is not supported.
     pub durability: Durability,
     /// The size of the engine's page cache, in bytes. Default: 64 MiB.
     pub cache_bytes: usize,
-    /// The largest file, in bytes, that is checked when it is opened. Default: 1 GiB; 0
+    /// A file of at most this many bytes is checked when it is opened. Default: 1 GiB; 0
     /// for never, `u64::MAX` for always.
     ///
     /// The checksum of a value is compared at every read. Those of the engine's tree
@@ -43,7 +43,7 @@ impl RedbOptions {
         self
     }
 
-    /// Sets the largest file that is checked when it is opened.
+    /// Sets up to which size a file is checked when it is opened.
     #[must_use]
     pub fn with_check_up_to_bytes(mut self, bytes: u64) -> Self {
         self.check_up_to_bytes = bytes;
@@ -56,7 +56,8 @@ impl RedbOptions {
             Durability::Sync => Ok(false),
             Durability::Interval => Ok(true),
             Durability::Os => Err(StorageError::Unsupported(
-                "a redb store has no durability \"os\"; use \"sync\" or \"relaxed\"".into(),
+                "a redb store does not support durability \"os\"; use \"sync\" or \"relaxed\""
+                    .into(),
             )),
         }
     }

@@ -33,9 +33,9 @@ use crate::store_path;
 ///
 /// Costs: a `get` searches pages in memory and reads few from disk; a `set` with
 /// [`Durability::Sync`] is one fsync. Writes that wait at the same time share a
-/// transaction and its fsync, each with its own checks. A page of a listing costs as much
-/// as its keys. The first budget of a component counts its keys while others write.
-/// Every later write to the component updates a usage counter.
+/// transaction and its fsync, each with its own checks. The cost of a page of a listing
+/// grows with its keys. The first commit with a budget counts the component's keys while
+/// others write; every later write to the component updates a usage counter.
 ///
 /// After an I/O error the last durable state stays readable. If the disk is full, the
 /// write did not happen, and writes resume when there is room. After a failed fsync,
@@ -143,7 +143,8 @@ impl RedbStorage {
         verify::verify(path, open_existing(path)?, report)
     }
 
-    /// The store's random id. A copy made through [`ComponentStorage`] has another.
+    /// The store's id, chosen at random when it was created. `copy` gives the target an id
+    /// of its own.
     pub fn store_id(&self) -> &str {
         &self.store_id
     }

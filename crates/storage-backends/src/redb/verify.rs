@@ -138,7 +138,7 @@ impl Check<'_> {
             *counted = *counted + Usage::of(user_key, value_len);
             match record::decode_keyless(key, bytes.value()) {
                 Err(problem) => {
-                    let detail = format!("its record: {problem}");
+                    let detail = format!("cannot read the record: {problem}");
                     self.report(Problem::new("data", detail).with_key(key));
                 }
                 Ok((value, revision)) => {

@@ -289,7 +289,7 @@ fn disk_full(engine: &Engine) -> StorageError {
 fn indeterminate(engine: &Engine) -> StorageError {
     StorageError::Unavailable {
         key: None,
-        detail: format!("{}: the write may have happened or not", engine.path().display()),
+        detail: format!("{}: the write may or may not have taken effect", engine.path().display()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The file `CLOSED`, written when a store is closed in order.
+//! The file `CLOSED`, written when a store is closed cleanly.
 //!
 //! RocksDB treats the first incomplete record of its manifest, the list of its files, as
 //! the end of the list, as after a power cut. A manifest that was cut at a record boundary
@@ -77,14 +77,15 @@ impl Manifest {
                 Ok(())
             }
             Some(Self { name, len }) => corrupt(&format!(
-                "it was closed with {len} bytes in {name}, and now has {} in {}",
-                self.len, self.name
+                "when it was closed, its manifest was {name} with {len} bytes; now it is {} with {} \
+                 bytes",
+                self.name, self.len
             )),
         }
     }
 }
 
-/// Records durably that a store was closed in order.
+/// Records durably that a store was closed cleanly.
 pub(super) fn write(layout: &Layout) -> Result<(), StorageError> {
     let manifest = Manifest::of(layout)?;
     let (new, path) = (layout.path(NEW_CLOSED_FILE), layout.path(CLOSED_FILE));

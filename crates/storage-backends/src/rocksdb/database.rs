@@ -62,7 +62,7 @@ impl Database {
         record: &'a [u8],
     ) -> Result<(&'a [u8], Revision), StorageError> {
         record::decode_keyless(key, record).map_err(|problem| {
-            error::corrupt(&self.root, Some(key), &format!("its record: {problem}"))
+            error::corrupt(&self.root, Some(key), &format!("cannot read the record: {problem}"))
         })
     }
 

@@ -5,7 +5,7 @@
 //! CREATING    exists while a store is created and has no data
 //! UNSYNCED    exists while a store without fsync is open for writing, and after its
 //!             process was killed
-//! CLOSED      describes the last orderly close ([`super::close_marker`])
+//! CLOSED      describes the last clean close ([`super::close_marker`])
 //! (others)    RocksDB's; its own LOCK keeps other programs out
 //! ```
 

@@ -64,7 +64,7 @@ pub(super) fn create(db: &DB, root: &Path) -> Result<(), StorageError> {
     batch.put_cf(family, FORMAT, FORMAT_VERSION);
     batch.put_cf(family, STORE_ID, identity::new_store_id());
     batch.put_cf(family, REVISIONS, FIRST_REVISION.to_le_bytes());
-    db.write_opt(batch, &durably()).map_err(|source| error::failed("create", root, &source))
+    db.write_opt(batch, &synced()).map_err(|source| error::failed("create", root, &source))
 }
 
 /// Gives a copy its own store id.
@@ -83,7 +83,7 @@ pub(super) fn probe(db: &DB, root: &Path) -> Result<(), StorageError> {
 }
 
 fn put(db: &DB, root: &Path, key: &str, value: &[u8]) -> Result<(), StorageError> {
-    db.put_cf_opt(family(db, root)?, key, value, &durably())
+    db.put_cf_opt(family(db, root)?, key, value, &synced())
         .map_err(|source| error::failed("write to", root, &source))
 }
 
@@ -102,7 +102,7 @@ fn broken(root: &Path, key: &str) -> StorageError {
 }
 
 /// Metadata is synced with any durability.
-fn durably() -> WriteOptions {
+fn synced() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(true);
     options

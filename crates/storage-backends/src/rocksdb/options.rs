@@ -22,13 +22,13 @@ const SMALL_WRITE_BUFFER_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RocksDbOptions {
-    /// How much a write that returned survives: [`Durability::Sync`] or
-    /// [`Durability::Os`].
+    /// What an acknowledged write survives: [`Durability::Sync`] or [`Durability::Os`].
     pub durability: Durability,
     /// The size of the cache for blocks, indexes and filters, in bytes. Default: 128 MiB.
     pub block_cache_bytes: usize,
     /// The memory for writes that are not in files yet, in bytes; it can briefly be
-    /// exceeded. Opening a store that was not closed reads as much. Default: 64 MiB.
+    /// exceeded. A store that was not closed cleanly reads up to as much when it is opened.
+    /// Default: 64 MiB.
     pub write_buffer_bytes: usize,
 }
 

@@ -23,20 +23,21 @@ use crate::disk;
 ///
 /// Every record has a checksum that covers its key, and RocksDB's blocks have theirs, so
 /// damage is [`StorageError::Corrupt`] and never a wrong value. One process writes at a
-/// time ([`StorageError::Locked`]); others may read meanwhile.
+/// time ([`StorageError::Locked`]); others may read at the same time.
 ///
-/// Costs: a `get` looks in memory and, by bloom filters, in few files. A `set` appends to
-/// a log and, with [`Durability::Sync`], syncs it; waiting writers share a sync. A page
-/// of a listing costs as much as its keys. `usage` of a component reads its values, or
-/// one number after its first budget.
+/// Costs: a `get` looks in memory and, thanks to bloom filters, in few files. A `set`
+/// appends to a log and, with [`Durability::Sync`], syncs it; waiting writers share a sync.
+/// The cost of a page of a listing grows with its keys. `usage` reads all values of a
+/// component, or one number once the component had a budget.
 ///
-/// When it is dropped, it writes what is in memory to files, so that the next opening
-/// need not replay the log. A killed process loses nothing either, but opens slower.
+/// When the store is dropped, it writes what is in memory to files, so that the next
+/// opening need not replay the log. A killed process loses nothing either, but the next
+/// opening takes longer.
 ///
 /// A write that fails with [`StorageError::IoError`] may take effect when the store is
 /// reopened. So its keys return [`StorageError::Unavailable`] until they are written
-/// again or the store is reopened. Until RocksDB accepts writes again, which after a full
-/// disk it does by itself, other writes fail before they start.
+/// again or the store is reopened. Other writes fail before they start, until RocksDB
+/// accepts writes again; after a full disk it does so by itself.
 ///
 /// Before each write the store compares its path with what it has locked. If it was moved
 /// or replaced, the write returns [`StorageError::Unavailable`] and writes nothing. Files
@@ -156,7 +157,7 @@ impl RocksDbStorage {
         verify::verify(&Layout::of_store(path.as_ref())?, report)
     }
 
-    /// The store's random id, which no copy shares.
+    /// The store's id, chosen at random when it was created.
     pub fn store_id(&self) -> &str {
         &self.store_id
     }

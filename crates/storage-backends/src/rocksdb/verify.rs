@@ -220,14 +220,18 @@ impl Check<'_> {
         if let Err(error) = validate_full_key(key) {
             self.problem(Some(key), format!("the key is invalid: {error}"));
         } else if *keys::stored(key) != *stored {
-            self.problem(Some(key), "it is stored as another kind of key");
+            self.problem(
+                Some(key),
+                "it is stored in the wrong range: an unscoped key among \
+                 those of components, or the reverse",
+            );
         } else {
             match record::decode_keyless(key, bytes) {
                 Err(problem) => self.problem(
                     Some(key),
                     format!(
-                        "its record: {problem}; restore the store from a copy, or write or delete \
-                         the key"
+                        "cannot read the record: {problem}; restore the store from a copy, or \
+                         write or delete the key"
                     ),
                 ),
                 Ok((_, revision)) if revision.get() >= self.opened.meta.reserved => self.problem(

@@ -17,7 +17,7 @@ use super::counters::{Counter, Counters, State, Tracking};
 use super::database::Database;
 use super::engine_writer::{EngineWriter, Entry};
 use super::{counter_format, keys, listing};
-use crate::key_locks::{Cause, IndeterminateKeys, KEY_LOCKS, KeyLocks};
+use crate::key_locks::{IndeterminateCause, IndeterminateKeys, KEY_LOCKS, KeyLocks};
 use crate::{hooks, record};
 
 /// How many component locks there are. Exclusive ones are held only briefly.
@@ -46,10 +46,10 @@ pub(super) struct Writer {
 #[derive(Debug, Clone, Copy)]
 struct FailedWrite;
 
-impl Cause for FailedWrite {
+impl IndeterminateCause for FailedWrite {
     fn detail(&self) -> &'static str {
-        "a write to it failed, and may have happened or not; write or delete it again, or reopen \
-         the store"
+        "a write to it failed and may or may not have taken effect; write or delete the key \
+         again, or reopen the store"
     }
 }
 
@@ -306,7 +306,7 @@ impl Writer {
         let mut batch = WriteBatch::default();
         let total = counter_format::encode_total(component, usage);
         batch.put_cf(database.counters_family()?, component, total);
-        // If this fails, the total may appear when the store is reopened. It is right
+        // If this fails, the total may appear when the store is reopened. It is correct
         // then, because no later write precedes it in the log.
         let written = self
             .engine

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Long enough for a write that does not wait for the snapshot.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn snapshot(storage: &FileStorage) -> Result<Vec<(String, StorageValue)>, StorageError> {
     let mut found = Vec::new();
@@ -133,14 +133,14 @@ fn only_writes_to_keys_that_the_snapshot_has_not_reached_wait() {
                 }
                 if *key == numbered(599) {
                     // It waited until the scan had passed its key, not for its end.
-                    assert_eq!(receiver.recv_timeout(PATIENCE), Ok("reached later"));
+                    assert_eq!(receiver.recv_timeout(TIMEOUT), Ok("reached later"));
                 }
                 if *key == numbered(400) {
                     write(vec![last.clone()], "ahead");
                     write(vec![first.clone(), last.clone()], "both");
                     write(vec![first.clone()], "behind");
                     write(vec!["app/notes/work/1".to_owned()], "elsewhere");
-                    let mut done = [(); 2].map(|()| receiver.recv_timeout(PATIENCE).unwrap());
+                    let mut done = [(); 2].map(|()| receiver.recv_timeout(TIMEOUT).unwrap());
                     done.sort_unstable();
                     assert_eq!(done, ["behind", "elsewhere"]);
                     assert_eq!(storage.get(&last), Ok(Some("old".into())), "reads go on");
@@ -148,7 +148,7 @@ fn only_writes_to_keys_that_the_snapshot_has_not_reached_wait() {
                 Ok(())
             })
             .unwrap();
-        let mut done = [(); 2].map(|()| receiver.recv_timeout(PATIENCE).unwrap());
+        let mut done = [(); 2].map(|()| receiver.recv_timeout(TIMEOUT).unwrap());
         done.sort_unstable();
         assert_eq!(done, ["ahead", "both"]);
     });

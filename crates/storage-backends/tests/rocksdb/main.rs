@@ -47,7 +47,7 @@ fn verify(path: &Path) -> (Verified, Vec<Problem>) {
     support::problems(|report| RocksDbStorage::verify(path, report))
 }
 
-/// Checks that verify finds no problems, also in usage counters.
+/// Checks that verify finds no problems, including in usage counters.
 #[track_caller]
 fn assert_sound(path: &Path) {
     assert_eq!(verify(path).1, []);

@@ -13,7 +13,7 @@ fn own_usage(storage: &RocksDbStorage, component: &str) -> Usage {
     Usage { bytes: full.bytes - full.keys * component.len() as u64, keys: full.keys }
 }
 
-/// The store merges many changes into one total from time to time, also during writes.
+/// The store merges many changes into one total from time to time, even during writes.
 #[test]
 fn counters_are_right_after_concurrent_writes() {
     let dir = StoreDir::new();

@@ -33,10 +33,10 @@ fn every_kind_of_problem_is_reported() {
             let record = database.get("app/notes/home/a").unwrap().unwrap();
             database.put("app/notes/home/z", record).unwrap();
         }),
-        ("stored as another kind of key", Some("unloosed"), |database| {
+        ("stored in the wrong range", Some("unloosed"), |database| {
             database.put("unloosed", "").unwrap();
         }),
-        ("stored as another kind of key", Some("a/b/c/d"), |database| {
+        ("stored in the wrong range", Some("a/b/c/d"), |database| {
             database.put("\0a/b/c/d", "").unwrap();
         }),
         ("no control characters", Some("a/b/c/\n"), |database| {

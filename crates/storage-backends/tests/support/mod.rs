@@ -118,7 +118,7 @@ pub(crate) fn problems(
     (verified, problems)
 }
 
-/// Ends the threads of a test, also when the test panics.
+/// Ends the threads of a test, even when the test panics.
 pub(crate) struct SetWhenDropped<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for SetWhenDropped<'_> {
