@@ -1,5 +1,5 @@
-//! The README's table of dependencies: what the default build, the wiring alone and
-//! each store add.
+//! The README's table of dependencies: those of the default build, of a build without
+//! features, and of each store.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -75,7 +75,7 @@ fn table(root: &Path) -> Result<String> {
     writeln!(table, "| `{HOST}`, default features | {} |", count(set(HOST, true, &[]))?)?;
     writeln!(
         table,
-        "| `{HOST}`, no features: the wiring alone | {} |",
+        "| `{HOST}`, no features: no stores, no wasmtime | {} |",
         count(set(HOST, false, &[]))?
     )?;
     for store in STORES {

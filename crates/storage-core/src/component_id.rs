@@ -139,7 +139,8 @@ fn check_segment(which: &str, segment: &str) -> Result<(), InvalidComponentId> {
     }
     if let Some(found) = segment.chars().find(|c| !allowed(*c)) {
         return Err(InvalidComponentId(format!(
-            "the component's {which} {shown:?} holds {found:?}; allowed are A-Z a-z 0-9 . _ - : @ +"
+            "the component's {which} {shown:?} contains {found:?}; allowed characters are \
+             A-Z a-z 0-9 . _ - : @ +"
         )));
     }
     Ok(())

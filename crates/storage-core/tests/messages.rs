@@ -98,10 +98,10 @@ fn every_rule_for_ids_is_named() {
     the component's instance is empty
     the component's name may not be "."
     the component's instance may not be ".."
-    the component's namespace "my app" holds ' '; allowed are A-Z a-z 0-9 . _ - : @ +
-    the component's name "no/tes" holds '/'; allowed are A-Z a-z 0-9 . _ - : @ +
-    the component's instance "höme" holds 'ö'; allowed are A-Z a-z 0-9 . _ - : @ +
-    the component's instance "home\n" holds '\n'; allowed are A-Z a-z 0-9 . _ - : @ +
+    the component's namespace "my app" contains ' '; allowed characters are A-Z a-z 0-9 . _ - : @ +
+    the component's name "no/tes" contains '/'; allowed characters are A-Z a-z 0-9 . _ - : @ +
+    the component's instance "höme" contains 'ö'; allowed characters are A-Z a-z 0-9 . _ - : @ +
+    the component's instance "home\n" contains '\n'; allowed characters are A-Z a-z 0-9 . _ - : @ +
     the component's namespace "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..." has 129 bytes, more than 128
     "#);
     let texts = ["", "app", "app/notes", "app/notes/home/x", "app//home", "/app/notes/home"];

@@ -226,8 +226,8 @@ mod memory {
             match mode {
                 Mode::ReadWrite => Ok(Arc::new(MemoryStorage::new())),
                 Mode::ReadWriteExisting | Mode::ReadOnly => Err(StorageError::Unsupported(
-                    "a memory: store is empty when a process begins and gone when it ends, so \
-                     there is nothing to open; name a persistent store, such as redb:PATH"
+                    "a memory: store starts empty, and its data is lost when the process ends, so \
+                     there is nothing to open; use a persistent store, such as redb:PATH"
                         .into(),
                 )),
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use storage_cache::{CacheConfig, CachedStorage};
 use storage_core::{ComponentId, ComponentStorage, NamespacedStorage};
 
-/// Makes a component's storage on a store: isolated and cached, without quota
+/// Creates a component's storage on a store: isolated and cached, without quota
 /// or limits.
 ///
 /// Two chains for one id have separate caches: one **does not see the other's

@@ -15,7 +15,7 @@ pub(crate) trait Cursor: Sized {
     /// The message for the guest if the cursor is invalid or expired.
     fn resolve(self, cursors: &Cursors, owner: Option<&ComponentId>) -> Result<String, String>;
 
-    /// Makes the cursor for a page that begins after a key.
+    /// Creates the cursor for a page that begins after a key.
     fn after(last: &str, cursors: &Cursors, owner: Option<&ComponentId>) -> Self;
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn list_keys<C: Cursor>(
 /// How many cursors a component can have at a time.
 const REMEMBERED: usize = 64;
 
-/// The newest cursors of a component and their keys. They cannot be guessed, and are
+/// The newest cursors of a component and their keys. Cursors cannot be guessed, and are
 /// invalid for other components.
 #[derive(Debug, Default)]
 pub(crate) struct Cursors(Mutex<VecDeque<Remembered>>);
@@ -112,7 +112,7 @@ impl Cursors {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a cursor for a page that begins after `last`.
+    /// Creates a cursor for a page that begins after `last`.
     fn remember(&self, owner: Option<&ComponentId>, last: String) -> u64 {
         // A keyed hash, with a new random key each time.
         let number = RandomState::new().hash_one(&last);

@@ -54,7 +54,7 @@ impl Grants {
         });
     }
 
-    /// Revokes a grant, also for open handles. Returns whether it existed.
+    /// Revokes a grant, including for open handles. Returns whether it existed.
     pub(crate) fn remove(&self, to: &ComponentId, owner: &ComponentId, prefix: &str) -> bool {
         let pair = (to.clone(), owner.clone());
         let mut grants = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +118,7 @@ impl Allowed {
 #[derive(Debug, Default)]
 struct Rules {
     granted: Vec<(String, Access)>,
-    /// Without prefixes that begin with another, and sorted: the keys of one prefix
+    /// Sorted and disjoint: no prefix begins with another one, and the keys of one prefix
     /// come before those of the next.
     readable: Vec<String>,
     writable: Vec<String>,
@@ -177,8 +177,8 @@ fn disjoint(mut prefixes: Vec<String>) -> Vec<String> {
 ///
 /// Takes the owner's user keys. Keys outside of the grants do not exist: reads,
 /// listings and counts omit them without a call of the cache or the store. Writing
-/// such a key, or a key that is granted for reading, is
-/// [`StorageError::AccessDenied`]. So is every call after all grants were revoked.
+/// such a key, or a key that is granted for reading only, is
+/// [`StorageError::AccessDenied`]. So is every call once all grants are revoked.
 #[derive(Clone)]
 pub struct GrantedStorage {
     owner: ComponentId,

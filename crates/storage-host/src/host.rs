@@ -18,9 +18,9 @@ use crate::shutdown::GatedStore;
 /// The settings of a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ComponentSettings {
-    /// The most that the component may store; `None` for no quota.
+    /// How much the component may store; `None` for no quota.
     pub quota: Option<Budget>,
-    /// The largest call that the component may make.
+    /// The limits on one call of the component.
     pub limits: Limits,
     /// A private cache instead of the host's.
     pub cache: Option<CacheConfig>,
@@ -116,7 +116,7 @@ impl StorageHost {
         self.component(id).component_usage()
     }
 
-    /// Returns the statistics of a component's cache since its chain was made; all
+    /// Returns the statistics of a component's cache since its chain was created; all
     /// zero while the component is not in use.
     pub fn cache_stats(&self, id: &ComponentId) -> CacheStats {
         let chain = self.shared.lock_chains().get(id).and_then(Weak::upgrade);
@@ -124,7 +124,7 @@ impl StorageHost {
     }
 
     /// Returns the statistics of all caches: of a shared cache since the host was
-    /// made, and of the private caches of components that are in use.
+    /// created, and of the private caches of components that are in use.
     pub fn total_cache_stats(&self) -> CacheStats {
         // Dropping the last reference to a chain takes the lock.
         let chains: Vec<_> = self.shared.lock_chains().values().filter_map(Weak::upgrade).collect();
@@ -164,7 +164,7 @@ impl StorageHost {
         self.shared.grants.add(to, grant);
     }
 
-    /// Revokes a grant, also for open handles, which keep what other grants allow.
+    /// Revokes a grant, including for open handles; they keep what other grants allow.
     /// Does not wait for a call in progress, which may still write. Returns whether
     /// the grant existed.
     pub fn revoke(&self, to: &ComponentId, owner: &ComponentId, prefix: &str) -> bool {
@@ -384,7 +384,7 @@ impl fmt::Debug for StorageHostBuilder {
 pub struct ComponentUsage {
     /// Bytes of its user keys and their values.
     pub used_bytes: u64,
-    /// The most bytes that it may store; `u64::MAX` without a quota.
+    /// How many bytes it may store; `u64::MAX` without a quota.
     pub quota_bytes: u64,
     /// The number of its keys.
     pub key_count: u64,
@@ -396,7 +396,7 @@ type Chain =
 /// A component's storage, shared by all of its instances: limits, quota,
 /// isolation and cache above the host's store.
 ///
-/// Made by [`StorageHost::component`]. As a [`ComponentStorage`] it takes user
+/// Created by [`StorageHost::component`]. As a [`ComponentStorage`] it takes user
 /// keys.
 pub struct ComponentChain {
     storage: Chain,
@@ -433,8 +433,7 @@ impl ComponentChain {
         self.storage.inner().quota()
     }
 
-    /// Returns the statistics of the component's cache, also of its part of a shared
-    /// cache.
+    /// Returns the statistics of the component's cache, or of its part of a shared cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.cached().stats()
     }

@@ -9,7 +9,7 @@
 //! guest -> limits -> quota -> NamespacedStorage -> CachedStorage -> a store
 //! ```
 //!
-//! [`StorageHost`] owns the store and makes this chain for each component,
+//! [`StorageHost`] owns the store and creates this chain for each component,
 //! [`StoreUrl`] opens the store that an operator chose, and `guest::add_to_linker`
 //! adds the interface to a wasmtime linker.
 //!
@@ -38,7 +38,7 @@
 //! | `redb` | the store `redb:PATH` | yes |
 //! | `rocksdb` | the store `rocksdb:PATH`; its build needs libclang and compiles C++ for minutes | no |
 //!
-//! Without features it has only the wiring: [`StorageHost`], [`Limits`], quota and
+//! Without features it has only [`StorageHost`], [`Limits`], quota and
 //! [`create_component_storage`], for a host without wasmtime or with its own store.
 
 #![forbid(unsafe_code)]

@@ -5,31 +5,31 @@ use storage_core::{
     StorageError, StorageValue, forward_storage, validate_key,
 };
 
-/// The largest call that a component may make.
+/// Limits on the size of one call of a component, and on its open handles.
 ///
 /// Exceeding a limit is an error that names the limit; nothing changes and nothing
-/// is truncated. The defaults are large enough for the usual use of a key-value
+/// is truncated. The defaults are large enough for the usual uses of a key-value
 /// store and small enough that a thousand concurrent calls do not exhaust a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The most bytes of a written key. Default 1,024; more has no effect, because
-    /// longer keys are invalid. Reading and deleting are not limited, so that keys
+    /// The maximum length of a written key, in bytes. Default 1,024; more has no effect,
+    /// because longer keys are invalid. Reading and deleting are not limited, so that keys
     /// remain accessible when the limit is lowered.
     pub key_bytes: usize,
-    /// The most bytes of a written value. Default 1 MiB.
+    /// The maximum length of a written value, in bytes. Default 1 MiB.
     pub value_bytes: usize,
-    /// The most keys of a listing that is not paged. Default 100,000.
+    /// The maximum number of keys of a listing that is not paged. Default 100,000.
     pub listing_keys: usize,
-    /// The most bytes of all keys of such a listing. Default 16 MiB.
+    /// The maximum number of bytes of all keys of such a listing. Default 16 MiB.
     pub listing_bytes: usize,
-    /// The most operations of a batch: the keys of a read, or the checks and writes
-    /// of a commit. Default 1,000.
+    /// The maximum number of operations of a batch: the keys of a read, or the checks and
+    /// writes of a commit. Default 1,000.
     pub batch_operations: usize,
-    /// The most bytes of a batch: the keys and values of a commit, or the keys of a
-    /// read and the values that it finds. Default 16 MiB.
+    /// The maximum number of bytes of a batch: the keys and values of a commit, or the
+    /// keys of a read and the values that it finds. Default 16 MiB.
     pub batch_bytes: usize,
-    /// The most handles that a guest may have open at a time. Default 1,000.
+    /// The maximum number of handles that a guest may have open at a time. Default 1,000.
     pub handles: usize,
 }
 
@@ -111,11 +111,11 @@ fn at_most(limit: &'static str, max: usize, actual: usize) -> Result<(), Storage
     Err(StorageError::LimitExceeded { limit, max: max as u64, actual: actual as u64 })
 }
 
-/// The most keys of one page from below: 5.5 MiB of the longest keys. A listing over its
-/// limit reads at most one page too many.
+/// The maximum number of keys of one page from the storage below: 5.5 MiB of the longest
+/// keys. A listing over its limit reads at most one page too many.
 const KEYS_PER_PAGE: usize = 4_096;
 
-/// How many values of a batch are read from below at a time.
+/// How many values of a batch are read from the storage below at a time.
 const VALUES_PER_READ: usize = 16;
 
 /// Enforces [`Limits`] on one component's calls.

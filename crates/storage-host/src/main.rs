@@ -1,4 +1,4 @@
-//! The `storage-host` command: runs components, and shows what they keep.
+//! The `storage-host` command: runs components, and shows what they store.
 
 // Not forbidden: machine code that was compiled earlier is loaded by unsafe code of
 // wasmtime, called in `cli/compiled/code.rs` alone.

@@ -125,8 +125,8 @@ impl Manifest {
         self.component(id).map_or(&self.defaults, |component| &component.settings)
     }
 
-    /// Makes a host on a store, with the settings and grants of the manifest. Does not set
-    /// presets.
+    /// Creates a host on a store, with the settings and grants of the manifest. Does not
+    /// set presets.
     pub fn host(&self, store: Arc<dyn Store>) -> StorageHost {
         let mut builder = StorageHost::builder(store).defaults(self.defaults.clone());
         builder = match self.shares_cache {
@@ -210,9 +210,9 @@ impl Quota {
     }
 }
 
-/// A bound of a quota.
+/// A limit of a quota.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "a number, or \"none\" for no bound")]
+#[serde(untagged, expecting = "expected a number, or \"none\" for no limit")]
 enum Bound {
     Number(u64),
     Word(Word),
@@ -257,7 +257,7 @@ impl CacheTable {
 
 /// A duration.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "a number of seconds, or \"none\" for no end")]
+#[serde(untagged, expecting = "expected a number of seconds, or \"none\" for no limit")]
 enum Seconds {
     Number(u64),
     Word(Word),

@@ -70,7 +70,7 @@ impl<S: ComponentStorage> ComponentStorage for QuotaStorage<S> {
 
     fn commit(&self, mut commit: Commit) -> Result<Revision, StorageError> {
         if let Some(quota) = self.quota {
-            // A commit may lower the quota but not raise it.
+            // A commit's own budget may be lower than the quota, but cannot raise it.
             let requested = commit.budget.unwrap_or(Budget::UNLIMITED);
             commit.budget = Some(Budget {
                 max_bytes: requested.max_bytes.min(quota.max_bytes),

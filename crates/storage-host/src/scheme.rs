@@ -92,7 +92,8 @@ impl Setting {
         Self { name, values: Values::OneOf(values) }
     }
 
-    /// `durability`: how much a write survives, from the safest to the weakest.
+    /// `durability`: what an acknowledged write survives, from the safest value to the
+    /// weakest.
     pub const fn durability(values: &'static [&'static str]) -> Self {
         Self::one_of("durability", values)
     }

@@ -89,7 +89,8 @@ impl Drop for WriteInProgress<'_> {
     fn drop(&mut self) {
         self.slot.0.fetch_sub(1, Ordering::SeqCst);
         if self.gate.closed.load(Ordering::SeqCst) {
-            // While this thread has the lock, `close` has not read the counters or waits.
+            // While this thread holds the lock, `close` either has not read the counters yet
+            // or waits for the condition.
             drop(self.gate.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             self.gate.ended.notify_all();
         }

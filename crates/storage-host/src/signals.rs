@@ -1,8 +1,8 @@
-//! Ends a process in order on a signal.
+//! Shuts a process down gracefully on a signal.
 //!
 //! By default, `SIGTERM`, `SIGINT` and `SIGHUP` end a process at once, which loses writes
 //! that a store has acknowledged but not made durable. Process 1 of a container ignores
-//! them. With [`end_in_order`] they always run an action, such as
+//! them. With [`on_termination`] they always run an action, such as
 //! [`StorageHost::shut_down`](crate::StorageHost::shut_down), and then end the process with
 //! the exit status 128 + n, as shells report signal n.
 //!
@@ -13,7 +13,7 @@
 //! let store: StoreUrl = "redb:data.redb?durability=relaxed".parse()?;
 //! let host = StorageHost::new(store.open(Mode::ReadWrite)?);
 //! let ending = host.clone();
-//! signals::end_in_order(move |signal| {
+//! signals::on_termination(move |signal| {
 //!     if let Err(error) = ending.shut_down(Duration::from_secs(10)) {
 //!         tracing::error!(%signal, %error, "cannot flush the store");
 //!     }
@@ -63,18 +63,18 @@ impl fmt::Display for Signal {
 /// process with [`Signal::exit_status`] when it returns. A further signal ends the process
 /// at once, unless it arrives within 200 ms of the first and so is part of the same request.
 ///
-/// `action` bounds its own time, as [`StorageHost::shut_down`](crate::StorageHost::shut_down)
-/// does. Nothing else is cleaned up: destructors do not run, and buffered standard output
-/// is lost unless `action` flushes it.
+/// `action` must limit its own run time, as
+/// [`StorageHost::shut_down`](crate::StorageHost::shut_down) does. Nothing else is cleaned
+/// up: destructors do not run, and buffered standard output is lost unless `action` flushes
+/// it.
 ///
-/// A signal that is already ignored stays ignored, as `nohup` and shells expect. On other
-/// systems than Linux this is not known, so `SIGHUP` keeps its default action. Call this
-/// once, early.
+/// A signal that is already ignored stays ignored, as `nohup` and shells expect. Only on
+/// Linux is this known; elsewhere `SIGHUP` keeps its default action. Call this once, early.
 ///
 /// # Errors
 /// If no thread or descriptor is left. The signals then end the process at once with that
 /// status, even process 1.
-pub fn end_in_order(action: impl FnOnce(Signal) + Send + 'static) -> io::Result<()> {
+pub fn on_termination(action: impl FnOnce(Signal) + Send + 'static) -> io::Result<()> {
     let signals: Vec<i32> = ENDING.into_iter().filter(|signal| !is_ignored(*signal)).collect();
     let started = iterator::Signals::new(&signals).and_then(|arriving| {
         let handle = move || handle(arriving, action);

@@ -16,7 +16,7 @@ use crate::store_path::{self, Escaped};
 /// |---|---|---|
 /// | `redb:PATH` | one file, an engine in pure Rust | `durability=sync` (default; writes survive a power cut) or `relaxed` (durable every 100 ms; a kill loses the writes since then); `cache_bytes=N`, the engine's page cache |
 /// | `file:PATH` | a directory with a file for each key | `durability=sync` (default) or `os` (writes survive a killed process); `index_budget_bytes=N`, the memory for the indexes of listings |
-/// | `rocksdb:PATH` | a directory, an engine in C++ | `durability=sync` (default) or `os`; `block_cache_bytes=N`, the engine's block cache; `write_buffer_bytes=N`, what it collects in memory before it writes a table |
+/// | `rocksdb:PATH` | a directory, an engine in C++ | `durability=sync` (default) or `os`; `block_cache_bytes=N`, the engine's block cache; `write_buffer_bytes=N`, the memory for writes that are not in files yet |
 /// | `memory:` | the memory of this process, gone when it ends | none |
 ///
 /// A [`StoreRegistry`](crate::StoreRegistry) can have more schemes.
@@ -126,8 +126,8 @@ impl StoreUrl {
         self.scheme.has_path().then_some(self.location.path())
     }
 
-    /// How much a write survives, as URLs name it: `sync`, `os` or `relaxed`; `None`
-    /// for a store that is not persistent.
+    /// What an acknowledged write survives, as URLs name it: `sync`, `os` or `relaxed`;
+    /// `None` for a store that is not persistent.
     pub fn durability(&self) -> Option<&'static str> {
         let values = self.durabilities();
         let set = self.location.setting("durability");

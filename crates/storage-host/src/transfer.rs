@@ -2,10 +2,10 @@
 
 use storage_core::{Commit, PageRequest, StorageError, StorageValue, Store, Usage, split_full_key};
 
-/// The most keys of a batch, which share the cost of one durable write.
+/// The maximum number of keys of a batch, which share the cost of one durable write.
 const BATCH_KEYS: usize = 4096;
 
-/// The most bytes of a batch of several values.
+/// The maximum number of bytes of a batch of several values.
 const BATCH_BYTES: u64 = 8 << 20;
 
 /// The number of keys of a page of the target.
@@ -96,9 +96,9 @@ fn up_to(last: &str, first: &str) -> String {
 /// Copies a snapshot of one store to another.
 ///
 /// Keys and values are copied byte for byte; revisions are the target's own. During
-/// the copy nothing else may write to the target or have it open for writing
-/// through a cache. Memory is bounded by what the source's
-/// [`read_snapshot`](Store::read_snapshot) needs and about 10 MiB.
+/// the copy nothing else may write to the target, and no host with a cache may have it
+/// open. The copy needs about 10 MiB of memory in addition to what the source's
+/// [`read_snapshot`](Store::read_snapshot) needs.
 ///
 /// Before it writes, it compares the target with the source. Equal data is left
 /// alone; other data is [`CopyError::OtherData`], unless [`CopyOptions::merge`]

@@ -16,7 +16,7 @@ use storage_host::{CacheConfig, ComponentStorage, StorageHost};
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// The most that a refused call may take: the text of its error, and what
+/// The maximum that a refused call may allocate: the text of its error, and what
 /// wasmtime needs for any call.
 const REFUSED: usize = 64 << 10;
 

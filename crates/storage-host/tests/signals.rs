@@ -48,7 +48,7 @@ fn process() {
     let within: u64 = std::env::var("WITHIN").unwrap().parse().unwrap();
     let host = StorageHost::new(Arc::new(Hangs(ReferenceStorage::new())));
     let ending = host.clone();
-    signals::end_in_order(move |signal| {
+    signals::on_termination(move |signal| {
         println!("ending {signal}");
         let ended = ending.shut_down(Duration::from_secs(within));
         println!("ended {}", ended.is_ok());
@@ -96,7 +96,7 @@ fn a_second_signal_ends_the_process_at_once() {
     wait_for(&lines, "writing");
     send("INT", &child);
     wait_for(&lines, "ending SIGINT");
-    // One right behind the first belongs to it, so more are sent.
+    // A signal right after the first belongs to the same request, so more are sent.
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;

@@ -137,7 +137,7 @@ fn show(checked: &Checked<'_>, path: &Path, output: &mut Output) -> Result<(), F
         note(format_args!("warning: {}", printable(&warning.message)));
     }
     output.line(format_args!(
-        "{}: ok: store {}, {}, {} of them with a runnable file, {}",
+        "{}: ok: store {}, {} ({} runnable), {}",
         path.display(),
         checked.store,
         counted(checked.components as u64, "component"),

@@ -111,8 +111,8 @@ fn refuse_unusable_paths(from: &StoreUrl, to: &StoreUrl) -> Result<(), Failure> 
     let wrong = |message: String| Err(Failure::new("usage", message));
     let (Some(from_path), Some(to_path)) = (from.path(), to.path()) else {
         return wrong(
-            "cannot copy from or to a memory: store: it is empty at first and ends with the \
-             command; use a persistent store, such as redb:PATH"
+            "cannot copy from or to a memory: store: it starts empty, and its data is lost when \
+             the command ends; use a persistent store, such as redb:PATH"
                 .to_owned(),
         );
     };

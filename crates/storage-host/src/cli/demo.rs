@@ -168,7 +168,7 @@ impl<'a> Demo<'a> {
             )?;
         }
         self.claim(
-            format!("{COUNT} counted on from {} to {}", before.runs, before.runs + 2),
+            format!("{COUNT} counted from {} to {}", before.runs, before.runs + 2),
             after.runs == before.runs + 2,
             || format!("{} runs", after.runs),
         )?;

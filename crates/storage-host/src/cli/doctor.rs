@@ -135,7 +135,7 @@ pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, F
         Some(path) => check_path(store, path, &mut report),
         None => report.warn(
             "memory",
-            "a memory: store is empty at first and ends with the process: no data is kept",
+            "a memory: store starts empty, and its data is lost when the process ends",
         ),
     }
     check_process(store, &mut report);

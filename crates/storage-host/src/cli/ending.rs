@@ -1,4 +1,4 @@
-//! Orderly shutdown on a signal.
+//! Graceful shutdown on a signal.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use super::failure::Failure;
 /// How long writes in progress and the flush may take.
 const FLUSH: Duration = Duration::from_secs(10);
 
-/// How long the main thread may then take to close the store. A component that does not
-/// call storage keeps it from closing the store at all.
+/// How long the main thread may then take to close the store. As long as a component runs
+/// without calling storage, the main thread cannot close it.
 #[cfg(unix)]
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -27,13 +27,14 @@ static CLEANUPS: Mutex<BTreeMap<u64, Cleanup>> = Mutex::new(BTreeMap::new());
 static CLOSED: Mutex<bool> = Mutex::new(false);
 static HAS_CLOSED: Condvar = Condvar::new();
 
-/// Lets signals end the command in order, and lets a write above the file size limit fail.
+/// Shuts the command down gracefully on a signal, and lets a write above the file size
+/// limit fail.
 #[cfg(unix)]
 pub(super) fn handle_signals(json: bool) {
     use storage_host::signals;
 
-    let handled =
-        signals::survive_file_size_limit().and_then(|()| signals::end_in_order(move |_| end(json)));
+    let handled = signals::survive_file_size_limit()
+        .and_then(|()| signals::on_termination(move |_| end(json)));
     if let Err(error) = handled {
         tracing::warn!("cannot handle signals, which now end the command without a flush: {error}");
     }

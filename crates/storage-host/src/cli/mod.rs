@@ -53,9 +53,9 @@ use self::wait::Wait;
 struct Cli {
     /// The store: redb:PATH, file:PATH, rocksdb:PATH or memory:
     ///
-    /// A path is relative to the working directory. A memory: store ends with the
-    /// command. Settings follow a question mark: file:PATH?durability=os is faster and
-    /// survives a killed process, but not a power cut.
+    /// A path is relative to the working directory. The data of a memory: store is lost
+    /// when the command ends. Settings follow a question mark: file:PATH?durability=os is
+    /// faster and survives a killed process, but not a power cut.
     #[arg(
         long,
         global = true,
@@ -134,7 +134,7 @@ enum Command {
     /// input, output and error, its arguments, and the storage of its id, but no
     /// environment variables, files or network. Everything after the file or id is
     /// passed to the component, including options, so the options of run come first.
-    /// A -- directly after an id is dropped. run exits with the component's own
+    /// A -- directly after an id is ignored. run exits with the component's own
     /// status, or with 1 after a trap.
     ///
     /// The compiled component is cached in the user's cache directory, so that the
@@ -151,13 +151,13 @@ enum Command {
         /// Run N instances at once, each on its own thread
         ///
         /// They share the component's storage and standard output. run exits with
-        /// the worst of their statuses.
+        /// the highest of their statuses.
         #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = value_parser!(u16).range(1..=1_000))]
         instances: u16,
 
-        /// End the component if it runs longer than SECONDS
+        /// Stop the component if it runs longer than SECONDS
         ///
-        /// The exit code is then 1, and what the component has written stays. Without
+        /// The exit code is then 1, and what the component has written is kept. Without
         /// this option or a timeout in the manifest, its run time is not limited.
         #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
         timeout: Option<u32>,
@@ -302,7 +302,7 @@ enum Command {
 
         /// Copy even if the target holds other data
         ///
-        /// The source's values win, and the target's other keys stay.
+        /// The source's values overwrite the target's. Other keys of the target are kept.
         #[arg(long)]
         merge: bool,
     },
@@ -312,7 +312,7 @@ enum Command {
     /// Checks the checksums, the names of files against their keys, pending commits,
     /// counters, and the number of keys. Changes nothing. Prints a line for each
     /// problem: where it is, the key, and what is wrong. Exits with 1 if there is any.
-    /// Foreign files, and permissions that give other users access, are warnings.
+    /// Unknown files, and permissions that give other users access, are warnings.
     Verify {
         /// Exit with 1 on warnings too
         #[arg(long)]
@@ -338,7 +338,7 @@ enum Command {
     /// Show versions, the state of the store, and problems of its environment
     ///
     /// Shows versions and features; the store's path, format, durability, size and
-    /// free space, and which process has it open; and what can go wrong: a file system
+    /// free space, and which process has it open; and possible problems: a file system
     /// that loses data or cannot lock, a disk that is nearly full, a directory that is
     /// not writable. Changes nothing, and works before a store exists. Exits with 1
     /// only if the store cannot be used.

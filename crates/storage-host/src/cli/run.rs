@@ -36,7 +36,8 @@ impl WasiView for State {
     }
 }
 
-/// The most random bytes per call; wasmtime's default allows 64 MiB of the host's memory.
+/// The maximum number of random bytes per call; wasmtime's default allows 64 MiB of the
+/// host's memory.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
 /// How long a component may stay in a call to the host after its timeout.
@@ -57,9 +58,9 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Runs the component, and returns the worst status of its instances. `open` is
-    /// called once the component is known to be runnable, so that one that is not leaves
-    /// no new store behind.
+    /// Runs the component, and returns the highest status of its instances. `open` is
+    /// called once the component is known to be runnable, so that no store is created for
+    /// one that is not.
     pub(super) fn run(
         &self,
         open: impl FnOnce() -> Result<StorageHost, Failure>,
@@ -118,7 +119,7 @@ impl Job<'_> {
         let seconds = timeout.as_secs();
         Failure::new(
             "timeout",
-            format!("{} was ended: it ran longer than its timeout of {seconds} s", self.id),
+            format!("{} was stopped: it ran longer than its timeout of {seconds} s", self.id),
         )
     }
 
@@ -200,7 +201,7 @@ impl Job<'_> {
             .data()
             .storage
             .refused_memory()
-            .map(|max| format!("; the host refused it memory above the limit of {max} bytes"));
+            .map(|max| format!("; the host refused to grow its memory above {max} bytes"));
         let refused = refused.unwrap_or_default();
         match ended {
             Ok(Ok(())) => Ok(0),
@@ -255,7 +256,7 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
     })
 }
 
-/// The worst of the statuses, and the first of the failures.
+/// The highest of the statuses, and the first of the failures.
 fn worst(ended: Vec<Result<u8, Failure>>) -> (u8, Option<Failure>) {
     let mut worst = 0;
     let mut first_failure = None;

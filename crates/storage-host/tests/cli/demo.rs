@@ -112,7 +112,7 @@ fn every_persistent_store_works() {
         let dir = TestDir::new();
         for runs in ["0 to 2", "2 to 4"] {
             let shown = dir.printed(&["--store", store, "demo"]);
-            assert!(shown.contains(&format!("counted on from {runs}")), "{shown}");
+            assert!(shown.contains(&format!("counted from {runs}")), "{shown}");
             assert!(!shown.contains("FAILED"), "{shown}");
         }
     }

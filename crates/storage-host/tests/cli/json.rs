@@ -140,7 +140,7 @@ fn notes_are_json_objects() {
 #[test]
 fn log_lines_are_objects_with_level_and_fields() {
     let dir = dir_of_trouble();
-    // The component's own text goes through as it is, behind the log.
+    // The component's own text is passed through unchanged, after the log.
     let done =
         dir.run(&["--json", "run", "--id", "app/notes/home", "probe.wasm", "get", "damaged"]);
     let Some((log, own)) = done.stderr.split_once('\n') else { panic!("{}", done.stderr) };

@@ -274,8 +274,8 @@ fn a_failure_without_a_message_is_logged() {
     assert_eq!(
         said,
         "info: INFO a/b/c returned an error without a status\n\
-         info: INFO a/b/c returned an error without a status; the host refused it memory above the \
-         limit of 536870912 bytes\n"
+         info: INFO a/b/c returned an error without a status; the host refused to grow its memory \
+         above 536870912 bytes\n"
     );
 }
 

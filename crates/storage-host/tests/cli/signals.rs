@@ -25,7 +25,7 @@ impl Counting {
         Self { child, lines, last: None }
     }
 
-    /// Reads so many lines, or all that are left.
+    /// Reads this many lines, or all that are left.
     fn read(&mut self, lines: usize) {
         for line in self.lines.by_ref().take(lines) {
             self.last = Some(line.unwrap());

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::{Done, TestDir, guest};
 
-/// Runs the command with a shell's redirection behind it.
+/// Runs the command followed by a shell's redirection.
 fn redirected(dir: &TestDir, args: &str, redirection: &str) -> Done {
     let program = env!("CARGO_BIN_EXE_storage-host");
     let mut shell = Command::new("sh");

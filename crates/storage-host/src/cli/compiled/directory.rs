@@ -69,7 +69,7 @@ mod unix {
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     /// In such a directory a user cannot replace the files of another one.
     const STICKY: u32 = 0o1000;
-    /// The maximum of symbolic links in a path, as in Linux.
+    /// The maximum number of symbolic links in a path, as in Linux.
     const MAX_LINKS: usize = 40;
 
     /// Whether a file is regular, and only this user can write it.

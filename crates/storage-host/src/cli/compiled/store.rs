@@ -17,7 +17,7 @@ const TEMPORARY: &str = ".tmp-";
 /// The age from which a temporary file is abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
-/// The most that the cache holds.
+/// The maximum size of the cache.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     entries: usize,
