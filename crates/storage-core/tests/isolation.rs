@@ -256,7 +256,7 @@ fn refused_segment() -> impl Strategy<Value = (String, &'static str)> {
     let holds = (segment(), other, any::<prop::sample::Index>()).prop_map(|(text, other, at)| {
         let mut chars: Vec<char> = text.chars().take(100).collect();
         chars.insert(at.index(chars.len() + 1), other);
-        (chars.into_iter().collect(), "allowed are A-Z a-z 0-9 . _ - : @ +")
+        (chars.into_iter().collect(), "allowed characters are A-Z a-z 0-9 . _ - : @ +")
     });
     let too_long = (1_usize..2000)
         .prop_map(|more| ("x".repeat(MAX_SEGMENT_BYTES + more), "bytes, more than 128"));
