@@ -16,7 +16,9 @@ pub(crate) fn run(root: &Path, program: &str, arguments: &[String]) -> Result<()
     command.args(["run", "--quiet", "--release", "--package", "benches", "--bin", program]);
     if program != "cache" && needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
-        println!("compiling RocksDB's C++ takes minutes, once; --engine file,redb avoids it");
+        println!(
+            "compiling RocksDB's C++ takes minutes the first time; --engine file,redb avoids it"
+        );
         command.args(["--features", "rocksdb"]);
     }
     succeed(command.arg("--").args(arguments), "the benchmark")

@@ -45,7 +45,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         // The three `calls` targets read the same inputs.
         let corpus = if target.starts_with("calls") { "calls" } else { target };
         let mut command = cargo(root);
-        // Instrumented code does not get faster with ThinLTO or fewer units, only later.
+        // ThinLTO and fewer codegen units slow the build down, and do not make instrumented
+        // code faster.
         command.env("CARGO_PROFILE_RELEASE_LTO", "off").args(["fuzz", "run"]).args(package);
         command.args(["--sanitizer", "none", "--features", "libfuzzer", "--codegen-units", "16"]);
         command.arg("--target-dir").arg(&build).arg(target);

@@ -284,7 +284,7 @@ fn collect(root: &Path, directory: &str, files: &mut BTreeMap<String, String>) -
             if name != "target" {
                 collect(root, &path, files)?;
             }
-        } else if matters(name) {
+        } else if is_recorded(name) {
             let bytes = fs::read(entry.path()).with_context(|| format!("cannot read {path}"))?;
             files.insert(path, hex(&Sha256::digest(bytes)));
         }
@@ -292,8 +292,8 @@ fn collect(root: &Path, directory: &str, files: &mut BTreeMap<String, String>) -
     Ok(())
 }
 
-/// Whether a file is a source of a guest or a built guest.
-fn matters(name: &str) -> bool {
+/// Whether a file is recorded: a source of a guest, or a built guest.
+fn is_recorded(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(OsStr::to_str);
     matches!(name, "Cargo.toml" | "Cargo.lock") || matches!(extension, Some("rs" | "wit" | "wasm"))
 }

@@ -127,7 +127,7 @@ fn check_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut
         let edge = format!("{} -> {} in {section}", package.name, dependency.name);
         let dev = dependency.kind == Some(Kind::Dev);
         if package.name == CORE && !dev {
-            found.push(format!("{edge}: {CORE} has no dependencies"));
+            found.push(format!("{edge}: {CORE} must not have dependencies"));
         }
         if let Some(gate) = GATES.iter().find(|gate| gate.covers(&dependency.name)) {
             if !dev && !gate.is_open_to(&package.name) {
@@ -150,11 +150,9 @@ fn check_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut
         match layer(&dependency.name) {
             None => found.push(format!("{edge}: {} is in no layer", dependency.name)),
             Some(below) if below < own => {}
-            Some(other) if other == own => {
-                found.push(format!("{edge}: they are siblings, both in layer {own}"))
-            }
+            Some(other) if other == own => found.push(format!("{edge}: both are in layer {own}")),
             Some(above) => {
-                found.push(format!("{edge}: it points up, from layer {own} to layer {above}"))
+                found.push(format!("{edge}: layer {own} must not depend on layer {above}"))
             }
         }
     }
@@ -164,7 +162,8 @@ fn check_graph(graph: &Graph, found: &mut Vec<String>) {
     let set = &graph.set;
     if set.package == CORE {
         for dependency in graph.direct() {
-            found.push(format!("{set}: {CORE} -> {}: {CORE} has no dependencies", dependency.name));
+            let edge = format!("{set}: {CORE} -> {}", dependency.name);
+            found.push(format!("{edge}: {CORE} must not have dependencies"));
         }
     }
     for gate in &GATES {
@@ -253,12 +252,16 @@ mod tests {
         assert_eq!(violations(&manifests("", None), &[]), Vec::<String>::new());
         let dev = |name| dependency(name, Some(Kind::Dev), false);
         for (package, extra, expected) in [
-            (CORE, normal("thiserror"), "storage-core has no dependencies"),
-            (CORE, dependency("cc", Some(Kind::Build), false), "storage-core has no dependencies"),
-            (CORE, dev(BACKENDS), "it points up, from layer 0 to layer 1"),
-            ("storage-cache", normal(HOST), "it points up, from layer 1 to layer 2"),
-            ("storage-cache", normal(BACKENDS), "they are siblings, both in layer 1"),
-            (BACKENDS, dev("storage-cache"), "they are siblings, both in layer 1"),
+            (CORE, normal("thiserror"), "storage-core must not have dependencies"),
+            (
+                CORE,
+                dependency("cc", Some(Kind::Build), false),
+                "storage-core must not have dependencies",
+            ),
+            (CORE, dev(BACKENDS), "layer 0 must not depend on layer 1"),
+            ("storage-cache", normal(HOST), "layer 1 must not depend on layer 2"),
+            ("storage-cache", normal(BACKENDS), "both are in layer 1"),
+            (BACKENDS, dev("storage-cache"), "both are in layer 1"),
             (HOST, normal("rocksdb"), "it requires the feature rocksdb of storage-backends"),
             (
                 BACKENDS,

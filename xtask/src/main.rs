@@ -75,14 +75,14 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Cut the power, fail the disk and damage the files under every store, and
-    /// see that nothing acknowledged is lost.
+    /// Test every store with power cuts, failing disks and damaged files: no
+    /// acknowledged write may be lost.
     ///
     /// `cargo xtask durability --help` shows the parts and options. Parts that
     /// the machine cannot run say SKIPPED and why.
     #[command(disable_help_flag = true)]
     Durability {
-        /// Passed on.
+        /// Arguments for the suite.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -108,7 +108,7 @@ enum Command {
     /// run. Fails if they pass, if the changed code does not compile, or if the
     /// sources have changed so that the mutant no longer applies.
     Mutants {
-        /// Mutants to try, by name or by the first words of several names. Default: all.
+        /// Mutants to try, by name or by a common beginning of several names. Default: all.
         names: Vec<String>,
         /// Show what each mutant breaks and which tests should detect it. Run nothing.
         #[arg(long)]

@@ -19,7 +19,7 @@ use crate::workspace::Workspace;
 use mutant::{Mutant, Source};
 use scratch::{Outcome, Scratch};
 
-/// The result of trying a mutant.
+/// What became of a mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// A test failed.

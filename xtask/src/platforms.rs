@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::workspace::{Workspace, cargo, output, succeed, words};
 
-/// The libraries without wasmtime, which needs a newer Rust and long to build.
+/// The libraries without wasmtime, which needs a newer Rust and takes long to build.
 const LIBRARIES: &str = "check --locked --package storage-core --package storage-cache \
                          --package storage-backends --package storage-host \
                          --no-default-features --features storage-core/conformance,\

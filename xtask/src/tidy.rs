@@ -12,7 +12,8 @@ use crate::workspace::{git, output};
 const GLOSSARY: &str = "docs/glossary.md";
 const MAX_LINES: usize = 700;
 
-/// Parts of the paths of files that define the terms, or that no one wrote for us.
+/// Parts of the paths of files that are not checked: they define the terms, or their text
+/// is not ours.
 #[rustfmt::skip]
 const SKIPPED: [&str; 8] = [
     GLOSSARY, "xtask/src/tidy.rs", "docs/reference-document.md", "Cargo.lock", "LICENSE-",

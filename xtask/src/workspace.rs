@@ -20,8 +20,8 @@ pub(crate) fn cargo(directory: &Path) -> Command {
     command
 }
 
-/// A git command in `directory`, also when a git hook started this program or the
-/// directory belongs to another user.
+/// A git command in `directory`, which works even if a git hook started this program or
+/// the directory belongs to another user.
 pub(crate) fn git(directory: &Path) -> Command {
     let mut command = Command::new("git");
     command.args(["-c", "safe.directory=*"]).current_dir(directory).stdin(Stdio::null());

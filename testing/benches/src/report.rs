@@ -75,7 +75,7 @@ impl Row {
 pub fn comparisons(sides: [&str; 2], rows: &[Row]) -> String {
     let [first, second] = sides;
     let mut table = format!(
-        "| | {first} | {second} | ratio | middle half | by CPU time | target | |\n|---|---|---|---|---|---|---|---|\n"
+        "| | {first} | {second} | ratio | quartiles | by CPU time | target | |\n|---|---|---|---|---|---|---|---|\n"
     );
     for row in rows {
         table.push_str(&row.line());

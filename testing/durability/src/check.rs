@@ -14,7 +14,7 @@ use crate::report::{Fault, Findings};
 /// A key that only the check writes.
 const PROBE: &str = "dur/check/probe/revision";
 
-/// Compares the whole store with the model, and makes what was found certain in the model.
+/// Compares the whole store with the model, and records in the model what was found.
 /// Returns false if the store cannot be listed.
 ///
 /// Also writes to the store. The next check of the store expects these writes.
@@ -103,8 +103,10 @@ fn check_key(
         Ok(None) => {
             let legal = known.is_none_or(|known| known.legal().any(|state| state.len.is_none()));
             if !legal {
-                findings
-                    .add(Fault::Lost, format!("{key} is missing, possible are {:?}", possible()));
+                findings.add(
+                    Fault::Lost,
+                    format!("{key} is missing, expected one of {:?}", possible()),
+                );
             }
             let absences = known.into_iter().flat_map(|known| known.possible.iter());
             let op = absences.filter(|state| state.len.is_none()).map(|state| state.op).max();
@@ -129,14 +131,14 @@ fn check_key(
             if let Some(state) = known.and_then(|known| known.history.iter().rev().find(holds)) {
                 findings.add(
                     Fault::Lost,
-                    format!("{key} has the value of {state:?}, possible are {:?}", possible()),
+                    format!("{key} has the value of {state:?}, expected one of {:?}", possible()),
                 );
                 return exact(state);
             }
             findings.add(
                 Fault::Torn,
                 format!(
-                    "{key} has {} bytes at revision {revision}, by {:?}; possible are {:?}",
+                    "{key} has {} bytes at revision {revision}, by {:?}; expected one of {:?}",
                     value.len(),
                     writer_of(key, value),
                     possible()

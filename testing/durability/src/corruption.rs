@@ -16,12 +16,12 @@ use crate::probe::{self, Expected, ProbeArguments, Tally};
 use crate::report::{Fault, Findings, Outcome};
 use crate::scratch::{Scratch, copy_tree};
 
-/// A series of damages.
+/// A series of damaged stores.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Corruption {
     pub(crate) engine: Engine,
     pub(crate) seed: u64,
-    /// The number of random damages, if not every byte is tried.
+    /// The number of random changes, if not every byte is tried.
     pub(crate) flips: u64,
     /// The step from byte to byte, if every byte is tried.
     pub(crate) every: usize,
@@ -88,7 +88,7 @@ impl Corruption {
             tally += one;
         }
         println!(
-            "  {}: {count} damages to a store of {} keys: {} did not open, {} keys reported corrupt, {} values right; {harmless} had no effect on a value; {findings}; {:.0} s",
+            "  {}: {count} kinds of damage to a store of {} keys: {} did not open, {} keys reported corrupt, {} values right; {harmless} had no effect on a value; {findings}; {:.0} s",
             self.engine,
             expected.keys.len(),
             tally.refused,
@@ -105,8 +105,8 @@ impl Corruption {
         Ok(Outcome::Passed)
     }
 
-    /// A store of some hundred keys, opened several times, so that not all data is where new
-    /// data goes.
+    /// A store of a few hundred keys, opened several times, so that its data is not only where
+    /// an engine puts new data.
     fn large_store(self, whole: &Path) -> Result<Expected> {
         let path = whole.join("store");
         let mut expected = Expected::default();
@@ -146,7 +146,7 @@ impl Corruption {
         Ok(damages)
     }
 
-    /// Random damages.
+    /// Random damage.
     fn sample(self, whole: &Path) -> Result<Vec<Damage>> {
         let files: Vec<(PathBuf, usize)> =
             files_below(whole)?.into_iter().filter(|(_, len)| *len > 0).collect();

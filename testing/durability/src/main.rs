@@ -59,7 +59,7 @@ enum Part {
     FullDisk,
     /// Files with flipped and missing bytes, and swapped files.
     Corruption,
-    /// Many tasks at the limits of quotas, also in killed processes. No quota may be exceeded,
+    /// Many tasks at the limits of quotas, even in killed processes. No quota may be exceeded,
     /// and usage counters must be exact. Includes the memory store unless --engine is given.
     Quota,
 }
@@ -95,7 +95,7 @@ struct Arguments {
     /// store has its own threads].
     #[arg(long)]
     points: Option<usize>,
-    /// The number of random damages to an engine's files. In the file store every byte is
+    /// How often an engine's files are damaged at random. In the file store every byte is
     /// damaged.
     #[arg(long, default_value_t = 1000)]
     flips: u64,

@@ -247,7 +247,9 @@ impl Model {
             let possible = model.recent();
             findings.add(
                 Fault::Lost,
-                format!("{key} was read as {found:?} at {revision:?}, possible are {possible:?}"),
+                format!(
+                    "{key} was read as {found:?} at {revision:?}, expected one of {possible:?}"
+                ),
             );
             return;
         }
@@ -271,14 +273,14 @@ impl Model {
             let possible = &model.possible;
             findings.add(
                 Fault::Lost,
-                format!("the only writer of {key} read {found:?}, possible are {possible:?}"),
+                format!("the only writer of {key} read {found:?}, expected one of {possible:?}"),
             );
             return;
         }
         model.possible = narrowed;
     }
 
-    /// Makes the state in which a key was found certain.
+    /// Makes the state in which a key was found its only possible state.
     pub(crate) fn settle(&mut self, key: &str, state: State) {
         if let Some(revision) = state.revision {
             self.largest_revision = self.largest_revision.max(revision);

@@ -1,4 +1,4 @@
-//! Many tasks that write at the limits of quotas, also while their process is killed.
+//! Many tasks that write at the limits of quotas, even while their process is killed.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

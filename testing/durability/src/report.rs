@@ -27,7 +27,7 @@ pub(crate) enum Fault {
     Unreadable,
     /// The store broke its contract.
     Contract,
-    /// The process died.
+    /// The process crashed.
     Died,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Fault {
             Self::Corrupt => "reported corrupt",
             Self::Unreadable => "unreadable",
             Self::Contract => "contract violations",
-            Self::Died => "deaths",
+            Self::Died => "crashes",
         })
     }
 }

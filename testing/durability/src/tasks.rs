@@ -69,7 +69,7 @@ pub(crate) struct Numbers {
     pub(crate) refused: AtomicU64,
     pub(crate) samples: AtomicU64,
     pub(crate) recounts: AtomicU64,
-    /// The most bytes of the first component in a recount.
+    /// The maximum number of bytes of the first component in a recount.
     pub(crate) peak: AtomicU64,
     /// The largest excess over a quota.
     pub(crate) bytes_over: AtomicU64,

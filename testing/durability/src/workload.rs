@@ -196,7 +196,7 @@ impl Shared {
     }
 }
 
-/// Whether a write with this error may have happened or not, by the contract.
+/// Whether the contract permits both outcomes for a write with this error.
 fn is_indeterminate(error: &StorageError) -> bool {
     matches!(error, StorageError::IoError(_) | StorageError::Unavailable { .. })
 }

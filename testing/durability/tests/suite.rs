@@ -32,7 +32,7 @@ fn full_disks_lose_no_data() {
     durability(&["full-disk", "--engine", "file"]);
 }
 
-/// So many kills that one falls between a write and its usage counter, if that is possible.
+/// Enough kills that one falls between a write and its usage counter, if that is possible.
 const QUOTA: [&str; 6] = ["quota", "--seconds", "1", "--kills", "15", "--engine"];
 
 #[test]

@@ -1,5 +1,5 @@
 //! How long the first budget of a large component takes, and how long calls of another
-//! component take meanwhile.
+//! component take during the count.
 //!
 //! `cargo xtask bench usage-counter --help`
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@ use storage_host::{
 };
 
 /// Measure how long the first budget of a component of 1,000,000 keys takes, and how
-/// long calls of its neighbour take before and meanwhile.
+/// long calls of another component, the neighbour, take before and during the count.
 ///
 /// The neighbour has 10,000 keys and a quota. There is no cache, and writes are synced.
 #[derive(Debug, Parser)]
@@ -65,7 +65,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let keys = size.pick(1_000_000, 50_000) as u64;
     println!("{}, {}\n", machine::describe(), machine::file_system(&arguments.directory)?);
     println!(
-        "| store | keys counted | in | neighbour's get, before: median, longest | meanwhile | set, before | meanwhile | sets meanwhile |\n|---|---|---|---|---|---|---|---|"
+        "| store | keys counted | in | neighbour's get, before: median, longest | during | set, before | during | sets during |\n|---|---|---|---|---|---|---|---|"
     );
     for engine in engines {
         let parent = &arguments.directory;
