@@ -187,7 +187,7 @@ fn keys_in_a_damaged_block_can_be_written_and_deleted() {
     let (whole, broken): (Vec<&String>, Vec<&String>) =
         keys.iter().partition(|key| storage.get(key).is_ok());
     assert!(!broken.is_empty() && whole.len() > 150, "{broken:?}");
-    // A budget cannot be kept for what cannot be read, and says so.
+    // The budget of a component with unreadable keys cannot be checked, so this fails.
     let commit = set(broken[0], "new").with_budget(Budget::UNLIMITED);
     assert!(matches!(storage.commit(commit), Err(StorageError::Corrupt { .. })));
     for (number, key) in broken.iter().enumerate() {

@@ -28,7 +28,7 @@ fn a_missing_store_is_created_by_writers_only(engine: Engine) {
     assert_eq!(contents(&engine.read_only(&dir.path())), []);
     assert_eq!(self::id(&engine.open(&dir.path())), id);
     assert_eq!(dir.names(), ["store"]);
-    // Also the directories above it.
+    // Its parent directories also.
     let other = dir.at("missing/directories/store");
     assert_ne!(self::id(&engine.open(&other)), id);
     assert_eq!(id.len(), 32);

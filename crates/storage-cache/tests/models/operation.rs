@@ -21,7 +21,7 @@ pub(crate) enum Operation {
     Commit,
     /// Advances the clock past the TTL, perhaps after a write that bypasses the cache.
     Expire,
-    /// Clears the cache, perhaps after a write around it.
+    /// Clears the cache, perhaps after a write that bypasses it.
     Clear,
     /// Reads or writes other keys, which fill a small cache.
     Evict,
@@ -36,7 +36,7 @@ pub(crate) enum Operation {
 pub(crate) enum Action {
     Read(Read),
     Write(Write, Option<Fault>),
-    /// Expires all entries, or clears the cache, after a write around it.
+    /// Expires all entries, or clears the cache, after a write that bypasses it.
     End {
         around: Option<Option<StorageValue>>,
         clears: bool,

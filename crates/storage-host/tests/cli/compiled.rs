@@ -1,4 +1,4 @@
-//! What `run` keeps of the components that it compiles, and what of it it trusts.
+//! The cache of compiled components of `run`, and which of its entries it trusts.
 
 #![cfg(unix)]
 
@@ -44,7 +44,7 @@ impl Cache {
         command
     }
 
-    /// Runs a component and sees that it ends as it should. Gives what the log says.
+    /// Runs a component and checks how it ends. Returns the log.
     #[track_caller]
     fn run(&self, (component, status): (&str, i32)) -> String {
         let done = Done::of(self.command(component).output().unwrap());
@@ -213,11 +213,11 @@ fn a_directory_that_other_users_can_write_is_not_used(#[case] directory: &str, #
     assert!(log.contains(&format!("other users can write to {}", directory.display())), "{log}");
     assert!(log.contains("chmod go-w"), "{log}");
     assert_eq!(cache.entries(), Vec::<PathBuf>::new());
-    // What it advises helps.
+    // The command in the warning helps.
     set_mode(&directory, wide & !0o022);
     assert_eq!(cache.run(GOOD), "");
     assert_eq!(cache.entries().len(), 1);
-    // An entry that is there is neither used nor replaced once other users can write.
+    // Once other users can write, an existing entry is neither used nor replaced.
     set_mode(&directory, wide);
     fs::write(&cache.entries()[0], "planted").unwrap();
     assert!(cache.run(GOOD).contains("other users can write"));

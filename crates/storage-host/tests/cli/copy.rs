@@ -54,7 +54,7 @@ fn sample(keys: usize) -> Contents {
 }
 
 #[test]
-fn what_it_says() {
+fn messages() {
     let dir = TestDir::with_file_store();
     dir.printed(&["put", "app/notes/home", "user:1", "Ada"]);
     dir.printed(&["put", "app/notes/home", "user:2", "Grace"]);
@@ -79,17 +79,17 @@ fn what_it_says() {
         &with(&["--to", "file:backup", "--merge"]),
         &["--store", "file:backup", "get", "app/notes/home", "user:1"],
         &["--store", "file:backup", "get", "app/notes/here", "user:1"],
-        // What lacks, of what cannot be.
+        // Copies that cannot work.
         &["copy", "--from", "file:missing", "--to", "file:new"],
         &["copy", "--from", "file:storage-data", "--to", "file:./storage-data/"],
         &["copy", "--from", "file:storage-data", "--to", "file:storage-data/copy"],
         &["copy", "--from", "file:storage-data", "--to", "memory:"],
     ]);
     dir.assert_snapshot("copy", &text);
-    assert!(!dir.path().join("new").exists(), "nothing to copy makes no target");
+    assert!(!dir.path().join("new").exists(), "no target is created without a source");
 }
 
-/// Every pair of the kinds that last.
+/// Every pair of the persistent kinds.
 #[rstest]
 #[case("file", "file")]
 #[cfg_attr(feature = "redb", case("file", "redb"))]

@@ -189,7 +189,7 @@ fn a_long_listing_comes_in_pages() {
 fn invalid_ids_are_not_listed() {
     let dir = TestDir::with_file_store();
     dir.printed(&["put", "app/notes/home", "k", "v"]);
-    // As a hand could make it: a line break would read as one more component.
+    // A name that only a person can create: its line break looks like one more component.
     let odd = dir.path().join("storage-data/components/app/notes/home%0aevil");
     std::fs::create_dir(&odd).unwrap();
     std::fs::write(odd.join("k"), "").unwrap();

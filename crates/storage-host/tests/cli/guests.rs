@@ -1,7 +1,7 @@
 //! Components that are made for a test.
 
-/// A command of these parts, whose result is this instruction's. Its module may
-/// call what `with` gives it from the instance `host`.
+/// A command of these parts, which returns the result of this instruction. Its module
+/// may call the functions of the instance `host` that `with` names.
 pub(crate) fn command(parts: &str, result: &str, with: &str) -> Vec<u8> {
     let (import, with) = match with {
         "" => (String::new(), String::new()),

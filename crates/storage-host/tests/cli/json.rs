@@ -116,10 +116,10 @@ fn every_line_of_standard_error_is_json() {
             let mut command = dir.command(&args);
             let output = command.env("STORAGE_HOST_LOG", level).output().unwrap();
             let lines = assert_json_lines(&output.stderr, &args);
-            // What fails says why, in the last line.
+            // The last line of a failed command is its error.
             if output.status.code() != Some(0) {
                 let error = lines.last().map(|line| &line["error"]);
-                let Some(error) = error else { panic!("{args:?}: nothing is said") };
+                let Some(error) = error else { panic!("{args:?}: nothing is printed") };
                 assert!(error["kind"].is_string(), "{args:?}: {lines:?}");
                 assert_eq!(error["exit_code"], output.status.code().unwrap(), "{args:?}");
             }

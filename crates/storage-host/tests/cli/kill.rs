@@ -31,8 +31,8 @@ fn every_acknowledged_note_survives_a_kill() {
             // Killed as soon as the note is acknowledged.
             stdout.read_line(&mut said).unwrap();
         } else {
-            // Killed somewhere from its start to after its end. Where is left to
-            // chance, and nothing depends on it.
+            // Killed at any point between its start and its end, or after that. No
+            // result depends on the point.
             thread::sleep(whole * round * 2 / ROUNDS);
         }
         child.kill().unwrap();

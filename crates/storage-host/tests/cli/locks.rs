@@ -11,8 +11,8 @@ use storage_host::{Mode, StoreUrl};
 
 use crate::support::{Done, TestDir, started_by};
 
-/// The command below another one; `None`, with the reason, where this machine lacks
-/// that or may not use it.
+/// Runs the command under another program. `None`, and prints the reason, if this
+/// machine lacks the program or may not use it.
 pub(crate) fn below(dir: &TestDir, program: &[&str], args: &[&str]) -> Option<Done> {
     let (name, options) = program.split_first()?;
     let works = Command::new(name).args(options).arg("true").output();
@@ -23,7 +23,7 @@ pub(crate) fn below(dir: &TestDir, program: &[&str], args: &[&str]) -> Option<Do
     Some(Done::of(started_by(program, &dir.command(args)).output().unwrap()))
 }
 
-/// What the command does where each request for a lock is answered so.
+/// Runs the command where every request for a lock gets this answer.
 fn where_locks(dir: &TestDir, answer: &str, args: &[&str]) -> Option<Done> {
     let inject = format!("inject=flock:{answer}");
     let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", &inject];
@@ -158,7 +158,7 @@ fn a_store_is_created_at_the_target_of_a_link(#[case] store: &str, #[case] is_fi
     fs::create_dir(dir.path().join("disk")).unwrap();
     if is_file {
         fs::write(&target, "").unwrap();
-        // Only what writes makes a store.
+        // Only a command that writes a value creates a store.
         assert_eq!(dir.run(&["--store", store, "delete", "a/b/c", "key"]).code, 1);
         assert_eq!(fs::read(&target).unwrap(), b"");
     } else {

@@ -1,4 +1,4 @@
-//! Where a store lies, however that is written.
+//! The path of a store, in each way to write it.
 
 use std::fs;
 
@@ -51,7 +51,7 @@ fn unexpanded_paths_create_nothing() {
     }
     fs::remove_file(dir.path().join("storage.toml")).unwrap();
     assert_eq!(dir.tree(""), before);
-    // What is meant can be said.
+    // A path with these characters can be written.
     dir.printed(&["--store", "file:./~/data", "put", "a/b/c", "k", "v"]);
     dir.printed(&["--store", "file:%24HOME%20", "put", "a/b/c", "k", "v"]);
     assert!(dir.path().join("~/data/FORMAT").exists());
@@ -109,7 +109,7 @@ fn creating_a_store_writes_a_note() {
     let json = said(&["--json", "--store", "file:j", "put", "a/b/c", "k", "v"]);
     let line: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(line["note"]["message"], created("j", "file").trim_end());
-    // A directory of that name is the one that is meant.
+    // An existing directory of exactly that name is used.
     fs::create_dir(dir.path().join("a%20b")).unwrap();
     assert_eq!(said(&put("file:a%20b")), created("a%20b", "file"));
     assert!(!dir.path().join("a b").exists());

@@ -56,11 +56,11 @@ fn commands_apply_the_manifest() {
         &with(&["keys", "app/notes/home"]),
         &with(&["get", "app/notes/home", "key2"]),
         &with(&["components"]),
-        // What makes room passes.
+        // A delete that frees space is allowed.
         &with(&["delete", "app/notes/home", "key"]),
         &with(&["put", "app/notes/home", "key3", "1"]),
         &with(&["verify"]),
-        // Without the manifest nothing of it applies.
+        // Without the manifest, its limits do not apply.
         &["--store", "file:./data", "put", "app/notes/home", "longkey", "123456789012345678901"],
         &["--store", "file:./data", "usage", "app/notes/home"],
         &["put", "--config", "storage.toml", "app/notes/home", "key3", "12"],

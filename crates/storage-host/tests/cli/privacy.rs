@@ -93,7 +93,7 @@ fn a_mode_with_access_for_others_is_a_warning(
     assert!(printed.ends_with("; 1 warning\n"), "{printed}");
     let strict = dir.run(&["--store", store, "verify", "--strict"]);
     assert_eq!(strict.code, 1);
-    // It opens all the same, and the command in the warning closes it.
+    // It can be opened nevertheless, and the command in the warning removes the access.
     assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
     assert_eq!(mode(&path), opened);
     let command = printed.split_once("to remove that access: ").unwrap().1.lines().next().unwrap();

@@ -27,7 +27,7 @@ fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] stor
     let dir = TestDir::with_file_store();
     let put = ["--store", store, "put", "a/b/c", "key", &"x".repeat(100_000)];
 
-    // No store yet. A block is 512 bytes or 1,024, as the shell likes.
+    // No store yet. A block is 512 or 1,024 bytes, depending on the shell.
     let done = limited(&dir, "-f 8", &put);
     assert_eq!(done.code, 1, "{}", done.stderr);
     assert!(done.stderr.starts_with("error: ") && done.stderr.contains("File too large"));
@@ -122,7 +122,7 @@ fn a_lack_of_threads_is_an_error(#[values("1", "5")] instances: &str) {
         let starter = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
         let starter = [&starter[..], &["prlimit", &threads]].concat();
         let mut command = started_by(&starter, &dir.command(&args));
-        // That of the other tests is not this user's.
+        // The directory of the other tests belongs to another user.
         command.env("XDG_CACHE_HOME", dir.path().join("cache"));
         Done::of(command.output().unwrap())
     };
@@ -177,7 +177,7 @@ fn a_component_that_only_reads_runs_on_a_store_that_cannot_be_written(
     let done = dir.run(&["run", "--config", "storage.toml", "a/b/c", "list"]);
     assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
 
-    // A store that is not there is not the same.
+    // A missing store is an error, unlike a read-only one.
     let missing = format!("{scheme}:mount/missing");
     let done = dir.run(&["--store", &missing, "run", "--id", "a/b/c", &notes, "list"]);
     assert_eq!(done.code, 1);

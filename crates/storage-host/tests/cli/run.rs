@@ -279,7 +279,7 @@ fn a_failure_without_a_message_is_logged() {
     );
 }
 
-/// A command that ends well if it sees no environment variable.
+/// A command that succeeds if it sees no environment variable.
 const NO_ENVIRONMENT: &str = r#"(component
   (import "wasi:cli/environment@0.2.0" (instance $environment
     (export "get-environment" (func (result (list (tuple string string)))))))
@@ -361,7 +361,7 @@ fn a_component_runs_on_a_store_that_ends_with_it() {
     assert!(!dir.has_store());
 }
 
-/// A command that runs without end, and one that waits so long.
+/// A command that computes forever. `WAITS` waits forever instead.
 pub(crate) const ENDLESS: &str = r#"(component
   (core module $main (func (export "run") (result i32) (loop $again (br $again)) i32.const 0))
   (core instance $main (instantiate $main))
@@ -425,7 +425,7 @@ presets = { key = "value" }
         &["run", "--config", "storage.toml", "--timeout", "1", "a/waits/1"],
         &["--store", "file:./data", "get", "a/waits/1", "key"],
         &["run", "--id", "a/b/c", "--timeout", "0", "endless.wasm"],
-        // What ends in time is not touched.
+        // A command that ends in time is not affected.
         &["run", "--id", "a/b/c", "--timeout", "3600", &notes, "add", "x"],
     ]);
     dir.assert_snapshot("run_timeout", &text);

@@ -94,7 +94,7 @@ fn a_damaged_value_is_an_error() {
         &["get", "a/b/c", "other"],
         &["keys", "a/b/c"],
         &["run", "--id", "a/b/c", &probe, "get", "other"],
-        // Writing it again mends it.
+        // Writing it again repairs it.
         &["put", "a/b/c", "key", "new"],
         &["get", "a/b/c", "key"],
     ]);

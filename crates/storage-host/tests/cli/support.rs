@@ -44,7 +44,7 @@ impl TestDir {
             command.env_remove(name);
         }
         command.envs(self.store.map(|store| ("STORAGE_HOST_STORE", store)));
-        // Components compiled by one test serve the others.
+        // All tests share the cache of compiled components.
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command
     }
@@ -205,7 +205,7 @@ pub(crate) fn guest(name: &str) -> String {
 pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    /// `None`, with the reason, where this machine cannot.
+    /// `None`, and prints the reason, if this machine cannot mount.
     pub(crate) fn new(at: &Path, options: &str) -> Option<Self> {
         fs::create_dir(at).unwrap();
         let done = Command::new("mount")

@@ -8,8 +8,8 @@ use crate::support::TestDir;
 const ODD: &str = "a\u{202e}b\u{2028}c\u{200b}d'\\";
 const SHOWN: &str = r"a\u{202e}b\u{2028}c\u{200b}d'\";
 
-/// What a shell's command shows on a terminal. `None`, with a word, where there is
-/// nothing to make one with.
+/// What a shell command shows on a terminal. `None`, and prints the reason, if this
+/// machine has no program that creates a terminal.
 fn on_a_terminal(dir: &TestDir, command: &str) -> Option<String> {
     if !has_bash() {
         return None;
@@ -61,7 +61,7 @@ fn hidden_characters_of_errors_are_escaped_on_a_terminal() {
     dir.printed(&["put", "a/b/c", "k", "v"]);
     let program = program();
     for command in ["get a/b/c", "keys a/b/c --limit", "get a/b/c x", "components --store"] {
-        // Bash makes the bytes, so that no locale takes part.
+        // Bash creates the bytes, so that the locale has no influence.
         let odd = r"$'a\342\200\256b\342\200\250c'";
         let command = format!("{program} {command} {odd}");
         let Some(shown) = on_a_terminal(&dir, &command) else { return };

@@ -33,7 +33,7 @@ impl Shared {
         let all = Command::new("chown").arg("-R").arg(USER.to_string()).arg(dir.path()).status();
         assert!(all.unwrap().success());
         let shared = Self { dir };
-        // A checkout that only root may enter holds a program that only root may run.
+        // In a checkout that only root may enter, the other user cannot run the program.
         if let Err(error) = shared.command(&["--version"]).output() {
             println!("SKIPPED unreadable components: the user cannot run this: {error}");
             return None;
@@ -51,7 +51,7 @@ impl Shared {
         Done::of(self.command(args).output().unwrap())
     }
 
-    /// Has a path of the store belong to root alone.
+    /// Makes root the owner of a path in the store.
     fn hide(&self, path: &str) {
         let path = self.dir.path().join("storage-data").join(path);
         chown(&path, Some(0), Some(0)).unwrap();
@@ -76,7 +76,7 @@ fn components_lists_readable_and_names_unreadable_components() {
     );
     assert!(done.stderr.contains(" and has mode 0700, and this process runs as user "));
 
-    // All below a unlistable directory.
+    // Everything below a directory that cannot be listed.
     shared.hide("components/lost");
     let done = shared.run(&["components"]);
     assert_eq!(done.stdout, "a/b/c\napp/notes/work\nz/z/z\n");

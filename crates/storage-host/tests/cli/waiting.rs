@@ -52,7 +52,7 @@ fn twenty_puts_at_once_all_succeed(#[case] engine: &str) {
     assert_eq!(dir.run(&["--store", store, "verify"]).code, 0);
 }
 
-/// A command that waits for a store which this process holds, until it lets go.
+/// A command that waits for a store until this process closes it.
 #[rstest]
 #[case::put("file", &["put", "a/b/c", "key", "new"])]
 #[case::delete("file", &["delete", "a/b/c", "key"])]
