@@ -16,7 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-const GUESTS: [&str; 10] = [
+const GUESTS: [&str; 11] = [
     "core-storage",
     "counter",
     "extended",
@@ -27,12 +27,21 @@ const GUESTS: [&str; 10] = [
     "notes",
     "probe",
     "session",
+    "stock",
 ];
 const TARGET: &str = "wasm32-wasip2";
 const DIRECTORY: &str = "examples/guests";
 /// The guests of `storage-host demo` are part of the crate's package.
 const DEMO: [&str; 2] = ["counter", "notes"];
 const DEMO_DIRECTORY: &str = "crates/storage-host/guests";
+/// The library for guests, whose example `stock` is a guest.
+const LIBRARY: &str = "crates/storage-guest";
+/// The library contains the interfaces, because a package has no files from outside.
+const COPIED_WIT: [(&str, &str); 3] = [
+    ("wit", "crates/storage-guest/wit/core"),
+    ("wit/extended", "crates/storage-guest/wit/extended"),
+    ("wit/keyvalue-draft2", "crates/storage-guest/wit/keyvalue-draft2"),
+];
 const LOCK: &str = "examples/guests/guests.lock";
 const ADVICE: &str = "run `cargo xtask guests` and commit what it writes";
 
@@ -57,6 +66,10 @@ const MACHINE_PATHS: [&str; 9] = [
 pub(crate) fn build(root: &Path) -> Result<()> {
     let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
     let compiler = Compiler::find()?;
+    for (file, copy) in copied_files(&root)? {
+        fs::copy(root.join(&file), root.join(&copy))
+            .with_context(|| format!("cannot copy {file} to {copy}"))?;
+    }
     let manifest = root.join(DIRECTORY).join("Cargo.toml");
     // First, because the flags contain the directory of the downloaded sources.
     cargo("fetch", &manifest, &[OsStr::new("--target"), OsStr::new(TARGET)], OsStr::new(""))?;
@@ -114,6 +127,11 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     }
     for file in present.keys().filter(|file| !recorded.contains_key(*file)) {
         writeln!(problems, "  {file} is new")?;
+    }
+    for (file, copy) in copied_files(root)? {
+        if present.get(&copy) != present.get(&file) {
+            writeln!(problems, "  {copy} is not a copy of {file}")?;
+        }
     }
     ensure!(problems.is_empty(), "the guests do not match their sources:\n{problems}{ADVICE}");
     for guest in GUESTS {
@@ -263,12 +281,31 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
+/// The files of [`COPIED_WIT`] and their copies, as paths from the root.
+fn copied_files(root: &Path) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for (directory, copy) in COPIED_WIT {
+        let entries = fs::read_dir(root.join(directory))
+            .with_context(|| format!("cannot read {directory}"))?;
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".wit") {
+                files.push((format!("{directory}/{name}"), format!("{copy}/{name}")));
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// The hash of every source and of every built guest, by path from the root.
 fn hashes(root: &Path) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     collect(root, DIRECTORY, &mut files)?;
     collect(root, DEMO_DIRECTORY, &mut files)?;
     collect(root, "wit", &mut files)?;
+    for sources in ["src", "examples", "wit"] {
+        collect(root, &format!("{LIBRARY}/{sources}"), &mut files)?;
+    }
     Ok(files)
 }
 
@@ -348,7 +385,11 @@ mod tests {
     fn recorded_tree() -> TempDir {
         let root = TempDir::new().unwrap();
         put(&root, "examples/guests/notes/src/main.rs", "fn main() {}");
-        put(&root, "wit/storage.wit", "interface storage {}");
+        for directory in COPIED_WIT.iter().flat_map(|(from, to)| [from, to]) {
+            put(&root, &format!("{directory}/storage.wit"), "interface storage {}");
+        }
+        put(&root, "crates/storage-guest/src/lib.rs", "");
+        put(&root, "crates/storage-guest/examples/stock.rs", "");
         put(&root, &format!("{DEMO_DIRECTORY}/notes.wasm"), "");
         for guest in GUESTS {
             put(&root, &format!("{DIRECTORY}/{guest}.wasm"), "\0asm ./library/std/src/rt.rs");
@@ -374,6 +415,7 @@ mod tests {
         check(root.path()).unwrap();
 
         put(&root, "wit/storage.wit", "changed");
+        put(&root, "wit/extended/storage.wit", "changed");
         put(&root, "wit/extra.wit", "interface extra {}");
         fs::remove_file(root.path().join(WASM)).unwrap();
         let problems = problems(&root);
@@ -381,6 +423,7 @@ mod tests {
             "wit/storage.wit has changed",
             "wit/extra.wit is new",
             "notes.wasm is missing",
+            "wit/extended/storage.wit is not a copy of wit/extended/storage.wit",
             "run `cargo xtask guests`",
         ] {
             assert!(problems.contains(expected), "{problems}");

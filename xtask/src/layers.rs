@@ -11,8 +11,10 @@ use anyhow::{Result, bail};
 
 use crate::workspace::{Graph, Kind, Package, Workspace};
 
-/// Our crates, lowest first. A crate may depend only on lower layers.
-const LAYERS: [(&str, u8); 4] = [(CORE, 0), ("storage-cache", 1), (BACKENDS, 1), (HOST, 2)];
+/// Our crates, lowest first. A crate may depend only on lower layers. storage-guest runs
+/// in components and knows no other crate.
+const LAYERS: [(&str, u8); 5] =
+    [(CORE, 0), ("storage-guest", 0), ("storage-cache", 1), (BACKENDS, 1), (HOST, 2)];
 const CORE: &str = "storage-core";
 const BACKENDS: &str = "storage-backends";
 const HOST: &str = "storage-host";

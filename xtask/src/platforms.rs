@@ -10,9 +10,13 @@ use crate::workspace::{Workspace, cargo, output, succeed, words};
 /// The libraries without wasmtime, which needs a newer Rust and takes long to build.
 const LIBRARIES: &str = "check --locked --package storage-core --package storage-cache \
                          --package storage-backends --package storage-host \
+                         --package storage-guest \
                          --no-default-features --features storage-core/conformance,\
                          storage-host/memory,storage-host/file,storage-host/redb,\
-                         storage-host/manifest,storage-host/signals";
+                         storage-host/manifest,storage-host/signals,storage-guest/json";
+
+const LIBRARY_PACKAGES: [&str; 5] =
+    ["storage-core", "storage-cache", "storage-backends", "storage-host", "storage-guest"];
 
 const TARGETS: [&str; 2] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin"];
 
@@ -66,7 +70,7 @@ fn rustup(arguments: &[&str]) -> String {
 pub(crate) fn package(root: &Path) -> Result<()> {
     let mut command = cargo(root);
     command.args(["package", "--quiet", "--locked", "--allow-dirty", "--no-verify"]);
-    for library in ["storage-core", "storage-cache", "storage-backends", "storage-host"] {
+    for library in LIBRARY_PACKAGES {
         command.args(["--package", library]);
     }
     succeed(&mut command, "cargo package")

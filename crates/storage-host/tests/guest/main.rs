@@ -15,5 +15,6 @@ mod errors;
 mod granted;
 mod instances;
 mod interfaces;
+mod library;
 mod raw;
 mod runner;

@@ -6,8 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use storage_guest::command::{self, Failure};
-use storage_guest::storage;
+use command::{Failure, storage};
 
 /// The key of the count, in decimal digits.
 const KEY: &str = "runs";

@@ -9,8 +9,7 @@ mod note;
 
 use std::io::Write;
 
-use storage_guest::command::{self, Failure};
-use storage_guest::{StorageError, storage};
+use command::{Failure, StorageError, storage};
 
 use crate::note::{Name, NoteKey, labels, on_one_line};
 

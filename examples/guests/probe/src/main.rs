@@ -8,8 +8,7 @@
 
 use std::io::Write;
 
-use storage_guest::command::{self, Failure};
-use storage_guest::{StorageError, storage, variant_name};
+use command::{Failure, StorageError, storage, variant_name};
 
 const USAGE: &str = "\
 usage: probe COMMAND

@@ -1,17 +1,7 @@
-//! `airssys:core/storage@1.0.0` for components in Rust, with error messages and a
-//! frame for commands.
-//!
-//! ```no_run
-//! # fn main() -> Result<(), storage_guest::StorageError> {
-//! use storage_guest::storage;
-//!
-//! storage::set("user:123", b"ada")?;
-//! let value: Option<Vec<u8>> = storage::get("user:123")?;
-//! # Ok(())
-//! # }
-//! ```
+//! The frame of the commands: arguments, output, exit codes, and error messages for
+//! `airssys:core/storage@1.0.0`.
 
-pub mod command;
+mod frame;
 
 mod bindings {
     wit_bindgen::generate!({ path: "../../../wit", world: "guest" });
@@ -19,6 +9,7 @@ mod bindings {
 
 pub use bindings::airssys::core::errors::StorageError;
 pub use bindings::airssys::core::storage;
+pub use frame::{Failure, exit, run};
 
 /// The name of the error in the WIT interface.
 pub fn variant_name(error: &StorageError) -> &'static str {
