@@ -19,8 +19,9 @@
 //! # }
 //! ```
 //!
-//! Calls are synchronous: a guest that waits for the store blocks its thread. This also
-//! holds if the linker has functions of `wasmtime_wasi`'s async linker.
+//! With this linker a guest that waits for the store blocks its thread, also if the linker has
+//! functions of `wasmtime_wasi`'s asynchronous linker. Hosts on tokio use
+//! `add_to_linker_async` (feature `async`, `examples/embed_async.rs`).
 //!
 //! # Guests that do not end
 //!
