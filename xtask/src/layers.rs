@@ -44,7 +44,7 @@ const GATES: [Gate; 13] = [
     gate(HOST, &["wasmtime"], "wasmtime", true),
     gate(HOST, &["signals"], "signal-hook", true),
     gate(HOST, &["cli"], "clap", true),
-    gate(HOST, &["cli"], "tokio", false),
+    gate(HOST, &["async", "cli"], "tokio", false),
     gate(HOST, &["cli"], "bytes", false),
 ];
 

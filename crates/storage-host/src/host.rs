@@ -12,6 +12,8 @@ use storage_core::{
 
 use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
+#[cfg(feature = "async")]
+use crate::offload::{Offload, Offloader, Share};
 use crate::quota::QuotaStorage;
 use crate::shutdown::GatedStore;
 
@@ -47,6 +49,20 @@ struct Shared {
     overrides: HashMap<ComponentId, ComponentSettings>,
     grants: Grants,
     chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
+    #[cfg(feature = "async")]
+    behaviour: StoreBehaviour,
+    #[cfg(feature = "async")]
+    offloader: Offloader,
+}
+
+/// What an asynchronous host must know of its store for each call.
+#[cfg(feature = "async")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreBehaviour {
+    /// Whether calls may wait for I/O.
+    pub(crate) may_block: bool,
+    /// Whether other hosts may write to the store.
+    pub(crate) is_shared: bool,
 }
 
 /// The cache of components without their own: one each, or one for all.
@@ -93,6 +109,8 @@ impl StorageHost {
             shares_cache: false,
             defaults: ComponentSettings::default(),
             overrides: HashMap::new(),
+            #[cfg(feature = "async")]
+            offload: Offload::default(),
         }
     }
 
@@ -228,6 +246,16 @@ impl StorageHost {
         &self.shared.store
     }
 
+    #[cfg(feature = "async")]
+    pub(crate) fn store_behaviour(&self) -> StoreBehaviour {
+        self.shared.behaviour
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn offloader(&self) -> &Offloader {
+        &self.shared.offloader
+    }
+
     fn new_chain(&self, id: &ComponentId) -> ComponentChain {
         let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
         let private = |config: &CacheConfig| {
@@ -246,6 +274,8 @@ impl StorageHost {
             host: self.clone(),
             #[cfg(feature = "wasmtime")]
             cursors: crate::cursors::Cursors::default(),
+            #[cfg(feature = "async")]
+            share: self.shared.offloader.new_share(),
         }
     }
 }
@@ -281,6 +311,8 @@ pub struct StorageHostBuilder {
     shares_cache: bool,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
+    #[cfg(feature = "async")]
+    offload: Offload,
 }
 
 impl StorageHostBuilder {
@@ -345,8 +377,24 @@ impl StorageHostBuilder {
         self
     }
 
+    /// Sets where calls of guests in an asynchronous linker run that may block.
+    #[cfg(feature = "async")]
+    #[must_use]
+    pub fn offload(mut self, offload: Offload) -> Self {
+        self.offload = offload;
+        self
+    }
+
     /// Builds the host.
     pub fn build(self) -> StorageHost {
+        #[cfg(feature = "async")]
+        let behaviour = {
+            let properties = self.store.properties();
+            StoreBehaviour {
+                may_block: properties.may_block,
+                is_shared: properties.shared_with_other_hosts,
+            }
+        };
         let gated = Arc::new(GatedStore::new(self.store));
         let storage: Arc<dyn ComponentStorage> = gated.clone();
         let cache = if self.shares_cache {
@@ -363,6 +411,10 @@ impl StorageHostBuilder {
                 overrides: self.overrides,
                 grants: Grants::default(),
                 chains: Mutex::default(),
+                #[cfg(feature = "async")]
+                behaviour,
+                #[cfg(feature = "async")]
+                offloader: Offloader::new(self.offload),
             }),
         }
     }
@@ -404,6 +456,8 @@ pub struct ComponentChain {
     host: StorageHost,
     #[cfg(feature = "wasmtime")]
     cursors: crate::cursors::Cursors,
+    #[cfg(feature = "async")]
+    share: Share,
 }
 
 impl ComponentChain {
@@ -421,6 +475,12 @@ impl ComponentChain {
     #[cfg(feature = "wasmtime")]
     pub(crate) fn cursors(&self) -> &crate::cursors::Cursors {
         &self.cursors
+    }
+
+    /// The permits of its offloaded calls.
+    #[cfg(feature = "async")]
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
     }
 
     /// Returns the limits of the component's calls.
