@@ -16,7 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-const GUESTS: [&str; 10] = [
+const GUESTS: [&str; 12] = [
     "core-storage",
     "counter",
     "extended",
@@ -27,6 +27,8 @@ const GUESTS: [&str; 10] = [
     "notes",
     "probe",
     "session",
+    "spin3",
+    "wasmcloud",
 ];
 const TARGET: &str = "wasm32-wasip2";
 const DIRECTORY: &str = "examples/guests";
