@@ -22,6 +22,9 @@ pub struct ComponentState {
     /// Open buckets and compare-and-swap handles.
     handles: ResourceTable,
     sandbox: Sandbox,
+    /// Calls that overlap.
+    #[cfg(feature = "p3")]
+    calls: Arc<super::p3::Calls>,
 }
 
 impl ComponentState {
@@ -35,7 +38,16 @@ impl ComponentState {
         let mut handles = ResourceTable::new();
         handles.set_max_capacity(chain.limits().handles);
         let own = Bucket::Own(Arc::clone(&chain));
-        Self { chain, own, handles, sandbox: limits.into() }
+        #[cfg(feature = "p3")]
+        let calls = Arc::new(super::p3::Calls::new(chain.limits()));
+        Self {
+            chain,
+            own,
+            handles,
+            sandbox: limits.into(),
+            #[cfg(feature = "p3")]
+            calls,
+        }
     }
 
     /// The component's storage.
@@ -56,6 +68,11 @@ impl ComponentState {
 
     pub(super) fn own_bucket(&self) -> &Bucket {
         &self.own
+    }
+
+    #[cfg(feature = "p3")]
+    pub(super) fn calls(&self) -> &Arc<super::p3::Calls> {
+        &self.calls
     }
 
     /// The limit on the bytes of a memory, if the guest was refused more. The trap of such
@@ -192,6 +209,9 @@ pub fn async_engine_config() -> Config {
         .table_elements(sandbox.table_elements)
         .max_core_instances_per_component(count(sandbox.instances));
     let mut config = engine_config();
+    // Each call of a host function takes 300 ns longer.
+    #[cfg(feature = "p3")]
+    config.concurrency_support(true);
     config.epoch_interruption(true);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config

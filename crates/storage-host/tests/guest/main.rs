@@ -15,5 +15,7 @@ mod errors;
 mod granted;
 mod instances;
 mod interfaces;
+#[cfg(feature = "p3")]
+mod overlapping;
 mod raw;
 mod runner;
