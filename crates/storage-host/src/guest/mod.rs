@@ -19,8 +19,9 @@
 //! # }
 //! ```
 //!
-//! Calls are synchronous: a guest that waits for the store blocks its thread. This also
-//! holds if the linker has functions of `wasmtime_wasi`'s async linker.
+//! With this linker a guest that waits for the store blocks its thread, also if the linker has
+//! functions of `wasmtime_wasi`'s asynchronous linker. Hosts on tokio use
+//! `add_to_linker_async` (feature `async`, `examples/embed_async.rs`).
 //!
 //! # Guests that do not end
 //!
@@ -144,13 +145,6 @@ pub fn add_to_linker_for<T: 'static>(
 /// Like [`add_to_linker`], for an asynchronous linker: a guest that waits for storage does not
 /// block its executor ([`Offload`](crate::Offload)).
 ///
-/// With the feature `p3`, and in an engine with concurrency support, also:
-///
-/// - `spin:key-value/key-value@3.0.0`;
-/// - `wasmcloud:keyvalue@0.2.0`: `types`, `store`, `atomics`, `cas` and `batch`.
-///
-/// Their functions are `async`: a guest can have up to `CONCURRENT_CALLS` calls in progress.
-///
 /// The same functions, with the same answers and errors; a call that finds no free thread in
 /// time fails as `io-error` and has changed nothing. wasmtime then requires the asynchronous
 /// methods of a store, such as `instantiate_async` and `call_async`. Poll their futures in a
@@ -158,6 +152,13 @@ pub fn add_to_linker_for<T: 'static>(
 ///
 /// A future may be dropped at any time. A write that storage has begun then completes, and
 /// any other never happens.
+///
+/// With the feature `p3`, and in an engine with concurrency support, also:
+///
+/// - `spin:key-value/key-value@3.0.0`;
+/// - `wasmcloud:keyvalue@0.2.0`: `types`, `store`, `atomics`, `cas` and `batch`.
+///
+/// Their functions are `async`: a guest can have up to `CONCURRENT_CALLS` calls in progress.
 ///
 /// # Errors
 /// As [`add_to_linker`].

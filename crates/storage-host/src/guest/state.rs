@@ -190,15 +190,18 @@ pub fn engine_config() -> Config {
 ///
 /// Epochs interrupt guests, so that a guest that computes lets other tasks run:
 /// [`new_async_store`] makes it yield, and [`start_clock`](super::start_clock) must run.
-/// Instances come from a pool, for up to 1,000 stores of components of a few modules at a time
-/// within the default [`SandboxLimits`]; it reserves several TiB of addresses, but no memory.
-/// Concurrent component calls are off. An engine with another configuration works too.
+/// Instances come from a pool, for up to 2,000 typical components at a time within the default
+/// [`SandboxLimits`]. It reserves 8 TiB of addresses, but no memory.
+/// Concurrent component calls are on with the feature `p3`, which needs them, and otherwise
+/// off. An engine with another configuration works too.
 #[cfg(feature = "async")]
 pub fn async_engine_config() -> Config {
     let sandbox = SandboxLimits::default();
     let count = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(10_000)
+    pool.total_component_instances(2_000)
+        .total_stacks(2_000)
+        .total_core_instances(10_000)
         .total_memories(2_000)
         .total_tables(4_000)
         .max_memories_per_component(count(sandbox.memories))

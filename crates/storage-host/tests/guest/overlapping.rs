@@ -1,10 +1,7 @@
 //! Dialects whose calls overlap: `spin:key-value@3.0.0` and `wasmcloud:keyvalue@0.2.0`.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::Poll;
 use std::time::Duration;
 
 use rstest::rstest;
@@ -17,9 +14,9 @@ use storage_host::wasmtime::{self, Engine, Store};
 use storage_host::wasmtime_wasi::{WasiCtx, p2};
 use storage_host::{
     Budget, CacheConfig, ComponentId, ComponentStorage, Offload, StorageHost, StorageValue,
-    StoreProperties, forward_storage,
 };
 
+use crate::asynchronous::{Local, RUNTIME, begin, blocked, slow};
 use crate::runner::{State, guest_file, host_on};
 
 const ID: &str = "conformance/guest/1";
@@ -38,12 +35,6 @@ static HASTY: LazyLock<Component> = LazyLock::new(|| {
 
 fn id() -> ComponentId {
     ID.parse().unwrap()
-}
-
-/// Runs a test on two threads.
-fn run(test: impl Future<Output = ()>) {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(2).enable_time().build().unwrap().block_on(test);
 }
 
 struct Guest {
@@ -89,52 +80,33 @@ impl Guest {
     }
 }
 
-/// A store whose calls may be held, and that says that they may block.
-struct Slow(Arc<SlowStorage<ReferenceStorage>>);
-
-impl ComponentStorage for Slow {
-    forward_storage!(self => self.0; get, set, delete, exists, list_keys, list_page, get_many,
-        usage, try_get, get_versioned, commit);
-}
-
-impl storage_host::Store for Slow {
-    fn properties(&self) -> StoreProperties {
-        StoreProperties::new("slow")
-    }
-}
-
 /// A host on a store that holds the writes of guests, at most `threads` at a time.
 struct Holding {
     host: StorageHost,
-    storage: Arc<SlowStorage<ReferenceStorage>>,
+    backend: Arc<Local<SlowStorage<ReferenceStorage>>>,
     writes: Option<Held>,
 }
 
 impl Holding {
     fn new(threads: usize, quota: Option<Budget>) -> Self {
-        let storage = Arc::new(SlowStorage::new(ReferenceStorage::new()));
+        let backend = slow();
         let mut offload = Offload::default();
         (offload.threads, offload.per_component) = (threads, threads);
         offload.max_wait = MINUTE;
-        let mut builder = StorageHost::builder(Arc::new(Slow(Arc::clone(&storage))));
+        let mut builder = StorageHost::builder(backend.clone());
         if let Some(quota) = quota {
             builder = builder.quota(quota);
         }
         // In the cache, keys may share a lock.
         let cache = CacheConfig { max_entries: 0, ..CacheConfig::default() };
         let host = builder.cache(cache).offload(offload).build();
-        let writes = Some(storage.hold(&[Method::Set, Method::Commit], Moment::Before));
-        Self { host, storage, writes }
+        let writes = Some(backend.0.hold(&[Method::Set, Method::Commit], Moment::Before));
+        Self { host, backend, writes }
     }
 
     /// Waits until the store holds this many writes.
-    async fn wait_for(&mut self, writes: usize) {
-        let held = self.writes.take().unwrap();
-        let held = tokio::task::spawn_blocking(move || {
-            held.wait_for(writes);
-            held
-        });
-        self.writes = Some(held.await.unwrap());
+    async fn wait_for(&self, writes: usize) {
+        blocked(self.writes.as_ref().unwrap(), writes).await;
     }
 
     fn release(&mut self) {
@@ -145,19 +117,10 @@ impl Holding {
     async fn stored(self) -> BTreeMap<String, StorageValue> {
         self.host.drain(MINUTE).await.unwrap();
         let prefix = format!("{ID}/");
-        let keys = self.storage.list_keys(Some(&prefix)).unwrap();
-        let value = |key: &String| self.storage.get(key).unwrap().unwrap();
+        let keys = self.backend.list_keys(Some(&prefix)).unwrap();
+        let value = |key: &String| self.backend.get(key).unwrap().unwrap();
         keys.iter().map(|key| (key[prefix.len()..].to_owned(), value(key))).collect()
     }
-}
-
-/// Runs a guest until it waits: it has begun all its calls.
-async fn begin<F: Future>(call: &mut Pin<Box<F>>) {
-    poll_fn(|context| {
-        assert!(call.as_mut().poll(context).is_pending(), "the guest does not wait");
-        Poll::Ready(())
-    })
-    .await;
 }
 
 /// How often each of these texts came.
@@ -174,7 +137,7 @@ fn a_table_is_the_same_on_every_store(
     #[values("spin3", "wasmcloud")] guest: &str,
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
-    run(async {
+    RUNTIME.block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let Some(host) = host_on(store, directory.path()) else { return };
         let neighbour = host.component(&"conformance/neighbour/1".parse().unwrap());
@@ -197,7 +160,7 @@ fn a_table_is_the_same_on_every_store(
 
 #[test]
 fn errors_expose_nothing_of_the_host() {
-    run(async {
+    RUNTIME.block_on(async {
         for (component, texts) in [
             (&*SPIN, &["other: a key has at least 1 byte; this one is empty"][..]),
             (&*WASMCLOUD, &["other: ttl-ms is not supported: keys of this store do not expire"]),
@@ -219,7 +182,7 @@ fn errors_expose_nothing_of_the_host() {
 
 #[test]
 fn sixteen_calls_of_an_instance_are_in_the_store_at_once() {
-    run(async {
+    RUNTIME.block_on(async {
         let mut holding = Holding::new(16, None);
         let mut guest = Guest::new(&holding.host, &SPIN).await;
         let mut call = Box::pin(guest.set_at_once(16, b"value"));
@@ -233,7 +196,7 @@ fn sixteen_calls_of_an_instance_are_in_the_store_at_once() {
 
 #[test]
 fn calls_above_the_limit_are_refused() {
-    run(async {
+    RUNTIME.block_on(async {
         let mut holding = Holding::new(16, None);
         let mut guest = Guest::new(&holding.host, &SPIN).await;
         let mut call = Box::pin(guest.set_at_once(100, b"value"));
@@ -256,7 +219,7 @@ fn calls_above_the_limit_are_refused() {
 
 #[test]
 fn the_arguments_of_all_calls_are_bounded() {
-    run(async {
+    RUNTIME.block_on(async {
         let mut holding = Holding::new(64, None);
         let mut guest = Guest::new(&holding.host, &SPIN).await;
         let mut call = Box::pin(guest.set_at_once(20, &[b'v'; 1 << 20]));
@@ -274,7 +237,7 @@ fn the_arguments_of_all_calls_are_bounded() {
 
 #[test]
 fn large_results_come_one_after_another() {
-    run(async {
+    RUNTIME.block_on(async {
         let mut holding = Holding::new(64, None);
         holding.release();
         let host = &holding.host;
@@ -291,7 +254,7 @@ fn large_results_come_one_after_another() {
 
 #[test]
 fn a_quota_is_exact_with_overlapping_calls() {
-    run(async {
+    RUNTIME.block_on(async {
         let quota = Budget { max_bytes: 1_000, max_keys: 10 };
         let mut holding = Holding::new(16, Some(quota));
         holding.release();
@@ -307,7 +270,7 @@ fn a_quota_is_exact_with_overlapping_calls() {
 
 #[test]
 fn arguments_are_read_before_the_call_returns() {
-    run(async {
+    RUNTIME.block_on(async {
         let mut holding = Holding::new(1, None);
         let mut guest = Guest::new(&holding.host, &HASTY).await;
         let mut call = Box::pin(guest.call::<_, u32>("run", ()));
@@ -322,7 +285,7 @@ fn arguments_are_read_before_the_call_returns() {
 
 #[test]
 fn an_instance_that_ends_leaves_what_has_started_and_nothing_else() {
-    run(async {
+    RUNTIME.block_on(async {
         let mut holding = Holding::new(4, None);
         let mut guest = Guest::new(&holding.host, &SPIN).await;
         let mut call = Box::pin(guest.set_at_once(16, b"value"));
@@ -339,7 +302,7 @@ fn an_instance_that_ends_leaves_what_has_started_and_nothing_else() {
 
 #[test]
 fn a_dropped_call_leaves_the_old_value_or_the_new_one() {
-    run(async {
+    RUNTIME.block_on(async {
         for _ in 0..50 {
             let mut holding = Holding::new(2, None);
             holding.release();
@@ -365,7 +328,7 @@ fn a_dropped_call_leaves_the_old_value_or_the_new_one() {
 
 #[test]
 fn open_listings_count_as_calls() {
-    run(async {
+    RUNTIME.block_on(async {
         let mut holding = Holding::new(4, None);
         holding.release();
         for key in 0..300 {
