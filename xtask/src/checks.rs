@@ -157,6 +157,9 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     steps.push(doc(""));
     // Includes doctests.
     steps.push(Step::cargo("test"));
+    steps.push(Step::cargo(
+        "test --package storage-host --features p3 --lib --test guest -- guest::p3 overlapping",
+    ));
     steps.push(Step::cargo("test --package xtask"));
     for package in
         ["--package durability", "--package benches", "--package fuzz", "--package sqlite-store"]

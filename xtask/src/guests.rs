@@ -16,7 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-const GUESTS: [&str; 11] = [
+const GUESTS: [&str; 13] = [
     "core-storage",
     "counter",
     "extended",
@@ -27,7 +27,9 @@ const GUESTS: [&str; 11] = [
     "notes",
     "probe",
     "session",
+    "spin3",
     "stock",
+    "wasmcloud",
 ];
 const TARGET: &str = "wasm32-wasip2";
 const DIRECTORY: &str = "examples/guests";

@@ -64,18 +64,19 @@ pub(crate) enum CannotList {
     Storage(StorageError),
 }
 
-/// Lists at most `limit` keys after a cursor. `owner` is the component that granted
+/// Lists at most `limit` keys with a prefix after a cursor. `owner` is the component that granted
 /// access to its keys, if they are not the guest's own.
 pub(crate) fn list_keys<C: Cursor>(
     storage: &dyn ComponentStorage,
     cursors: &Cursors,
     owner: Option<&ComponentId>,
+    prefix: &str,
     cursor: Option<C>,
     limit: usize,
 ) -> Result<Page<C>, CannotList> {
     let after = cursor.map(|cursor| cursor.resolve(cursors, owner)).transpose();
     let after = after.map_err(CannotList::Cursor)?;
-    let request = PageRequest { prefix: "", after: after.as_deref(), limit };
+    let request = PageRequest { prefix, after: after.as_deref(), limit };
     let page = storage.list_page(request).map_err(CannotList::Storage)?;
     let cursor = match (page.keys.last(), page.more) {
         (Some(last), true) => Some(C::after(last, cursors, owner)),

@@ -49,7 +49,7 @@ impl Listings {
         cursor: Option<C>,
         limit: usize,
     ) -> Result<Page<C>, String> {
-        match cursors::list_keys(storage, &self.0, owner, cursor, limit) {
+        match cursors::list_keys(storage, &self.0, owner, "", cursor, limit) {
             Ok(page) => Ok((page.keys, page.cursor)),
             Err(CannotList::Cursor(why)) => Err(why),
             Err(CannotList::Storage(error)) => Err(error.to_string()),

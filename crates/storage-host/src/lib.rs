@@ -31,6 +31,7 @@
 //! |---|---|---|
 //! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported | yes |
 //! | `async` | `guest::add_to_linker_async`, for hosts on tokio; enables `wasmtime` | yes |
+//! | `p3` | in asynchronous linkers `spin:key-value@3.0.0` and `wasmcloud:keyvalue@0.2.0`, whose calls overlap; enables `async` | no |
 //! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
 //! | `cli` | the `storage-host` command; enables `wasmtime` and `manifest` | yes |
 //! | `signals` | the module `signals` (Unix): shuts a process down on SIGTERM, SIGINT and SIGHUP | yes |

@@ -86,8 +86,11 @@ pub(crate) struct Offloader {
 pub(crate) struct Share(Arc<Semaphore>);
 
 /// Why a call was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
+    /// The guest has too many calls in progress.
+    #[cfg(feature = "p3")]
+    Limit(StorageError),
     /// No permit was free for this long.
     Overloaded(Duration),
     /// There is no tokio runtime.

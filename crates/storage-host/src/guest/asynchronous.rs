@@ -104,6 +104,8 @@ fn place(host: &StorageHost, cost: Cost) -> Place {
 /// A call to be made on another thread. It owns everything that it needs.
 pub(super) struct Job<A> {
     chain: Arc<ComponentChain>,
+    #[cfg(feature = "p3")]
+    size: super::p3::Size,
     /// Makes the call, or returns the error of a refused one.
     call: Box<dyn FnOnce(Result<(), Refused>) -> Done<A> + Send>,
 }
@@ -115,6 +117,15 @@ pub(super) enum Done<A> {
 }
 
 impl<A> Done<A> {
+    /// The answer, if it is complete without the guest's handles.
+    #[cfg(feature = "p3")]
+    pub(super) fn answer(self) -> Option<A> {
+        match self {
+            Self::Answer(answer) => Some(answer),
+            Self::Unfinished(_) => None,
+        }
+    }
+
     pub(super) fn finish(self, state: &mut ComponentState) -> A {
         match self {
             Self::Answer(answer) => answer,
@@ -127,15 +138,28 @@ impl<R: Send + 'static, E: CallError> Job<Result<R, E>> {
     fn new(call: &Call<'_>, ask: impl FnOnce(&Call<'_>) -> Result<R, E> + Send + 'static) -> Self {
         let chain = Arc::clone(call.own);
         let (own, bucket, operation) = (Arc::clone(&chain), call.bucket.clone(), call.operation);
+        #[cfg(feature = "p3")]
+        let size = super::p3::Size::of(call);
         let call = move |admitted: Result<(), Refused>| {
-            let call = Call { own: &own, bucket: &bucket, operation };
+            let call = Call {
+                own: &own,
+                bucket: &bucket,
+                operation,
+                #[cfg(feature = "p3")]
+                copied: 0,
+            };
             Done::Answer(match admitted {
-                Err(refused) => Err(E::from_guest(&call, refused.into())),
+                Err(refused) => Err(E::from_refused(&call, refused)),
                 Ok(()) => catch_unwind(AssertUnwindSafe(|| ask(&call)))
                     .unwrap_or_else(|panic| Err(E::from_storage(&call, None, &panicked(&*panic)))),
             })
         };
-        Self { chain, call: Box::new(call) }
+        Self {
+            chain,
+            #[cfg(feature = "p3")]
+            size,
+            call: Box::new(call),
+        }
     }
 }
 
@@ -144,7 +168,7 @@ impl<A: Send + 'static> Job<A> {
         self,
         finish: impl FnOnce(&mut ComponentState, A) -> B + Send + 'static,
     ) -> Job<B> {
-        let Self { chain, call } = self;
+        let Self { call, .. } = self;
         let call = move |admitted| {
             let done = call(admitted);
             Done::Unfinished(Box::new(move |state: &mut ComponentState| {
@@ -152,7 +176,34 @@ impl<A: Send + 'static> Job<A> {
                 finish(state, answer)
             }) as Box<dyn FnOnce(&mut ComponentState) -> B + Send>)
         };
-        Job { chain, call: Box::new(call) }
+        Job {
+            chain: self.chain,
+            #[cfg(feature = "p3")]
+            size: self.size,
+            call: Box::new(call),
+        }
+    }
+
+    #[cfg(feature = "p3")]
+    pub(super) fn size(&self) -> super::p3::Size {
+        self.size
+    }
+
+    /// Keeps a value until the call has ended, also if no one waits for it.
+    #[cfg(feature = "p3")]
+    pub(super) fn with_guard(mut self, guard: impl Send + 'static) -> Self {
+        let call = self.call;
+        self.call = Box::new(move |admitted| {
+            let _guard = guard;
+            call(admitted)
+        });
+        self
+    }
+
+    /// Answers with an error instead of making the call.
+    #[cfg(feature = "p3")]
+    pub(super) fn refuse(self, refused: Refused) -> Done<A> {
+        (self.call)(Err(refused))
     }
 
     /// Makes the call on another thread, once there is a permit.
@@ -160,7 +211,7 @@ impl<A: Send + 'static> Job<A> {
     /// # Errors
     /// If the runtime ends: so does the guest.
     pub(super) async fn run(self) -> wasmtime::Result<Done<A>> {
-        let Self { chain, call } = self;
+        let Self { chain, call, .. } = self;
         match chain.host().offloader().admit(chain.share()).await {
             Ok(admission) => admission
                 .run(move || call(Ok(())))
@@ -174,6 +225,8 @@ impl<A: Send + 'static> Job<A> {
 impl From<Refused> for GuestError {
     fn from(refused: Refused) -> Self {
         Self::IoError(match refused {
+            #[cfg(feature = "p3")]
+            Refused::Limit(error) => return error.into(),
             Refused::Overloaded(waited) => format!(
                 "the host is overloaded: no thread was free within {} s; nothing was changed, \
                  try again later",

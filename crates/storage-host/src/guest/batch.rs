@@ -67,6 +67,7 @@ impl<T: 'static, L: Linkage<T>, E: CallError> Caller<'_, T, L, E> {
             }
             keys.push(key.into_owned());
         }
+        self.count(bytes);
         Ok(Ok(keys))
     }
 }

@@ -94,7 +94,13 @@ pub(super) fn push<R: Send + 'static, E: CallError>(
         let max = state.storage().limits().handles as u64;
         let actual = max.saturating_add(1);
         let error = StorageError::LimitExceeded { limit: "handles", max, actual };
-        let call = Call { own: state.storage(), bucket: state.own_bucket(), operation };
+        let call = Call {
+            own: state.storage(),
+            bucket: state.own_bucket(),
+            operation,
+            #[cfg(feature = "p3")]
+            copied: 0,
+        };
         E::from_storage(&call, None, &error)
     })
 }

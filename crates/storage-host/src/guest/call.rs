@@ -175,7 +175,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Functions<'a, T, L, E> {
     {
         let state = self.state;
         L::add(&mut self.interface, name, state, move |store, params| {
-            function(&mut Caller { store, state, kind: PhantomData }, params)
+            function(&mut Caller::new(store, state), params)
         })
     }
 
@@ -193,8 +193,27 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Functions<'a, T, L, E> {
         R: ComponentNamedList + Lower + 'static,
     {
         let state = self.state;
-        self.interface.func_wrap(name, move |store, params| {
-            function(&mut Caller { store, state, kind: PhantomData }, params)
+        self.interface
+            .func_wrap(name, move |store, params| function(&mut Caller::new(store, state), params))
+    }
+
+    /// Adds a function whose type is `async` and that never waits for storage.
+    ///
+    /// # Errors
+    /// If the interface already has it.
+    #[cfg(feature = "p3")]
+    pub(super) fn add_ready<P, R>(
+        &mut self,
+        name: &str,
+        function: impl Fn(&mut Caller<'_, T, L, E>, P) -> wasmtime::Result<R> + Send + Sync + 'static,
+    ) -> wasmtime::Result<()>
+    where
+        P: ComponentNamedList + Lift + 'static,
+        R: Lower + Send + 'static,
+    {
+        let state = self.state;
+        L::add(&mut self.interface, name, state, move |store, params| {
+            Ok(Step::Ready(function(&mut Caller::new(store, state), params)?))
         })
     }
 
@@ -247,10 +266,33 @@ impl Target<'_> {
 pub(super) struct Caller<'a, T: 'static, L, E> {
     store: StoreContextMut<'a, T>,
     state: StateOf<T>,
+    /// The bytes of the arguments that were copied.
+    #[cfg(feature = "p3")]
+    copied: usize,
     kind: PhantomData<fn() -> (L, E)>,
 }
 
 impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
+    fn new(store: StoreContextMut<'a, T>, state: StateOf<T>) -> Self {
+        Self {
+            store,
+            state,
+            #[cfg(feature = "p3")]
+            copied: 0,
+            kind: PhantomData,
+        }
+    }
+
+    /// Counts bytes of the arguments that are copied.
+    pub(super) fn count(&mut self, bytes: usize) {
+        #[cfg(feature = "p3")]
+        {
+            self.copied = self.copied.saturating_add(bytes);
+        }
+        #[cfg(not(feature = "p3"))]
+        let _ = bytes;
+    }
+
     pub(super) fn store(&mut self) -> &mut StoreContextMut<'a, T> {
         &mut self.store
     }
@@ -263,8 +305,10 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
     ///
     /// # Errors
     /// If it is not valid text: the guest ends.
-    pub(super) fn key(&self, key: &WasmStr) -> wasmtime::Result<Key> {
-        Ok(Key::new(key.to_str(&self.store)?))
+    pub(super) fn key(&mut self, key: &WasmStr) -> wasmtime::Result<Key> {
+        let key = Key::new(key.to_str(&self.store)?);
+        self.count(key.as_str().len());
+        Ok(key)
     }
 
     /// Copies a key after which a listing continues.
@@ -277,6 +321,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
 
     /// Copies a value, if it is within the guest's limits.
     pub(super) fn value(&mut self, value: &WasmList<u8>) -> Value {
+        self.count(value.len());
         let limits = *self.state().storage().limits();
         Value::new(value.len(), &limits, || StorageValue::from(value.as_le_slice(&self.store)))
     }
@@ -332,7 +377,11 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
         self.call(target, operation, |call| Step::Ready(Err(E::from_guest(call, refused))))
     }
 
-    fn call<R>(
+    /// Runs `run` with the call, for its storage and its errors.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(super) fn call<R>(
         &mut self,
         target: Target<'_>,
         operation: &'static str,
@@ -340,7 +389,13 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
     ) -> wasmtime::Result<R> {
         let state = &*(self.state)(self.store.data_mut());
         let own = state.storage_for_call()?;
-        Ok(run(&Call { own, bucket: target.bucket(state)?, operation }))
+        Ok(run(&Call {
+            own,
+            bucket: target.bucket(state)?,
+            operation,
+            #[cfg(feature = "p3")]
+            copied: self.copied,
+        }))
     }
 
     /// Opens the store that a guest names.

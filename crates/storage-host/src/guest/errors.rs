@@ -11,6 +11,8 @@ use super::bucket::Bucket;
 use super::key::Key;
 use crate::host::ComponentChain;
 use crate::limits::Limits;
+#[cfg(feature = "async")]
+use crate::offload::Refused;
 
 /// `storage-error` of `airssys:core/errors`.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
@@ -40,6 +42,15 @@ impl From<StorageError> for GuestError {
 
 /// The error type of a dialect.
 pub(super) trait CallError: Lower + Send + Sync + 'static {
+    /// Converts the reason why storage was not asked.
+    #[cfg(feature = "async")]
+    fn from_refused(call: &Call<'_>, refused: Refused) -> Self
+    where
+        Self: Sized,
+    {
+        Self::from_guest(call, refused.into())
+    }
+
     /// Converts an error of `airssys:core/storage`.
     fn from_guest(call: &Call<'_>, error: GuestError) -> Self;
 
@@ -66,6 +77,9 @@ pub(super) struct Call<'a> {
     /// The storage that the call uses.
     pub(super) bucket: &'a Bucket,
     pub(super) operation: &'static str,
+    /// The bytes of its arguments that were copied.
+    #[cfg(feature = "p3")]
+    pub(super) copied: usize,
 }
 
 impl<'a> Call<'a> {

@@ -83,6 +83,8 @@ mod errors;
 mod extended;
 mod key;
 mod keyvalue;
+#[cfg(feature = "p3")]
+mod p3;
 mod state;
 mod trap;
 mod verbs;
@@ -94,6 +96,8 @@ use asynchronous::Offloading;
 use call::{InPlace, Linkage, StateOf};
 
 pub use deadline::{EPOCH, set_timeout, start_clock};
+#[cfg(feature = "p3")]
+pub use p3::CONCURRENT_CALLS;
 pub use state::{ComponentState, SandboxLimits, engine_config, new_store};
 #[cfg(feature = "async")]
 pub use state::{async_engine_config, new_async_store};
@@ -149,6 +153,13 @@ pub fn add_to_linker_for<T: 'static>(
 /// A future may be dropped at any time. A write that storage has begun then completes, and
 /// any other never happens.
 ///
+/// With the feature `p3`, and in an engine with concurrency support, also:
+///
+/// - `spin:key-value/key-value@3.0.0`;
+/// - `wasmcloud:keyvalue@0.2.0`: `types`, `store`, `atomics`, `cas` and `batch`.
+///
+/// Their functions are `async`: a guest can have up to `CONCURRENT_CALLS` calls in progress.
+///
 /// # Errors
 /// As [`add_to_linker`].
 ///
@@ -160,7 +171,7 @@ pub fn add_to_linker_async<T: Send + 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all::<T, Offloading>(linker, keyvalue::Shape::Upstream, state)
+    add_all_async(linker, keyvalue::Shape::Upstream, state)
 }
 
 /// Like [`add_to_linker_async`], for one component, as [`add_to_linker_for`].
@@ -173,7 +184,18 @@ pub fn add_to_linker_async_for<T: Send + 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all::<T, Offloading>(linker, keyvalue::shape_for(component), state)
+    add_all_async(linker, keyvalue::shape_for(component), state)
+}
+
+#[cfg(feature = "async")]
+fn add_all_async<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    shape: keyvalue::Shape,
+    state: StateOf<T>,
+) -> wasmtime::Result<()> {
+    #[cfg(feature = "p3")]
+    p3::add_to_linker(linker, state)?;
+    add_all::<T, Offloading>(linker, shape, state)
 }
 
 fn add_all<T: 'static, L: Linkage<T>>(
@@ -186,7 +208,19 @@ fn add_all<T: 'static, L: Linkage<T>>(
     keyvalue::add_to_linker::<T, L>(linker, shape, state)
 }
 
-/// Whether an import of a component is one of the interfaces of storage.
+/// Whether an import of a component is one of the interfaces of storage that
+/// [`add_to_linker`] adds.
 pub fn provides(import: &str) -> bool {
     import == INTERFACE || import == EXTENDED || keyvalue::has(import)
+}
+
+/// Whether an import of a component is one of the interfaces of storage that
+/// [`add_to_linker_async`] adds, in an engine with [`async_engine_config`].
+#[cfg(feature = "async")]
+pub fn provides_async(import: &str) -> bool {
+    #[cfg(feature = "p3")]
+    if p3::has(import) {
+        return true;
+    }
+    provides(import)
 }

@@ -22,6 +22,9 @@ pub struct ComponentState {
     /// Open buckets and compare-and-swap handles.
     handles: ResourceTable,
     sandbox: Sandbox,
+    /// Calls that overlap.
+    #[cfg(feature = "p3")]
+    calls: Arc<super::p3::Calls>,
 }
 
 impl ComponentState {
@@ -35,7 +38,16 @@ impl ComponentState {
         let mut handles = ResourceTable::new();
         handles.set_max_capacity(chain.limits().handles);
         let own = Bucket::Own(Arc::clone(&chain));
-        Self { chain, own, handles, sandbox: limits.into() }
+        #[cfg(feature = "p3")]
+        let calls = Arc::new(super::p3::Calls::new(chain.limits()));
+        Self {
+            chain,
+            own,
+            handles,
+            sandbox: limits.into(),
+            #[cfg(feature = "p3")]
+            calls,
+        }
     }
 
     /// The component's storage.
@@ -56,6 +68,11 @@ impl ComponentState {
 
     pub(super) fn own_bucket(&self) -> &Bucket {
         &self.own
+    }
+
+    #[cfg(feature = "p3")]
+    pub(super) fn calls(&self) -> &Arc<super::p3::Calls> {
+        &self.calls
     }
 
     /// The limit on the bytes of a memory, if the guest was refused more. The trap of such
@@ -176,7 +193,8 @@ pub fn engine_config() -> Config {
 /// Instances come from a pool, for up to 2,000 typical components at a time; tables, memories
 /// and instances of one component within the default [`SandboxLimits`], and memories of up to
 /// 4 GiB. It reserves 8 TiB of addresses, but no memory.
-/// Concurrent component calls are off. An engine with another configuration works too.
+/// Concurrent component calls are on with the feature `p3`, which needs them, and otherwise
+/// off. An engine with another configuration works too.
 #[cfg(feature = "async")]
 pub fn async_engine_config() -> Config {
     let sandbox = SandboxLimits::default();
@@ -194,6 +212,9 @@ pub fn async_engine_config() -> Config {
         .table_elements(sandbox.table_elements)
         .max_core_instances_per_component(count(sandbox.instances));
     let mut config = engine_config();
+    // Each call of a host function takes 300 ns longer.
+    #[cfg(feature = "p3")]
+    config.concurrency_support(true);
     config.epoch_interruption(true);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config

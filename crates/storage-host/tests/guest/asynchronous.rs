@@ -112,7 +112,7 @@ fn ks(count: u32) -> String {
 }
 
 /// Waits until this many calls are blocked, while other tasks run.
-async fn blocked(held: &Held, calls: usize) {
+pub(crate) async fn blocked(held: &Held, calls: usize) {
     let begun = Instant::now();
     while held.waiting() < calls {
         assert!(begun.elapsed() < LONG, "only {} calls are blocked", held.waiting());
@@ -121,7 +121,7 @@ async fn blocked(held: &Held, calls: usize) {
 }
 
 /// Polls a call once; it must have to wait.
-async fn begin<F: Future>(call: &mut Pin<Box<F>>) {
+pub(crate) async fn begin<F: Future>(call: &mut Pin<Box<F>>) {
     future::poll_fn(|context| match call.as_mut().poll(context) {
         Poll::Pending => Poll::Ready(()),
         Poll::Ready(_) => panic!("the call did not wait"),
@@ -130,7 +130,7 @@ async fn begin<F: Future>(call: &mut Pin<Box<F>>) {
 }
 
 /// A store that may block, unlike those in memory.
-struct Local<S>(S);
+pub(crate) struct Local<S>(pub(crate) S);
 
 impl<S: storage_host::Store> ComponentStorage for Local<S> {
     forward_storage!(self => self.0);
@@ -146,7 +146,7 @@ impl<S: storage_host::Store> storage_host::Store for Local<S> {
     }
 }
 
-fn slow() -> Arc<Local<SlowStorage<ReferenceStorage>>> {
+pub(crate) fn slow() -> Arc<Local<SlowStorage<ReferenceStorage>>> {
     Arc::new(Local(SlowStorage::new(ReferenceStorage::new())))
 }
 

@@ -19,5 +19,7 @@ mod granted;
 mod instances;
 mod interfaces;
 mod library;
+#[cfg(feature = "p3")]
+mod overlapping;
 mod raw;
 mod runner;

@@ -41,11 +41,15 @@ impl State {
 pub(crate) fn load(guest: &str) -> Component {
     static COMPILED: LazyLock<Mutex<HashMap<String, Component>>> = LazyLock::new(Mutex::default);
     let mut compiled = COMPILED.lock().unwrap();
-    let component = compiled.entry(guest.to_owned()).or_insert_with(|| {
-        let file = format!("{}/../../examples/guests/{guest}.wasm", env!("CARGO_MANIFEST_DIR"));
-        Component::from_file(&ENGINE, file).unwrap()
-    });
+    let component = compiled
+        .entry(guest.to_owned())
+        .or_insert_with(|| Component::from_file(&ENGINE, guest_file(guest)).unwrap());
     component.clone()
+}
+
+/// The path of a committed guest.
+pub(crate) fn guest_file(guest: &str) -> String {
+    format!("{}/../../examples/guests/{guest}.wasm", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The linker that a guest runs with.

@@ -14,7 +14,7 @@ use crate::guest::key::Key;
 const TRIES: usize = 10_000;
 
 /// The type of increments in a draft. Values are signed 64-bit numbers in ASCII decimal.
-pub(super) trait Number:
+pub(in crate::guest) trait Number:
     ComponentType + Lift + Lower + Copy + Send + Sync + 'static
 {
     fn to_stored(self) -> Option<i64>;
@@ -64,17 +64,22 @@ pub(super) fn add_increment<N: Number, T: 'static, L: Linkage<T>>(
 }
 
 /// Adds to a stored number; a missing one is 0. An error changes nothing.
-fn increment<N: Number>(call: &Call<'_>, key: &Key, delta: N) -> Result<N, Error> {
+pub(in crate::guest) fn increment<N: Number, E: CallError>(
+    call: &Call<'_>,
+    key: &Key,
+    delta: N,
+) -> Result<N, E> {
     let (storage, text) = (call.storage(), key.as_str());
-    let out_of_range = |what: &str| Error::Other(format!("{what} is not within {}", N::RANGE));
+    let failed = |reason: String| E::from_guest(call, GuestError::IoError(reason));
+    let out_of_range = |what: &str| failed(format!("{what} is not within {}", N::RANGE));
     let delta = delta.to_stored().ok_or_else(|| out_of_range("the number to add"))?;
     for _ in 0..TRIES {
-        let found = call.convert_key::<_, Error>(key, storage.get_versioned(text))?;
+        let found = call.convert_key::<_, E>(key, storage.get_versioned(text))?;
         let (old, commit) = match found {
             None => (0, Commit::new().require_absent(text)),
             Some(found) => {
                 let value = found.value.as_bytes();
-                let number = parse(value).ok_or_else(|| Error::Other(why_not_a_number(value)))?;
+                let number = parse(value).ok_or_else(|| failed(why_not_a_number(value)))?;
                 // An unsigned draft cannot return a negative result.
                 N::of_stored(number).ok_or_else(|| out_of_range("the stored number"))?;
                 (number, Commit::new().require_revision(text, found.revision))
@@ -88,7 +93,7 @@ fn increment<N: Number>(call: &Call<'_>, key: &Key, delta: N) -> Result<N, Error
             Err(error) => return call.convert_key(key, Err(error)),
         }
     }
-    Err(Error::other("too many conflicting writes of this key; try again"))
+    Err(failed("too many conflicting writes of this key; try again".to_owned()))
 }
 
 /// Parses a number in the form that [`increment`] stores. Other forms (`05`, `+5`, `-0`) are

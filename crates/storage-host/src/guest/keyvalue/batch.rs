@@ -11,6 +11,7 @@ use super::error::Error;
 use crate::guest::batch::{Found, first_bad_key};
 use crate::guest::bucket::Bucket;
 use crate::guest::call::{Caller, Cost, Functions, Linkage, Outcome, StateOf, Target};
+use crate::guest::errors::CallError;
 use crate::limits::Limits;
 
 /// The result type of `get-many`, of which the second draft has two under one version.
@@ -84,38 +85,55 @@ pub(super) fn add<T: 'static, L: Linkage<T>>(
     batch.add(
         "set-many",
         |caller, (handle, pairs): (Resource<Bucket>, WasmList<(WasmStr, WasmList<u8>)>)| {
-            let target = Target::Handle(&handle);
-            let limits = caller.limits(target)?;
-            match read_pairs(caller.store(), &limits, &pairs)? {
-                Ok(commit) => write(caller, target, "set-many", commit),
-                Err(error) => caller.refuse(target, "set-many", error.into()),
-            }
+            set_many(caller, (&handle).into(), &pairs)
         },
     )?;
 
     batch.add("delete-many", |caller, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
-        let target = Target::Handle(&handle);
-        match caller.keys(target, &keys)? {
-            Ok(keys) => {
-                let commit = keys.into_iter().fold(Commit::new(), Commit::delete);
-                write(caller, target, "delete-many", commit)
-            }
-            Err(error) => caller.refuse(target, "delete-many", error.into()),
-        }
+        delete_many(caller, (&handle).into(), &keys)
     })
 }
 
+pub(in crate::guest) fn set_many<T: 'static, L: Linkage<T>, E: CallError>(
+    caller: &mut Caller<'_, T, L, E>,
+    target: Target<'_>,
+    pairs: &WasmList<(WasmStr, WasmList<u8>)>,
+) -> Outcome<(), E> {
+    let limits = caller.limits(target)?;
+    match read_pairs(caller.store(), &limits, pairs)? {
+        Ok((commit, bytes)) => {
+            caller.count(bytes);
+            write(caller, target, "set-many", commit)
+        }
+        Err(error) => caller.refuse(target, "set-many", error.into()),
+    }
+}
+
+pub(in crate::guest) fn delete_many<T: 'static, L: Linkage<T>, E: CallError>(
+    caller: &mut Caller<'_, T, L, E>,
+    target: Target<'_>,
+    keys: &WasmList<WasmStr>,
+) -> Outcome<(), E> {
+    match caller.keys(target, keys)? {
+        Ok(keys) => {
+            let commit = keys.into_iter().fold(Commit::new(), Commit::delete);
+            write(caller, target, "delete-many", commit)
+        }
+        Err(error) => caller.refuse(target, "delete-many", error.into()),
+    }
+}
+
 /// Only keys that exist have a pair.
-fn present(found: Found) -> Vec<Option<(String, Arc<[u8]>)>> {
+pub(in crate::guest) fn present(found: Found) -> Vec<Option<(String, Arc<[u8]>)>> {
     found.into_iter().map(|(key, value)| Some((key, value?))).collect()
 }
 
-fn write<T: 'static, L: Linkage<T>>(
-    caller: &mut Caller<'_, T, L, Error>,
+fn write<T: 'static, L: Linkage<T>, E: CallError>(
+    caller: &mut Caller<'_, T, L, E>,
     target: Target<'_>,
     operation: &'static str,
     commit: Commit,
-) -> Outcome<(), Error> {
+) -> Outcome<(), E> {
     caller.ask(target, operation, Cost::Long, |call| {
         if commit.writes.is_empty() {
             return Ok(());
@@ -127,12 +145,13 @@ fn write<T: 'static, L: Linkage<T>>(
     })
 }
 
-/// Copies keys and values into a commit, if they are within the limits.
+/// Copies keys and values into a commit, if they are within the limits. Also returns how
+/// many bytes they have.
 fn read_pairs<T: 'static>(
     store: &mut StoreContextMut<'_, T>,
     limits: &Limits,
     list: &WasmList<(WasmStr, WasmList<u8>)>,
-) -> wasmtime::Result<Result<Commit, StorageError>> {
+) -> wasmtime::Result<Result<(Commit, usize), StorageError>> {
     if let Err(error) = limits.check_batch_len(list.len()) {
         return Ok(Err(error));
     }
@@ -152,5 +171,5 @@ fn read_pairs<T: 'static>(
         let value = StorageValue::from(value.as_le_slice(&*store));
         commit = commit.set(key.to_str(&*store)?, value);
     }
-    Ok(Ok(commit))
+    Ok(Ok((commit, bytes)))
 }

@@ -10,6 +10,11 @@ mod error;
 mod store;
 
 pub(super) use batch::Shape;
+#[cfg(feature = "p3")]
+pub(super) use {
+    atomics::increment,
+    batch::{delete_many, present, set_many},
+};
 
 use wasmtime::component::{Component, Linker};
 

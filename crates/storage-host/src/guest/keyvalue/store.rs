@@ -68,7 +68,7 @@ where
 /// A page of keys, and the cursor of the next one if more follow.
 fn list_keys<C: Cursor>(call: &Call<'_>, cursor: Option<C>) -> Result<KeyResponse<C>, Error> {
     let (cursors, owner) = (call.own.cursors(), call.bucket.owner());
-    match cursors::list_keys(call.storage(), cursors, owner, cursor, KEYS_PER_PAGE) {
+    match cursors::list_keys(call.storage(), cursors, owner, "", cursor, KEYS_PER_PAGE) {
         Ok(Page { keys, cursor }) => Ok(KeyResponse { keys, cursor }),
         Err(CannotList::Cursor(why)) => Err(Error::other(why)),
         Err(CannotList::Storage(error)) => Err(Error::from_storage(call, None, &error)),

@@ -94,7 +94,7 @@ pub(super) fn cursors<B: Batch>(table: &mut Table<'_>, store: &str) -> Result<()
             _ => "keys".to_owned(),
         });
         let what = format!("a made-up cursor, {what}");
-        let may = ["no keys", "keys", "other"];
+        let may = ["no keys", "keys", B::INVALID];
         table.leaves_between("list-keys", &what, &may, came);
     }
 
@@ -149,7 +149,7 @@ fn counted(keys: usize) -> String {
 }
 
 /// Whether a listing contains each of these keys once and no others.
-fn each_once(keys: &[String], listed: &[String]) -> Outcome {
+pub fn each_once(keys: &[String], listed: &[String]) -> Outcome {
     let mut times: BTreeMap<&String, usize> = keys.iter().map(|key| (key, 0)).collect();
     let mut foreign = 0;
     for key in listed {

@@ -22,8 +22,9 @@ mod batches;
 mod bind;
 mod handles;
 mod increments;
-mod listings;
+pub mod listings;
 mod opening;
+pub mod overlap;
 mod store;
 mod swaps;
 
@@ -43,6 +44,8 @@ pub enum Error {
     AccessDenied,
     /// `other`, with its text.
     Other(String),
+    /// A case that the drafts do not have, by its name.
+    Named(&'static str),
 }
 
 impl Failure for Error {
@@ -51,13 +54,14 @@ impl Failure for Error {
             Self::NoSuchStore => "no-such-store",
             Self::AccessDenied => "access-denied",
             Self::Other(_) => "other",
+            Self::Named(name) => name,
         }
     }
 
     fn text(&self) -> Option<&str> {
         match self {
             Self::Other(text) => Some(text),
-            Self::NoSuchStore | Self::AccessDenied => None,
+            Self::NoSuchStore | Self::AccessDenied | Self::Named(_) => None,
         }
     }
 }
@@ -68,6 +72,9 @@ pub type Page<C> = (Vec<String>, Option<C>);
 /// The interface `store`, function by function.
 pub trait Bucket: Sized {
     type Cursor: Cursor;
+
+    /// The error for an invalid key or cursor.
+    const INVALID: &'static str = "other";
 
     fn open(identifier: &str) -> Result<Self, Error>;
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error>;
@@ -131,7 +138,7 @@ pub trait Batch: Bucket {
 
 /// Cases that belong together. An error is from a call that the cases need but do
 /// not check.
-type Group = fn(&mut Table<'_>, &str) -> Result<(), Error>;
+pub type Group = fn(&mut Table<'_>, &str) -> Result<(), Error>;
 
 /// Runs the cases of a draft without `cas`, as a component's whole main function.
 pub fn run<B: Atomics + Batch>(name: &str) -> ExitCode {
@@ -163,22 +170,73 @@ fn groups<B: Atomics + Batch>() -> Vec<(&'static str, Group)> {
 }
 
 fn run_groups<B: Batch>(name: &str, mut groups: Vec<(&'static str, Group)>) -> ExitCode {
+    add_last::<B>(&mut groups);
+    command::run(name, |options, table| run_cases::<B>(options.store.as_deref(), &groups, table))
+}
+
+fn add_last<B: Batch>(groups: &mut Vec<(&'static str, Group)>) {
     groups.push(("open", handles::handles::<B>));
     groups.push(("set-many", batches::large::<B>));
-    command::run(name, |options, table| {
-        let store = match &options.store {
-            Some(name) => name.clone(),
-            None => {
-                default_store::<B>().map_err(|error| cannot("open \"\" or \"default\"", &error))?
-            }
-        };
-        prepare::<B>(&store)?;
-        for (function, group) in groups {
-            table.group(function, |table| group(table, &store));
-            clean::<B>(&store).map_err(|error| cannot("remove the keys of the cases", &error))?;
-        }
-        Ok(())
-    })
+}
+
+/// Runs groups of cases in this store, or in the default one.
+fn run_cases<B: Bucket>(
+    store: Option<&str>,
+    groups: &[(&'static str, Group)],
+    table: &mut Table<'_>,
+) -> Result<(), String> {
+    let store = match store {
+        Some(name) => name.to_owned(),
+        None => default_store::<B>().map_err(|error| cannot("open \"\" or \"default\"", &error))?,
+    };
+    prepare::<B>(&store)?;
+    for (function, group) in groups {
+        table.group(function, |table| group(table, &store));
+        clean::<B>(&store).map_err(|error| cannot("remove the keys of the cases", &error))?;
+    }
+    Ok(())
+}
+
+/// The table of an interface whose only calls are those of [`Bucket`], with these groups
+/// instead of the drafts' listings.
+///
+/// # Errors
+/// The reason if the cases cannot run.
+pub fn table_of_store<B: Bucket>(
+    texts: bool,
+    own: &[(&'static str, Group)],
+) -> Result<String, String> {
+    let mut groups: Vec<(&'static str, Group)> = vec![
+        ("open", opening::opening::<B>),
+        ("get", store::reads_and_writes::<B>),
+        ("set", store::keys::<B>),
+        ("set", store::values::<B>),
+        ("open", handles::handles::<B>),
+    ];
+    groups.extend(own);
+    table_of::<B>(texts, &groups)
+}
+
+/// The table of an interface with all calls of the drafts but `cas`, and of these groups.
+///
+/// # Errors
+/// The reason if the cases cannot run.
+pub fn table_of_all<B: Atomics + Batch>(
+    texts: bool,
+    own: &[(&'static str, Group)],
+) -> Result<String, String> {
+    let mut groups = groups::<B>();
+    add_last::<B>(&mut groups);
+    groups.extend(own);
+    table_of::<B>(texts, &groups)
+}
+
+fn table_of<B: Bucket>(texts: bool, groups: &[(&'static str, Group)]) -> Result<String, String> {
+    let mut out = Vec::new();
+    let mut table = Table::new(&mut out, texts);
+    run_cases::<B>(None, groups, &mut table)?;
+    table.finish().map_err(|error| error.to_string())?;
+    String::from_utf8(out).map_err(|error| error.to_string())
 }
 
 fn default_store<B: Bucket>() -> Result<String, Error> {
@@ -186,12 +244,12 @@ fn default_store<B: Bucket>() -> Result<String, Error> {
         Error::NoSuchStore | Error::AccessDenied => {
             B::open("default").map(|_| "default".to_owned())
         }
-        Error::Other(_) => Err(error),
+        Error::Other(_) | Error::Named(_) => Err(error),
     })
 }
 
 /// Removes the keys of earlier runs and refuses a store with other keys.
-fn prepare<B: Batch>(store: &str) -> Result<(), String> {
+fn prepare<B: Bucket>(store: &str) -> Result<(), String> {
     clean::<B>(store).map_err(|error| cannot("use the store", &error))?;
     let bucket = B::open(store).map_err(|error| cannot("open the store", &error))?;
     let pages = list(&bucket).map_err(|error| cannot("list the store", &error))?;
@@ -203,13 +261,13 @@ fn cannot(what: &str, error: &Error) -> String {
 }
 
 /// Removes every key of the cases.
-fn clean<B: Batch>(store: &str) -> Result<(), Error> {
+fn clean<B: Bucket>(store: &str) -> Result<(), Error> {
     let bucket = B::open(store)?;
     let keys = list(&bucket)?.concat();
     // The cases also use the empty key.
     let own: Vec<String> =
         keys.into_iter().filter(|key| key.is_empty() || key.starts_with(PREFIX)).collect();
-    delete_all(&bucket, &own)
+    own.iter().try_for_each(|key| bucket.delete(key))
 }
 
 /// Deletes keys, in batches if the host accepts them.
