@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
+#[cfg(doc)]
+use storage_core::StoreProperties;
 use storage_core::{
     Budget, ComponentId, ComponentStorage, NamespacedStorage, StorageError, Store, forward_storage,
 };
 
 use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
+use crate::optional_cache::OptionalCache;
 use crate::quota::QuotaStorage;
 use crate::shutdown::GatedStore;
 
@@ -22,11 +25,16 @@ pub struct ComponentSettings {
     pub quota: Option<Budget>,
     /// The largest call that the component may make.
     pub limits: Limits,
-    /// A private cache instead of the host's.
+    /// A private cache instead of the host's. Like the host's it is not used in front of a
+    /// store that answers from memory.
     pub cache: Option<CacheConfig>,
 }
 
 /// A store, and a chain of decorators for each component that uses it.
+///
+/// A store whose calls never block ([`StoreProperties::may_block`]) answers from memory.
+/// The host puts no cache in front of it, whatever the settings: a cache would hold every
+/// value a second time and make writes slower.
 ///
 /// All instances of a component share one chain, and so one cache. A chain lives
 /// as long as it is used. The host keeps no reference to it, so components that
@@ -42,6 +50,8 @@ struct Shared {
     gated: Arc<GatedStore>,
     /// The same as `gated`.
     store: Arc<dyn Store>,
+    /// Whether components have a cache.
+    caches: bool,
     cache: Cache,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
@@ -117,7 +127,7 @@ impl StorageHost {
     }
 
     /// Returns the statistics of a component's cache since its chain was made; all
-    /// zero while the component is not in use.
+    /// zero while the component is not in use, and without a cache.
     pub fn cache_stats(&self, id: &ComponentId) -> CacheStats {
         let chain = self.shared.lock_chains().get(id).and_then(Weak::upgrade);
         chain.map_or_else(CacheStats::default, |chain| chain.cache_stats())
@@ -230,15 +240,18 @@ impl StorageHost {
 
     fn new_chain(&self, id: &ComponentId) -> ComponentChain {
         let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
-        let private = |config: &CacheConfig| {
-            let storage: Arc<dyn ComponentStorage> = self.shared.gated.clone();
-            let cached = CachedStorage::new(storage, config.clone());
-            NamespacedStorage::new(id.clone(), cached)
+        let gated = Arc::clone(&self.shared.gated);
+        let below = match (&settings.cache, &self.shared.cache) {
+            _ if !self.shared.caches => OptionalCache::Off(gated),
+            (Some(config), _) | (None, Cache::Private(config)) => {
+                let gated: Arc<dyn ComponentStorage> = gated;
+                OptionalCache::On(CachedStorage::new(gated, config.clone()))
+            }
+            (None, Cache::Shared(shared)) => {
+                OptionalCache::On(shared.component(id.clone()).into_inner())
+            }
         };
-        let namespaced = match (&settings.cache, &self.shared.cache) {
-            (Some(config), _) | (None, Cache::Private(config)) => private(config),
-            (None, Cache::Shared(shared)) => shared.component(id.clone()),
-        };
+        let namespaced = NamespacedStorage::new(id.clone(), below);
         let within_quota = QuotaStorage::new(namespaced, settings.quota);
         ComponentChain {
             storage: LimitedStorage::new(within_quota, settings.limits),
@@ -284,7 +297,7 @@ pub struct StorageHostBuilder {
 }
 
 impl StorageHostBuilder {
-    /// Gives each component a private cache.
+    /// Gives each component a private cache, unless the store answers from memory.
     #[must_use]
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.cache = cache;
@@ -293,7 +306,8 @@ impl StorageHostBuilder {
     }
 
     /// Gives all components one cache of this size, for hosts of many components of
-    /// which few are busy. A component can use an eighth of it ([`SharedCache`]).
+    /// which few are busy. A component can use an eighth of it ([`SharedCache`]). It is not
+    /// used if the store answers from memory.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -347,6 +361,7 @@ impl StorageHostBuilder {
 
     /// Builds the host.
     pub fn build(self) -> StorageHost {
+        let caches = self.store.properties().may_block;
         let gated = Arc::new(GatedStore::new(self.store));
         let storage: Arc<dyn ComponentStorage> = gated.clone();
         let cache = if self.shares_cache {
@@ -358,6 +373,7 @@ impl StorageHostBuilder {
             shared: Arc::new(Shared {
                 store: gated.clone(),
                 gated,
+                caches,
                 cache,
                 defaults: self.defaults,
                 overrides: self.overrides,
@@ -390,11 +406,10 @@ pub struct ComponentUsage {
     pub key_count: u64,
 }
 
-type Chain =
-    LimitedStorage<QuotaStorage<NamespacedStorage<CachedStorage<Arc<dyn ComponentStorage>>>>>;
+type Chain = LimitedStorage<QuotaStorage<NamespacedStorage<OptionalCache>>>;
 
 /// A component's storage, shared by all of its instances: limits, quota,
-/// isolation and cache above the host's store.
+/// isolation and, unless the store answers from memory, cache above the host's store.
 ///
 /// Made by [`StorageHost::component`]. As a [`ComponentStorage`] it takes user
 /// keys.
@@ -434,18 +449,18 @@ impl ComponentChain {
     }
 
     /// Returns the statistics of the component's cache, also of its part of a shared
-    /// cache.
+    /// cache; all zero without one.
     pub fn cache_stats(&self) -> CacheStats {
-        self.cached().stats()
+        self.cache().stats()
     }
 
     /// Clears the component's cache, after the component's data was changed in the
-    /// store without this host.
+    /// store without this host. Does nothing without a cache.
     pub fn clear_cache(&self) {
-        self.cached().clear();
+        self.cache().clear();
     }
 
-    fn cached(&self) -> &CachedStorage<Arc<dyn ComponentStorage>> {
+    fn cache(&self) -> &OptionalCache {
         self.storage.inner().inner().inner()
     }
 

@@ -9,6 +9,8 @@
 //! guest -> limits -> quota -> NamespacedStorage -> CachedStorage -> a store
 //! ```
 //!
+//! A store that answers from memory has no cache in front of it.
+//!
 //! [`StorageHost`] owns the store and makes this chain for each component,
 //! [`StoreUrl`] opens the store that an operator chose, and `guest::add_to_linker`
 //! adds the interface to a wasmtime linker.
@@ -59,6 +61,7 @@ mod limits;
 mod manifest;
 #[cfg(feature = "manifest")]
 mod manifest_warnings;
+mod optional_cache;
 mod quota;
 mod registry;
 mod scheme;
