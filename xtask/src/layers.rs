@@ -43,7 +43,7 @@ const GATES: [Gate; 14] = [
     gate(HOST, &["wasmtime"], "wasmtime", true),
     gate(HOST, &["signals"], "signal-hook", true),
     gate(HOST, &["cli"], "clap", true),
-    gate(HOST, &["cli"], "tokio", false),
+    gate(HOST, &["async", "cli"], "tokio", false),
     gate(HOST, &["cli"], "bytes", false),
 ];
 

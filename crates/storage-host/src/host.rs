@@ -14,6 +14,8 @@ use storage_core::{
 
 use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
+#[cfg(feature = "async")]
+use crate::offload::{Offload, Offloader, Share};
 use crate::optional_cache::OptionalCache;
 use crate::quota::QuotaStorage;
 use crate::shutdown::GatedStore;
@@ -57,6 +59,20 @@ struct Shared {
     overrides: HashMap<ComponentId, ComponentSettings>,
     grants: Grants,
     chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
+    #[cfg(feature = "async")]
+    behaviour: StoreBehaviour,
+    #[cfg(feature = "async")]
+    offloader: Offloader,
+}
+
+/// What an asynchronous host must know of its store for each call.
+#[cfg(feature = "async")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreBehaviour {
+    /// Whether calls may wait for I/O.
+    pub(crate) may_block: bool,
+    /// Whether other hosts may write to the store.
+    pub(crate) is_shared: bool,
 }
 
 /// The cache of components without their own: one each, or one for all.
@@ -103,6 +119,8 @@ impl StorageHost {
             shares_cache: false,
             defaults: ComponentSettings::default(),
             overrides: HashMap::new(),
+            #[cfg(feature = "async")]
+            offload: Offload::default(),
         }
     }
 
@@ -238,6 +256,16 @@ impl StorageHost {
         &self.shared.store
     }
 
+    #[cfg(feature = "async")]
+    pub(crate) fn store_behaviour(&self) -> StoreBehaviour {
+        self.shared.behaviour
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn offloader(&self) -> &Offloader {
+        &self.shared.offloader
+    }
+
     fn new_chain(&self, id: &ComponentId) -> ComponentChain {
         let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
         let gated = Arc::clone(&self.shared.gated);
@@ -259,6 +287,8 @@ impl StorageHost {
             host: self.clone(),
             #[cfg(feature = "wasmtime")]
             cursors: crate::cursors::Cursors::default(),
+            #[cfg(feature = "async")]
+            share: self.shared.offloader.new_share(),
         }
     }
 }
@@ -294,6 +324,8 @@ pub struct StorageHostBuilder {
     shares_cache: bool,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
+    #[cfg(feature = "async")]
+    offload: Offload,
 }
 
 impl StorageHostBuilder {
@@ -359,9 +391,23 @@ impl StorageHostBuilder {
         self
     }
 
+    /// Sets where calls of guests in an asynchronous linker run that may block.
+    #[cfg(feature = "async")]
+    #[must_use]
+    pub fn offload(mut self, offload: Offload) -> Self {
+        self.offload = offload;
+        self
+    }
+
     /// Builds the host.
     pub fn build(self) -> StorageHost {
-        let caches = self.store.properties().may_block;
+        let properties = self.store.properties();
+        let caches = properties.may_block;
+        #[cfg(feature = "async")]
+        let behaviour = StoreBehaviour {
+            may_block: properties.may_block,
+            is_shared: properties.shared_with_other_hosts,
+        };
         let gated = Arc::new(GatedStore::new(self.store));
         let storage: Arc<dyn ComponentStorage> = gated.clone();
         let cache = if self.shares_cache {
@@ -379,6 +425,10 @@ impl StorageHostBuilder {
                 overrides: self.overrides,
                 grants: Grants::default(),
                 chains: Mutex::default(),
+                #[cfg(feature = "async")]
+                behaviour,
+                #[cfg(feature = "async")]
+                offloader: Offloader::new(self.offload),
             }),
         }
     }
@@ -419,6 +469,8 @@ pub struct ComponentChain {
     host: StorageHost,
     #[cfg(feature = "wasmtime")]
     cursors: crate::cursors::Cursors,
+    #[cfg(feature = "async")]
+    share: Share,
 }
 
 impl ComponentChain {
@@ -436,6 +488,12 @@ impl ComponentChain {
     #[cfg(feature = "wasmtime")]
     pub(crate) fn cursors(&self) -> &crate::cursors::Cursors {
         &self.cursors
+    }
+
+    /// The permits of its offloaded calls.
+    #[cfg(feature = "async")]
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
     }
 
     /// Returns the limits of the component's calls.

@@ -32,6 +32,7 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported | yes |
+//! | `async` | `guest::add_to_linker_async`, for hosts on tokio; enables `wasmtime` | yes |
 //! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
 //! | `cli` | the `storage-host` command; enables `wasmtime` and `manifest` | yes |
 //! | `signals` | the module `signals` (Unix): shuts a process down on SIGTERM, SIGINT and SIGHUP | yes |
@@ -61,6 +62,8 @@ mod limits;
 mod manifest;
 #[cfg(feature = "manifest")]
 mod manifest_warnings;
+#[cfg(feature = "async")]
+mod offload;
 mod optional_cache;
 mod quota;
 mod registry;
@@ -82,6 +85,8 @@ pub use limits::{LimitedStorage, Limits};
 pub use manifest::{Manifest, ManifestComponent, ManifestError};
 #[cfg(feature = "manifest")]
 pub use manifest_warnings::ManifestWarning;
+#[cfg(feature = "async")]
+pub use offload::{BriefReads, Offload};
 pub use quota::QuotaStorage;
 pub use registry::StoreRegistry;
 pub use scheme::{Location, Mode, Needs, Scheme, Setting};

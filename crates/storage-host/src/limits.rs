@@ -270,7 +270,7 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
 
 /// Truncates a text to little more than the longest key. The same keys follow the
 /// result as follow the whole text.
-fn truncate_cursor(text: &str) -> &str {
+pub(crate) fn truncate_cursor(text: &str) -> &str {
     // A character ends within four bytes.
     (1..=4).find_map(|more| text.get(..MAX_KEY_BYTES + more)).unwrap_or(text)
 }

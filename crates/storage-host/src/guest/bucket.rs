@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use storage_core::{ComponentId, ComponentStorage, StorageError};
-use wasmtime::StoreContextMut;
 use wasmtime::component::Resource;
 
+use super::errors::{Call, CallError};
 use super::state::ComponentState;
 use crate::grants::GrantedStorage;
 use crate::host::ComponentChain;
@@ -42,14 +42,6 @@ impl Bucket {
         let granted = own.host().granted(own.id(), &owner).ok_or(CannotOpen::AccessDenied)?;
         let limits = own.limits().lower(granted.owner_limits());
         Ok(Self::Granted(Arc::new(LimitedStorage::new(granted, limits))))
-    }
-
-    /// The bucket of a handle.
-    ///
-    /// # Errors
-    /// If the handle does not exist, which wasmtime prevents.
-    pub(super) fn of(state: &ComponentState, handle: &Resource<Self>) -> wasmtime::Result<Self> {
-        Ok(state.handles().get(handle)?.clone())
     }
 
     pub(super) fn storage(&self) -> &dyn ComponentStorage {
@@ -91,44 +83,20 @@ impl Bucket {
 /// Adds a resource to a guest's table of handles.
 ///
 /// # Errors
-/// [`StorageError::LimitExceeded`].
-pub(super) fn push<R: Send + 'static>(
+/// If the limit on handles is reached.
+pub(super) fn push<R: Send + 'static, E: CallError>(
     state: &mut ComponentState,
+    operation: &'static str,
     what: R,
-) -> Result<Resource<R>, StorageError> {
-    let max = state.storage().limits().handles as u64;
+) -> Result<Resource<R>, E> {
     // It fails for no other reason.
-    state.handles_mut().push(what).map_err(|_| StorageError::LimitExceeded {
-        limit: "handles",
-        max,
-        actual: max.saturating_add(1),
+    state.handles_mut().push(what).map_err(|_| {
+        let max = state.storage().limits().handles as u64;
+        let actual = max.saturating_add(1);
+        let error = StorageError::LimitExceeded { limit: "handles", max, actual };
+        let call = Call { own: state.storage(), bucket: state.own_bucket(), operation };
+        E::from_storage(&call, None, &error)
     })
-}
-
-/// Removes a dropped handle from a guest's table.
-///
-/// # Errors
-/// If the handle does not exist, which wasmtime prevents.
-pub(super) fn dropped<T: 'static, R: Send + 'static>(
-    store: &mut StoreContextMut<'_, T>,
-    state: fn(&mut T) -> &mut ComponentState,
-    rep: u32,
-) -> wasmtime::Result<()> {
-    state(store.data_mut()).handles_mut().delete(Resource::<R>::new_own(rep))?;
-    Ok(())
-}
-
-/// The caller's own chain, and the bucket of a handle.
-///
-/// # Errors
-/// As [`Bucket::of`], and once the host is shut down.
-pub(super) fn opened<T: 'static>(
-    store: &mut StoreContextMut<'_, T>,
-    state: fn(&mut T) -> &mut ComponentState,
-    handle: &Resource<Bucket>,
-) -> wasmtime::Result<(Arc<ComponentChain>, Bucket)> {
-    let state = state(store.data_mut());
-    Ok((Arc::clone(state.storage_for_call()?), Bucket::of(state, handle)?))
 }
 
 #[cfg(test)]
@@ -136,6 +104,7 @@ mod tests {
     use storage_core::conformance::ReferenceStorage;
 
     use super::*;
+    use crate::guest::errors::GuestError;
     use crate::{Limits, StorageHost};
 
     #[test]
@@ -145,15 +114,15 @@ mod tests {
         let mut state = ComponentState::new(host.component(&"a/b/1".parse().unwrap()));
         let mut open = || {
             let bucket = Bucket::open(state.storage(), "").unwrap();
-            push(&mut state, bucket)
+            push::<_, GuestError>(&mut state, "open", bucket)
         };
         let first = open().unwrap();
         open().unwrap();
-        let refused = StorageError::LimitExceeded { limit: "handles", max: 2, actual: 3 };
-        assert_eq!(open().unwrap_err(), refused);
+        let refused = "3 handles are over the limit of 2".to_owned();
+        assert_eq!(open().unwrap_err(), GuestError::IoError(refused));
         state.handles_mut().delete(first).unwrap();
         let bucket = Bucket::open(state.storage(), "default").unwrap();
-        assert!(push(&mut state, bucket).is_ok());
+        assert!(push::<_, GuestError>(&mut state, "open", bucket).is_ok());
     }
 
     #[test]

@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 
-use storage_core::{
-    Check, Commit, Expected, MAX_KEY_BYTES, PageRequest, Revision, StorageError, StorageValue,
-    validate_key,
-};
+use storage_core::{Check, Commit, Expected, PageRequest, Revision, StorageError, validate_key};
 use wasmtime::StoreContextMut;
-use wasmtime::component::{
-    ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
-};
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList, WasmStr};
 
 use super::EXTENDED;
 use super::airssys::GuestUsage;
-use super::bucket::{Bucket, CannotOpen, dropped, opened, push};
-use super::errors::{Call, GuestError};
-use super::state::ComponentState;
-use crate::host::{ComponentChain, ComponentUsage};
+use super::batch::{Found, first_bad_key};
+use super::bucket::{Bucket, CannotOpen};
+use super::call::{Caller, Cost, Functions, Linkage, Outcome, StateOf, Target};
+use super::errors::{Call, CallError, GuestError};
+use crate::host::ComponentUsage;
 use crate::limits::Limits;
 
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
@@ -37,6 +33,20 @@ impl From<CannotOpen> for Error {
         match why {
             CannotOpen::NoSuchStore => Self::NoSuchStore,
             CannotOpen::AccessDenied => Self::AccessDenied,
+        }
+    }
+}
+
+impl CallError for Error {
+    fn from_guest(_: &Call<'_>, error: GuestError) -> Self {
+        Self::Storage(error)
+    }
+
+    fn from_storage(call: &Call<'_>, key: Option<&str>, error: &StorageError) -> Self {
+        match error {
+            StorageError::AccessDenied(_) => Self::AccessDenied,
+            StorageError::Conflict(_) => Self::Conflict(key.unwrap_or_default().to_owned()),
+            error => Self::Storage(call.error(key, error)),
         }
     }
 }
@@ -85,173 +95,133 @@ enum GuestWrite {
 }
 
 /// Adds the interface to a linker.
-pub(super) fn add_to_linker<T: 'static>(
+pub(super) fn add_to_linker<T: 'static, L: Linkage<T>>(
     linker: &mut Linker<T>,
-    state: fn(&mut T) -> &mut ComponentState,
+    state: StateOf<T>,
 ) -> wasmtime::Result<()> {
-    let mut interface = linker.instance(EXTENDED)?;
+    let mut store = Functions::<T, L, Error>::new(linker, EXTENDED, state)?;
 
-    interface.resource("store", ResourceType::host::<Bucket>(), move |mut store, rep| {
-        dropped::<T, Bucket>(&mut store, state, rep)
+    store.add_resource::<Bucket>("store")?;
+
+    store.add_immediate("[static]store.open", |caller, (name,): (WasmStr,)| {
+        Ok((caller.open(&name)?,))
     })?;
 
-    interface.func_wrap("[static]store.open", move |mut store, (name,): (WasmStr,)| {
-        let chain = Arc::clone(state(store.data_mut()).storage());
-        // Not copied, because it may be longer than any valid name.
-        let opened = Bucket::open(&chain, &name.to_str(&store)?);
-        let handle = opened.map_err(Error::from).and_then(|bucket| {
-            let too_many = |error: StorageError| GuestError::IoError(error.to_string());
-            let state = state(store.data_mut());
-            push(state, bucket).map_err(|error| Error::Storage(too_many(error)))
-        });
-        Ok((handle,))
-    })?;
-
-    interface.func_wrap(
+    store.add(
         "[method]store.get-versioned",
-        move |mut store, (handle, key): (Resource<Bucket>, WasmStr)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let key = key.to_str(&store)?;
-            let found = bucket.storage().get_versioned(&key).map(|found| {
-                found.map(|found| VersionedValue {
+        |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
+            let key = caller.key(&key)?;
+            caller.ask((&handle).into(), "get-versioned", Cost::Brief, move |call| {
+                let found =
+                    call.convert_key::<_, Error>(&key, call.storage().get_versioned(key.as_str()))?;
+                Ok(found.map(|found| VersionedValue {
                     value: found.value.into_shared(),
                     revision: found.revision.get(),
-                })
-            });
-            Ok((to_guest(&chain, bucket.limits(), "get-versioned", Some(&key), found),))
+                }))
+            })
         },
     )?;
 
-    interface.func_wrap(
-        "[method]store.list-page",
-        move |mut store,
-              (handle, prefix, after, limit): (
-            Resource<Bucket>,
-            WasmStr,
-            Option<WasmStr>,
-            u32,
-        )| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let prefix = prefix.to_str(&store)?;
-            if prefix.len() > MAX_KEY_BYTES {
-                // Longer than any key. Returning here avoids decoding `after`.
-                return Ok((Ok(Page { keys: Vec::new(), more: false }),));
-            }
-            let after = after.map(|after| after.to_str(&store)).transpose()?;
-            let request =
-                PageRequest { prefix: &prefix, after: after.as_deref(), limit: limit as usize };
-            let page = bucket.storage().list_page(request);
-            let page = page.map(|page| Page { keys: page.keys, more: page.more });
-            Ok((to_guest(&chain, bucket.limits(), "list-page", Some(&prefix), page),))
-        },
-    )?;
+    store.add("[method]store.list-page", list_page)?;
 
-    interface.func_wrap(
+    store.add(
         "[method]store.get-many",
-        move |mut store, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let call =
-                Call { chain: &chain, limits: bucket.limits(), operation: "get-many", key: None };
-            let keys = match super::batch::read_keys(&mut store, &call, &keys)? {
-                Ok(keys) => keys,
-                Err(error) => return Ok((Err(Error::Storage(error)),)),
-            };
-            let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
-            let found = bucket.storage().get_many(&asked).map(|values| {
-                let shared = |value: Option<StorageValue>| value.map(StorageValue::into_shared);
-                values.into_iter().map(shared).collect::<Vec<_>>()
-            });
-            Ok((to_guest(
-                &chain,
-                bucket.limits(),
-                "get-many",
-                super::batch::first_bad_key(bucket.limits(), &asked),
-                found,
-            ),))
+        |caller, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
+            let values = |found: Found| found.into_iter().map(|(_, value)| value).collect();
+            caller.get_many::<Vec<Option<Arc<[u8]>>>>((&handle).into(), &keys, values)
         },
     )?;
 
-    let conditional = move |store: &mut StoreContextMut<'_, T>,
-                            operation: &'static str,
-                            expected: Expected,
-                            (handle, key, value): (Resource<Bucket>, WasmStr, WasmList<u8>)|
-          -> wasmtime::Result<Result<u64, Error>> {
-        let (chain, bucket) = opened(store, state, &handle)?;
-        let key = key.to_str(&*store)?;
-        let checked = validate_key(&key).and(bucket.limits().check_value_len(value.len()));
-        let written = checked.and_then(|()| {
-            let check = Check { key: key.clone().into_owned(), expected };
-            let commit = Commit { checks: vec![check], ..Commit::new() };
-            let value = StorageValue::from(value.as_le_slice(&*store));
-            bucket.storage().commit(commit.set(&*key, value))
-        });
-        Ok(to_guest(&chain, bucket.limits(), operation, Some(&key), written.map(Revision::get)))
-    };
-    interface.func_wrap("[method]store.create", move |mut store, arguments| {
-        Ok((conditional(&mut store, "create", Expected::Absent, arguments)?,))
+    store.add("[method]store.create", |caller, arguments| {
+        conditional(caller, "create", Expected::Absent, arguments)
     })?;
-    interface.func_wrap("[method]store.update", move |mut store, arguments| {
-        Ok((conditional(&mut store, "update", Expected::Present, arguments)?,))
+    store.add("[method]store.update", |caller, arguments| {
+        conditional(caller, "update", Expected::Present, arguments)
     })?;
 
-    interface.func_wrap(
+    store.add(
         "[method]store.commit",
-        move |mut store,
-              (handle, checks, writes): (
+        |caller,
+         (handle, checks, writes): (
             Resource<Bucket>,
             WasmList<GuestCheck>,
             WasmList<GuestWrite>,
         )| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let commit = match read_commit(&mut store, bucket.limits(), &checks, &writes)? {
-                Ok(commit) => commit,
-                Err(error) => {
-                    return Ok((to_guest(&chain, bucket.limits(), "commit", None, Err(error)),));
-                }
-            };
-            let keys: Vec<String> = commit.keys().map(str::to_owned).collect();
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            let written = bucket.storage().commit(commit).map(Revision::get);
-            // The key that the error names.
-            let key = match &written {
-                Err(
-                    StorageError::NotFound(key)
-                    | StorageError::AlreadyExists(key)
-                    | StorageError::Conflict(key),
-                ) => keys.iter().find(|own| *own == key).copied(),
-                _ => super::batch::first_bad_key(bucket.limits(), &keys),
-            };
-            Ok((to_guest(&chain, bucket.limits(), "commit", key, written),))
+            let target = Target::Handle(&handle);
+            let limits = caller.limits(target)?;
+            match read_commit(caller.store(), &limits, &checks, &writes)? {
+                Ok(read) => caller.ask(target, "commit", Cost::Long, |call| commit(call, read)),
+                Err(error) => caller.refuse(target, "commit", error.into()),
+            }
         },
     )?;
 
-    interface.func_wrap("[method]store.usage", move |mut store, (handle,): (Resource<Bucket>,)| {
-        let (chain, bucket) = opened(&mut store, state, &handle)?;
-        let usage = match bucket.owner() {
-            None => chain.component_usage(),
-            // The quota of the owner is not exposed.
-            Some(_) => bucket.storage().usage(None).map(|used| ComponentUsage {
-                used_bytes: used.bytes,
-                quota_bytes: u64::MAX,
-                key_count: used.keys,
-            }),
-        };
-        Ok((to_guest(&chain, bucket.limits(), "usage", None, usage.map(GuestUsage::from)),))
+    store.add("[method]store.usage", |caller, (handle,): (Resource<Bucket>,)| {
+        caller.ask((&handle).into(), "usage", Cost::Long, |call| {
+            let usage = match call.bucket.owner() {
+                None => call.own.component_usage(),
+                // The quota of the owner is not exposed.
+                Some(_) => call.storage().usage(None).map(|used| ComponentUsage {
+                    used_bytes: used.bytes,
+                    quota_bytes: u64::MAX,
+                    key_count: used.keys,
+                }),
+            };
+            call.convert(None, usage.map(GuestUsage::from))
+        })
     })
 }
 
-fn to_guest<R>(
-    chain: &ComponentChain,
-    limits: &Limits,
-    operation: &'static str,
-    key: Option<&str>,
-    result: Result<R, StorageError>,
-) -> Result<R, Error> {
-    result.map_err(|error| match error {
-        StorageError::AccessDenied(_) => Error::AccessDenied,
-        StorageError::Conflict(_) => Error::Conflict(key.unwrap_or_default().to_owned()),
-        error => Error::Storage(Call { chain, limits, operation, key }.error(&error)),
+fn list_page<T: 'static, L: Linkage<T>>(
+    caller: &mut Caller<'_, T, L, Error>,
+    (handle, prefix, after, limit): (Resource<Bucket>, WasmStr, Option<WasmStr>, u32),
+) -> Outcome<Page, Error> {
+    let prefix = caller.key(&prefix)?;
+    // If the prefix is longer than any key, `after` need not be decoded.
+    let after = after.filter(|_| prefix.broken_rule().is_none());
+    let after = after.map(|after| caller.cursor(&after)).transpose()?;
+    caller.ask((&handle).into(), "list-page", Cost::Long, move |call| {
+        let (prefix, after) = (prefix.as_str(), after.as_deref());
+        let request = PageRequest { prefix, after, limit: limit as usize };
+        let page = call.convert::<_, Error>(Some(prefix), call.storage().list_page(request))?;
+        Ok(Page { keys: page.keys, more: page.more })
     })
+}
+
+/// `create` and `update`.
+fn conditional<T: 'static, L: Linkage<T>>(
+    caller: &mut Caller<'_, T, L, Error>,
+    operation: &'static str,
+    expected: Expected,
+    (handle, key, value): (Resource<Bucket>, WasmStr, WasmList<u8>),
+) -> Outcome<u64, Error> {
+    let (key, value) = (caller.key(&key)?, caller.value(&value));
+    caller.ask((&handle).into(), operation, Cost::Long, move |call| {
+        let text = key.as_str();
+        let value = validate_key(text).and_then(|()| value.within(call.limits()));
+        let written = value.and_then(|value| {
+            let check = Check { key: text.to_owned(), expected };
+            let commit = Commit { checks: vec![check], ..Commit::new() };
+            call.storage().commit(commit.set(text, value))
+        });
+        call.convert_key(&key, written.map(Revision::get))
+    })
+}
+
+fn commit(call: &Call<'_>, commit: Commit) -> Result<u64, Error> {
+    let keys: Vec<String> = commit.keys().map(str::to_owned).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let written = call.storage().commit(commit).map(Revision::get);
+    // The key that the error names.
+    let key = match &written {
+        Err(
+            StorageError::NotFound(key)
+            | StorageError::AlreadyExists(key)
+            | StorageError::Conflict(key),
+        ) => keys.iter().find(|own| *own == key).copied(),
+        _ => first_bad_key(call.limits(), &keys),
+    };
+    call.convert(key, written)
 }
 
 /// Copies a commit, if it is within the limits of a batch.

@@ -19,8 +19,9 @@
 //! # }
 //! ```
 //!
-//! Calls are synchronous: a guest that waits for the store blocks its thread. This also
-//! holds if the linker has functions of `wasmtime_wasi`'s async linker.
+//! With this linker a guest that waits for the store blocks its thread, also if the linker has
+//! functions of `wasmtime_wasi`'s asynchronous linker. Hosts on tokio use
+//! `add_to_linker_async` (feature `async`, `examples/embed_async.rs`).
 //!
 //! # Guests that do not end
 //!
@@ -72,19 +73,30 @@
 //! `incident="0000002a"` has the component, the operation, the key and the whole error.
 
 mod airssys;
+#[cfg(feature = "async")]
+mod asynchronous;
 mod batch;
 mod bucket;
+mod call;
 mod deadline;
 mod errors;
 mod extended;
+mod key;
 mod keyvalue;
 mod state;
 mod trap;
+mod verbs;
 
 use wasmtime::component::{Component, Linker};
 
+#[cfg(feature = "async")]
+use asynchronous::Offloading;
+use call::{InPlace, Linkage, StateOf};
+
 pub use deadline::{EPOCH, set_timeout, start_clock};
 pub use state::{ComponentState, SandboxLimits, engine_config, new_store};
+#[cfg(feature = "async")]
+pub use state::{async_engine_config, new_async_store};
 pub use trap::describe_failure;
 
 /// The interface for single keys, as guests import it.
@@ -110,9 +122,7 @@ pub fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    airssys::add_to_linker(linker, state)?;
-    extended::add_to_linker(linker, state)?;
-    keyvalue::add_to_linker(linker, keyvalue::Shape::Upstream, state)
+    add_all::<T, InPlace>(linker, keyvalue::Shape::Upstream, state)
 }
 
 /// Like [`add_to_linker`], for one component. If an interface exists with different types
@@ -125,9 +135,55 @@ pub fn add_to_linker_for<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    airssys::add_to_linker(linker, state)?;
-    extended::add_to_linker(linker, state)?;
-    keyvalue::add_to_linker(linker, keyvalue::shape_for(component), state)
+    add_all::<T, InPlace>(linker, keyvalue::shape_for(component), state)
+}
+
+/// Like [`add_to_linker`], for an asynchronous linker: a guest that waits for storage does not
+/// block its executor ([`Offload`](crate::Offload)).
+///
+/// The same functions, with the same answers and errors; a call that finds no free thread in
+/// time fails as `io-error` and has changed nothing. wasmtime then requires the asynchronous
+/// methods of a store, such as `instantiate_async` and `call_async`. Poll their futures in a
+/// tokio runtime with timers.
+///
+/// A future may be dropped at any time. A write that storage has begun then completes, and
+/// any other never happens.
+///
+/// # Errors
+/// As [`add_to_linker`].
+///
+/// # Panics
+/// The guest's calls, not this one: in a runtime without timers, and inside a
+/// `tokio::task::LocalSet` unless [`BriefReads::Offload`](crate::BriefReads) is set.
+#[cfg(feature = "async")]
+pub fn add_to_linker_async<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    state: fn(&mut T) -> &mut ComponentState,
+) -> wasmtime::Result<()> {
+    add_all::<T, Offloading>(linker, keyvalue::Shape::Upstream, state)
+}
+
+/// Like [`add_to_linker_async`], for one component, as [`add_to_linker_for`].
+///
+/// # Errors
+/// As [`add_to_linker`].
+#[cfg(feature = "async")]
+pub fn add_to_linker_async_for<T: Send + 'static>(
+    component: &Component,
+    linker: &mut Linker<T>,
+    state: fn(&mut T) -> &mut ComponentState,
+) -> wasmtime::Result<()> {
+    add_all::<T, Offloading>(linker, keyvalue::shape_for(component), state)
+}
+
+fn add_all<T: 'static, L: Linkage<T>>(
+    linker: &mut Linker<T>,
+    shape: keyvalue::Shape,
+    state: StateOf<T>,
+) -> wasmtime::Result<()> {
+    airssys::add_to_linker::<T, L>(linker, state)?;
+    extended::add_to_linker::<T, L>(linker, state)?;
+    keyvalue::add_to_linker::<T, L>(linker, shape, state)
 }
 
 /// Whether an import of a component is one of the interfaces of storage.

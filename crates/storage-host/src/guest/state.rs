@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{Config, Engine, ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder};
+#[cfg(feature = "async")]
+use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::bucket::Bucket;
 use crate::host::ComponentChain;
 use crate::limits::Limits;
 
@@ -14,6 +17,8 @@ use crate::limits::Limits;
 #[derive(Debug)]
 pub struct ComponentState {
     chain: Arc<ComponentChain>,
+    /// The same chain.
+    own: Bucket,
     /// Open buckets and compare-and-swap handles.
     handles: ResourceTable,
     sandbox: Sandbox,
@@ -29,7 +34,8 @@ impl ComponentState {
     pub fn with_sandbox(chain: Arc<ComponentChain>, limits: SandboxLimits) -> Self {
         let mut handles = ResourceTable::new();
         handles.set_max_capacity(chain.limits().handles);
-        Self { chain, handles, sandbox: limits.into() }
+        let own = Bucket::Own(Arc::clone(&chain));
+        Self { chain, own, handles, sandbox: limits.into() }
     }
 
     /// The component's storage.
@@ -46,6 +52,10 @@ impl ComponentState {
             return Err(wasmtime::Error::msg("the host is shutting down"));
         }
         Ok(&self.chain)
+    }
+
+    pub(super) fn own_bucket(&self) -> &Bucket {
+        &self.own
     }
 
     /// The limit on the bytes of a memory, if the guest was refused more. The trap of such
@@ -157,6 +167,53 @@ pub fn engine_config() -> Config {
     let mut config = Config::new();
     config.concurrency_support(false);
     config
+}
+
+/// The configuration of an engine whose guests run on an asynchronous executor.
+///
+/// Epochs interrupt guests, so that a guest that computes lets other tasks run:
+/// [`new_async_store`] makes it yield, and [`start_clock`](super::start_clock) must run.
+/// Instances come from a pool, for up to 2,000 typical components at a time within the default
+/// [`SandboxLimits`]. It reserves 8 TiB of addresses, but no memory.
+/// Concurrent component calls are off. An engine with another configuration works too.
+#[cfg(feature = "async")]
+pub fn async_engine_config() -> Config {
+    let sandbox = SandboxLimits::default();
+    let count = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(2_000)
+        .total_stacks(2_000)
+        .total_core_instances(10_000)
+        .total_memories(2_000)
+        .total_tables(4_000)
+        .max_memories_per_component(count(sandbox.memories))
+        .max_memories_per_module(count(sandbox.memories))
+        .max_memory_size(sandbox.memory_bytes)
+        .max_tables_per_component(count(sandbox.tables))
+        .max_tables_per_module(count(sandbox.tables))
+        .table_elements(sandbox.table_elements)
+        .max_core_instances_per_component(count(sandbox.instances));
+    let mut config = engine_config();
+    config.epoch_interruption(true);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// Creates a store as [`new_store`] does, whose guest yields to other tasks in each epoch.
+///
+/// Its engine must have `epoch_interruption` and a [clock](super::start_clock). To bound the
+/// run time of a call, drop its future, as `tokio::time::timeout` does; that also works while
+/// the guest waits for storage.
+#[cfg(feature = "async")]
+pub fn new_async_store<T: Send + 'static>(
+    engine: &Engine,
+    data: T,
+    state: fn(&mut T) -> &mut ComponentState,
+) -> Store<T> {
+    let mut store = new_store(engine, data, state);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    store
 }
 
 /// Creates a store that enforces the limits: the sandbox of `state`, and the bytes that

@@ -13,7 +13,7 @@ use storage_host::{
 };
 
 use crate::raw::ENGINE;
-use crate::runner::{Runner, Session, State, host_on, linker_for, load, memory};
+use crate::runner::{Linkage, Runner, Session, State, host_on, linker_for, load, memory};
 
 const NO_CACHE: CacheConfig = CacheConfig { max_entries: 0, ttl: None, max_size_bytes: 0 };
 
@@ -31,11 +31,20 @@ fn a_table_is_the_same_on_every_store(
 ) {
     let directory = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, directory.path()) else { return };
+    table_of(&host, guest, Linkage::Sync);
+    // One store that never blocks and one that does.
+    #[cfg(feature = "async")]
+    if ["memory", "redb"].contains(&store) {
+        table_of(&host, guest, Linkage::Async);
+    }
+}
+
+fn table_of(host: &StorageHost, guest: &str, linkage: Linkage) {
     // Of the two other ids that the guests try, one has keys.
     let neighbour = host.component(&id("conformance/neighbour/1"));
     neighbour.set("conformance/opening", "the neighbour's".into()).unwrap();
 
-    let ended = Runner::new(host.clone(), guest).run(ID, &[]);
+    let ended = Runner::with(linkage, host.clone(), guest).run(ID, &[]);
     insta::with_settings!({
         prepend_module_to_snapshot => false,
         omit_expression => true,
@@ -107,7 +116,7 @@ fn get_many_is_linked_in_the_shape_that_is_imported(
     #[values("keyvalue-draft2", "keyvalue-spin")] guest: &str,
 ) {
     let component = load(guest);
-    linker_for(&component).instantiate_pre(&component).map(drop).unwrap();
+    linker_for(&component, Linkage::Sync).instantiate_pre(&component).map(drop).unwrap();
 }
 
 #[test]

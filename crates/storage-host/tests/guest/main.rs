@@ -6,9 +6,12 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "helpers of tests fail and report as tests do"
 )]
 
+#[cfg(feature = "async")]
+mod asynchronous;
 mod boundary;
 mod commands;
 mod errors;

@@ -21,7 +21,7 @@ pub(crate) const IO_ERROR: u32 = 0x401;
 /// Shared, because compiling takes longest.
 pub(crate) static ENGINE: LazyLock<Engine> =
     LazyLock::new(|| Engine::new(&guest::engine_config()).unwrap());
-static COMPONENT: LazyLock<Component> = LazyLock::new(|| {
+pub(crate) static COMPONENT: LazyLock<Component> = LazyLock::new(|| {
     let text = include_str!("raw.wat");
     Component::new(&ENGINE, wat::parse_str(text).unwrap()).unwrap()
 });

@@ -7,9 +7,11 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use storage_core::conformance::ReferenceStorage;
 use storage_host::guest::{self, ComponentState, describe_failure};
-use storage_host::wasmtime::Store;
 use storage_host::wasmtime::component::{Component, Linker, ResourceTable, TypedFunc};
-use storage_host::wasmtime_wasi::p2::{self, bindings::sync::Command, pipe::MemoryOutputPipe};
+use storage_host::wasmtime::{self, Store};
+#[cfg(feature = "async")]
+use storage_host::wasmtime_wasi::p2::bindings::Command;
+use storage_host::wasmtime_wasi::p2::{self, bindings::sync, pipe::MemoryOutputPipe};
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use storage_host::{Limits, Mode, StorageHost, StoreUrl};
 
@@ -46,18 +48,36 @@ pub(crate) fn load(guest: &str) -> Component {
     component.clone()
 }
 
+/// The linker that a guest runs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linkage {
+    Sync,
+    #[cfg(feature = "async")]
+    Async,
+}
+
 /// A linker with all that a component may import.
-pub(crate) fn linker_for(component: &Component) -> Linker<State> {
+pub(crate) fn linker_for(component: &Component, linkage: Linkage) -> Linker<State> {
     let mut linker = Linker::new(&ENGINE);
-    p2::add_to_linker_sync(&mut linker).unwrap();
-    guest::add_to_linker_for(component, &mut linker, |state: &mut State| &mut state.storage)
-        .unwrap();
+    let storage: fn(&mut State) -> &mut ComponentState = |state| &mut state.storage;
+    match linkage {
+        Linkage::Sync => {
+            p2::add_to_linker_sync(&mut linker).unwrap();
+            guest::add_to_linker_for(component, &mut linker, storage).unwrap();
+        }
+        #[cfg(feature = "async")]
+        Linkage::Async => {
+            p2::add_to_linker_async(&mut linker).unwrap();
+            guest::add_to_linker_async_for(component, &mut linker, storage).unwrap();
+        }
+    }
     linker
 }
 
 /// A host with one of the committed commands.
 pub(crate) struct Runner {
     host: StorageHost,
+    linkage: Linkage,
     linker: Linker<State>,
     component: Component,
 }
@@ -72,8 +92,12 @@ pub(crate) struct Ended {
 
 impl Runner {
     pub(crate) fn new(host: StorageHost, guest: &str) -> Self {
+        Self::with(Linkage::Sync, host, guest)
+    }
+
+    pub(crate) fn with(linkage: Linkage, host: StorageHost, guest: &str) -> Self {
         let component = load(guest);
-        Self { host, linker: linker_for(&component), component }
+        Self { host, linkage, linker: linker_for(&component, linkage), component }
     }
 
     pub(crate) fn run(&self, id: &str, args: &[&str]) -> Ended {
@@ -82,8 +106,7 @@ impl Runner {
         wasi.stdout(stdout.clone()).stderr(stderr.clone()).arg("guest").args(args);
         let state = State::new(&self.host, id, wasi.build());
         let mut store: Store<State> = guest::new_store(&ENGINE, state, |state| &mut state.storage);
-        let command = Command::instantiate(&mut store, &self.component, &self.linker).unwrap();
-        let status = match command.wasi_cli_run().call_run(&mut store) {
+        let status = match self.call_run(&mut store) {
             Ok(Ok(())) => Ok(0),
             Ok(Err(())) => Ok(1),
             Err(error) => match error.downcast_ref() {
@@ -93,6 +116,21 @@ impl Runner {
         };
         let text = |pipe: &MemoryOutputPipe| String::from_utf8(pipe.contents().to_vec()).unwrap();
         Ended { status, stdout: text(&stdout), stderr: text(&stderr) }
+    }
+
+    fn call_run(&self, store: &mut Store<State>) -> wasmtime::Result<Result<(), ()>> {
+        match self.linkage {
+            Linkage::Sync => sync::Command::instantiate(&mut *store, &self.component, &self.linker)
+                .unwrap()
+                .wasi_cli_run()
+                .call_run(store),
+            #[cfg(feature = "async")]
+            Linkage::Async => crate::asynchronous::RUNTIME.block_on(async {
+                let command =
+                    Command::instantiate_async(&mut *store, &self.component, &self.linker).await;
+                command.unwrap().wasi_cli_run().call_run(store).await
+            }),
+        }
     }
 
     /// What a run that ends well prints.
@@ -114,7 +152,7 @@ impl Session {
         let component = load("session");
         let state = State::new(host, id, WasiCtx::builder().build());
         let mut store: Store<State> = guest::new_store(&ENGINE, state, |state| &mut state.storage);
-        let linker = linker_for(&component);
+        let linker = linker_for(&component, Linkage::Sync);
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let call = instance.get_typed_func(&mut store, "call").unwrap();
         Self { store, call }

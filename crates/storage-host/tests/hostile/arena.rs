@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use storage_host::guest::{self, ComponentState, SandboxLimits};
+use storage_host::guest::{ComponentState, SandboxLimits};
 use storage_host::wasmtime::Engine;
 use storage_host::wasmtime::component::{Component, InstancePre, Linker};
 use storage_host::{
@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::component::{Kind, text};
 use crate::guest::Guest;
+use crate::linkage::Linkage;
 use crate::measure::Baseline;
 
 /// The memory that the host may use in addition to that of the guests.
@@ -43,7 +44,7 @@ pub(crate) const NEVER: u64 = 1 << 60;
 /// A case hangs if it takes longer: the longest takes half a minute on a busy machine.
 const HUNG: Duration = Duration::from_secs(300);
 
-/// The environment variable with the test that a process runs.
+/// The environment variable with the test that a process runs, and its linkage.
 const CASE: &str = "STORAGE_HOST_HOSTILE_CASE";
 
 /// The store and the host of an arena.
@@ -62,7 +63,7 @@ impl Setup {
         Self { url: "redb:PATH?durability=relaxed&cache_bytes=1048576", ..Self::PLAIN };
 }
 
-/// Runs a case in a new process.
+/// Runs a case with each linkage, in new processes.
 pub(crate) fn alone<F: FnOnce(&mut Arena)>(case: F) {
     alone_with(Setup::PLAIN, case);
 }
@@ -71,11 +72,21 @@ pub(crate) fn alone_with<F: FnOnce(&mut Arena)>(setup: Setup, case: F) {
     // hostile::sizes::a_test::{{closure}}
     let name = type_name::<F>().trim_end_matches("::{{closure}}");
     let (_, name) = name.split_once("::").unwrap();
-    if std::env::var_os(CASE).is_some_and(|running| running == name) {
-        return run(name, setup, case);
+    let running = std::env::var(CASE).unwrap_or_default();
+    for linkage in Linkage::ALL {
+        let value = format!("{name} {linkage:?}");
+        if running == value {
+            return run(name, linkage, setup, case);
+        }
+        if running.is_empty() {
+            run_alone(name, &value);
+        }
     }
+}
+
+fn run_alone(name: &str, case: &str) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CASE, name);
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CASE, case);
     // glibc returns a large block as soon as it is free, so that resident memory is in use.
     command.env("MALLOC_MMAP_THRESHOLD_", "131072");
     let ended = command.output().unwrap();
@@ -88,12 +99,12 @@ pub(crate) fn alone_with<F: FnOnce(&mut Arena)>(setup: Setup, case: F) {
     println!("{}", reports.join("\n"));
     assert!(
         ended.status.success() && !reports.is_empty(),
-        "{name} {}\n{stdout}\n{stderr}",
+        "{case} {}\n{stdout}\n{stderr}",
         ended.status
     );
 }
 
-fn run<F: FnOnce(&mut Arena)>(name: &str, setup: Setup, case: F) {
+fn run<F: FnOnce(&mut Arena)>(name: &str, linkage: Linkage, setup: Setup, case: F) {
     static PANICS: AtomicUsize = AtomicUsize::new(0);
     let shown = panic::take_hook();
     panic::set_hook(Box::new(move |what| {
@@ -106,9 +117,9 @@ fn run<F: FnOnce(&mut Arena)>(name: &str, setup: Setup, case: F) {
         eprintln!("{watched} has not ended in {HUNG:?}");
         std::process::exit(1);
     });
-    let mut arena = Arena::new(setup);
+    let mut arena = Arena::new(linkage, setup);
     case(&mut arena);
-    arena.finish(name);
+    arena.finish(&format!("{name} {linkage:?}"));
     assert_eq!(PANICS.load(Ordering::SeqCst), 0, "something panicked");
 }
 
@@ -153,6 +164,7 @@ pub(crate) struct Arena {
     pub(crate) host: StorageHost,
     pub(crate) engine: Engine,
     pub(crate) directory: TempDir,
+    pub(crate) linkage: Linkage,
     url: StoreUrl,
     watch: Arc<Watch>,
     kinds: Mutex<HashMap<Kind, InstancePre<ComponentState>>>,
@@ -161,12 +173,12 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    fn new(setup: Setup) -> Self {
+    fn new(linkage: Linkage, setup: Setup) -> Self {
         let directory = tempfile::Builder::new().prefix("hostile-").tempdir().unwrap();
         let path = directory.path().join("store");
         let url: StoreUrl = setup.url.replace("PATH", path.to_str().unwrap()).parse().unwrap();
         let backend = url.open(Mode::ReadWrite).unwrap();
-        let host = (setup.host)(StorageHost::builder(backend)).build();
+        let host = (setup.host)(linkage.host(StorageHost::builder(backend))).build();
 
         let watch = Arc::new(Watch::default());
         watch.forbid(SECRET);
@@ -176,18 +188,16 @@ impl Arena {
         victim.set(OPEN_KEY, OPEN_VALUE.into()).unwrap();
         victim.set(SECRET_KEY, SECRET_VALUE.into()).unwrap();
 
-        let mut config = guest::engine_config();
-        config.epoch_interruption(true);
-        let engine = Engine::new(&config).unwrap();
-        let component = link(&engine, Kind::PLAIN);
+        let engine = linkage.engine();
+        let component = link(linkage, &engine, Kind::PLAIN);
         // The victim may read its own data.
         let unwatched = Arc::default();
         let sandbox = SandboxLimits::default();
         let guest =
-            Guest::new(&engine, &component, Kind::PLAIN, &host, &id(VICTIM), sandbox, unwatched);
+            Guest::new(linkage, &component, Kind::PLAIN, &host, &id(VICTIM), sandbox, unwatched);
         let neighbour = Neighbour::new(guest);
         let kinds = Mutex::new(HashMap::from([(Kind::PLAIN, component)]));
-        Self { host, engine, directory, url, watch, kinds, neighbour, baseline: None }
+        Self { host, engine, directory, linkage, url, watch, kinds, neighbour, baseline: None }
     }
 
     pub(crate) fn guest(&self) -> Guest {
@@ -203,14 +213,14 @@ impl Arena {
         self.watch.meet(&id);
         let component = self.linked(kind);
         let watch = Arc::clone(&self.watch);
-        Guest::new(&self.engine, &component, kind, &self.host, &id, sandbox, watch)
+        Guest::new(self.linkage, &component, kind, &self.host, &id, sandbox, watch)
     }
 
     /// The component of a kind, ready to run. Compiling takes memory: before
     /// [`begin`](Self::begin).
     pub(crate) fn linked(&self, kind: Kind) -> InstancePre<ComponentState> {
         let mut kinds = self.kinds.lock().unwrap();
-        kinds.entry(kind).or_insert_with(|| link(&self.engine, kind)).clone()
+        kinds.entry(kind).or_insert_with(|| link(self.linkage, &self.engine, kind)).clone()
     }
 
     /// Begins the attack: memory counts from now on. The guests' own memories grow by at most
@@ -323,10 +333,10 @@ pub(crate) fn id(text: &str) -> ComponentId {
     text.parse().unwrap()
 }
 
-fn link(engine: &Engine, kind: Kind) -> InstancePre<ComponentState> {
+fn link(linkage: Linkage, engine: &Engine, kind: Kind) -> InstancePre<ComponentState> {
     let component = Component::new(engine, wat::parse_str(text(kind)).unwrap()).unwrap();
     let mut linker = Linker::new(engine);
-    guest::add_to_linker_for(&component, &mut linker, |state: &mut ComponentState| state).unwrap();
+    linkage.link(&component, &mut linker).unwrap();
     linker.instantiate_pre(&component).unwrap()
 }
 

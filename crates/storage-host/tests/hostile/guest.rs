@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use storage_host::guest::{self, ComponentState, SandboxLimits};
 use storage_host::wasmtime::component::{Instance, InstancePre, Val, WasmList};
-use storage_host::wasmtime::{self, Engine, Store};
+use storage_host::wasmtime::{self, Store};
 use storage_host::{ComponentId, StorageHost};
 
 use crate::arena::{NEVER, Watch};
 use crate::component::{ANSWER, DATA, Encoding, FUNCTIONS, Fails, HEAP, Kind, export};
+use crate::linkage::Linkage;
 
 /// The bytes of a guest's memory that are read at a time.
 const PART: u32 = 1 << 20;
@@ -77,6 +78,7 @@ pub(crate) struct Guest {
     store: Store<ComponentState>,
     instance: Instance,
     encoding: Encoding,
+    linkage: Linkage,
     watch: Arc<Watch>,
     /// Where the test writes next.
     data: u32,
@@ -86,7 +88,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn new(
-        engine: &Engine,
+        linkage: Linkage,
         component: &InstancePre<ComponentState>,
         kind: Kind,
         host: &StorageHost,
@@ -95,10 +97,11 @@ impl Guest {
         watch: Arc<Watch>,
     ) -> Self {
         let state = ComponentState::with_sandbox(host.component(id), sandbox);
-        let mut store = guest::new_store(engine, state, |state| state);
+        let mut store = guest::new_store(component.engine(), state, |state| state);
         store.set_epoch_deadline(NEVER);
-        let instance = component.instantiate(&mut store).unwrap();
-        Self { store, instance, encoding: kind.encoding, watch, data: DATA, ended: false }
+        let instance = linkage.instantiate(component, &mut store).unwrap();
+        let encoding = kind.encoding;
+        Self { store, instance, encoding, linkage, watch, data: DATA, ended: false }
     }
 
     /// Calls a function of [`FUNCTIONS`] with these arguments.
@@ -156,7 +159,7 @@ impl Guest {
         let function = self.instance.get_func(&mut self.store, export).unwrap();
         let has_result = function.ty(&self.store).results().len() > 0;
         let mut results = vec![Val::Bool(false); usize::from(has_result)];
-        let ran = function.call(&mut self.store, arguments, &mut results);
+        let ran = self.linkage.call(&function, &mut self.store, arguments, &mut results);
         self.ended |= ran.is_err();
         ran.map(|()| results.pop())
     }
@@ -235,7 +238,8 @@ impl Guest {
         let mut bytes = Vec::with_capacity(len as usize);
         while (bytes.len() as u32) < len {
             let done = bytes.len() as u32;
-            let (part,) = look.call(&mut self.store, (at + done, PART.min(len - done))).unwrap();
+            let part = (at + done, PART.min(len - done));
+            let (part,) = self.linkage.call_typed(&look, &mut self.store, part).unwrap();
             bytes.extend_from_slice(part.as_le_slice(&self.store));
         }
         bytes
@@ -245,7 +249,7 @@ impl Guest {
     pub(crate) fn write(&mut self, at: u32, bytes: &[u8]) {
         self.run("aim", &[Val::U32(at)]).unwrap();
         let write = self.instance.get_typed_func::<(&[u8],), ()>(&mut self.store, "write").unwrap();
-        write.call(&mut self.store, (bytes,)).unwrap();
+        self.linkage.call_typed(&write, &mut self.store, (bytes,)).unwrap();
     }
 
     /// Writes bytes to the guest's memory, and returns their address.

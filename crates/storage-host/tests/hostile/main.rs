@@ -1,12 +1,13 @@
 //! Attacks of hostile guests.
 //!
-//! Each test runs in a new process with a store on disk, a victim that keeps a secret in
+//! Each test runs with a synchronous and with an asynchronous linker, each time in a new
+//! process with a store on disk, a victim that keeps a secret in
 //! it and calls storage all the time, and hand-written guests that attack. Afterwards
 //! the process has not panicked and has used at most [`arena::ALLOWED`] more memory than
 //! the guests, the secret is unchanged, no guest has seen it or the store's path, and the
 //! store is undamaged. See docs/security.md.
 
-#![cfg(all(feature = "wasmtime", feature = "file", feature = "redb"))]
+#![cfg(all(feature = "async", feature = "file", feature = "redb"))]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,6 +21,7 @@
 mod arena;
 mod component;
 mod guest;
+mod linkage;
 mod measure;
 
 mod crowds;

@@ -1,15 +1,13 @@
 //! The interface `atomics`: increments, and in the second draft compare-and-swap.
 
-use std::sync::Arc;
+use storage_core::{Commit, Revision, StorageError};
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList, WasmStr};
 
-use storage_core::{Commit, Revision, StorageError, StorageValue};
-use wasmtime::component::{
-    ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
-};
-
-use super::error::{Calling, Error};
-use crate::guest::bucket::{Bucket, dropped, opened, push};
-use crate::guest::state::ComponentState;
+use super::error::Error;
+use crate::guest::bucket::{Bucket, push};
+use crate::guest::call::{Caller, Cost, Functions, Linkage, Outcome, StateOf, Target};
+use crate::guest::errors::{Call, CallError, GuestError};
+use crate::guest::key::Key;
 
 /// How often an increment is retried after a conflict. Each conflict means that another
 /// caller succeeded, so this exceeds the number of callers.
@@ -50,45 +48,44 @@ impl Number for i64 {
 }
 
 /// Adds `increment` to the interface under this name.
-pub(super) fn add_increment<T: 'static, N: Number>(
+pub(super) fn add_increment<N: Number, T: 'static, L: Linkage<T>>(
     linker: &mut Linker<T>,
     name: &str,
-    state: fn(&mut T) -> &mut ComponentState,
+    state: StateOf<T>,
 ) -> wasmtime::Result<()> {
-    linker.instance(name)?.func_wrap(
-        "increment",
-        move |mut store, (handle, key, delta): (Resource<Bucket>, WasmStr, N)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let key = key.to_str(&store)?;
-            let calling = Calling { chain: &chain, bucket: &bucket, operation: "increment" };
-            Ok((increment(&calling, &key, delta),))
-        },
-    )
+    let mut atomics = Functions::<T, L, Error>::new(linker, name, state)?;
+
+    atomics.add("increment", |caller, (handle, key, delta): (Resource<Bucket>, WasmStr, N)| {
+        let key = caller.key(&key)?;
+        caller.ask((&handle).into(), "increment", Cost::Long, move |call| {
+            increment(call, &key, delta)
+        })
+    })
 }
 
 /// Adds to a stored number; a missing one is 0. An error changes nothing.
-fn increment<N: Number>(calling: &Calling<'_>, key: &str, delta: N) -> Result<N, Error> {
-    let storage = calling.bucket.storage();
+fn increment<N: Number>(call: &Call<'_>, key: &Key, delta: N) -> Result<N, Error> {
+    let (storage, text) = (call.storage(), key.as_str());
     let out_of_range = |what: &str| Error::Other(format!("{what} is not within {}", N::RANGE));
     let delta = delta.to_stored().ok_or_else(|| out_of_range("the number to add"))?;
     for _ in 0..TRIES {
-        let found = calling.convert(Some(key), storage.get_versioned(key))?;
+        let found = call.convert_key::<_, Error>(key, storage.get_versioned(text))?;
         let (old, commit) = match found {
-            None => (0, Commit::new().require_absent(key)),
+            None => (0, Commit::new().require_absent(text)),
             Some(found) => {
                 let value = found.value.as_bytes();
                 let number = parse(value).ok_or_else(|| Error::Other(why_not_a_number(value)))?;
                 // An unsigned draft cannot return a negative result.
                 N::of_stored(number).ok_or_else(|| out_of_range("the stored number"))?;
-                (number, Commit::new().require_revision(key, found.revision))
+                (number, Commit::new().require_revision(text, found.revision))
             }
         };
         let sum = old.checked_add(delta).and_then(|sum| Some((sum, N::of_stored(sum)?)));
         let (sum, answer) = sum.ok_or_else(|| out_of_range("the sum"))?;
-        match storage.commit(commit.set(key, sum.to_string().as_str().into())) {
+        match storage.commit(commit.set(text, sum.to_string().as_str().into())) {
             Ok(_) => return Ok(answer),
             Err(StorageError::Conflict(_) | StorageError::AlreadyExists(_)) => {}
-            Err(error) => return Err(calling.error(Some(key), &error)),
+            Err(error) => return call.convert_key(key, Err(error)),
         }
     }
     Err(Error::other("too many conflicting writes of this key; try again"))
@@ -122,7 +119,7 @@ fn why_not_a_number(value: &[u8]) -> String {
 /// The resource `cas`: the revision of a key when the handle was created.
 ///
 /// It holds no value: with many handles, a guest could fill the host's memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Cas {
     bucket: Bucket,
     key: String,
@@ -131,11 +128,12 @@ struct Cas {
 }
 
 impl Cas {
-    fn new(calling: &Calling<'_>, key: &str) -> Result<Self, Error> {
-        let found = calling.convert(Some(key), calling.bucket.storage().get_versioned(key))?;
+    fn new(call: &Call<'_>, key: &Key) -> Result<Self, Error> {
+        let found =
+            call.convert_key::<_, Error>(key, call.storage().get_versioned(key.as_str()))?;
         Ok(Self {
-            bucket: calling.bucket.clone(),
-            key: key.to_owned(),
+            bucket: call.bucket.clone(),
+            key: key.as_str().to_owned(),
             revision: found.map(|found| found.revision),
         })
     }
@@ -152,68 +150,71 @@ enum CasError {
     CasFailed(Resource<Cas>),
 }
 
+impl CallError for CasError {
+    fn from_guest(call: &Call<'_>, error: GuestError) -> Self {
+        Self::StoreError(Error::from_guest(call, error))
+    }
+
+    fn from_storage(call: &Call<'_>, key: Option<&str>, error: &StorageError) -> Self {
+        Self::StoreError(Error::from_storage(call, key, error))
+    }
+}
+
 /// Adds `cas` and `swap` to the interface under this name.
-pub(super) fn add_swap<T: 'static>(
+pub(super) fn add_swap<T: 'static, L: Linkage<T>>(
     linker: &mut Linker<T>,
     name: &str,
-    state: fn(&mut T) -> &mut ComponentState,
+    state: StateOf<T>,
 ) -> wasmtime::Result<()> {
-    let mut interface = linker.instance(name)?;
+    let mut atomics = Functions::<T, L, Error>::new(linker, name, state)?;
 
-    interface.resource("cas", ResourceType::host::<Cas>(), move |mut store, rep| {
-        dropped::<T, Cas>(&mut store, state, rep)
+    atomics.add_resource::<Cas>("cas")?;
+
+    atomics.add("[static]cas.new", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
+        let key = caller.key(&key)?;
+        let made = caller
+            .ask((&handle).into(), "cas.new", Cost::Brief, move |call| Cas::new(call, &key))?;
+        Ok(made
+            .then(caller.state(), |state, made| made.and_then(|cas| push(state, "cas.new", cas))))
     })?;
 
-    interface.func_wrap(
-        "[static]cas.new",
-        move |mut store, (handle, key): (Resource<Bucket>, WasmStr)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let calling = Calling { chain: &chain, bucket: &bucket, operation: "cas.new" };
-            let cas = Cas::new(&calling, &key.to_str(&store)?);
-            let state = state(store.data_mut());
-            Ok((cas.and_then(|cas| push(state, cas).map_err(Error::of_handles)),))
-        },
-    )?;
-
-    interface.func_wrap("[method]cas.current", move |mut store, (handle,): (Resource<Cas>,)| {
-        let state = state(store.data_mut());
-        let cas = state.handles().get(&handle)?;
-        let calling = Calling {
-            chain: state.storage_for_call()?,
-            bucket: &cas.bucket,
-            operation: "cas.current",
-        };
-        let found = calling.convert(Some(&cas.key), cas.bucket.storage().get(&cas.key));
-        Ok((found.map(|value| value.map(StorageValue::into_shared)),))
+    atomics.add("[method]cas.current", |caller, (handle,): (Resource<Cas>,)| {
+        let Cas { bucket, key, .. } = caller.state().handles().get(&handle)?.clone();
+        caller.get_key(Target::Bucket(&bucket), "cas.current", Key::new(key.into()))
     })?;
 
-    interface.func_wrap("swap", move |mut store, (handle, value): (Resource<Cas>, WasmList<u8>)| {
-        let Cas { bucket, key, revision } = state(store.data_mut()).handles_mut().delete(handle)?;
-        let value = bucket
-            .limits()
-            .check_value_len(value.len())
-            .map(|()| StorageValue::from(value.as_le_slice(&store)));
-        let state = state(store.data_mut());
-        let chain = Arc::clone(state.storage_for_call()?);
-        let calling = Calling { chain: &chain, bucket: &bucket, operation: "swap" };
-        let swapped = value.and_then(|value| {
+    atomics.with_error::<CasError>().add("swap", swap)
+}
+
+fn swap<T: 'static, L: Linkage<T>>(
+    caller: &mut Caller<'_, T, L, CasError>,
+    (handle, value): (Resource<Cas>, WasmList<u8>),
+) -> Outcome<(), CasError> {
+    let Cas { bucket, key, revision } = caller.state().handles_mut().delete(handle)?;
+    let value = caller.value(&value);
+    let swapped = caller.ask(Target::Bucket(&bucket), "swap", Cost::Long, move |call| {
+        let written = value.within(call.limits()).and_then(|value| {
             let commit = match revision {
                 Some(revision) => Commit::new().require_revision(&key, revision),
                 None => Commit::new().require_absent(&key),
             };
-            bucket.storage().commit(commit.set(&key, value))
+            call.storage().commit(commit.set(&key, value))
         });
-        let answer = match swapped {
-            Ok(_) => Ok(()),
+        match written {
+            Ok(_) => Ok(None),
             Err(StorageError::Conflict(_) | StorageError::AlreadyExists(_)) => {
-                let fresh = Cas::new(&calling, &key)
-                    .and_then(|cas| push(state, cas).map_err(Error::of_handles));
-                Err(fresh.map_or_else(CasError::StoreError, CasError::CasFailed))
+                Cas::new(call, &Key::new(key.into())).map(Some).map_err(CasError::StoreError)
             }
-            Err(error) => Err(CasError::StoreError(calling.error(Some(&key), &error))),
-        };
-        Ok((answer,))
-    })
+            Err(error) => call.convert(Some(&key), Err(error)),
+        }
+    })?;
+    Ok(swapped.then(caller.state(), |state, swapped| match swapped? {
+        None => Ok(()),
+        Some(fresh) => Err(match push(state, "swap", fresh) {
+            Ok(handle) => CasError::CasFailed(handle),
+            Err(error) => CasError::StoreError(error),
+        }),
+    }))
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::types::{ComponentItem, Type};
 use wasmtime::component::{Component, Linker, Resource, WasmList, WasmStr};
 
-use super::error::{Calling, Error};
-use crate::guest::batch::{first_bad_key, read_keys};
-use crate::guest::bucket::{Bucket, opened};
-use crate::guest::state::ComponentState;
+use super::error::Error;
+use crate::guest::batch::{Found, first_bad_key};
+use crate::guest::bucket::Bucket;
+use crate::guest::call::{Caller, Cost, Functions, Linkage, Outcome, StateOf, Target};
 use crate::limits::Limits;
 
 /// The result type of `get-many`, of which the second draft has two under one version.
@@ -54,95 +54,77 @@ impl Shape {
 }
 
 /// Adds the interface under this name.
-pub(super) fn add<T: 'static>(
+pub(super) fn add<T: 'static, L: Linkage<T>>(
     linker: &mut Linker<T>,
     name: &str,
     shape: Shape,
-    state: fn(&mut T) -> &mut ComponentState,
+    state: StateOf<T>,
 ) -> wasmtime::Result<()> {
-    let mut interface = linker.instance(name)?;
+    let mut batch = Functions::<T, L, Error>::new(linker, name, state)?;
 
     match shape {
-        Shape::Upstream => interface.func_wrap(
+        Shape::Upstream => batch.add(
             "get-many",
-            move |mut store, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
-                let found = read(&mut store, state, &handle, &keys)?;
-                let present = |(key, value): (String, Option<Arc<[u8]>>)| Some((key, value?));
-                Ok((found.map(|found| found.into_iter().map(present).collect::<Vec<_>>()),))
+            |caller, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
+                caller.get_many::<Vec<Option<(String, Arc<[u8]>)>>>(
+                    (&handle).into(),
+                    &keys,
+                    present,
+                )
             },
         )?,
-        Shape::Spin => interface.func_wrap(
+        Shape::Spin => batch.add(
             "get-many",
-            move |mut store, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
-                Ok((read(&mut store, state, &handle, &keys)?,))
+            |caller, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
+                caller.get_many((&handle).into(), &keys, |found: Found| found)
             },
         )?,
     }
 
-    interface.func_wrap(
+    batch.add(
         "set-many",
-        move |mut store, (handle, pairs): (Resource<Bucket>, WasmList<(WasmStr, WasmList<u8>)>)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let calling = Calling { chain: &chain, bucket: &bucket, operation: "set-many" };
-            let written = match read_pairs(&mut store, bucket.limits(), &pairs)? {
-                Ok(commit) => commit_many(&calling, commit),
-                Err(error) => Err(calling.error(None, &error)),
-            };
-            Ok((written,))
+        |caller, (handle, pairs): (Resource<Bucket>, WasmList<(WasmStr, WasmList<u8>)>)| {
+            let target = Target::Handle(&handle);
+            let limits = caller.limits(target)?;
+            match read_pairs(caller.store(), &limits, &pairs)? {
+                Ok(commit) => write(caller, target, "set-many", commit),
+                Err(error) => caller.refuse(target, "set-many", error.into()),
+            }
         },
     )?;
 
-    interface.func_wrap(
-        "delete-many",
-        move |mut store, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let calling = Calling { chain: &chain, bucket: &bucket, operation: "delete-many" };
-            let deleted = match read_keys(&mut store, &calling.call(), &keys)? {
-                Ok(keys) => {
-                    commit_many(&calling, keys.into_iter().fold(Commit::new(), Commit::delete))
-                }
-                Err(error) => Err(calling.of(error)),
-            };
-            Ok((deleted,))
-        },
-    )
-}
-
-/// Each key with its value, in the order of the request.
-type Found = Vec<(String, Option<Arc<[u8]>>)>;
-
-fn read<T: 'static>(
-    store: &mut StoreContextMut<'_, T>,
-    state: fn(&mut T) -> &mut ComponentState,
-    handle: &Resource<Bucket>,
-    keys: &WasmList<WasmStr>,
-) -> wasmtime::Result<Result<Found, Error>> {
-    let (chain, bucket) = opened(store, state, handle)?;
-    let calling = Calling { chain: &chain, bucket: &bucket, operation: "get-many" };
-    Ok(match read_keys(store, &calling.call(), keys)? {
-        Ok(keys) => get_many(&calling, keys),
-        Err(error) => Err(calling.of(error)),
+    batch.add("delete-many", |caller, (handle, keys): (Resource<Bucket>, WasmList<WasmStr>)| {
+        let target = Target::Handle(&handle);
+        match caller.keys(target, &keys)? {
+            Ok(keys) => {
+                let commit = keys.into_iter().fold(Commit::new(), Commit::delete);
+                write(caller, target, "delete-many", commit)
+            }
+            Err(error) => caller.refuse(target, "delete-many", error.into()),
+        }
     })
 }
 
-fn get_many(calling: &Calling<'_>, keys: Vec<String>) -> Result<Found, Error> {
-    let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let found = calling.bucket.storage().get_many(&asked);
-    let values = calling.convert(first_bad_key(calling.bucket.limits(), &asked), found)?;
-    Ok(keys
-        .into_iter()
-        .zip(values.into_iter().map(|value| value.map(StorageValue::into_shared)))
-        .collect())
+/// Only keys that exist have a pair.
+fn present(found: Found) -> Vec<Option<(String, Arc<[u8]>)>> {
+    found.into_iter().map(|(key, value)| Some((key, value?))).collect()
 }
 
-fn commit_many(calling: &Calling<'_>, commit: Commit) -> Result<(), Error> {
-    if commit.writes.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<String> = commit.writes.iter().map(|write| write.key.clone()).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let written = calling.bucket.storage().commit(commit);
-    calling.convert(first_bad_key(calling.bucket.limits(), &keys), written.map(drop))
+fn write<T: 'static, L: Linkage<T>>(
+    caller: &mut Caller<'_, T, L, Error>,
+    target: Target<'_>,
+    operation: &'static str,
+    commit: Commit,
+) -> Outcome<(), Error> {
+    caller.ask(target, operation, Cost::Long, |call| {
+        if commit.writes.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<String> = commit.writes.iter().map(|write| write.key.clone()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let written = call.storage().commit(commit);
+        call.convert(first_bad_key(call.limits(), &keys), written.map(drop))
+    })
 }
 
 /// Copies keys and values into a commit, if they are within the limits.

@@ -13,25 +13,25 @@ pub(super) use batch::Shape;
 
 use wasmtime::component::{Component, Linker};
 
-use super::state::ComponentState;
+use super::call::{Linkage, StateOf};
 
 const DRAFT: &str = "0.2.0-draft";
 const DRAFT_2: &str = "0.2.0-draft2";
 
 /// Adds all interfaces of both drafts to a linker.
-pub(super) fn add_to_linker<T: 'static>(
+pub(super) fn add_to_linker<T: 'static, L: Linkage<T>>(
     linker: &mut Linker<T>,
     shape: Shape,
-    state: fn(&mut T) -> &mut ComponentState,
+    state: StateOf<T>,
 ) -> wasmtime::Result<()> {
-    store::add::<T, u64>(linker, &interface("store", DRAFT), state)?;
-    atomics::add_increment::<T, u64>(linker, &interface("atomics", DRAFT), state)?;
-    batch::add(linker, &interface("batch", DRAFT), Shape::Upstream, state)?;
+    store::add::<u64, T, L>(linker, &interface("store", DRAFT), state)?;
+    atomics::add_increment::<u64, T, L>(linker, &interface("atomics", DRAFT), state)?;
+    batch::add::<T, L>(linker, &interface("batch", DRAFT), Shape::Upstream, state)?;
 
-    store::add::<T, String>(linker, &interface("store", DRAFT_2), state)?;
-    atomics::add_increment::<T, i64>(linker, &interface("atomics", DRAFT_2), state)?;
-    atomics::add_swap(linker, &interface("atomics", DRAFT_2), state)?;
-    batch::add(linker, &interface("batch", DRAFT_2), shape, state)
+    store::add::<String, T, L>(linker, &interface("store", DRAFT_2), state)?;
+    atomics::add_increment::<i64, T, L>(linker, &interface("atomics", DRAFT_2), state)?;
+    atomics::add_swap::<T, L>(linker, &interface("atomics", DRAFT_2), state)?;
+    batch::add::<T, L>(linker, &interface("batch", DRAFT_2), shape, state)
 }
 
 /// The type of `get-many` of the second draft that a component imports.

@@ -1,17 +1,12 @@
 //! The interface `store`.
 
-use std::sync::Arc;
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList, WasmStr};
 
-use storage_core::StorageValue;
-use wasmtime::component::{
-    ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
-};
-
-use super::error::{Calling, Error};
+use super::error::Error;
 use crate::cursors::{self, CannotList, Cursor, Page};
-use crate::guest::bucket::{Bucket, dropped, opened, push};
-use crate::guest::state::ComponentState;
-use crate::host::ComponentChain;
+use crate::guest::bucket::Bucket;
+use crate::guest::call::{Cost, Functions, Linkage, StateOf};
+use crate::guest::errors::{Call, CallError};
 
 /// The most keys of a page: 24 KiB with keys of 24 bytes.
 const KEYS_PER_PAGE: usize = 1_000;
@@ -25,98 +20,57 @@ struct KeyResponse<C> {
 }
 
 /// Adds the interface under this name, with its cursors.
-pub(super) fn add<T, C>(
+pub(super) fn add<C, T, L>(
     linker: &mut Linker<T>,
     name: &str,
-    state: fn(&mut T) -> &mut ComponentState,
+    state: StateOf<T>,
 ) -> wasmtime::Result<()>
 where
-    T: 'static,
     C: Cursor + ComponentType + Lift + Lower + Send + Sync + 'static,
+    T: 'static,
+    L: Linkage<T>,
 {
-    let mut interface = linker.instance(name)?;
+    let mut store = Functions::<T, L, Error>::new(linker, name, state)?;
 
-    interface.resource("bucket", ResourceType::host::<Bucket>(), move |mut store, rep| {
-        dropped::<T, Bucket>(&mut store, state, rep)
+    store.add_resource::<Bucket>("bucket")?;
+
+    store.add_immediate("open", |caller, (identifier,): (WasmStr,)| {
+        Ok((caller.open(&identifier)?,))
     })?;
 
-    interface.func_wrap("open", move |mut store, (identifier,): (WasmStr,)| {
-        let chain = Arc::clone(state(store.data_mut()).storage());
-        // Not copied, because it may be longer than any valid name.
-        let opened = Bucket::open(&chain, &identifier.to_str(&store)?);
-        let handle = opened
-            .map_err(Error::from)
-            .and_then(|bucket| push(state(store.data_mut()), bucket).map_err(Error::of_handles));
-        Ok((handle,))
+    store.add("[method]bucket.get", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
+        caller.get((&handle).into(), &key)
     })?;
 
-    interface.func_wrap(
-        "[method]bucket.get",
-        move |mut store, (handle, key): (Resource<Bucket>, WasmStr)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let key = key.to_str(&store)?;
-            let calling = Calling { chain: &chain, bucket: &bucket, operation: "get" };
-            let found = calling.convert(Some(&key), bucket.storage().get(&key));
-            Ok((found.map(|value| value.map(StorageValue::into_shared)),))
-        },
-    )?;
-
-    interface.func_wrap(
+    store.add(
         "[method]bucket.set",
-        move |mut store, (handle, key, value): (Resource<Bucket>, WasmStr, WasmList<u8>)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let key = key.to_str(&store)?;
-            let calling = Calling { chain: &chain, bucket: &bucket, operation: "set" };
-            // Checked before it is copied.
-            let result = bucket.limits().check_value_len(value.len()).and_then(|()| {
-                bucket.storage().set(&key, StorageValue::from(value.as_le_slice(&store)))
-            });
-            Ok((calling.convert(Some(&key), result),))
+        |caller, (handle, key, value): (Resource<Bucket>, WasmStr, WasmList<u8>)| {
+            caller.set((&handle).into(), &key, &value)
         },
     )?;
 
-    interface.func_wrap(
-        "[method]bucket.delete",
-        move |mut store, (handle, key): (Resource<Bucket>, WasmStr)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let key = key.to_str(&store)?;
-            let calling = Calling { chain: &chain, bucket: &bucket, operation: "delete" };
-            Ok((calling.convert(Some(&key), bucket.storage().delete(&key)),))
-        },
-    )?;
+    store.add("[method]bucket.delete", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
+        caller.delete((&handle).into(), &key)
+    })?;
 
-    interface.func_wrap(
-        "[method]bucket.exists",
-        move |mut store, (handle, key): (Resource<Bucket>, WasmStr)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            let key = key.to_str(&store)?;
-            let calling = Calling { chain: &chain, bucket: &bucket, operation: "exists" };
-            Ok((calling.convert(Some(&key), bucket.storage().exists(&key)),))
-        },
-    )?;
+    store.add("[method]bucket.exists", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
+        caller.exists((&handle).into(), &key)
+    })?;
 
-    interface.func_wrap(
+    store.add(
         "[method]bucket.list-keys",
-        move |mut store, (handle, cursor): (Resource<Bucket>, Option<C>)| {
-            let (chain, bucket) = opened(&mut store, state, &handle)?;
-            Ok((list_keys(&chain, &bucket, cursor),))
+        |caller, (handle, cursor): (Resource<Bucket>, Option<C>)| {
+            caller.ask((&handle).into(), "list-keys", Cost::Long, |call| list_keys(call, cursor))
         },
     )
 }
 
 /// A page of keys, and the cursor of the next one if more follow.
-fn list_keys<C: Cursor>(
-    chain: &ComponentChain,
-    bucket: &Bucket,
-    cursor: Option<C>,
-) -> Result<KeyResponse<C>, Error> {
-    let (storage, owner) = (bucket.storage(), bucket.owner());
-    match cursors::list_keys(storage, chain.cursors(), owner, cursor, KEYS_PER_PAGE) {
+fn list_keys<C: Cursor>(call: &Call<'_>, cursor: Option<C>) -> Result<KeyResponse<C>, Error> {
+    let (cursors, owner) = (call.own.cursors(), call.bucket.owner());
+    match cursors::list_keys(call.storage(), cursors, owner, cursor, KEYS_PER_PAGE) {
         Ok(Page { keys, cursor }) => Ok(KeyResponse { keys, cursor }),
         Err(CannotList::Cursor(why)) => Err(Error::other(why)),
-        Err(CannotList::Storage(error)) => {
-            let calling = Calling { chain, bucket, operation: "list-keys" };
-            Err(calling.error(None, &error))
-        }
+        Err(CannotList::Storage(error)) => Err(Error::from_storage(call, None, &error)),
     }
 }
