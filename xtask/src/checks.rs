@@ -166,6 +166,9 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     {
         steps.push(clippy(package, Targets::All));
     }
+    // With the host, so that its dependencies have the features that are checked already.
+    let guests = "--package storage-host --package benches --features benches/guests";
+    steps.push(clippy(guests, Targets::All));
     steps.push(Step::cargo("test --package durability"));
     steps.push(Step::cargo("test --package benches"));
     steps.push(Step::cargo("test --package sqlite-store"));

@@ -16,7 +16,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-const GUESTS: [&str; 13] = [
+const GUESTS: [&str; 14] = [
+    "bench",
     "core-storage",
     "counter",
     "extended",

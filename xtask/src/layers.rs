@@ -32,8 +32,9 @@ struct Gate {
     shared: bool,
 }
 
-const GATES: [Gate; 13] = [
+const GATES: [Gate; 14] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
+    gate(BACKENDS, &["memory"], "foldhash", false),
     gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
     Gate { shared: true, ..gate(BACKENDS, &["file", "redb", "rocksdb"], "rustix", false) },
     Gate { shared: true, ..gate(BACKENDS, &["file"], "sha2", false) },

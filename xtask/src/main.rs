@@ -141,6 +141,16 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure what storage calls cost a guest.
+    ///
+    /// `cargo xtask bench guests --help` shows the options. wasmtime takes minutes to
+    /// compile the first time.
+    #[command(disable_help_flag = true)]
+    Guests {
+        /// Arguments for the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare the cache with other caches.
     ///
     /// `cargo xtask bench cache --help` shows the options.
@@ -185,6 +195,9 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: Bench::UsageCounter { arguments } } => {
             bench::run(&root, "usage-counter", &arguments)
+        }
+        Command::Bench { what: Bench::Guests { arguments } } => {
+            bench::run(&root, "guests", &arguments)
         }
         Command::Bench { what: Bench::Cache { arguments } } => {
             bench::run(&root, "cache", &arguments)

@@ -1,18 +1,24 @@
 //! Storage in the memory of the process.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod commit;
+mod component;
+
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use dashmap::DashMap;
 use dashmap::try_result::TryResult;
+use foldhash::fast::RandomState;
 use storage_core::{
-    Commit, CommitView, ComponentStorage, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, join_key,
-    split_full_key, validate_full_key,
+    Commit, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Problem, Revision,
+    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, UsageChange,
+    Verified, VersionedValue, Write, join_key, split_full_key, validate_full_key,
 };
 
+use self::commit::Locked;
+use self::component::{Component, start_of};
 use crate::component_index::{self, ComponentIndex, Prefixes};
 use crate::first_revision::first_revision;
 
@@ -33,58 +39,16 @@ use crate::first_revision::first_revision;
 /// ```
 #[derive(Debug)]
 pub struct MemoryStorage {
-    components: DashMap<Box<str>, Arc<RwLock<Component>>>,
+    /// By prefix.
+    ///
+    /// The order of locks: a shard of the map, components by prefix, `prefixes`. A thread
+    /// that holds a shard does not wait for a component that may be locked for long, except
+    /// to remove it.
+    components: DashMap<Box<str>, Arc<RwLock<Component>>, RandomState>,
     /// The prefixes of the components that hold a key, without the empty one. A prefix is
     /// added with the first key and removed with the last, under the lock of its component.
     prefixes: RwLock<BTreeSet<Arc<str>>>,
     last_revision: AtomicU64,
-}
-
-/// The keys of one component, or the unscoped keys.
-///
-/// The order of locks: a shard of the map, components by prefix, `prefixes`. So no thread
-/// that holds the lock of a component waits for a shard.
-#[derive(Debug, Default)]
-struct Component {
-    keys: BTreeMap<Box<str>, VersionedValue>,
-    /// The usage of `keys`.
-    usage: Usage,
-    /// Whether it was removed from the map while it was empty. A writer that still has it
-    /// must get the current one from the map.
-    removed: bool,
-}
-
-impl Component {
-    fn write(&mut self, user_key: &str, value: Option<StorageValue>, revision: Revision) {
-        let added =
-            value.as_ref().map_or_else(Usage::default, |new| Usage::of(user_key, new.len()));
-        let replaced = match value {
-            Some(value) => {
-                let new = VersionedValue { value, revision };
-                match self.keys.get_mut(user_key) {
-                    Some(found) => Some(std::mem::replace(found, new)),
-                    None => self.keys.insert(user_key.into(), new),
-                }
-            }
-            None => self.keys.remove(user_key),
-        };
-        let removed =
-            replaced.map_or_else(Usage::default, |old| Usage::of(user_key, old.value.len()));
-        self.usage = self.usage + added - removed;
-    }
-
-    /// The user keys that match a request, beyond its limit too.
-    fn range<'a>(
-        &'a self,
-        request: PageRequest<'a>,
-    ) -> impl Iterator<Item = (&'a str, &'a VersionedValue)> {
-        let start =
-            start_of(request.prefix, request.after.map_or(Bound::Unbounded, Bound::Excluded));
-        self.keys
-            .range::<str, _>((start, Bound::Unbounded))
-            .map(|(key, found)| (&**key, found))
-            .take_while(move |(key, _)| key.starts_with(request.prefix))
-    }
 }
 
 impl Default for MemoryStorage {
@@ -125,7 +89,7 @@ impl MemoryStorage {
     fn remove_if_empty(&self, prefix: &str) {
         self.components.remove_if(prefix, |_, component| {
             let mut component = write(component);
-            component.removed = component.keys.is_empty();
+            component.removed = component.is_empty();
             component.removed
         });
     }
@@ -156,9 +120,9 @@ impl MemoryStorage {
         let mut found: Vec<(String, StorageValue)> = locked
             .iter()
             .flat_map(|(prefix, component)| {
-                component.keys.iter().map(move |(user_key, found)| (prefix, user_key, found))
+                component.iter().map(move |(user_key, found)| (prefix, user_key, found))
             })
-            .map(|(prefix, user_key, found)| ([prefix, &**user_key].concat(), found.value.clone()))
+            .map(|(prefix, user_key, found)| ([prefix, user_key].concat(), found.value.clone()))
             .filter(|(key, _)| request.wants(key))
             .collect();
         drop(locked);
@@ -175,9 +139,9 @@ impl MemoryStorage {
         value: Option<StorageValue>,
         revision: Revision,
     ) {
-        let had_keys = !component.keys.is_empty();
+        let had_keys = !component.is_empty();
         component.write(user_key, value, revision);
-        let has_keys = !component.keys.is_empty();
+        let has_keys = !component.is_empty();
         if had_keys != has_keys && !prefix.is_empty() {
             let mut prefixes = write(&self.prefixes);
             if has_keys {
@@ -194,24 +158,134 @@ impl MemoryStorage {
         Revision::new(self.last_revision.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// Runs `look` on a key, if no lock makes it wait.
+    #[inline]
+    fn look<T>(
+        &self,
+        prefix: &str,
+        user_key: &str,
+        look: impl FnOnce(&VersionedValue) -> T,
+    ) -> Looked<T> {
+        match self.components.try_get(prefix) {
+            // The shard stays locked, which is cheaper than a reference to the component.
+            TryResult::Present(component) => match component.try_read() {
+                Ok(component) => Looked::Found(component.get(user_key).map(look)),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    Looked::Found(poisoned.into_inner().get(user_key).map(look))
+                }
+                Err(TryLockError::WouldBlock) => Looked::Locked,
+            },
+            TryResult::Absent => Looked::NoComponent,
+            TryResult::Locked => Looked::Locked,
+        }
+    }
+
     /// Runs `look` on a key.
     fn find<T>(
         &self,
         key: &str,
-        look: impl FnOnce(&VersionedValue) -> T,
+        look: impl Fn(&VersionedValue) -> T,
     ) -> Result<Option<T>, StorageError> {
         validate_full_key(key)?;
         let (prefix, user_key) = split_full_key(key);
-        let Some(component) = self.component(prefix) else { return Ok(None) };
-        let found = read(&component).keys.get(user_key).map(look);
-        Ok(found)
+        match self.look(prefix, user_key, &look) {
+            Looked::Found(found) => Ok(found),
+            Looked::NoComponent => Ok(None),
+            Looked::Locked => {
+                let Some(component) = self.component(prefix) else { return Ok(None) };
+                let found = read(&component).get(user_key).map(look);
+                Ok(found)
+            }
+        }
+    }
+
+    /// Changes a component, which is created if it does not exist.
+    fn write_to<T>(&self, prefix: &str, change: impl FnOnce(&mut Component) -> T) -> T {
+        // While its shard is locked, a component is not removed.
+        if let Some(component) = self.components.get(prefix)
+            && let Ok(mut component) = component.try_write()
+        {
+            return change(&mut component);
+        }
+        loop {
+            let component = self.component_or_new(prefix);
+            let mut component = write(&component);
+            if !component.removed {
+                return change(&mut component);
+            }
+        }
+    }
+
+    /// Applies a commit whose keys all belong to one component.
+    fn commit_to_one(&self, prefix: &str, commit: &Commit) -> Result<Revision, StorageError> {
+        let (result, is_empty) = self.write_to(prefix, |component| {
+            let result = match commit.writes.as_slice() {
+                [write] => self.apply_one(prefix, component, commit, write),
+                _ => {
+                    let has_budget = commit.budget.is_some();
+                    self.apply(&mut Locked::one(prefix, component, has_budget), commit)
+                }
+            };
+            (result, component.is_empty())
+        });
+        if is_empty {
+            self.remove_if_empty(prefix);
+        }
+        result
+    }
+
+    /// Applies a commit to several components.
+    fn commit_to_several(&self, commit: &Commit) -> Result<Revision, StorageError> {
+        let prefixes: BTreeSet<&str> = commit.keys().map(|key| split_full_key(key).0).collect();
+        loop {
+            // Also creates the components that are only checked: their locks keep absent
+            // keys absent until the writes are done.
+            let components =
+                prefixes.iter().map(|prefix| (*prefix, self.component_or_new(prefix))).collect();
+            let has_budget = commit.budget.is_some();
+            let Some(mut locked) = Locked::several(&components, has_budget) else { continue };
+            let result = self.apply(&mut locked, commit);
+            let empty = locked.empty();
+            drop(locked);
+            for prefix in empty {
+                self.remove_if_empty(prefix);
+            }
+            return result;
+        }
+    }
+
+    /// Applies a commit with one write to a locked component that has all of its keys. The
+    /// same as [`apply`](Self::apply) without lists of writes and of changes.
+    fn apply_one(
+        &self,
+        prefix: &str,
+        component: &mut Component,
+        commit: &Commit,
+        write: &Write,
+    ) -> Result<Revision, StorageError> {
+        fn user_key<'k>(full: &'k str, prefix: &str) -> &'k str {
+            full.get(prefix.len()..).unwrap_or_default()
+        }
+        for check in &commit.checks {
+            let found = component.get(user_key(&check.key, prefix));
+            check.verify(found.map(|found| (&found.value, found.revision)))?;
+        }
+        let user_key = user_key(&write.key, prefix);
+        if let (Some(budget), Some(new)) = (&commit.budget, &write.value) {
+            let old_len = component.get(user_key).map(|found| found.value.len());
+            let change = UsageChange::of(user_key, old_len, Some(new.len()));
+            change.apply(component.usage(), Some(budget))?;
+        }
+        let revision = self.next_revision();
+        self.change(prefix, component, user_key, write.value.clone(), revision);
+        Ok(revision)
     }
 
     /// Applies a commit to locked components.
     fn apply(&self, locked: &mut Locked<'_>, commit: &Commit) -> Result<Revision, StorageError> {
         let evaluation = commit.evaluate(locked)?;
         if let Some(prefix) = commit.budgeted_component()? {
-            let before = locked.component(prefix).map(|one| one.usage).unwrap_or_default();
+            let before = locked.component(prefix).map(Component::usage).unwrap_or_default();
             evaluation.change(prefix).apply(before, commit.budget.as_ref())?;
         }
         // Nothing fails from here on.
@@ -226,61 +300,13 @@ impl MemoryStorage {
     }
 }
 
-/// The locked components of a commit, by prefix.
-struct Locked<'a> {
-    has_budget: bool,
-    components: BTreeMap<&'a str, RwLockWriteGuard<'a, Component>>,
-}
-
-impl<'a> Locked<'a> {
-    /// Locks the components in the order of their prefixes. Returns `None` if one was
-    /// removed before it was locked.
-    fn new(
-        components: &'a BTreeMap<&'a str, Arc<RwLock<Component>>>,
-        has_budget: bool,
-    ) -> Option<Self> {
-        let lock = |(prefix, component): (&&'a str, &'a Arc<RwLock<Component>>)| {
-            let component = write(component);
-            (!component.removed).then_some((*prefix, component))
-        };
-        let components = components.iter().map(lock).collect::<Option<_>>()?;
-        Some(Self { has_budget, components })
-    }
-
-    fn component(&self, prefix: &str) -> Option<&Component> {
-        self.components.get(prefix).map(|component| &**component)
-    }
-
-    fn component_mut(&mut self, prefix: &str) -> Option<&mut Component> {
-        self.components.get_mut(prefix).map(|component| &mut **component)
-    }
-
-    fn stored(&self, key: &str) -> Option<&VersionedValue> {
-        let (prefix, user_key) = split_full_key(key);
-        self.component(prefix)?.keys.get(user_key)
-    }
-
-    /// The prefixes of the components that hold no key.
-    fn empty(&self) -> Vec<&'a str> {
-        let empty = self.components.iter().filter(|(_, component)| component.keys.is_empty());
-        empty.map(|(prefix, _)| *prefix).collect()
-    }
-}
-
-impl CommitView for Locked<'_> {
-    type Error = StorageError;
-
-    fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
-        Ok(self.stored(key).cloned())
-    }
-
-    fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
-        Ok(self.stored(key).map(|found| found.value.len()))
-    }
-
-    fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
-        Ok(self.has_budget)
-    }
+/// What a look at a key found.
+enum Looked<T> {
+    /// Its component, and perhaps the key.
+    Found(Option<T>),
+    NoComponent,
+    /// A lock that another thread holds.
+    Locked,
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -292,15 +318,11 @@ impl ComponentStorage for MemoryStorage {
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
         validate_full_key(key)?;
         let (prefix, user_key) = split_full_key(key);
-        loop {
-            let component = self.component_or_new(prefix);
-            let mut component = write(&component);
-            if !component.removed {
-                let revision = self.next_revision();
-                self.change(prefix, &mut component, user_key, Some(value), revision);
-                return Ok(());
-            }
-        }
+        self.write_to(prefix, |component| {
+            let revision = self.next_revision();
+            self.change(prefix, component, user_key, Some(value), revision);
+        });
+        Ok(())
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
@@ -312,7 +334,7 @@ impl ComponentStorage for MemoryStorage {
         let Some(component) = self.component(prefix) else { return Ok(()) };
         let mut locked = write(&component);
         self.change(prefix, &mut locked, user_key, None, revision);
-        let is_empty = locked.keys.is_empty();
+        let is_empty = locked.is_empty();
         drop(locked);
         if is_empty {
             self.remove_if_empty(prefix);
@@ -341,7 +363,7 @@ impl ComponentStorage for MemoryStorage {
             let prefix = run.first().map_or("", |key| split_full_key(key).0);
             let component = self.component(prefix).unwrap_or_default();
             let component = read(&component);
-            let value_of = |key: &&str| component.keys.get(split_full_key(key).1);
+            let value_of = |key: &&str| component.get(split_full_key(key).1);
             values.extend(run.iter().map(|key| value_of(key).map(|found| found.value.clone())));
         }
         Ok(values)
@@ -351,34 +373,29 @@ impl ComponentStorage for MemoryStorage {
         component_index::usage(self, prefix)
     }
 
+    #[inline]
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
-        let joined;
-        let (prefix, user_key) = match split_full_key(prefix) {
-            // The usual case: the component prefix and the user key.
-            (prefix, "") if !prefix.is_empty() => (prefix, key),
-            _ => {
-                joined = join_key(prefix, key);
-                split_full_key(&joined)
+        // The usual case: the prefix is that of a component with keys. Then it is valid.
+        if !prefix.is_empty() {
+            match self.look(prefix, key, |found| found.value.clone()) {
+                Looked::Found(Some(value)) => return Some(Some(value)),
+                Looked::Found(None) => {
+                    let is_short = prefix.len() + key.len() <= MAX_FULL_KEY_BYTES;
+                    let is_valid = key.is_empty() || validate_full_key(key).is_ok();
+                    return (is_short && is_valid).then_some(None);
+                }
+                Looked::Locked => return None,
+                Looked::NoComponent => {}
             }
-        };
-        let found = match self.components.try_get(prefix) {
-            TryResult::Present(component) => {
-                let component = Arc::clone(&component);
-                let component = match component.try_read() {
-                    Ok(guard) => guard,
-                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                    Err(TryLockError::WouldBlock) => return None,
-                };
-                component.keys.get(user_key).map(|found| found.value.clone())
-            }
-            TryResult::Absent => None,
-            TryResult::Locked => return None,
-        };
-        // A key that is stored is valid.
-        if found.is_none() {
-            validate_full_key(&[prefix, user_key].concat()).ok()?;
         }
-        Some(found)
+        let joined = join_key(prefix, key);
+        validate_full_key(&joined).ok()?;
+        let (prefix, user_key) = split_full_key(&joined);
+        match self.look(prefix, user_key, |found| found.value.clone()) {
+            Looked::Found(found) => Some(found),
+            Looked::NoComponent => Some(None),
+            Looked::Locked => None,
+        }
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
@@ -388,21 +405,12 @@ impl ComponentStorage for MemoryStorage {
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
         commit.keys().try_for_each(validate_full_key)?;
         commit.budgeted_component()?;
-        let prefixes: BTreeSet<&str> = commit.keys().map(|key| split_full_key(key).0).collect();
-        loop {
-            // Also creates the components that are only checked: their locks keep absent
-            // keys absent until the writes are done.
-            let components =
-                prefixes.iter().map(|prefix| (*prefix, self.component_or_new(prefix))).collect();
-            let has_budget = commit.budget.is_some();
-            let Some(mut locked) = Locked::new(&components, has_budget) else { continue };
-            let result = self.apply(&mut locked, &commit);
-            let empty = locked.empty();
-            drop(locked);
-            for prefix in empty {
-                self.remove_if_empty(prefix);
-            }
-            return result;
+        let mut prefixes = commit.keys().map(|key| split_full_key(key).0);
+        let first = prefixes.next().unwrap_or_default();
+        if prefixes.all(|prefix| prefix == first) {
+            self.commit_to_one(first, &commit)
+        } else {
+            self.commit_to_several(&commit)
         }
     }
 }
@@ -465,8 +473,9 @@ impl ComponentIndex for MemoryStorage {
     ) -> Result<(), StorageError> {
         if let Some(handle) = self.component(component) {
             let keys = read(&handle);
-            let keys = keys.range(request).take(request.limit);
-            found.extend(keys.map(|(key, _)| [component, key].concat()));
+            found.extend(
+                keys.keys(request).take(request.limit).map(|key| [component, key].concat()),
+            );
         }
         Ok(())
     }
@@ -475,18 +484,11 @@ impl ComponentIndex for MemoryStorage {
         let Some(handle) = self.component(component) else { return Ok(Usage::default()) };
         let keys = read(&handle);
         if prefix.is_empty() {
-            return Ok(keys.usage);
+            return Ok(keys.usage());
         }
         let request = PageRequest::new(usize::MAX).with_prefix(prefix);
-        Ok(keys.range(request).map(|(key, found)| Usage::of(key, found.value.len())).sum())
-    }
-}
-
-/// The start of a range of texts that begin with `prefix` and lie within `from`.
-fn start_of<'a>(prefix: &'a str, from: Bound<&'a str>) -> Bound<&'a str> {
-    match from {
-        Bound::Included(text) | Bound::Excluded(text) if text >= prefix => from,
-        _ => Bound::Included(prefix),
+        let usage_of = |key| keys.get(key).map(|found| Usage::of(key, found.value.len()));
+        Ok(keys.keys(request).filter_map(usage_of).sum())
     }
 }
 
@@ -562,7 +564,7 @@ mod tests {
                 drop(locked);
             });
             assert_eq!(storage.get("a/b/c/k").unwrap(), Some("1".into()));
-            assert!(read(&component).keys.is_empty());
+            assert!(read(&component).is_empty());
         }
     }
 

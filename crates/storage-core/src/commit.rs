@@ -114,6 +114,9 @@ impl Commit {
     /// For backends.
     pub fn effective_writes(&self) -> Vec<&Write> {
         let mut writes: Vec<&Write> = self.writes.iter().collect();
+        if writes.len() < 2 {
+            return writes;
+        }
         // A stable sort keeps the writes to one key in order.
         writes.sort_by(|a, b| a.key.cmp(&b.key));
         let mut last: Vec<&Write> = Vec::with_capacity(writes.len());

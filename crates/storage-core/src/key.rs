@@ -47,12 +47,24 @@ pub fn validate_full_key(key: &str) -> Result<(), StorageError> {
 
 #[inline]
 fn validate(key: &str, max: usize) -> Result<(), StorageError> {
-    // 0xC2 begins U+0080 to U+00BF, the first half of which are control characters.
-    let is_plain = |byte: u8| byte >= 0x20 && byte != 0x7f && byte != 0xc2;
-    if !key.is_empty() && key.len() <= max && key.bytes().all(is_plain) {
+    if !key.is_empty() && key.len() <= max && all_plain(key.as_bytes()) {
         return Ok(());
     }
     validate_chars(key, max)
+}
+
+/// Whether no byte can be a control character or a part of one.
+#[inline]
+fn all_plain(bytes: &[u8]) -> bool {
+    // 0xC2 begins U+0080 to U+00BF, the first half of which are control characters.
+    let is_plain = |byte: &u8| *byte >= 0x20 && *byte != 0x7f && *byte != 0xc2;
+    // Without an early return the compiler compares the bytes of a chunk at once.
+    let chunk = |chunk: &[u8; 16]| chunk.iter().fold(true, |plain, byte| plain & is_plain(byte));
+    match bytes.last_chunk() {
+        // The last chunk may overlap the one before.
+        Some(last) => bytes.as_chunks().0.iter().all(chunk) && chunk(last),
+        None => bytes.iter().all(is_plain),
+    }
 }
 
 #[cold]
@@ -93,10 +105,14 @@ pub(crate) fn excerpt(text: &str) -> String {
 /// assert_eq!(split_full_key("no/component"), ("", "no/component"));
 /// ```
 pub fn split_full_key(key: &str) -> (&str, &str) {
-    match key.bytes().enumerate().filter(|(_, byte)| *byte == b'/').nth(2) {
-        Some((slash, _)) => key.split_at(slash + 1),
-        None => ("", key),
+    let mut slashes = 0;
+    for (at, byte) in key.bytes().enumerate() {
+        slashes += usize::from(byte == b'/');
+        if slashes == 3 {
+            return key.split_at(at + 1);
+        }
     }
+    ("", key)
 }
 
 /// Joins the two arguments of

@@ -50,6 +50,11 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
         &self.inner
     }
 
+    /// Returns the storage below.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
     fn prefix(&self) -> &str {
         self.component_id.key_prefix()
     }
@@ -62,6 +67,17 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
     ) -> Result<T, StorageError> {
         validate_key(key)?;
         with_joined(self.prefix(), key, call).map_err(|error| self.user_error(error))
+    }
+
+    /// The value or absence of a key that is known in memory.
+    #[inline]
+    fn known(&self, key: &str) -> Option<Option<StorageValue>> {
+        // A key that is known below is a valid full key; only its length as a user key
+        // remains to be checked.
+        if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
+            return None;
+        }
+        self.inner.try_get(self.prefix(), key)
     }
 
     /// Reads a key that is not known in memory. Not inlined, to keep the hit path small.
@@ -118,14 +134,10 @@ impl<S: ComponentStorage> NamespacedStorage<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        // A key that is known below is a valid full key; only its length as a user key
-        // remains to be checked.
-        if (1..=MAX_KEY_BYTES).contains(&key.len())
-            && let Some(known) = self.inner.try_get(self.prefix(), key)
-        {
-            return Ok(known);
+        match self.known(key) {
+            Some(known) => Ok(known),
+            None => self.get_joined(key),
         }
-        self.get_joined(key)
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
@@ -137,7 +149,10 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     }
 
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        self.with_full_key(key, |full| self.inner.exists(full))
+        match self.known(key) {
+            Some(known) => Ok(known.is_some()),
+            None => self.with_full_key(key, |full| self.inner.exists(full)),
+        }
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
@@ -161,12 +176,22 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        for key in keys {
-            validate_key(key)?;
+        keys.iter().try_for_each(|key| validate_key(key))?;
+        let mut values: Vec<Option<Option<StorageValue>>> =
+            keys.iter().map(|key| self.known(key)).collect();
+        // Only the other keys are joined, and read with one call.
+        let unknown = keys.iter().zip(&values).filter(|(_, value)| value.is_none());
+        let unknown: Vec<String> = unknown.map(|(key, _)| self.full_key(key)).collect();
+        if !unknown.is_empty() {
+            let unknown: Vec<&str> = unknown.iter().map(String::as_str).collect();
+            let found = self.inner.get_many(&unknown).map_err(|error| self.user_error(error))?;
+            if found.len() != unknown.len() {
+                return Err(wrong_number(found.len(), unknown.len()));
+            }
+            let missing = values.iter_mut().filter(|value| value.is_none());
+            missing.zip(found).for_each(|(value, found)| *value = Some(found));
         }
-        let full: Vec<String> = keys.iter().map(|key| self.full_key(key)).collect();
-        let full: Vec<&str> = full.iter().map(String::as_str).collect();
-        self.inner.get_many(&full).map_err(|error| self.user_error(error))
+        Ok(values.into_iter().map(Option::flatten).collect())
     }
 
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
@@ -193,10 +218,14 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
         let checked = commit.checks.iter_mut().map(|check| &mut check.key);
         let written = commit.writes.iter_mut().map(|write| &mut write.key);
         for key in checked.chain(written) {
-            key.insert_str(0, self.prefix());
+            *key = self.full_key(key);
         }
         self.inner.commit(commit).map_err(|error| self.user_error(error))
     }
+}
+
+fn wrong_number(found: usize, asked: usize) -> StorageError {
+    StorageError::IoError(format!("the storage below returned {found} values for {asked} keys"))
 }
 
 /// The message does not contain the key, which belongs to another component.

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
+#[cfg(doc)]
+use storage_core::StoreProperties;
 use storage_core::{
     Budget, ComponentId, ComponentStorage, NamespacedStorage, StorageError, Store, forward_storage,
 };
@@ -14,6 +16,7 @@ use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
 #[cfg(feature = "async")]
 use crate::offload::{Offload, Offloader, Share};
+use crate::optional_cache::OptionalCache;
 use crate::quota::QuotaStorage;
 use crate::shutdown::GatedStore;
 
@@ -24,11 +27,16 @@ pub struct ComponentSettings {
     pub quota: Option<Budget>,
     /// The limits on one call of the component.
     pub limits: Limits,
-    /// A private cache instead of the host's.
+    /// A private cache instead of the host's. Like the host's it is not used in front of a
+    /// store that answers from memory.
     pub cache: Option<CacheConfig>,
 }
 
 /// A store, and a chain of decorators for each component that uses it.
+///
+/// A store whose calls never block ([`StoreProperties::may_block`]) answers from memory.
+/// The host puts no cache in front of it, whatever the settings: a cache would hold every
+/// value a second time and make writes slower.
 ///
 /// All instances of a component share one chain, and so one cache. A chain lives
 /// as long as it is used. The host keeps no reference to it, so components that
@@ -44,6 +52,8 @@ struct Shared {
     gated: Arc<GatedStore>,
     /// The same as `gated`.
     store: Arc<dyn Store>,
+    /// Whether components have a cache.
+    caches: bool,
     cache: Cache,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
@@ -135,7 +145,7 @@ impl StorageHost {
     }
 
     /// Returns the statistics of a component's cache since its chain was created; all
-    /// zero while the component is not in use.
+    /// zero while the component is not in use, and without a cache.
     pub fn cache_stats(&self, id: &ComponentId) -> CacheStats {
         let chain = self.shared.lock_chains().get(id).and_then(Weak::upgrade);
         chain.map_or_else(CacheStats::default, |chain| chain.cache_stats())
@@ -258,15 +268,18 @@ impl StorageHost {
 
     fn new_chain(&self, id: &ComponentId) -> ComponentChain {
         let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
-        let private = |config: &CacheConfig| {
-            let storage: Arc<dyn ComponentStorage> = self.shared.gated.clone();
-            let cached = CachedStorage::new(storage, config.clone());
-            NamespacedStorage::new(id.clone(), cached)
+        let gated = Arc::clone(&self.shared.gated);
+        let below = match (&settings.cache, &self.shared.cache) {
+            _ if !self.shared.caches => OptionalCache::Off(gated),
+            (Some(config), _) | (None, Cache::Private(config)) => {
+                let gated: Arc<dyn ComponentStorage> = gated;
+                OptionalCache::On(CachedStorage::new(gated, config.clone()))
+            }
+            (None, Cache::Shared(shared)) => {
+                OptionalCache::On(shared.component(id.clone()).into_inner())
+            }
         };
-        let namespaced = match (&settings.cache, &self.shared.cache) {
-            (Some(config), _) | (None, Cache::Private(config)) => private(config),
-            (None, Cache::Shared(shared)) => shared.component(id.clone()),
-        };
+        let namespaced = NamespacedStorage::new(id.clone(), below);
         let within_quota = QuotaStorage::new(namespaced, settings.quota);
         ComponentChain {
             storage: LimitedStorage::new(within_quota, settings.limits),
@@ -316,7 +329,7 @@ pub struct StorageHostBuilder {
 }
 
 impl StorageHostBuilder {
-    /// Gives each component a private cache.
+    /// Gives each component a private cache, unless the store answers from memory.
     #[must_use]
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.cache = cache;
@@ -325,7 +338,8 @@ impl StorageHostBuilder {
     }
 
     /// Gives all components one cache of this size, for hosts of many components of
-    /// which few are busy. A component can use an eighth of it ([`SharedCache`]).
+    /// which few are busy. A component can use an eighth of it ([`SharedCache`]). It is not
+    /// used if the store answers from memory.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -387,13 +401,12 @@ impl StorageHostBuilder {
 
     /// Builds the host.
     pub fn build(self) -> StorageHost {
+        let properties = self.store.properties();
+        let caches = properties.may_block;
         #[cfg(feature = "async")]
-        let behaviour = {
-            let properties = self.store.properties();
-            StoreBehaviour {
-                may_block: properties.may_block,
-                is_shared: properties.shared_with_other_hosts,
-            }
+        let behaviour = StoreBehaviour {
+            may_block: properties.may_block,
+            is_shared: properties.shared_with_other_hosts,
         };
         let gated = Arc::new(GatedStore::new(self.store));
         let storage: Arc<dyn ComponentStorage> = gated.clone();
@@ -406,6 +419,7 @@ impl StorageHostBuilder {
             shared: Arc::new(Shared {
                 store: gated.clone(),
                 gated,
+                caches,
                 cache,
                 defaults: self.defaults,
                 overrides: self.overrides,
@@ -442,11 +456,10 @@ pub struct ComponentUsage {
     pub key_count: u64,
 }
 
-type Chain =
-    LimitedStorage<QuotaStorage<NamespacedStorage<CachedStorage<Arc<dyn ComponentStorage>>>>>;
+type Chain = LimitedStorage<QuotaStorage<NamespacedStorage<OptionalCache>>>;
 
 /// A component's storage, shared by all of its instances: limits, quota,
-/// isolation and cache above the host's store.
+/// isolation and, unless the store answers from memory, cache above the host's store.
 ///
 /// Created by [`StorageHost::component`]. As a [`ComponentStorage`] it takes user
 /// keys.
@@ -493,18 +506,19 @@ impl ComponentChain {
         self.storage.inner().quota()
     }
 
-    /// Returns the statistics of the component's cache, or of its part of a shared cache.
+    /// Returns the statistics of the component's cache, also of its part of a shared
+    /// cache; all zero without one.
     pub fn cache_stats(&self) -> CacheStats {
-        self.cached().stats()
+        self.cache().stats()
     }
 
     /// Clears the component's cache, after the component's data was changed in the
-    /// store without this host.
+    /// store without this host. Does nothing without a cache.
     pub fn clear_cache(&self) {
-        self.cached().clear();
+        self.cache().clear();
     }
 
-    fn cached(&self) -> &CachedStorage<Arc<dyn ComponentStorage>> {
+    fn cache(&self) -> &OptionalCache {
         self.storage.inner().inner().inner()
     }
 

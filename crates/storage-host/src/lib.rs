@@ -9,6 +9,8 @@
 //! guest -> limits -> quota -> NamespacedStorage -> CachedStorage -> a store
 //! ```
 //!
+//! A store that answers from memory has no cache in front of it.
+//!
 //! [`StorageHost`] owns the store and creates this chain for each component,
 //! [`StoreUrl`] opens the store that an operator chose, and `guest::add_to_linker`
 //! adds the interface to a wasmtime linker.
@@ -63,6 +65,7 @@ mod manifest;
 mod manifest_warnings;
 #[cfg(feature = "async")]
 mod offload;
+mod optional_cache;
 mod quota;
 mod registry;
 mod scheme;

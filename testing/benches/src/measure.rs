@@ -123,6 +123,52 @@ pub fn compare_by(cpu: CpuTime, plan: Plan, first: Side<'_>, second: Side<'_>) -
     })
 }
 
+/// Seconds per operation of one of several sides, for each round.
+#[derive(Debug, Clone, Default)]
+pub struct Rounds {
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Rounds {
+    /// The median of the rounds.
+    pub fn wall(&self) -> f64 {
+        median(self.wall.clone())
+    }
+
+    /// The median of the CPU time of the measuring thread.
+    pub fn cpu(&self) -> f64 {
+        median(self.cpu.clone())
+    }
+
+    /// The time of this side by that of another, round by round.
+    pub fn by(&self, other: &Self) -> Spread {
+        Spread::of(self.wall.iter().zip(&other.wall).map(|(one, other)| one / other).collect())
+    }
+}
+
+/// Measures several sides in turns. Each has the number of operations of its turns. A
+/// round is one turn of each side, always in the same order. One more round comes first,
+/// which is not counted.
+pub fn in_turns(rounds: usize, sides: &mut [(usize, Side<'_>)]) -> Result<Vec<Rounds>> {
+    let mut measured = vec![Rounds::default(); sides.len()];
+    for round in 0..=rounds {
+        for ((operations, side), measured) in sides.iter_mut().zip(&mut measured) {
+            let mut spent = Spent::default();
+            spent.measure(
+                CpuTime::OfThread,
+                side,
+                round * *operations..(round + 1) * *operations,
+            )?;
+            if round > 0 {
+                measured.wall.push(spent.wall.as_secs_f64() / *operations as f64);
+                measured.cpu.push(spent.cpu.as_secs_f64() / *operations as f64);
+            }
+        }
+    }
+    Ok(measured)
+}
+
 /// The time that a side took in a round.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
@@ -206,6 +252,22 @@ mod tests {
         compare(plan, by_first, by_second).unwrap();
         assert_eq!(first, (0..40).collect::<Vec<_>>());
         assert_eq!(second, first);
+    }
+
+    #[test]
+    fn several_sides_take_turns() {
+        let calls = std::cell::RefCell::new(Vec::new());
+        let side = |name: char| {
+            let calls = &calls;
+            move |numbers: Range<usize>| {
+                calls.borrow_mut().push((name, numbers));
+                Ok(())
+            }
+        };
+        let (mut a, mut b) = (side('a'), side('b'));
+        let measured = in_turns(1, &mut [(2, &mut a), (3, &mut b)]).unwrap();
+        assert_eq!(*calls.borrow(), [('a', 0..2), ('b', 0..3), ('a', 2..4), ('b', 3..6)]);
+        assert_eq!(measured.iter().map(|side| side.wall.len()).collect::<Vec<_>>(), [1, 1]);
     }
 
     #[test]

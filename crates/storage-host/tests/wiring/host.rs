@@ -59,6 +59,35 @@ fn instances_of_a_component_share_a_chain_and_components_do_not() {
 }
 
 #[test]
+fn a_store_in_memory_has_no_cache_whatever_the_settings() {
+    let own = || ComponentSettings { cache: Some(CacheConfig::default()), ..Default::default() };
+    let builder = |store| StorageHost::builder(store).component(id("a/own/1"), own());
+    for (kind, hits) in [("memory", 0), ("file", 1)] {
+        let stores = [store(kind), store(kind)];
+        let [private, shared] =
+            [&stores[0].0, &stores[1].0].map(|store| builder(Arc::clone(store)));
+        for host in [private.build(), shared.shared_cache(CacheConfig::default()).build()] {
+            let mut chains = Vec::new();
+            for component in ["a/own/1", "a/b/1"] {
+                let chain = host.component(&id(component));
+                chain.set("key", "value".into()).unwrap();
+                assert_eq!(chain.get("key").unwrap(), Some("value".into()));
+                let stats = chain.cache_stats();
+                assert_eq!((stats.hits, stats.entries), (hits, hits), "{kind}, {component}");
+                assert_eq!(host.cache_stats(&id(component)), stats);
+                // A write around the chain.
+                host.store().set(&format!("{component}/key"), "other".into()).unwrap();
+                chain.clear_cache();
+                assert_eq!(chain.get("key").unwrap(), Some("other".into()));
+                chains.push(chain);
+            }
+            let both = host.total_cache_stats();
+            assert_eq!((both.hits, both.entries), (2 * hits, 2 * hits), "{kind}");
+        }
+    }
+}
+
+#[test]
 fn a_chain_lives_as_long_as_its_last_handle() {
     let backend = Arc::new(CountingStorage::new(ReferenceStorage::new()));
     let host = StorageHost::new(backend.clone());

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use storage_backends::{
     Durability, FileOptions, FileStorage, MemoryStorage, RedbOptions, RedbStorage,
 };
-use storage_core::{ComponentId, ComponentStorage};
+use storage_core::{
+    ComponentId, ComponentStorage, KeyPage, Problem, SnapshotVisitor, StorageError,
+    StoreProperties, Verified, forward_storage,
+};
 use storage_host::{
     Access, CacheConfig, ComponentChain, ComponentSettings, Grant, GrantedStorage, StorageHost,
 };
@@ -28,6 +31,44 @@ pub(super) enum Engine {
     Memory,
     File,
     Redb,
+}
+
+/// The memory store with the property of a store on disk, so that a host puts its cache in
+/// front of it.
+#[derive(Debug)]
+struct Cacheable(MemoryStorage);
+
+#[deny(clippy::missing_trait_methods)]
+impl ComponentStorage for Cacheable {
+    forward_storage!(self => self.0);
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl storage_core::Store for Cacheable {
+    fn properties(&self) -> StoreProperties {
+        self.0.properties().with_may_block(true)
+    }
+
+    fn list_components(&self, after: Option<&str>, limit: usize) -> Result<KeyPage, StorageError> {
+        self.0.list_components(after, limit)
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.0.read_snapshot(prefix, after, visit)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.0.flush()
+    }
+
+    fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        self.0.verify(report)
+    }
 }
 
 pub(super) struct Store {
@@ -59,6 +100,9 @@ impl Store {
         let mut store =
             Self { engine, settings, cache, shares_cache, small_index, open: None, directory };
         let backend: Arc<dyn storage_core::Store> = match engine {
+            Engine::Memory if store.cache.max_entries > 0 => {
+                Arc::new(Cacheable(MemoryStorage::new()))
+            }
             Engine::Memory => Arc::new(MemoryStorage::new()),
             _ => store.backend_on_disk(),
         };
