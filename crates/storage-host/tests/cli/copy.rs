@@ -53,42 +53,6 @@ fn sample(keys: usize) -> Contents {
     sample
 }
 
-#[test]
-fn what_it_says() {
-    let dir = TestDir::with_file_store();
-    dir.printed(&["put", "app/notes/home", "user:1", "Ada"]);
-    dir.printed(&["put", "app/notes/home", "user:2", "Grace"]);
-    dir.printed(&["put", "app/notes/work", "user:1", "Alan"]);
-    let from = ["copy", "--from", "file:storage-data"];
-    let with = |args: &[&'static str]| [&from, args].concat();
-    let text = dir.transcripts(&[
-        &with(&["--to", "file:backup"]),
-        // Once more there is nothing to do.
-        &with(&["--to", "file:backup"]),
-        &["--store", "file:backup", "components"],
-        &["--store", "file:backup", "get", "app/notes/home", "user:2"],
-        &["--json", "copy", "--from", "file:storage-data", "--to", "file:other"],
-        &with(&["--to", "file:other", "--json"]),
-        // Another value, then a key that the source lacks.
-        &["--store", "file:backup", "put", "app/notes/home", "user:1", "Adam"],
-        &with(&["--to", "file:backup"]),
-        &["--store", "file:backup", "put", "app/notes/here", "user:1", "Eve"],
-        &with(&["--to", "file:backup"]),
-        &with(&["--to", "file:backup", "--json"]),
-        &["--store", "file:backup", "get", "app/notes/home", "user:1"],
-        &with(&["--to", "file:backup", "--merge"]),
-        &["--store", "file:backup", "get", "app/notes/home", "user:1"],
-        &["--store", "file:backup", "get", "app/notes/here", "user:1"],
-        // What lacks, of what cannot be.
-        &["copy", "--from", "file:missing", "--to", "file:new"],
-        &["copy", "--from", "file:storage-data", "--to", "file:./storage-data/"],
-        &["copy", "--from", "file:storage-data", "--to", "file:storage-data/copy"],
-        &["copy", "--from", "file:storage-data", "--to", "memory:"],
-    ]);
-    dir.assert_snapshot("copy", &text);
-    assert!(!dir.path().join("new").exists(), "nothing to copy makes no target");
-}
-
 /// Every pair of the kinds that last.
 #[rstest]
 #[case("file", "file")]
@@ -144,19 +108,15 @@ fn a_copy_completes_after_repeated_kills(#[case] from: &str, #[case] to: &str) {
 fn a_source_with_a_writer_is_not_copied() {
     let dir = TestDir::with_file_store();
     dir.printed(&["put", "a/b/c", "key", "value"]);
-    let held = url_in(&dir, "file:storage-data").open(Mode::ReadWrite).unwrap();
-    let text = dir.transcripts(&[
-        &["copy", "--from", "file:storage-data", "--to", "file:copy"],
-        &["--json", "copy", "--from", "file:storage-data", "--to", "file:copy"],
-    ]);
+    let held = dir.hold("file:storage-data");
     // Other systems do not report the process that holds a lock.
     if cfg!(target_os = "linux") {
-        dir.assert_snapshot("copy_locked", &text);
+        dir.assert_transcript("copy_locked");
     }
     assert!(!dir.path().join("copy").exists());
     drop(held);
     // A target that is in use is left alone too.
-    let held = url_in(&dir, "file:copy").open(Mode::ReadWrite).unwrap();
+    let held = dir.hold("file:copy");
     let done = dir.run(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
     assert_eq!(done.code, 1);
     let told = "file:copy\": the store copy is locked: ";
@@ -171,7 +131,7 @@ fn a_rocksdb_store_is_copied_while_it_is_written_to() {
     let dir = TestDir::with_file_store();
     let sample = sample(300);
     fill(&dir, "rocksdb:from", &sample);
-    let held = url_in(&dir, "rocksdb:from").open(Mode::ReadWrite).unwrap();
+    let held = dir.hold("rocksdb:from");
     held.set("a/b/c/just now", "x".into()).unwrap();
     dir.printed(&["copy", "--from", "rocksdb:from", "--to", "file:to"]);
     let mut expected = sample;
@@ -241,17 +201,4 @@ fn a_terminal_shows_the_progress() {
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(shown.contains("copying"), "{shown}");
     assert!(shown.contains("copied 3007 keys"), "{shown}");
-}
-
-#[test]
-fn copy_ignores_or_refuses_other_stores() {
-    let dir = TestDir::with_file_store();
-    dir.printed(&["--store", "file:one", "put", "a/b/c", "k", "v"]);
-    let copy = ["copy", "--from", "file:one", "--to", "file:two"];
-    let refused = dir.run(&[&["--store", "file:one"], &copy[..]].concat());
-    assert_eq!(refused.code, 2);
-    assert!(refused.stderr.contains("--store cannot be used with copy"), "{}", refused.stderr);
-    assert!(!dir.path().join("two").exists());
-    let mut with_variable = dir.command(&copy);
-    assert!(with_variable.env("STORAGE_HOST_STORE", "file:one").status().unwrap().success());
 }

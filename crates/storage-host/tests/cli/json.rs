@@ -3,9 +3,6 @@
 
 use std::fs;
 
-use storage_host::{Mode, StoreUrl};
-
-use crate::run::ENDLESS;
 use crate::support::{TestDir, guest};
 
 /// A store with something wrong in it, components and manifests around it.
@@ -20,7 +17,7 @@ fn dir_of_trouble() -> TestDir {
     fs::write(odd.join("k"), "").unwrap();
     dir.file("text.wasm", b"(component)");
     fs::copy(guest("probe"), dir.path().join("probe.wasm")).unwrap();
-    dir.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
+    dir.component("endless");
     dir.file("wrong.toml", b"quotas = 1\n");
     dir.file(
         "storage.toml",
@@ -52,8 +49,7 @@ fn assert_json_lines(stderr: &[u8], args: &[&str]) -> Vec<serde_json::Value> {
 #[test]
 fn every_line_of_standard_error_is_json() {
     let dir = dir_of_trouble();
-    let held = StoreUrl::from_path(dir.path().join("held"));
-    let _held = held.open(Mode::ReadWrite).unwrap();
+    let _held = dir.hold("file:held");
     let commands: &[&[&str]] = &[
         &[],
         &["nothing"],

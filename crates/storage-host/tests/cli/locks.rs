@@ -7,7 +7,6 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use rstest::rstest;
-use storage_host::{Mode, StoreUrl};
 
 use crate::support::{Done, TestDir, started_by};
 
@@ -96,8 +95,7 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
     let dir = TestDir::with_file_store();
     let put = ["--wait", "0", "--store", store, "put", "a/b/c", "key", "value"];
     dir.printed(&put);
-    let url: StoreUrl = store.replace(":", &format!(":{}/", dir.path().display())).parse().unwrap();
-    let held = url.open(Mode::ReadWrite).unwrap();
+    let held = dir.hold(store);
     let told = dir.run(&put).stderr;
     let named = format!(
         "error: cannot open the store \"{store}\": the store data is locked: process {} has it \
@@ -126,8 +124,7 @@ fn a_number_in_a_lock_file_is_not_a_process() {
     let dir = TestDir::with_file_store();
     let put = ["--wait", "0", "put", "a/b/c", "key", "value"];
     dir.printed(&put);
-    let url = StoreUrl::from_path(dir.path().join("storage-data"));
-    let _held = url.open(Mode::ReadWrite).unwrap();
+    let _held = dir.hold("file:storage-data");
     // What a process of another container wrote: here it is another process.
     fs::write(dir.path().join("storage-data/LOCK"), "1\n").unwrap();
     let told = dir.run(&put).stderr;

@@ -11,11 +11,8 @@
 )]
 
 mod compiled;
-mod config;
 mod copy;
 mod data;
-#[cfg(feature = "redb")]
-mod default_store;
 mod demo;
 mod doctor;
 mod guests;
@@ -31,11 +28,8 @@ mod resources;
 mod run;
 mod signals;
 mod stores;
-#[cfg(unix)]
-mod streams;
 mod support;
-#[cfg(target_os = "linux")]
-mod terminal;
+mod transcripts;
 #[cfg(target_os = "linux")]
 mod unreadable;
 mod verify;

@@ -69,35 +69,3 @@ fn a_new_store_is_private_under_any_umask(#[values("000", "022", "077")] umask: 
         assert!(printed.starts_with("no problems found"), "{printed}");
     }
 }
-
-#[rstest]
-#[case::file("file:data", "components", 0o755)]
-#[cfg_attr(feature = "redb", case::redb("redb:data", "", 0o644))]
-#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data", "", 0o755))]
-fn a_mode_with_access_for_others_is_a_warning(
-    #[case] store: &str,
-    #[case] below: &str,
-    #[case] opened: u32,
-) {
-    let dir = TestDir::new();
-    dir.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
-    let path = dir.path().join("data").join(below);
-    let path = if below.is_empty() { dir.path().join("data") } else { path };
-    if dir.path().join("data").is_dir() {
-        let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(dir.path().join("data"), open).unwrap();
-    }
-    fs::set_permissions(&path, fs::Permissions::from_mode(opened)).unwrap();
-    let printed = dir.printed(&["--store", store, "verify"]);
-    assert!(printed.starts_with("warning: "), "{printed}");
-    assert!(printed.ends_with("; 1 warning\n"), "{printed}");
-    let strict = dir.run(&["--store", store, "verify", "--strict"]);
-    assert_eq!(strict.code, 1);
-    // It opens all the same, and the command in the warning closes it.
-    assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
-    assert_eq!(mode(&path), opened);
-    let command = printed.split_once("to remove that access: ").unwrap().1.lines().next().unwrap();
-    let done = Command::new("sh").args(["-c", command]).current_dir(dir.path()).status();
-    assert!(done.unwrap().success(), "{command}");
-    dir.printed(&["--store", store, "verify", "--strict"]);
-}

@@ -2,9 +2,7 @@
 
 #![cfg(unix)]
 
-use std::ffi::OsString;
 use std::fs::{self, Permissions};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
@@ -202,45 +200,6 @@ fn a_component_that_only_reads_runs_on_a_store_of_another_user() {
     }
     assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
     assert!(done.stderr.contains("is opened for reading only"), "{}", done.stderr);
-}
-
-#[test]
-fn paths_need_not_be_utf8_and_arguments_for_the_component_must() {
-    let dir = TestDir::with_file_store();
-    let name = |end: &str| OsString::from_vec([b"caf\xe9", end.as_bytes()].concat());
-    let notes = dir.path().join(name(".wasm"));
-    if let Err(error) = fs::copy(guest("notes"), &notes) {
-        return println!("SKIPPED names that are not UTF-8: {error}");
-    }
-    let manifest = format!("[[component]]\nid = \"a/b/c\"\nwasm = \"{}\"", guest("notes"));
-    fs::write(dir.path().join(name(".toml")), manifest).unwrap();
-    let run = |args: &[&str], path: OsString, rest: &[OsString]| {
-        let mut command = dir.command(args);
-        Done::of(command.arg(path).args(rest).output().unwrap())
-    };
-
-    let done = run(&["run", "--id", "a/b/c"], name(".wasm"), &["add".into(), "x".into()]);
-    assert_eq!((done.code, done.stdout.as_str()), (0, "added note 1\n"), "{}", done.stderr);
-
-    let store = ["--store", "file:storage-data"];
-    let list = ["a/b/c".into(), "list".into()];
-    let done = run(&[&store[..], &["run", "--config"]].concat(), name(".toml"), &list);
-    assert_eq!((done.code, done.stdout.as_str()), (0, "1  x\n"), "{}", done.stderr);
-    let done = run(&[&store[..], &["--json", "check"]].concat(), name(".toml"), &[]);
-    assert_eq!(done.code, 0, "{}", done.stderr);
-    assert!(done.stdout.contains("\"manifest\":\"caf\u{fffd}.toml\""), "{}", done.stdout);
-    assert!(done.stdout.contains("\"manifest_base64\":\"Y2Fm6S50b21s\""), "{}", done.stdout);
-
-    let done = run(&["run", "--id", "a/b/c"], name(".wasm"), &["add".into(), name("")]);
-    assert_eq!(done.code, 2);
-    assert_eq!(
-        done.stderr,
-        "error: cannot pass argument 2 to the component: \"caf\u{fffd}\" is not UTF-8, which WASI \
-         requires\n"
-    );
-    let done = run(&["run", "--id", "a/b/c"], name(".missing"), &[]);
-    assert_eq!(done.code, 1);
-    assert!(done.stderr.contains("cannot read the component caf\u{fffd}.missing"));
 }
 
 #[cfg(target_os = "linux")]

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rstest::rstest;
 
-use crate::guests::{command, counter};
+use crate::guests::command;
 use crate::support::{TestDir, guest, started_by};
 
 /// A component that counts, and the lines that it prints.
@@ -50,7 +50,7 @@ fn send(signal: &str, process: u32) {
 }
 
 fn counting(dir: &TestDir, store: &str) -> Command {
-    let file = dir.file("counter.wasm", &counter());
+    let file = dir.component("counter");
     dir.command(&["--quiet", "--store", store, "run", "--id", "a/b/c", &file])
 }
 
@@ -77,7 +77,7 @@ fn every_instance_is_stopped() {
     let dir = TestDir::new();
     let store = "redb:data?durability=relaxed";
     let mut started = dir.command(&["--quiet", "--store", store, "run", "--id", "a/b/c"]);
-    started.args(["--instances", "4", &dir.file("counter.wasm", &counter())]);
+    started.args(["--instances", "4", &dir.component("counter")]);
     let mut counting = Counting::start(started);
     counting.read(50);
     send("TERM", counting.child.id());
