@@ -16,17 +16,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
+#[rustfmt::skip]
 const GUESTS: [&str; 10] = [
-    "core-storage",
-    "counter",
-    "extended",
-    "keyvalue-draft",
-    "keyvalue-draft2",
-    "keyvalue-main",
-    "keyvalue-spin",
-    "notes",
-    "probe",
-    "session",
+    "core-storage", "counter", "extended", "keyvalue-draft", "keyvalue-draft2", "keyvalue-main",
+    "keyvalue-spin", "notes", "probe", "session",
 ];
 const TARGET: &str = "wasm32-wasip2";
 const DIRECTORY: &str = "examples/guests";
@@ -37,15 +30,9 @@ const LOCK: &str = "examples/guests/guests.lock";
 const ADVICE: &str = "run `cargo xtask guests` and commit what it writes";
 
 /// Prefixes of paths on a build machine. A component must not contain any.
+#[rustfmt::skip]
 const MACHINE_PATHS: [&str; 9] = [
-    "/home/",
-    "/root/",
-    "/Users/",
-    ":\\Users\\",
-    "/rustc/",
-    "/tmp/",
-    "/nix/store/",
-    ".cargo/",
+    "/home/", "/root/", "/Users/", ":\\Users\\", "/rustc/", "/tmp/", "/nix/store/", ".cargo/",
     ".rustup/",
 ];
 

@@ -1,7 +1,6 @@
 //! `copy`: what it prints, what it refuses, and that it continues after a kill.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
@@ -9,7 +8,7 @@ use std::time::Instant;
 use rstest::rstest;
 use storage_host::{ComponentStorage, Mode, Store, StoreUrl};
 
-use crate::support::TestDir;
+use crate::support::{Mount, TestDir};
 
 type Contents = BTreeMap<String, Vec<u8>>;
 
@@ -140,65 +139,8 @@ fn a_rocksdb_store_is_copied_while_it_is_written_to() {
 }
 
 #[test]
-fn a_damaged_value_is_named_and_a_repaired_copy_continues() {
-    let dir = TestDir::with_file_store();
-    let sample = sample(300);
-    fill(&dir, "file:storage-data", &sample);
-    let file = dir.path().join("storage-data/components/app/c1/x/key-00100");
-    let whole = fs::read(&file).unwrap();
-    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
-    let copy = ["copy", "--from", "file:storage-data", "--to", "file:copy"];
-    let done = dir.run(&copy);
-    assert_eq!(done.code, 1);
-    let begins = "error: cannot read the source: key \"app/c1/x/key-00100\" is corrupt: ";
-    assert!(done.stderr.starts_with(begins), "{}", done.stderr);
-    fs::write(&file, whole).unwrap();
-    dir.printed(&copy);
-    assert!(contents(&dir, "file:copy") == sample);
-}
-
-#[test]
 fn a_copy_to_a_full_disk_continues_after_an_error() {
     let dir = TestDir::with_file_store();
-    let Some(_mount) = crate::support::Mount::new(&dir.path().join("disk"), "size=1m") else {
-        return;
-    };
-    let sample = sample(10);
-    fill(&dir, "file:storage-data", &sample);
-    let copy = ["copy", "--from", "file:storage-data", "--to", "file:disk/copy"];
-    let done = dir.run(&copy);
-    assert_eq!(done.code, 1);
-    assert!(done.stderr.contains("cannot write \"") && done.stderr.contains("No space left"));
-    assert!(done.stderr.contains("run the copy again to continue"), "{}", done.stderr);
-    let remount = ["-o", "remount,size=50m"];
-    let grown = Command::new("mount").args(remount).arg(dir.path().join("disk")).status();
-    assert!(grown.unwrap().success());
-    dir.printed(&copy);
-    assert!(contents(&dir, "file:disk/copy") == sample);
-}
-
-/// A copy to a terminal shows how far it has come; `printed` elsewhere sees that
-/// nothing is shown to a pipe.
-#[test]
-fn a_terminal_shows_the_progress() {
-    let dir = TestDir::with_file_store();
-    fill(&dir, "file:storage-data", &sample(3_000));
-    let copy = dir.command(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
-    let line = [copy.get_program().to_str().unwrap().to_owned()]
-        .into_iter()
-        .chain(copy.get_args().map(|arg| arg.to_str().unwrap().to_owned()))
-        .collect::<Vec<_>>()
-        .join(" ");
-    let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).current_dir(dir.path()).stdin(Stdio::null());
-    let output = match script.env("TERM", "xterm").output() {
-        Ok(output) if output.status.success() => output,
-        _ => {
-            println!("SKIPPED a terminal: there is no script to make one");
-            return;
-        }
-    };
-    let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(shown.contains("copying"), "{shown}");
-    assert!(shown.contains("copied 3007 keys"), "{shown}");
+    let Some(_mount) = Mount::new(&dir.path().join("disk"), "size=1m") else { return };
+    dir.assert_transcript("copy_full_disk");
 }

@@ -73,22 +73,9 @@ fn problems_of_the_file_system_are_reported() {
     let Some(mount) = Mount::new(&dir.path().join("disk"), "size=1m,nr_inodes=50") else {
         return;
     };
-    let store = ["--store", "file:disk/store"];
-    let all = |document: &Value| -> Vec<String> {
-        let findings = document["findings"].as_array().unwrap().iter();
-        findings.map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
-    };
     // A store that does not exist yet: its future directory counts.
-    let (document, code) = json(&dir, &store);
-    assert_eq!((code, document["store"]["exists"].as_bool()), (0, Some(false)));
-    assert_eq!(document["store"]["file_system"], "tmpfs");
-    assert_eq!(all(&document), ["file_system", "disk_space", "free_files"]);
-    dir.printed(&[&store[..], &["put", "a/b/c", "key", "value"]].concat());
+    dir.assert_transcript("doctor_disk");
+    dir.printed(&["--store", "file:disk/store", "put", "a/b/c", "key", "value"]);
     mount.make_read_only();
-    let (document, code) = json(&dir, &store);
-    assert_eq!(code, 0, "it can be read");
-    assert_eq!(all(&document), ["file_system", "disk_space", "free_files", "read_only"]);
-    let (document, code) = json(&dir, &["--store", "file:disk/new"]);
-    assert_eq!(code, 1);
-    assert!(all(&document).contains(&"not_writable".to_owned()), "{document}");
+    dir.assert_transcript("doctor_read_only");
 }

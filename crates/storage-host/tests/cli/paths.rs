@@ -9,20 +9,12 @@ fn unexpanded_paths_create_nothing() {
     let dir = TestDir::with_file_store();
     dir.printed(&["--store", "redb:here", "put", "a/b/c", "k", "v"]);
     let before = dir.tree("");
-    for url in [
-        "file:~/data",
-        "redb:~/d",
-        "file:~",
-        "file:$HOME/x",
-        "redb:${HOME}/x",
-        "file:d-$(date)",
-        "file:data\n",
-        "file:data\r",
-        "file:data ",
-        " file:data",
-        "redb:d\r\n",
-        "file:data\t",
-    ] {
+    #[rustfmt::skip]
+    let urls = [
+        "file:~/data", "redb:~/d", "file:~", "file:$HOME/x", "redb:${HOME}/x", "file:d-$(date)",
+        "file:data\n", "file:data\r", "file:data ", " file:data", "redb:d\r\n", "file:data\t",
+    ];
+    for url in urls {
         let manifest = format!("store = {url:?}\n[[component]]\nid = \"a/b/c\"\n");
         dir.file("storage.toml", manifest.as_bytes());
         for args in [

@@ -61,13 +61,6 @@ impl TestDir {
         done.stdout
     }
 
-    /// The output of a command, which must exit with this code.
-    pub(crate) fn printed_with_code(&self, args: &[&str], code: i32) -> String {
-        let done = self.run(args);
-        assert_eq!(done.code, code, "{args:?}: {}", done.stderr);
-        done.stdout
-    }
-
     /// Runs the commands of a snapshot and compares what they print. `sh` runs the lines that
     /// begin with `$ `; `> ` continues a command, as on a terminal.
     pub(crate) fn assert_transcript(&self, name: &str) {

@@ -7,30 +7,13 @@ use crate::support::TestDir;
 
 /// On a file store in `storage-data`.
 #[rstest]
+#[rustfmt::skip]
 fn transcript(
     #[values(
-        "copy",
-        "data_base64",
-        "data_bytes",
-        "data_hyphens",
-        "data_invalid_ids",
-        "data_json",
-        "data_limit",
-        "data_missing",
-        "data_output",
-        "data_pages",
-        "data_store_choice",
-        "data_text",
-        "run_errors",
-        "run_keyvalue",
-        "run_memory_store",
-        "run_notes",
-        "run_trap",
-        "run_without_cache",
-        "store_flipped",
-        "store_is_none",
-        "store_newer",
-        "verify",
+        "copy", "copy_damaged", "data_base64", "data_bytes", "data_hyphens", "data_invalid_ids", "data_json",
+        "data_limit", "data_missing", "data_output", "data_pages", "data_store_choice",
+        "data_text", "run_errors", "run_keyvalue", "run_memory_store", "run_notes", "run_trap",
+        "run_without_cache", "store_flipped", "store_is_none", "store_newer", "verify",
         "verify_foreign_files"
     )]
     name: &str,
@@ -41,31 +24,14 @@ fn transcript(
 /// On the default store, or those that the commands name.
 #[cfg(feature = "redb")]
 #[rstest]
+#[rustfmt::skip]
 fn transcript_without_a_variable(
     #[values(
-        "config_cannot",
-        "config_instances",
-        "config_no_store",
-        "config_override",
-        "config_presets",
-        "config_run",
-        "config_warnings",
-        "config_wrong",
-        "demo",
-        "demo_cannot",
-        "doctor_choice",
-        "earlier_default",
-        "help",
-        "help_commands",
-        "help_nothing",
-        "help_short",
-        "paths_environment",
-        "paths_notes",
-        "policy",
-        "policy_limit",
-        "policy_refused",
-        "policy_store_choice",
-        "wrong_usage"
+        "config_cannot", "config_instances", "config_no_store", "config_override",
+        "config_presets", "config_run", "config_warnings", "config_wrong", "demo", "demo_cannot",
+        "doctor_choice", "earlier_default", "help", "help_commands", "help_nothing", "help_short",
+        "paths_environment", "paths_notes", "policy", "policy_limit", "policy_refused",
+        "policy_store_choice", "wrong_usage"
     )]
     name: &str,
 ) {
