@@ -122,29 +122,3 @@ fn every_line_of_standard_error_is_json() {
         }
     }
 }
-
-#[test]
-fn notes_are_json_objects() {
-    let dir = dir_of_trouble();
-    let done = dir.run(&["--json", "components"]);
-    let lines = assert_json_lines(done.stderr.as_bytes(), &["components"]);
-    let [line] = lines.as_slice() else { panic!("{}", done.stderr) };
-    let message = line["note"]["message"].as_str().unwrap();
-    assert!(message.starts_with("1 component not listed"), "{message}");
-}
-
-#[test]
-fn log_lines_are_objects_with_level_and_fields() {
-    let dir = dir_of_trouble();
-    // The component's own text goes through as it is, behind the log.
-    let done =
-        dir.run(&["--json", "run", "--id", "app/notes/home", "probe.wasm", "get", "damaged"]);
-    let Some((log, own)) = done.stderr.split_once('\n') else { panic!("{}", done.stderr) };
-    let lines = assert_json_lines(log.as_bytes(), &["run"]);
-    let [line] = lines.as_slice() else { panic!("{log}") };
-    assert_eq!(line["level"], "ERROR");
-    assert_eq!(line["message"], "a call to storage failed");
-    assert_eq!(line["incident"], "00000001");
-    assert_eq!(line["component"], "app/notes/home");
-    assert_eq!(own, "error: io-error: what is stored is damaged (incident 00000001)\n");
-}

@@ -13,15 +13,11 @@
 mod compiled;
 mod copy;
 mod data;
-mod demo;
 mod doctor;
 mod guests;
-mod help;
 mod json;
 mod kill;
 mod locks;
-mod paths;
-mod policy;
 #[cfg(unix)]
 mod privacy;
 mod resources;
@@ -32,5 +28,4 @@ mod support;
 mod transcripts;
 #[cfg(target_os = "linux")]
 mod unreadable;
-mod verify;
 mod waiting;

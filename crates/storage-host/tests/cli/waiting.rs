@@ -128,20 +128,3 @@ fn a_terminal_shows_the_wait() {
     assert!(child.wait().unwrap().success());
     assert_eq!(dir.printed(&["get", "a/b/c", "key"]), "new");
 }
-
-#[test]
-fn a_store_that_stays_locked_is_an_error_with_the_wait() {
-    let dir = TestDir::with_file_store();
-    dir.run(&["put", "a/b/c", "key", "value"]);
-    let _held = dir.hold("file:storage-data");
-    let put = |wait: &[&str]| {
-        let done = dir.run(&[wait, &["--json", "put", "a/b/c", "key", "other"]].concat());
-        assert_eq!(done.code, 1, "{}", done.stderr);
-        assert!(done.stderr.contains("\"kind\":\"locked\""), "{}", done.stderr);
-        done.stderr
-    };
-    let at_once = put(&["--wait", "0"]);
-    assert!(!at_once.contains("waited"), "{at_once}");
-    let waited = put(&["--wait", "1"]);
-    assert!(waited.contains("; waited 1 s (see --wait)"), "{waited}");
-}
