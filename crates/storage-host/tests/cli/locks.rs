@@ -12,7 +12,7 @@ use crate::support::{Done, TestDir, started_by};
 
 /// The command below another one; `None`, with the reason, where this machine lacks
 /// that or may not use it.
-pub(crate) fn below(dir: &TestDir, program: &[&str], args: &[&str]) -> Option<Done> {
+fn below(dir: &TestDir, program: &[&str], args: &[&str]) -> Option<Done> {
     let (name, options) = program.split_first()?;
     let works = Command::new(name).args(options).arg("true").output();
     if !works.as_ref().is_ok_and(|output| output.status.success()) {
@@ -71,20 +71,6 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
         }
     }
     assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
-}
-
-#[cfg(feature = "redb")]
-#[test]
-fn a_store_is_created_without_rename_noreplace() {
-    let dir = TestDir::with_file_store();
-    let strace = "strace -f -qq -o /dev/null -e inject=renameat2:error=EINVAL -e \
-                  inject=link,linkat:error=EPERM";
-    let strace: Vec<&str> = strace.split(' ').collect();
-    let put = ["--store", "redb:data", "put", "a/b/c", "key", "value"];
-    let Some(done) = below(&dir, &strace, &put) else { return };
-    assert_eq!((done.code, &*done.stderr), (0, ""));
-    assert_eq!(dir.printed(&["--store", "redb:data", "get", "a/b/c", "key"]), "value");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 #[rstest]

@@ -38,19 +38,26 @@ fn transcript_without_a_variable(
     TestDir::new().assert_transcript(name);
 }
 
-/// With links, names that are not UTF-8, streams that other systems open differently, and a
-/// terminal.
-#[cfg(target_os = "linux")]
+/// With links, names that are not UTF-8, streams that other systems open differently, a terminal
+/// and failing system calls.
+#[cfg(all(feature = "redb", target_os = "linux"))]
 #[rstest]
+#[rustfmt::skip]
 fn transcript_on_linux(
-    #[values("paths_not_utf8", "streams_input", "streams_output", "terminal", "verify_link")]
+    #[values(
+        "paths_not_utf8", "strace", "streams_input", "streams_output", "terminal", "verify_link"
+    )]
     name: &str,
 ) {
     let dir = TestDir::with_file_store();
-    for program in ["bash", "script"].iter().filter(|_| name == "terminal") {
-        if !dir.shell(&format!("command -v {program}")).output().unwrap().status.success() {
-            return println!("SKIPPED {name}: there is no {program}");
-        }
+    let needed = match name {
+        "strace" => "strace -qq -o /dev/null true",
+        "terminal" => "bash --version && script --version",
+        _ => "true",
+    };
+    let works = dir.shell(needed).output().unwrap();
+    if !works.status.success() {
+        return println!("SKIPPED {name}: {needed}: {works:?}");
     }
     dir.assert_transcript(name);
 }

@@ -5,7 +5,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::locks::below;
 use crate::support::TestDir;
 
 /// A user without privileges.
@@ -89,31 +88,4 @@ fn errors_name_the_owner_of_a_store() {
     shared.hide("data");
     shared.hide("storage-data");
     shared.assert_transcript("unreadable_store");
-}
-
-#[test]
-fn a_component_with_a_failing_disk_is_named() {
-    let dir = TestDir::with_file_store();
-    for id in ["a/b/c", "app/notes/home", "z/z/z"] {
-        dir.printed(&["put", id, "key", "value"]);
-    }
-    let path = fs::canonicalize(dir.path()).unwrap();
-    let path = path.join("storage-data/components/app/notes/home");
-    let store = format!("file:{}", path.ancestors().nth(4).unwrap().display());
-    let fail = format!(
-        "strace -f -qq -o /dev/null -P {} -e trace=openat -e inject=openat:error=EIO",
-        path.display()
-    );
-    let fail: Vec<&str> = fail.split(' ').collect();
-    let failed = |args: &[&str]| below(&dir, &fail, args);
-    let Some(done) = failed(&["--store", &store, "components"]) else { return };
-    assert_eq!((done.code, &*done.stdout), (1, "a/b/c\nz/z/z\n"));
-    let named = "app/notes/home cannot be read: cannot list ";
-    assert!(done.stderr.contains(named), "{}", done.stderr);
-    assert!(done.stderr.contains("Input/output error (os error 5)"), "{}", done.stderr);
-    let done = failed(&["copy", "--from", &store, "--to", "redb:target"]).unwrap();
-    assert!(done.code == 1 && done.stderr.contains(named), "{}", done.stderr);
-    let done = failed(&["--store", &store, "doctor"]).unwrap();
-    let expected = format!("{}: Input/output error (os error 5)", path.display());
-    assert!(done.stdout.contains(&expected), "{}", done.stdout);
 }
