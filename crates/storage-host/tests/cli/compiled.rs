@@ -62,26 +62,26 @@ fn damaged_entries_are_replaced() {
     let cache = Cache::new();
     cache.run();
     let [entry] = &*cache.entries() else { panic!("not one entry") };
-    let whole = fs::read(&entry).unwrap();
+    let whole = fs::read(entry).unwrap();
     // Offsets in the header's fields and in the machine code.
     let header = [0, 20, 60, 85, 100];
     let code = (0..PLACES).map(|number| 120 + number * (whole.len() - 121) / (PLACES - 1));
     for place in header.into_iter().chain(code) {
         let mut damaged = whole.clone();
         damaged[place] ^= 1 << (place % 8);
-        fs::write(&entry, damaged).unwrap();
+        fs::write(entry, damaged).unwrap();
         let log = cache.run();
         assert!(log.contains("is damaged; replacing it"), "byte {place}: {log}");
-        assert_eq!(fs::read(&entry).unwrap(), whole, "byte {place}");
+        assert_eq!(fs::read(entry).unwrap(), whole, "byte {place}");
     }
     for len in [0, 1, 119, 120, whole.len() / 2, whole.len() - 1] {
-        fs::write(&entry, &whole[..len]).unwrap();
+        fs::write(entry, &whole[..len]).unwrap();
         cache.run();
-        assert_eq!(fs::read(&entry).unwrap(), whole, "{len} bytes");
+        assert_eq!(fs::read(entry).unwrap(), whole, "{len} bytes");
     }
-    fs::write(&entry, [&whole[..], b"more"].concat()).unwrap();
+    fs::write(entry, [&whole[..], b"more"].concat()).unwrap();
     cache.run();
-    assert_eq!(fs::read(&entry).unwrap(), whole);
+    assert_eq!(fs::read(entry).unwrap(), whole);
 }
 
 #[test]
