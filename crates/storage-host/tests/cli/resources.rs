@@ -9,7 +9,9 @@ use std::process::Command;
 
 use rstest::rstest;
 
-use crate::support::{Done, Mount, TestDir, guest, started_by};
+#[cfg(feature = "redb")]
+use crate::support::Mount;
+use crate::support::{Done, TestDir, guest, started_by};
 
 /// The command with a limit of the shell's.
 fn limited(dir: &TestDir, limit: &str, args: &[&str]) -> Done {
