@@ -18,8 +18,6 @@ mod guests;
 mod json;
 mod kill;
 mod locks;
-#[cfg(unix)]
-mod privacy;
 mod resources;
 mod run;
 mod signals;
