@@ -1,9 +1,8 @@
-//! Locks that do not work, whose holder is not known, and paths that are links.
+//! Locks that do not work, and whose holder is not known.
 
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use rstest::rstest;
@@ -115,41 +114,4 @@ fn a_number_in_a_lock_file_is_not_a_process() {
     fs::write(dir.path().join("storage-data/LOCK"), "1\n").unwrap();
     let told = dir.run(&put).stderr;
     assert!(told.contains(&format!("process {} has it open", std::process::id())), "{told}");
-}
-
-#[rstest]
-#[case::file("file:link", false)]
-#[cfg_attr(feature = "redb", case::redb("redb:link", true))]
-#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:link", false))]
-fn a_store_is_created_at_the_target_of_a_link(#[case] store: &str, #[case] is_file: bool) {
-    let dir = TestDir::with_file_store();
-    let target = dir.path().join("disk/real");
-    symlink("disk/real", dir.path().join("link")).unwrap();
-    for args in [
-        ["put", "a/b/c", "key", "value"].as_slice(),
-        &["get", "a/b/c", "key"],
-        &["delete", "a/b/c", "key"],
-        &["verify"],
-    ] {
-        let done = dir.run(&[&["--store", store], args].concat());
-        let told = "link is a symbolic link to disk/real, which does not exist; mount or create \
-                    what it leads to, or change the link\n";
-        assert_eq!(done.code, 1, "{args:?}");
-        assert!(done.stderr.ends_with(told), "{args:?}: {}", done.stderr);
-        assert!(!target.exists());
-    }
-    fs::create_dir(dir.path().join("disk")).unwrap();
-    if is_file {
-        fs::write(&target, "").unwrap();
-        // Only what writes makes a store.
-        assert_eq!(dir.run(&["--store", store, "delete", "a/b/c", "key"]).code, 1);
-        assert_eq!(fs::read(&target).unwrap(), b"");
-    } else {
-        fs::create_dir(&target).unwrap();
-    }
-    dir.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
-    assert!(dir.path().join("link").is_symlink());
-    let real = store.replace("link", "disk/real");
-    assert_eq!(dir.printed(&["--store", &real, "get", "a/b/c", "key"]), "value");
-    dir.printed(&["--store", store, "delete", "a/b/c", "key"]);
 }

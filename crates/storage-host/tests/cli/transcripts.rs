@@ -45,8 +45,8 @@ fn transcript_without_a_variable(
 #[rustfmt::skip]
 fn transcript_on_linux(
     #[values(
-        "copy_paths", "paths_not_utf8", "strace", "streams_input", "streams_output", "terminal",
-        "verify_link"
+        "copy_paths", "link", "paths_not_utf8", "strace", "streams_input", "streams_output",
+        "terminal", "verify_link"
     )]
     name: &str,
 ) {
