@@ -49,15 +49,9 @@ const LOCK: &str = "examples/guests/guests.lock";
 const ADVICE: &str = "run `cargo xtask guests` and commit what it writes";
 
 /// Prefixes of paths on a build machine. A component must not contain any.
+#[rustfmt::skip]
 const MACHINE_PATHS: [&str; 9] = [
-    "/home/",
-    "/root/",
-    "/Users/",
-    ":\\Users\\",
-    "/rustc/",
-    "/tmp/",
-    "/nix/store/",
-    ".cargo/",
+    "/home/", "/root/", "/Users/", ":\\Users\\", "/rustc/", "/tmp/", "/nix/store/", ".cargo/",
     ".rustup/",
 ];
 

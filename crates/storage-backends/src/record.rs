@@ -246,27 +246,46 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    const KEY: &str = "app/notes/home/1";
+
     fn sample() -> Vec<u8> {
-        encode("app/notes/home/1", &"buy milk".into(), Revision::new(7))
+        encode(KEY, &"buy milk".into(), Revision::new(7))
+    }
+
+    fn keyless() -> Vec<u8> {
+        let mut bytes = b"what was there before".to_vec();
+        encode_keyless(KEY, b"buy milk", Revision::new(7), &mut bytes);
+        bytes
     }
 
     #[test]
-    fn a_record_decodes_to_what_was_encoded() {
+    fn records_decode_to_what_was_encoded() {
         let record = decode(&sample()).unwrap();
-        assert_eq!(record.key, "app/notes/home/1");
-        assert_eq!(record.found.value, "buy milk".into());
+        assert_eq!((&*record.key, record.found.value), (KEY, "buy milk".into()));
         assert_eq!(record.found.revision, Revision::new(7));
-        assert_eq!(sample().len(), overhead(record.key.len()) + "buy milk".len());
+        assert_eq!(sample().len(), overhead(KEY.len()) + "buy milk".len());
+        let bytes = keyless();
+        assert_eq!(bytes.len(), KEYLESS_OVERHEAD + "buy milk".len());
+        assert_eq!(decode_keyless(KEY, &bytes), Ok((b"buy milk".as_slice(), Revision::new(7))));
+        assert!(decode_keyless("app/notes/home/2", &bytes).is_err());
+        assert!(decode_keyless("app/notes/home/", &bytes).is_err());
     }
 
     #[test]
     fn every_flipped_bit_and_truncation_is_detected() {
-        for at in 0..sample().len() {
-            assert!(decode(&sample()[..at]).is_err(), "{at} bytes");
-            for bit in 0..8 {
-                let mut bytes = sample();
-                bytes[at] ^= 1 << bit;
-                assert!(decode(&bytes).is_err(), "byte {at}, bit {bit}");
+        type Decodes = fn(&[u8]) -> bool;
+        let kinds: [(Vec<u8>, Decodes); 2] = [
+            (sample(), |bytes| decode(bytes).is_ok()),
+            (keyless(), |bytes| decode_keyless(KEY, bytes).is_ok()),
+        ];
+        for (whole, decodes) in kinds {
+            for at in 0..whole.len() {
+                assert!(!decodes(&whole[..at]), "{at} bytes");
+                for bit in 0..8 {
+                    let mut bytes = whole.clone();
+                    bytes[at] ^= 1 << bit;
+                    assert!(!decodes(&bytes), "byte {at}, bit {bit}");
+                }
             }
         }
     }
@@ -299,39 +318,5 @@ mod tests {
         assert!(resealed(|bytes| bytes[10..12].copy_from_slice(&[0xff, 0xff])).is_err());
         assert!(resealed(|bytes| bytes[13..15].copy_from_slice(&[0xff, 0xff])).is_err());
         assert!(resealed(|bytes| bytes[12] = 5).unwrap_err().contains("no key"));
-    }
-
-    fn keyless() -> Vec<u8> {
-        let mut bytes = b"what was there before".to_vec();
-        encode_keyless("app/notes/home/1", b"buy milk", Revision::new(7), &mut bytes);
-        bytes
-    }
-
-    #[test]
-    fn a_keyless_record_decodes_to_what_was_encoded() {
-        let bytes = keyless();
-        assert_eq!(bytes.len(), KEYLESS_OVERHEAD + "buy milk".len());
-        let read = decode_keyless("app/notes/home/1", &bytes).unwrap();
-        assert_eq!(read, (b"buy milk".as_slice(), Revision::new(7)));
-    }
-
-    #[test]
-    fn a_keyless_record_of_another_key_is_refused() {
-        let bytes = keyless();
-        assert!(decode_keyless("app/notes/home/2", &bytes).is_err());
-        assert!(decode_keyless("app/notes/home/", &bytes).is_err());
-    }
-
-    #[test]
-    fn damage_to_a_keyless_record_is_detected() {
-        for at in 0..keyless().len() {
-            assert!(decode_keyless("app/notes/home/1", &keyless()[..at]).is_err());
-            for bit in 0..8 {
-                let mut bytes = keyless();
-                bytes[at] ^= 1 << bit;
-                let read = decode_keyless("app/notes/home/1", &bytes);
-                assert!(read.is_err(), "byte {at}, bit {bit}");
-            }
-        }
     }
 }

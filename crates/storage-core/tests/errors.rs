@@ -1,10 +1,12 @@
 //! Errors and keys from below: a component sees user keys only, and nothing of other
 //! components.
 
+use StorageError::{AlreadyExists, Conflict, InvalidKey, IoError, Locked, NotFound, Unsupported};
 use rstest::rstest;
 use storage_core::conformance::{FailingStorage, Fault, Method, ReferenceStorage};
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, NamespacedStorage, PageRequest, StorageError, StorageValue,
+    Commit, ComponentStorage, KeyPage, NamespacedStorage, PageRequest, StorageError,
+    forward_storage,
 };
 
 const PREFIX: &str = "app/notes/home/";
@@ -17,46 +19,41 @@ fn unavailable(key: Option<&str>, detail: &str) -> StorageError {
     StorageError::Unavailable { key: key.map(str::to_owned), detail: detail.to_owned() }
 }
 
+fn of(kind: fn(String) -> StorageError, text: &str) -> StorageError {
+    kind(text.to_owned())
+}
+
 fn over(limit: &'static str) -> StorageError {
     StorageError::LimitExceeded { limit, max: 1, actual: 2 }
 }
 
 /// An error of a store, and what the component sees.
 #[rstest]
-#[case(StorageError::NotFound("app/notes/home/k".into()), StorageError::NotFound("k".into()))]
-#[case(StorageError::AlreadyExists("app/notes/home/k".into()), StorageError::AlreadyExists("k".into()))]
-#[case(StorageError::Conflict("app/notes/home/k".into()), StorageError::Conflict("k".into()))]
+#[case(of(NotFound, "app/notes/home/k"), of(NotFound, "k"))]
+#[case(of(AlreadyExists, "app/notes/home/k"), of(AlreadyExists, "k"))]
+#[case(of(Conflict, "app/notes/home/k"), of(Conflict, "k"))]
 #[case(corrupt(Some("app/notes/home/k"), "torn"), corrupt(Some("k"), "torn"))]
 #[case(corrupt(None, "no format"), corrupt(None, "no format"))]
 #[case(unavailable(Some("app/notes/home/k"), "busy"), unavailable(Some("k"), "busy"))]
 #[case(unavailable(None, "busy"), unavailable(None, "busy"))]
 // In text too.
 #[case(
-    StorageError::IoError("cannot write app/notes/home/k: disk full".into()),
-    StorageError::IoError("cannot write k: disk full".into())
+    of(IoError, "cannot write app/notes/home/k: disk full"),
+    of(IoError, "cannot write k: disk full")
 )]
-#[case(
-    StorageError::InvalidKey("\"app/notes/home/k\" and app/notes/home/l".into()),
-    StorageError::InvalidKey("\"k\" and l".into())
-)]
-#[case(
-    StorageError::Unsupported("no commit of app/notes/home/k".into()),
-    StorageError::Unsupported("no commit of k".into())
-)]
-#[case(
-    StorageError::Locked("\"app/notes/home/k\" by 7".into()),
-    StorageError::Locked("\"k\" by 7".into())
-)]
+#[case(of(InvalidKey, "\"app/notes/home/k\" and app/notes/home/l"), of(InvalidKey, "\"k\" and l"))]
+#[case(of(Unsupported, "no commit of app/notes/home/k"), of(Unsupported, "no commit of k"))]
+#[case(of(Locked, "\"app/notes/home/k\" by 7"), of(Locked, "\"k\" by 7"))]
 #[case(corrupt(Some("app/notes/home/k"), "has app/notes/home/l"), corrupt(Some("k"), "has l"))]
 #[case(unavailable(Some("app/notes/home/k"), "(app/notes/home/k)"), unavailable(Some("k"), "(k)"))]
 // A path stays whole, for the operator.
 #[case(
-    StorageError::IoError("cannot open /data/app/notes/home/k".into()),
-    StorageError::IoError("cannot open /data/app/notes/home/k".into())
+    of(IoError, "cannot open /data/app/notes/home/k"),
+    of(IoError, "cannot open /data/app/notes/home/k")
 )]
 // A key of another component is not shown.
-#[case(StorageError::NotFound("app/notes/work/k".into()), StorageError::NotFound(String::new()))]
-#[case(StorageError::Conflict("app/notes/homes/k".into()), StorageError::Conflict(String::new()))]
+#[case(of(NotFound, "app/notes/work/k"), of(NotFound, ""))]
+#[case(of(Conflict, "app/notes/homes/k"), of(Conflict, ""))]
 #[case(corrupt(Some("app/notes/work/k"), "torn"), corrupt(Some(""), "torn"))]
 // Errors without a key are unchanged.
 #[case(StorageError::QuotaExceeded, StorageError::QuotaExceeded)]
@@ -87,25 +84,11 @@ fn an_error_names_the_user_key(#[case] below: StorageError, #[case] own: Storage
 }
 
 /// A store that lists keys of other components.
-struct Leaky(Vec<&'static str>);
+struct Leaky(Vec<&'static str>, ReferenceStorage);
 
 #[expect(clippy::missing_trait_methods, reason = "its listings are what is tested")]
 impl ComponentStorage for Leaky {
-    fn get(&self, _: &str) -> Result<Option<StorageValue>, StorageError> {
-        Ok(None)
-    }
-
-    fn set(&self, _: &str, _: StorageValue) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn delete(&self, _: &str) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn exists(&self, _: &str) -> Result<bool, StorageError> {
-        Ok(false)
-    }
+    forward_storage!(self => self.1; get, set, delete, exists);
 
     fn list_keys(&self, _: Option<&str>) -> Result<Vec<String>, StorageError> {
         Ok(self.0.iter().map(|key| (*key).to_owned()).collect())
@@ -123,7 +106,10 @@ impl ComponentStorage for Leaky {
 #[case::the_prefix_without_its_slash(vec!["app/notes/home"])]
 #[case::no_component(vec!["secret"])]
 fn a_foreign_key_from_below_is_an_error(#[case] keys: Vec<&'static str>) {
-    let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), Leaky(keys));
+    let component = NamespacedStorage::new(
+        "app/notes/home".parse().unwrap(),
+        Leaky(keys, ReferenceStorage::new()),
+    );
     let results = [
         component.list_keys(None).map(drop),
         component.list_keys(Some("k")).map(drop),
@@ -140,7 +126,10 @@ fn a_foreign_key_from_below_is_an_error(#[case] keys: Vec<&'static str>) {
 #[test]
 fn keys_of_the_component_are_listed() {
     let keys = vec!["app/notes/home/a", "app/notes/home/app/notes/home/b"];
-    let component = NamespacedStorage::new("app/notes/home".parse().unwrap(), Leaky(keys));
+    let component = NamespacedStorage::new(
+        "app/notes/home".parse().unwrap(),
+        Leaky(keys, ReferenceStorage::new()),
+    );
     // The prefix is stripped once.
     assert_eq!(component.list_keys(None).unwrap(), ["a", "app/notes/home/b"]);
 }

@@ -346,15 +346,4 @@ mod tests {
             assert!(layout.check_format().is_err(), "byte {at}");
         }
     }
-
-    #[test]
-    fn an_unknown_version_is_named() {
-        let root = tempfile::tempdir().unwrap();
-        let layout = Layout::new(root.path());
-        layout.create().unwrap();
-        fs::write(root.path().join(FORMAT_FILE), "airssys file store\nformat: 12\nwhat: ever\n")
-            .unwrap();
-        let error = layout.check_format().unwrap_err().to_string();
-        assert!(error.contains("format 12") && error.contains("reads format 1;"), "{error}");
-    }
 }

@@ -43,15 +43,13 @@ fn a_damaged_journal_is_detected_and_can_be_restored() {
     let journal = files_below(&dir.path().join("journal"));
     let (file, whole) = journal.into_iter().next().unwrap();
     for at in 0..whole.len() {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x10;
-        fs::write(&file, bytes).unwrap();
-        let options = FileOptions::default;
-        for result in [
-            FileStorage::open_read_only(dir.path(), options()),
-            FileStorage::open(dir.path(), options()),
-        ] {
-            assert!(matches!(result, Err(StorageError::Corrupt { key: None, .. })), "{at}");
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        for bytes in [&*flipped, &whole[..at]] {
+            fs::write(&file, bytes).unwrap();
+            for opened in opened_both_ways(&dir.path()) {
+                assert!(matches!(opened, Err(StorageError::Corrupt { key: None, .. })), "{at}");
+            }
         }
     }
     fs::write(&file, whole).unwrap();

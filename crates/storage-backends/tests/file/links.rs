@@ -48,25 +48,39 @@ fn snapshot(storage: &FileStorage, prefix: &str) -> Result<usize, StorageError> 
     storage.read_snapshot(prefix, None, &mut visit).map(|()| seen)
 }
 
+/// Calls that read a key of a component or list it.
+fn reads(storage: &FileStorage, key: &str) -> [Result<(), StorageError>; 5] {
+    let (prefix, _) = storage_core::split_full_key(key);
+    [
+        storage.get(key).map(drop),
+        storage.exists(key).map(drop),
+        storage.list_keys(Some(prefix)).map(drop),
+        storage.usage(Some(prefix)).map(drop),
+        snapshot(storage, "").map(drop),
+    ]
+}
+
 #[rstest]
-#[case::instance("components/a/b/c")]
-#[case::name("components/a/b")]
-#[case::namespace("components/a")]
-fn every_call_refuses_a_component_behind_a_link(#[case] path: &str) {
+#[case::instance("components/a/b/c", false)]
+#[case::name("components/a/b", false)]
+#[case::namespace("components/a", false)]
+#[case::dangling("components/a", true)]
+fn every_call_refuses_a_component_behind_a_link(#[case] path: &str, #[case] dangling: bool) {
     let dir = filled();
     link_away(&dir, path);
     let link = dir.path().join(path);
+    if dangling {
+        fs::rename(dir.at("elsewhere"), dir.at("unmounted")).unwrap();
+    }
     let before = files_below(&dir.at("elsewhere"));
     for storage in opened(&dir) {
-        assert_names_link(storage.get("a/b/c/k"), &link);
+        for result in reads(&storage, "a/b/c/k") {
+            assert_names_link(result, &link);
+        }
         assert_names_link(storage.get("a/b/c/missing"), &link);
-        assert_names_link(storage.exists("a/b/c/k"), &link);
-        assert_names_link(storage.list_keys(Some("a/b/c/")), &link);
-        assert_names_link(storage.usage(Some("a/b/c/")), &link);
         assert_names_link(storage.list_keys(None), &link);
         assert_names_link(storage.usage(None), &link);
         assert_names_link(storage.list_components(None, 10), &link);
-        assert_names_link(snapshot(&storage, ""), &link);
         assert_names_link(snapshot(&storage, "a/b/c/"), &link);
         // Other components are not affected.
         assert_eq!(storage.get("d/e/f/k"), Ok(Some("d/e/f/k".into())));
@@ -76,33 +90,22 @@ fn every_call_refuses_a_component_behind_a_link(#[case] path: &str) {
         let storage = FileStorage::open(dir.path(), options(durability)).unwrap();
         assert_names_link(storage.set("a/b/c/k", "x".into()), &link);
         assert_names_link(storage.delete("a/b/c/k"), &link);
-        let commit = Commit::new().set("d/e/f/k", "new".into()).set("a/b/c/k", "new".into());
-        assert_names_link(storage.commit(commit), &link);
+        let new = |key: &str| Commit::new().set(key, "new".into());
         let budget = Budget { max_bytes: 1000, max_keys: 10 };
-        let commit = Commit::new().set("a/b/c/k", "new".into()).with_budget(budget);
-        assert_names_link(storage.commit(commit), &link);
-        let check = Commit::new().require_present("a/b/c/k").set("d/e/f/k", "new".into());
-        assert_names_link(storage.commit(check), &link);
+        for commit in [
+            new("d/e/f/k").set("a/b/c/k", "new".into()),
+            new("a/b/c/k").with_budget(budget),
+            new("d/e/f/k").require_present("a/b/c/k"),
+        ] {
+            assert_names_link(storage.commit(commit), &link);
+        }
         assert_eq!(storage.get("d/e/f/k"), Ok(Some("d/e/f/k".into())));
     }
     assert_eq!(files_below(&dir.at("elsewhere")), before);
     // The repair that the message suggests.
     fs::remove_file(&link).unwrap();
-    fs::rename(dir.at("elsewhere"), &link).unwrap();
+    fs::rename(dir.at(if dangling { "unmounted" } else { "elsewhere" }), &link).unwrap();
     assert_eq!(open(&dir.path()).list_keys(None).unwrap(), ["a/b/c/k", "d/e/f/k", "loose"]);
-}
-
-#[test]
-fn a_dangling_link_is_refused() {
-    let dir = filled();
-    link_away(&dir, "components/a");
-    fs::remove_dir_all(dir.at("elsewhere")).unwrap();
-    let link = dir.path().join("components/a");
-    for storage in opened(&dir) {
-        assert_names_link(storage.get("a/b/c/k"), &link);
-        assert_names_link(storage.list_components(None, 10), &link);
-    }
-    assert_names_link(open(&dir.path()).set("a/b/c/k", "x".into()), &link);
 }
 
 #[rstest]
@@ -116,11 +119,10 @@ fn a_store_with_a_link_in_its_root_does_not_open(#[case] name: &str) {
     let dir = filled();
     link_away(&dir, name);
     let link = dir.path().join(name);
-    assert_names_link(FileStorage::open(dir.path(), FileOptions::default()), &link);
-    assert_names_link(FileStorage::open_read_only(dir.path(), FileOptions::default()), &link);
-    let mut problems = Vec::new();
-    let verified = FileStorage::verify(dir.path(), &mut |problem| problems.push(problem));
-    assert_eq!(verified.unwrap().problems, problems.len() as u64);
+    for opened in opened_both_ways(&dir.path()) {
+        assert_names_link(opened, &link);
+    }
+    let (_, problems) = support::problems(|report| FileStorage::verify(dir.path(), report));
     assert_eq!(problems[0].location, link.to_string_lossy());
     assert!(problems[0].detail.starts_with("is a symbolic link"), "{}", problems[0]);
 }
@@ -138,34 +140,30 @@ fn the_root_itself_may_be_a_link() {
     assert_eq!(verified.unwrap().usage.keys, 3);
 }
 
-#[test]
-fn a_key_behind_a_link_is_refused_until_it_is_written_or_deleted() {
-    for repair in ["put", "delete"] {
-        for key in ["a/b/c/k", "loose"] {
-            let dir = filled();
-            let path = if key == "loose" { "loose/loose" } else { "components/a/b/c/k" };
-            link_away(&dir, path);
-            let link = dir.path().join(path);
-            for storage in opened(&dir) {
-                assert_names_link(storage.get(key), &link);
-                assert_names_link(storage.exists(key), &link);
-                let prefix = key.strip_suffix('k').unwrap_or_default();
-                assert_names_link(storage.list_keys(Some(prefix)), &link);
-                assert_names_link(storage.usage(Some(prefix)), &link);
-                assert_names_link(snapshot(&storage, ""), &link);
-            }
-            let elsewhere = fs::read(dir.at("elsewhere")).unwrap();
-            let storage = open(&dir.path());
-            let (repaired, value) = match repair {
-                "put" => (storage.set(key, "new".into()), Some("new".into())),
-                _ => (storage.delete(key), None),
-            };
-            repaired.unwrap();
-            assert_eq!(storage.get(key), Ok(value));
-            // The target of the link is unchanged.
-            assert_eq!(fs::read(dir.at("elsewhere")).unwrap(), elsewhere);
+#[rstest]
+#[case("a/b/c/k", "components/a/b/c/k")]
+#[case("loose", "loose/loose")]
+fn a_key_behind_a_link_is_refused_until_it_is_written_or_deleted(
+    #[case] key: &str,
+    #[case] path: &str,
+    #[values(Some("new"), None)] repair: Option<&str>,
+) {
+    let dir = filled();
+    link_away(&dir, path);
+    for storage in opened(&dir) {
+        for result in reads(&storage, key) {
+            assert_names_link(result, &dir.path().join(path));
         }
     }
+    let elsewhere = fs::read(dir.at("elsewhere")).unwrap();
+    let storage = open(&dir.path());
+    match repair {
+        Some(value) => storage.set(key, value.into()).unwrap(),
+        None => storage.delete(key).unwrap(),
+    }
+    assert_eq!(storage.get(key), Ok(repair.map(Into::into)));
+    // The target of the link is unchanged.
+    assert_eq!(fs::read(dir.at("elsewhere")).unwrap(), elsewhere);
 }
 
 #[test]
@@ -198,9 +196,9 @@ fn verify_reports_every_link() {
     let dir = filled();
     link_away(&dir, "components/a");
     symlink("/nowhere", dir.path().join("loose/other")).unwrap();
-    let mut shown = Vec::new();
-    let verified = FileStorage::verify(dir.path(), &mut |one| shown.push(one.to_string()));
-    assert_eq!(verified.unwrap().usage.keys, 2);
+    let (verified, problems) = support::problems(|report| FileStorage::verify(dir.path(), report));
+    assert_eq!(verified.usage.keys, 2);
+    let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let shown = shown.join("\n").replace(&*dir.path().to_string_lossy(), "STORE");
     insta::assert_snapshot!(shown, @r"
     STORE/components/a: is a symbolic link; a store does not follow links: replace the link with the directory
@@ -218,12 +216,8 @@ fn a_pipe_instead_of_a_key_file_does_not_block() {
         return;
     }
     for storage in opened(&dir) {
-        for result in [
-            storage.get("a/b/c/pipe").map(drop),
-            storage.exists("a/b/c/pipe").map(drop),
-            storage.list_keys(Some("a/b/c/")).map(drop),
-        ] {
-            let message = result.unwrap_err().to_string();
+        for result in &reads(&storage, "a/b/c/pipe")[..3] {
+            let message = result.as_ref().unwrap_err().to_string();
             assert!(message.contains("c/pipe is a pipe, socket or device"), "{message}");
         }
     }

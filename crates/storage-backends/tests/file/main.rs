@@ -39,6 +39,12 @@ fn read_only(path: &Path) -> FileStorage {
     FileStorage::open_read_only(path, FileOptions::default()).unwrap()
 }
 
+/// The results of opening a store to write and to read it.
+fn opened_both_ways(path: &Path) -> [Result<FileStorage, StorageError>; 2] {
+    let options = FileOptions::default;
+    [FileStorage::open(path, options()), FileStorage::open_read_only(path, options())]
+}
+
 #[test]
 fn a_journal_file_that_a_power_cut_restores_changes_nothing() {
     let dir = StoreDir::fixture("file-format-1");

@@ -14,16 +14,9 @@ fn filled(dir: &StoreDir) -> storage_core::Revision {
 #[track_caller]
 fn refusals(dir: &StoreDir) -> String {
     let before = dir.tree();
-    let mut messages = Vec::new();
-    for result in [
-        FileStorage::open(dir.path(), FileOptions::default()),
-        FileStorage::open_read_only(dir.path(), FileOptions::default()),
-    ] {
-        messages.push(result.unwrap_err().to_string());
-    }
-    assert_eq!(dir.tree(), before);
-    messages.dedup();
-    messages.join("\n").replace(&*dir.path().to_string_lossy(), "STORE")
+    let [writer, reader] = opened_both_ways(&dir.path()).map(|opened| opened.unwrap_err());
+    assert_eq!((dir.tree(), writer.to_string()), (before, reader.to_string()));
+    writer.to_string().replace(&*dir.path().to_string_lossy(), "STORE")
 }
 
 #[test]
@@ -32,6 +25,9 @@ fn records_without_format_are_refused_with_a_repair() {
     filled(&dir);
     fs::remove_file(dir.path().join("FORMAT")).unwrap();
     insta::assert_snapshot!(refusals(&dir), @"the store is corrupt: STORE/FORMAT is missing, but there are files where a store keeps its data, such as STORE/loose/loose; restore FORMAT from a backup of this store, or create an empty store elsewhere and move its FORMAT here");
+    let (verified, problems) = support::problems(|report| FileStorage::verify(dir.path(), report));
+    assert_eq!((verified.usage.keys, verified.problems), (4, 1), "{problems:?}");
+    assert!(problems[0].detail.starts_with("is missing; restore FORMAT"), "{}", problems[0]);
 }
 
 #[rstest]
@@ -39,9 +35,10 @@ fn records_without_format_are_refused_with_a_repair() {
 #[case::loose(&["loose"])]
 #[case::records_alone(&["components", "loose"])]
 #[case::with_a_counter(&["loose", "revisions"])]
+#[case::a_pending_commit(&["journal", "LOCK"])]
 fn a_part_of_a_store_is_refused(#[case] kept: &[&str]) {
-    let dir = StoreDir::new();
-    filled(&dir);
+    // With a pending commit.
+    let dir = StoreDir::fixture("file-format-1");
     for entry in fs::read_dir(dir.path()).unwrap() {
         let entry = entry.unwrap();
         if kept.contains(&&*entry.file_name().to_string_lossy()) {
@@ -55,31 +52,6 @@ fn a_part_of_a_store_is_refused(#[case] kept: &[&str]) {
     }
     let message = refusals(&dir);
     assert!(message.contains("STORE/FORMAT is missing"), "{message}");
-}
-
-#[test]
-fn a_pending_commit_without_format_is_refused() {
-    let dir = StoreDir::fixture("file-format-1");
-    for path in ["FORMAT", "revisions"] {
-        fs::remove_file(dir.path().join(path)).unwrap();
-    }
-    for path in ["components", "loose"] {
-        fs::remove_dir_all(dir.path().join(path)).unwrap();
-    }
-    let message = refusals(&dir);
-    assert!(message.contains("STORE/FORMAT is missing"), "{message}");
-}
-
-#[test]
-fn verify_reads_records_without_format() {
-    let dir = StoreDir::new();
-    filled(&dir);
-    fs::remove_file(dir.path().join("FORMAT")).unwrap();
-    let mut problems = Vec::new();
-    let verified = FileStorage::verify(dir.path(), &mut |problem| problems.push(problem));
-    let verified = verified.unwrap();
-    assert_eq!((verified.usage.keys, verified.problems), (4, 1), "{problems:?}");
-    assert!(problems[0].detail.starts_with("is missing; restore FORMAT"), "{}", problems[0]);
 }
 
 /// The repair without a backup, with and without the revision counter.

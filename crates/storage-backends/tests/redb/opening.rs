@@ -23,10 +23,6 @@ fn assert_refused(dir: &StoreDir, message: &str) {
 
 #[test]
 fn a_foreign_database_is_refused_and_unchanged() {
-    assert_refused(
-        &with_file(&[7; 100_000]),
-        "storage failed: STORE is not a redb database; give the path of a store, or a new path",
-    );
     let dir = StoreDir::new();
     let database = redb::Database::create(dir.path()).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -37,23 +33,6 @@ fn a_foreign_database_is_refused_and_unchanged() {
         &dir,
         "storage failed: STORE is a redb database of another program, not a store; give the path of a store, or a new path",
     );
-}
-
-#[test]
-fn the_last_revision_is_used_once() {
-    let dir = StoreDir::new();
-    drop(open(&dir.path()));
-    let value = checked(b"revisions", &(u64::MAX - 1).to_le_bytes());
-    tamper(&dir.path(), "meta", |table| {
-        table.insert(b"revisions".as_slice(), value.as_slice()).unwrap();
-    });
-    let storage = open(&dir.path());
-    assert_eq!(storage_core::put(&storage, "a/b/c/1", "1".into()), Ok(Revision::new(u64::MAX - 1)));
-    for _ in 0..2 {
-        let put = storage_core::put(&storage, "a/b/c/1", "2".into());
-        assert!(matches!(put, Err(StorageError::Corrupt { .. })), "{put:?}");
-    }
-    assert_eq!(storage.get("a/b/c/1"), Ok(Some("1".into())));
 }
 
 #[test]

@@ -5,14 +5,6 @@ use std::thread;
 
 use super::*;
 
-fn an_undamaged_store_has_no_problems(engine: Engine) {
-    let dir = filled(engine);
-    engine.assert_undamaged(&dir.path());
-    let empty = StoreDir::new();
-    drop(engine.open(&empty.path()));
-    engine.assert_undamaged(&empty.path());
-}
-
 #[cfg(unix)]
 fn access_for_others_is_a_warning(engine: Engine) {
     let dir = filled(engine);
@@ -112,7 +104,6 @@ fn a_running_writer_causes_no_problems(engine: Engine) {
 }
 
 test_each_engine! {
-    an_undamaged_store_has_no_problems,
     damaged_records_are_reported_and_can_be_replaced,
     a_panic_of_the_reporter_propagates,
     a_running_writer_causes_no_problems,

@@ -65,18 +65,10 @@ pub(crate) enum Write {
 }
 
 impl Operation {
+    #[rustfmt::skip]
     pub(crate) const ALL: [Self; 11] = [
-        Self::Get,
-        Self::TryGet,
-        Self::Exists,
-        Self::Set,
-        Self::Delete,
-        Self::Commit,
-        Self::Expire,
-        Self::Clear,
-        Self::Evict,
-        Self::Fail,
-        Self::Panic,
+        Self::Get, Self::TryGet, Self::Exists, Self::Set, Self::Delete, Self::Commit,
+        Self::Expire, Self::Clear, Self::Evict, Self::Fail, Self::Panic,
     ];
 
     pub(crate) fn name(&self) -> String {

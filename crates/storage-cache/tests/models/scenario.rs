@@ -104,17 +104,10 @@ pub(crate) enum Start {
 }
 
 impl Start {
+    #[rustfmt::skip]
     const ALL: [Self; 10] = [
-        Self::Unused,
-        Self::Unread,
-        Self::Set,
-        Self::Committed,
-        Self::Read,
-        Self::Absent,
-        Self::Present,
-        Self::TooLarge,
-        Self::Expired,
-        Self::Stale,
+        Self::Unused, Self::Unread, Self::Set, Self::Committed, Self::Read, Self::Absent,
+        Self::Present, Self::TooLarge, Self::Expired, Self::Stale,
     ];
 
     /// Chooses no stale entry if no operation ends it.

@@ -103,14 +103,3 @@ pub(super) fn exact_path(path: &Path) -> Option<String> {
     let bytes = path.as_os_str().as_encoded_bytes();
     path.to_str().is_none().then(|| STANDARD.encode(bytes))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::printable;
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(printable("caf\u{e9}/a b"), "caf\u{e9}/a b");
-        assert_eq!(printable("a\n\u{1b}[2Jb"), r"a\n\u{1b}[2Jb");
-    }
-}

@@ -1,7 +1,6 @@
 //! `copy`: what it prints, what it refuses, and that it continues after a kill.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
@@ -9,7 +8,7 @@ use std::time::Instant;
 use rstest::rstest;
 use storage_host::{ComponentStorage, Mode, Store, StoreUrl};
 
-use crate::support::TestDir;
+use crate::support::{Mount, TestDir};
 
 type Contents = BTreeMap<String, Vec<u8>>;
 
@@ -53,43 +52,7 @@ fn sample(keys: usize) -> Contents {
     sample
 }
 
-#[test]
-fn messages() {
-    let dir = TestDir::with_file_store();
-    dir.printed(&["put", "app/notes/home", "user:1", "Ada"]);
-    dir.printed(&["put", "app/notes/home", "user:2", "Grace"]);
-    dir.printed(&["put", "app/notes/work", "user:1", "Alan"]);
-    let from = ["copy", "--from", "file:storage-data"];
-    let with = |args: &[&'static str]| [&from, args].concat();
-    let text = dir.transcripts(&[
-        &with(&["--to", "file:backup"]),
-        // Once more there is nothing to do.
-        &with(&["--to", "file:backup"]),
-        &["--store", "file:backup", "components"],
-        &["--store", "file:backup", "get", "app/notes/home", "user:2"],
-        &["--json", "copy", "--from", "file:storage-data", "--to", "file:other"],
-        &with(&["--to", "file:other", "--json"]),
-        // Another value, then a key that the source lacks.
-        &["--store", "file:backup", "put", "app/notes/home", "user:1", "Adam"],
-        &with(&["--to", "file:backup"]),
-        &["--store", "file:backup", "put", "app/notes/here", "user:1", "Eve"],
-        &with(&["--to", "file:backup"]),
-        &with(&["--to", "file:backup", "--json"]),
-        &["--store", "file:backup", "get", "app/notes/home", "user:1"],
-        &with(&["--to", "file:backup", "--merge"]),
-        &["--store", "file:backup", "get", "app/notes/home", "user:1"],
-        &["--store", "file:backup", "get", "app/notes/here", "user:1"],
-        // Copies that cannot work.
-        &["copy", "--from", "file:missing", "--to", "file:new"],
-        &["copy", "--from", "file:storage-data", "--to", "file:./storage-data/"],
-        &["copy", "--from", "file:storage-data", "--to", "file:storage-data/copy"],
-        &["copy", "--from", "file:storage-data", "--to", "memory:"],
-    ]);
-    dir.assert_snapshot("copy", &text);
-    assert!(!dir.path().join("new").exists(), "no target is created without a source");
-}
-
-/// Every pair of the persistent kinds.
+/// Every pair of the kinds that last.
 #[rstest]
 #[case("file", "file")]
 #[cfg_attr(feature = "redb", case("file", "redb"))]
@@ -144,19 +107,15 @@ fn a_copy_completes_after_repeated_kills(#[case] from: &str, #[case] to: &str) {
 fn a_source_with_a_writer_is_not_copied() {
     let dir = TestDir::with_file_store();
     dir.printed(&["put", "a/b/c", "key", "value"]);
-    let held = url_in(&dir, "file:storage-data").open(Mode::ReadWrite).unwrap();
-    let text = dir.transcripts(&[
-        &["copy", "--from", "file:storage-data", "--to", "file:copy"],
-        &["--json", "copy", "--from", "file:storage-data", "--to", "file:copy"],
-    ]);
+    let held = dir.hold("file:storage-data");
     // Other systems do not report the process that holds a lock.
     if cfg!(target_os = "linux") {
-        dir.assert_snapshot("copy_locked", &text);
+        dir.assert_transcript("copy_locked");
     }
     assert!(!dir.path().join("copy").exists());
     drop(held);
     // A target that is in use is left alone too.
-    let held = url_in(&dir, "file:copy").open(Mode::ReadWrite).unwrap();
+    let held = dir.hold("file:copy");
     let done = dir.run(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
     assert_eq!(done.code, 1);
     let told = "file:copy\": the store copy is locked: ";
@@ -171,7 +130,7 @@ fn a_rocksdb_store_is_copied_while_it_is_written_to() {
     let dir = TestDir::with_file_store();
     let sample = sample(300);
     fill(&dir, "rocksdb:from", &sample);
-    let held = url_in(&dir, "rocksdb:from").open(Mode::ReadWrite).unwrap();
+    let held = dir.hold("rocksdb:from");
     held.set("a/b/c/just now", "x".into()).unwrap();
     dir.printed(&["copy", "--from", "rocksdb:from", "--to", "file:to"]);
     let mut expected = sample;
@@ -180,78 +139,8 @@ fn a_rocksdb_store_is_copied_while_it_is_written_to() {
 }
 
 #[test]
-fn a_damaged_value_is_named_and_a_repaired_copy_continues() {
-    let dir = TestDir::with_file_store();
-    let sample = sample(300);
-    fill(&dir, "file:storage-data", &sample);
-    let file = dir.path().join("storage-data/components/app/c1/x/key-00100");
-    let whole = fs::read(&file).unwrap();
-    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
-    let copy = ["copy", "--from", "file:storage-data", "--to", "file:copy"];
-    let done = dir.run(&copy);
-    assert_eq!(done.code, 1);
-    let begins = "error: cannot read the source: key \"app/c1/x/key-00100\" is corrupt: ";
-    assert!(done.stderr.starts_with(begins), "{}", done.stderr);
-    fs::write(&file, whole).unwrap();
-    dir.printed(&copy);
-    assert!(contents(&dir, "file:copy") == sample);
-}
-
-#[test]
 fn a_copy_to_a_full_disk_continues_after_an_error() {
     let dir = TestDir::with_file_store();
-    let Some(_mount) = crate::support::Mount::new(&dir.path().join("disk"), "size=1m") else {
-        return;
-    };
-    let sample = sample(10);
-    fill(&dir, "file:storage-data", &sample);
-    let copy = ["copy", "--from", "file:storage-data", "--to", "file:disk/copy"];
-    let done = dir.run(&copy);
-    assert_eq!(done.code, 1);
-    assert!(done.stderr.contains("cannot write \"") && done.stderr.contains("No space left"));
-    assert!(done.stderr.contains("run the copy again to continue"), "{}", done.stderr);
-    let remount = ["-o", "remount,size=50m"];
-    let grown = Command::new("mount").args(remount).arg(dir.path().join("disk")).status();
-    assert!(grown.unwrap().success());
-    dir.printed(&copy);
-    assert!(contents(&dir, "file:disk/copy") == sample);
-}
-
-/// A copy to a terminal shows how far it has come; `printed` elsewhere sees that
-/// nothing is shown to a pipe.
-#[test]
-fn a_terminal_shows_the_progress() {
-    let dir = TestDir::with_file_store();
-    fill(&dir, "file:storage-data", &sample(3_000));
-    let copy = dir.command(&["copy", "--from", "file:storage-data", "--to", "file:copy"]);
-    let line = [copy.get_program().to_str().unwrap().to_owned()]
-        .into_iter()
-        .chain(copy.get_args().map(|arg| arg.to_str().unwrap().to_owned()))
-        .collect::<Vec<_>>()
-        .join(" ");
-    let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).current_dir(dir.path()).stdin(Stdio::null());
-    let output = match script.env("TERM", "xterm").output() {
-        Ok(output) if output.status.success() => output,
-        _ => {
-            println!("SKIPPED a terminal: there is no script to make one");
-            return;
-        }
-    };
-    let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(shown.contains("copying"), "{shown}");
-    assert!(shown.contains("copied 3007 keys"), "{shown}");
-}
-
-#[test]
-fn copy_ignores_or_refuses_other_stores() {
-    let dir = TestDir::with_file_store();
-    dir.printed(&["--store", "file:one", "put", "a/b/c", "k", "v"]);
-    let copy = ["copy", "--from", "file:one", "--to", "file:two"];
-    let refused = dir.run(&[&["--store", "file:one"], &copy[..]].concat());
-    assert_eq!(refused.code, 2);
-    assert!(refused.stderr.contains("--store cannot be used with copy"), "{}", refused.stderr);
-    assert!(!dir.path().join("two").exists());
-    let mut with_variable = dir.command(&copy);
-    assert!(with_variable.env("STORAGE_HOST_STORE", "file:one").status().unwrap().success());
+    let Some(_mount) = Mount::new(&dir.path().join("disk"), "size=1m") else { return };
+    dir.assert_transcript("copy_full_disk");
 }

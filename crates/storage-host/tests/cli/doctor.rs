@@ -1,15 +1,12 @@
 //! `doctor`: what it reports, and that it changes nothing.
 
-use std::fs;
-
 use rstest::rstest;
 use serde_json::Value;
-use storage_host::{Mode, StoreUrl};
 
-use crate::support::{Done, Mount, TestDir};
+use crate::support::{Mount, TestDir};
 
 /// Replaces what differs between machines.
-fn assert_snapshot(dir: &TestDir, name: &str, text: &str) {
+fn assert_transcript(dir: &TestDir, name: &str) {
     let mut settings = insta::Settings::clone_current();
     for (row, shown) in [
         ("wasmtime      ", "[VERSION]"),
@@ -28,7 +25,7 @@ fn assert_snapshot(dir: &TestDir, name: &str, text: &str) {
     settings.add_filter("no problems found\n", "");
     settings.add_filter(r"id [0-9a-f]{32}", "id [ID]");
     settings.add_filter(r"[0-9.]+ (B|[KM]iB) in", "[SIZE] in");
-    settings.bind(|| dir.assert_snapshot(name, text));
+    settings.bind(|| dir.assert_transcript(name));
 }
 
 fn json(dir: &TestDir, args: &[&str]) -> (Value, i32) {
@@ -45,25 +42,7 @@ fn codes(document: &Value) -> Vec<&str> {
 
 #[test]
 fn each_kind_of_path_is_reported() {
-    let dir = TestDir::new();
-    let mut text = dir.transcript(&["doctor"]);
-    assert!(!dir.has_store(), "it creates nothing");
-    dir.printed(&["--store", "file:storage-data", "put", "a/b/c", "key", "value"]);
-    let before = dir.tree("storage-data");
-    text += "\n";
-    text += &dir.transcript(&["doctor", "--store", "file:storage-data?durability=os"]);
-    assert_eq!(dir.tree("storage-data"), before);
-    dir.file("a-file", b"mine");
-    fs::create_dir(dir.path().join("mine")).unwrap();
-    dir.file("mine/thesis.txt", b"years of work");
-    text += "\n";
-    text += &dir.transcripts(&[
-        &["doctor", "--store", "file:a-file"],
-        &["doctor", "--store", "file:a-file/below"],
-        &["doctor", "--store", "file:mine"],
-        &["doctor", "--store", "memory:"],
-    ]);
-    assert_snapshot(&dir, "doctor", &text);
+    assert_transcript(&TestDir::new(), "doctor");
 }
 
 #[rstest]
@@ -77,8 +56,7 @@ fn a_store_in_use_is_not_a_problem(#[case] store: &str) {
     let (document, code) = look();
     assert_eq!((code, document["store"]["id"].as_str().unwrap().len()), (0, 32));
     assert!(document["store"]["locked"].is_null());
-    let url: StoreUrl = store.replace(":", &format!(":{}/", dir.path().display())).parse().unwrap();
-    let held = url.open(Mode::ReadWrite).unwrap();
+    let held = dir.hold(store);
     let (document, code) = look();
     assert_eq!(code, 0);
     let locked = document["store"]["locked"].as_str().unwrap();
@@ -90,74 +68,14 @@ fn a_store_in_use_is_not_a_problem(#[case] store: &str) {
 }
 
 #[test]
-fn the_choice_of_the_store_is_reported() {
-    let dir = TestDir::new();
-    let with = |variable: Option<&str>, args: &[&str]| -> Value {
-        let mut command = dir.command(&[&["--json", "doctor"], args].concat());
-        if let Some(text) = variable {
-            command.env("STORAGE_HOST_STORE", text);
-        }
-        serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
-    };
-    for (variable, args, chosen_by, found) in [
-        (None, &[][..], "default", &[][..]),
-        (None, &["--store", "file:one"], "option", &[]),
-        (Some("file:one"), &[], "environment", &[]),
-        (Some("file:one"), &["--store=file:one"], "option", &[]),
-        (Some("file:one"), &["--store", "file:two"], "option", &["overridden"]),
-    ] {
-        let document = with(variable, args);
-        assert_eq!(document["store"]["chosen_by"], chosen_by, "{variable:?} {args:?}");
-        assert_eq!(codes(&document), found, "{variable:?} {args:?}");
-    }
-}
-
-#[test]
-fn problems_of_the_process_are_reported() {
-    let dir = TestDir::new();
-    let mut command = dir.command(&["--json", "doctor"]);
-    command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env("STORAGE_HOST_LOG", "loud");
-    let done: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
-    assert_eq!(codes(&done), ["log_level", "no_cache"]);
-    assert!(done["cache"].is_null());
-}
-
-#[test]
-fn another_format_cannot_be_used() {
-    let dir = TestDir::with_file_store();
-    dir.printed(&["put", "a/b/c", "key", "value"]);
-    let path = dir.path().join("storage-data/FORMAT");
-    let format = fs::read_to_string(&path).unwrap();
-    fs::write(&path, format.replace("format: 1\n", "format: 2\n")).unwrap();
-    let (document, code) = json(&dir, &[]);
-    assert_eq!((code, codes(&document)), (1, vec!["does_not_open"]));
-    assert_eq!(document["usable"], false);
-    let Done { stderr, .. } = dir.run(&["doctor"]);
-    assert_eq!(stderr, "error: the store \"file:./storage-data\" cannot be used\n");
-}
-
-#[test]
 fn problems_of_the_file_system_are_reported() {
     let dir = TestDir::new();
     let Some(mount) = Mount::new(&dir.path().join("disk"), "size=1m,nr_inodes=50") else {
         return;
     };
-    let store = ["--store", "file:disk/store"];
-    let all = |document: &Value| -> Vec<String> {
-        let findings = document["findings"].as_array().unwrap().iter();
-        findings.map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
-    };
     // A store that does not exist yet: its future directory counts.
-    let (document, code) = json(&dir, &store);
-    assert_eq!((code, document["store"]["exists"].as_bool()), (0, Some(false)));
-    assert_eq!(document["store"]["file_system"], "tmpfs");
-    assert_eq!(all(&document), ["file_system", "disk_space", "free_files"]);
-    dir.printed(&[&store[..], &["put", "a/b/c", "key", "value"]].concat());
+    dir.assert_transcript("doctor_disk");
+    dir.printed(&["--store", "file:disk/store", "put", "a/b/c", "key", "value"]);
     mount.make_read_only();
-    let (document, code) = json(&dir, &store);
-    assert_eq!(code, 0, "it can be read");
-    assert_eq!(all(&document), ["file_system", "disk_space", "free_files", "read_only"]);
-    let (document, code) = json(&dir, &["--store", "file:disk/new"]);
-    assert_eq!(code, 1);
-    assert!(all(&document).contains(&"not_writable".to_owned()), "{document}");
+    dir.assert_transcript("doctor_read_only");
 }

@@ -3,9 +3,6 @@
 
 use std::fs;
 
-use storage_host::{Mode, StoreUrl};
-
-use crate::run::ENDLESS;
 use crate::support::{TestDir, guest};
 
 /// A store with something wrong in it, components and manifests around it.
@@ -20,7 +17,7 @@ fn dir_of_trouble() -> TestDir {
     fs::write(odd.join("k"), "").unwrap();
     dir.file("text.wasm", b"(component)");
     fs::copy(guest("probe"), dir.path().join("probe.wasm")).unwrap();
-    dir.file("endless.wasm", &wat::parse_str(ENDLESS).unwrap());
+    dir.component("endless");
     dir.file("wrong.toml", b"quotas = 1\n");
     dir.file(
         "storage.toml",
@@ -52,8 +49,7 @@ fn assert_json_lines(stderr: &[u8], args: &[&str]) -> Vec<serde_json::Value> {
 #[test]
 fn every_line_of_standard_error_is_json() {
     let dir = dir_of_trouble();
-    let held = StoreUrl::from_path(dir.path().join("held"));
-    let _held = held.open(Mode::ReadWrite).unwrap();
+    let _held = dir.hold("file:held");
     let commands: &[&[&str]] = &[
         &[],
         &["nothing"],
@@ -116,39 +112,13 @@ fn every_line_of_standard_error_is_json() {
             let mut command = dir.command(&args);
             let output = command.env("STORAGE_HOST_LOG", level).output().unwrap();
             let lines = assert_json_lines(&output.stderr, &args);
-            // The last line of a failed command is its error.
+            // What fails says why, in the last line.
             if output.status.code() != Some(0) {
                 let error = lines.last().map(|line| &line["error"]);
-                let Some(error) = error else { panic!("{args:?}: nothing is printed") };
+                let Some(error) = error else { panic!("{args:?}: nothing is said") };
                 assert!(error["kind"].is_string(), "{args:?}: {lines:?}");
                 assert_eq!(error["exit_code"], output.status.code().unwrap(), "{args:?}");
             }
         }
     }
-}
-
-#[test]
-fn notes_are_json_objects() {
-    let dir = dir_of_trouble();
-    let done = dir.run(&["--json", "components"]);
-    let lines = assert_json_lines(done.stderr.as_bytes(), &["components"]);
-    let [line] = lines.as_slice() else { panic!("{}", done.stderr) };
-    let message = line["note"]["message"].as_str().unwrap();
-    assert!(message.starts_with("1 component not listed"), "{message}");
-}
-
-#[test]
-fn log_lines_are_objects_with_level_and_fields() {
-    let dir = dir_of_trouble();
-    // The component's own text is passed through unchanged, after the log.
-    let done =
-        dir.run(&["--json", "run", "--id", "app/notes/home", "probe.wasm", "get", "damaged"]);
-    let Some((log, own)) = done.stderr.split_once('\n') else { panic!("{}", done.stderr) };
-    let lines = assert_json_lines(log.as_bytes(), &["run"]);
-    let [line] = lines.as_slice() else { panic!("{log}") };
-    assert_eq!(line["level"], "ERROR");
-    assert_eq!(line["message"], "a call to storage failed");
-    assert_eq!(line["incident"], "00000001");
-    assert_eq!(line["component"], "app/notes/home");
-    assert_eq!(own, "error: io-error: what is stored is damaged (incident 00000001)\n");
 }

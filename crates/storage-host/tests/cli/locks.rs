@@ -1,19 +1,17 @@
-//! Locks that do not work, whose holder is not known, and paths that are links.
+//! Locks that do not work, and whose holder is not known.
 
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use rstest::rstest;
-use storage_host::{Mode, StoreUrl};
 
 use crate::support::{Done, TestDir, started_by};
 
-/// Runs the command under another program. `None`, and prints the reason, if this
-/// machine lacks the program or may not use it.
-pub(crate) fn below(dir: &TestDir, program: &[&str], args: &[&str]) -> Option<Done> {
+/// The command below another one; `None`, with the reason, where this machine lacks
+/// that or may not use it.
+fn below(dir: &TestDir, program: &[&str], args: &[&str]) -> Option<Done> {
     let (name, options) = program.split_first()?;
     let works = Command::new(name).args(options).arg("true").output();
     if !works.as_ref().is_ok_and(|output| output.status.success()) {
@@ -23,7 +21,7 @@ pub(crate) fn below(dir: &TestDir, program: &[&str], args: &[&str]) -> Option<Do
     Some(Done::of(started_by(program, &dir.command(args)).output().unwrap()))
 }
 
-/// Runs the command where every request for a lock gets this answer.
+/// What the command does where each request for a lock is answered so.
 fn where_locks(dir: &TestDir, answer: &str, args: &[&str]) -> Option<Done> {
     let inject = format!("inject=flock:{answer}");
     let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", &inject];
@@ -74,20 +72,6 @@ fn a_store_whose_lock_does_not_work_is_not_written_to(#[case] store: &str) {
     assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
 }
 
-#[cfg(feature = "redb")]
-#[test]
-fn a_store_is_created_without_rename_noreplace() {
-    let dir = TestDir::with_file_store();
-    let strace = "strace -f -qq -o /dev/null -e inject=renameat2:error=EINVAL -e \
-                  inject=link,linkat:error=EPERM";
-    let strace: Vec<&str> = strace.split(' ').collect();
-    let put = ["--store", "redb:data", "put", "a/b/c", "key", "value"];
-    let Some(done) = below(&dir, &strace, &put) else { return };
-    assert_eq!((done.code, &*done.stderr), (0, ""));
-    assert_eq!(dir.printed(&["--store", "redb:data", "get", "a/b/c", "key"]), "value");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-}
-
 #[rstest]
 #[case::file("file:data")]
 #[cfg_attr(feature = "redb", case::redb("redb:data"))]
@@ -96,8 +80,7 @@ fn a_process_of_another_container_is_not_named(#[case] store: &str) {
     let dir = TestDir::with_file_store();
     let put = ["--wait", "0", "--store", store, "put", "a/b/c", "key", "value"];
     dir.printed(&put);
-    let url: StoreUrl = store.replace(":", &format!(":{}/", dir.path().display())).parse().unwrap();
-    let held = url.open(Mode::ReadWrite).unwrap();
+    let held = dir.hold(store);
     let told = dir.run(&put).stderr;
     let named = format!(
         "error: cannot open the store \"{store}\": the store data is locked: process {} has it \
@@ -126,47 +109,9 @@ fn a_number_in_a_lock_file_is_not_a_process() {
     let dir = TestDir::with_file_store();
     let put = ["--wait", "0", "put", "a/b/c", "key", "value"];
     dir.printed(&put);
-    let url = StoreUrl::from_path(dir.path().join("storage-data"));
-    let _held = url.open(Mode::ReadWrite).unwrap();
+    let _held = dir.hold("file:storage-data");
     // What a process of another container wrote: here it is another process.
     fs::write(dir.path().join("storage-data/LOCK"), "1\n").unwrap();
     let told = dir.run(&put).stderr;
     assert!(told.contains(&format!("process {} has it open", std::process::id())), "{told}");
-}
-
-#[rstest]
-#[case::file("file:link", false)]
-#[cfg_attr(feature = "redb", case::redb("redb:link", true))]
-#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:link", false))]
-fn a_store_is_created_at_the_target_of_a_link(#[case] store: &str, #[case] is_file: bool) {
-    let dir = TestDir::with_file_store();
-    let target = dir.path().join("disk/real");
-    symlink("disk/real", dir.path().join("link")).unwrap();
-    for args in [
-        ["put", "a/b/c", "key", "value"].as_slice(),
-        &["get", "a/b/c", "key"],
-        &["delete", "a/b/c", "key"],
-        &["verify"],
-    ] {
-        let done = dir.run(&[&["--store", store], args].concat());
-        let told = "link is a symbolic link to disk/real, which does not exist; mount or create \
-                    what it leads to, or change the link\n";
-        assert_eq!(done.code, 1, "{args:?}");
-        assert!(done.stderr.ends_with(told), "{args:?}: {}", done.stderr);
-        assert!(!target.exists());
-    }
-    fs::create_dir(dir.path().join("disk")).unwrap();
-    if is_file {
-        fs::write(&target, "").unwrap();
-        // Only a command that writes a value creates a store.
-        assert_eq!(dir.run(&["--store", store, "delete", "a/b/c", "key"]).code, 1);
-        assert_eq!(fs::read(&target).unwrap(), b"");
-    } else {
-        fs::create_dir(&target).unwrap();
-    }
-    dir.printed(&["--store", store, "put", "a/b/c", "key", "value"]);
-    assert!(dir.path().join("link").is_symlink());
-    let real = store.replace("link", "disk/real");
-    assert_eq!(dir.printed(&["--store", &real, "get", "a/b/c", "key"]), "value");
-    dir.printed(&["--store", store, "delete", "a/b/c", "key"]);
 }

@@ -11,32 +11,19 @@
 )]
 
 mod compiled;
-mod config;
 mod copy;
 mod data;
-#[cfg(feature = "redb")]
-mod default_store;
-mod demo;
 mod doctor;
 mod guests;
-mod help;
 mod json;
 mod kill;
 mod locks;
-mod paths;
-mod policy;
-#[cfg(unix)]
-mod privacy;
 mod resources;
 mod run;
 mod signals;
 mod stores;
-#[cfg(unix)]
-mod streams;
 mod support;
-#[cfg(target_os = "linux")]
-mod terminal;
+mod transcripts;
 #[cfg(target_os = "linux")]
 mod unreadable;
-mod verify;
 mod waiting;

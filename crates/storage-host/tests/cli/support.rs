@@ -1,10 +1,12 @@
 //! A temporary directory for each test, and the command in it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::{env, fs, iter};
+
+use storage_host::{Mode, Store, StoreUrl};
 
 /// A directory in which the command runs.
 pub(crate) struct TestDir {
@@ -18,7 +20,6 @@ pub(crate) struct Done {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    pub(crate) bytes: Vec<u8>,
 }
 
 impl TestDir {
@@ -53,16 +54,6 @@ impl TestDir {
         Done::of(self.command(args).output().unwrap())
     }
 
-    /// Like [`run`](Self::run), with standard input.
-    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
-        let mut command = self.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        // The command may stop reading early.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        Done::of(child.wait_with_output().unwrap())
-    }
-
     /// The output of a command, which must succeed without a message.
     pub(crate) fn printed(&self, args: &[&str]) -> String {
         let done = self.run(args);
@@ -70,43 +61,53 @@ impl TestDir {
         done.stdout
     }
 
-    /// The output of a command, which must exit with this code.
-    pub(crate) fn printed_with_code(&self, args: &[&str], code: i32) -> String {
-        let done = self.run(args);
-        assert_eq!(done.code, code, "{args:?}: {}", done.stderr);
-        done.stdout
+    /// Runs the commands of a snapshot and compares what they print. `sh` runs the lines that
+    /// begin with `$ `; `> ` continues a command, as on a terminal.
+    pub(crate) fn assert_transcript(&self, name: &str) {
+        self.assert_transcript_of(name, |script| self.shell(script));
     }
 
-    /// A command with its output, for a snapshot.
-    pub(crate) fn transcript(&self, args: &[&str]) -> String {
-        let done = self.run(args);
-        let shown: Vec<String> = args
-            .iter()
-            .map(|arg| {
-                if arg.is_empty() || arg.contains(' ') {
-                    format!("{arg:?}")
-                } else {
-                    (*arg).to_owned()
-                }
-            })
-            .collect();
-        let mut text = format!("$ storage-host {}\n", shown.join(" "));
-        for (stream, content) in [("", &done.stdout), ("! ", &done.stderr)] {
-            for line in content.lines() {
-                text.push_str(format!("{stream}{line}").trim_end());
-                text.push('\n');
+    /// Like [`assert_transcript`](Self::assert_transcript), with another shell.
+    pub(crate) fn assert_transcript_of(&self, name: &str, shell: impl Fn(&str) -> Command) {
+        let path = format!("{}/tests/cli/snapshots/{name}.snap", env!("CARGO_MANIFEST_DIR"));
+        let written = fs::read_to_string(path).unwrap();
+        let mut lines = written.lines().peekable();
+        let mut text = String::new();
+        while let Some(line) = lines.next() {
+            let Some(first) = line.strip_prefix("$ ") else { continue };
+            let mut script = first.to_owned();
+            text += if text.is_empty() { "" } else { "\n" };
+            text += &format!("{line}\n");
+            while let Some(more) = lines.next_if(|line| line.starts_with('>')) {
+                script += &format!("\n{}", more.trim_start_matches('>').trim_start_matches(' '));
+                text += &format!("{more}\n");
             }
+            text += &Done::of(shell(&script).output().unwrap()).shown();
         }
-        if done.code != 0 {
-            text.push_str(&format!("-> {}\n", done.code));
-        }
-        text
+        assert!(!text.is_empty(), "{name} has no commands");
+        self.assert_snapshot(name, &text);
     }
 
-    /// Several commands in a row, for a snapshot.
-    pub(crate) fn transcripts(&self, commands: &[&[&str]]) -> String {
-        let all: Vec<String> = commands.iter().map(|args| self.transcript(args)).collect();
-        all.join("\n")
+    /// A script that finds the command as `storage-host`, the committed guests in `$GUESTS`
+    /// and the manifests of these tests in `$DATA`.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_storage-host"));
+        let path = env::var_os("PATH").unwrap();
+        let path = iter::once(program.parent().unwrap().into()).chain(env::split_paths(&path));
+        // Words are split where the script is written, and not within a path.
+        let script = format!("IFS=\n{script}");
+        let mut shell = started_by(&["sh", "-c", &script], &self.command(&[]));
+        shell.env("PATH", env::join_paths(path).unwrap()).env("LC_ALL", "C");
+        shell.env("SHELL", "/bin/sh").env("TERM", "dumb");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/data");
+        shell.env("GUESTS", guests()).env("DATA", data);
+        shell
+    }
+
+    /// Opens a store in this directory for writing.
+    pub(crate) fn hold(&self, store: &str) -> Arc<dyn Store> {
+        let url = store.replace(':', &format!(":{}/", self.path().display()));
+        url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap()
     }
 
     /// Whether a store was created at the default path.
@@ -136,6 +137,12 @@ impl TestDir {
         path.to_str().unwrap().to_owned()
     }
 
+    /// Writes a component whose text is in `data`.
+    pub(crate) fn component(&self, name: &str) -> String {
+        let text = format!("{}/tests/cli/data/{name}.wat", env!("CARGO_MANIFEST_DIR"));
+        self.file(&format!("{name}.wasm"), &wat::parse_file(text).unwrap())
+    }
+
     /// Compares with a snapshot after replacing what differs between machines and runs.
     pub(crate) fn assert_snapshot(&self, name: &str, text: &str) {
         let mut settings = insta::Settings::clone_current();
@@ -149,12 +156,29 @@ impl TestDir {
         settings.add_filter("-[0-9a-f]{16}", "-[TOKEN]");
         settings.add_filter("process [0-9]+", "process [PID]");
         settings.add_filter("1 file, [0-9]+ bytes", "1 file, [SIZE] bytes");
+        // The snapshots are of a build without RocksDB.
+        settings.add_filter("redb:, rocksdb: and memory:", "redb: and memory:");
         settings.add_filter(r"section range \d+\.\.\d+", "section range [RANGE]");
         settings.bind(|| insta::assert_snapshot!(name, text));
     }
 }
 
 impl Done {
+    /// As a transcript shows it: standard output, standard error behind `! `, and the exit
+    /// code if it is not 0.
+    pub(crate) fn shown(&self) -> String {
+        let mut text = String::new();
+        for (stream, content) in [("", &self.stdout), ("! ", &self.stderr)] {
+            for line in content.lines() {
+                text += &format!("{}\n", format!("{stream}{line}").trim_end());
+            }
+        }
+        if self.code != 0 {
+            text += &format!("-> {}\n", self.code);
+        }
+        text
+    }
+
     pub(crate) fn of(output: Output) -> Self {
         // A busy machine may show any of these notes, or none.
         let said = String::from_utf8_lossy(&output.stderr);
@@ -168,7 +192,6 @@ impl Done {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: lines.collect(),
-            bytes: output.stdout,
         }
     }
 }

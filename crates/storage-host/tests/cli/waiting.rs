@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use rstest::rstest;
-use storage_host::{Mode, StoreUrl};
 
 use crate::support::{Done, TestDir, guest};
 
@@ -15,6 +14,15 @@ fn spawn(dir: &TestDir, args: &[&str]) -> Child {
     let mut command = dir.command(args);
     command.env("STORAGE_HOST_LOG", "info").stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
+}
+
+/// Reads what a command says until it contains `text`, and returns it.
+fn read_until(output: &mut impl BufRead, text: &str) -> String {
+    let mut said = String::new();
+    while !said.contains(text) {
+        assert!(output.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+    }
+    said
 }
 
 #[rstest]
@@ -70,18 +78,13 @@ fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &
     let store = &*format!("{engine}:store");
     dir.run(&["--store", "file:other", "put", "a/b/d", "other", "value"]);
     dir.run(&["--store", store, "put", "a/b/c", "key", "value"]);
-    let url = format!("{engine}:{}", dir.path().join("store").display());
-    let held = url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap();
+    let held = dir.hold(store);
     // copy has its own options for stores.
     let named: &[&str] = if args.starts_with(&["copy"]) { &[] } else { &["--store", store] };
     let mut child = spawn(&dir, &[named, &["--wait", LONG], args].concat());
     // The log shows the first attempt.
-    let mut said = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    while !said.contains("waiting up to 600 s: cannot ") {
-        let read = stderr.read_line(&mut said).unwrap();
-        assert!(read > 0, "it ended: {said}");
-    }
+    let said = read_until(&mut stderr, "waiting up to 600 s: cannot ");
     assert!(said.contains("locked: process"), "{said}");
     drop(held);
     let done = Done::of(child.wait_with_output().unwrap());
@@ -92,17 +95,13 @@ fn a_command_waits_until_the_store_is_free(#[case] engine: &str, #[case] args: &
 fn run_waits_if_it_is_asked_to() {
     let dir = TestDir::with_file_store();
     dir.run(&["put", "a/b/c", "key", "value"]);
-    let url = StoreUrl::from_path(dir.path().join("storage-data"));
-    let held = url.open(Mode::ReadWrite).unwrap();
+    let held = dir.hold("file:storage-data");
     let probe = guest("probe");
     let run = ["run", "--id", "a/b/c", &*probe, "get", "key"];
     assert_eq!(dir.run(&run).code, 1, "without --wait it does not wait");
     let mut child = spawn(&dir, &[&["--wait", LONG], &run[..]].concat());
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut said = String::new();
-    while !said.contains("waiting up to 600 s") {
-        assert!(stderr.read_line(&mut said).unwrap() > 0, "it ended: {said}");
-    }
+    read_until(&mut stderr, "waiting up to 600 s");
     drop(held);
     let done = Done::of(child.wait_with_output().unwrap());
     assert_eq!((done.code, done.stdout.as_str()), (0, "value value\n"));
@@ -112,8 +111,7 @@ fn run_waits_if_it_is_asked_to() {
 fn a_terminal_shows_the_wait() {
     let dir = TestDir::with_file_store();
     dir.run(&["put", "a/b/c", "key", "value"]);
-    let url = StoreUrl::from_path(dir.path().join("storage-data"));
-    let held = url.open(Mode::ReadWrite).unwrap();
+    let held = dir.hold("file:storage-data");
     let put = dir.command(&[]);
     let program = put.get_program().to_str().unwrap();
     let line = format!("'{program}' --store file:./storage-data --wait {LONG} put a/b/c key new");
@@ -124,30 +122,9 @@ fn a_terminal_shows_the_wait() {
         println!("SKIPPED a terminal: there is no script");
         return;
     };
-    let mut said = String::new();
     let mut terminal = BufReader::new(child.stdout.take().unwrap());
-    while !said.contains("waiting up to ") {
-        assert!(terminal.read_line(&mut said).unwrap() > 0, "it ended: {said}");
-    }
+    read_until(&mut terminal, "waiting up to ");
     drop(held);
     assert!(child.wait().unwrap().success());
     assert_eq!(dir.printed(&["get", "a/b/c", "key"]), "new");
-}
-
-#[test]
-fn a_store_that_stays_locked_is_an_error_with_the_wait() {
-    let dir = TestDir::with_file_store();
-    dir.run(&["put", "a/b/c", "key", "value"]);
-    let url = StoreUrl::from_path(dir.path().join("storage-data"));
-    let _held = url.open(Mode::ReadWrite).unwrap();
-    let put = |wait: &[&str]| {
-        let done = dir.run(&[wait, &["--json", "put", "a/b/c", "key", "other"]].concat());
-        assert_eq!(done.code, 1, "{}", done.stderr);
-        assert!(done.stderr.contains("\"kind\":\"locked\""), "{}", done.stderr);
-        done.stderr
-    };
-    let at_once = put(&["--wait", "0"]);
-    assert!(!at_once.contains("waited"), "{at_once}");
-    let waited = put(&["--wait", "1"]);
-    assert!(waited.contains("; waited 1 s (see --wait)"), "{waited}");
 }

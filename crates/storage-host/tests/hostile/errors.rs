@@ -6,6 +6,14 @@ use crate::arena::{EVIL, Setup, alone, alone_with, id};
 use crate::component::{DATA, Kind};
 use crate::sizes::arguments;
 
+/// Functions that read the value of a key.
+#[rustfmt::skip]
+const READS: [&str; 13] = [
+    "storage.get", "storage.exists", "extended.get-versioned", "extended.get-many",
+    "extended.create", "extended.update", "draft.get", "draft.exists", "draft.increment",
+    "draft.get-many", "draft2.increment", "draft2.cas", "draft2.get-many",
+];
+
 /// The arena checks that no error contains the store's path or a full key.
 #[test]
 fn errors_of_a_damaged_store_are_a_reason_and_a_number() {
@@ -32,21 +40,7 @@ fn errors_of_a_damaged_store_are_a_reason_and_a_number() {
         for guest in &mut guests {
             for key in KEYS {
                 let [at, len] = guest.string(key);
-                for name in [
-                    "storage.get",
-                    "storage.exists",
-                    "extended.get-versioned",
-                    "extended.get-many",
-                    "extended.create",
-                    "extended.update",
-                    "draft.get",
-                    "draft.exists",
-                    "draft.increment",
-                    "draft.get-many",
-                    "draft2.increment",
-                    "draft2.cas",
-                    "draft2.get-many",
-                ] {
+                for name in READS {
                     let value = guest.put(b"v");
                     let arguments = arguments(guest, name, [at, len], [value, 1]);
                     let Err(text) = guest.call(name, &arguments) else { continue };

@@ -8,59 +8,28 @@ use crate::guest::{Call, Guest, PAGE};
 use crate::measure::available_memory;
 
 /// Every function that takes a key, or another text.
+#[rustfmt::skip]
 pub(crate) const TAKE_TEXTS: [&str; 26] = [
-    "storage.get",
-    "storage.set",
-    "storage.delete",
-    "storage.exists",
-    "storage.list-keys",
-    "extended.open",
-    "extended.get-versioned",
-    "extended.list-page",
-    "extended.get-many",
-    "extended.create",
-    "extended.update",
-    "extended.commit",
-    "draft.open",
-    "draft.get",
-    "draft.set",
-    "draft.delete",
-    "draft.exists",
-    "draft.increment",
-    "draft.get-many",
-    "draft.set-many",
-    "draft.delete-many",
-    "draft2.open",
-    "draft2.list-keys",
-    "draft2.increment",
-    "draft2.cas",
-    "draft2.get-many",
+    "storage.get", "storage.set", "storage.delete", "storage.exists", "storage.list-keys",
+    "extended.open", "extended.get-versioned", "extended.list-page", "extended.get-many",
+    "extended.create", "extended.update", "extended.commit", "draft.open", "draft.get",
+    "draft.set", "draft.delete", "draft.exists", "draft.increment", "draft.get-many",
+    "draft.set-many", "draft.delete-many", "draft2.open", "draft2.list-keys", "draft2.increment",
+    "draft2.cas", "draft2.get-many",
 ];
 
 /// Those that keep the text or a part of it after they have validated it.
+#[rustfmt::skip]
 const KEEP_TEXTS: [&str; 9] = [
-    "storage.get",
-    "extended.open",
-    "extended.list-page",
-    "extended.get-many",
-    "extended.create",
-    "extended.commit",
-    "draft.set-many",
-    "draft2.cas",
-    "draft2.list-keys",
+    "storage.get", "extended.open", "extended.list-page", "extended.get-many", "extended.create",
+    "extended.commit", "draft.set-many", "draft2.cas", "draft2.list-keys",
 ];
 
 /// Every function that takes a value.
+#[rustfmt::skip]
 pub(crate) const TAKE_VALUES: [&str; 9] = [
-    "storage.set",
-    "extended.create",
-    "extended.update",
-    "extended.commit",
-    "draft.set",
-    "draft.set-many",
-    "draft2.set",
-    "draft2.set-many",
-    "draft2.swap",
+    "storage.set", "extended.create", "extended.update", "extended.commit", "draft.set",
+    "draft.set-many", "draft2.set", "draft2.set-many", "draft2.swap",
 ];
 
 impl Call {

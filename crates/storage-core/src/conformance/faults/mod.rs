@@ -35,22 +35,11 @@ pub enum Method {
 
 impl Method {
     /// Every method.
+    #[rustfmt::skip]
     pub const ALL: [Self; 15] = [
-        Self::Get,
-        Self::Set,
-        Self::Delete,
-        Self::Exists,
-        Self::ListKeys,
-        Self::ListPage,
-        Self::GetMany,
-        Self::Usage,
-        Self::TryGet,
-        Self::GetVersioned,
-        Self::Commit,
-        Self::ListComponents,
-        Self::ReadSnapshot,
-        Self::Flush,
-        Self::Verify,
+        Self::Get, Self::Set, Self::Delete, Self::Exists, Self::ListKeys, Self::ListPage,
+        Self::GetMany, Self::Usage, Self::TryGet, Self::GetVersioned, Self::Commit,
+        Self::ListComponents, Self::ReadSnapshot, Self::Flush, Self::Verify,
     ];
 
     /// The methods of [`Store`](crate::Store), except `properties`.
