@@ -16,6 +16,8 @@ pub(crate) fn run(root: &Path, program: &str, arguments: &[String]) -> Result<()
     command.args(["run", "--quiet", "--release", "--package", "benches", "--bin", program]);
     if program == "guests" {
         command.args(["--features", "guests"]);
+    } else if program == "async-calls" {
+        command.args(["--features", "async"]);
     } else if program != "cache" && needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
         println!(
