@@ -97,13 +97,8 @@ struct SetOptions {
 
 /// Whether an import is one of these interfaces.
 pub(super) fn has(import: &str) -> bool {
-    let Some(("0.2.0", name)) = import
-        .strip_prefix("wasmcloud:keyvalue/")
-        .and_then(|rest| rest.split_once('@'))
-        .map(|(name, version)| (version, name))
-    else {
-        return false;
-    };
+    let rest = import.strip_prefix("wasmcloud:keyvalue/");
+    let Some((name, "0.2.0")) = rest.and_then(|rest| rest.split_once('@')) else { return false };
     ["types", "store", "atomics", "cas", "batch"].contains(&name)
 }
 
