@@ -1,6 +1,9 @@
 //! The interface `atomics`: increments, and in the second draft compare-and-swap.
 
-use storage_core::{Commit, Revision, StorageError};
+use std::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use storage_core::{Commit, Revision, StorageError, StorageValue};
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList, WasmStr};
 
 use super::error::Error;
@@ -82,7 +85,7 @@ fn increment<N: Number>(call: &Call<'_>, key: &Key, delta: N) -> Result<N, Error
         };
         let sum = old.checked_add(delta).and_then(|sum| Some((sum, N::of_stored(sum)?)));
         let (sum, answer) = sum.ok_or_else(|| out_of_range("the sum"))?;
-        match storage.commit(commit.set(text, sum.to_string().as_str().into())) {
+        match storage.commit(commit.set(text, stored(sum))) {
             Ok(_) => return Ok(answer),
             Err(StorageError::Conflict(_) | StorageError::AlreadyExists(_)) => {}
             Err(error) => return call.convert_key(key, Err(error)),
@@ -95,8 +98,23 @@ fn increment<N: Number>(call: &Call<'_>, key: &Key, delta: N) -> Result<N, Error
 /// refused, because an increment would change the form too.
 fn parse(value: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(value).ok()?;
-    let number: i64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
+    let number = text.parse().ok()?;
+    let is_stored_form = match text.strip_prefix('-').unwrap_or(text).as_bytes() {
+        // `parse` accepts these in front of other digits, and a minus in front of 0.
+        [b'+' | b'0', ..] => text == "0",
+        _ => true,
+    };
+    is_stored_form.then_some(number)
+}
+
+/// A number as [`increment`] stores it.
+fn stored(number: i64) -> StorageValue {
+    let mut text = ArrayString::<20>::new();
+    match write!(text, "{number}") {
+        Ok(()) => text.as_str().into(),
+        // No number of 64 bits is longer.
+        Err(_) => number.to_string().as_str().into(),
+    }
 }
 
 /// The error for a value that is not a number, with the likely cause.
@@ -225,6 +243,7 @@ mod tests {
     fn numbers_are_read_in_the_form_that_is_stored() {
         for number in [0, 1, -1, 5, 10, -700, i64::MAX, i64::MIN] {
             assert_eq!(parse(number.to_string().as_bytes()), Some(number));
+            assert_eq!(stored(number).as_bytes(), number.to_string().as_bytes());
         }
     }
 
