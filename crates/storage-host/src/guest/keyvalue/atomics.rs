@@ -69,23 +69,29 @@ pub(super) fn add_increment<N: Number, T: 'static, L: Linkage<T>>(
 /// Adds to a stored number; a missing one is 0. An error changes nothing.
 fn increment<N: Number>(call: &Call<'_>, key: &Key, delta: N) -> Result<N, Error> {
     let (storage, text) = (call.storage(), key.as_str());
+    // With room for the component prefix, which is added to the keys of a commit.
+    let owned = || {
+        let mut owned = String::with_capacity(call.own.id().key_prefix().len() + text.len());
+        owned.push_str(text);
+        owned
+    };
     let out_of_range = |what: &str| Error::Other(format!("{what} is not within {}", N::RANGE));
     let delta = delta.to_stored().ok_or_else(|| out_of_range("the number to add"))?;
     for _ in 0..TRIES {
         let found = call.convert_key::<_, Error>(key, storage.get_versioned(text))?;
         let (old, commit) = match found {
-            None => (0, Commit::new().require_absent(text)),
+            None => (0, Commit::new().require_absent(owned())),
             Some(found) => {
                 let value = found.value.as_bytes();
                 let number = parse(value).ok_or_else(|| Error::Other(why_not_a_number(value)))?;
                 // An unsigned draft cannot return a negative result.
                 N::of_stored(number).ok_or_else(|| out_of_range("the stored number"))?;
-                (number, Commit::new().require_revision(text, found.revision))
+                (number, Commit::new().require_revision(owned(), found.revision))
             }
         };
         let sum = old.checked_add(delta).and_then(|sum| Some((sum, N::of_stored(sum)?)));
         let (sum, answer) = sum.ok_or_else(|| out_of_range("the sum"))?;
-        match storage.commit(commit.set(text, stored(sum))) {
+        match storage.commit(commit.set(owned(), stored(sum))) {
             Ok(_) => return Ok(answer),
             Err(StorageError::Conflict(_) | StorageError::AlreadyExists(_)) => {}
             Err(error) => return call.convert_key(key, Err(error)),
