@@ -218,7 +218,11 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
         let checked = commit.checks.iter_mut().map(|check| &mut check.key);
         let written = commit.writes.iter_mut().map(|write| &mut write.key);
         for key in checked.chain(written) {
-            *key = self.full_key(key);
+            if key.capacity() - key.len() >= self.prefix().len() {
+                key.insert_str(0, self.prefix());
+            } else {
+                *key = self.full_key(key);
+            }
         }
         self.inner.commit(commit).map_err(|error| self.user_error(error))
     }

@@ -143,7 +143,16 @@ impl Rounds {
 
     /// The time of this side by that of another, round by round.
     pub fn by(&self, other: &Self) -> Spread {
-        Spread::of(self.wall.iter().zip(&other.wall).map(|(one, other)| one / other).collect())
+        Self::ratios(&self.wall, &other.wall)
+    }
+
+    /// The same of the CPU time, for sides that do not wait.
+    pub fn cpu_by(&self, other: &Self) -> Spread {
+        Self::ratios(&self.cpu, &other.cpu)
+    }
+
+    fn ratios(one: &[f64], other: &[f64]) -> Spread {
+        Spread::of(one.iter().zip(other).map(|(one, other)| one / other).collect())
     }
 }
 

@@ -1,6 +1,9 @@
 //! The interface `atomics`: increments, and in the second draft compare-and-swap.
 
-use storage_core::{Commit, Revision, StorageError};
+use std::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use storage_core::{Commit, Revision, StorageError, StorageValue};
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList, WasmStr};
 
 use super::error::Error;
@@ -70,24 +73,30 @@ pub(in crate::guest) fn increment<N: Number, E: CallError>(
     delta: N,
 ) -> Result<N, E> {
     let (storage, text) = (call.storage(), key.as_str());
+    // With room for the component prefix, which is added to the keys of a commit.
+    let owned = || {
+        let mut owned = String::with_capacity(call.own.id().key_prefix().len() + text.len());
+        owned.push_str(text);
+        owned
+    };
     let failed = |reason: String| E::from_guest(call, GuestError::IoError(reason));
     let out_of_range = |what: &str| failed(format!("{what} is not within {}", N::RANGE));
     let delta = delta.to_stored().ok_or_else(|| out_of_range("the number to add"))?;
     for _ in 0..TRIES {
         let found = call.convert_key::<_, E>(key, storage.get_versioned(text))?;
         let (old, commit) = match found {
-            None => (0, Commit::new().require_absent(text)),
+            None => (0, Commit::new().require_absent(owned())),
             Some(found) => {
                 let value = found.value.as_bytes();
                 let number = parse(value).ok_or_else(|| failed(why_not_a_number(value)))?;
                 // An unsigned draft cannot return a negative result.
                 N::of_stored(number).ok_or_else(|| out_of_range("the stored number"))?;
-                (number, Commit::new().require_revision(text, found.revision))
+                (number, Commit::new().require_revision(owned(), found.revision))
             }
         };
         let sum = old.checked_add(delta).and_then(|sum| Some((sum, N::of_stored(sum)?)));
         let (sum, answer) = sum.ok_or_else(|| out_of_range("the sum"))?;
-        match storage.commit(commit.set(text, sum.to_string().as_str().into())) {
+        match storage.commit(commit.set(owned(), stored(sum))) {
             Ok(_) => return Ok(answer),
             Err(StorageError::Conflict(_) | StorageError::AlreadyExists(_)) => {}
             Err(error) => return call.convert_key(key, Err(error)),
@@ -100,8 +109,23 @@ pub(in crate::guest) fn increment<N: Number, E: CallError>(
 /// refused, because an increment would change the form too.
 fn parse(value: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(value).ok()?;
-    let number: i64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
+    let number = text.parse().ok()?;
+    let is_stored_form = match text.strip_prefix('-').unwrap_or(text).as_bytes() {
+        // `parse` accepts these in front of other digits, and a minus in front of 0.
+        [b'+' | b'0', ..] => text == "0",
+        _ => true,
+    };
+    is_stored_form.then_some(number)
+}
+
+/// A number as [`increment`] stores it.
+fn stored(number: i64) -> StorageValue {
+    let mut text = ArrayString::<20>::new();
+    match write!(text, "{number}") {
+        Ok(()) => text.as_str().into(),
+        // No number of 64 bits is longer.
+        Err(_) => number.to_string().as_str().into(),
+    }
 }
 
 /// The error for a value that is not a number, with the likely cause.
@@ -230,6 +254,7 @@ mod tests {
     fn numbers_are_read_in_the_form_that_is_stored() {
         for number in [0, 1, -1, 5, 10, -700, i64::MAX, i64::MIN] {
             assert_eq!(parse(number.to_string().as_bytes()), Some(number));
+            assert_eq!(stored(number).as_bytes(), number.to_string().as_bytes());
         }
     }
 

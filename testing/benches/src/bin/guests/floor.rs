@@ -101,7 +101,7 @@ struct KeyResponse<C> {
     cursor: Option<C>,
 }
 
-#[derive(Debug, ComponentType, Lift)]
+#[derive(ComponentType, Lift)]
 #[component(variant)]
 enum Write {
     #[component(name = "set")]
@@ -110,14 +110,14 @@ enum Write {
     Delete(WasmStr),
 }
 
-#[derive(Debug, ComponentType, Lift)]
+#[derive(ComponentType, Lift)]
 #[component(record)]
 struct Check {
     key: WasmStr,
     expected: Expected,
 }
 
-#[derive(Debug, ComponentType, Lift)]
+#[derive(ComponentType, Lift)]
 #[component(variant)]
 enum Expected {
     #[component(name = "absent")]

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, anyhow, ensure};
 use storage_host::guest::engine_config;
-use wasmtime::component::{Component, ComponentType, Linker, Lower};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentType, Linker, Lower, ResourceType};
 use wasmtime::{Engine, Store};
 
 /// A guest that is measured.
@@ -134,6 +135,32 @@ impl Guests {
     }
 }
 
+/// Defines the functions that the linker lacks: they trap. wasmtime's own function for this
+/// gives each interface its own resources, also those that it uses from another.
+fn trap_others<T: 'static>(linker: &mut Linker<T>, component: &Component) -> wasmtime::Result<()> {
+    struct Unused;
+    let engine = component.engine();
+    let mut resources = Vec::new();
+    for (name, import) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = import.ty else { continue };
+        let mut interface = linker.instance(name)?;
+        for (export, item) in instance.exports(engine) {
+            // Fails if the linker has the item.
+            let _ = match item.ty {
+                ComponentItem::ComponentFunc(_) => interface.func_new(export, |_, _, _, _| {
+                    Err(wasmtime::Error::msg("the guest called an interface that is not measured"))
+                }),
+                ComponentItem::Resource(resource) if !resources.contains(&resource) => {
+                    resources.push(resource);
+                    interface.resource(export, ResourceType::host::<Unused>(), |_, _| Ok(()))
+                }
+                _ => Ok(()),
+            };
+        }
+    }
+    Ok(())
+}
+
 /// The error of a call to wasmtime.
 pub(crate) fn failed(error: wasmtime::Error) -> anyhow::Error {
     anyhow!("{error:#}")
@@ -152,7 +179,7 @@ pub(crate) fn start<T: 'static>(
     resize: fn(&mut T, usize),
 ) -> Result<Run> {
     type Arguments = (Dialect, Operation, u32, u32);
-    linker.define_unknown_imports_as_traps(component).map_err(failed)?;
+    trap_others(&mut linker, component).map_err(failed)?;
     let instance = linker.instantiate(&mut store, component).map_err(failed)?;
     let run = instance.get_typed_func::<Arguments, (u64,)>(&mut store, "run").map_err(failed)?;
     Ok(Box::new(move |operation, times, bytes| {

@@ -39,7 +39,11 @@ pub(crate) fn of(kind: Kind, case: &Case, measured: &[Measured]) -> String {
                 line.push_str(" - |");
                 continue;
             };
-            let ratio = side.rounds.by(&other.rounds);
+            // redb waits for other threads and for the disk, the others for nothing.
+            let ratio = match against {
+                Against::PerCall => side.rounds.by(&other.rounds),
+                Against::Floor | Against::Peer => side.rounds.cpu_by(&other.rounds),
+            };
             line.push_str(&format!(
                 " {:.2} ({:.2} to {:.2}) |",
                 ratio.median, ratio.low, ratio.high
