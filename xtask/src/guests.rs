@@ -16,7 +16,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-const GUESTS: [&str; 10] = [
+const GUESTS: [&str; 12] = [
+    "config-logging",
     "core-storage",
     "counter",
     "extended",
@@ -27,6 +28,7 @@ const GUESTS: [&str; 10] = [
     "notes",
     "probe",
     "session",
+    "spin-2",
 ];
 const TARGET: &str = "wasm32-wasip2";
 const DIRECTORY: &str = "examples/guests";
