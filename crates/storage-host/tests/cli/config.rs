@@ -156,6 +156,18 @@ fn errors_of_a_manifest_name_the_line() {
             "preset_value",
             "store = 'memory:'\nlimits = { value_bytes = 2 }\n[[component]]\nid = 'a/b/c'\npresets = { a = 'xyz' }",
         ),
+        ("config", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nconfig = { port = 80 }"),
+        (
+            "config_table",
+            "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nconfig.db = { url = 'x' }",
+        ),
+        (
+            "config_size",
+            &format!(
+                "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nconfig = {{ a = '{}' }}",
+                "x".repeat(1 << 20)
+            ),
+        ),
         ("file", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwasm = 'missing.wasm'"),
         ("no_wasm", "store = 'memory:'\n[[component]]\nid = 'a/b/c'\nwasm = 'text.wasm'"),
     ];

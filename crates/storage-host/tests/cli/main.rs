@@ -17,6 +17,7 @@ mod data;
 #[cfg(feature = "redb")]
 mod default_store;
 mod demo;
+mod dialects;
 mod doctor;
 mod guests;
 mod help;

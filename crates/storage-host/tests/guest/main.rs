@@ -14,9 +14,12 @@
 mod asynchronous;
 mod boundary;
 mod commands;
+mod config_and_log;
 mod errors;
 mod granted;
 mod instances;
 mod interfaces;
+mod log;
 mod raw;
 mod runner;
+mod spin;

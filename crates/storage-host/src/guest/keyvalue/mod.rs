@@ -10,6 +10,7 @@ mod error;
 mod store;
 
 pub(super) use batch::Shape;
+pub(super) use error::Error;
 
 use wasmtime::component::{Component, Linker};
 
