@@ -16,8 +16,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-const GUESTS: [&str; 14] = [
+const GUESTS: [&str; 16] = [
     "bench",
+    "config-logging",
     "core-storage",
     "counter",
     "extended",
@@ -28,6 +29,7 @@ const GUESTS: [&str; 14] = [
     "notes",
     "probe",
     "session",
+    "spin-2",
     "spin3",
     "stock",
     "wasmcloud",

@@ -12,6 +12,7 @@ use storage_core::{
     Budget, ComponentId, ComponentStorage, NamespacedStorage, StorageError, Store, forward_storage,
 };
 
+use crate::component_config::ComponentConfig;
 use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
 #[cfg(feature = "async")]
@@ -30,6 +31,8 @@ pub struct ComponentSettings {
     /// A private cache instead of the host's. Like the host's it is not used in front of a
     /// store that answers from memory.
     pub cache: Option<CacheConfig>,
+    /// What the component reads through `wasi:config`.
+    pub config: ComponentConfig,
 }
 
 /// A store, and a chain of decorators for each component that uses it.
@@ -284,11 +287,14 @@ impl StorageHost {
         ComponentChain {
             storage: LimitedStorage::new(within_quota, settings.limits),
             shares_cache: settings.cache.is_none() && matches!(self.shared.cache, Cache::Shared(_)),
+            config: settings.config.clone(),
             host: self.clone(),
             #[cfg(feature = "wasmtime")]
             cursors: crate::cursors::Cursors::default(),
             #[cfg(feature = "async")]
             share: self.shared.offloader.new_share(),
+            #[cfg(feature = "wasmtime")]
+            log_budget: crate::log_budget::LogBudget::default(),
         }
     }
 }
@@ -466,11 +472,14 @@ type Chain = LimitedStorage<QuotaStorage<NamespacedStorage<OptionalCache>>>;
 pub struct ComponentChain {
     storage: Chain,
     shares_cache: bool,
+    config: ComponentConfig,
     host: StorageHost,
     #[cfg(feature = "wasmtime")]
     cursors: crate::cursors::Cursors,
     #[cfg(feature = "async")]
     share: Share,
+    #[cfg(feature = "wasmtime")]
+    log_budget: crate::log_budget::LogBudget,
 }
 
 impl ComponentChain {
@@ -494,6 +503,17 @@ impl ComponentChain {
     #[cfg(feature = "async")]
     pub(crate) fn share(&self) -> &Share {
         &self.share
+    }
+
+    /// The lines that its instances may log.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn log_budget(&self) -> &crate::log_budget::LogBudget {
+        &self.log_budget
+    }
+
+    /// Returns the component's configuration.
+    pub fn config(&self) -> &ComponentConfig {
+        &self.config
     }
 
     /// Returns the limits of the component's calls.
@@ -548,6 +568,11 @@ impl fmt::Debug for ComponentChain {
 
 impl Drop for ComponentChain {
     fn drop(&mut self) {
+        #[cfg(feature = "wasmtime")]
+        {
+            let id = self.storage.inner().inner().component_id();
+            self.log_budget.end(id);
+        }
         let mut chains = self.host.shared.lock_chains();
         // The component may have a new chain since the last reference was dropped.
         let mine = chains.get(self.id()).is_some_and(|chain| chain.as_ptr() == &raw const *self);

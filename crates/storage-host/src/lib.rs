@@ -49,6 +49,7 @@
 
 mod built_in;
 mod chain;
+mod component_config;
 #[cfg(any(feature = "wasmtime", feature = "internals"))]
 mod cursors;
 mod grants;
@@ -59,6 +60,8 @@ mod host;
 #[doc(hidden)]
 pub mod internals;
 mod limits;
+#[cfg(feature = "wasmtime")]
+mod log_budget;
 #[cfg(feature = "manifest")]
 mod manifest;
 #[cfg(feature = "manifest")]
@@ -77,6 +80,7 @@ mod store_url;
 mod transfer;
 
 pub use chain::create_component_storage;
+pub use component_config::ComponentConfig;
 pub use grants::{Access, Grant, GrantedStorage};
 pub use host::{
     ComponentChain, ComponentSettings, ComponentUsage, StorageHost, StorageHostBuilder,

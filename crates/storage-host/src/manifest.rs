@@ -10,14 +10,15 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use storage_core::{Budget, ComponentId, Store, validate_key};
 
+use crate::component_config::ComponentConfig;
 use crate::grants::{Access, Grant};
 use crate::host::{ComponentSettings, StorageHost};
 use crate::limits::Limits;
 use crate::store_url::StoreUrl;
 use storage_cache::CacheConfig;
 
-/// The settings of a host: its store, and each component with quota, limits, cache and
-/// grants. Read from a TOML file.
+/// The settings of a host: its store, and each component with quota, limits, cache,
+/// configuration and grants. Read from a TOML file.
 ///
 /// ```
 /// use storage_host::Manifest;
@@ -28,6 +29,7 @@ use storage_cache::CacheConfig;
 ///     [[component]]
 ///     id = "app/notes/home"
 ///     wasm = "notes.wasm"
+///     config = { greeting = "hello" }
 ///     quota = { bytes = 1_048_576, keys = 1_000 }
 ///
 ///     [[component]]
@@ -186,6 +188,8 @@ struct Component {
     timeout: Option<Seconds>,
     cache: Option<CacheTable>,
     #[serde(default)]
+    config: BTreeMap<String, String>,
+    #[serde(default)]
     grants: Vec<GrantTable>,
     #[serde(default)]
     presets: BTreeMap<String, String>,
@@ -328,6 +332,7 @@ impl File {
             quota: self.quota.over(None),
             limits: self.limits.over(Limits::default()),
             cache: None,
+            config: ComponentConfig::default(),
         };
         let mut seen = BTreeSet::new();
         let mut components = Vec::with_capacity(self.components.len());
@@ -399,10 +404,14 @@ impl Component {
                  timeout"
             )));
         }
+        let config = ComponentConfig::new(&self.config).map_err(|error| {
+            ManifestError::Contradiction(format!("config of component {id}: {error}"))
+        })?;
         let settings = ComponentSettings {
             quota: self.quota.over(defaults.quota),
             limits,
             cache: self.cache.map(|own| own.over(cache)),
+            config,
         };
         Ok(ManifestComponent {
             id,

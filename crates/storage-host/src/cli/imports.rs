@@ -184,7 +184,8 @@ pub(super) fn describe_exports(exports: &[String]) -> String {
 /// Whether this host provides an interface, perhaps without all requested functions.
 fn is_known(import: &str) -> bool {
     let storage = [("airssys:core/storage", "1."), ("airssys:storage/extended", "0.1.")];
-    let Some((name, version)) = import.split_once('@') else { return false };
+    // One of them has no version.
+    let Some((name, version)) = import.split_once('@') else { return guest::provides(import) };
     let is_wasi = || {
         let (package, interface) = name.split_once('/')?;
         let (_, interfaces) = WASI.iter().find(|(known, _)| *known == package)?;
@@ -255,10 +256,13 @@ pub(super) fn add_http<T: 'static>(
 /// What this host provides, for a message about something else.
 fn provided() -> String {
     format!(
-        "this host provides {}, {}, wasi:keyvalue (store, atomics and batch in 0.2.0-draft and \
-         0.2.0-draft2) and WASI 0.2 (cli, clocks, filesystem, io, random and sockets)",
+        "this host provides {}, {}, {}, wasi:keyvalue (store, atomics and batch in 0.2.0-draft \
+         and 0.2.0-draft2), wasi:config/store (0.2.0-draft, 0.2.0-draft-2024-09-27 and \
+         0.2.0-rc.1), wasi:config/runtime@0.2.0-draft, wasi:logging/logging (0.1.0-draft and \
+         without a version) and WASI 0.2 (cli, clocks, filesystem, io, random and sockets)",
         guest::INTERFACE,
-        guest::EXTENDED
+        guest::EXTENDED,
+        guest::SPIN
     )
 }
 

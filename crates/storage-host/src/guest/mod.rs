@@ -71,6 +71,25 @@
 //! a key of another component, or the text of a backend. If the reason contains
 //! `(incident 0000002a)`, a [`tracing`] event of level `ERROR` with the field
 //! `incident="0000002a"` has the component, the operation, the key and the whole error.
+//!
+//! # The log of a component
+//!
+//! A line that a component logs through `wasi:logging` is a [`tracing`] event with the
+//! target [`LOG_TARGET`], the message `guest log` and these fields:
+//!
+//! | field | content |
+//! |---|---|
+//! | `component` | the component's id |
+//! | `context` | the context, unless it is empty; at most 256 bytes |
+//! | `text` | the message; at most 4,096 bytes |
+//! | `critical` | `true` for the level `critical`, which is logged as `ERROR` |
+//!
+//! Control characters, line separators and characters that change the direction of text
+//! are escaped, as in `\n` and `\u{202e}`. A longer text ends in `... (truncated from 9000
+//! bytes)`. A component, with all its instances, logs at most 100 lines per second. The
+//! others are counted: an event of the level `ERROR` with the same target and the fields
+//! `component` and `suppressed` reports them before the component's next line, or when its
+//! chain is dropped. Lines of levels that no subscriber wants do not count.
 
 mod airssys;
 #[cfg(feature = "async")]
@@ -78,13 +97,16 @@ mod asynchronous;
 mod batch;
 mod bucket;
 mod call;
+mod config;
 mod deadline;
 mod errors;
 mod extended;
 mod key;
 mod keyvalue;
+mod logging;
 #[cfg(feature = "p3")]
 mod p3;
+mod spin;
 mod state;
 mod trap;
 mod verbs;
@@ -103,19 +125,30 @@ pub use state::{ComponentState, SandboxLimits, engine_config, new_store};
 pub use state::{async_engine_config, new_async_store};
 pub use trap::describe_failure;
 
+pub use crate::log_budget::LOG_TARGET;
+
 /// The interface for single keys, as guests import it.
 pub const INTERFACE: &str = "airssys:core/storage@1.0.0";
 
 /// The interface for pages, several keys and conditional writes.
 pub const EXTENDED: &str = "airssys:storage/extended@0.1.0";
 
-/// Adds every interface of storage to a linker. `state` finds the [`ComponentState`] in
+/// The stores of Spin.
+pub const SPIN: &str = "fermyon:spin/key-value@2.0.0";
+
+/// Adds every interface of this host to a linker. `state` finds the [`ComponentState`] in
 /// the data of the guest's store.
 ///
 /// - [`airssys:core/storage@1.0.0`](INTERFACE);
 /// - [`airssys:storage/extended@0.1.0`](EXTENDED);
 /// - `wasi:keyvalue` `store`, `atomics` and `batch`, in the drafts `0.2.0-draft`
-///   and `0.2.0-draft2`.
+///   and `0.2.0-draft2`;
+/// - [`fermyon:spin/key-value@2.0.0`](SPIN);
+/// - `wasi:config/store` in `0.2.0-draft`, `0.2.0-draft-2024-09-27` and `0.2.0-rc.1`, and
+///   under its older name `wasi:config/runtime@0.2.0-draft`: the component's
+///   [configuration](crate::ComponentConfig);
+/// - `wasi:logging/logging` in `0.1.0-draft` and without a version:
+///   [the log](self#the-log-of-a-component).
 ///
 /// `get-many` of the second draft has the type of the specification. Components built
 /// for Spin expect another type, which [`add_to_linker_for`] provides.
@@ -205,16 +238,21 @@ fn add_all<T: 'static, L: Linkage<T>>(
 ) -> wasmtime::Result<()> {
     airssys::add_to_linker::<T, L>(linker, state)?;
     extended::add_to_linker::<T, L>(linker, state)?;
-    keyvalue::add_to_linker::<T, L>(linker, shape, state)
+    keyvalue::add_to_linker::<T, L>(linker, shape, state)?;
+    spin::add_to_linker::<T, L>(linker, state)?;
+    config::add_to_linker(linker, state)?;
+    logging::add_to_linker(linker, state)
 }
 
-/// Whether an import of a component is one of the interfaces of storage that
-/// [`add_to_linker`] adds.
+/// Whether an import of a component is one of the interfaces that [`add_to_linker`] adds.
 pub fn provides(import: &str) -> bool {
-    import == INTERFACE || import == EXTENDED || keyvalue::has(import)
+    [INTERFACE, EXTENDED, SPIN].contains(&import)
+        || keyvalue::has(import)
+        || config::INTERFACES.contains(&import)
+        || logging::INTERFACES.contains(&import)
 }
 
-/// Whether an import of a component is one of the interfaces of storage that
+/// Whether an import of a component is one of the interfaces that
 /// [`add_to_linker_async`] adds, in an engine with [`async_engine_config`].
 #[cfg(feature = "async")]
 pub fn provides_async(import: &str) -> bool {

@@ -13,6 +13,7 @@
 mod compiled;
 mod copy;
 mod data;
+mod dialects;
 mod doctor;
 mod guests;
 mod json;

@@ -1,45 +1,17 @@
 //! Errors of the store, as the guest and the log get them.
 
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rstest::rstest;
 use storage_core::conformance::{FailingStorage, Fault, ReferenceStorage};
 use storage_host::{CacheConfig, StorageError, StorageHost};
 
+use crate::log::Log;
 use crate::raw::{DATA, INVALID_KEY, IO_ERROR, RawGuest};
 
 /// The text of a backend, which a guest must not see.
 const SECRET: &str = "cannot read /srv/tenants/app/notes/home/kkkk: key app/notes/home/kkkk, \
                       next to app/other/tenant/key";
-
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Runs `action` and returns what it logged.
-    fn of(action: impl FnOnce()) -> String {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        tracing::subscriber::with_default(subscriber, action);
-        let text = log.0.lock().unwrap().clone();
-        String::from_utf8(text).unwrap()
-    }
-}
 
 fn corrupt() -> StorageError {
     StorageError::Corrupt { key: Some("app/notes/home/kkkk".into()), detail: SECRET.into() }

@@ -49,7 +49,9 @@ fn owned(host: &StorageHost) -> String {
 const UNCHANGED: &str = "secret=s shared/a=1 shared/b=2 shared/n=5";
 
 #[rstest]
-fn without_a_grant_existence_is_hidden(#[values("draft", "draft2", "extended")] interface: &str) {
+fn without_a_grant_existence_is_hidden(
+    #[values("draft", "draft2", "extended", "spin")] interface: &str,
+) {
     let host = memory();
     fill(&host);
     let mut session = Session::new(&host, READER);
@@ -68,7 +70,7 @@ fn without_a_grant_existence_is_hidden(#[values("draft", "draft2", "extended")] 
 }
 
 #[rstest]
-fn the_id_of_a_component_opens_its_own_store(#[values("draft", "draft2")] interface: &str) {
+fn the_id_of_a_component_opens_its_own_store(#[values("draft", "draft2", "spin")] interface: &str) {
     let host = memory();
     host.component(&id(READER)).set("mine", "here".into()).unwrap();
     let mut session = Session::new(&host, READER);

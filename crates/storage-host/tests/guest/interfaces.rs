@@ -25,7 +25,14 @@ fn id(text: &str) -> ComponentId {
 
 #[rstest]
 fn a_table_is_the_same_on_every_store(
-    #[values("core-storage", "extended", "keyvalue-draft", "keyvalue-draft2", "keyvalue-spin")]
+    #[values(
+        "core-storage",
+        "extended",
+        "keyvalue-draft",
+        "keyvalue-draft2",
+        "keyvalue-spin",
+        "spin-2"
+    )]
     guest: &str,
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
@@ -77,6 +84,15 @@ fn errors_expose_nothing_of_the_host() {
             assert!(!table.contains(word), "{word}\n{table}");
         }
     }
+    let table = texts("spin-2");
+    for text in
+        ["other: a key has at least 1 byte; this one is empty", "are over the limit of 1048576"]
+    {
+        assert!(table.contains(text), "{text}\n{table}");
+    }
+    for word in ["incident", ID, "cannot take"] {
+        assert!(!table.contains(word), "{word}\n{table}");
+    }
     assert!(texts("keyvalue-draft").contains("other: cursor expired"));
     assert!(texts("keyvalue-draft2").contains("other: the cursor is invalid"));
 }
@@ -87,7 +103,7 @@ fn a_target_with_other_keys_is_not_changed() {
     let chain = host.component(&id(ID));
     chain.set("mine", "kept".into()).unwrap();
     chain.set("conformance/left-over", "of an earlier run".into()).unwrap();
-    for guest in ["core-storage", "extended", "keyvalue-draft", "keyvalue-draft2"] {
+    for guest in ["core-storage", "extended", "keyvalue-draft", "keyvalue-draft2", "spin-2"] {
         let ended = Runner::new(host.clone(), guest).run(ID, &[]);
         assert_eq!((ended.status, ended.stdout.as_str()), (Ok(1), ""), "{guest}");
         assert!(ended.stderr.contains("the store contains other keys"), "{}", ended.stderr);
@@ -197,8 +213,9 @@ impl Store for Stalling {
 fn incomplete_listings_are_errors() {
     let host = StorageHost::new(Arc::new(Stalling::default()));
     let mut session = Session::with_open(&host, ID, "");
-    for draft in ["draft", "draft2"] {
-        let answer = session.call(&[draft, "list-keys"]);
+    assert_eq!(session.call(&["spin", "open", ""]), "ok");
+    for interface in ["draft", "draft2", "spin"] {
+        let answer = session.call(&[interface, "list-keys"]);
         assert!(answer.starts_with("other: storage failed (incident "), "{answer}");
     }
 }

@@ -14,12 +14,15 @@
 mod asynchronous;
 mod boundary;
 mod commands;
+mod config_and_log;
 mod errors;
 mod granted;
 mod instances;
 mod interfaces;
 mod library;
+mod log;
 #[cfg(feature = "p3")]
 mod overlapping;
 mod raw;
 mod runner;
+mod spin;

@@ -40,6 +40,7 @@ pub(crate) enum Fails {
     Storage(usize),
     Extended(usize),
     KeyValue(usize),
+    Spin(usize),
     Swap,
     Never,
 }
@@ -67,10 +68,10 @@ const fn function(
     Function { name, instance, import, flat, fails }
 }
 
-use Fails::{Extended, KeyValue, Never, Storage, Swap};
+use Fails::{Extended, KeyValue, Never, Spin, Storage, Swap};
 
 /// The functions of all interfaces.
-pub(crate) const FUNCTIONS: [Function; 42] = [
+pub(crate) const FUNCTIONS: [Function; 52] = [
     function("storage.get", "storage", "get", "ii", Storage(4)),
     function("storage.set", "storage", "set", "iiii", Storage(4)),
     function("storage.delete", "storage", "delete", "ii", Storage(4)),
@@ -118,6 +119,16 @@ pub(crate) const FUNCTIONS: [Function; 42] = [
     function("draft2.set-many", "draft2-batch", "set-many", "iii", KeyValue(4)),
     function("draft2.delete-many", "draft2-batch", "delete-many", "iii", KeyValue(4)),
     function("draft2.drop", "", "draft2-bucket", "i", Never),
+    function("spin.open", "spin", "[static]store.open", "ii", Spin(4)),
+    function("spin.get", "spin", "[method]store.get", "iii", Spin(4)),
+    function("spin.set", "spin", "[method]store.set", "iiiii", Spin(4)),
+    function("spin.delete", "spin", "[method]store.delete", "iii", Spin(4)),
+    function("spin.exists", "spin", "[method]store.exists", "iii", Spin(4)),
+    function("spin.get-keys", "spin", "[method]store.get-keys", "i", Spin(4)),
+    function("spin.drop", "", "spin-store", "i", Never),
+    function("config.get", "config", "get", "ii", Never),
+    function("config.get-all", "config", "get-all", "", Never),
+    function("logging.log", "logging", "log", "iiiii", Never),
     // The same function with the address of its result as an argument.
     function("answer-at", "storage", "get", "iii", Never),
 ];
@@ -132,6 +143,7 @@ pub(crate) fn text(kind: Kind) -> String {
     let mut text = String::from("(component\n");
     text.push_str(include_str!("wat/storage.wat"));
     text.push_str(include_str!("wat/extended.wat"));
+    text.push_str(include_str!("wat/dialects.wat"));
     let upstream = "(option (tuple string (list u8)))";
     let found = if kind.spin { "(tuple string (option (list u8)))" } else { upstream };
     text.push_str(&keyvalue("draft", "0.2.0-draft", "u64", "u64", upstream));
@@ -186,9 +198,9 @@ impl Parts<'_> {
         self.function.instance.is_empty()
     }
 
-    /// Whether the address of the result is an argument.
-    fn answer_is_given(&self) -> bool {
-        self.function.name == "answer-at"
+    /// Whether the address of the result is an argument, or there is no result.
+    fn needs_no_answer(&self) -> bool {
+        self.is_drop() || ["answer-at", "logging.log"].contains(&self.function.name)
     }
 
     /// The parameters as a component sees them, or as a module does.
@@ -217,7 +229,7 @@ impl Parts<'_> {
         for (_, core) in self.parameters() {
             write!(text, " (param {core})")?;
         }
-        let answer = if self.is_drop() || self.answer_is_given() { "" } else { " (param i32)" };
+        let answer = if self.needs_no_answer() { "" } else { " (param i32)" };
         writeln!(text, "{answer}))")
     }
 
@@ -232,8 +244,7 @@ impl Parts<'_> {
         for (number, _) in self.parameters().enumerate() {
             write!(text, " (local.get {number})")?;
         }
-        let answer =
-            if self.is_drop() || self.answer_is_given() { "" } else { " (i32.const ANSWER)" };
+        let answer = if self.needs_no_answer() { "" } else { " (i32.const ANSWER)" };
         writeln!(text, "{answer}))")
     }
 

@@ -178,6 +178,7 @@ impl Guest {
             ["not-found", "already-exists", "quota-exceeded", "invalid-key", "io-error"];
         const EXTENDED: [&str; 4] = ["no-such-store", "access-denied", "conflict", "storage"];
         const KEY_VALUE: [&str; 3] = ["no-such-store", "access-denied", "other"];
+        const SPIN: [&str; 4] = ["store-table-full", "no-such-store", "access-denied", "other"];
         if fails == Fails::Never || answer.byte(0) == 0 {
             return Ok(answer);
         }
@@ -186,6 +187,7 @@ impl Guest {
             Fails::Storage(at) => (at, &STORAGE),
             Fails::Extended(at) => (at, &EXTENDED),
             Fails::KeyValue(at) => (at, &KEY_VALUE),
+            Fails::Spin(at) => (at, &SPIN),
             Fails::Swap if answer.byte(4) == 1 => {
                 return Err(format!("cas-failed {}", answer.word(8)));
             }
@@ -193,7 +195,9 @@ impl Guest {
         };
         let case = cases[usize::from(answer.byte(at))];
         Err(match case {
-            "quota-exceeded" | "no-such-store" | "access-denied" => case.to_owned(),
+            "quota-exceeded" | "store-table-full" | "no-such-store" | "access-denied" => {
+                case.to_owned()
+            }
             _ => format!("{case}: {}", self.text_of(&answer, at + 4)),
         })
     }
@@ -322,7 +326,7 @@ impl Guest {
         self.run("misbehave", &[Val::U32(how as u32), Val::U32(after)]).unwrap();
     }
 
-    /// Opens the store of this name with `draft`, `draft2` or `extended`.
+    /// Opens the store of this name with `draft`, `draft2`, `extended` or `spin`.
     pub(crate) fn open(&mut self, interface: &str, name: &str) -> Result<u64, String> {
         let [at, len] = self.string(name);
         let opened = self.call(&format!("{interface}.open"), &[at, len]);

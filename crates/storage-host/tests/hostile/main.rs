@@ -31,6 +31,7 @@ mod errors;
 mod handles;
 mod limits;
 mod lists;
+mod logs;
 mod names;
 mod pointers;
 mod realloc;

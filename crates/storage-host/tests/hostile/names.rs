@@ -83,7 +83,7 @@ fn stores_of_others_are_denied() {
     alone(|arena| {
         let mut guest = arena.guest();
         arena.begin(0);
-        for interface in ["draft", "draft2", "extended"] {
+        for interface in ["draft", "draft2", "extended", "spin"] {
             for name in [VICTIM, "missing/at/home", "good/vault/11", "evil/guest/2", "GOOD/vault/1"]
             {
                 assert_eq!(guest.open(interface, name).unwrap_err(), "access-denied", "{name}");

@@ -1,11 +1,12 @@
-//! The calls that both drafts of `wasi:keyvalue` have.
+//! The calls that both drafts of `wasi:keyvalue` have, and those of them that Spin's
+//! interface has too.
 
-use conformance::keyvalue::{Atomics, Batch, Error, Found};
+use conformance::keyvalue::{Atomics, Batch, Bucket, Error, Found};
 
 use crate::{Handle, shown, text};
 
-/// Makes a call; `None` if there is no such call.
-pub(crate) fn call<B: Atomics + Batch>(handle: &Handle<B>, words: &[&str]) -> Option<String> {
+/// Makes a call that all interfaces have; `None` if there is no such call.
+pub(crate) fn basic_call<B: Bucket>(handle: &Handle<B>, words: &[&str]) -> Option<String> {
     if let ["open", name] = words {
         let opened = B::open(name).map(|bucket| {
             handle.replace(Some(bucket));
@@ -15,13 +16,26 @@ pub(crate) fn call<B: Atomics + Batch>(handle: &Handle<B>, words: &[&str]) -> Op
     }
     let handle = handle.borrow();
     let bucket = handle.as_ref()?;
-    let owned = |keys: &[&str]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
     let result: Result<String, Error> = match words {
         ["get", key] => bucket.get(key).map(text),
         ["set", key, value] => bucket.set(key, value.as_bytes()).map(done),
         ["delete", key] => bucket.delete(key).map(done),
         ["exists", key] => bucket.exists(key).map(|exists| exists.to_string()),
         ["list-keys"] => bucket.list_keys(None).map(|(keys, _)| keys.join(" ")),
+        _ => return None,
+    };
+    Some(shown(result))
+}
+
+/// Makes a call; `None` if there is no such call.
+pub(crate) fn call<B: Atomics + Batch>(handle: &Handle<B>, words: &[&str]) -> Option<String> {
+    if let Some(result) = basic_call(handle, words) {
+        return Some(result);
+    }
+    let handle = handle.borrow();
+    let bucket = handle.as_ref()?;
+    let owned = |keys: &[&str]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let result: Result<String, Error> = match words {
         ["increment", key, delta] => {
             bucket.increment(key, delta.parse().ok()?).map(|sum| sum.to_string())
         }

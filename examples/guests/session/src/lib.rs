@@ -2,7 +2,7 @@
 //! host's tests use it to change something between two calls, for example to
 //! revoke a grant.
 //!
-//! The first word of a call is an interface (`draft`, `draft2` or `extended`), the
+//! The first word of a call is an interface (`draft`, `draft2`, `extended` or `spin`), the
 //! second a function, and the rest its arguments. `open` replaces the handle that
 //! later calls of the interface use. The result is the value, `none`, `ok`, or the
 //! variant of the error, a colon and its message.
@@ -14,6 +14,7 @@ mod draft;
 mod draft2;
 mod extended;
 mod keyvalue;
+mod spin;
 
 mod bindings {
     wit_bindgen::generate!({ path: "wit", world: "session" });
@@ -32,6 +33,7 @@ impl bindings::Guest for Session {
             ["draft", call @ ..] => draft::call(call),
             ["draft2", call @ ..] => draft2::call(call),
             ["extended", call @ ..] => extended::call(call),
+            ["spin", call @ ..] => spin::call(call),
             _ => None,
         };
         result.unwrap_or_else(|| format!("no such call: {}", words.join(" ")))

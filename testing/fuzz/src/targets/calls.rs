@@ -87,7 +87,8 @@ impl World {
         let mut limits = Limits::default();
         limits.value_bytes = MAX_VALUE_BYTES;
         limits.batch_operations = MAX_BATCH;
-        let settings = ComponentSettings { quota, limits, cache: None };
+        let settings =
+            ComponentSettings { quota, limits, cache: None, ..ComponentSettings::default() };
         let small_index = choices.once_in(2);
         Self {
             store: Store::new(engine, settings, cache, shares_cache, small_index),

@@ -42,6 +42,7 @@ fn check(manifest: &Manifest) {
             let settings = &component.settings;
             (settings.quota, &settings.limits)
         });
+        assert_eq!(chain.config(), &component.settings.config);
         for (key, value) in &component.presets {
             assert!(validate_key(key).is_ok());
             match chain.set(key, value.as_str().into()) {

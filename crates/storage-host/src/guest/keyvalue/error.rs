@@ -8,7 +8,7 @@ use crate::guest::errors::{Call, CallError, GuestError};
 
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
 #[component(variant)]
-pub(super) enum Error {
+pub(in crate::guest) enum Error {
     #[component(name = "no-such-store")]
     NoSuchStore,
     #[component(name = "access-denied")]

@@ -15,6 +15,7 @@ pub(super) use {
     atomics::increment,
     batch::{delete_many, present, set_many},
 };
+pub(super) use error::Error;
 
 use wasmtime::component::{Component, Linker};
 

@@ -1,6 +1,8 @@
 //! Macros that implement the traits for the bindings of a draft. The modules of
 //! the interfaces (`store`, `atomics`, `batch`) must be in scope.
 
+use std::convert::Infallible;
+
 use super::Cursor;
 
 /// Implements `Bucket` with the cursor type of the draft.
@@ -134,6 +136,92 @@ macro_rules! bind_batch {
             }
         }
     };
+}
+
+/// Implements `Bucket` and `Batch` for Spin's `Store`; a batch is one call for each
+/// key. The types `Store` and `Error` of the interface must be in scope.
+#[macro_export]
+macro_rules! bind_spin {
+    () => {
+        fn error_of(error: Error) -> $crate::keyvalue::Error {
+            match error {
+                Error::StoreTableFull => $crate::keyvalue::Error::StoreTableFull,
+                Error::NoSuchStore => $crate::keyvalue::Error::NoSuchStore,
+                Error::AccessDenied => $crate::keyvalue::Error::AccessDenied,
+                Error::Other(text) => $crate::keyvalue::Error::Other(text),
+            }
+        }
+
+        impl $crate::keyvalue::Bucket for Store {
+            type Cursor = std::convert::Infallible;
+
+            fn open(identifier: &str) -> Result<Self, $crate::keyvalue::Error> {
+                Store::open(identifier).map_err(error_of)
+            }
+
+            fn get(&self, key: &str) -> Result<Option<Vec<u8>>, $crate::keyvalue::Error> {
+                Store::get(self, key).map_err(error_of)
+            }
+
+            fn set(&self, key: &str, value: &[u8]) -> Result<(), $crate::keyvalue::Error> {
+                Store::set(self, key, value).map_err(error_of)
+            }
+
+            fn delete(&self, key: &str) -> Result<(), $crate::keyvalue::Error> {
+                Store::delete(self, key).map_err(error_of)
+            }
+
+            fn exists(&self, key: &str) -> Result<bool, $crate::keyvalue::Error> {
+                Store::exists(self, key).map_err(error_of)
+            }
+
+            fn list_keys(
+                &self,
+                _: Option<&Self::Cursor>,
+            ) -> Result<$crate::keyvalue::Page<Self::Cursor>, $crate::keyvalue::Error> {
+                Ok((Store::get_keys(self).map_err(error_of)?, None))
+            }
+        }
+
+        impl $crate::keyvalue::Batch for Store {
+            const NAMES_EACH: bool = true;
+
+            fn get_many(
+                &self,
+                keys: &[String],
+            ) -> Result<Vec<$crate::keyvalue::Found>, $crate::keyvalue::Error> {
+                let get = |key: &String| {
+                    let value = Store::get(self, key).map_err(error_of)?;
+                    Ok((Some(key.clone()), value))
+                };
+                keys.iter().map(get).collect()
+            }
+
+            fn set_many(&self, pairs: &[(String, Vec<u8>)]) -> Result<(), $crate::keyvalue::Error> {
+                pairs
+                    .iter()
+                    .try_for_each(|(key, value)| Store::set(self, key, value))
+                    .map_err(error_of)
+            }
+
+            fn delete_many(&self, keys: &[String]) -> Result<(), $crate::keyvalue::Error> {
+                keys.iter().try_for_each(|key| Store::delete(self, key)).map_err(error_of)
+            }
+        }
+    };
+}
+
+/// No interface without pages has cursors.
+impl Cursor for Infallible {
+    type Argument<'a> = Infallible;
+
+    fn argument(&self) -> Infallible {
+        *self
+    }
+
+    fn made_up() -> Vec<(&'static str, Self)> {
+        Vec::new()
+    }
 }
 
 /// Cursors of the first draft.

@@ -3,7 +3,8 @@
 //! The drafts differ in the types of cursors and increments and in the result of
 //! `get-many`; only the second has `cas`. The traits are what they share; the
 //! macros `bind_store`, `bind_atomics`, `bind_swap` and `bind_batch` implement
-//! them for the bindings of a draft.
+//! them for the bindings of a draft, and `bind_spin` for those of Spin's interface,
+//! which has no batches and no pages.
 //!
 //! A case requires only what the text of `wasi:keyvalue@0.2.0-draft2` says:
 //!
@@ -42,6 +43,8 @@ pub enum Error {
     NoSuchStore,
     /// `access-denied`.
     AccessDenied,
+    /// `store-table-full`, in Spin's interface alone.
+    StoreTableFull,
     /// `other`, with its text.
     Other(String),
     /// A case that the drafts do not have, by its name.
@@ -53,6 +56,7 @@ impl Failure for Error {
         match self {
             Self::NoSuchStore => "no-such-store",
             Self::AccessDenied => "access-denied",
+            Self::StoreTableFull => "store-table-full",
             Self::Other(_) => "other",
             Self::Named(name) => name,
         }
@@ -61,7 +65,7 @@ impl Failure for Error {
     fn text(&self) -> Option<&str> {
         match self {
             Self::Other(text) => Some(text),
-            Self::NoSuchStore | Self::AccessDenied | Self::Named(_) => None,
+            Self::NoSuchStore | Self::AccessDenied | Self::StoreTableFull | Self::Named(_) => None,
         }
     }
 }
@@ -140,9 +144,23 @@ pub trait Batch: Bucket {
 /// not check.
 pub type Group = fn(&mut Table<'_>, &str) -> Result<(), Error>;
 
+/// Runs the cases of an interface with stores and single keys alone, and cases of its
+/// own, as a component's whole main function.
+pub fn run_basic<B: Batch>(name: &str, own: Vec<(&'static str, Group)>) -> ExitCode {
+    let mut groups: Vec<(&'static str, Group)> = vec![
+        ("open", opening::opening::<B>),
+        ("get", store::reads_and_writes::<B>),
+        ("set", store::keys::<B>),
+        ("set", store::values::<B>),
+    ];
+    groups.extend(own);
+    groups.push(("open", handles::handles::<B>));
+    run_groups::<B>(name, groups)
+}
+
 /// Runs the cases of a draft without `cas`, as a component's whole main function.
 pub fn run<B: Atomics + Batch>(name: &str) -> ExitCode {
-    run_groups::<B>(name, groups::<B>())
+    run_groups::<B>(name, [groups::<B>(), last_groups::<B>()].concat())
 }
 
 /// Runs the cases of a draft with `cas`, as a component's whole main function.
@@ -150,6 +168,7 @@ pub fn run_with_swap<B: Atomics + Batch + Swap>(name: &str) -> ExitCode {
     let mut groups = groups::<B>();
     groups.push(("swap", swaps::swaps::<B>));
     groups.push(("cas.new", swaps::handles::<B>));
+    groups.extend(last_groups::<B>());
     run_groups::<B>(name, groups)
 }
 
@@ -169,14 +188,12 @@ fn groups<B: Atomics + Batch>() -> Vec<(&'static str, Group)> {
     ]
 }
 
-fn run_groups<B: Batch>(name: &str, mut groups: Vec<(&'static str, Group)>) -> ExitCode {
-    add_last::<B>(&mut groups);
-    command::run(name, |options, table| run_cases::<B>(options.store.as_deref(), &groups, table))
+fn last_groups<B: Batch>() -> Vec<(&'static str, Group)> {
+    vec![("open", handles::handles::<B>), ("set-many", batches::large::<B>)]
 }
 
-fn add_last<B: Batch>(groups: &mut Vec<(&'static str, Group)>) {
-    groups.push(("open", handles::handles::<B>));
-    groups.push(("set-many", batches::large::<B>));
+fn run_groups<B: Batch>(name: &str, groups: Vec<(&'static str, Group)>) -> ExitCode {
+    command::run(name, |options, table| run_cases::<B>(options.store.as_deref(), &groups, table))
 }
 
 /// Runs groups of cases in this store, or in the default one.
@@ -206,7 +223,7 @@ pub fn table_of_store<B: Bucket>(
     texts: bool,
     own: &[(&'static str, Group)],
 ) -> Result<String, String> {
-    let mut groups: Vec<(&'static str, Group)> = vec![
+    let groups: Vec<(&'static str, Group)> = vec![
         ("open", opening::opening::<B>),
         ("get", store::reads_and_writes::<B>),
         ("set", store::keys::<B>),
@@ -226,7 +243,7 @@ pub fn table_of_all<B: Atomics + Batch>(
     own: &[(&'static str, Group)],
 ) -> Result<String, String> {
     let mut groups = groups::<B>();
-    add_last::<B>(&mut groups);
+    groups.extend(last_groups::<B>());
     groups.extend(own);
     table_of::<B>(texts, &groups)
 }
@@ -244,7 +261,7 @@ fn default_store<B: Bucket>() -> Result<String, Error> {
         Error::NoSuchStore | Error::AccessDenied => {
             B::open("default").map(|_| "default".to_owned())
         }
-        Error::Other(_) | Error::Named(_) => Err(error),
+        Error::StoreTableFull | Error::Other(_) | Error::Named(_) => Err(error),
     })
 }
 
