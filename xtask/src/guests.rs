@@ -30,7 +30,7 @@ const GUESTS: [&str; 16] = [
     "probe",
     "session",
     "spin-2",
-    "spin3",
+    "spin-3",
     "stock",
     "wasmcloud",
 ];
