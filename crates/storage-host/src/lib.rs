@@ -29,7 +29,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
-//! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported | yes |
+//! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported; with `memory` also the module `compat`: the interface of wasmtime-wasi-keyvalue | yes |
 //! | `async` | `guest::add_to_linker_async`, for hosts on tokio; enables `wasmtime` | yes |
 //! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
 //! | `cli` | the `storage-host` command; enables `wasmtime` and `manifest` | yes |
@@ -46,6 +46,8 @@
 
 mod built_in;
 mod chain;
+#[cfg(all(feature = "wasmtime", feature = "memory"))]
+pub mod compat;
 #[cfg(any(feature = "wasmtime", feature = "internals"))]
 mod cursors;
 mod grants;
@@ -100,3 +102,8 @@ pub use storage_core::{
 
 #[cfg(feature = "wasmtime")]
 pub use {wasmtime, wasmtime_wasi};
+
+/// The example of `docs/wasmtime-wasi-keyvalue.md`.
+#[cfg(all(doctest, feature = "wasmtime", feature = "memory"))]
+#[doc = include_str!("../../../docs/wasmtime-wasi-keyvalue.md")]
+struct ForHostsOfWasmtimeWasiKeyvalue;

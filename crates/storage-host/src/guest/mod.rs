@@ -81,6 +81,8 @@ mod call;
 mod deadline;
 mod errors;
 mod extended;
+#[cfg(feature = "memory")]
+pub(crate) mod in_table;
 mod key;
 mod keyvalue;
 mod state;
@@ -92,6 +94,9 @@ use wasmtime::component::{Component, Linker};
 #[cfg(feature = "async")]
 use asynchronous::Offloading;
 use call::{InPlace, Linkage, StateOf};
+
+#[cfg(feature = "memory")]
+use in_table::WasiKeyValue;
 
 pub use deadline::{EPOCH, set_timeout, start_clock};
 pub use state::{ComponentState, SandboxLimits, engine_config, new_store};
@@ -122,7 +127,7 @@ pub fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all::<T, InPlace>(linker, keyvalue::Shape::Upstream, state)
+    add_all::<T, InPlace>(linker, keyvalue::Shape::Upstream, StateOf::Field(state))
 }
 
 /// Like [`add_to_linker`], for one component. If an interface exists with different types
@@ -135,7 +140,7 @@ pub fn add_to_linker_for<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all::<T, InPlace>(linker, keyvalue::shape_for(component), state)
+    add_all::<T, InPlace>(linker, keyvalue::shape_for(component), StateOf::Field(state))
 }
 
 /// Like [`add_to_linker`], for an asynchronous linker: a guest that waits for storage does not
@@ -160,7 +165,7 @@ pub fn add_to_linker_async<T: Send + 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all::<T, Offloading>(linker, keyvalue::Shape::Upstream, state)
+    add_all::<T, Offloading>(linker, keyvalue::Shape::Upstream, StateOf::Field(state))
 }
 
 /// Like [`add_to_linker_async`], for one component, as [`add_to_linker_for`].
@@ -173,7 +178,7 @@ pub fn add_to_linker_async_for<T: Send + 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all::<T, Offloading>(linker, keyvalue::shape_for(component), state)
+    add_all::<T, Offloading>(linker, keyvalue::shape_for(component), StateOf::Field(state))
 }
 
 fn add_all<T: 'static, L: Linkage<T>>(
@@ -186,7 +191,31 @@ fn add_all<T: 'static, L: Linkage<T>>(
     keyvalue::add_to_linker::<T, L>(linker, shape, state)
 }
 
+/// The interfaces that [`add_to_linker`] adds, as components import them.
+pub fn interfaces() -> impl Iterator<Item = String> {
+    let airssys = [INTERFACE, EXTENDED].map(str::to_owned);
+    airssys.into_iter().chain(keyvalue::interfaces())
+}
+
 /// Whether an import of a component is one of the interfaces of storage.
 pub fn provides(import: &str) -> bool {
-    import == INTERFACE || import == EXTENDED || keyvalue::has(import)
+    interfaces().any(|name| name == import)
+}
+
+/// Adds the first draft of `wasi:keyvalue`, for guests whose state is in a table.
+#[cfg(feature = "memory")]
+pub(crate) fn add_first_draft<T: 'static>(
+    linker: &mut Linker<T>,
+    table: fn(&mut T) -> WasiKeyValue<'_>,
+) -> wasmtime::Result<()> {
+    keyvalue::add_first_draft::<T, InPlace>(linker, StateOf::InTable(table))
+}
+
+/// The same for an asynchronous linker.
+#[cfg(all(feature = "memory", feature = "async"))]
+pub(crate) fn add_first_draft_async<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    table: fn(&mut T) -> WasiKeyValue<'_>,
+) -> wasmtime::Result<()> {
+    keyvalue::add_first_draft::<T, Offloading>(linker, StateOf::InTable(table))
 }
