@@ -4,7 +4,7 @@ use std::fs;
 
 use rstest::rstest;
 
-use crate::guests::command;
+use crate::guests::{HTTP, command, exporting, importing, labelled};
 use crate::support::{Done, TestDir, guest};
 
 #[test]
@@ -129,38 +129,9 @@ fn unrunnable_components_create_no_store() {
     assert!(!dir.has_store());
 }
 
-/// A component that exports these instances, all of them empty.
-fn exporting(names: &[&str]) -> Vec<u8> {
-    let export = |name: &&str| format!(r#"(export "{name}" (instance $nothing))"#);
-    let exports: Vec<String> = names.iter().map(export).collect();
-    wat::parse_str(format!("(component (instance $nothing) {})", exports.join(" "))).unwrap()
-}
-
-/// A section of a component that imports an empty instance under a label.
-fn labelled() -> Vec<u8> {
-    let interface = b"wasi:keyvalue/store@0.2.0-draft";
-    let mut import = vec![1, 2, 3];
-    import.extend(b"hot");
-    import.extend([1, 0, u8::try_from(interface.len()).unwrap()]);
-    import.extend(interface);
-    // An instance of the first type.
-    import.extend([5, 0]);
-    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    // The type of an instance of nothing, then the import.
-    component.extend([7, 3, 1, 0x42, 0]);
-    component.extend([10, u8::try_from(import.len()).unwrap()]);
-    component.extend(import);
-    component
-}
-
 #[test]
 fn all_missing_imports_are_listed_with_advice() {
     let dir = TestDir::with_file_store();
-    let go = |name: &str| format!(r#"(import "{name}" (instance (export "go" (func))))"#);
-    let importing = |names: &[&str]| {
-        let imports: Vec<String> = names.iter().map(|name| go(name)).collect();
-        command(&imports.concat(), "(i32.const 0)", "")
-    };
     dir.file("nothing.wasm", &exporting(&[]));
     dir.file("library.wasm", &exporting(&["acme:math/add@1.0.0", "acme:math/div@1.0.0"]));
     dir.file("http.wasm", &exporting(&["wasi:http/incoming-handler@0.2.3"]));
@@ -202,22 +173,6 @@ fn all_missing_imports_are_listed_with_advice() {
     dir.assert_snapshot("run_lacks", &text);
     assert!(!dir.has_store());
 }
-
-/// The import that tools for JavaScript add: with new resources and those of WASI in
-/// another version.
-const HTTP: &str = r#"
-  (import "wasi:io/error@0.2.1" (instance $io
-    (export "error" (type (sub resource)))
-    (export "[method]error.to-debug-string" (func
-      (param "self" (borrow 0)) (result string)))))
-  (alias export $io "error" (type $error))
-  (import "wasi:http/types@0.2.1" (instance $http
-    (alias outer 1 $error (type $outer))
-    (export "io-error" (type $io-error (eq $outer)))
-    (export "fields" (type $fields (sub resource)))
-    (export "[constructor]fields" (func (result (own $fields))))
-    (export "is-http-error" (func (param "error" (borrow $io-error)) (result bool)))))
-  (core func $fields (canon lower (func $http "[constructor]fields")))"#;
 
 #[test]
 fn unused_http_imports_are_linked() {
