@@ -31,7 +31,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
-//! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported | yes |
+//! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported; with `memory` also the module `compat`: the interface of wasmtime-wasi-keyvalue | yes |
 //! | `async` | `guest::add_to_linker_async`, for hosts on tokio; enables `wasmtime` | yes |
 //! | `p3` | in asynchronous linkers `spin:key-value@3.0.0` and `wasmcloud:keyvalue@0.2.0`, whose calls overlap; enables `async` | no |
 //! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
@@ -49,6 +49,8 @@
 
 mod built_in;
 mod chain;
+#[cfg(all(feature = "wasmtime", feature = "memory"))]
+pub mod compat;
 mod component_config;
 #[cfg(any(feature = "wasmtime", feature = "internals"))]
 mod cursors;
@@ -108,3 +110,8 @@ pub use storage_core::{
 
 #[cfg(feature = "wasmtime")]
 pub use {wasmtime, wasmtime_wasi};
+
+/// The example of `docs/wasmtime-wasi-keyvalue.md`.
+#[cfg(all(doctest, feature = "wasmtime", feature = "memory"))]
+#[doc = include_str!("../../../docs/wasmtime-wasi-keyvalue.md")]
+struct ForHostsOfWasmtimeWasiKeyvalue;

@@ -1,4 +1,4 @@
-//! `run --config` and `check`.
+//! `run --config`, and `check` of a manifest.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 use storage_host::{ComponentId, Manifest, ManifestWarning};
 
+use super::check::check_runnable;
 use super::failure::Failure;
 use super::output::{Output, exact_path, json_path, note, printable};
 use super::progress::counted;
-use super::run::{self, Job};
+use super::run::Job;
 use super::target::Target;
 
 /// The command line of `run --config`.
@@ -104,7 +105,7 @@ pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Resul
     let mut runnable = 0;
     for component in &manifest.components {
         if let Some(wasm) = &component.wasm {
-            run::check(wasm).map_err(|failure| failure.of_component(&component.id))?;
+            check_runnable(wasm).map_err(|failure| failure.of_component(&component.id))?;
             runnable += 1;
         }
     }

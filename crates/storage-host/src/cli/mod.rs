@@ -1,6 +1,7 @@
 //! The `storage-host` command: its arguments, and a module for each part.
 
 mod args;
+mod check;
 mod compiled;
 mod config;
 mod copy;
@@ -14,10 +15,12 @@ mod failure;
 mod guest_output;
 mod imports;
 mod inspect;
+mod link;
 mod listing;
 mod logging;
 mod output;
 mod progress;
+mod provided;
 mod resources;
 mod run;
 mod stderr;
@@ -319,18 +322,26 @@ enum Command {
         strict: bool,
     },
 
-    /// Check a manifest, and that its components can be run
+    /// Check a component or a manifest: whether run can run it
     ///
-    /// Checks every field, the ids, quotas and grants, and each component's file:
-    /// whether it is a component, and imports only what this host provides. Warns of
-    /// grants that allow more than they seem to, and of presets above the quota. Opens
-    /// no store and changes nothing.
+    /// Of a component it shows the imports, each of them provided or missing, with the
+    /// nearest version of a missing one; the exports; and what this host provides. Exits
+    /// with 1 if run cannot run it.
+    ///
+    /// Of a manifest it checks every field, the ids, quotas and grants, and each
+    /// component's file. Warns of grants that allow more than they seem to, and of presets
+    /// above the quota.
+    ///
+    /// Opens no store. Of a manifest, --store replaces the store's URL; a component takes
+    /// no --store. Changes nothing, except that compiled components are cached.
     Check {
-        /// The manifest, in TOML
+        /// A component, or a manifest in TOML
+        ///
+        /// A name that ends in .wasm, or a WebAssembly file, is a component.
         #[arg(value_name = "FILE")]
-        manifest: PathBuf,
+        file: PathBuf,
 
-        /// Exit with 1 on warnings too
+        /// Exit with 1 on warnings of a manifest too
         #[arg(long)]
         strict: bool,
     },
@@ -433,7 +444,8 @@ impl Cli {
             Command::Check { .. } if config => error(
                 "check",
                 ErrorKind::ArgumentConflict,
-                "--config cannot be used with check: give the manifest as its argument",
+                "--config cannot be used with check: give the manifest or the component as its \
+                 argument",
             ),
             _ => Ok(()),
         }
@@ -490,8 +502,17 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             };
             return run.run(config, manifest);
         }
-        Command::Check { manifest, strict } => {
-            config::check(&with_config(Some(&manifest))?, strict, output)?
+        Command::Check { file, .. } if check::is_component(&file) => {
+            if chosen_by == ChosenBy::Option {
+                return Err(Failure::new(
+                    "usage",
+                    "--store cannot be used with check COMPONENT.wasm, which opens no store",
+                ));
+            }
+            check::check(&file, output)?;
+        }
+        Command::Check { file, strict } => {
+            config::check(&with_config(Some(&file))?, strict, output)?;
         }
         Command::Demo => demo::demo(&target()?, output)?,
         Command::Components => inspect::components(&target()?, output)?,

@@ -20,6 +20,7 @@ use super::ending::{self, OnSignal};
 use super::failure::Failure;
 use super::guest_output::{GuestOutput, OutputGone};
 use super::imports;
+use super::link;
 use super::progress::when_late;
 use super::{resources, stdio};
 
@@ -229,10 +230,10 @@ impl Job<'_> {
     }
 }
 
-/// Checks that a component can be run.
-pub(super) fn check(path: &Path) -> Result<(), Failure> {
+/// Checks that a component, which was read from `path`, can be run if it is compiled.
+pub(super) fn check(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let compiler = Compiler::new(false)?;
-    let component = compiler.load(path)?;
+    let component = compiler.compiled(path, bytes)?;
     link(&compiler.engine, &component, path).map(drop)
 }
 
@@ -243,12 +244,12 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
         .and_then(|()| {
             guest::add_to_linker_for(component, &mut linker, |state: &mut State| &mut state.storage)
         })
-        .and_then(|()| imports::add_http(engine, component, &mut linker))
+        .and_then(|()| link::add_http(engine, component, &mut linker))
         .map_err(|error| {
             Failure::new("internal", format!("cannot set up the linker: {error:#}"))
         })?;
     let wrong = |message| Failure::new("component", format!("{}{message}", path.display()));
-    let linked = imports::link(engine, component, &mut linker).map_err(wrong)?;
+    let linked = link::link(engine, component, &mut linker).map_err(wrong)?;
     CommandPre::new(linked).map_err(|_| {
         let exports = component.component_type();
         let names = exports.exports(engine).map(|(name, _)| name.to_owned());

@@ -41,7 +41,7 @@ impl<T: Send + 'static> Linkage<T> for Offloading {
                 Ok(Step::Offload(job)) => {
                     return Box::new(async move {
                         let done = job.run().await?;
-                        Ok((done.finish(state(store.data_mut())),))
+                        Ok((done.finish(state.find(store.data_mut())),))
                     }) as Box<dyn Future<Output = _> + Send + '_>;
                 }
                 Err(error) => Err(error),

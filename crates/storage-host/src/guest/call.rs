@@ -18,12 +18,37 @@ use wasmtime::component::{
 
 use super::bucket::{Bucket, CannotOpen, push};
 use super::errors::{Call, CallError, GuestError};
+#[cfg(feature = "memory")]
+use super::in_table::WasiKeyValue;
 use super::key::{Key, Value};
 use super::state::ComponentState;
 use crate::limits::{Limits, truncate_cursor};
 
 /// Finds the state of a component in the data of its store.
-pub(super) type StateOf<T> = fn(&mut T) -> &mut ComponentState;
+pub(super) enum StateOf<T: 'static> {
+    Field(fn(&mut T) -> &mut ComponentState),
+    #[cfg(feature = "memory")]
+    InTable(fn(&mut T) -> WasiKeyValue<'_>),
+}
+
+impl<T> Clone for StateOf<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for StateOf<T> {}
+
+impl<T> StateOf<T> {
+    #[inline]
+    pub(super) fn find(self, data: &mut T) -> &mut ComponentState {
+        match self {
+            Self::Field(field) => field(data),
+            #[cfg(feature = "memory")]
+            Self::InTable(table) => table(data).state(),
+        }
+    }
+}
 
 /// How long a call may take that is not answered from memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,7 +250,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Functions<'a, T, L, E> {
         let state = self.state;
         self.interface.resource(name, ResourceType::host::<R>(), move |mut store, rep| {
             // Fails only if the handle does not exist, which wasmtime prevents.
-            state(store.data_mut()).handles_mut().delete(Resource::<R>::new_own(rep))?;
+            state.find(store.data_mut()).handles_mut().delete(Resource::<R>::new_own(rep))?;
             Ok(())
         })
     }
@@ -298,7 +323,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
     }
 
     pub(super) fn state(&mut self) -> &mut ComponentState {
-        (self.state)(self.store.data_mut())
+        self.state.find(self.store.data_mut())
     }
 
     /// Copies a key.
@@ -387,7 +412,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
         operation: &'static str,
         run: impl FnOnce(&Call<'_>) -> R,
     ) -> wasmtime::Result<R> {
-        let state = &*(self.state)(self.store.data_mut());
+        let state = &*self.state.find(self.store.data_mut());
         let own = state.storage_for_call()?;
         Ok(run(&Call {
             own,

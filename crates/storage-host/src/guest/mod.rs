@@ -101,6 +101,8 @@ mod config;
 mod deadline;
 mod errors;
 mod extended;
+#[cfg(feature = "memory")]
+pub(crate) mod in_table;
 mod key;
 mod keyvalue;
 mod logging;
@@ -116,6 +118,9 @@ use wasmtime::component::{Component, Linker};
 #[cfg(feature = "async")]
 use asynchronous::Offloading;
 use call::{InPlace, Linkage, StateOf};
+
+#[cfg(feature = "memory")]
+use in_table::WasiKeyValue;
 
 pub use deadline::{EPOCH, set_timeout, start_clock};
 #[cfg(feature = "p3")]
@@ -159,7 +164,7 @@ pub fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all::<T, InPlace>(linker, keyvalue::Shape::Upstream, state)
+    add_all::<T, InPlace>(linker, keyvalue::Shape::Upstream, StateOf::Field(state))
 }
 
 /// Like [`add_to_linker`], for one component. If an interface exists with different types
@@ -172,7 +177,7 @@ pub fn add_to_linker_for<T: 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all::<T, InPlace>(linker, keyvalue::shape_for(component), state)
+    add_all::<T, InPlace>(linker, keyvalue::shape_for(component), StateOf::Field(state))
 }
 
 /// Like [`add_to_linker`], for an asynchronous linker: a guest that waits for storage does not
@@ -204,7 +209,7 @@ pub fn add_to_linker_async<T: Send + 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all_async(linker, keyvalue::Shape::Upstream, state)
+    add_all_async(linker, keyvalue::Shape::Upstream, StateOf::Field(state))
 }
 
 /// Like [`add_to_linker_async`], for one component, as [`add_to_linker_for`].
@@ -217,7 +222,7 @@ pub fn add_to_linker_async_for<T: Send + 'static>(
     linker: &mut Linker<T>,
     state: fn(&mut T) -> &mut ComponentState,
 ) -> wasmtime::Result<()> {
-    add_all_async(linker, keyvalue::shape_for(component), state)
+    add_all_async(linker, keyvalue::shape_for(component), StateOf::Field(state))
 }
 
 #[cfg(feature = "async")]
@@ -244,12 +249,16 @@ fn add_all<T: 'static, L: Linkage<T>>(
     logging::add_to_linker(linker, state)
 }
 
+/// The interfaces that [`add_to_linker`] adds, as components import them.
+pub fn interfaces() -> impl Iterator<Item = String> {
+    let named = [INTERFACE, EXTENDED, SPIN].into_iter();
+    let named = named.chain(config::INTERFACES).chain(logging::INTERFACES).map(str::to_owned);
+    named.chain(keyvalue::interfaces())
+}
+
 /// Whether an import of a component is one of the interfaces that [`add_to_linker`] adds.
 pub fn provides(import: &str) -> bool {
-    [INTERFACE, EXTENDED, SPIN].contains(&import)
-        || keyvalue::has(import)
-        || config::INTERFACES.contains(&import)
-        || logging::INTERFACES.contains(&import)
+    interfaces().any(|name| name == import)
 }
 
 /// Whether an import of a component is one of the interfaces that
@@ -261,4 +270,22 @@ pub fn provides_async(import: &str) -> bool {
         return true;
     }
     provides(import)
+}
+
+/// Adds the first draft of `wasi:keyvalue`, for guests whose state is in a table.
+#[cfg(feature = "memory")]
+pub(crate) fn add_first_draft<T: 'static>(
+    linker: &mut Linker<T>,
+    table: fn(&mut T) -> WasiKeyValue<'_>,
+) -> wasmtime::Result<()> {
+    keyvalue::add_first_draft::<T, InPlace>(linker, StateOf::InTable(table))
+}
+
+/// The same for an asynchronous linker.
+#[cfg(all(feature = "memory", feature = "async"))]
+pub(crate) fn add_first_draft_async<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    table: fn(&mut T) -> WasiKeyValue<'_>,
+) -> wasmtime::Result<()> {
+    keyvalue::add_first_draft::<T, Offloading>(linker, StateOf::InTable(table))
 }

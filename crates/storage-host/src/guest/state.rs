@@ -21,6 +21,8 @@ pub struct ComponentState {
     own: Bucket,
     /// Open buckets and compare-and-swap handles.
     handles: ResourceTable,
+    /// Why the guest must not use its storage: it ends at the first call.
+    pub(super) refusal: Option<String>,
     sandbox: Sandbox,
     /// Calls that overlap.
     #[cfg(feature = "p3")]
@@ -44,6 +46,7 @@ impl ComponentState {
             chain,
             own,
             handles,
+            refusal: None,
             sandbox: limits.into(),
             #[cfg(feature = "p3")]
             calls,
@@ -58,8 +61,11 @@ impl ComponentState {
     /// The component's storage, for a call of the guest.
     ///
     /// # Errors
-    /// Once the host is shut down: the guest must end.
+    /// Once the host is shut down, or if the storage is refused: the guest must end.
     pub(super) fn storage_for_call(&self) -> wasmtime::Result<&Arc<ComponentChain>> {
+        if let Some(refusal) = &self.refusal {
+            return Err(wasmtime::Error::msg(refusal.clone()));
+        }
         if self.chain.host().is_shut_down() {
             return Err(wasmtime::Error::msg("the host is shutting down"));
         }

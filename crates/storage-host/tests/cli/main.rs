@@ -10,6 +10,7 @@
     reason = "helpers of tests fail as tests do, and what is skipped is said"
 )]
 
+mod check;
 mod compiled;
 mod copy;
 mod data;

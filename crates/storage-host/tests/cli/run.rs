@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::guests::command;
+use crate::guests::{HTTP, command, exporting, importing, labelled};
 use crate::support::{TestDir, guest};
 
 #[test]
@@ -42,27 +42,9 @@ fn unrunnable_components_create_no_store() {
     dir.assert_transcript("run_not_runnable");
 }
 
-/// A section of a component that imports an empty instance under a label.
-fn labelled() -> Vec<u8> {
-    let interface = b"wasi:keyvalue/store@0.2.0-draft";
-    let mut import = vec![1, 2, 3];
-    import.extend(b"hot");
-    import.extend([1, 0, u8::try_from(interface.len()).unwrap()]);
-    import.extend(interface);
-    // An instance of the first type.
-    import.extend([5, 0]);
-    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    // The type of an instance of nothing, then the import.
-    component.extend([7, 3, 1, 0x42, 0]);
-    component.extend([10, u8::try_from(import.len()).unwrap()]);
-    component.extend(import);
-    component
-}
-
 #[test]
 fn all_missing_imports_are_listed_with_advice() {
     let dir = TestDir::with_file_store();
-    let export = |name: &&str| format!(r#"(export "{name}" (instance $nothing))"#);
     for (file, names) in [
         ("nothing", &[][..]),
         ("library", &["acme:math/add@1.0.0", "acme:math/div@1.0.0"]),
@@ -71,11 +53,8 @@ fn all_missing_imports_are_listed_with_advice() {
         ("newer", &["wasi:cli/run@0.3.0"]),
         ("candidate", &["wasi:cli/run@0.2.0-rc-2023-12-05"]),
     ] {
-        let exports: String = names.iter().map(export).collect();
-        let component = format!("(component (instance $nothing) {exports})");
-        dir.file(&format!("{file}.wasm"), &wat::parse_str(component).unwrap());
+        dir.file(&format!("{file}.wasm"), &exporting(names));
     }
-    let import = |name: &&str| format!(r#"(import "{name}" (instance (export "go" (func))))"#);
     for (file, names) in [
         (
             "several",
@@ -89,8 +68,7 @@ fn all_missing_imports_are_listed_with_advice() {
         ("functions", &["wasi:io/poll@0.2.0", "airssys:core/storage@1.0.0", "wasi:cli/exit@0.2.0"]),
         ("by-name", &["[implements=<wasi:keyvalue/store@0.2.0-draft>]hot", "acme:gpu/a@1.0.0"]),
     ] {
-        let imports: String = names.iter().map(import).collect();
-        dir.file(&format!("{file}.wasm"), &command(&imports, "(i32.const 0)", ""));
+        dir.file(&format!("{file}.wasm"), &importing(names));
     }
     dir.file("labelled.wasm", &labelled());
     let core = r#"(module (import "wasi_snapshot_preview1" "fd_write"
@@ -98,22 +76,6 @@ fn all_missing_imports_are_listed_with_advice() {
     dir.file("preview 1.wasm", &wat::parse_str(core).unwrap());
     dir.assert_transcript("run_lacks");
 }
-
-/// The import that tools for JavaScript add: with new resources and those of WASI in
-/// another version.
-const HTTP: &str = r#"
-  (import "wasi:io/error@0.2.1" (instance $io
-    (export "error" (type (sub resource)))
-    (export "[method]error.to-debug-string" (func
-      (param "self" (borrow 0)) (result string)))))
-  (alias export $io "error" (type $error))
-  (import "wasi:http/types@0.2.1" (instance $http
-    (alias outer 1 $error (type $outer))
-    (export "io-error" (type $io-error (eq $outer)))
-    (export "fields" (type $fields (sub resource)))
-    (export "[constructor]fields" (func (result (own $fields))))
-    (export "is-http-error" (func (param "error" (borrow $io-error)) (result bool)))))
-  (core func $fields (canon lower (func $http "[constructor]fields")))"#;
 
 #[test]
 fn unused_http_imports_are_linked() {

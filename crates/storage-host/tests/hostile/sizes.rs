@@ -9,12 +9,37 @@ use crate::measure::available_memory;
 
 /// Every function that takes a key, or another text.
 pub(crate) const TAKE_TEXTS: [&str; 32] = [
-    "storage.get", "storage.set", "storage.delete", "storage.exists", "storage.list-keys",
-    "extended.open", "extended.get-versioned", "extended.list-page", "extended.get-many",
-    "extended.create", "extended.update", "extended.commit", "draft.open", "draft.get",
-    "draft.set", "draft.delete", "draft.exists", "draft.increment", "draft.get-many",
-    "draft.set-many", "draft.delete-many", "draft2.open", "draft2.list-keys", "draft2.increment",
-    "draft2.cas", "draft2.get-many", "spin.open", "spin.get", "spin.set", "spin.delete", "spin.exists",
+    "storage.get",
+    "storage.set",
+    "storage.delete",
+    "storage.exists",
+    "storage.list-keys",
+    "extended.open",
+    "extended.get-versioned",
+    "extended.list-page",
+    "extended.get-many",
+    "extended.create",
+    "extended.update",
+    "extended.commit",
+    "draft.open",
+    "draft.get",
+    "draft.set",
+    "draft.delete",
+    "draft.exists",
+    "draft.increment",
+    "draft.get-many",
+    "draft.set-many",
+    "draft.delete-many",
+    "draft2.open",
+    "draft2.list-keys",
+    "draft2.increment",
+    "draft2.cas",
+    "draft2.get-many",
+    "spin.open",
+    "spin.get",
+    "spin.set",
+    "spin.delete",
+    "spin.exists",
     "config.get",
 ];
 
@@ -27,8 +52,16 @@ const KEEP_TEXTS: [&str; 9] = [
 
 /// Every function that takes a value.
 pub(crate) const TAKE_VALUES: [&str; 10] = [
-    "storage.set", "extended.create", "extended.update", "extended.commit", "draft.set",
-    "draft.set-many", "draft2.set", "draft2.set-many", "draft2.swap", "spin.set",
+    "storage.set",
+    "extended.create",
+    "extended.update",
+    "extended.commit",
+    "draft.set",
+    "draft.set-many",
+    "draft2.set",
+    "draft2.set-many",
+    "draft2.swap",
+    "spin.set",
 ];
 
 impl Call {

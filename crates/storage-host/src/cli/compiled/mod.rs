@@ -23,7 +23,7 @@ use self::entry::EntryKey;
 use self::store::Store;
 use super::escape::shell_quoted;
 use super::failure::Failure;
-use super::imports;
+use super::imports::{Contents, needs_preview1};
 use super::output::note;
 use super::progress::when_late;
 
@@ -62,18 +62,24 @@ impl Compiler {
     /// Reads a component and compiles it, unless it cannot be run.
     pub(super) fn load(&self, path: &Path) -> Result<Component, Failure> {
         let bytes = read(path)?;
-        if let Some(obstacle) = imports::find_obstacle(&bytes) {
-            return Err(wrong(format!("{}{obstacle}", path.display())));
+        let contents = Contents::read(&bytes);
+        if let Some(obstacle) = contents.obstacle() {
+            return Err(wrong(format!("{}{obstacle}{}", path.display(), contents.hint())));
         }
-        let Some(store) = &self.cache else { return self.compile(path, &bytes) };
-        let key = EntryKey::new(&self.engine, &bytes);
+        self.compiled(path, &bytes)
+    }
+
+    /// Compiles a component that was read from `path`, or takes it from the cache.
+    pub(super) fn compiled(&self, path: &Path, bytes: &[u8]) -> Result<Component, Failure> {
+        let Some(store) = &self.cache else { return self.compile(path, bytes) };
+        let key = EntryKey::new(&self.engine, bytes);
         if let Some(code) = store.read(&key) {
             match code::component_of(&self.engine, &code) {
                 Ok(component) => return Ok(component),
                 Err(error) => tracing::warn!("cannot use a cached component: {error:#}"),
             }
         }
-        let component = self.compile(path, &bytes)?;
+        let component = self.compile(path, bytes)?;
         let cached = component
             .serialize()
             .map_err(io::Error::other)
@@ -111,18 +117,37 @@ fn describe_invalid(error: &wasmtime::Error) -> String {
              it without them ({cause})"
         );
     }
+    // The section that the end of the file cuts off.
+    if cause.contains("unexpected end-of-file") || cause.contains("is out of bounds (bound = ") {
+        return format!(
+            " is not a valid component: {cause}; it may be truncated: copy or download it again"
+        );
+    }
     format!(" is not a valid component: {cause}")
 }
 
 /// Reads a file, and checks that it begins like a component.
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
     let bytes = fs::read(path)
         .map_err(|error| wrong(format!("cannot read the component {shown}: {error}")))?;
     match kind_of(&bytes) {
         Kind::Component => Ok(bytes),
         Kind::CoreModule => Err(wrong(describe_core_module(path, &bytes))),
-        Kind::Other => Err(wrong(format!("{shown} is not a WebAssembly component"))),
+        Kind::Other => {
+            let reason = why_not_a_component(&bytes);
+            Err(wrong(format!("{shown} is not a WebAssembly component{reason}")))
+        }
+    }
+}
+
+fn why_not_a_component(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [] => ": it is empty",
+        [b'\0', b'a', b's', b'm', ..] => ": its version is unknown, or it is truncated",
+        [b'(', ..] => ": it is text; if it is WebAssembly text, convert it with wasm-tools parse",
+        _ if std::str::from_utf8(bytes).is_ok() => ": it is text",
+        _ => "",
     }
 }
 
@@ -137,7 +162,7 @@ fn describe_core_module(path: &Path, bytes: &[u8]) -> String {
     let component =
         shell_quoted(&typed.with_extension("component.wasm").to_string_lossy(), for_terminal);
     let what = format!("{shown} is a core WebAssembly module, not a component");
-    if imports::needs_preview1(bytes) {
+    if needs_preview1(bytes) {
         return format!(
             "{what}, and it imports WASI 0.1 (wasi_snapshot_preview1): build it for wasm32-wasip2, or \
              run: wasm-tools component new {module} --adapt wasi_snapshot_preview1.command.wasm \

@@ -10,12 +10,12 @@ mod error;
 mod store;
 
 pub(super) use batch::Shape;
+pub(super) use error::Error;
 #[cfg(feature = "p3")]
 pub(super) use {
     atomics::increment,
     batch::{delete_many, present, set_many},
 };
-pub(super) use error::Error;
 
 use wasmtime::component::{Component, Linker};
 
@@ -30,9 +30,7 @@ pub(super) fn add_to_linker<T: 'static, L: Linkage<T>>(
     shape: Shape,
     state: StateOf<T>,
 ) -> wasmtime::Result<()> {
-    store::add::<u64, T, L>(linker, &interface("store", DRAFT), state)?;
-    atomics::add_increment::<u64, T, L>(linker, &interface("atomics", DRAFT), state)?;
-    batch::add::<T, L>(linker, &interface("batch", DRAFT), Shape::Upstream, state)?;
+    add_first_draft::<T, L>(linker, state)?;
 
     store::add::<String, T, L>(linker, &interface("store", DRAFT_2), state)?;
     atomics::add_increment::<i64, T, L>(linker, &interface("atomics", DRAFT_2), state)?;
@@ -45,14 +43,20 @@ pub(super) fn shape_for(component: &Component) -> Shape {
     Shape::imported_by(component, &interface("batch", DRAFT_2))
 }
 
-/// Whether an import is one of these interfaces.
-pub(super) fn has(import: &str) -> bool {
-    let Some((name, version)) =
-        import.strip_prefix("wasi:keyvalue/").and_then(|rest| rest.split_once('@'))
-    else {
-        return false;
-    };
-    ["store", "atomics", "batch"].contains(&name) && [DRAFT, DRAFT_2].contains(&version)
+/// Adds the interfaces of the first draft to a linker.
+pub(super) fn add_first_draft<T: 'static, L: Linkage<T>>(
+    linker: &mut Linker<T>,
+    state: StateOf<T>,
+) -> wasmtime::Result<()> {
+    store::add::<u64, T, L>(linker, &interface("store", DRAFT), state)?;
+    atomics::add_increment::<u64, T, L>(linker, &interface("atomics", DRAFT), state)?;
+    batch::add::<T, L>(linker, &interface("batch", DRAFT), Shape::Upstream, state)
+}
+
+/// The names of all these interfaces.
+pub(super) fn interfaces() -> impl Iterator<Item = String> {
+    let of_draft = |draft| ["store", "atomics", "batch"].map(|name| interface(name, draft));
+    [DRAFT, DRAFT_2].into_iter().flat_map(of_draft)
 }
 
 fn interface(name: &str, version: &str) -> String {

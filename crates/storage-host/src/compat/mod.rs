@@ -1,0 +1,3 @@
+//! The interfaces of other crates, for hosts that were written for them.
+
+pub mod wasi_keyvalue;
