@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{ComponentType, Linker, Lower, WasmStr};
 
-use super::state::ComponentState;
+use super::call::StateOf;
 
 /// The names under which components import the interface. `wasi:config/runtime` is the
 /// older name; all have the same functions.
@@ -30,17 +30,17 @@ enum Error {
 /// Adds the interface under each of its names.
 pub(super) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
-    state: fn(&mut T) -> &mut ComponentState,
+    state: StateOf<T>,
 ) -> wasmtime::Result<()> {
     for name in INTERFACES {
         let mut interface = linker.instance(name)?;
         interface.func_wrap("get", move |mut store, (name,): (WasmStr,)| {
-            let config = state(store.data_mut()).storage().config().clone();
+            let config = state.find(store.data_mut()).storage().config().clone();
             let value = config.find(&name.to_str(&store)?).map(Arc::clone);
             Ok((Ok::<_, Error>(value),))
         })?;
         interface.func_wrap("get-all", move |mut store, (): ()| {
-            let entries = Arc::clone(state(store.data_mut()).storage().config().entries());
+            let entries = Arc::clone(state.find(store.data_mut()).storage().config().entries());
             Ok((Ok::<_, Error>(entries),))
         })?;
     }

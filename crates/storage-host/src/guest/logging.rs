@@ -8,7 +8,7 @@ use storage_core::ComponentId;
 use tracing::Level;
 use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 
-use super::state::ComponentState;
+use super::call::StateOf;
 use crate::log_budget::{LOG_TARGET, report};
 
 /// The names under which components import the interface.
@@ -44,7 +44,7 @@ enum GuestLevel {
 /// Adds the interface under both names.
 pub(super) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
-    state: fn(&mut T) -> &mut ComponentState,
+    state: StateOf<T>,
 ) -> wasmtime::Result<()> {
     for name in INTERFACES {
         linker.instance(name)?.func_wrap(
@@ -54,7 +54,7 @@ pub(super) fn add_to_linker<T: 'static>(
                 if !level.is_enabled() {
                     return Ok(());
                 }
-                let chain = Arc::clone(state(store.data_mut()).storage());
+                let chain = Arc::clone(state.find(store.data_mut()).storage());
                 let Some(suppressed) = chain.log_budget().take(Instant::now()) else {
                     return Ok(());
                 };

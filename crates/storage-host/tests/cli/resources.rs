@@ -42,7 +42,8 @@ fn a_write_above_the_limit_on_a_files_size_fails_and_leaves_nothing(#[case] stor
     let before: Vec<PathBuf> = dir.tree(".").into_keys().collect();
     let done = limited(&dir, "-f 8", &put);
     assert_eq!(done.code, 1, "{}", done.stderr);
-    for part in ["File too large", "not write files larger than ", ": raise the limit (ulimit -f)"] {
+    for part in ["File too large", "not write files larger than ", ": raise the limit (ulimit -f)"]
+    {
         assert!(done.stderr.contains(part), "{}", done.stderr);
     }
     let doctor = limited(&dir, "-f 8", &["--store", store, "doctor"]);

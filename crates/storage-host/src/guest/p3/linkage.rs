@@ -65,7 +65,7 @@ async fn run<T: Send + 'static, A: Send + 'static>(
     state: StateOf<T>,
     job: Job<A>,
 ) -> wasmtime::Result<A> {
-    let calls = accessor.with(|mut access| Arc::clone(state(access.data_mut()).calls()));
+    let calls = accessor.with(|mut access| Arc::clone(state.find(access.data_mut()).calls()));
     let size = job.size();
     let done = match calls.begin(size.arguments) {
         Ok(call) => {
@@ -76,7 +76,7 @@ async fn run<T: Send + 'static, A: Send + 'static>(
         }
         Err(error) => job.refuse(Refused::Limit(error)),
     };
-    Ok(accessor.with(|mut access| done.finish(state(access.data_mut()))))
+    Ok(accessor.with(|mut access| done.finish(state.find(access.data_mut()))))
 }
 
 /// The bytes that the host holds for a call.
