@@ -141,6 +141,15 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure storage calls of guests in an asynchronous host.
+    ///
+    /// `cargo xtask bench async --help` shows the options.
+    #[command(disable_help_flag = true)]
+    Async {
+        /// Arguments for the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare the cache with other caches.
     ///
     /// `cargo xtask bench cache --help` shows the options.
@@ -185,6 +194,9 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: Bench::UsageCounter { arguments } } => {
             bench::run(&root, "usage-counter", &arguments)
+        }
+        Command::Bench { what: Bench::Async { arguments } } => {
+            bench::run(&root, "async-calls", &arguments)
         }
         Command::Bench { what: Bench::Cache { arguments } } => {
             bench::run(&root, "cache", &arguments)
