@@ -11,7 +11,7 @@ use tracing::Level;
 
 use crate::log::Log;
 use crate::raw::ENGINE;
-use crate::runner::{Runner, memory};
+use crate::runner::{Linkage, Runner, memory};
 
 const ID: &str = "conformance/guest/1";
 
@@ -26,7 +26,13 @@ fn configured() -> StorageHost {
 
 #[test]
 fn a_component_reads_its_configuration_and_logs() {
-    let runner = Runner::new(configured(), "config-logging");
+    reads_and_logs(Linkage::Sync);
+    #[cfg(feature = "async")]
+    reads_and_logs(Linkage::Async);
+}
+
+fn reads_and_logs(linkage: Linkage) {
+    let runner = Runner::with(linkage, configured(), "config-logging");
     let mut table = String::new();
     let log = Log::at(Level::TRACE, || table = runner.printed(ID, &[]));
     let log = log.replace(&"m".repeat(4_096), "[4,096 m]").replace(&"c".repeat(256), "[256 c]");
@@ -44,7 +50,9 @@ fn a_component_reads_its_configuration_and_logs() {
 fn a_component_has_no_other_configuration() {
     let runner = Runner::new(configured(), "config-logging");
     for id in ["conformance/guest/2", "conformance/guest2/1"] {
-        let table = runner.printed(id, &[]);
+        let mut table = String::new();
+        // It logs, which is not read here.
+        Log::at(Level::ERROR, || table = runner.printed(id, &[]));
         let counted = table.lines().filter(|line| line.contains("how many entries"));
         let counted: Vec<&str> = counted.collect();
         assert_eq!(counted.len(), 4, "{table}");

@@ -1,7 +1,7 @@
 //! What is logged.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::Level;
 
@@ -26,8 +26,12 @@ impl Log {
         Self::at(Level::INFO, action)
     }
 
-    /// The same, up to this level and without times.
+    /// The same, up to this level and without times. One at a time, and around
+    /// everything that logs for certain: `tracing` remembers which events no subscriber wants,
+    /// and with several threads it may ask the wrong one.
     pub(crate) fn at(level: Level, action: impl FnOnce()) -> String {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
