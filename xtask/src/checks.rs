@@ -171,6 +171,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     steps.push(clippy(guests, Targets::All));
     steps.push(Step::cargo("test --package durability"));
     steps.push(Step::cargo("test --package benches"));
+    steps.push(Step::cargo(PEER));
     steps.push(Step::cargo("test --package sqlite-store"));
     // The committed inputs only: libFuzzer needs a C++ compiler.
     steps.push(Step::cargo("test --package fuzz"));
@@ -180,6 +181,10 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     }));
     Ok(steps)
 }
+
+/// The test of the interface of wasmtime-wasi-keyvalue, with ours and with that crate.
+const PEER: &str =
+    "test --package storage-host --package benches --features benches/peer --test drop_in";
 
 /// Every part of the durability suite, with few rounds.
 const DURABILITY_IN_SHORT: &str = "--short";

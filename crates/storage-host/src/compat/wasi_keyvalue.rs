@@ -37,7 +37,7 @@
 //!     Ok((linker, Store::new(engine, state)))
 //! }
 //! # prepare(&Engine::default())?;
-//! # Result::Ok(())
+//! # Ok::<(), wasmtime::Error>(())
 //! ```
 //!
 //! [`WasiKeyValueCtxBuilder::storage`] then gives the context the storage of a component,
