@@ -1,11 +1,13 @@
 //! The example of `storage-guest`, a library for components, on this host.
 
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, Mutex};
 
 use rstest::rstest;
 use storage_core::conformance::ReferenceStorage;
-use storage_host::{Budget, ComponentStorage, StorageHost};
+use storage_core::{
+    Commit, Revision, StorageError, StorageValue, StoreProperties, forward_storage,
+};
+use storage_host::{Budget, CacheConfig, ComponentStorage, StorageHost, Store};
 
 use crate::runner::{Runner, host_on, memory};
 
@@ -42,35 +44,77 @@ fn a_host_prints_what_the_fake_prints(
     assert!(steps > 10, "{steps}");
 }
 
-#[test]
-fn instances_over_both_interfaces_lose_nothing() {
-    const THREADS: usize = 4;
-    const SALES: usize = 12;
-    let stock = Runner::new(memory(), "stock");
-    shown(&stock, "", "receive apples 40");
-    shown(&stock, "", "receive pears 20");
-    let sold: usize = thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|index| {
-                let stock = &stock;
-                scope.spawn(move || {
-                    let interface = if index % 2 == 0 { "" } else { KEYVALUE };
-                    let sell = |_: &usize| {
-                        shown(stock, "", "move pears apples 1");
-                        !shown(stock, interface, "sell apples").contains("sold out")
-                    };
-                    (0..SALES).filter(sell).count()
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-    });
-    assert_eq!(sold, THREADS * SALES);
-    let left = "apples: 12 left, 48 sold\npears: 0 left, 0 sold\n";
-    for interface in ["", KEYVALUE] {
-        assert_eq!(shown(&stock, interface, "list"), left);
-        assert_eq!(shown(&stock, interface, "count"), "2 items, 48 sold\n");
+/// A store in which another instance writes a key right before the next commit.
+#[derive(Default)]
+struct Interrupted {
+    store: ReferenceStorage,
+    interruption: Mutex<Option<(String, StorageValue)>>,
+}
+
+impl ComponentStorage for Interrupted {
+    forward_storage!(self => self.store; get, set, delete, exists, list_keys, list_page, usage);
+    forward_storage!(self => self.store; get_many, get_versioned);
+
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        if let Some((key, value)) = self.interruption.lock().unwrap().take() {
+            self.store.set(&format!("{ID}/{key}"), value)?;
+        }
+        self.store.commit(commit)
     }
+}
+
+impl Store for Interrupted {
+    fn properties(&self) -> StoreProperties {
+        self.store.properties()
+    }
+}
+
+#[rstest]
+#[case::sold_out(
+    "",
+    "sell apples",
+    "item/apples",
+    r#"{"left":0,"sold":2}"#,
+    "stock: apples is sold out\n"
+)]
+#[case::counted("", "sell apples", "item/apples", r#"{"left":9,"sold":9}"#, "apples: 8 left\n")]
+#[case::not_moved(
+    "",
+    "move apples pears 2",
+    "item/apples",
+    r#"{"left":1,"sold":1}"#,
+    "stock: there are not 2 apples\n"
+)]
+#[case::created("", "receive pears 1", "item/pears", r#"{"left":5,"sold":0}"#, "pears: 6 left\n")]
+#[case::sold_out_keyvalue(
+    KEYVALUE,
+    "sell apples",
+    "item/apples",
+    r#"{"left":0,"sold":2}"#,
+    "stock: apples is sold out\n"
+)]
+#[case::created_keyvalue(
+    KEYVALUE,
+    "receive pears 1",
+    "item/pears",
+    r#"{"left":5,"sold":0}"#,
+    "pears: 6 left\n"
+)]
+fn a_change_that_another_instance_was_first_to_make_is_seen(
+    #[case] interface: &str,
+    #[case] command: &str,
+    #[case] key: &str,
+    #[case] value: &str,
+    #[case] expected: &str,
+) {
+    let store = Arc::new(Interrupted::default());
+    let no_cache = CacheConfig { max_entries: 0, ttl: None, max_size_bytes: 0 };
+    let host = StorageHost::builder(store.clone()).cache(no_cache).build();
+    let stock = Runner::new(host, "stock");
+    shown(&stock, "", "receive apples 2");
+    *store.interruption.lock().unwrap() = Some((key.to_owned(), value.into()));
+    assert_eq!(shown(&stock, interface, command), expected);
+    assert_eq!(*store.interruption.lock().unwrap(), None);
 }
 
 #[rstest]
