@@ -209,7 +209,7 @@ impl Store for SqliteStore {
         // Unscoped keys have the prefix "", which does not follow "".
         let follows = |prefix: &String| **prefix > *after.unwrap_or_default();
         let prefixes = components(&self.connection())?.into_keys().filter(follows);
-        Ok(KeyPage::cut(prefixes.take(limit.saturating_add(1)).collect(), limit))
+        Ok(KeyPage::cut(prefixes, limit))
     }
 
     fn read_snapshot(

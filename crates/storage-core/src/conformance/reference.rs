@@ -114,8 +114,7 @@ impl ComponentStorage for ReferenceStorage {
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
         let state = self.state();
-        let wanted = request.limit.saturating_add(1);
-        let keys = state.range(request).take(wanted).map(|(key, _)| key.to_owned()).collect();
+        let keys = state.range(request).map(|(key, _)| key.to_owned());
         Ok(KeyPage::cut(keys, request.limit))
     }
 
