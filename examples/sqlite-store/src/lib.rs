@@ -126,10 +126,6 @@ impl CommitView for View<'_> {
         let sql = "SELECT length(value) FROM entry WHERE key = ?1";
         self.0.query_row(sql, [key], |row| row.get(0)).optional().map_err(failed)
     }
-
-    fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
-        Ok(true)
-    }
 }
 
 impl ComponentStorage for SqliteStore {
