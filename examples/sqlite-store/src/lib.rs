@@ -18,6 +18,11 @@ use storage_core::{
     VersionedValue, Write, split_full_key, validate_full_key,
 };
 
+/// The examples of `docs/backend-authors.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/backend-authors.md")]
+struct BackendAuthors;
+
 /// The application id of the file: `wkv` and the version of the format.
 const FORMAT_1: i64 = 0x776b_7601;
 const SCHEMA: &str = "
