@@ -93,7 +93,7 @@ pub(crate) fn list_components<I: ComponentIndex>(
 ) -> Result<KeyPage, StorageError> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let prefixes = index.prefixes("", from, limit.saturating_add(1))?;
-    let mut page = KeyPage::cut(prefixes.found.iter().map(ToString::to_string).collect(), limit);
+    let mut page = KeyPage::cut(prefixes.found.iter().map(ToString::to_string), limit);
     match prefixes.stopped_by {
         Some(error) if page.keys.is_empty() && !page.more => return Err(error),
         Some(_) => page.more = true,
@@ -262,7 +262,7 @@ mod tests {
         ) {
             let sets = Sets::of(keys.iter().map(String::as_str));
             let request = PageRequest { prefix: &prefix, after: after.as_deref(), limit };
-            let wanted = keys.iter().filter(|key| request.wants(key)).cloned().collect();
+            let wanted = keys.iter().filter(|key| request.wants(key)).cloned();
             prop_assert_eq!(list_page(&sets, request)?, KeyPage::cut(wanted, limit));
 
             let found = keys.iter().filter(|key| key.starts_with(&prefix));
@@ -280,7 +280,7 @@ mod tests {
             let of_keys: BTreeSet<&str> = keys.iter().map(|key| split_full_key(key).0).collect();
             let later = |name: &&str| after.as_deref().is_none_or(|after| *name > after);
             let wanted = of_keys.into_iter().filter(|name| !name.is_empty()).filter(later);
-            let wanted = wanted.map(str::to_owned).collect();
+            let wanted = wanted.map(str::to_owned);
             let found = list_components(&sets, after.as_deref(), limit)?;
             prop_assert_eq!(found, KeyPage::cut(wanted, limit));
         }

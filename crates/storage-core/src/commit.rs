@@ -177,6 +177,8 @@ pub enum Expected {
 }
 
 /// A change to one key.
+///
+/// Where `std::io::Write` is in scope too, import that trait as `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// The key.

@@ -9,8 +9,9 @@ use std::fmt;
 ///
 /// A payload called *key* is the key that the caller passed, so each layer
 /// translates it ([`NamespacedStorage`](crate::NamespacedStorage) strips its
-/// prefix). A payload called *detail* is for logs and may contain paths; it is
-/// never shown to a guest.
+/// prefix). [`InvalidKey`](Self::InvalidKey) has a text instead, which quotes only the start
+/// of the key because the key may be too long to show. A payload called *detail* is for logs
+/// and may contain paths; it is never shown to a guest.
 ///
 /// After [`IoError`](Self::IoError) and [`Unavailable`](Self::Unavailable) from
 /// a write the outcome is indeterminate: the old value or the new one is stored,
@@ -24,7 +25,8 @@ pub enum StorageError {
     AlreadyExists(String),
     /// The write would exceed the component's quota. Nothing changed.
     QuotaExceeded,
-    /// The key breaks a rule. Payload: the rule and the start of the key.
+    /// The key breaks a rule. Payload: the rule and the start of the key, as
+    /// [`validate_full_key`](crate::validate_full_key) words them.
     InvalidKey(String),
     /// The backend failed: an error of the operating system or the engine, such as a
     /// full disk. Payload: detail, which says what failed, on what, and what to do.

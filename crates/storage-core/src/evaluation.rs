@@ -4,74 +4,52 @@ use crate::{
     Budget, Commit, StorageError, StorageValue, Usage, VersionedValue, Write, split_full_key,
 };
 
-/// What a backend provides to [`Commit::evaluate`]. The keys of the commit stay locked
-/// during the call.
+/// What a backend provides to [`Commit::evaluate`].
 ///
-/// A commit of a store in memory that counts usage when a budget needs it:
+/// A backend applies a commit in this order:
+///
+/// 1. Validate the keys of all checks and writes: [`Commit::keys`],
+///    [`validate_full_key`](crate::validate_full_key).
+/// 2. [`Commit::budgeted_component`], which refuses a budget for several components.
+/// 3. Lock the keys, and the usage of the budget's component, until the writes are visible.
+/// 4. [`Commit::evaluate`], which runs the checks.
+/// 5. With a budget, [`UsageChange::apply`] to the usage of its component.
+/// 6. Take the next revision, also for a commit without writes.
+/// 7. Make all of [`Evaluation::writes`] durable and then visible, with that revision, and
+///    return it.
+///
+/// Up to step 5 an error changes nothing. The methods take `&mut self` so that a view can be
+/// a transaction. Data behind a lock is a view by reference:
 ///
 /// ```
-/// use std::collections::BTreeMap;
-///
-/// use storage_core::{
-///     Commit, CommitView, Revision, StorageError, Usage, VersionedValue, split_full_key,
-///     validate_full_key,
-/// };
-///
+/// # use std::collections::BTreeMap;
+/// # use std::sync::Mutex;
+/// # use storage_core::{Commit, CommitView, Revision, StorageError, UsageChange, VersionedValue};
 /// struct State {
 ///     keys: BTreeMap<String, VersionedValue>,
-///     last_revision: u64,
 /// }
 ///
-/// impl CommitView for State {
+/// impl CommitView for &State {
 ///     type Error = StorageError;
 ///
 ///     fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
 ///         Ok(self.keys.get(key).cloned())
 ///     }
-///
-///     fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
-///         Ok(self.keys.get(key).map(|found| found.value.len()))
-///     }
-///
-///     fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
-///         Ok(true)
-///     }
 /// }
 ///
-/// impl State {
-///     /// Applies a commit; `&mut self` stands for the locks that it needs.
-///     fn commit(&mut self, commit: &Commit) -> Result<Revision, StorageError> {
-///         commit.keys().try_for_each(validate_full_key)?;
-///         let budgeted = commit.budgeted_component()?;
-///         let evaluation = commit.evaluate(self)?;
-///         if let Some(component) = budgeted {
-///             let stored = self.keys.iter().filter_map(|(key, found)| {
-///                 let (prefix, user_key) = split_full_key(key);
-///                 (prefix == component).then(|| Usage::of(user_key, found.value.len()))
-///             });
-///             let before: Usage = stored.sum();
-///             evaluation.change(component).apply(before, commit.budget.as_ref())?;
-///         }
-///         self.last_revision += 1;
-///         let revision = Revision::new(self.last_revision);
-///         for write in evaluation.writes {
-///             match &write.value {
-///                 Some(value) => {
-///                     let value = value.clone();
-///                     self.keys.insert(write.key.clone(), VersionedValue { value, revision })
-///                 }
-///                 None => self.keys.remove(&write.key),
-///             };
-///         }
-///         Ok(revision)
+/// let state = Mutex::new(State { keys: BTreeMap::new() });
+/// let commit = Commit::new().require_absent("a").set("a", "12".into());
+/// let mut state = state.lock().unwrap();
+/// let evaluation = commit.evaluate(&mut &*state)?;
+/// // The evaluation borrows the commit alone, so the state can be changed.
+/// for write in evaluation.writes {
+///     if let Some(value) = write.value.clone() {
+///         let found = VersionedValue { value, revision: Revision::new(1) };
+///         state.keys.insert(write.key.clone(), found);
 ///     }
 /// }
-/// # let mut state = State { keys: BTreeMap::new(), last_revision: 0 };
-/// # let small = storage_core::Budget { max_bytes: 1, max_keys: 1 };
-/// # let commit = Commit::new().set("app/notes/home/a", "".into()).with_budget(small);
-/// # assert_eq!(state.commit(&commit), Ok(Revision::new(1)));
-/// # let commit = Commit::new().set("app/notes/home/a", "b".into()).with_budget(small);
-/// # assert_eq!(state.commit(&commit), Err(StorageError::QuotaExceeded));
+/// assert_eq!(evaluation.changes, [("", UsageChange::of("a", None, Some(2)))]);
+/// # Ok::<(), StorageError>(())
 /// ```
 pub trait CommitView {
     /// The backend's own error.
@@ -83,21 +61,27 @@ pub trait CommitView {
     /// Those of [`ComponentStorage::get_versioned`](crate::ComponentStorage::get_versioned).
     fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, Self::Error>;
 
-    /// Reads the length of the value of a key that the commit writes. Need not verify the
-    /// value's checksum.
+    /// Reads the length of the value of a key that the commit writes.
+    ///
+    /// The default reads the value. Override it if the length is cheaper, or so that a
+    /// damaged value can be replaced and deleted: the length need not be verified.
     ///
     /// # Errors
     /// Those of [`find`](Self::find).
-    fn value_len(&mut self, key: &str) -> Result<Option<usize>, Self::Error>;
+    fn value_len(&mut self, key: &str) -> Result<Option<usize>, Self::Error> {
+        Ok(self.find(key)?.map(|found| found.value.len()))
+    }
 
     /// Returns whether the change of a component's usage is needed: for a budget
     /// ([`Commit::budgeted_component`]) or for a usage counter. Otherwise
-    /// [`value_len`](Self::value_len) is not called for its keys. `true` is always
-    /// correct.
+    /// [`value_len`](Self::value_len) is not called for its keys. The default, `true`, is
+    /// always correct.
     ///
     /// # Errors
     /// Those of reading the usage counter.
-    fn counts(&mut self, component_prefix: &str) -> Result<bool, Self::Error>;
+    fn counts(&mut self, _component_prefix: &str) -> Result<bool, Self::Error> {
+        Ok(true)
+    }
 }
 
 /// What a commit does, once its checks have passed.
@@ -128,6 +112,9 @@ impl UsageChange {
 
     /// The usage after the change. `before` is that of the component alone, with
     /// user keys. The numbers stay between 0 and [`u64::MAX`].
+    ///
+    /// Cannot fail without a budget. A usage counter is updated without a `Result` by
+    /// `before + change.added - change.removed`.
     ///
     /// # Errors
     /// [`StorageError::QuotaExceeded`] if the budget does not allow it.
@@ -166,10 +153,7 @@ impl Evaluation<'_> {
 
 impl Commit {
     /// Runs the checks in order, and computes the writes to apply and how usage
-    /// changes. Does not validate keys.
-    ///
-    /// Pass the change of the budget's component to [`UsageChange::apply`] before
-    /// applying the writes.
+    /// changes. Does not validate keys. [`CommitView`] says what to do before and after.
     ///
     /// # Errors
     /// [`StorageError::AlreadyExists`], [`StorageError::NotFound`] or

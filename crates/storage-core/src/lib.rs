@@ -55,8 +55,3 @@ pub use store::{SnapshotVisitor, Store, StoreProperties};
 pub use usage::Usage;
 pub use value::StorageValue;
 pub use verify::{Problem, ProblemKind, Verified};
-
-/// The examples of `docs/backend-authors.md`.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/backend-authors.md")]
-struct BackendAuthors;

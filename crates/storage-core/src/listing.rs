@@ -62,9 +62,16 @@ impl KeyPage {
     /// Creates a page of the first `limit` of these ordered keys, and sets
     /// [`more`](Self::more) if there are others.
     ///
-    /// For implementations of `list_page`: collect `limit.saturating_add(1)` keys and
-    /// pass them here.
-    pub fn cut(mut keys: Vec<String>, limit: usize) -> Self {
+    /// For implementations of `list_page`. Takes at most `limit + 1` keys from the iterator.
+    ///
+    /// ```
+    /// # use storage_core::KeyPage;
+    /// let page = KeyPage::cut((1..).map(|n| format!("key{n}")), 2);
+    /// assert_eq!((page.keys, page.more), (vec!["key1".into(), "key2".into()], true));
+    /// ```
+    pub fn cut(keys: impl IntoIterator<Item = String>, limit: usize) -> Self {
+        // The standard library collects a vector in place.
+        let mut keys: Vec<String> = keys.into_iter().take(limit.saturating_add(1)).collect();
         let more = keys.len() > limit;
         keys.truncate(limit);
         Self { keys, more }

@@ -11,6 +11,9 @@ use crate::StorageValue;
 /// one key are ordered by revision. Numbers may be skipped; only order and
 /// equality have a meaning. A copied or imported store assigns its own revisions.
 ///
+/// A store remembers its last revision apart from the keys, because the key that has it may
+/// be deleted, and a commit without writes takes one too.
+///
 /// Each time a persistent store is opened for writing, its revisions continue at the
 /// current time in nanoseconds since 1970, or after its last revision if that is larger.
 /// So a store restored from a backup does not reuse revisions assigned after the backup,

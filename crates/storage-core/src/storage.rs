@@ -30,7 +30,7 @@ use crate::{
 ///   outcome is indeterminate.
 ///
 /// The suite in `storage_core::conformance` (feature `conformance`) tests this
-/// contract on any implementation.
+/// contract on any implementation, and lists what it does not test.
 ///
 /// # Decorators
 ///

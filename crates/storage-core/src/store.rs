@@ -123,7 +123,10 @@ pub trait Store: ComponentStorage {
     /// Reads the whole store and calls `report` with each problem that it finds.
     ///
     /// Changes nothing. Returns what it read; damaged data is reported and not
-    /// counted as keys.
+    /// counted as keys. A persistent store reads its files, even if it has a copy in memory:
+    /// a key that is undamaged only in memory would be lost when the store is opened again.
+    /// It may wait for writes, and writers may wait until it returns, so `report` must not
+    /// use the same store.
     ///
     /// # Errors
     /// [`StorageError::IoError`] or [`StorageError::Unavailable`] if the store
@@ -162,8 +165,9 @@ pub struct StoreProperties {
     pub kind: &'static str,
     /// The version of the on-disk format; `None` without one.
     pub format: Option<u32>,
-    /// The store's id, chosen at random when it is created; `None` without one. `copy`
-    /// gives the target an id of its own. `doctor` shows it to operators.
+    /// The store's id, chosen at random when it is created; `None` without one. Optional:
+    /// `doctor` shows it, so that operators can tell stores apart. `copy` gives the target
+    /// an id of its own.
     pub store_id: Option<String>,
     /// What an acknowledged write survives; `None` if the store is not persistent.
     pub durability: Option<Durability>,

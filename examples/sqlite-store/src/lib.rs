@@ -18,6 +18,11 @@ use storage_core::{
     VersionedValue, Write, split_full_key, validate_full_key,
 };
 
+/// The examples of `docs/backend-authors.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/backend-authors.md")]
+struct BackendAuthors;
+
 /// The application id of the file: `wkv` and the version of the format.
 const FORMAT_1: i64 = 0x776b_7601;
 const SCHEMA: &str = "
@@ -126,10 +131,6 @@ impl CommitView for View<'_> {
         let sql = "SELECT length(value) FROM entry WHERE key = ?1";
         self.0.query_row(sql, [key], |row| row.get(0)).optional().map_err(failed)
     }
-
-    fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
-        Ok(true)
-    }
 }
 
 impl ComponentStorage for SqliteStore {
@@ -209,7 +210,7 @@ impl Store for SqliteStore {
         // Unscoped keys have the prefix "", which does not follow "".
         let follows = |prefix: &String| **prefix > *after.unwrap_or_default();
         let prefixes = components(&self.connection())?.into_keys().filter(follows);
-        Ok(KeyPage::cut(prefixes.take(limit.saturating_add(1)).collect(), limit))
+        Ok(KeyPage::cut(prefixes, limit))
     }
 
     fn read_snapshot(

@@ -11,8 +11,9 @@ use crate::{
 
 /// A part of the contract that an implementation may lack.
 ///
-/// Every implementation has listings, pages and usage, which build on the required
-/// methods.
+/// Every implementation has listings, pages, `get_many` and usage, which build on the
+/// required methods. `try_get` may always know nothing, and `verify` may be unsupported:
+/// neither is a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Feature {
@@ -22,13 +23,13 @@ pub enum Feature {
     /// It holds the keys of many components, each with its own usage and budget.
     /// Below a [`NamespacedStorage`] all keys belong to one component.
     Components,
-    /// `get_versioned`, and commits that check revisions.
+    /// `get_versioned`, and commits that check revisions. Its cases need commits too.
     Revisions,
-    /// `commit`.
+    /// `commit` with writes and checks.
     Commits,
     /// The budget of a commit.
     Budgets,
-    /// It is a [`Store`].
+    /// It is a [`Store`]: `list_components`, `flush` and, if it is supported, `verify`.
     Store,
     /// `read_snapshot`.
     Snapshots,
@@ -141,18 +142,27 @@ impl Implementation {
         Self::persistent(name, make).without(Feature::Persistence)
     }
 
-    /// A persistent store: each call of `make` prepares an empty one and returns a
-    /// closure that opens it. The suite opens it repeatedly, never twice at a time.
+    /// A persistent store, in two closures. Each case calls `make`, which creates an empty
+    /// directory and returns a closure that opens the store in it.
+    ///
+    /// The suite opens the store repeatedly and drops each handle before it opens the next.
+    /// The closure that opens it is dropped last, so it may own a temporary directory.
     ///
     /// ```
-    /// use std::sync::Arc;
-    /// use storage_core::conformance::{Implementation, ReferenceStorage};
+    /// use storage_core::conformance::Implementation;
+    /// # use storage_core::conformance::ReferenceStorage;
+    /// # struct TempDir;
+    /// # fn tempdir() -> TempDir { TempDir }
+    /// # struct MyStore;
+    /// # impl MyStore {
+    /// #     fn open(_dir: &TempDir) -> ReferenceStorage { ReferenceStorage::new() }
+    /// # }
     ///
-    /// let kept = Implementation::persistent("kept", || {
-    ///     let store = Arc::new(ReferenceStorage::new());
-    ///     move || Arc::clone(&store)
+    /// let mine = Implementation::persistent("mine", || {
+    ///     let directory = tempdir();
+    ///     move || MyStore::open(&directory)
     /// });
-    /// assert_eq!(kept.name(), "kept");
+    /// assert_eq!(mine.name(), "mine");
     /// ```
     pub fn persistent<S, F>(name: impl Into<String>, make: impl Fn() -> F + 'static) -> Self
     where
@@ -226,6 +236,9 @@ impl Implementation {
 
     /// The same implementation as a component sees it: below a [`NamespacedStorage`],
     /// next to other components that use the same keys.
+    ///
+    /// It is not a whole store, so the cases of [`Feature::Store`], [`Feature::Snapshots`]
+    /// and [`Feature::Components`] are skipped.
     ///
     /// # Panics
     /// When it is opened, if a key of another component cannot be written.

@@ -18,20 +18,16 @@
 //! ```
 //!
 //! A persistent store is opened several times in the same directory:
+//! [`Implementation::persistent`].
 //!
-//! ```
-//! # use storage_core::conformance::{Implementation, ReferenceStorage};
-//! # struct TempDir(std::sync::Arc<ReferenceStorage>);
-//! # fn tempdir() -> TempDir { TempDir(Default::default()) }
-//! # struct MyStore;
-//! # impl MyStore {
-//! #     fn open(dir: &TempDir) -> std::sync::Arc<ReferenceStorage> { dir.0.clone() }
-//! # }
-//! let mine = Implementation::persistent("mine", || {
-//!     let dir = tempdir();
-//!     move || MyStore::open(&dir)
-//! });
-//! ```
+//! The suite only opens stores, calls them and drops them. It does not test:
+//!
+//! - the store lock, and that files of another kind or format are refused;
+//! - that revisions continue at the clock after an opening;
+//! - durability: what a killed process, a power cut or [`flush`](crate::Store::flush) leaves;
+//! - writes after a failed write, and errors of the disk;
+//! - damage, in `get`, when the store is opened and in `verify`, and ends that a crash cut off;
+//! - the cost of pages, and that `try_get` does not wait for I/O.
 
 mod cases;
 mod faults;

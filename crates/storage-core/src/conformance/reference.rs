@@ -73,19 +73,11 @@ impl State {
     }
 }
 
-impl CommitView for State {
+impl CommitView for &State {
     type Error = StorageError;
 
     fn find(&mut self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         Ok(self.keys.get(key).cloned())
-    }
-
-    fn value_len(&mut self, key: &str) -> Result<Option<usize>, StorageError> {
-        Ok(self.keys.get(key).map(|found| found.value.len()))
-    }
-
-    fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
-        Ok(true)
     }
 }
 
@@ -114,8 +106,7 @@ impl ComponentStorage for ReferenceStorage {
 
     fn list_page(&self, request: PageRequest<'_>) -> Result<KeyPage, StorageError> {
         let state = self.state();
-        let wanted = request.limit.saturating_add(1);
-        let keys = state.range(request).take(wanted).map(|(key, _)| key.to_owned()).collect();
+        let keys = state.range(request).map(|(key, _)| key.to_owned());
         Ok(KeyPage::cut(keys, request.limit))
     }
 
@@ -144,7 +135,7 @@ impl ComponentStorage for ReferenceStorage {
         commit.keys().try_for_each(validate_full_key)?;
         let budgeted = commit.budgeted_component()?;
         let mut state = self.state();
-        let evaluation = commit.evaluate(&mut *state)?;
+        let evaluation = commit.evaluate(&mut &*state)?;
         if let Some(component) = budgeted {
             let before = state.usage_of(component);
             evaluation.change(component).apply(before, commit.budget.as_ref())?;

@@ -84,8 +84,12 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
 
 /// Runs every case, and prints which were skipped and why.
 ///
+/// A skipped case is not a fault: [`Implementation::namespaced`] always skips those of a
+/// whole store.
+///
 /// # Panics
-/// If a case fails. The message lists all failed cases, and what each expected and found.
+/// If a case fails, after all cases have run. The message lists all failed cases, and what
+/// each expected and found.
 ///
 /// ```
 /// use storage_core::conformance::{Implementation, ReferenceStorage, run};
