@@ -151,6 +151,15 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure storage calls of guests in an asynchronous host.
+    ///
+    /// `cargo xtask bench async --help` shows the options.
+    #[command(disable_help_flag = true)]
+    Async {
+        /// Arguments for the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare the cache with other caches.
     ///
     /// `cargo xtask bench cache --help` shows the options.
@@ -198,6 +207,12 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: Bench::Guests { arguments } } => {
             bench::run(&root, "guests", &arguments)
+        /// Arguments for the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+        Command::Bench { what: Bench::Async { arguments } } => {
+            bench::run(&root, "async-calls", &arguments)
         }
         Command::Bench { what: Bench::Cache { arguments } } => {
             bench::run(&root, "cache", &arguments)

@@ -111,14 +111,14 @@ pub(super) struct Job<A> {
 /// An answer, which may need the guest's handles to be complete.
 pub(super) enum Done<A> {
     Answer(A),
-    Unfinished(Box<dyn FnOnce(&mut ComponentState) -> A + Send>),
+    NeedsState(Box<dyn FnOnce(&mut ComponentState) -> A + Send>),
 }
 
 impl<A> Done<A> {
     pub(super) fn finish(self, state: &mut ComponentState) -> A {
         match self {
             Self::Answer(answer) => answer,
-            Self::Unfinished(finish) => finish(state),
+            Self::NeedsState(finish) => finish(state),
         }
     }
 }
@@ -147,7 +147,7 @@ impl<A: Send + 'static> Job<A> {
         let Self { chain, call } = self;
         let call = move |admitted| {
             let done = call(admitted);
-            Done::Unfinished(Box::new(move |state: &mut ComponentState| {
+            Done::NeedsState(Box::new(move |state: &mut ComponentState| {
                 let answer = done.finish(state);
                 finish(state, answer)
             }) as Box<dyn FnOnce(&mut ComponentState) -> B + Send>)

@@ -173,8 +173,9 @@ pub fn engine_config() -> Config {
 ///
 /// Epochs interrupt guests, so that a guest that computes lets other tasks run:
 /// [`new_async_store`] makes it yield, and [`start_clock`](super::start_clock) must run.
-/// Instances come from a pool, for up to 2,000 typical components at a time within the default
-/// [`SandboxLimits`]. It reserves 8 TiB of addresses, but no memory.
+/// Instances come from a pool, for up to 2,000 typical components at a time; tables, memories
+/// and instances of one component within the default [`SandboxLimits`], and memories of up to
+/// 4 GiB. It reserves 8 TiB of addresses, but no memory.
 /// Concurrent component calls are off. An engine with another configuration works too.
 #[cfg(feature = "async")]
 pub fn async_engine_config() -> Config {
@@ -188,7 +189,6 @@ pub fn async_engine_config() -> Config {
         .total_tables(4_000)
         .max_memories_per_component(count(sandbox.memories))
         .max_memories_per_module(count(sandbox.memories))
-        .max_memory_size(sandbox.memory_bytes)
         .max_tables_per_component(count(sandbox.tables))
         .max_tables_per_module(count(sandbox.tables))
         .table_elements(sandbox.table_elements)

@@ -89,6 +89,8 @@ fn run_alone(name: &str, case: &str) {
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CASE, case);
     // glibc returns a large block as soon as it is free, so that resident memory is in use.
     command.env("MALLOC_MMAP_THRESHOLD_", "131072");
+    // And the small ones of all threads come from one heap, which they reuse.
+    command.env("MALLOC_ARENA_MAX", "1");
     let ended = command.output().unwrap();
     let (stdout, stderr) =
         (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
