@@ -207,10 +207,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: Bench::Guests { arguments } } => {
             bench::run(&root, "guests", &arguments)
-        /// Arguments for the benchmark.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+        }
         Command::Bench { what: Bench::Async { arguments } } => {
             bench::run(&root, "async-calls", &arguments)
         }
