@@ -14,10 +14,10 @@ use crate::workspace::{cargo, succeed};
 pub(crate) fn run(root: &Path, program: &str, arguments: &[String]) -> Result<()> {
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--release", "--package", "benches", "--bin", program]);
-    if program == "guests" {
-        command.args(["--features", "guests"]);
-    } else if program == "async-calls" {
+    if program == "async-calls" {
         command.args(["--features", "async"]);
+    } else if program == "guests" {
+        command.args(["--features", "guests"]);
     } else if program != "cache" && needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
         println!(

@@ -167,7 +167,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
         steps.push(clippy(package, Targets::All));
     }
     // With the host, so that its dependencies have the features that are checked already.
-    let guests = "--package storage-host --package benches --features benches/guests";
+    let guests = "--package storage-host --package benches --features benches/guests,benches/async";
     steps.push(clippy(guests, Targets::All));
     steps.push(Step::cargo("test --package durability"));
     steps.push(Step::cargo("test --package benches"));

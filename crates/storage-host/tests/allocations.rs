@@ -1,13 +1,10 @@
 //! How often a storage call of a guest allocates, compared with a host function that
-//! returns a constant. Allocations are counted per process, so this is one test, alone in
-//! its process.
+//! returns a constant. Counting replaces the allocator, so this is a process of its own.
 
 #![cfg(all(feature = "wasmtime", feature = "memory"))]
 #![allow(clippy::unwrap_used, reason = "a test reports by panicking")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{
@@ -15,32 +12,6 @@ use storage_host::wasmtime::component::{
 };
 use storage_host::wasmtime::{self, Engine, Store, StoreContextMut};
 use storage_host::{Mode, StorageHost, StoreUrl};
-
-/// Counts allocations.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-#[expect(unsafe_code, reason = "an allocator is unsafe; it only counts and forwards")]
-// SAFETY: every call is forwarded.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
 
 /// The guests of the benchmarks, which make many calls with few instructions.
 const MEMORY: &str = include_str!("../../../testing/benches/src/bin/guests/wat/memory.wat");
@@ -76,7 +47,7 @@ fn calls_of_guests_allocate_little() {
 
         for (operation, expected) in expected {
             let [floor, ours] = [&mut floor, &mut ours].map(|run| run(operation));
-            let each = ours.saturating_sub(floor).div_ceil(CALLS as usize);
+            let each = ours.saturating_sub(floor).div_ceil(u64::from(CALLS));
             assert_eq!(each, *expected, "{dialect}: {operation}");
         }
     }
@@ -87,7 +58,7 @@ fn start<T: 'static>(
     component: &Component,
     mut linker: Linker<T>,
     mut store: Store<T>,
-) -> Box<dyn FnMut(&str) -> usize> {
+) -> Box<dyn FnMut(&str) -> u64> {
     linker.define_unknown_imports_as_traps(component).unwrap();
     let instance = linker.instantiate(&mut store, component).unwrap();
     let run = instance.get_func(&mut store, "run").unwrap();
@@ -99,11 +70,11 @@ fn start<T: 'static>(
             Val::U32(100),
         ];
         let mut sum = [Val::U64(0)];
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        run.call(&mut store, &arguments, &mut sum).unwrap();
-        let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        let counted = allocation_counter::measure(|| {
+            run.call(&mut store, &arguments, &mut sum).unwrap();
+        });
         assert_ne!(sum, [Val::U64(u64::MAX)], "{operation} failed");
-        allocated
+        counted.count_total
     };
     run("prepare", 1);
     Box::new(move |operation| {

@@ -147,15 +147,19 @@ pub type Group = fn(&mut Table<'_>, &str) -> Result<(), Error>;
 /// Runs the cases of an interface with stores and single keys alone, and cases of its
 /// own, as a component's whole main function.
 pub fn run_basic<B: Batch>(name: &str, own: Vec<(&'static str, Group)>) -> ExitCode {
-    let mut groups: Vec<(&'static str, Group)> = vec![
+    let mut groups = basic_groups::<B>();
+    groups.extend(own);
+    groups.push(("open", handles::handles::<B>));
+    run_groups::<B>(name, groups)
+}
+
+fn basic_groups<B: Bucket>() -> Vec<(&'static str, Group)> {
+    vec![
         ("open", opening::opening::<B>),
         ("get", store::reads_and_writes::<B>),
         ("set", store::keys::<B>),
         ("set", store::values::<B>),
-    ];
-    groups.extend(own);
-    groups.push(("open", handles::handles::<B>));
-    run_groups::<B>(name, groups)
+    ]
 }
 
 /// Runs the cases of a draft without `cas`, as a component's whole main function.
@@ -223,13 +227,8 @@ pub fn table_of_store<B: Bucket>(
     texts: bool,
     own: &[(&'static str, Group)],
 ) -> Result<String, String> {
-    let groups: Vec<(&'static str, Group)> = vec![
-        ("open", opening::opening::<B>),
-        ("get", store::reads_and_writes::<B>),
-        ("set", store::keys::<B>),
-        ("set", store::values::<B>),
-        ("open", handles::handles::<B>),
-    ];
+    let mut groups = basic_groups::<B>();
+    groups.push(("open", handles::handles::<B>));
     groups.extend(own);
     table_of::<B>(texts, &groups)
 }

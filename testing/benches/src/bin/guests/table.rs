@@ -53,13 +53,13 @@ pub(crate) fn of(kind: Kind, case: &Case, measured: &[Measured]) -> String {
                 targets.push(format!("{most:.2} {name}"));
             }
         }
-        let verdict = match (targets.is_empty(), met) {
+        let result = match (targets.is_empty(), met) {
             (true, _) => "",
             (false, true) => "met",
             (false, false) => "MISSED",
         };
         let targets = if targets.is_empty() { "-".to_owned() } else { targets.join(", ") };
-        table.push_str(&format!("{line} {targets} | {verdict} |\n"));
+        table.push_str(&format!("{line} {targets} | {result} |\n"));
     }
     table
 }
