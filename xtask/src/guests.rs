@@ -29,8 +29,8 @@ const GUESTS: [&str; 16] = [
     "notes",
     "probe",
     "session",
-    "spin-2",
-    "spin-3",
+    "spin2",
+    "spin3",
     "stock",
     "wasmcloud",
 ];

@@ -73,6 +73,6 @@ fn lines_of_a_component_are_logged_by_level() {
 fn a_component_of_spin_runs() {
     let dir = TestDir::new();
     let store = ["--store", "memory:", "run", "--id", "a/b/c"];
-    let table = dir.printed(&[&store[..], &[&guest("spin-2")]].concat());
+    let table = dir.printed(&[&store[..], &[&guest("spin2")]].concat());
     assert!(table.ends_with(" as the specification asks\n"), "{table}");
 }

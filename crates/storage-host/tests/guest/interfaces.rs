@@ -31,7 +31,7 @@ fn a_table_is_the_same_on_every_store(
         "keyvalue-draft",
         "keyvalue-draft2",
         "keyvalue-spin",
-        "spin-2"
+        "spin2"
     )]
     guest: &str,
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
@@ -84,7 +84,7 @@ fn errors_expose_nothing_of_the_host() {
             assert!(!table.contains(word), "{word}\n{table}");
         }
     }
-    let table = texts("spin-2");
+    let table = texts("spin2");
     for text in
         ["other: a key has at least 1 byte; this one is empty", "are over the limit of 1048576"]
     {
@@ -103,7 +103,7 @@ fn a_target_with_other_keys_is_not_changed() {
     let chain = host.component(&id(ID));
     chain.set("mine", "kept".into()).unwrap();
     chain.set("conformance/left-over", "of an earlier run".into()).unwrap();
-    for guest in ["core-storage", "extended", "keyvalue-draft", "keyvalue-draft2", "spin-2"] {
+    for guest in ["core-storage", "extended", "keyvalue-draft", "keyvalue-draft2", "spin2"] {
         let ended = Runner::new(host.clone(), guest).run(ID, &[]);
         assert_eq!((ended.status, ended.stdout.as_str()), (Ok(1), ""), "{guest}");
         assert!(ended.stderr.contains("the store contains other keys"), "{}", ended.stderr);

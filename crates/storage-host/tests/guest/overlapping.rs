@@ -25,7 +25,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 static ENGINE: LazyLock<Engine> =
     LazyLock::new(|| Engine::new(&guest::async_engine_config()).unwrap());
 static SPIN: LazyLock<Component> =
-    LazyLock::new(|| Component::from_file(&ENGINE, guest_file("spin-3")).unwrap());
+    LazyLock::new(|| Component::from_file(&ENGINE, guest_file("spin3")).unwrap());
 static WASMCLOUD: LazyLock<Component> =
     LazyLock::new(|| Component::from_file(&ENGINE, guest_file("wasmcloud")).unwrap());
 static HASTY: LazyLock<Component> = LazyLock::new(|| {
@@ -134,7 +134,7 @@ fn times(texts: &[String]) -> BTreeMap<&str, usize> {
 
 #[rstest]
 fn a_table_is_the_same_on_every_store(
-    #[values("spin-3", "wasmcloud")] guest: &str,
+    #[values("spin3", "wasmcloud")] guest: &str,
     #[values("memory", "file", "redb", "rocksdb")] store: &str,
 ) {
     RUNTIME.block_on(async {
@@ -143,7 +143,7 @@ fn a_table_is_the_same_on_every_store(
         let neighbour = host.component(&"conformance/neighbour/1".parse().unwrap());
         neighbour.set("conformance/opening", "the neighbour's".into()).unwrap();
 
-        let component = if guest == "spin-3" { &*SPIN } else { &*WASMCLOUD };
+        let component = if guest == "spin3" { &*SPIN } else { &*WASMCLOUD };
         let mut running = Guest::new(&host, component).await;
         let table: Result<String, String> = running.call("run", (false,)).await;
         insta::with_settings!({

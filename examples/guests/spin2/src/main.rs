@@ -15,7 +15,7 @@ use conformance::table::{Outcome, Table};
 conformance::bind_spin!();
 
 fn main() -> ExitCode {
-    keyvalue::run_basic::<Store>("spin-2", vec![("get-keys", listings)])
+    keyvalue::run_basic::<Store>("spin2", vec![("get-keys", listings)])
 }
 
 /// `get-keys`, whose order the interface leaves open.
