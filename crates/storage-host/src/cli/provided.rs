@@ -76,6 +76,10 @@ fn parse(import: &str) -> (&str, Option<Version>) {
 
 /// Whether this host provides an interface, perhaps without all requested functions.
 pub(super) fn provides(import: &str) -> bool {
+    // One of them has no version.
+    if guest::provides(import) {
+        return true;
+    }
     let (path, Some(version)) = parse(import) else { return false };
     interfaces().any(|known| known.path == path && is_compatible(&known.version, &version))
 }
