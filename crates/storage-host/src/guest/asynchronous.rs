@@ -113,7 +113,7 @@ pub(super) struct Job<A> {
 /// An answer, which may need the guest's handles to be complete.
 pub(super) enum Done<A> {
     Answer(A),
-    Unfinished(Box<dyn FnOnce(&mut ComponentState) -> A + Send>),
+    NeedsState(Box<dyn FnOnce(&mut ComponentState) -> A + Send>),
 }
 
 impl<A> Done<A> {
@@ -122,14 +122,14 @@ impl<A> Done<A> {
     pub(super) fn answer(self) -> Option<A> {
         match self {
             Self::Answer(answer) => Some(answer),
-            Self::Unfinished(_) => None,
+            Self::NeedsState(_) => None,
         }
     }
 
     pub(super) fn finish(self, state: &mut ComponentState) -> A {
         match self {
             Self::Answer(answer) => answer,
-            Self::Unfinished(finish) => finish(state),
+            Self::NeedsState(finish) => finish(state),
         }
     }
 }
@@ -171,7 +171,7 @@ impl<A: Send + 'static> Job<A> {
         let Self { call, .. } = self;
         let call = move |admitted| {
             let done = call(admitted);
-            Done::Unfinished(Box::new(move |state: &mut ComponentState| {
+            Done::NeedsState(Box::new(move |state: &mut ComponentState| {
                 let answer = done.finish(state);
                 finish(state, answer)
             }) as Box<dyn FnOnce(&mut ComponentState) -> B + Send>)
