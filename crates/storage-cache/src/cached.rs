@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use storage_core::{
     Commit, ComponentStorage, Revision, StorageError, StorageValue, VersionedValue,
-    forward_storage, split_full_key,
+    forward_storage, join_key, split_full_key,
 };
 
 use crate::clock::{Clock, Moment, Timer};
@@ -190,6 +190,15 @@ impl<S: ComponentStorage> CachedStorage<S> {
         }
         table.counters().missed(1);
         self.read_below::<R>(table, key, began)
+    }
+
+    /// Reads a key that does not begin with the prefix of the table.
+    #[cold]
+    #[inline(never)]
+    fn try_get_joined(table: &Table, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
+        let output = table.get::<Get>(&join_key(prefix, key), table.now())?;
+        table.counters().hit();
+        Some(output)
     }
 
     /// Reads a key that is not cached.
@@ -410,10 +419,14 @@ impl<S: ComponentStorage> ComponentStorage for CachedStorage<S> {
         Ok(outputs.into_iter().map(Option::flatten).collect())
     }
 
-    #[inline]
+    // Inlined, like all that it calls: moving an entry out of a call costs a copy on every hit.
+    #[inline(always)]
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
         let table = self.existing_table().or_else(|| self.shared_table())?;
-        let output = table.get_split::<Get>(prefix, key)?;
+        let Some(key) = table.split_key(prefix, key) else {
+            return Self::try_get_joined(table, prefix, key);
+        };
+        let output = table.get_split::<Get>(&key)?;
         table.counters().hit();
         Some(output)
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use quick_cache::Equivalent;
 use quick_cache::sync::{EntryAction, EntryResult, GuardResult, PlaceholderGuard};
-use storage_core::{StorageError, join_key};
+use storage_core::StorageError;
 
 use crate::clock::{Moment, Timer};
 use crate::entry::{Cached, Entry, Failure, Marker, ReadKind, Validity};
@@ -135,14 +135,19 @@ impl Table {
         Self::output::<R>(self.entries(&key).get(&key), now)
     }
 
-    /// The same for the key `prefix` and `rest` joined.
+    /// The key `prefix` and `rest` joined, if it begins with the prefix of the scope.
     #[inline]
-    pub(crate) fn get_split<R: Read>(&self, prefix: &str, rest: &str) -> Option<R::Output> {
-        if is_same(prefix.as_bytes(), self.scope.prefix().as_bytes()) {
-            let key = SplitKey { scope: &self.scope, rest };
-            return Self::output::<R>(self.entries(&key).get(&key), self.now());
-        }
-        self.get::<R>(&join_key(prefix, rest), self.now())
+    pub(crate) fn split_key<'a>(&'a self, prefix: &str, rest: &'a str) -> Option<SplitKey<'a>> {
+        is_same(prefix.as_bytes(), self.scope.prefix().as_bytes())
+            .then_some(SplitKey { scope: &self.scope, rest })
+    }
+
+    /// Returns the cached result of a read that begins now.
+    #[inline(always)]
+    pub(crate) fn get_split<R: Read>(&self, key: &SplitKey<'_>) -> Option<R::Output> {
+        // Before the lookup, so that the processor reads the clock while it loads the entry.
+        let now = self.now();
+        Self::output::<R>(self.entries(key).get(key), now)
     }
 
     /// Inlined: moving an entry into a call costs a copy on every hit.
