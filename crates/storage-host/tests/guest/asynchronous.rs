@@ -18,21 +18,19 @@ use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Instance, InstancePre, Linker};
 use storage_host::wasmtime::{self, Store};
 use storage_host::{
-    BriefReads, Budget, CacheConfig, ComponentStorage, Offload, StorageError, StorageHost,
-    StorageValue, StoreProperties, forward_storage,
+    BriefReads, CacheConfig, ComponentStorage, Offload, StorageError, StorageHost, StoreProperties,
+    forward_storage,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use crate::raw::{COMPONENT, DATA, ENGINE, IO_ERROR, OK, OK_SOME};
-#[cfg(feature = "redb")]
-use crate::runner::host_on;
 
 /// Several threads, as most hosts have.
 pub(crate) static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
 
-const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// A test hangs if it takes longer.
 const HUNG: Duration = Duration::from_secs(300);
@@ -43,7 +41,7 @@ fn one_thread() -> Runtime {
 }
 
 /// Runs a future to its end, or ends the process if it blocks its executor.
-fn run<R>(runtime: &Runtime, future: impl Future<Output = R>) -> R {
+pub(crate) fn run<R>(runtime: &Runtime, future: impl Future<Output = R>) -> R {
     let (_running, has_ended) = mpsc::channel::<()>();
     thread::spawn(move || {
         if has_ended.recv_timeout(HUNG) == Err(RecvTimeoutError::Timeout) {
@@ -54,7 +52,7 @@ fn run<R>(runtime: &Runtime, future: impl Future<Output = R>) -> R {
     runtime.block_on(future)
 }
 
-fn offload(threads: usize, per_component: usize, max_wait: Duration) -> Offload {
+pub(crate) fn offload(threads: usize, per_component: usize, max_wait: Duration) -> Offload {
     let mut offload = Offload::default();
     (offload.threads, offload.per_component) = (threads, per_component);
     offload.max_wait = max_wait;
@@ -62,13 +60,13 @@ fn offload(threads: usize, per_component: usize, max_wait: Duration) -> Offload 
 }
 
 /// The raw guest in an asynchronous linker. Its keys are `k`s, distinguished by their number.
-struct Guest {
+pub(crate) struct Guest {
     store: Store<ComponentState>,
     instance: Instance,
 }
 
 impl Guest {
-    async fn new(host: &StorageHost, id: &str) -> Self {
+    pub(crate) async fn new(host: &StorageHost, id: &str) -> Self {
         static LINKED: LazyLock<InstancePre<ComponentState>> = LazyLock::new(|| {
             let mut linker = Linker::new(&ENGINE);
             guest::add_to_linker_async(&mut linker, |state| state).unwrap();
@@ -94,7 +92,7 @@ impl Guest {
     }
 
     /// Stores this many `k`s under this many `k`s.
-    async fn set(&mut self, key_len: u32, len: u32) -> wasmtime::Result<u32> {
+    pub(crate) async fn set(&mut self, key_len: u32, len: u32) -> wasmtime::Result<u32> {
         let set =
             self.instance.get_typed_func::<(u32, u32, u32, u32), (u32,)>(&mut self.store, "set");
         Ok(set?.call_async(&mut self.store, (DATA, key_len, DATA, len)).await?.0)
@@ -105,10 +103,6 @@ impl Guest {
         let text = self.instance.get_typed_func::<(), (String,)>(&mut self.store, "text").unwrap();
         text.call_async(&mut self.store, ()).await.unwrap().0
     }
-}
-
-fn ks(count: u32) -> String {
-    "k".repeat(count as usize)
 }
 
 /// Waits until this many calls are blocked, while other tasks run.
@@ -399,94 +393,4 @@ fn calls_that_may_block_leave_the_executor(
         }
     };
     if several_threads { run(&RUNTIME, runs) } else { run(&one_thread(), runs) }
-}
-
-/// A store whose writes take a little while.
-struct Sluggish(Arc<dyn storage_host::Store>);
-
-impl Sluggish {
-    fn pause(&self) -> &dyn ComponentStorage {
-        static CALLS: AtomicUsize = AtomicUsize::new(0);
-        for _ in 0..CALLS.fetch_add(1, Ordering::Relaxed) % 7 {
-            thread::yield_now();
-        }
-        &*self.0
-    }
-}
-
-impl ComponentStorage for Sluggish {
-    forward_storage!(self => *self.pause(); set, delete, commit);
-    forward_storage!(self => *self.0; get, exists, list_keys, get_versioned, usage);
-}
-
-impl storage_host::Store for Sluggish {
-    fn properties(&self) -> StoreProperties {
-        self.0.properties()
-    }
-}
-
-/// One write for each round, dropped at another moment each time.
-#[cfg(feature = "redb")]
-#[test]
-fn dropped_writes_leave_the_old_or_the_new_value() {
-    const ROUNDS: u32 = 1_000;
-    const ID: &str = "a/b/1";
-    let directory = tempfile::tempdir().unwrap();
-    let store = Arc::clone(host_on("redb", directory.path()).unwrap().store());
-    let backend = Arc::new(Sluggish(store));
-    let quota = Budget { max_bytes: 10 << 20, max_keys: 10_000 };
-    let offload = offload(3, 3, LONG);
-    let host = StorageHost::builder(backend.clone()).quota(quota).offload(offload).build();
-    let chain = host.component(&ID.parse().unwrap());
-    for round in (1..=ROUNDS).step_by(2) {
-        chain.set(&ks(round), "old".into()).unwrap();
-    }
-    let mut completed = Vec::new();
-    run(&RUNTIME, async {
-        for round in 1..=ROUNDS {
-            let mut guest = Guest::new(&host, ID).await;
-            let mut call = Box::pin(guest.set(round, round));
-            match round % 4 {
-                0 => drop(call),
-                1 => completed.push(call.await.unwrap()),
-                _ => {
-                    for _ in 0..round % 29 {
-                        let mut done = false;
-                        future::poll_fn(|context| {
-                            done = call.as_mut().poll(context).is_ready();
-                            Poll::Ready(())
-                        })
-                        .await;
-                        if done {
-                            break;
-                        }
-                        thread::yield_now();
-                    }
-                }
-            }
-        }
-        host.drain(LONG).await.unwrap();
-    });
-    assert_eq!(completed, vec![OK; ROUNDS as usize / 4]);
-    let (mut bytes, mut keys) = (0, 0);
-    for round in 1..=ROUNDS {
-        let key = ks(round);
-        let found = backend.0.get(&format!("{ID}/{key}")).unwrap();
-        let old = (round % 2 == 1).then(|| StorageValue::from("old"));
-        let new = Some(StorageValue::from(key.as_str()));
-        match round % 4 {
-            0 => assert_eq!(found, old, "round {round} never began"),
-            1 => assert_eq!(found, new, "round {round} was acknowledged"),
-            _ => assert!(found == old || found == new, "round {round}: {found:?}"),
-        }
-        if let Some(known) = chain.try_get("", &key) {
-            assert_eq!(known, found, "what the cache has in round {round}");
-        }
-        bytes += found.as_ref().map_or(0, |found| (key.len() + found.len()) as u64);
-        keys += u64::from(found.is_some());
-    }
-    let usage = backend.0.usage(Some(&format!("{ID}/"))).unwrap();
-    let prefixes = keys * (ID.len() as u64 + 1);
-    assert_eq!((usage.bytes - prefixes, usage.keys), (bytes, keys));
-    assert!(matches!(chain.set("k", "late".into()), Err(StorageError::Unavailable { .. })));
 }

@@ -15,6 +15,8 @@ mod asynchronous;
 mod boundary;
 mod commands;
 mod config_and_log;
+#[cfg(all(feature = "async", feature = "redb"))]
+mod dropped_writes;
 mod errors;
 mod granted;
 mod instances;
