@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "an example that prints its result")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use storage_host::guest::{self, ComponentState};
@@ -11,7 +12,7 @@ use storage_host::wasmtime::Engine;
 use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
 use storage_host::wasmtime_wasi::p2::{self, bindings::CommandPre, pipe::MemoryOutputPipe};
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
-use storage_host::{Mode, StorageHost, StoreUrl};
+use storage_host::{ComponentChain, Mode, StorageHost, StoreUrl};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,20 +31,21 @@ impl WasiView for State {
 
 /// Runs a component for one request and returns what it prints.
 async fn handle(
-    host: &StorageHost,
+    storage: &Arc<ComponentChain>,
     counter: &CommandPre<State>,
-    id: &str,
 ) -> Result<String, Error> {
     let output = MemoryOutputPipe::new(1 << 16);
     let state = State {
-        storage: ComponentState::new(host.component(&id.parse()?)),
+        storage: ComponentState::new(Arc::clone(storage)),
         wasi: WasiCtx::builder().stdout(output.clone()).build(),
         resources: ResourceTable::new(),
     };
     let mut store = guest::new_async_store(counter.engine(), state, |state| &mut state.storage);
-    let command = counter.instantiate_async(&mut store).await?;
-    let run = command.wasi_cli_run().call_run(&mut store);
-    // Whatever the guest does then, computing or waiting for storage, it ends.
+    let run = async {
+        let command = counter.instantiate_async(&mut store).await?;
+        command.wasi_cli_run().call_run(&mut store).await
+    };
+    // Whatever the guest does, computing or waiting for storage, it ends.
     let ended = tokio::time::timeout(Duration::from_secs(10), run).await?;
     // A command that calls exit ends with this error.
     if let Err(error) = ended
@@ -65,9 +67,12 @@ async fn serve(store_url: &str) -> Result<(), Error> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guests/counter.wasm");
     let counter = Component::from_file(&engine, file)?;
     let counter = CommandPre::new(linker.instantiate_pre(&counter)?)?;
+    // Once for each component: its storage, whose cache lasts as long as this handle.
+    let left = host.component(&"app/counter/left".parse()?);
+    let right = host.component(&"app/counter/right".parse()?);
     // For each request; a server spawns a task for each.
-    for id in ["app/counter/left", "app/counter/right", "app/counter/left"] {
-        print!("{id}: {}", handle(&host, &counter, id).await?);
+    for storage in [&left, &right, &left] {
+        print!("{}: {}", storage.id(), handle(storage, &counter).await?);
     }
     Ok(host.drain(Duration::from_secs(10)).await?)
 }

@@ -62,6 +62,8 @@ struct Shared {
     overrides: HashMap<ComponentId, ComponentSettings>,
     grants: Grants,
     chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
+    #[cfg(feature = "wasmtime")]
+    log_budgets: crate::log_budget::LogBudgets,
     #[cfg(feature = "async")]
     behaviour: StoreBehaviour,
     #[cfg(feature = "async")]
@@ -293,8 +295,6 @@ impl StorageHost {
             cursors: crate::cursors::Cursors::default(),
             #[cfg(feature = "async")]
             share: self.shared.offloader.new_share(),
-            #[cfg(feature = "wasmtime")]
-            log_budget: crate::log_budget::LogBudget::default(),
         }
     }
 }
@@ -431,6 +431,8 @@ impl StorageHostBuilder {
                 overrides: self.overrides,
                 grants: Grants::default(),
                 chains: Mutex::default(),
+                #[cfg(feature = "wasmtime")]
+                log_budgets: crate::log_budget::LogBudgets::default(),
                 #[cfg(feature = "async")]
                 behaviour,
                 #[cfg(feature = "async")]
@@ -478,8 +480,6 @@ pub struct ComponentChain {
     cursors: crate::cursors::Cursors,
     #[cfg(feature = "async")]
     share: Share,
-    #[cfg(feature = "wasmtime")]
-    log_budget: crate::log_budget::LogBudget,
 }
 
 impl ComponentChain {
@@ -505,10 +505,10 @@ impl ComponentChain {
         &self.share
     }
 
-    /// The lines that its instances may log.
+    /// The lines that components may log.
     #[cfg(feature = "wasmtime")]
-    pub(crate) fn log_budget(&self) -> &crate::log_budget::LogBudget {
-        &self.log_budget
+    pub(crate) fn log_budgets(&self) -> &crate::log_budget::LogBudgets {
+        &self.host.shared.log_budgets
     }
 
     /// Returns the component's configuration.
@@ -569,10 +569,7 @@ impl fmt::Debug for ComponentChain {
 impl Drop for ComponentChain {
     fn drop(&mut self) {
         #[cfg(feature = "wasmtime")]
-        {
-            let id = self.storage.inner().inner().component_id();
-            self.log_budget.end(id);
-        }
+        self.log_budgets().report_suppressed(self.id());
         let mut chains = self.host.shared.lock_chains();
         // The component may have a new chain since the last reference was dropped.
         let mine = chains.get(self.id()).is_some_and(|chain| chain.as_ptr() == &raw const *self);

@@ -13,7 +13,7 @@
 //!
 //! [`StorageHost`] owns the store and creates this chain for each component,
 //! [`StoreUrl`] opens the store that an operator chose, and `guest::add_to_linker`
-//! adds the interface to a wasmtime linker.
+//! adds the interfaces to a wasmtime linker.
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]
@@ -31,7 +31,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
-//! | `wasmtime` | the module `guest`: `airssys:core/storage` for the components of a wasmtime host, and wasmtime itself, re-exported; with `memory` also the module `compat`: the interface of wasmtime-wasi-keyvalue | yes |
+//! | `wasmtime` | the module `guest`: storage, configuration and logs for the components of a wasmtime host, and wasmtime itself, re-exported; with `memory` also the module `compat`: the interface of wasmtime-wasi-keyvalue | yes |
 //! | `async` | `guest::add_to_linker_async`, for hosts on tokio; enables `wasmtime` | yes |
 //! | `p3` | in asynchronous linkers `spin:key-value@3.0.0` and `wasmcloud:keyvalue@0.2.0`, whose calls overlap; enables `async` | no |
 //! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
@@ -57,6 +57,8 @@ mod cursors;
 mod grants;
 #[cfg(feature = "wasmtime")]
 pub mod guest;
+#[cfg(feature = "wasmtime")]
+mod hidden;
 mod host;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod cli;
+mod hidden;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use storage_core::StorageError;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -17,7 +17,8 @@ use crate::host::StorageHost;
 ///
 /// Answers that are known in memory, and all calls of a store that never blocks, are made in
 /// place. Every other call needs a permit, of which the host and each component have a
-/// bounded number, and runs on a thread of tokio's blocking pool.
+/// bounded number, and runs on a thread of tokio's blocking pool, except brief reads
+/// ([`BriefReads`]).
 ///
 /// A call that is dropped before it starts never happens. Once started it completes on its
 /// thread, whatever becomes of the guest, and keeps its permit until then.
@@ -33,10 +34,11 @@ use crate::host::StorageHost;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Offload {
-    /// The most calls in progress at a time; 0 counts as 1. Default 64. tokio's pool has 512
-    /// threads by default, and others use them too.
+    /// The maximum number of calls in progress at a time; 0 counts as 1. Default 64. Keep it
+    /// well below `max_blocking_threads` of the runtime, 512 by default, which others use too:
+    /// a call with a permit waits for a thread without limit.
     pub threads: usize,
-    /// The most calls of one component in progress at a time; 0 counts as 1. Default 16. A
+    /// The maximum number of calls of one component in progress at a time; 0 counts as 1. Default 16. A
     /// component that floods the host delays the others by at most this many calls.
     pub per_component: usize,
     /// How long a call waits for a permit before it fails as overloaded, without having
@@ -64,8 +66,8 @@ impl Default for Offload {
 /// share always run on another thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BriefReads {
-    /// In place on a runtime with several threads, with [`tokio::task::block_in_place`], and
-    /// on another thread on a runtime with one.
+    /// In place on a runtime with several threads, with [`tokio::task::block_in_place`]. On
+    /// another thread on a runtime with one, and when no permit is free.
     #[default]
     Auto,
     /// In place on every runtime. On a runtime with one thread, all tasks wait for the read.
@@ -110,6 +112,11 @@ impl Offloader {
     /// The permits of a new component.
     pub(crate) fn new_share(&self) -> Share {
         Share(Arc::new(Semaphore::new(permits(self.settings.per_component))))
+    }
+
+    /// The permits of a call that is made at once; `None` if one of them is not free.
+    pub(crate) fn try_admit<'a>(&'a self, share: &'a Share) -> Option<[SemaphorePermit<'a>; 2]> {
+        Some([share.0.try_acquire().ok()?, self.permits.try_acquire().ok()?])
     }
 
     /// Waits for a permit of the component and one of the host, in this order: a component

@@ -3,32 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character is invisible on a terminal or changes others: control characters,
-/// line and paragraph separators, and Unicode's default ignorable code points, which
-/// include bidirectional controls and zero-width characters.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{ad}'
-                | '\u{34f}'
-                | '\u{61c}'
-                | '\u{115f}'..='\u{1160}'
-                | '\u{17b4}'..='\u{17b5}'
-                | '\u{180b}'..='\u{180f}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}'
-                | '\u{feff}'
-                | '\u{ffa0}'
-                | '\u{fff0}'..='\u{fffb}'
-                | '\u{1bca0}'..='\u{1bca3}'
-                | '\u{1d173}'..='\u{1d17a}'
-                | '\u{e0000}'..='\u{e0fff}'
-        )
-}
+use crate::hidden::is_hidden;
 
 /// Whether [`visible`] changes a text.
 pub(super) fn has_hidden(text: &str) -> bool {

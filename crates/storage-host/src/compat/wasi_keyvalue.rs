@@ -124,7 +124,7 @@ impl WasiKeyValueCtxBuilder {
         self
     }
 
-    /// Builds the context, and writes its presets.
+    /// Builds the context, and writes its presets, so it may wait for the store.
     ///
     /// If a preset cannot be written, such as an invalid key, the first call of a guest to
     /// its bucket ends the guest, with an error that names the key.
@@ -149,6 +149,10 @@ fn in_memory() -> Arc<ComponentChain> {
 
 /// Sets a key unless it exists.
 fn preset(storage: &ComponentChain, key: &str, value: StorageValue) -> Result<(), StorageError> {
+    // Usually known without a write.
+    if storage.exists(key)? {
+        return Ok(());
+    }
     match storage.commit(Commit::new().require_absent(key).set(key, value)) {
         Ok(_) | Err(StorageError::AlreadyExists(_) | StorageError::Conflict(_)) => Ok(()),
         Err(error) => Err(error),

@@ -68,7 +68,10 @@ impl<T: Send + 'static> Linkage<T> for Offloading {
         }
         match place(call.own.host(), cost) {
             Place::Here => Step::Ready(ask(call, input)),
-            Place::Blocking => Step::Ready(block_in_place(|| ask(call, input))),
+            Place::Blocking => match call.own.host().offloader().try_admit(call.own.share()) {
+                Some(_permits) => Step::Ready(block_in_place(|| ask(call, input))),
+                None => Step::Offload(Job::new(call, move |call| ask(call, input))),
+            },
             Place::OtherThread => Step::Offload(Job::new(call, move |call| ask(call, input))),
         }
     }

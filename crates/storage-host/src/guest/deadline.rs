@@ -30,6 +30,9 @@ pub fn start_clock(engine: &Engine) -> io::Result<()> {
 /// before each call into the guest, including the instantiation.
 ///
 /// Calls to the host are not interrupted: the guest ends when they return.
+///
+/// For synchronous stores only. A guest of an asynchronous one would not end, and would not
+/// yield to other tasks until then: use `tokio::time::timeout` there.
 pub fn set_timeout(mut store: impl AsContextMut, timeout: Duration) {
     let epochs = timeout.as_nanos().div_ceil(EPOCH.as_nanos());
     // Part of the current epoch is already over.

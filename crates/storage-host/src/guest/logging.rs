@@ -9,6 +9,7 @@ use tracing::Level;
 use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 
 use super::call::StateOf;
+use crate::hidden::is_hidden;
 use crate::log_budget::{LOG_TARGET, report};
 
 /// The names under which components import the interface.
@@ -55,7 +56,8 @@ pub(super) fn add_to_linker<T: 'static>(
                     return Ok(());
                 }
                 let chain = Arc::clone(state.find(store.data_mut()).storage());
-                let Some(suppressed) = chain.log_budget().take(Instant::now()) else {
+                let budgets = chain.log_budgets();
+                let Some(suppressed) = budgets.take(chain.id(), Instant::now()) else {
                     return Ok(());
                 };
                 report(chain.id(), suppressed);
@@ -113,12 +115,12 @@ impl GuestLevel {
 /// A text of a guest on one line of at most `max` bytes: characters that a terminal
 /// interprets or that hide others are escaped, and a longer text ends in a marker.
 fn one_line(text: &str, max: usize) -> Cow<'_, str> {
-    if text.len() <= max && !text.contains(is_unsafe) {
+    if text.len() <= max && !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut line = String::new();
     for c in text.chars() {
-        let escaped = is_unsafe(c);
+        let escaped = is_hidden(c);
         let len = if escaped { c.escape_default().len() } else { c.len_utf8() };
         if line.len() + len > max {
             return Cow::Owned(format!("{line}... (truncated from {} bytes)", text.len()));
@@ -129,15 +131,6 @@ fn one_line(text: &str, max: usize) -> Cow<'_, str> {
         }
     }
     Cow::Owned(line)
-}
-
-/// Whether a character is a control, a line separator or changes the direction of text.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
 }
 
 #[cfg(test)]
