@@ -16,7 +16,9 @@ pub(super) fn start(json: bool) {
         .with_max_level(requested.unwrap_or(LevelFilter::ERROR))
         .with_target(false)
         .without_time()
-        .with_ansi(false);
+        .with_ansi(false)
+        // It reports a line that cannot be written with `eprintln!`, which then panics.
+        .log_internal_errors(false);
     match json {
         true => {
             log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();

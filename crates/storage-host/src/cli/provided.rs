@@ -150,7 +150,10 @@ fn nearest_version<'a>(
 
 /// The names of all provided interfaces.
 pub(super) fn names() -> Vec<String> {
-    interfaces().map(|interface| interface.name).collect()
+    let wasi = WASI.iter().flat_map(|(package, interfaces)| {
+        interfaces.iter().map(move |interface| format!("{package}/{interface}@{WASI_SERIES}"))
+    });
+    guest::interfaces().chain(wasi).collect()
 }
 
 /// All provided interfaces, those of a package of WASI in one line.

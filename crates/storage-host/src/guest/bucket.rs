@@ -70,10 +70,12 @@ impl Bucket {
     /// The error text for an exceeded quota.
     pub(super) fn quota_text(&self, own: &ComponentChain) -> String {
         match (self, own.quota()) {
-            (Self::Own(_), Some(quota)) => format!(
-                "over the quota of {} bytes and {} keys: delete some first",
-                quota.max_bytes, quota.max_keys
-            ),
+            (Self::Own(_), Some(quota)) => {
+                let limited = |max: u64, what| (max != u64::MAX).then(|| format!("{max} {what}"));
+                let limits = [limited(quota.max_bytes, "bytes"), limited(quota.max_keys, "keys")];
+                let limits: Vec<String> = limits.into_iter().flatten().collect();
+                format!("over the quota of {}: delete some first", limits.join(" and "))
+            }
             // What another may keep is not the caller's to know.
             _ => "over the quota of the store's owner".to_owned(),
         }

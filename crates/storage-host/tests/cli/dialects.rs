@@ -69,6 +69,17 @@ fn lines_of_a_component_are_logged_by_level() {
     assert!(!info.lines().any(|line| line.starts_with("ERROR two")), "{info}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_component_survives_a_log_that_cannot_be_written() {
+    let dir = configured();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = dir.command(&["run", "--config", "storage.toml", "app/report/1"]);
+    let output = command.stderr(full).output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().ends_with(" as the specification asks\n"));
+}
+
 #[test]
 fn a_component_of_spin_runs() {
     let dir = TestDir::new();

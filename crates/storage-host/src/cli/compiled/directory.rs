@@ -86,7 +86,12 @@ mod unix {
             Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o700)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(path.parent().ok_or(error)?)?;
+                let parent = path.parent().ok_or_else(|| io::Error::from(error.kind()))?;
+                create(parent)?;
+                // A parent that exists and cannot be entered, such as a dangling link.
+                if !parent.is_dir() {
+                    return Err(error);
+                }
                 create(path)
             }
             Err(error) => Err(error),
@@ -184,5 +189,21 @@ mod unix {
                 path.display()
             )
         })
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn missing_directories_are_created_but_not_behind_a_dangling_link() {
+        let root = tempfile::tempdir().unwrap();
+        create(&root.path().join("a/b/c")).unwrap();
+        assert!(root.path().join("a/b/c").is_dir());
+        symlink(root.path().join("missing"), root.path().join("link")).unwrap();
+        assert!(create(&root.path().join("link/a/b")).is_err());
     }
 }
