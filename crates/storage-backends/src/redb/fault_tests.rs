@@ -21,9 +21,9 @@ fn open(path: &Path) -> RedbStorage {
     RedbStorage::open(path, options()).unwrap()
 }
 
-struct Place(tempfile::TempDir);
+struct TestStore(tempfile::TempDir);
 
-impl Place {
+impl TestStore {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -56,21 +56,21 @@ fn fill(storage: &RedbStorage) {
     }
 }
 
-fn filled_store() -> (Place, RedbStorage) {
-    let place = Place::new();
-    let storage = open(&place.path());
+fn filled_store() -> (TestStore, RedbStorage) {
+    let test_store = TestStore::new();
+    let storage = open(&test_store.path());
     fill(&storage);
-    (place, storage)
+    (test_store, storage)
 }
 
 /// Filled and flushed, with a long interval between flushes.
-fn filled_relaxed(options: RedbOptions) -> (Place, RedbStorage) {
-    let place = Place::new();
+fn filled_relaxed(options: RedbOptions) -> (TestStore, RedbStorage) {
+    let test_store = TestStore::new();
     let relaxed = options.with_durability(Durability::Interval);
-    let storage = RedbStorage::open(place.path(), relaxed).unwrap();
+    let storage = RedbStorage::open(test_store.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();
-    (place, storage)
+    (test_store, storage)
 }
 
 type Contents = BTreeMap<String, Vec<u8>>;
@@ -103,37 +103,37 @@ const OPERATIONS: [(&str, Operation); 5] = [
 
 /// The content and the file of a filled store.
 fn filled() -> (Contents, Vec<u8>) {
-    let (place, storage) = filled_store();
+    let (test_store, storage) = filled_store();
     let before = contents(&storage);
     drop(storage);
-    (before, std::fs::read(place.path()).unwrap())
+    (before, std::fs::read(test_store.path()).unwrap())
 }
 
 /// An open store with this file. If `used`, it has committed since it was opened.
-fn copy_of(file: &[u8], used: bool) -> (Place, RedbStorage) {
-    let place = Place::new();
-    std::fs::write(place.path(), file).unwrap();
+fn copy_of(file: &[u8], used: bool) -> (TestStore, RedbStorage) {
+    let test_store = TestStore::new();
+    std::fs::write(test_store.path(), file).unwrap();
     // A cache reduces the number of steps. After an error the engine is opened again, with
     // an empty cache.
     let cached = options().with_cache_bytes(1 << 20);
-    let storage = RedbStorage::open(place.path(), cached).unwrap();
+    let storage = RedbStorage::open(test_store.path(), cached).unwrap();
     if used {
         storage.set("app/notes/work/000", StorageValue::new(vec![0; 300])).unwrap();
     }
-    (place, storage)
+    (test_store, storage)
 }
 
 #[test]
 fn an_error_at_any_step_leaves_the_old_or_new_state() {
     let (before, file) = filled();
     for (name, operation) in OPERATIONS {
-        let (_place, storage) = copy_of(&file, true);
+        let (_test_store, storage) = copy_of(&file, true);
         operation(&storage).unwrap();
         let after = contents(&storage);
         for errno in [EIO, ENOSPC] {
             let mut failed = 0;
             for at in 0.. {
-                let (place, storage) = copy_of(&file, true);
+                let (test_store, storage) = copy_of(&file, true);
                 let revision =
                     storage.get_versioned("app/notes/work/000").unwrap().unwrap().revision;
                 let context = format!("{name}, {errno} at step {at}");
@@ -159,14 +159,17 @@ fn an_error_at_any_step_leaves_the_old_or_new_state() {
                     Err(other) => panic!("{context}: {other:?}"),
                 };
                 drop(storage);
-                let again = open(&place.path());
+                let again = open(&test_store.path());
                 let then = contents(&again);
                 assert!(then == after || result.is_err() && then == before, "{context}");
-                assert!(here == before || then == after, "{context}: a value was taken back");
+                assert!(
+                    here == before || then == after,
+                    "{context}: a value that was read is gone"
+                );
                 let last = storage_core::put(&again, A, "x".into()).unwrap();
                 assert!(last > revision && Some(last) > next, "{context}");
                 drop(again);
-                place.has_no_problems();
+                test_store.has_no_problems();
                 if at >= steps {
                     break;
                 }
@@ -182,26 +185,26 @@ fn a_death_at_any_step_leaves_the_old_or_new_state() {
     for ((name, operation), used) in
         OPERATIONS.into_iter().flat_map(|one| [(one, true), (one, false)])
     {
-        let (_place, storage) = copy_of(&file, true);
+        let (_test_store, storage) = copy_of(&file, true);
         operation(&storage).unwrap();
         let after = contents(&storage);
         for at in 0.. {
-            let (place, storage) = copy_of(&file, used);
+            let (test_store, storage) = copy_of(&file, used);
             let (result, steps) = with_plan(Plan::Die { at }, || {
                 let result = operation(&storage);
                 drop(storage);
                 result
             });
             let context = format!("{name}, death at step {at}, {used}");
-            let reader = RedbStorage::open_read_only(place.path(), options()).unwrap();
+            let reader = RedbStorage::open_read_only(test_store.path(), options()).unwrap();
             let read = contents(&reader);
             drop(reader);
-            let again = open(&place.path());
+            let again = open(&test_store.path());
             let then = contents(&again);
             assert!(read == then, "{context}");
             assert!(then == after || result.is_err() && then == before, "{context}");
             drop(again);
-            place.has_no_problems();
+            test_store.has_no_problems();
             if at >= steps {
                 break;
             }
@@ -211,16 +214,16 @@ fn a_death_at_any_step_leaves_the_old_or_new_state() {
 
 #[test]
 fn a_death_during_creation_leaves_no_partial_store() {
-    let place = Place::new();
-    let create = |place: &Place| RedbStorage::open(place.path(), options()).map(drop);
-    let (created, steps) = with_plan(Plan::Count, || create(&place));
+    let test_store = TestStore::new();
+    let create = |test_store: &TestStore| RedbStorage::open(test_store.path(), options()).map(drop);
+    let (created, steps) = with_plan(Plan::Count, || create(&test_store));
     created.unwrap();
     for at in 0..steps {
-        let place = Place::new();
+        let test_store = TestStore::new();
         // Twice: the second creation finds what the first left.
         for round in 0..2 {
-            let (created, _) = with_plan(Plan::Die { at: at + round }, || create(&place));
-            match (created, RedbStorage::open_read_only(place.path(), options())) {
+            let (created, _) = with_plan(Plan::Die { at: at + round }, || create(&test_store));
+            match (created, RedbStorage::open_read_only(test_store.path(), options())) {
                 (_, Ok(reader)) => assert_eq!(reader.list_keys(None).unwrap().len(), 0),
                 (Err(_), Err(StorageError::IoError(why))) => {
                     assert!(why.contains("does not exist"), "{at}: {why}");
@@ -228,19 +231,19 @@ fn a_death_during_creation_leaves_no_partial_store() {
                 other => panic!("{at}: {other:?}"),
             }
         }
-        let storage = open(&place.path());
+        let storage = open(&test_store.path());
         storage.set(A, "a".into()).unwrap();
         drop(storage);
-        place.has_no_problems();
-        assert_eq!(std::fs::read_dir(place.0.path()).unwrap().count(), 1, "{at}");
+        test_store.has_no_problems();
+        assert_eq!(std::fs::read_dir(test_store.0.path()).unwrap().count(), 1, "{at}");
     }
 }
 
 #[test]
 fn a_store_whose_name_is_not_durable_is_not_opened() {
     for missing in ["store.redb", "directory/store.redb"] {
-        let place = Place::new();
-        let path = place.0.path().join(missing);
+        let test_store = TestStore::new();
+        let path = test_store.0.path().join(missing);
         let fails = Plan::FailKind { operation: "sync directory", errno: EIO };
         let (created, _) = with_plan(fails.clone(), || RedbStorage::open(&path, options()));
         assert!(matches!(created, Err(StorageError::IoError(_))), "{created:?}");
@@ -253,21 +256,21 @@ fn a_store_whose_name_is_not_durable_is_not_opened() {
 
 #[test]
 fn a_store_whose_last_commit_may_not_be_durable_is_not_opened() {
-    let (place, storage) = filled_store();
+    let (test_store, storage) = filled_store();
     let expected = contents(&storage);
     drop(storage);
     // A process that was killed before its fsync leaves no trace, so every opening syncs.
     let plan = Plan::FailKind { operation: "sync", errno: EIO };
-    let (opened, _) = with_plan(plan, || RedbStorage::open(place.path(), options()));
+    let (opened, _) = with_plan(plan, || RedbStorage::open(test_store.path(), options()));
     let error = opened.err().unwrap();
     assert!(matches!(&error, StorageError::IoError(text) if text.contains("fsync")), "{error}");
-    assert_eq!(contents(&open(&place.path())), expected);
+    assert_eq!(contents(&open(&test_store.path())), expected);
 }
 
 #[test]
 fn a_full_disk_refuses_writes_until_there_is_room() {
     for operation in ["write", "set_len"] {
-        let (place, storage) = filled_store();
+        let (test_store, storage) = filled_store();
         let before = contents(&storage);
         let full = Plan::FailKind { operation, errno: ENOSPC };
         with_plan(full, || {
@@ -293,8 +296,8 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         after.insert(C.into(), b"c".to_vec());
         assert_eq!(contents(&storage), after);
         drop(storage);
-        assert_eq!(contents(&open(&place.path())), after);
-        place.has_no_problems();
+        assert_eq!(contents(&open(&test_store.path())), after);
+        test_store.has_no_problems();
     }
 }
 
@@ -328,7 +331,7 @@ fn overwrite_everything(storage: &RedbStorage) {
 fn a_snapshot_sees_its_state_or_an_error() {
     let full = Plan::FailKind { operation: "write", errno: ENOSPC };
     for begins_on_a_full_disk in [false, true] {
-        let (_place, storage) = filled_store();
+        let (_test_store, storage) = filled_store();
         overwrite_everything(&storage);
         let before = contents(&storage);
         let fill_up = || with_plan(full.clone(), || storage.set(C, large())).0.unwrap_err();
@@ -351,12 +354,12 @@ fn a_snapshot_sees_its_state_or_an_error() {
 #[test]
 fn after_a_failed_sync_writes_are_refused_until_reopening() {
     for operation in ["sync", "write header"] {
-        let (place, storage) = filled_store();
+        let (test_store, storage) = filled_store();
         let before = contents(&storage);
         let ((), _) = with_plan(Plan::FailKind { operation, errno: EIO }, || {
             let result = storage.set(A, "new a".into());
             let Err(StorageError::IoError(why)) = result else { panic!("{result:?}") };
-            assert!(why.contains("may have happened or not"), "{why}");
+            assert!(why.contains("may or may not have taken effect"), "{why}");
         });
         for result in [storage.set(A, "new a".into()), storage.delete(B), storage.flush()] {
             if let Err(error) = result {
@@ -366,17 +369,17 @@ fn after_a_failed_sync_writes_are_refused_until_reopening() {
         assert!(matches!(storage.set(A, "x".into()), Err(StorageError::Unavailable { .. })));
         assert_eq!(contents(&storage), before, "a write that may be lost is not visible");
         drop(storage);
-        let again = open(&place.path());
+        let again = open(&test_store.path());
         assert_eq!(contents(&again), before, "the header was restored");
         again.set(A, "new a".into()).unwrap();
         drop(again);
-        place.has_no_problems();
+        test_store.has_no_problems();
     }
 }
 
 #[test]
 fn an_unreadable_page_affects_only_its_reads() {
-    let (place, storage) = filled_store();
+    let (test_store, storage) = filled_store();
     let before = contents(&storage);
     let (result, _) = with_plan(Plan::FailKind { operation: "read", errno: EIO }, || {
         [storage.get(A).map(drop), storage.list_keys(None).map(drop), storage.delete(A)]
@@ -390,13 +393,13 @@ fn an_unreadable_page_affects_only_its_reads() {
     assert_eq!(contents(&storage), before);
     storage.delete(A).unwrap();
     drop(storage);
-    assert_eq!(open(&place.path()).get(A), Ok(None));
+    assert_eq!(open(&test_store.path()).get(A), Ok(None));
 }
 
 #[test]
 fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
     // With a cache, so that only a flush finds the full disk.
-    let (place, storage) = filled_relaxed(RedbOptions::default());
+    let (test_store, storage) = filled_relaxed(RedbOptions::default());
     let full = Plan::FailKind { operation: "write", errno: ENOSPC };
     let (expected, _) = with_plan(full, || {
         // Acknowledged before the full disk is found.
@@ -413,33 +416,33 @@ fn a_relaxed_store_loses_nothing_to_a_full_disk_while_it_is_open() {
     });
     storage.flush().unwrap();
     // Now it is durable: a copy of the file has it.
-    let copy = Place::new();
-    std::fs::copy(place.path(), copy.path()).unwrap();
+    let copy = TestStore::new();
+    std::fs::copy(test_store.path(), copy.path()).unwrap();
     assert_eq!(contents(&open(&copy.path())), expected);
     storage.delete(A).unwrap();
     drop(storage);
-    assert_eq!(open(&place.path()).usage(None).unwrap().keys, 22);
-    place.has_no_problems();
+    assert_eq!(open(&test_store.path()).usage(None).unwrap().keys, 22);
+    test_store.has_no_problems();
 }
 
 #[test]
 fn closing_on_a_full_disk_keeps_the_last_durable_state() {
-    let (place, storage) = filled_relaxed(options());
+    let (test_store, storage) = filled_relaxed(options());
     let before = contents(&storage);
     with_plan(Plan::FailKind { operation: "write", errno: ENOSPC }, || {
         storage.set(C, large()).unwrap();
         storage.flush().unwrap_err();
         drop(storage);
     });
-    let again = open(&place.path());
+    let again = open(&test_store.path());
     assert_eq!(contents(&again), before);
     drop(again);
-    place.has_no_problems();
+    test_store.has_no_problems();
 }
 
 #[test]
 fn lost_writes_are_reported_once() {
-    let (place, storage) = filled_relaxed(RedbOptions::default());
+    let (test_store, storage) = filled_relaxed(RedbOptions::default());
     let before = contents(&storage);
     with_plan(Plan::FailKind { operation: "write", errno: EIO }, || {
         storage.set(A, "new a".into()).unwrap();
@@ -449,7 +452,7 @@ fn lost_writes_are_reported_once() {
     storage.set(B, "new b".into()).unwrap();
     storage.flush().unwrap();
     drop(storage);
-    let again = open(&place.path());
+    let again = open(&test_store.path());
     assert_eq!(again.get(A), Ok(Some("old a".into())));
     assert_eq!(again.get(B), Ok(Some("new b".into())));
 }
@@ -457,9 +460,9 @@ fn lost_writes_are_reported_once() {
 #[test]
 fn a_reader_continues_after_an_unreadable_page() {
     let (before, file) = filled();
-    let place = Place::new();
-    std::fs::write(place.path(), file).unwrap();
-    let reader = RedbStorage::open_read_only(place.path(), options()).unwrap();
+    let test_store = TestStore::new();
+    std::fs::write(test_store.path(), file).unwrap();
+    let reader = RedbStorage::open_read_only(test_store.path(), options()).unwrap();
     for _ in 0..2 {
         let (result, _) =
             with_plan(Plan::FailKind { operation: "read", errno: EIO }, || reader.get(A));
@@ -474,9 +477,9 @@ fn a_panicked_engine_is_not_used_again() {
     let reads: Operation = |storage| storage.get(A).map(drop);
     let writes: Operation = |storage| storage.set(A, "new a".into());
     for (operation, call) in [("read", reads), ("write", writes), ("sync", writes)] {
-        let place = Place::new();
-        std::fs::write(place.path(), &file).unwrap();
-        let storage = open(&place.path());
+        let test_store = TestStore::new();
+        std::fs::write(test_store.path(), &file).unwrap();
+        let storage = open(&test_store.path());
         let panic = Arc::new(|| panic!("a damaged page"));
         let (result, _) = with_plan(Plan::Before { operation, run: panic }, || call(&storage));
         let expected = match result {
@@ -490,11 +493,11 @@ fn a_panicked_engine_is_not_used_again() {
             assert!(matches!(result, Err(StorageError::Corrupt { key: None, .. })), "{result:?}");
         }
         drop(storage);
-        let again = open(&place.path());
+        let again = open(&test_store.path());
         let then = contents(&again);
         assert!(then == before || operation != "read" && then[A] == b"new a");
         writes(&again).unwrap();
         drop(again);
-        place.has_no_problems();
+        test_store.has_no_problems();
     }
 }
