@@ -210,7 +210,7 @@ impl<S: Store + ?Sized> std::iter::FusedIterator for Keys<'_, S> {}
 pub struct Usage {
     /// The bytes of all its keys and values.
     pub used_bytes: u64,
-    /// The maximum number of bytes that it may use; `None` if there is no quota.
+    /// The most bytes that it may use; `None` if there is no quota.
     pub quota_bytes: Option<u64>,
     /// The number of its keys.
     pub key_count: u64,
