@@ -12,10 +12,13 @@ use wasmtime::{Engine, Store, StoreContextMut};
 
 use crate::guest::{BATCH, KEYS, key};
 
+/// A key with its value, as `get-many` returns it.
+type Pair = (String, Arc<[u8]>);
+
 /// What the functions return.
 pub(crate) struct Constants {
     value: Arc<[u8]>,
-    pairs: Arc<[Option<(String, Arc<[u8]>)>]>,
+    pairs: Arc<[Option<Pair>]>,
     values: Arc<[Option<Arc<[u8]>>]>,
     keys: Arc<[String]>,
 }

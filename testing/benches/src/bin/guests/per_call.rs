@@ -83,11 +83,7 @@ impl PerCall {
         Ok(sum)
     }
 
-    fn get_many(
-        &self,
-        handle: &Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> Result<Vec<Option<(String, Vec<u8>)>>> {
+    fn get_many(&self, handle: &Resource<Bucket>, keys: Vec<String>) -> Result<Vec<Option<Pair>>> {
         let table = self.database.begin_read()?.open_table(TABLE)?;
         keys.into_iter()
             .map(|key| {
@@ -111,6 +107,8 @@ impl PerCall {
     }
 }
 
+/// A key with its value, as `get-many` returns it.
+type Pair = (String, Vec<u8>);
 type Context<'a> = StoreContextMut<'a, PerCall>;
 type Handle = Resource<Bucket>;
 
