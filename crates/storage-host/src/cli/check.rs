@@ -19,7 +19,7 @@ pub(super) fn is_component(path: &Path) -> bool {
         return true;
     }
     let mut magic = [0; 4];
-    // A file that cannot be read is reported as a manifest.
+    // If the file is unreadable, the error comes from reading it as a manifest.
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
     read.is_ok() && magic == *b"\0asm"
 }

@@ -1,7 +1,7 @@
 //! `fermyon:spin/key-value`: the stores of Spin, on the same data as the other interfaces.
 
 use storage_core::StorageError;
-use wasmtime::component::{ComponentType, Linker, Lower, Resource, WasmList, WasmStr};
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmStr};
 
 use super::SPIN;
 use super::bucket::{Bucket, CannotOpen};
@@ -9,10 +9,10 @@ use super::call::{Cost, Functions, Linkage, StateOf};
 use super::errors::{Call, CallError, GuestError};
 use super::keyvalue;
 
-/// `error` of the interface.
-#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
+/// `error` of the interface, in all of its versions.
+#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(variant)]
-enum Error {
+pub(super) enum Error {
     #[component(name = "store-table-full")]
     StoreTableFull,
     #[component(name = "no-such-store")]
@@ -65,24 +65,7 @@ pub(super) fn add_to_linker<T: 'static, L: Linkage<T>>(
         Ok((caller.open(&label)?,))
     })?;
 
-    store.add("[method]store.get", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
-        caller.get((&handle).into(), &key)
-    })?;
-
-    store.add(
-        "[method]store.set",
-        |caller, (handle, key, value): (Resource<Bucket>, WasmStr, WasmList<u8>)| {
-            caller.set((&handle).into(), &key, &value)
-        },
-    )?;
-
-    store.add("[method]store.delete", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
-        caller.delete((&handle).into(), &key)
-    })?;
-
-    store.add("[method]store.exists", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
-        caller.exists((&handle).into(), &key)
-    })?;
+    store.add_verbs("store")?;
 
     store.add("[method]store.get-keys", |caller, (handle,): (Resource<Bucket>,)| {
         caller.ask((&handle).into(), "get-keys", Cost::Long, |call| {

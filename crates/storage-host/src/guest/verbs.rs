@@ -3,11 +3,42 @@
 use std::sync::Arc;
 
 use storage_core::StorageValue;
-use wasmtime::component::{WasmList, WasmStr};
+use wasmtime::component::{Resource, WasmList, WasmStr};
 
-use super::call::{Caller, Cost, Linkage, Outcome, Target};
+use super::bucket::Bucket;
+use super::call::{Caller, Cost, Functions, Linkage, Outcome, Target};
 use super::errors::CallError;
 use super::key::Key;
+
+impl<T: 'static, L: Linkage<T>, E: CallError> Functions<'_, T, L, E> {
+    /// Adds `get`, `set`, `delete` and `exists` as methods of a resource, whose handles are
+    /// buckets.
+    ///
+    /// # Errors
+    /// If the interface already has one of them.
+    pub(super) fn add_verbs(&mut self, resource: &str) -> wasmtime::Result<()> {
+        let method = |name: &str| format!("[method]{resource}.{name}");
+
+        self.add(&method("get"), |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
+            caller.get((&handle).into(), &key)
+        })?;
+
+        self.add(
+            &method("set"),
+            |caller, (handle, key, value): (Resource<Bucket>, WasmStr, WasmList<u8>)| {
+                caller.set((&handle).into(), &key, &value)
+            },
+        )?;
+
+        self.add(&method("delete"), |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
+            caller.delete((&handle).into(), &key)
+        })?;
+
+        self.add(&method("exists"), |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
+            caller.exists((&handle).into(), &key)
+        })
+    }
+}
 
 impl<T: 'static, L: Linkage<T>, E: CallError> Caller<'_, T, L, E> {
     /// `get`: the value of a key.

@@ -1,6 +1,6 @@
 //! The interface `store`.
 
-use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList, WasmStr};
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmStr};
 
 use super::error::Error;
 use crate::cursors::{self, CannotList, Cursor, Page};
@@ -38,24 +38,7 @@ where
         Ok((caller.open(&identifier)?,))
     })?;
 
-    store.add("[method]bucket.get", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
-        caller.get((&handle).into(), &key)
-    })?;
-
-    store.add(
-        "[method]bucket.set",
-        |caller, (handle, key, value): (Resource<Bucket>, WasmStr, WasmList<u8>)| {
-            caller.set((&handle).into(), &key, &value)
-        },
-    )?;
-
-    store.add("[method]bucket.delete", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
-        caller.delete((&handle).into(), &key)
-    })?;
-
-    store.add("[method]bucket.exists", |caller, (handle, key): (Resource<Bucket>, WasmStr)| {
-        caller.exists((&handle).into(), &key)
-    })?;
+    store.add_verbs("bucket")?;
 
     store.add(
         "[method]bucket.list-keys",

@@ -15,11 +15,11 @@ use wasmtime::component::{
 
 use super::calls::InProgress;
 use super::linkage::Overlapping;
-use super::spin::Error;
 use crate::guest::asynchronous::{Job, Offloading};
 use crate::guest::bucket::Bucket;
 use crate::guest::call::{Caller, Cost, Linkage, Step};
 use crate::guest::errors::{Call, CallError};
+use crate::guest::spin::Error;
 use crate::host::ComponentChain;
 
 /// The keys that are read at a time: 128 KiB of the longest ones.

@@ -45,10 +45,11 @@ mod tests {
     use storage_core::StorageError;
     use storage_core::conformance::ReferenceStorage;
 
-    use super::{spin, wasmcloud};
+    use super::wasmcloud;
     use crate::StorageHost;
     use crate::guest::bucket::Bucket;
     use crate::guest::errors::{Call, CallError};
+    use crate::guest::spin;
     use crate::offload::Refused;
 
     #[test]

@@ -166,7 +166,7 @@ fn add_types<T: Send + 'static>(linker: &mut Linker<T>, state: StateOf<T>) -> wa
 
 type SetArguments = (Resource<Bucket>, WasmStr, WasmList<u8>, Option<SetOptions>);
 
-/// A write that is to expire is refused: kept for ever, it would not be what was asked for.
+/// A write with a TTL is refused: without expiry the key would outlive it.
 fn set<T: Send + 'static>(
     caller: &mut Caller<'_, T, Overlapping, Error>,
     (handle, key, value, options): SetArguments,
