@@ -13,8 +13,8 @@ use dashmap::try_result::TryResult;
 use foldhash::fast::RandomState;
 use storage_core::{
     Commit, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Problem, Revision,
-    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, UsageChange,
-    Verified, VersionedValue, Write, join_key, split_full_key, validate_full_key,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    UsageChange, Verified, VersionedValue, Write, join_key, split_full_key, validate_full_key,
 };
 
 use self::commit::Locked;
@@ -449,6 +449,10 @@ impl Store for MemoryStorage {
         verified.usage = self.usage(None)?;
         verified.components = read(&self.prefixes).len() as u64;
         Ok(verified)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }
 

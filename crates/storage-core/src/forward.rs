@@ -159,6 +159,10 @@ macro_rules! forward_store {
         ) -> Result<$crate::Verified, $crate::StorageError> {
             $crate::Store::verify(&$inner, report)
         }
+
+        fn shared(&$self) -> Option<&dyn $crate::SharedStore> {
+            $crate::Store::shared(&$inner)
+        }
     };
 }
 

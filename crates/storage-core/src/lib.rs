@@ -32,6 +32,7 @@ mod key;
 mod listing;
 mod namespaced;
 mod revision;
+mod shared_store;
 mod storage;
 mod store;
 mod usage;
@@ -50,6 +51,7 @@ pub use key::{
 pub use listing::{KeyPage, PageRequest};
 pub use namespaced::NamespacedStorage;
 pub use revision::{Revision, VersionedValue};
+pub use shared_store::{Change, SharedStore, Watcher};
 pub use storage::{ComponentStorage, put};
 pub use store::{SnapshotVisitor, Store, StoreProperties};
 pub use usage::Usage;

@@ -1,7 +1,10 @@
 //! A whole store, as the host and the operator see it.
 
 use crate::derived;
-use crate::{ComponentStorage, Durability, KeyPage, Problem, StorageError, StorageValue, Verified};
+use crate::{
+    ComponentStorage, Durability, KeyPage, Problem, SharedStore, StorageError, StorageValue,
+    Verified,
+};
 
 /// The callback of [`Store::read_snapshot`], which is called with each key and its value.
 pub type SnapshotVisitor<'a> = dyn FnMut(&str, StorageValue) -> Result<(), StorageError> + 'a;
@@ -145,6 +148,24 @@ pub trait Store: ComponentStorage {
     /// ```
     fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         Err(derived::no_verify())
+    }
+
+    /// Returns what a host needs to cache a store that other hosts write to.
+    ///
+    /// Required of a store whose properties say
+    /// [`shared_with_other_hosts`](StoreProperties::shared_with_other_hosts). `None`, the
+    /// default, from a store that belongs to one host.
+    ///
+    /// # Errors
+    /// None.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, Store};
+    /// assert!(ReferenceStorage::new().shared().is_none());
+    /// ```
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }
 

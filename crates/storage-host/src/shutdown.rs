@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use storage_core::{
-    ComponentStorage, KeyPage, Problem, SnapshotVisitor, StorageError, Store, StoreProperties,
-    Verified, forward_storage,
+    ComponentStorage, KeyPage, Problem, SharedStore, SnapshotVisitor, StorageError, Store,
+    StoreProperties, Verified, forward_storage,
 };
 
 /// The number of counters. Concurrent writers use different ones and so rarely
@@ -213,5 +213,10 @@ impl Store for GatedStore {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         self.reading()?.verify(report)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        // Reads revisions only, which is allowed at any time.
+        self.inner.shared()
     }
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage_core::{
-    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
-    validate_full_key,
+    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SharedStore,
+    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
+    VersionedValue, validate_full_key,
 };
 
 use super::layout::{self, Layout};
@@ -331,5 +331,9 @@ impl Store for FileStorage {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         verify::verify(&self.reader.layout.root, report)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use ::redb::ReadTransaction;
 use storage_core::{
-    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
-    validate_full_key,
+    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SharedStore,
+    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
+    VersionedValue, validate_full_key,
 };
 
 use super::engine::{Engine, Purpose};
@@ -288,5 +288,9 @@ impl Store for RedbStorage {
         Err(StorageError::Unsupported(
             "a redb store cannot be verified while it is open; close it first".into(),
         ))
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage_core::{
-    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SnapshotVisitor,
-    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
-    split_full_key, validate_full_key,
+    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SharedStore,
+    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
+    VersionedValue, split_full_key, validate_full_key,
 };
 
 use super::database::Database;
@@ -308,5 +308,9 @@ impl Store for RocksDbStorage {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         verify::verify(&self.closing.layout, report)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }

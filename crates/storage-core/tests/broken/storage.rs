@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use storage_core::{
     Budget, Commit, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Problem, Revision,
-    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
-    VersionedValue, Write, join_key, split_full_key, validate_full_key,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    Verified, VersionedValue, Write, join_key, split_full_key, validate_full_key,
 };
 
 #[derive(Debug, Default)]
@@ -538,5 +538,9 @@ impl Store for Broken {
         let unscoped = u64::from(self.is("verify counts unscoped keys as a component"));
         (verified.usage, verified.components) = (self.usage(None)?, components + unscoped);
         Ok(verified)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }

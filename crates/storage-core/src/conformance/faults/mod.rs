@@ -158,6 +158,10 @@ macro_rules! intercept_storage {
             ) -> Result<$crate::Verified, StorageError> {
                 self.intercept(Method::Verify, || self.inner.verify(report))
             }
+
+            fn shared(&self) -> Option<&dyn $crate::SharedStore> {
+                self.inner.shared()
+            }
         }
     };
 }

@@ -1,0 +1,58 @@
+//! What a store that several hosts use tells each of them about the writes of the others.
+
+use std::sync::Arc;
+
+use crate::{Revision, StorageError};
+
+/// A store that other hosts may write to, as the cache of one host sees it.
+///
+/// A host learns of the writes of others in two ways. Changes arrive soon after the write, but
+/// may be lost, late, repeated or out of order. [`component_revisions`](Self::component_revisions)
+/// is exact, and costs a read of the store.
+///
+/// [`Store::shared`](crate::Store::shared) returns it.
+pub trait SharedStore: Send + Sync {
+    /// Calls `watcher` with each change from now on, until the store is dropped.
+    ///
+    /// A commit of this host is reported before it returns, if its outcome is known. Those of
+    /// other hosts are reported from a thread of the store. A store has one watcher; a second
+    /// call replaces it.
+    fn watch(&self, watcher: Arc<dyn Watcher>);
+
+    /// Returns the revision of the last commit of each component, or `None` for a
+    /// component that was never written.
+    ///
+    /// Includes every commit that was acknowledged to any host before the call. The result
+    /// has the order of `prefixes`, which are component prefixes such as `app/notes/home/`,
+    /// or `""` for unscoped keys.
+    ///
+    /// # Errors
+    /// [`StorageError::IoError`] or [`StorageError::Unavailable`].
+    fn component_revisions(&self, prefixes: &[&str])
+    -> Result<Vec<Option<Revision>>, StorageError>;
+}
+
+/// Is told of the commits to a [`SharedStore`].
+pub trait Watcher: Send + Sync {
+    /// Handles one change. Must return soon and must not call the store.
+    fn changed(&self, change: &Change);
+}
+
+/// One commit to one component of a [`SharedStore`].
+///
+/// A commit to several components is reported as one change for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The component prefix; `""` for unscoped keys.
+    pub prefix: String,
+    /// The revision of the component's commit before this one; `None` if this is its first. If
+    /// it is not the last one that a host was told of, the host has missed a change.
+    pub previous: Option<Revision>,
+    /// The revision of this commit.
+    pub revision: Revision,
+    /// The full keys that were written; `None` if there are too many to name, so that any key
+    /// of the component may have changed.
+    pub keys: Option<Vec<String>>,
+    /// Whether this host made the commit.
+    pub is_own: bool,
+}
