@@ -16,6 +16,7 @@ mod mutants;
 mod packages;
 mod platforms;
 mod rocksdb;
+mod servers;
 mod tidy;
 mod workspace;
 

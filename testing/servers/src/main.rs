@@ -1,6 +1,6 @@
 //! Runs a command with a PostgreSQL server: `cargo run --package test-servers -- COMMAND`.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
+#![expect(clippy::print_stderr, reason = "a command reports to its user")]
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, ExitCode};
@@ -19,9 +19,6 @@ const POSTGRES_URL: &str = "STORAGE_TEST_POSTGRES_URL";
 #[derive(Debug, Parser)]
 #[command(name = "test-servers")]
 struct Arguments {
-    /// Only print the directory of the server's programs. Fail if there is none.
-    #[arg(long)]
-    find: bool,
     /// Require this password.
     #[arg(long)]
     password: Option<String>,
@@ -47,10 +44,6 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if arguments.find {
-        println!("{}", Postgres::programs()?.display());
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut builder = Postgres::builder();
     if let Some(password) = &arguments.password {
         builder = builder.password(password);
