@@ -1,0 +1,136 @@
+//! Notices: telling other hosts of commits, and hearing of theirs.
+//!
+//! One connection of its own sends and receives. A notice is a transaction after the commit
+//! and not part of it, because transactions with notices wait for each other. No caller waits
+//! for a notice, and while the connection is down, notices are lost: what they announce is
+//! found in the database.
+
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::{self, Either};
+use storage_core::Change;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tokio_postgres::{AsyncMessage, Client, Error};
+
+use super::changes::Changes;
+use super::connection::{Connector, Driver};
+
+/// How many notices wait to be sent before others are dropped.
+const MAX_WAITING: usize = 4096;
+
+/// How many are sent in one transaction.
+const MAX_SENT: usize = 64;
+
+/// How long to wait before connecting again; doubled after each failure.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The connection for notices, which is opened when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    queue: OnceLock<mpsc::Sender<String>>,
+}
+
+impl Notices {
+    /// Begins to listen, and to connect again whenever the connection is lost.
+    pub(super) fn start(&self, connector: &Arc<Connector>, changes: &Arc<Changes>) {
+        self.queue(connector, changes);
+    }
+
+    /// Sends a notice in the background.
+    pub(super) fn send(&self, connector: &Arc<Connector>, changes: &Arc<Changes>, change: &Change) {
+        // Dropped if the queue is full.
+        let _ = self.queue(connector, changes).try_send(changes.encode(change));
+    }
+
+    fn queue(&self, connector: &Arc<Connector>, changes: &Arc<Changes>) -> &mpsc::Sender<String> {
+        self.queue.get_or_init(|| {
+            let (send, receive) = mpsc::channel(MAX_WAITING);
+            let link = Link { connector: Arc::clone(connector), changes: Arc::clone(changes) };
+            connector.spawner().spawn(link.run(receive));
+            send
+        })
+    }
+}
+
+/// What the task of the connection needs.
+struct Link {
+    connector: Arc<Connector>,
+    changes: Arc<Changes>,
+}
+
+/// Why a connection is no longer used.
+enum End {
+    /// The store was closed.
+    Closed,
+    Lost,
+}
+
+impl Link {
+    async fn run(self, mut queue: mpsc::Receiver<String>) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            if let Ok((client, driver)) = self.connector.open_plain().await {
+                match self.serve(&client, driver, &mut queue).await {
+                    Ok(End::Closed) => return,
+                    Ok(End::Lost) => wait = FIRST_WAIT,
+                    Err(_) => {}
+                }
+            }
+            if queue.is_closed() {
+                return;
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Listens, and sends what is in the queue, until the connection or the store is closed.
+    async fn serve(
+        &self,
+        client: &Client,
+        driver: Driver,
+        queue: &mut mpsc::Receiver<String>,
+    ) -> Result<End, Error> {
+        let (ended, mut end) = oneshot::channel::<()>();
+        let changes = Arc::clone(&self.changes);
+        self.connector.spawner().spawn(async move {
+            receive(driver, &changes).await;
+            drop(ended);
+        });
+        let channel = format!("storage_{}", self.connector.store_id());
+        // A notice is not durable, so it need not wait for the disk.
+        client.batch_execute(&format!("set synchronous_commit = off; listen {channel}")).await?;
+        let notify =
+            client.prepare("select pg_notify($1, text) from unnest($2::text[]) text").await?;
+        let mut notices = Vec::new();
+        loop {
+            let received = {
+                let next = pin!(queue.recv_many(&mut notices, MAX_SENT));
+                match future::select(next, &mut end).await {
+                    Either::Left((received, _)) => received,
+                    Either::Right(_) => return Ok(End::Lost),
+                }
+            };
+            if received == 0 {
+                return Ok(End::Closed);
+            }
+            client.execute(&notify, &[&channel, &notices]).await?;
+            notices.clear();
+        }
+    }
+}
+
+/// Moves the bytes of the connection, and reports the changes of other hosts.
+async fn receive(mut driver: Driver, changes: &Changes) {
+    while let Some(Ok(message)) = future::poll_fn(|cx| driver.poll_message(cx)).await {
+        if let AsyncMessage::Notification(notice) = message
+            && let Some(change) = changes.decode(notice.payload())
+        {
+            changes.report(&change);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the PostgreSQL store guarantees, on the server that STORAGE_TEST_POSTGRES_URL names.
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
+#![allow(clippy::print_stderr, reason = "without a server the tests say that they are skipped")]
+
+mod contract;
+mod server;
+
+use storage_backends::{Durability, PostgresOptions, PostgresStorage};
+
+use server::TestSchema;
