@@ -194,6 +194,11 @@ impl Target for StoreOnServer<'_> {
         path(&self.server.url_at(proxy.unwrap_or(self.server.address())))
     }
 
+    fn longest_work(&self) -> Duration {
+        // Connections have to be opened first.
+        Duration::from_millis(600)
+    }
+
     fn recovers(&self) -> bool {
         true
     }

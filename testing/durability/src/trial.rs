@@ -32,6 +32,11 @@ pub(crate) trait Target {
     /// The store as [`Engine::open`] names it.
     fn store(&self) -> PathBuf;
 
+    /// How long a workload runs at most before it is disturbed.
+    fn longest_work(&self) -> Duration {
+        Duration::from_millis(150)
+    }
+
     /// Whether the workload continues after errors, because the target recovers from the
     /// disturbance while the workload runs.
     fn recovers(&self) -> bool {
@@ -208,8 +213,9 @@ impl Trial<'_> {
             if !from_start {
                 worker.wait_for("ready")?;
             }
-            let max = if from_start { 40_000 } else { 150_000 };
-            std::thread::sleep(Duration::from_micros(self.random.u64(0..max)));
+            let max = self.target.longest_work();
+            let max = if from_start { max / 4 } else { max };
+            std::thread::sleep(max.mul_f64(self.random.f64()));
         }
         self.target.disturb(worker, &log, &mut self.random)?;
         self.rounds += 1;

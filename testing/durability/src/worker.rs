@@ -31,8 +31,11 @@ impl Worker {
         loop {
             match self.lines.next() {
                 Some(Ok(line)) if line == word => return Ok(()),
-                Some(Ok(line)) if line == "failed" => bail!("the workload cannot open its store"),
-                Some(Ok(_)) => {}
+                Some(Ok(line)) => {
+                    if let Some(why) = line.strip_prefix("failed: ") {
+                        bail!("the workload cannot open its store: {why}");
+                    }
+                }
                 Some(Err(error)) => return Err(error.into()),
                 None => bail!("the workload ended before it was {word}"),
             }

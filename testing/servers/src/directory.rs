@@ -17,8 +17,9 @@ use crate::user::User;
 /// and that of its shared memory, each of which may be empty.
 ///
 /// The server is stopped first, so that it starts no other children, and a paused one does
-/// not stay. The memory of a killed server stays otherwise. A process may still write for
-/// a short time after it was killed, so removing the files is repeated.
+/// not stay. The memory of a killed server stays otherwise. The data may be on a file system
+/// of its own. A process may still write for a short time after it was killed, so removing the
+/// files is repeated.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 server= memory=
@@ -29,6 +30,7 @@ if [ -n "$server" ]; then
     kill -s KILL $children "$server"
 fi
 if [ -n "$memory" ]; then ipcrm -m "$memory"; fi
+umount --lazy "$2"
 tries=0
 until rm -rf "$@" || [ $tries = 100 ]; do sleep 0.05; tries=$((tries + 1)); done
 "#;
@@ -37,21 +39,23 @@ until rm -rf "$@" || [ $tries = 100 ]; do sleep 0.05; tries=$((tries + 1)); done
 #[derive(Debug)]
 pub(crate) struct ServerDirectory {
     path: PathBuf,
+    data: PathBuf,
     shell: Child,
     /// `None` once it is closed.
     pipe: Option<ChildStdin>,
 }
 
 impl ServerDirectory {
-    /// Creates a directory that belongs to `user`. `others` are directories that are
-    /// removed too.
-    pub(crate) fn create(prefix: &str, user: User, others: &[&Path]) -> Result<Self> {
+    /// Creates a directory that belongs to `user`, and names one for data: in it, or below
+    /// `parent` with the same name.
+    pub(crate) fn create(prefix: &str, user: User, parent: Option<&Path>) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix(prefix).tempdir()?;
-        user.own(directory.path())?;
+        user.own_alone(directory.path())?;
+        let name = directory.path().file_name().unwrap_or_default();
+        let data = parent.map_or_else(|| directory.path().join("data"), |parent| parent.join(name));
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "sh"])
-            .arg(directory.path())
-            .args(others)
+            .args([directory.path(), &data])
             // A terminal's interrupt must not end it before the test process.
             .process_group(0)
             .current_dir("/")
@@ -62,11 +66,16 @@ impl ServerDirectory {
             .context("cannot start a shell")?;
         let pipe = shell.stdin.take();
         // From here on the shell removes it.
-        Ok(Self { path: directory.keep(), shell, pipe })
+        Ok(Self { path: directory.keep(), data, shell, pipe })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The directory for data, which does not exist yet.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Names the process that must not outlive this one, and its shared memory.

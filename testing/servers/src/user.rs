@@ -1,6 +1,7 @@
 //! The unprivileged user of a server: PostgreSQL refuses to run as root.
 
-use std::os::unix::fs::chown;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -45,8 +46,10 @@ impl User {
         }
     }
 
-    /// Gives a file or directory to this user.
-    pub(crate) fn own(self, path: &Path) -> Result<()> {
+    /// Gives a file or directory to this user, and lets no other user access it.
+    pub(crate) fn own_alone(self, path: &Path) -> Result<()> {
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
         if let Self::Other { user, group } = self {
             chown(path, Some(user), Some(group))
                 .with_context(|| format!("cannot change the owner of {}", path.display()))?;

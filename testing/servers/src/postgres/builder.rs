@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -43,6 +42,7 @@ pub struct PostgresBuilder {
     tls: Tls,
     settings: Vec<(String, String)>,
     directory: Option<PathBuf>,
+    tmpfs: Option<String>,
 }
 
 impl PostgresBuilder {
@@ -76,12 +76,23 @@ impl PostgresBuilder {
         self
     }
 
+    /// Keeps the data on a tmpfs of this size, such as `96m`. Needs root. A new server takes
+    /// about 60 MB; [`Postgres::resize`] gives it more.
+    #[must_use]
+    pub fn tmpfs(mut self, size: &str) -> Self {
+        self.tmpfs = Some(size.to_owned());
+        self
+    }
+
     /// Creates the data directory and starts the server.
     ///
     /// # Errors
     /// If PostgreSQL is not installed ([`Postgres::missing`]) or does not start.
     pub fn start(self) -> Result<Postgres> {
         let mut server = Postgres::prepare(self.directory.as_deref(), self.password.clone())?;
+        if let Some(size) = &self.tmpfs {
+            server.mount("size", size)?;
+        }
         self.initialize(&server)?;
         server.launch_on_free_port()?;
         Ok(server)
@@ -100,24 +111,22 @@ impl PostgresBuilder {
         if let Some(password) = &self.password {
             let file = server.directory.path().join("password");
             fs::write(&file, password)?;
-            fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
-            server.user.own(&file)?;
+            server.user.own_alone(&file)?;
             command.args(["--auth", "scram-sha-256", "--pwfile"]).arg(file);
         } else {
             command.args(["--auth", "trust"]);
         }
-        if self.directory.is_none() {
-            // Only a server on a file system of its own has to survive a power cut.
-            command.arg("--no-sync");
-        }
-        server.run(&mut command)?;
+        server.run(command.arg("--no-sync"))?;
         if self.tls != Tls::Off {
             certificate::create(&server.data, server.user)?;
         }
         fs::write(server.data.join("pg_hba.conf"), self.access())?;
         let mut file = OpenOptions::new().append(true).open(server.data.join("postgresql.conf"))?;
         file.write_all(self.configuration().as_bytes())?;
-        file.sync_all()?;
+        if self.directory.is_some() {
+            // A server on a file system of its own may have to survive a power cut.
+            server.run(Command::new("sync").arg("--file-system").arg(&server.data))?;
+        }
         Ok(())
     }
 
@@ -151,13 +160,10 @@ impl Postgres {
     pub(super) fn prepare(parent: Option<&Path>, password: Option<String>) -> Result<Self> {
         let programs = programs::postgres()?;
         let user = User::unprivileged()?;
-        let given = parent.map(|parent| parent.join("postgres"));
-        let others: Vec<&Path> = given.iter().map(PathBuf::as_path).collect();
-        let directory = ServerDirectory::create("test-postgres-", user, &others)?;
-        let data = given.clone().unwrap_or_else(|| directory.path().join("data"));
+        let directory = ServerDirectory::create("test-postgres-", user, parent)?;
+        let data = directory.data().to_owned();
         fs::create_dir(&data).with_context(|| format!("cannot create {}", data.display()))?;
-        fs::set_permissions(&data, PermissionsExt::from_mode(0o700))?;
-        user.own(&data)?;
+        user.own_alone(&data)?;
         Ok(Self {
             process: None,
             paused: false,
@@ -169,6 +175,24 @@ impl Postgres {
             port: 0,
             password,
         })
+    }
+
+    /// Gives a server on a tmpfs another amount of space.
+    ///
+    /// # Errors
+    /// If its data is not on a tmpfs.
+    pub fn resize(&self, size: &str) -> Result<()> {
+        self.mount("remount,size", size)
+    }
+
+    fn mount(&self, option: &str, size: &str) -> Result<()> {
+        let option = format!("{option}={size}");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(&self.data);
+        let output = command.stdin(Stdio::null()).output().context("cannot start mount")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "mount {option}: {errors}");
+        self.user.own_alone(&self.data)
     }
 
     /// Runs a program of PostgreSQL as the server's user.

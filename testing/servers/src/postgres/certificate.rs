@@ -1,7 +1,6 @@
 //! The self-signed certificate of a server.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Result;
@@ -25,8 +24,7 @@ pub(super) fn create(data: &Path, user: User) -> Result<()> {
         let path = data.join(name);
         fs::write(&path, text)?;
         // PostgreSQL refuses a key that others can read.
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
-        user.own(&path)?;
+        user.own_alone(&path)?;
     }
     Ok(())
 }
