@@ -199,6 +199,10 @@ impl Target for StoreOnServer<'_> {
         Ok(())
     }
 
+    fn wait_for_killed(&self) -> Result<()> {
+        wait_for_hosts(&self.server)
+    }
+
     fn disturb(&mut self, worker: Worker, log: &Path, random: &mut Rng) -> Result<()> {
         match self.disturbance {
             Disturbance::HostKill => worker.kill()?,
