@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::rocksdb::Variables;
 use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo, words, works};
 use crate::{
-    deny, dependencies, guests, layers, limit, models, packages, platforms, rocksdb, tidy,
+    deny, dependencies, guests, layers, limit, models, packages, platforms, rocksdb, servers, tidy,
 };
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
@@ -72,8 +72,14 @@ fn step_limit() -> Option<Duration> {
 pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     require_tools(root)?;
     packages::install_durability_programs();
+    let without_postgres = servers::install().err();
     let mut times: Vec<(String, Duration)> = Vec::new();
     run_steps(root, &plan(root)?, &mut times)?;
+    if without_postgres.is_none() {
+        println!("\n== PostgreSQL");
+        let server = servers::Server::start(root)?;
+        run_steps(root, &with_postgres(&server.variables()), &mut times)?;
+    }
     let without_rocksdb = match fast {
         true => Some("--fast".to_owned()),
         false => rocksdb::require_libclang().err().map(|error| error.to_string()),
@@ -86,13 +92,16 @@ pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
         run_steps(root, &with_rocksdb(&variables), &mut times)?;
     }
     summary(&times, "ok");
-    match without_rocksdb {
-        Some(reason) => {
-            println!("SKIPPED all checks of RocksDB: {reason}");
-            println!("all other checks passed");
-        }
-        None => println!("all checks passed"),
+    let mut all = "all";
+    if let Some(reason) = without_postgres {
+        println!("SKIPPED all tests with PostgreSQL: {reason}");
+        all = "all other";
     }
+    if let Some(reason) = without_rocksdb {
+        println!("SKIPPED all checks of RocksDB: {reason}");
+        all = "all other";
+    }
+    println!("{all} checks passed");
     Ok(())
 }
 
@@ -161,14 +170,13 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
         "test --package storage-host --features p3 --lib --test guest -- guest::p3 overlapping",
     ));
     steps.push(Step::cargo("test --package xtask"));
-    for package in
-        ["--package durability", "--package benches", "--package fuzz", "--package sqlite-store"]
-    {
-        steps.push(clippy(package, Targets::All));
+    for package in ["durability", "benches", "fuzz", "test-servers", "sqlite-store"] {
+        steps.push(clippy(&format!("--package {package}"), Targets::All));
     }
     // With the host, so that its dependencies have the features that are checked already.
     let guests = "--package storage-host --package benches --features benches/guests,benches/async";
     steps.push(clippy(guests, Targets::All));
+    steps.push(Step::cargo("test --package test-servers"));
     steps.push(Step::cargo("test --package durability"));
     steps.push(Step::cargo("test --package benches"));
     steps.push(Step::cargo(PEER));
@@ -218,6 +226,15 @@ fn with_rocksdb(variables: &Variables) -> Vec<Step> {
         step
     })
     .collect()
+}
+
+/// The steps with a PostgreSQL server, which `variables` name.
+fn with_postgres(variables: &Variables) -> Vec<Step> {
+    let step = |arguments: &&str| Step {
+        command: servers::repeat(arguments),
+        action: Action::Cargo(words(arguments), variables.clone()),
+    };
+    servers::STEPS.iter().map(step).collect()
 }
 
 /// Arguments that select every default member: the package of `set` with its

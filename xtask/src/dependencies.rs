@@ -14,7 +14,7 @@ const BEGIN: &str = "<!-- dependencies:begin -->";
 const END: &str = "<!-- dependencies:end -->";
 const HOST: &str = "storage-host";
 const BACKENDS: &str = "storage-backends";
-const STORES: [&str; 4] = ["memory", "file", "redb", "rocksdb"];
+const STORES: [&str; 5] = ["memory", "file", "redb", "rocksdb", "postgres"];
 
 /// Rewrites the table in the README under `root`. Returns whether it changed.
 pub(crate) fn write(root: &Path) -> Result<bool> {

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::workspace::{cargo, succeed};
-use crate::{packages, rocksdb};
+use crate::{packages, rocksdb, servers};
 
 /// Runs the suite with these arguments.
 ///
 /// # Errors
-/// If a part fails, or RocksDB cannot be built.
+/// If a part fails, or RocksDB cannot be built, or PostgreSQL not installed.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     packages::install_durability_programs();
     let mut command = cargo(root);
@@ -19,6 +19,10 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     if arguments.iter().any(|argument| argument.contains("rocksdb")) {
         rocksdb::require_libclang()?;
         command.args(["--features", "rocksdb"]).envs(rocksdb::build(root)?);
+    }
+    if arguments.iter().any(|argument| argument.contains("postgres")) {
+        servers::install()?;
+        command.args(["--features", "postgres"]);
     }
     succeed(command.arg("--").args(arguments), "the durability suite")
 }

@@ -32,7 +32,7 @@ struct Gate {
     shared: bool,
 }
 
-const GATES: [Gate; 14] = [
+const GATES: [Gate; 18] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["memory"], "foldhash", false),
     gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
@@ -41,11 +41,16 @@ const GATES: [Gate; 14] = [
     gate(BACKENDS, &["redb"], "redb", true),
     Gate { shared: true, ..gate(BACKENDS, &["redb"], "tempfile", false) },
     gate(BACKENDS, &["rocksdb"], "rocksdb", true),
+    // Before tokio, whose gate would cover it.
+    gate(BACKENDS, &["postgres"], "tokio-postgres", true),
+    gate(BACKENDS, &["postgres"], "futures-util", false),
+    gate(BACKENDS, &["postgres"], "rustls", false),
+    Gate { shared: true, ..gate(BACKENDS, &["postgres"], "tokio", false) },
     gate(BACKENDS, &["redis"], "redis", true),
     gate(HOST, &["wasmtime"], "wasmtime", true),
     gate(HOST, &["signals"], "signal-hook", true),
     gate(HOST, &["cli"], "clap", true),
-    gate(HOST, &["async", "cli"], "tokio", false),
+    Gate { shared: true, ..gate(HOST, &["async", "cli"], "tokio", false) },
     gate(HOST, &["cli"], "bytes", false),
 ];
 

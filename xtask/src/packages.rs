@@ -38,7 +38,7 @@ pub(crate) fn install_durability_programs() {
 /// # Errors
 /// If this machine does not allow that. The message contains the command to run.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
-    if !is_root() || !Path::new("/etc/debian_version").exists() {
+    if !can_install() {
         bail!("missing packages: {}", advice(packages));
     }
     println!("installing {}", packages.join(" "));
@@ -52,6 +52,11 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether this machine may allow to install packages.
+pub(crate) fn can_install() -> bool {
+    is_root() && Path::new("/etc/debian_version").exists()
 }
 
 fn advice(packages: &[&str]) -> String {

@@ -32,11 +32,11 @@ const PHRASES: [(&str, &str); 8] = [
     ("todo!", "the code"),
 ];
 
-/// Text that only looks like a term: methods of std, and names on disk and in JSON.
+/// Text that only looks like a term: methods of std, names on disk and in JSON, and a user.
 #[rustfmt::skip]
-const ALLOWED: [&str; 8] = [
+const ALLOWED: [&str; 9] = [
     ".partition(", "partition_point", "\"ledgers\"", "`ledgers`", "airssys.ledger.1", "no_folder",
-    "own keys", "own_keys",
+    "own keys", "own_keys", "\"nobody\"",
 ];
 
 /// Endings that leave a word the same term.

@@ -1,11 +1,14 @@
 //! Store ids, and errors for paths without a usable store.
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 #[cfg(any(feature = "file", feature = "rocksdb"))]
 use std::io::ErrorKind;
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 use std::path::Path;
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 use storage_core::StorageError;
 
 #[cfg(any(feature = "file", feature = "rocksdb"))]
@@ -17,6 +20,7 @@ pub(crate) fn new_store_id() -> String {
     format!("{:016x}{:016x}", random(), random())
 }
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 /// The error of a reader that finds no store: the path `does not exist` or `is not a store`.
 pub(crate) fn no_store(path: &Path, what: &str) -> StorageError {
     StorageError::IoError(format!(
@@ -25,6 +29,7 @@ pub(crate) fn no_store(path: &Path, what: &str) -> StorageError {
     ))
 }
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 /// The error for an unknown format.
 pub(crate) fn other_format(path: &Path, found: impl Display, known: impl Display) -> StorageError {
     StorageError::Unsupported(format!(
@@ -33,6 +38,7 @@ pub(crate) fn other_format(path: &Path, found: impl Display, known: impl Display
     ))
 }
 
+#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 /// The error when the revision counter is exhausted, which only damage can cause.
 pub(crate) fn no_revision_left() -> StorageError {
     StorageError::Corrupt {

@@ -9,6 +9,7 @@
 //! | `memory` | `MemoryStorage`: in the memory of the process, lost when it ends | yes |
 //! | `file` | `FileStorage`: one file for each key, durable | yes |
 //! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
+//! | `postgres` | `PostgresStorage`: a schema of a PostgreSQL database, which several hosts share | no |
 //! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; its build needs libclang and takes minutes | no |
 
 #![forbid(unsafe_code)]
@@ -29,9 +30,11 @@ mod file;
 mod file_system;
 #[cfg(any(feature = "memory", feature = "file", feature = "redb", feature = "rocksdb"))]
 mod first_revision;
+#[cfg(any(feature = "postgres", feature = "redb"))]
+mod group_commit;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod hooks;
-#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "file", feature = "postgres", feature = "redb", feature = "rocksdb"))]
 mod identity;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -50,6 +53,8 @@ mod locked_file;
 mod memory;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod permissions;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod record;
 #[cfg(feature = "redb")]
@@ -69,6 +74,10 @@ pub use file::{FileOptions, FileStorage};
 pub use lock::look_for_writer;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;
+#[cfg(feature = "postgres")]
+pub use postgres::{
+    Password, PostgresOptions, PostgresReport, PostgresStorage, PostgresWarning, TlsMode,
+};
 #[cfg(feature = "redb")]
 pub use redb::{RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]

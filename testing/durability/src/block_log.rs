@@ -17,9 +17,9 @@ use crate::check::check;
 use crate::engine::{Engine, Mode};
 use crate::events;
 use crate::model::Model;
-use crate::power::Worker;
 use crate::report::{Fault, Findings, Outcome};
 use crate::scratch::{self as disks, FileSystem, Scratch, missing};
+use crate::worker::Worker;
 use crate::workload::{Work, WorkArguments};
 
 const DISK_BYTES: u64 = 64 << 20;

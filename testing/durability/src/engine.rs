@@ -17,6 +17,9 @@ pub(crate) enum Engine {
     Redb,
     #[value(name = "rocksdb")]
     RocksDb,
+    /// Its path is the rest of the URL.
+    #[cfg(feature = "postgres")]
+    Postgres,
 }
 
 /// What an acknowledged write survives.
@@ -31,7 +34,12 @@ pub(crate) enum Mode {
 impl Engine {
     /// Whether this program was built with the store.
     pub(crate) fn is_built(self) -> bool {
-        format!("{self}:path").parse::<StoreUrl>().is_ok()
+        let path = match self {
+            Self::File | Self::Redb | Self::RocksDb => "path",
+            #[cfg(feature = "postgres")]
+            Self::Postgres => "//user@localhost/database",
+        };
+        format!("{self}:{path}").parse::<StoreUrl>().is_ok()
     }
 
     fn url(self, path: &Path) -> Result<StoreUrl, StorageError> {
@@ -66,6 +74,15 @@ impl Engine {
         (self == Self::RocksDb).then_some(400)
     }
 
+    /// Whether the data is in a server, and not in files of the process.
+    pub(crate) fn is_server(self) -> bool {
+        match self {
+            Self::File | Self::Redb | Self::RocksDb => false,
+            #[cfg(feature = "postgres")]
+            Self::Postgres => true,
+        }
+    }
+
     /// Whether relaxed writes survive the death of the process.
     pub(crate) fn relaxed_survives_kills(self) -> bool {
         self != Self::Redb
@@ -84,6 +101,8 @@ impl fmt::Display for Engine {
             Self::File => "file",
             Self::Redb => "redb",
             Self::RocksDb => "rocksdb",
+            #[cfg(feature = "postgres")]
+            Self::Postgres => "postgres",
         })
     }
 }

@@ -11,10 +11,10 @@ use crate::check::check;
 use crate::engine::{Engine, Mode};
 use crate::events::{self, Event};
 use crate::model::Model;
-use crate::power::{Worker, unacknowledged};
 use crate::report::{Fault, Findings, Outcome};
 use crate::scratch::{Disk, FileSystem, Scratch, copy_tree, run};
 use crate::strace::{self, Injection, Point};
+use crate::worker::{Worker, unacknowledged};
 use crate::workload::{Work, WorkArguments};
 
 /// The number of steps before the run with a fault.

@@ -79,6 +79,8 @@ impl FullDisk {
                     lens: &[300],
                 },
             ],
+            #[cfg(feature = "postgres")]
+            Engine::Postgres => &[],
         }
     }
 

@@ -15,6 +15,8 @@ mod faults;
 mod full_disk;
 mod model;
 mod plan;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod power;
 mod probe;
 mod quota;
@@ -22,6 +24,8 @@ mod report;
 mod scratch;
 mod strace;
 mod tasks;
+mod trial;
+mod worker;
 mod workload;
 
 use std::path::PathBuf;
@@ -48,9 +52,11 @@ enum Part {
     PowerCuts,
     /// Power cuts with relaxed durability, which must lose writes.
     Control,
-    /// Processes killed while they write. No acknowledged write may be lost, unless relaxed
-    /// durability permits it.
+    /// Processes killed while they write, and database servers. No acknowledged write may be
+    /// lost, unless relaxed durability permits it.
     Kills,
+    /// Database servers killed while their synchronous standby takes over.
+    Failovers,
     /// Disks rebuilt from prefixes of a record of all writes.
     BlockLog,
     /// System calls that kill the process or fail, one after another.
@@ -62,6 +68,19 @@ enum Part {
     /// Many tasks at the limits of quotas, even in killed processes. No quota may be exceeded,
     /// and usage counters must be exact. Includes the memory store unless --engine is given.
     Quota,
+}
+
+impl Part {
+    /// Whether a store can be tested so. A database server checks its files itself.
+    fn applies_to(self, engine: Engine) -> bool {
+        match self {
+            Self::PowerCuts | Self::Control | Self::Kills | Self::Quota => true,
+            Self::Failovers => engine.is_server(),
+            Self::BlockLog | Self::Faults | Self::FullDisk | Self::Corruption => {
+                !engine.is_server()
+            }
+        }
+    }
 }
 
 /// Test every store with power cuts, failing disks and damaged files.
@@ -82,6 +101,9 @@ struct Arguments {
     /// The number of kills with each durability.
     #[arg(long, default_value_t = 100)]
     kills: u64,
+    /// The number of failovers.
+    #[arg(long, default_value_t = 50)]
+    failovers: u64,
     /// How long tasks write at the limits of quotas, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -155,7 +177,7 @@ fn suite(arguments: &Arguments) -> Result<()> {
             println!("{name} memory");
             outcome = outcome.and(quotas(None, arguments).run(&scratch)?);
         }
-        for engine in &engines {
+        for engine in engines.iter().filter(|engine| part.applies_to(**engine)) {
             println!("{name} {engine}");
             outcome = outcome.and(run_part(*part, *engine, arguments, &scratch)?);
         }
@@ -171,12 +193,16 @@ fn run_part(
     arguments: &Arguments,
     scratch: &Scratch,
 ) -> Result<Outcome> {
+    #[cfg(feature = "postgres")]
+    if engine == Engine::Postgres && part != Part::Quota {
+        return run_on_servers(part, arguments, scratch);
+    }
     let cannot = match part {
         Part::PowerCuts | Part::Control | Part::Kills => power::cannot(scratch),
         Part::BlockLog => block_log::cannot(scratch),
         Part::Faults => strace::cannot(),
         Part::FullDisk => scratch.no_mounts(),
-        Part::Corruption | Part::Quota => None,
+        Part::Corruption | Part::Quota | Part::Failovers => None,
     };
     if let Some(reason) = cannot {
         println!("  SKIPPED: {reason}");
@@ -218,13 +244,48 @@ fn run_part(
             Corruption { engine, seed, flips, every }.run(scratch)
         }
         Part::Quota => quotas(Some(engine), arguments).run(scratch),
+        // For servers only.
+        Part::Failovers => Ok(Outcome::Skipped),
     }
+}
+
+#[cfg(feature = "postgres")]
+fn run_on_servers(part: Part, arguments: &Arguments, scratch: &Scratch) -> Result<Outcome> {
+    use postgres::{Disturbance, Servers};
+
+    let number = |short, number| if arguments.short { short } else { number };
+    let systems = FileSystem::ALL.len() as u64;
+    let all_disks = |mode, cuts: u64| {
+        FileSystem::ALL.map(|one| (mode, Disturbance::PowerCut(one), cuts.div_ceil(systems)))
+    };
+    let kills = number(3, arguments.kills);
+    let control = number(3, arguments.control_cuts);
+    let series = match part {
+        Part::PowerCuts => all_disks(Mode::Sync, number(3, arguments.cuts)).to_vec(),
+        Part::Control => {
+            let mut series = all_disks(Mode::Relaxed, control).to_vec();
+            series.push((Mode::Relaxed, Disturbance::ServerKill, control));
+            series
+        }
+        Part::Kills => vec![
+            (Mode::Sync, Disturbance::ServerKill, kills),
+            (Mode::Sync, Disturbance::HostKill, kills),
+            (Mode::Relaxed, Disturbance::HostKill, kills),
+        ],
+        _ => vec![(Mode::Sync, Disturbance::Failover, number(2, arguments.failovers))],
+    };
+    let (seed, keep) = (arguments.seed, arguments.keep.as_deref());
+    series.into_iter().try_fold(Outcome::Passed, |outcome, (mode, disturbance, rounds)| {
+        Ok(outcome.and(Servers { mode, rounds, seed, keep }.run(scratch, disturbance)?))
+    })
 }
 
 fn quotas(engine: Option<Engine>, arguments: &Arguments) -> Quotas {
     let Arguments { seed, tasks, .. } = *arguments;
+    let is_server = engine.is_some_and(Engine::is_server);
     let (millis, kills) = match arguments.short {
-        true => (700, 4),
+        // A server takes longer to reach the limit.
+        true => (if is_server { 4_000 } else { 700 }, 4),
         false => (arguments.seconds.saturating_mul(1000), arguments.kills),
     };
     Quotas { engine, tasks, millis, kills, seed }

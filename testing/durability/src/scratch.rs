@@ -34,7 +34,8 @@ impl Scratch {
         let directory = tempfile::Builder::new().prefix("durability-").tempdir()?;
         let tmpfs = std::env::var_os(MARK).is_some();
         if tmpfs {
-            mount(["-t", "tmpfs", "-o", "size=75%,mode=700", "tmpfs"], directory.path())?;
+            // Servers run as another user, who must reach their directories.
+            mount(["-t", "tmpfs", "-o", "size=75%,mode=711", "tmpfs"], directory.path())?;
         }
         Ok(Self { directory, tmpfs })
     }

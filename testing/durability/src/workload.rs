@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &WorkArguments) -> Result<()> {
         Ok(storage) => storage,
         Err(error) => {
             log.write(&Event::OpenFailed(error.to_string()))?;
-            return report("failed", arguments);
+            return report(&format!("failed: {error}"), arguments);
         }
     };
     report("ready", arguments)?;

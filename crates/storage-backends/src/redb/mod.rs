@@ -8,7 +8,6 @@ mod error;
 mod fault_tests;
 mod file_backend;
 mod flusher;
-mod group_commit;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod listing;

@@ -9,9 +9,9 @@ use super::batch::Batch;
 use super::counts::Counts;
 use super::engine::Engine;
 use super::error::{Error, MAX_VALUE_BYTES, value_too_large};
-use super::group_commit::{GroupCommit, MAX_GROUP, Requests};
 use super::listing;
 use super::tables::{self, DATA, META, USAGE_COUNTERS};
+use crate::group_commit::{GroupCommit, MAX_GROUP, Requests};
 use crate::hooks;
 use crate::revision_blocks::RevisionBlocks;
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The maximum number of requests in one group, which bounds how long a request waits.
-pub(super) const MAX_GROUP: usize = 256;
+pub(crate) const MAX_GROUP: usize = 256;
 
 /// The leader waits for a group at most a quarter of the time that the last one took.
 const WAIT_DIVISOR: u32 = 4;
@@ -25,7 +25,7 @@ const MIN_WAIT: Duration = Duration::from_micros(20);
 
 /// A queue of requests `R`, each of which gets an outcome `A`.
 #[derive(Debug)]
-pub(super) struct GroupCommit<R, A> {
+pub(crate) struct GroupCommit<R, A> {
     queue: Mutex<Queue<R, A>>,
     /// Signalled when a request arrives and the leader waits.
     joined: Condvar,
@@ -140,7 +140,7 @@ impl<R, A> GroupCommit<R, A> {
     /// returns their outcomes in that order. It runs in one thread at a time. A request
     /// that it leaves without an outcome, for example by a panic, gets `lost`. A panic continues
     /// in the leader's thread.
-    pub(super) fn submit(
+    pub(crate) fn submit(
         &self,
         request: R,
         serve: impl FnOnce(&mut Requests<'_, R, A>) -> Vec<A>,
@@ -186,7 +186,7 @@ impl<R, A> GroupCommit<R, A> {
 
 /// The requests of a group. Dropping it finishes requests without an outcome and
 /// appoints the next leader, on every way out.
-pub(super) struct Requests<'a, R, A> {
+pub(crate) struct Requests<'a, R, A> {
     group: &'a GroupCommit<R, A>,
     lost: &'a dyn Fn() -> A,
     /// The leader's ticket, until its request is taken.
@@ -202,7 +202,7 @@ pub(super) struct Requests<'a, R, A> {
 impl<R, A> Requests<'_, R, A> {
     /// The next request. If there is none, waits briefly until the group is as large as
     /// the last one.
-    pub(super) fn next(&mut self) -> Option<R> {
+    pub(crate) fn next(&mut self) -> Option<R> {
         let ticket = match self.first.take() {
             Some(first) => first,
             None => self.next_ticket()?,

@@ -1,0 +1,28 @@
+//! The PostgreSQL store: one store for many hosts.
+
+mod address;
+mod changes;
+mod commits;
+mod connection;
+mod error;
+
+mod inspection;
+mod listing;
+mod notices;
+mod options;
+mod parameters;
+mod pool;
+mod queues;
+mod revisions;
+mod schema;
+mod snapshot;
+mod statements;
+mod store;
+mod tls;
+mod transport;
+mod verify;
+mod writer;
+
+pub use inspection::{PostgresReport, PostgresWarning};
+pub use options::{Password, PostgresOptions, TlsMode};
+pub use store::PostgresStorage;
