@@ -64,8 +64,10 @@ impl ManualClock {
         self.0.now.fetch_add(nanos(by), Ordering::SeqCst);
     }
 
-    /// Lets the machine sleep: the wall clock goes on and the monotonic clock stops.
+    /// Lets the machine sleep: the wall clock goes on, and the monotonic clock stops a
+    /// nanosecond later.
     pub fn sleep(&self, time: Duration) {
+        self.advance(Duration::from_nanos(1));
         self.0.slept.fetch_add(nanos(time), Ordering::SeqCst);
     }
 
