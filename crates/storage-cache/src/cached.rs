@@ -293,7 +293,11 @@ impl<S: ComponentStorage> CachedStorage<S> {
             }
         }
         let _lock = table.scope().key_locks.lock(key);
-        R::fetch(&self.inner, key)
+        let output = R::fetch(&self.inner, key);
+        // Another host may have replaced what is cached, and later reads must not see an older
+        // value.
+        table.remove_if_followed(key);
+        output
     }
 
     /// Reads the key and adds it to the cache, for all readers that wait for the guard.

@@ -64,11 +64,12 @@ impl ManualClock {
         self.0.now.fetch_add(nanos(by), Ordering::SeqCst);
     }
 
-    /// Lets the machine sleep: the wall clock goes on, and the monotonic clock stops a
-    /// nanosecond later.
+    /// Lets the machine sleep: the wall clock goes on. The monotonic clock stops, but not
+    /// before a nanosecond has passed, and goes on for one before the program does.
     pub fn sleep(&self, time: Duration) {
         self.advance(Duration::from_nanos(1));
         self.0.slept.fetch_add(nanos(time), Ordering::SeqCst);
+        self.advance(Duration::from_nanos(1));
     }
 
     /// This clock, for a cache.

@@ -58,17 +58,18 @@ struct Followed {
     waiting: BTreeMap<Option<Revision>, Revision>,
     /// A revision that a poll found before its change arrived, and when the poll began.
     awaited: Option<(Revision, Times)>,
-    /// The number of changes that were announced.
-    changes: u64,
-    /// What was announced for the keys of each key lock.
-    announced: [Announced; LOCKS],
+    /// The number of events: announced changes, and reads that filled the cache.
+    events: AtomicU64,
+    /// The events that concern the keys of each key lock.
+    of_key_lock: [Events; LOCKS],
 }
 
-/// Numbers of changes.
-#[derive(Clone, Copy, Default)]
-struct Announced {
-    /// A write that began before this change must not cache what it wrote.
-    blocking: u64,
+/// Numbers of events.
+#[derive(Default)]
+struct Events {
+    /// A write that began before this event must not cache what it wrote.
+    blocking: AtomicU64,
+    /// The last change by this host.
     last_own: u64,
 }
 
@@ -169,8 +170,9 @@ impl Freshness {
     pub(crate) fn validity(&self, timer: &Timer) -> Validity {
         let state = self.read();
         let deadline = timer.deadline(timer.now()).max(self.min_deadline());
-        let changes = state.followed.as_ref().map_or(0, |followed| followed.changes);
-        Validity { deadline, epoch: state.epoch, changes }
+        let events =
+            state.followed.as_ref().map_or(0, |followed| followed.events.load(Ordering::SeqCst));
+        Validity { deadline, epoch: state.epoch, events }
     }
 
     /// Locks out whatever invalidates calls in progress.
@@ -195,15 +197,14 @@ impl Freshness {
     pub(crate) fn announce(&self, is_own: bool, key_locks: impl Iterator<Item = usize>) {
         let mut state = self.write();
         let Some(followed) = &mut state.followed else { return };
-        followed.changes += 1;
-        let change = followed.changes;
+        let change = followed.next_event();
         for lock in key_locks {
-            let Some(announced) = followed.announced.get_mut(lock) else { continue };
+            let Some(events) = followed.of_key_lock.get_mut(lock) else { continue };
             if !is_own {
-                announced.blocking = change;
-            } else if announced.last_own != change {
-                announced.blocking = announced.blocking.max(announced.last_own);
-                announced.last_own = change;
+                events.block(change);
+            } else if events.last_own != change {
+                events.block(events.last_own);
+                events.last_own = change;
             }
         }
     }
@@ -266,16 +267,30 @@ impl Freshness {
 }
 
 impl State {
+    /// Whether other hosts write to the storage below.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed.is_some()
+    }
+
     /// Whether the result of a read that began with this validity may be cached.
     pub(crate) fn accepts_fill(&self, validity: Validity) -> bool {
         self.epoch == validity.epoch
     }
 
+    /// Notes that a read is about to fill the cache. It may have seen a value that replaced
+    /// the one of a write in progress, and later reads must not see an older one.
+    pub(crate) fn begin_fill(&self, key_lock: usize) {
+        let Some(followed) = &self.followed else { return };
+        if let Some(events) = followed.of_key_lock.get(key_lock) {
+            events.block(followed.next_event());
+        }
+    }
+
     /// Whether the result of a write that began with this validity may be cached.
     pub(crate) fn accepts_write(&self, validity: Validity, key_lock: usize) -> bool {
         let is_latest = |followed: &Followed| {
-            let announced = followed.announced.get(key_lock);
-            announced.is_none_or(|announced| announced.blocking <= validity.changes)
+            let events = followed.of_key_lock.get(key_lock);
+            events.is_none_or(|events| events.blocking.load(Ordering::SeqCst) <= validity.events)
         };
         self.epoch == validity.epoch && self.followed.as_deref().is_none_or(is_latest)
     }
@@ -289,9 +304,13 @@ impl Followed {
             known: None,
             waiting: BTreeMap::new(),
             awaited: None,
-            changes: 0,
-            announced: [Announced::default(); LOCKS],
+            events: AtomicU64::new(0),
+            of_key_lock: std::array::from_fn(|_| Events::default()),
         }
+    }
+
+    fn next_event(&self) -> u64 {
+        self.events.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// How long the entries may still be used, in nanoseconds; `None` if they are too old.
@@ -321,6 +340,12 @@ impl Followed {
         {
             self.confirm(times);
         }
+    }
+}
+
+impl Events {
+    fn block(&self, event: u64) {
+        self.blocking.fetch_max(event, Ordering::SeqCst);
     }
 }
 

@@ -307,6 +307,7 @@ impl Table {
         let entry = self.admissible(key, Entry { cached, deadline });
         let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
+        state.begin_fill(self.scope.key_locks.index(key));
         if guard.insert_with_lifecycle(entry, &mut evicted).is_err() {
             return false;
         }
@@ -325,8 +326,9 @@ impl Table {
         let _ = guard.insert(Entry { cached, deadline: 0 });
     }
 
-    /// Adds the result of a write, unless the cache was cleared or another change of the key
-    /// was announced since the write began. The caller must have removed the key after the write, and must hold its lock.
+    /// Adds the result of a write, unless the cache was cleared since the write began, or
+    /// another host may have replaced it: a change of the key was announced, or a read has
+    /// filled the cache or is about to. The caller must have removed the key after the write, and must hold its lock.
     pub(crate) fn insert(&self, key: &str, cached: Cached, validity: Validity) {
         if !self.scope.owns(key) {
             return;
@@ -338,8 +340,23 @@ impl Table {
         if !state.accepts_write(validity, self.scope.key_locks.index(key)) {
             return;
         }
-        let owned = (&self.whole_key(key) as &dyn AnyKey).to_owned();
-        self.entries(&owned).insert_with_lifecycle(owned, entry, &mut evicted);
+        let any = &self.whole_key(key) as &dyn AnyKey;
+        if !state.is_followed() {
+            let owned = any.to_owned();
+            self.entries(&owned).insert_with_lifecycle(owned, entry, &mut evicted);
+        } else {
+            let keep = |_: &Key, _: &mut Entry| EntryAction::Retain(());
+            let EntryResult::Vacant(guard) =
+                self.entries(any).entry(any, Some(Duration::ZERO), keep)
+            else {
+                return;
+            };
+            // Its entry may be gone already. From now on the guard keeps others from filling.
+            let was_read = !state.accepts_write(validity, self.scope.key_locks.index(key));
+            if was_read || guard.insert_with_lifecycle(entry, &mut evicted).is_err() {
+                return;
+            }
+        }
         self.count_insert(key, added, &evicted);
     }
 
@@ -351,6 +368,13 @@ impl Table {
             key.scope.counters.removed(bytes(key.len(), entry));
         }
         removed.is_some()
+    }
+
+    /// Removes the entry of a key if other hosts write to the storage below.
+    pub(crate) fn remove_if_followed(&self, key: &str) {
+        if self.coherence.is_some() {
+            self.remove(key);
+        }
     }
 
     /// Handles a change of the component.

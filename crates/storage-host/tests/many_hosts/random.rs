@@ -71,7 +71,7 @@ impl Run {
         if self.random.bool() {
             self.hosts.clock.advance(time);
         } else {
-            self.now += Duration::from_nanos(1);
+            self.now += Duration::from_nanos(2);
             self.hosts.clock.sleep(time);
         }
     }
