@@ -152,13 +152,12 @@ impl Freshness {
     }
 
     fn restart(&self, state: &mut State, timer: &Timer) {
-        state.epoch += 1;
         let Some(followed) = &mut state.followed else { return };
         let times = timer.times();
         followed.current_at = Some(times);
         followed.awaited = None;
-        // Every entry so far has a smaller deadline: its call began earlier, or at the same
-        // reading of the clock with the previous minimum.
+        // Every entry so far, and that of every call in progress, has a smaller deadline: the
+        // call began earlier, or at the same reading of the clock with the previous minimum.
         let minimum = timer.deadline(times.now).max(self.min_deadline()).saturating_add(1);
         self.min_deadline.store(minimum, Ordering::Release);
         // After the minimum, so that no old entry is used until then.

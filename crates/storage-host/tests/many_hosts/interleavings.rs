@@ -146,6 +146,7 @@ fn a_poll_does_not_confirm_what_an_own_write_in_flight_replaced(
     one.reads("key", "new");
     held.release();
     write.finish().unwrap();
+    one.reads("key", "new");
     one.has_cached("key", "new");
 }
 
