@@ -366,6 +366,33 @@ impl Host {
     }
 }
 
+/// A key is replaced while polls confirm its component.
+fn replaced_during_polls() -> Vec<Vec<Action>> {
+    let half = || Action::Advance { time: L / 2, sleeps: false };
+    let foreign = vec![Action::Foreign(0, 1, Notice::Now)];
+    vec![foreign, vec![half(), Action::Poll, half(), Action::Get(0)]]
+}
+
+/// A component that has lapsed is confirmed while a key is read that has changed.
+fn confirmed_during_a_read() -> Vec<Vec<Action>> {
+    let deliver = Action::Deliver { last: false, names_keys: true };
+    vec![vec![Action::Get(0)], vec![deliver, Action::Poll]]
+}
+
+fn random_scripts(random: &mut Rng) -> Vec<Vec<Action>> {
+    let mut value = 0;
+    let mut scripts = Vec::new();
+    for _ in 0..random.usize(2..=4) {
+        let mut script = Vec::new();
+        for _ in 0..random.usize(1..=4) {
+            value += 1;
+            script.push(Action::choose(random, value));
+        }
+        scripts.push(script);
+    }
+    scripts
+}
+
 fn execute(seed: u64) -> Result<(), String> {
     let mut random = Rng::with_seed(!seed);
     let store = Arc::new(Store::new());
@@ -382,16 +409,15 @@ fn execute(seed: u64) -> Result<(), String> {
         host.perform(&Action::Poll);
         (0..KEYS.len()).for_each(|key| host.perform(&Action::Get(key)));
     }
-    let mut value = 0;
-    let mut scripts = Vec::new();
-    for _ in 0..random.usize(2..=4) {
-        let mut script = Vec::new();
-        for _ in 0..random.usize(1..=4) {
-            value += 1;
-            script.push(Action::choose(&mut random, value));
+    let scripts = match random.u8(..8) {
+        0 => replaced_during_polls(),
+        1 => {
+            host.perform(&Action::Foreign(0, 1, Notice::Later));
+            host.perform(&Action::Advance { time: L, sleeps: false });
+            confirmed_during_a_read()
         }
-        scripts.push(script);
-    }
+        _ => random_scripts(&mut random),
+    };
     let threads: Vec<_> = scripts
         .iter()
         .map(|script| {
