@@ -86,7 +86,7 @@ fn a_change_without_keys_drops_the_component() {
 }
 
 #[test]
-fn changes_of_other_components_concern_nobody() {
+fn changes_of_other_components_have_no_effect() {
     let setup = Setup::new();
     let change = Change {
         prefix: "a/b/cc/".to_owned(),

@@ -42,7 +42,7 @@ fn an_unreachable_store_answers_from_the_cache_until_the_maximum_staleness(
 
 /// The connection was lost for a while, and nothing changed or was read meanwhile.
 #[test]
-fn a_poll_after_an_outage_confirms_what_nobody_changed() {
+fn a_poll_after_an_outage_confirms_unchanged_entries() {
     let Hosts { one, clock, .. } = Hosts::new(Kind::Private);
     one.set("key", "value");
     one.failing().inject(Fault::error(unreachable()));
@@ -111,7 +111,7 @@ fn a_write_of_unknown_outcome_is_read_from_the_store(
     one.reads("key", "new");
 }
 
-/// The write takes effect on the server after its connection was lost: nobody reports it.
+/// The write takes effect on the server after its connection was lost: there is no report of it.
 #[test]
 fn a_write_that_takes_effect_later_is_found_by_polls() {
     let Hosts { one, two, shared, .. } = Hosts::new(Kind::Private);

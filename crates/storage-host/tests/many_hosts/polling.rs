@@ -51,7 +51,7 @@ fn entries_that_outlive_a_chain_do_not_become_stale() {
     let component = id("a/b/1");
     one.host.component(&component).set("key", "old".into()).unwrap();
     one.poll();
-    // No chain: the notice reaches nobody.
+    // No chain: the notice has no effect.
     two.host.component(&component).set("key", "new".into()).unwrap();
     clock.advance(L / 2);
     let chain = one.host.component(&component);
