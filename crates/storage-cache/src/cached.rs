@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage_core::{
     Commit, ComponentStorage, Revision, StorageError, StorageValue, VersionedValue,
@@ -9,6 +10,7 @@ use storage_core::{
 };
 
 use crate::clock::{Clock, Moment, Timer};
+use crate::coherence::Coherence;
 use crate::config::CacheConfig;
 use crate::entry::{Cached, KnownRevision, Marker};
 use crate::layout::Layout;
@@ -84,13 +86,21 @@ pub struct CachedStorage<S: ComponentStorage> {
     inner: S,
     origin: Origin,
     /// Created by the first call; the inner `Option` is `None` if the cache is off.
-    table: OnceLock<Option<Box<Table>>>,
+    table: OnceLock<Option<Arc<Table>>>,
 }
 
 /// How to create the table.
 enum Origin {
     Private { config: CacheConfig, clock: Clock },
-    Shared { pool: Arc<SharedPool>, prefix: Box<str> },
+    Followed { config: CacheConfig, component: FollowedComponent },
+    Shared { pool: Arc<SharedPool>, prefix: Box<str>, max_staleness: Duration },
+}
+
+/// A component that other hosts may write to.
+struct FollowedComponent {
+    prefix: Box<str>,
+    max_staleness: Duration,
+    coherence: Coherence,
 }
 
 /// A read that writes have overtaken this many times takes the key's lock.
@@ -108,9 +118,34 @@ impl<S: ComponentStorage> CachedStorage<S> {
         Self { inner: storage, origin, table: OnceLock::new() }
     }
 
+    /// Creates a cache for the component with this prefix, which other hosts may write to.
+    /// Keys of other components are not cached.
+    ///
+    /// No read returns a value that was replaced more than `max_staleness` before the read
+    /// began, as long as [`Coherence::poll`] is called several times in that time. Otherwise
+    /// more reads go to the storage below.
+    pub fn coherent(
+        storage: S,
+        config: CacheConfig,
+        prefix: &str,
+        max_staleness: Duration,
+        coherence: &Coherence,
+    ) -> Self {
+        let (prefix, coherence) = (prefix.into(), coherence.clone());
+        let component = FollowedComponent { prefix, max_staleness, coherence };
+        let origin = Origin::Followed { config, component };
+        Self { inner: storage, origin, table: OnceLock::new() }
+    }
+
     /// A part of a shared cache, for the keys that begin with `prefix`.
-    pub(crate) fn shared(storage: S, pool: Arc<SharedPool>, prefix: Box<str>) -> Self {
-        Self { inner: storage, origin: Origin::Shared { pool, prefix }, table: OnceLock::new() }
+    pub(crate) fn shared(
+        storage: S,
+        pool: Arc<SharedPool>,
+        prefix: Box<str>,
+        max_staleness: Duration,
+    ) -> Self {
+        let origin = Origin::Shared { pool, prefix, max_staleness };
+        Self { inner: storage, origin, table: OnceLock::new() }
     }
 
     /// The storage below.
@@ -122,7 +157,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     /// those of the whole.
     pub fn config(&self) -> &CacheConfig {
         match &self.origin {
-            Origin::Private { config, .. } => config,
+            Origin::Private { config, .. } | Origin::Followed { config, .. } => config,
             Origin::Shared { pool, .. } => &pool.config,
         }
     }
@@ -131,8 +166,8 @@ impl<S: ComponentStorage> CachedStorage<S> {
     pub fn stats(&self) -> CacheStats {
         match (self.existing_table(), &self.origin) {
             (Some(table), _) => table.stats(),
-            (None, Origin::Shared { pool, prefix }) => pool.stats_of(prefix),
-            (None, Origin::Private { .. }) => CacheStats::default(),
+            (None, Origin::Shared { pool, prefix, .. }) => pool.stats_of(prefix),
+            (None, Origin::Private { .. } | Origin::Followed { .. }) => CacheStats::default(),
         }
     }
 
@@ -147,35 +182,46 @@ impl<S: ComponentStorage> CachedStorage<S> {
     /// The table; `None` if the cache is off. A private table stores the component prefix
     /// of the first key once, and other keys in full.
     #[inline]
-    fn table(&self, key: &str) -> Option<&Table> {
-        self.table.get_or_init(|| self.new_table(key)).as_deref()
+    fn table(&self, key: &str) -> Option<&Arc<Table>> {
+        self.table.get_or_init(|| self.new_table(key)).as_ref()
     }
 
     #[inline]
-    fn existing_table(&self) -> Option<&Table> {
-        self.table.get()?.as_deref()
+    fn existing_table(&self) -> Option<&Arc<Table>> {
+        self.table.get()?.as_ref()
     }
 
     /// The table of a shared cache, which may have entries of other views before the
     /// first call of this one.
     #[cold]
-    fn shared_table(&self) -> Option<&Table> {
+    fn shared_table(&self) -> Option<&Arc<Table>> {
         match self.origin {
-            Origin::Private { .. } => None,
+            Origin::Private { .. } | Origin::Followed { .. } => None,
             Origin::Shared { .. } => self.table(""),
         }
     }
 
     #[cold]
-    fn new_table(&self, key: &str) -> Option<Box<Table>> {
+    fn new_table(&self, key: &str) -> Option<Arc<Table>> {
         let table = match &self.origin {
             Origin::Private { config, clock } => {
                 let (prefix, _) = split_full_key(key);
                 Table::private(Layout::of(config)?, Timer::new(clock, config.ttl), prefix)
             }
-            Origin::Shared { pool, prefix } => Table::shared(pool, prefix),
+            Origin::Followed { config, component } => {
+                let FollowedComponent { prefix, max_staleness, coherence } = component;
+                let timer = Timer::running(coherence.clock(), config.ttl);
+                Table::followed(Layout::of(config)?, timer, prefix, *max_staleness, coherence)
+            }
+            Origin::Shared { pool, prefix, max_staleness } => {
+                Table::shared(pool, prefix, *max_staleness)
+            }
         };
-        table.map(Box::new)
+        let table = Arc::new(table?);
+        // The changes of a component concern its entries from the first one on; a shared
+        // cache may still have some.
+        table.register();
+        Some(table)
     }
 
     #[inline]
@@ -210,7 +256,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     #[inline(never)]
     fn read_below<R: Read>(
         &self,
-        table: &Table,
+        table: &Arc<Table>,
         key: &str,
         began: Moment,
     ) -> Result<R::Output, StorageError> {
@@ -247,14 +293,18 @@ impl<S: ComponentStorage> CachedStorage<S> {
             }
         }
         let _lock = table.scope().key_locks.lock(key);
-        R::fetch(&self.inner, key)
+        let output = R::fetch(&self.inner, key);
+        // Another host may have replaced what is cached, and later reads must not see an older
+        // value.
+        table.remove_if_followed(key);
+        output
     }
 
     /// Reads the key and adds it to the cache, for all readers that wait for the guard.
     /// `None` if a write overtook the read.
     fn fill<R: Read>(
         &self,
-        table: &Table,
+        table: &Arc<Table>,
         key: &str,
         guard: Guard<'_>,
     ) -> Result<Option<R::Output>, StorageError> {
@@ -274,7 +324,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     /// Reads a value that is too large to cache. `None` if a write overtook the read.
     fn bypass<R: Read>(
         &self,
-        table: &Table,
+        table: &Arc<Table>,
         key: &str,
         id: u64,
     ) -> Result<Option<R::Output>, StorageError> {
@@ -294,7 +344,7 @@ impl<S: ComponentStorage> CachedStorage<S> {
     /// caller is reading, then the others.
     fn get_missing(
         &self,
-        table: &Table,
+        table: &Arc<Table>,
         keys: &[&str],
         outputs: &mut [Option<Option<StorageValue>>],
         began: Moment,

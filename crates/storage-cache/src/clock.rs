@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+#[cfg(not(target_os = "linux"))]
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,9 +13,15 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 pub struct Clock(Option<ManualClock>);
 
 impl Clock {
-    /// The system's monotonic clock. It may stop while the machine sleeps.
+    /// The system's monotonic clock. It may stop while the machine sleeps, so a
+    /// [`Coherence`](crate::Coherence) compares the wall clock too.
     pub fn system() -> Self {
         Self(None)
+    }
+
+    /// Whether it moves only when a test advances it.
+    pub fn is_manual(&self) -> bool {
+        self.0.is_some()
     }
 }
 
@@ -36,7 +44,14 @@ impl Clock {
 /// # Ok::<(), storage_core::StorageError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct ManualClock(Arc<AtomicU64>);
+pub struct ManualClock(Arc<Manual>);
+
+#[derive(Debug, Default)]
+struct Manual {
+    now: AtomicU64,
+    /// How long the machine has slept.
+    slept: AtomicU64,
+}
 
 impl ManualClock {
     /// A new clock. Its clones are the same clock.
@@ -46,7 +61,15 @@ impl ManualClock {
 
     /// Advances the time for every cache that uses this clock.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(nanos(by), Ordering::SeqCst);
+        self.0.now.fetch_add(nanos(by), Ordering::SeqCst);
+    }
+
+    /// Lets the machine sleep: the wall clock goes on. The monotonic clock stops, but not
+    /// before a nanosecond has passed, and goes on for one before the program does.
+    pub fn sleep(&self, time: Duration) {
+        self.advance(Duration::from_nanos(1));
+        self.0.slept.fetch_add(nanos(time), Ordering::SeqCst);
+        self.advance(Duration::from_nanos(1));
     }
 
     /// This clock, for a cache.
@@ -60,12 +83,27 @@ pub(crate) type Moment = u64;
 
 const NEVER: Moment = Moment::MAX;
 
+/// The time of both clocks at one moment.
+///
+/// The monotonic clock may stop while the machine sleeps, and the wall clock may be set back.
+/// The time that passed is the longer of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) now: Moment,
+    wall: u64,
+}
+
 /// Reads the time and computes deadlines.
 #[derive(Debug)]
 pub(crate) struct Timer {
     source: Source,
     lifetime: u64,
+    /// How late a reading may be.
+    tick: u64,
 }
+
+/// The longest lifetime of an entry whose deadline tells when it was added: 146 years.
+const LONG: Duration = Duration::from_nanos(1 << 62);
 
 #[derive(Debug)]
 enum Source {
@@ -80,16 +118,22 @@ enum Source {
 impl Timer {
     pub(crate) fn new(clock: &Clock, ttl: Option<Duration>) -> Self {
         let Some(ttl) = ttl else {
-            return Self { source: Source::Off, lifetime: NEVER };
+            return Self { source: Source::Off, lifetime: NEVER, tick: 0 };
         };
         if let Clock(Some(manual)) = clock {
-            return Self { source: Source::Manual(manual.clone()), lifetime: nanos(ttl) };
+            let source = Source::Manual(manual.clone());
+            return Self { source, lifetime: nanos(ttl), tick: 0 };
         }
         #[cfg(target_os = "linux")]
         if let Some(timer) = Self::coarse(ttl) {
             return timer;
         }
-        Self { source: Source::Precise(Instant::now()), lifetime: nanos(ttl) }
+        Self { source: Source::Precise(Instant::now()), lifetime: nanos(ttl), tick: 0 }
+    }
+
+    /// A timer whose clock always runs, and whose deadlines differ if their moments do.
+    pub(crate) fn running(clock: &Clock, ttl: Option<Duration>) -> Self {
+        Self::new(clock, Some(ttl.unwrap_or(LONG).min(LONG)))
     }
 
     /// The coarse clock, if its ticks are short compared with the TTL.
@@ -102,7 +146,7 @@ impl Timer {
         let tick = timespec_nanos(resolution);
         let ttl = nanos(ttl);
         let is_short = tick.saturating_mul(TICKS_PER_TTL) <= ttl;
-        is_short.then(|| Self { source: Source::Coarse, lifetime: ttl.saturating_sub(tick) })
+        is_short.then(|| Self { source: Source::Coarse, lifetime: ttl.saturating_sub(tick), tick })
     }
 
     /// The time; a constant if nothing expires.
@@ -121,6 +165,34 @@ impl Timer {
     pub(crate) fn deadline(&self, moment: Moment) -> Moment {
         moment.saturating_add(self.lifetime)
     }
+
+    /// The time of both clocks.
+    pub(crate) fn times(&self) -> Times {
+        let now = self.now();
+        let wall = match &self.source {
+            Source::Manual(ManualClock(manual)) => {
+                now.saturating_add(manual.slept.load(Ordering::SeqCst))
+            }
+            _ => wall(),
+        };
+        Times { now, wall }
+    }
+
+    /// The nanoseconds that have passed from one reading to another, at most.
+    pub(crate) fn passed(&self, from: Times, to: Times) -> u64 {
+        let monotonic = to.now.saturating_sub(from.now);
+        monotonic.max(to.wall.saturating_sub(from.wall)).saturating_add(self.tick)
+    }
+
+    /// How long a comparison of both clocks stays valid: while the reading of a coarse clock
+    /// does not change. A precise one always changes, so a machine that sleeps may gain this
+    /// millisecond.
+    pub(crate) fn lease(&self) -> u64 {
+        match self.source {
+            Source::Precise(_) => 1_000_000,
+            _ => 1,
+        }
+    }
 }
 
 impl Source {
@@ -131,7 +203,7 @@ impl Source {
             #[cfg(target_os = "linux")]
             Self::Coarse => coarse(),
             Self::Precise(start) => nanos(start.elapsed()),
-            Self::Manual(ManualClock(now)) => now.load(Ordering::SeqCst),
+            Self::Manual(ManualClock(manual)) => manual.now.load(Ordering::SeqCst),
         }
     }
 }
@@ -142,11 +214,22 @@ fn coarse() -> Moment {
     timespec_nanos(rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse))
 }
 
-fn nanos(duration: Duration) -> u64 {
+#[cfg(target_os = "linux")]
+fn wall() -> u64 {
+    timespec_nanos(rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wall() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos)
+}
+
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Monotonic clocks are never negative, and fit for centuries.
+/// Monotonic clocks are never negative, nor is the wall clock after 1970, and both fit for
+/// centuries.
 #[cfg(target_os = "linux")]
 #[inline]
 fn timespec_nanos(time: rustix::time::Timespec) -> u64 {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::layout::Layout;
+
 /// The size of a [`CachedStorage`](crate::CachedStorage), and how long its entries are
 /// valid.
 ///
@@ -42,6 +44,16 @@ impl Default for CacheConfig {
 }
 
 impl CacheConfig {
+    /// No cache: every read is a read of the storage below.
+    pub const fn off() -> Self {
+        Self { max_entries: 0, ttl: None, max_size_bytes: 0 }
+    }
+
+    /// Whether there is no cache: no entry fits, or it expires at once.
+    pub fn is_off(&self) -> bool {
+        Layout::of(self).is_none()
+    }
+
     /// One of `parts` equal parts.
     pub(crate) fn part(&self, parts: usize) -> Self {
         Self {

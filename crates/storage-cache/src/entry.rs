@@ -30,6 +30,8 @@ impl Clone for Entry {
 pub(crate) struct Validity {
     pub(crate) deadline: Moment,
     pub(crate) epoch: u64,
+    /// The number of announced changes and fills.
+    pub(crate) events: u64,
 }
 
 /// A cached value, or a marker. Compact, because every hit loads it.

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard};
 
-const LOCKS: usize = 64;
+pub(crate) const LOCKS: usize = 64;
 
 /// A fixed number of locks. Each key has one, which it shares with other keys.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl KeyLocks {
         indexes.into_iter().filter_map(|index| self.lock_index(index)).collect()
     }
 
-    fn index(&self, key: &str) -> usize {
+    pub(crate) fn index(&self, key: &str) -> usize {
         self.hasher.hash_one(key) as usize % LOCKS
     }
 

@@ -8,8 +8,10 @@
 
 mod cached;
 mod clock;
+mod coherence;
 mod config;
 mod entry;
+mod freshness;
 mod key;
 mod key_locks;
 mod layout;
@@ -23,6 +25,7 @@ mod table;
 
 pub use cached::CachedStorage;
 pub use clock::{Clock, ManualClock};
+pub use coherence::{Coherence, CoherenceStats, DEFAULT_MAX_STALENESS};
 pub use config::CacheConfig;
 pub use shared::SharedCache;
 pub use stats::CacheStats;

@@ -6,6 +6,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 use crate::clock::{Clock, Timer};
+use crate::coherence::Coherence;
 use crate::config::CacheConfig;
 use crate::entry::Entry;
 use crate::key::Key;
@@ -65,6 +66,8 @@ const SEGMENTS: usize = 16;
 /// The pool of a shared cache, created on first use, and its components.
 pub(crate) struct SharedPool {
     pub(crate) config: CacheConfig,
+    /// Follows the writes of other hosts, if there are any.
+    pub(crate) coherence: Option<Coherence>,
     clock: Clock,
     pub(crate) hasher: DefaultHashBuilder,
     pub(crate) scopes: Arc<Scopes>,
@@ -73,9 +76,10 @@ pub(crate) struct SharedPool {
 }
 
 impl SharedPool {
-    pub(crate) fn new(config: CacheConfig, clock: Clock) -> Self {
+    pub(crate) fn new(config: CacheConfig, clock: Clock, coherence: Option<Coherence>) -> Self {
         Self {
             config,
+            coherence,
             clock,
             hasher: DefaultHashBuilder::default(),
             scopes: Arc::default(),
@@ -87,7 +91,11 @@ impl SharedPool {
     pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
         let make = || {
             let layout = Layout::of(&self.config.part(SEGMENTS))?;
-            Pool::new(layout, SEGMENTS, Timer::new(&self.clock, self.config.ttl))
+            let timer = match self.coherence {
+                Some(_) => Timer::running(&self.clock, self.config.ttl),
+                None => Timer::new(&self.clock, self.config.ttl),
+            };
+            Pool::new(layout, SEGMENTS, timer)
         };
         self.pool.get_or_init(make).as_ref()
     }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use storage_core::validate_full_key;
 
+use crate::freshness::Freshness;
 use crate::key_locks::KeyLocks;
 use crate::stats::{CacheStats, Counters};
-use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard};
 
 /// The keys of one component in a shared cache, or all keys of a private cache.
 ///
@@ -16,13 +18,13 @@ use crate::sync::{DefaultHashBuilder, Mutex, MutexGuard, RwLock, RwLockReadGuard
 /// key locks.
 #[derive(Debug)]
 pub(crate) struct Scope {
-    /// The prefix of the keys. A private cache may also have keys without it.
+    /// The prefix of the keys. A private cache may also have keys without it, if no other
+    /// host writes to the storage below.
     prefix: Box<str>,
     /// Hashed in place of the prefix.
     prefix_hash: u64,
     is_private: bool,
-    /// Inserts hold the read lock; `clear` takes the write lock.
-    epoch: RwLock<u64>,
+    pub(crate) freshness: Freshness,
     pub(crate) key_locks: KeyLocks,
     pub(crate) counters: Counters,
     /// Where the scope is registered; dangling for a private cache.
@@ -32,15 +34,26 @@ pub(crate) struct Scope {
 impl Scope {
     /// The scope of a private cache, most of whose keys begin with `prefix`.
     pub(crate) fn private(prefix: &str) -> Arc<Self> {
-        Arc::new(Self::new(prefix, true, Weak::new()))
+        Arc::new(Self::new(prefix, true, None, Weak::new()))
     }
 
-    fn new(prefix: &str, is_private: bool, scopes: Weak<Scopes>) -> Self {
+    /// The scope of a private cache for the keys that begin with `prefix`, which other hosts
+    /// may write.
+    pub(crate) fn followed(prefix: &str, max_staleness: Duration) -> Arc<Self> {
+        Arc::new(Self::new(prefix, false, Some(max_staleness), Weak::new()))
+    }
+
+    fn new(
+        prefix: &str,
+        is_private: bool,
+        max_staleness: Option<Duration>,
+        scopes: Weak<Scopes>,
+    ) -> Self {
         Self {
             prefix: prefix.into(),
             prefix_hash: DefaultHashBuilder::default().hash_one(prefix),
             is_private,
-            epoch: RwLock::new(0),
+            freshness: Freshness::new(max_staleness),
             key_locks: KeyLocks::new(),
             counters: Counters::default(),
             scopes,
@@ -55,15 +68,6 @@ impl Scope {
     #[inline]
     pub(crate) fn prefix_hash(&self) -> u64 {
         self.prefix_hash
-    }
-
-    /// The epoch, which does not change while the guard is held.
-    pub(crate) fn epoch(&self) -> RwLockReadGuard<'_, u64> {
-        self.epoch.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn start_epoch(&self) {
-        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) += 1;
     }
 
     /// Whether the scope may have an entry for a key.
@@ -101,12 +105,17 @@ impl Scopes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn scope(self: &Arc<Self>, prefix: &str) -> Arc<Scope> {
+    pub(crate) fn scope(
+        self: &Arc<Self>,
+        prefix: &str,
+        max_staleness: Option<Duration>,
+    ) -> Arc<Scope> {
         let mut state = self.lock();
         if let Some(scope) = state.scopes.get(prefix).and_then(Weak::upgrade) {
             return scope;
         }
-        let scope = Arc::new(Scope::new(prefix, false, Arc::downgrade(self)));
+        let scope = Scope::new(prefix, false, max_staleness, Arc::downgrade(self));
+        let scope = Arc::new(scope);
         state.scopes.insert(prefix.into(), Arc::downgrade(&scope));
         scope
     }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage_core::{ComponentId, ComponentStorage, NamespacedStorage};
 
 use crate::cached::CachedStorage;
 use crate::clock::Clock;
+use crate::coherence::{Coherence, DEFAULT_MAX_STALENESS};
 use crate::config::CacheConfig;
 use crate::pool::SharedPool;
 use crate::stats::CacheStats;
@@ -57,14 +59,33 @@ impl<S: ComponentStorage + Clone> SharedCache<S> {
 
     /// Creates a cache with another clock, for tests.
     pub fn with_clock(storage: S, config: CacheConfig, clock: Clock) -> Self {
-        Self { storage, pool: Arc::new(SharedPool::new(config, clock)) }
+        Self { storage, pool: Arc::new(SharedPool::new(config, clock, None)) }
+    }
+
+    /// Creates a cache in front of a storage that other hosts may write to, as
+    /// [`CachedStorage::coherent`] does for one component.
+    pub fn coherent(storage: S, config: CacheConfig, coherence: &Coherence) -> Self {
+        let clock = coherence.clock().clone();
+        let pool = SharedPool::new(config, clock, Some(coherence.clone()));
+        Self { storage, pool: Arc::new(pool) }
     }
 
     /// A component's view of the storage. All views of one id are coherent with each
     /// other.
     pub fn component(&self, id: ComponentId) -> NamespacedStorage<CachedStorage<S>> {
-        let prefix = id.key_prefix().into();
-        let cached = CachedStorage::shared(self.storage.clone(), Arc::clone(&self.pool), prefix);
+        self.component_within(id, DEFAULT_MAX_STALENESS)
+    }
+
+    /// The same as [`component`](Self::component), with another maximum staleness. It has
+    /// an effect only if other hosts may write to the storage. All views of one id must have
+    /// the same.
+    pub fn component_within(
+        &self,
+        id: ComponentId,
+        max_staleness: Duration,
+    ) -> NamespacedStorage<CachedStorage<S>> {
+        let (pool, prefix) = (Arc::clone(&self.pool), id.key_prefix().into());
+        let cached = CachedStorage::shared(self.storage.clone(), pool, prefix, max_staleness);
         NamespacedStorage::new(id, cached)
     }
 

@@ -23,10 +23,20 @@ pub struct CacheStats {
     pub evictions: u64,
     /// Values read or written that were too large to cache.
     pub refusals: u64,
+    /// Entries removed because another host changed their keys.
+    pub invalidations: u64,
+    /// How often all entries of a component were dropped because a change of another host
+    /// was lost, or named no keys.
+    pub drops: u64,
+    /// How often all entries of a component were dropped because they could have been older
+    /// than the maximum staleness: the store did not answer in time, or the component was
+    /// not in use.
+    pub lapses: u64,
     /// Bytes of cached keys and values, plus 48 for each entry. Excludes the table,
     /// which `max_size_bytes` includes.
     pub bytes: u64,
-    /// Cached keys, cached absence included.
+    /// Cached keys, cached absence included. Expired and dropped entries count until they
+    /// are replaced or evicted.
     pub entries: u64,
 }
 
@@ -38,6 +48,9 @@ impl std::iter::Sum for CacheStats {
             fills: sum.fills + one.fills,
             evictions: sum.evictions + one.evictions,
             refusals: sum.refusals + one.refusals,
+            invalidations: sum.invalidations + one.invalidations,
+            drops: sum.drops + one.drops,
+            lapses: sum.lapses + one.lapses,
             bytes: sum.bytes + one.bytes,
             entries: sum.entries + one.entries,
         })
@@ -61,6 +74,9 @@ pub(crate) struct Counters {
     pub(crate) fills: AtomicU64,
     pub(crate) evictions: AtomicU64,
     pub(crate) refusals: AtomicU64,
+    pub(crate) invalidations: AtomicU64,
+    pub(crate) drops: AtomicU64,
+    pub(crate) lapses: AtomicU64,
     /// These two may be negative while a change is in progress.
     bytes: AtomicI64,
     entries: AtomicI64,
@@ -70,6 +86,10 @@ impl Counters {
     #[inline]
     pub(crate) fn hit(&self) {
         self.hits.add_one();
+    }
+
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.total()
     }
 
     pub(crate) fn missed(&self, keys: u64) {
@@ -94,6 +114,9 @@ impl Counters {
             fills: self.fills.load(Ordering::Relaxed),
             evictions: self.evictions.load(Ordering::Relaxed),
             refusals: self.refusals.load(Ordering::Relaxed),
+            invalidations: self.invalidations.load(Ordering::Relaxed),
+            drops: self.drops.load(Ordering::Relaxed),
+            lapses: self.lapses.load(Ordering::Relaxed),
             bytes: now(&self.bytes),
             entries: now(&self.entries),
         }

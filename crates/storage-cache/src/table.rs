@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use quick_cache::Equivalent;
 use quick_cache::sync::{EntryAction, EntryResult, GuardResult, PlaceholderGuard};
-use storage_core::StorageError;
+use storage_core::{Change, Revision, StorageError};
 
 use crate::clock::{Moment, Timer};
+use crate::coherence::Coherence;
 use crate::entry::{Cached, Entry, Failure, Marker, ReadKind, Validity};
+use crate::freshness::{PollStart, Polled};
 use crate::key::{AnyKey, Key, SplitKey, WholeKey, is_same};
 use crate::layout::{Layout, bytes};
 use crate::pool::{CountEvictions, Entries, Evicted, Pool, SharedPool};
@@ -43,6 +45,8 @@ pub(crate) struct Table {
     /// Assigns keys to segments, if there are several.
     hasher: Option<DefaultHashBuilder>,
     scope: Arc<Scope>,
+    /// Follows the writes of other hosts, if there are any.
+    coherence: Option<Coherence>,
 }
 
 /// What a read does after a miss. Of concurrent readers of one key, one reads from the
@@ -71,15 +75,41 @@ pub(crate) enum Followed<'a> {
 impl Table {
     /// The table of a private cache, most of whose keys begin with `prefix`.
     pub(crate) fn private(layout: Layout, timer: Timer, prefix: &str) -> Option<Self> {
+        Self::of_one_segment(layout, timer, Scope::private(prefix), None)
+    }
+
+    /// The table of a private cache for the keys that begin with `prefix`, which other hosts
+    /// may write.
+    pub(crate) fn followed(
+        layout: Layout,
+        timer: Timer,
+        prefix: &str,
+        max_staleness: Duration,
+        coherence: &Coherence,
+    ) -> Option<Self> {
+        let scope = Scope::followed(prefix, max_staleness);
+        Self::of_one_segment(layout, timer, scope, Some(coherence.clone()))
+    }
+
+    fn of_one_segment(
+        layout: Layout,
+        timer: Timer,
+        scope: Arc<Scope>,
+        coherence: Option<Coherence>,
+    ) -> Option<Self> {
         let pool = Pool::new(layout, 1, timer)?;
         let only = pool.segments.first()?;
         let segments = [Arc::clone(only), Arc::clone(only)];
-        Some(Self { segments, pool, hasher: None, scope: Scope::private(prefix) })
+        Some(Self { segments, pool, hasher: None, scope, coherence })
     }
 
     /// The table of one component in a shared cache. The prefix decides which segments
     /// it uses.
-    pub(crate) fn shared(shared: &SharedPool, prefix: &str) -> Option<Self> {
+    pub(crate) fn shared(
+        shared: &SharedPool,
+        prefix: &str,
+        max_staleness: Duration,
+    ) -> Option<Self> {
         let pool = shared.pool()?;
         let count = pool.segments.len() as u64;
         let hash = shared.hasher.hash_one(prefix);
@@ -87,11 +117,13 @@ impl Table {
         // Any segment but the first one.
         let second = (first + 1 + (hash >> 32) % (count - 1).max(1)) % count;
         let segment = |index: u64| pool.segments.get(index as usize).cloned();
+        let max_staleness = shared.coherence.is_some().then_some(max_staleness);
         Some(Self {
             segments: [segment(first)?, segment(second)?],
             pool: Arc::clone(pool),
             hasher: Some(shared.hasher.clone()),
-            scope: shared.scopes.scope(prefix),
+            scope: shared.scopes.scope(prefix, max_staleness),
+            coherence: shared.coherence.clone(),
         })
     }
 
@@ -123,16 +155,57 @@ impl Table {
         self.pool.timer.now()
     }
 
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.pool.timer
+    }
+
+    /// Whether a call that began at `now` may use entries. Must precede the lookup.
+    #[inline]
+    fn is_fresh(&self, now: Moment) -> bool {
+        now < self.scope.freshness.usable_until() || self.renew()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn renew(&self) -> bool {
+        self.scope.freshness.renew(&self.pool.timer)
+    }
+
+    /// Drops the entries if they are too old for a call that began at `now`, so that the
+    /// scope can have new ones.
+    fn freshen(self: &Arc<Self>, now: Moment) {
+        if self.is_fresh(now) {
+            return;
+        }
+        let lapsed = self.scope.freshness.restart_if_lapsed(&self.pool.timer);
+        if lapsed == Some(true) {
+            self.counters().lapses.fetch_add(1, Ordering::Relaxed);
+        }
+        if lapsed.is_some() {
+            self.register();
+        }
+    }
+
+    /// Follows the changes of other hosts, if there are any.
+    pub(crate) fn register(self: &Arc<Self>) {
+        if let Some(coherence) = &self.coherence {
+            coherence.register(self);
+        }
+    }
+
     /// The validity of the result of a call that starts now.
-    pub(crate) fn validity(&self) -> Validity {
-        let deadline = self.pool.timer.deadline(self.now());
-        Validity { deadline, epoch: *self.scope.epoch() }
+    pub(crate) fn validity(self: &Arc<Self>) -> Validity {
+        self.freshen(self.now());
+        self.scope.freshness.validity(&self.pool.timer)
     }
 
     /// Returns the cached result of a read that began at `now`.
     pub(crate) fn get<R: Read>(&self, key: &str, now: Moment) -> Option<R::Output> {
+        if !self.is_fresh(now) {
+            return None;
+        }
         let key = self.whole_key(key);
-        Self::output::<R>(self.entries(&key).get(&key), now)
+        self.output::<R>(self.entries(&key).get(&key), now)
     }
 
     /// The key `prefix` and `rest` joined, if it begins with the prefix of the scope.
@@ -147,26 +220,42 @@ impl Table {
     pub(crate) fn get_split<R: Read>(&self, key: &SplitKey<'_>) -> Option<R::Output> {
         // Before the lookup, so that the processor reads the clock while it loads the entry.
         let now = self.now();
-        Self::output::<R>(self.entries(key).get(key), now)
+        if !self.is_fresh(now) {
+            return None;
+        }
+        self.output::<R>(self.entries(key).get(key), now)
     }
 
     /// Inlined: moving an entry into a call costs a copy on every hit.
     #[inline(always)]
-    fn output<R: Read>(entry: Option<Entry>, now: Moment) -> Option<R::Output> {
+    fn output<R: Read>(&self, entry: Option<Entry>, now: Moment) -> Option<R::Output> {
         match entry {
-            Some(Entry { cached, deadline }) if now < deadline => match R::lookup(cached) {
-                Lookup::Hit(output) => Some(output),
-                _ => None,
-            },
+            Some(Entry { cached, deadline }) if self.is_valid(deadline, now) => {
+                match R::lookup(cached) {
+                    Lookup::Hit(output) => Some(output),
+                    _ => None,
+                }
+            }
             _ => None,
         }
     }
 
+    /// Whether an entry with this deadline has neither expired nor been dropped.
+    #[inline]
+    fn is_valid(&self, deadline: Moment, now: Moment) -> bool {
+        now < deadline && deadline >= self.scope.freshness.min_deadline()
+    }
+
     /// Joins or starts the single flight for a key, for a read that began at `began`.
     /// Removes an entry that has expired or lacks what the read needs.
-    pub(crate) fn join<R: Read>(&self, key: &str, began: Moment) -> Flight<'_, R::Output> {
+    pub(crate) fn join<R: Read>(
+        self: &Arc<Self>,
+        key: &str,
+        began: Moment,
+    ) -> Flight<'_, R::Output> {
+        self.freshen(began);
         let inspect = |_: &Key, entry: &mut Entry| {
-            if began >= entry.deadline {
+            if !self.is_valid(entry.deadline, began) {
                 return EntryAction::ReplaceWithGuard;
             }
             match R::lookup(entry.cached.clone()) {
@@ -213,15 +302,16 @@ impl Table {
         cached: Cached,
         validity: Validity,
     ) -> bool {
-        let epoch = self.scope.epoch();
-        let deadline = if *epoch == validity.epoch { validity.deadline } else { 0 };
+        let state = self.scope.freshness.read();
+        let deadline = if state.accepts_fill(validity) { validity.deadline } else { 0 };
         let entry = self.admissible(key, Entry { cached, deadline });
         let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
+        state.begin_fill(self.scope.key_locks.index(key));
         if guard.insert_with_lifecycle(entry, &mut evicted).is_err() {
             return false;
         }
-        drop(epoch);
+        drop(state);
         if self.count_insert(key, added, &evicted) {
             self.counters().fills.fetch_add(1, Ordering::Relaxed);
         }
@@ -236,8 +326,9 @@ impl Table {
         let _ = guard.insert(Entry { cached, deadline: 0 });
     }
 
-    /// Adds the result of a write, unless the cache was cleared since the write began.
-    /// The caller must have removed the key after the write, and must hold its lock.
+    /// Adds the result of a write, unless the cache was cleared since the write began, or
+    /// another host may have replaced it: a change of the key was announced, or a read has
+    /// filled the cache or is about to. The caller must have removed the key after the write, and must hold its lock.
     pub(crate) fn insert(&self, key: &str, cached: Cached, validity: Validity) {
         if !self.scope.owns(key) {
             return;
@@ -245,20 +336,71 @@ impl Table {
         let entry = self.admissible(key, Entry { cached, deadline: validity.deadline });
         let added = bytes(key.len(), &entry);
         let mut evicted = Evicted::default();
-        let epoch = self.scope.epoch();
-        if *epoch != validity.epoch {
+        let state = self.scope.freshness.read();
+        if !state.accepts_write(validity, self.scope.key_locks.index(key)) {
             return;
         }
-        let owned = (&self.whole_key(key) as &dyn AnyKey).to_owned();
-        self.entries(&owned).insert_with_lifecycle(owned, entry, &mut evicted);
+        let any = &self.whole_key(key) as &dyn AnyKey;
+        if !state.is_followed() {
+            let owned = any.to_owned();
+            self.entries(&owned).insert_with_lifecycle(owned, entry, &mut evicted);
+        } else {
+            let keep = |_: &Key, _: &mut Entry| EntryAction::Retain(());
+            let EntryResult::Vacant(guard) =
+                self.entries(any).entry(any, Some(Duration::ZERO), keep)
+            else {
+                return;
+            };
+            // Its entry may be gone already. From now on the guard keeps others from filling.
+            let was_read = !state.accepts_write(validity, self.scope.key_locks.index(key));
+            if was_read || guard.insert_with_lifecycle(entry, &mut evicted).is_err() {
+                return;
+            }
+        }
         self.count_insert(key, added, &evicted);
     }
 
-    /// Removes the entry of a key and invalidates its guards.
-    pub(crate) fn remove(&self, key: &str) {
+    /// Removes the entry of a key and invalidates its guards. Returns whether there was one.
+    pub(crate) fn remove(&self, key: &str) -> bool {
         let whole = self.whole_key(key);
-        if let Some((key, entry)) = self.entries(&whole).remove(&whole) {
-            key.scope.counters.removed(bytes(key.len(), &entry));
+        let removed = self.entries(&whole).remove(&whole);
+        if let Some((key, entry)) = &removed {
+            key.scope.counters.removed(bytes(key.len(), entry));
+        }
+        removed.is_some()
+    }
+
+    /// Removes the entry of a key if other hosts write to the storage below.
+    pub(crate) fn remove_if_followed(&self, key: &str) {
+        if self.coherence.is_some() {
+            self.remove(key);
+        }
+    }
+
+    /// Handles a change of the component.
+    pub(crate) fn changed(&self, change: &Change) {
+        let freshness = &self.scope.freshness;
+        if let Some(keys) = &change.keys {
+            let key_locks = keys.iter().map(|key| self.scope.key_locks.index(key));
+            // The order matters. A write in progress then either adds its entry before the
+            // removal, or learns of the change.
+            freshness.announce(change.is_own, key_locks);
+            let removed = keys.iter().filter(|key| self.remove(key)).count();
+            if !change.is_own {
+                self.counters().invalidations.fetch_add(removed as u64, Ordering::Relaxed);
+            }
+        } else {
+            freshness.drop_all(&self.pool.timer);
+            self.counters().drops.fetch_add(1, Ordering::Relaxed);
+        }
+        // Last: a poll may now confirm the remaining entries.
+        freshness.apply(change);
+    }
+
+    /// Handles the revision of the component that a poll found.
+    pub(crate) fn polled(&self, start: PollStart, found: Option<Revision>) {
+        if self.scope.freshness.end_poll(start, found, &self.pool.timer) == Polled::Dropped {
+            self.counters().drops.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -278,7 +420,7 @@ impl Table {
     pub(crate) fn clear(&self) {
         // `retain` does not invalidate guards. The new epoch rejects the entries of calls
         // in progress.
-        self.scope.start_epoch();
+        self.scope.freshness.start_epoch();
         for segment in &self.segments {
             segment.retain(|key, entry| {
                 let keep = !Arc::ptr_eq(&key.scope, &self.scope);
@@ -320,5 +462,13 @@ impl Table {
             self.counters().evictions.fetch_sub(1, Ordering::Relaxed);
         }
         !same_key
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if let Some(coherence) = &self.coherence {
+            coherence.forget(self);
+        }
     }
 }

@@ -66,6 +66,11 @@ pub(crate) fn no_verify() -> StorageError {
     unsupported("this store cannot be verified while it is open")
 }
 
+#[cfg(feature = "conformance")]
+pub(crate) fn no_shared_store() -> StorageError {
+    unsupported("no other host can write to this store")
+}
+
 fn unsupported(what: &str) -> StorageError {
     StorageError::Unsupported(what.to_owned())
 }

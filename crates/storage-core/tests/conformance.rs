@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use rstest::rstest;
-use storage_core::conformance::{Feature, Implementation, ReferenceStorage, Report, cases, run};
+use storage_core::conformance::{
+    Feature, Implementation, ReferenceStorage, Report, SharedReference, SlowStorage, cases, run,
+};
 use storage_core::{ComponentStorage, StorageError, StorageValue, Store};
 
 /// Only the required methods, and no rules for keys.
@@ -71,6 +73,23 @@ fn shared() -> Implementation {
     })
 }
 
+fn several_hosts() -> Implementation {
+    Implementation::persistent("shared reference", || {
+        let store = SharedReference::new();
+        move || store.connect()
+    })
+    .several_hosts()
+}
+
+/// Through a wrapper that intercepts calls.
+fn intercepted_hosts() -> Implementation {
+    Implementation::persistent("intercepted reference", || {
+        let store = SharedReference::new();
+        move || SlowStorage::new(store.connect())
+    })
+    .several_hosts()
+}
+
 const NO_STORE: &[Feature] = &[Feature::Store, Feature::Snapshots, Feature::Persistence];
 
 #[rstest]
@@ -78,6 +97,8 @@ const NO_STORE: &[Feature] = &[Feature::Store, Feature::Snapshots, Feature::Pers
 #[case::boxed(boxed(), NO_STORE)]
 #[case::shared(shared(), &[Feature::Persistence])]
 #[case::kept(kept(), &[])]
+#[case::several_hosts(several_hosts(), &[])]
+#[case::intercepted_hosts(intercepted_hosts(), &[])]
 #[case::namespaced_boxed(boxed().namespaced(), &[&[Feature::Components], NO_STORE].concat())]
 #[case::namespaced_shared(shared().namespaced(), &[&[Feature::Components], NO_STORE].concat())]
 #[case::namespaced_kept(
@@ -94,6 +115,9 @@ const NO_STORE: &[Feature] = &[Feature::Store, Feature::Snapshots, Feature::Pers
     &[Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots],
 )]
 fn the_contract_is_kept(#[case] implementation: Implementation, #[case] lacks: &[Feature]) {
+    let one_host = [Feature::SeveralHosts];
+    let one_host = if implementation.has(Feature::SeveralHosts) { &[][..] } else { &one_host };
+    let lacks = &[lacks, one_host].concat();
     let Report { passed, skipped } = run(&implementation);
     assert_eq!(passed.len() + skipped.len(), cases().count());
     for case in cases() {

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
+use storage_core::conformance::{
+    CountingStorage, HostConnection, Method, ReferenceStorage, SharedReference,
+};
 use storage_core::{
     Commit, ComponentStorage, NamespacedStorage, PageRequest, StorageError, StorageValue, Store,
     forward_storage,
@@ -26,18 +28,19 @@ fn call_each<S: ComponentStorage>(storage: &S) -> Result<(), StorageError> {
 
 fn call_each_of_a_store<S: Store>(store: S) -> Result<(), StorageError> {
     call_each(&store)?;
-    assert_eq!(store.properties().kind, "reference");
+    assert_eq!(store.properties().kind, "shared reference");
+    store.shared().map(|shared| shared.component_revisions(&["a/b/c/"])).transpose()?;
     store.list_components(None, 1)?;
     store.read_snapshot("", None, &mut |_, _| Ok(()))?;
     store.verify(&mut |problem| panic!("{problem}"))?;
     store.flush()
 }
 
-fn counted() -> Arc<CountingStorage<ReferenceStorage>> {
-    Arc::new(CountingStorage::new(ReferenceStorage::new()))
+fn counted() -> Arc<CountingStorage<HostConnection>> {
+    Arc::new(CountingStorage::new(SharedReference::new().connect()))
 }
 
-fn assert_each_once(counted: &CountingStorage<ReferenceStorage>) {
+fn assert_each_once(counted: &CountingStorage<HostConnection>) {
     for method in Method::ALL {
         assert_eq!(counted.calls(method), 1, "{method:?}");
     }

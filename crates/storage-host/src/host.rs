@@ -5,13 +5,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
+#[cfg(doc)]
+use storage_cache::SharedCache;
+use storage_cache::{CacheConfig, CacheStats, Clock, CoherenceStats, DEFAULT_MAX_STALENESS};
 #[cfg(doc)]
 use storage_core::StoreProperties;
 use storage_core::{
     Budget, ComponentId, ComponentStorage, NamespacedStorage, StorageError, Store, forward_storage,
 };
 
+use crate::caches::{CacheSettings, Caches};
+use crate::coherence::Follower;
 use crate::component_config::ComponentConfig;
 use crate::grants::{Grant, GrantedStorage, Grants};
 use crate::limits::{LimitedStorage, Limits};
@@ -31,6 +35,9 @@ pub struct ComponentSettings {
     /// A private cache instead of the host's. Like the host's it is not used in front of a
     /// store that answers from memory.
     pub cache: Option<CacheConfig>,
+    /// How old a cached value may be if other hosts can write to the store; `None` for the
+    /// host's setting ([`StorageHostBuilder::max_staleness`]).
+    pub max_staleness: Option<Duration>,
     /// What the component reads through `wasi:config`.
     pub config: ComponentConfig,
 }
@@ -40,6 +47,9 @@ pub struct ComponentSettings {
 /// A store whose calls never block ([`StoreProperties::may_block`]) answers from memory.
 /// The host puts no cache in front of it, whatever the settings: a cache would hold every
 /// value a second time and make writes slower.
+///
+/// Other hosts may write to a store that says so ([`Store::shared`]). Then a cached value was
+/// current within the last second ([`StorageHostBuilder::max_staleness`]).
 ///
 /// All instances of a component share one chain, and so one cache. A chain lives
 /// as long as it is used. The host keeps no reference to it, so components that
@@ -55,9 +65,7 @@ struct Shared {
     gated: Arc<GatedStore>,
     /// The same as `gated`.
     store: Arc<dyn Store>,
-    /// Whether components have a cache.
-    caches: bool,
-    cache: Cache,
+    caches: Caches,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
     grants: Grants,
@@ -78,21 +86,6 @@ pub(crate) struct StoreBehaviour {
     pub(crate) may_block: bool,
     /// Whether other hosts may write to the store.
     pub(crate) is_shared: bool,
-}
-
-/// The cache of components without their own: one each, or one for all.
-enum Cache {
-    Private(CacheConfig),
-    Shared(SharedCache<Arc<dyn ComponentStorage>>),
-}
-
-impl Cache {
-    fn config(&self) -> &CacheConfig {
-        match self {
-            Self::Private(config) => config,
-            Self::Shared(shared) => shared.config(),
-        }
-    }
 }
 
 impl StorageHost {
@@ -120,8 +113,12 @@ impl StorageHost {
     pub fn builder(store: Arc<dyn Store>) -> StorageHostBuilder {
         StorageHostBuilder {
             store,
-            cache: CacheConfig::default(),
-            shares_cache: false,
+            cache: CacheSettings {
+                config: CacheConfig::default(),
+                is_shared: false,
+                max_staleness: DEFAULT_MAX_STALENESS,
+                clock: Clock::system(),
+            },
             defaults: ComponentSettings::default(),
             overrides: HashMap::new(),
             #[cfg(feature = "async")]
@@ -163,10 +160,23 @@ impl StorageHost {
         let chains: Vec<_> = self.shared.lock_chains().values().filter_map(Weak::upgrade).collect();
         let private = chains.iter().filter(|chain| !chain.shares_cache);
         let private = private.map(|chain| chain.cache_stats());
-        match &self.shared.cache {
-            Cache::Shared(shared) => private.chain([shared.stats()]).sum(),
-            Cache::Private(_) => private.sum(),
-        }
+        private.chain(self.shared.caches.shared_stats()).sum()
+    }
+
+    /// Returns how the store is polled for the writes of other hosts; `None` if no other host
+    /// can write to it, or nothing is cached.
+    pub fn coherence_stats(&self) -> Option<CoherenceStats> {
+        self.shared.caches.follower().map(Follower::stats)
+    }
+
+    /// Asks a store that other hosts may write to for their changes now, which a thread also
+    /// does five times within the maximum staleness. Does nothing if no other host can write
+    /// to the store.
+    ///
+    /// # Errors
+    /// As [`SharedStore::component_revisions`](storage_core::SharedStore::component_revisions).
+    pub fn poll_changes(&self) -> Result<(), StorageError> {
+        self.shared.caches.follower().map_or(Ok(()), Follower::poll)
     }
 
     /// Grants a component access to keys of another, from its next call on. Replaces
@@ -273,22 +283,12 @@ impl StorageHost {
 
     fn new_chain(&self, id: &ComponentId) -> ComponentChain {
         let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
-        let gated = Arc::clone(&self.shared.gated);
-        let below = match (&settings.cache, &self.shared.cache) {
-            _ if !self.shared.caches => OptionalCache::Off(gated),
-            (Some(config), _) | (None, Cache::Private(config)) => {
-                let gated: Arc<dyn ComponentStorage> = gated;
-                OptionalCache::On(CachedStorage::new(gated, config.clone()))
-            }
-            (None, Cache::Shared(shared)) => {
-                OptionalCache::On(shared.component(id.clone()).into_inner())
-            }
-        };
-        let namespaced = NamespacedStorage::new(id.clone(), below);
+        let cached = self.shared.caches.of(id, settings);
+        let namespaced = NamespacedStorage::new(id.clone(), cached);
         let within_quota = QuotaStorage::new(namespaced, settings.quota);
         ComponentChain {
             storage: LimitedStorage::new(within_quota, settings.limits),
-            shares_cache: settings.cache.is_none() && matches!(self.shared.cache, Cache::Shared(_)),
+            shares_cache: settings.cache.is_none() && self.shared.caches.settings().is_shared,
             config: settings.config.clone(),
             host: self.clone(),
             #[cfg(feature = "wasmtime")]
@@ -305,9 +305,11 @@ impl fmt::Debug for StorageHost {
             let chains = self.shared.lock_chains();
             (chains.len(), chains.capacity())
         };
+        let cache = self.shared.caches.settings();
         f.debug_struct("StorageHost")
-            .field("cache", self.shared.cache.config())
-            .field("shares_cache", &matches!(self.shared.cache, Cache::Shared(_)))
+            .field("cache", &cache.config)
+            .field("shares_cache", &cache.is_shared)
+            .field("max_staleness", &cache.max_staleness)
             .field("defaults", &self.shared.defaults)
             .field("overrides", &self.shared.overrides)
             .field("chains", &chains)
@@ -326,8 +328,7 @@ impl Shared {
 /// Builds a [`StorageHost`].
 pub struct StorageHostBuilder {
     store: Arc<dyn Store>,
-    cache: CacheConfig,
-    shares_cache: bool,
+    cache: CacheSettings,
     defaults: ComponentSettings,
     overrides: HashMap<ComponentId, ComponentSettings>,
     #[cfg(feature = "async")]
@@ -338,8 +339,8 @@ impl StorageHostBuilder {
     /// Gives each component a private cache, unless the store answers from memory.
     #[must_use]
     pub fn cache(mut self, cache: CacheConfig) -> Self {
-        self.cache = cache;
-        self.shares_cache = false;
+        self.cache.config = cache;
+        self.cache.is_shared = false;
         self
     }
 
@@ -363,8 +364,50 @@ impl StorageHostBuilder {
     /// ```
     #[must_use]
     pub fn shared_cache(mut self, cache: CacheConfig) -> Self {
-        self.cache = cache;
-        self.shares_cache = true;
+        self.cache.config = cache;
+        self.cache.is_shared = true;
+        self
+    }
+
+    /// Sets how old a cached value may be if other hosts can write to the store, of components
+    /// without their own setting. One second by default. Less than 100 ms turns the cache
+    /// off, so that every read sees the last write of any host.
+    ///
+    /// A read from the cache returns a value that was current at some time within
+    /// `max_staleness` before the read began, whatever happens to the connection. A host
+    /// always sees its own writes. Usually it learns of the writes of others within
+    /// milliseconds. If the store does not answer for that long, reads fail as they do without
+    /// a cache. Without effect if the store belongs to one host.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use storage_core::conformance::SharedReference;
+    /// use storage_host::{CacheConfig, ComponentSettings, ComponentStorage, StorageHost};
+    ///
+    /// let store = SharedReference::new();
+    /// let id = "app/notes/home".parse()?;
+    /// let cached = StorageHost::builder(Arc::new(store.connect()))
+    ///     .max_staleness(Duration::from_secs(5))
+    ///     .build();
+    /// let uncached = StorageHost::builder(Arc::new(store.connect()))
+    ///     .cache(CacheConfig::off())
+    ///     .build();
+    /// uncached.component(&id).set("title", "Home".into())?;
+    /// assert_eq!(cached.component(&id).get("title")?, Some("Home".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn max_staleness(mut self, max_staleness: Duration) -> Self {
+        self.cache.max_staleness = max_staleness;
+        self
+    }
+
+    /// Sets the clock of the caches, for tests. With a manual clock no thread polls a store
+    /// that other hosts may write to: call [`StorageHost::poll_changes`].
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.cache.clock = clock;
         self
     }
 
@@ -407,26 +450,20 @@ impl StorageHostBuilder {
 
     /// Builds the host.
     pub fn build(self) -> StorageHost {
+        #[cfg(feature = "async")]
         let properties = self.store.properties();
-        let caches = properties.may_block;
         #[cfg(feature = "async")]
         let behaviour = StoreBehaviour {
             may_block: properties.may_block,
             is_shared: properties.shared_with_other_hosts,
         };
         let gated = Arc::new(GatedStore::new(self.store));
-        let storage: Arc<dyn ComponentStorage> = gated.clone();
-        let cache = if self.shares_cache {
-            Cache::Shared(SharedCache::new(storage, self.cache))
-        } else {
-            Cache::Private(self.cache)
-        };
+        let caches = Caches::new(&gated, self.cache, &self.defaults, &self.overrides);
         StorageHost {
             shared: Arc::new(Shared {
                 store: gated.clone(),
                 gated,
                 caches,
-                cache,
                 defaults: self.defaults,
                 overrides: self.overrides,
                 grants: Grants::default(),
@@ -445,8 +482,9 @@ impl StorageHostBuilder {
 impl fmt::Debug for StorageHostBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StorageHostBuilder")
-            .field("cache", &self.cache)
-            .field("shares_cache", &self.shares_cache)
+            .field("cache", &self.cache.config)
+            .field("shares_cache", &self.cache.is_shared)
+            .field("max_staleness", &self.cache.max_staleness)
             .field("defaults", &self.defaults)
             .field("overrides", &self.overrides)
             .finish_non_exhaustive()

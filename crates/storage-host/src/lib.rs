@@ -49,7 +49,9 @@
 #![forbid(unsafe_code)]
 
 mod built_in;
+mod caches;
 mod chain;
+mod coherence;
 #[cfg(all(feature = "wasmtime", feature = "memory"))]
 pub mod compat;
 mod component_config;
@@ -105,12 +107,15 @@ pub use server::{Server, hide_passwords};
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
 
-pub use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
+pub use storage_cache::{
+    CacheConfig, CacheStats, CachedStorage, Clock, CoherenceStats, DEFAULT_MAX_STALENESS,
+    ManualClock, SharedCache,
+};
 pub use storage_core::{
     Budget, Commit, ComponentId, ComponentStorage, Durability, InvalidComponentId, KeyPage,
-    NamespacedStorage, PageRequest, Problem, ProblemKind, Revision, SnapshotVisitor, StorageError,
-    StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, forward_storage, put,
-    validate_key,
+    NamespacedStorage, PageRequest, Problem, ProblemKind, Revision, SharedStore, SnapshotVisitor,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
+    forward_storage, put, validate_key,
 };
 
 #[cfg(feature = "wasmtime")]

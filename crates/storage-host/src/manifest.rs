@@ -1,22 +1,27 @@
 //! The settings of a host in a TOML file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use storage_core::{Budget, ComponentId, Store, validate_key};
 
+use crate::coherence::MIN_STALENESS;
 use crate::component_config::ComponentConfig;
 use crate::grants::{Access, Grant};
 use crate::host::{ComponentSettings, StorageHost};
 use crate::limits::Limits;
 use crate::server::hide_passwords;
 use crate::store_url::StoreUrl;
-use storage_cache::CacheConfig;
+use storage_cache::{CacheConfig, DEFAULT_MAX_STALENESS};
 
 /// The settings of a host: its store, and each component with quota, limits, cache,
 /// configuration and grants. Read from a TOML file.
@@ -54,6 +59,9 @@ pub struct Manifest {
     pub cache: CacheConfig,
     /// Whether components share one cache instead of having one each.
     pub shares_cache: bool,
+    /// How old a cached value may be if other hosts can write to the store, of components
+    /// without their own setting.
+    pub max_staleness: Duration,
     /// The settings of components without their own, and of those that are not named.
     pub defaults: ComponentSettings,
     /// The components, in the order of the file.
@@ -131,7 +139,9 @@ impl Manifest {
     /// Creates a host on a store, with the settings and grants of the manifest. Does not
     /// set presets.
     pub fn host(&self, store: Arc<dyn Store>) -> StorageHost {
-        let mut builder = StorageHost::builder(store).defaults(self.defaults.clone());
+        let mut builder = StorageHost::builder(store)
+            .defaults(self.defaults.clone())
+            .max_staleness(self.max_staleness);
         builder = match self.shares_cache {
             true => builder.shared_cache(self.cache.clone()),
             false => builder.cache(self.cache.clone()),
@@ -167,8 +177,7 @@ impl FromStr for Manifest {
 struct File {
     #[serde(default, deserialize_with = "parsed_if_there")]
     store: Option<StoreUrl>,
-    #[serde(default)]
-    cache: HostCache,
+    cache: Option<CacheSetting<HostCache>>,
     #[serde(default)]
     quota: Quota,
     #[serde(default)]
@@ -190,7 +199,7 @@ struct Component {
     #[serde(default)]
     limits: LimitsTable,
     timeout: Option<Seconds>,
-    cache: Option<CacheTable>,
+    cache: Option<CacheSetting<CacheTable>>,
     #[serde(default)]
     config: BTreeMap<String, String>,
     #[serde(default)]
@@ -235,7 +244,42 @@ impl Bound {
     }
 }
 
-#[derive(Default, Deserialize)]
+/// A table of sizes and times, or `"off"`.
+#[derive(Clone, Copy)]
+enum CacheSetting<T> {
+    Off,
+    Table(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for CacheSetting<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OffOrTable<T>(PhantomData<T>);
+
+        // By hand: an untagged enum would hide which field of the table is wrong.
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OffOrTable<T> {
+            type Value = CacheSetting<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table, or \"off\" to read from the store each time")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Self::Value, E> {
+                match word {
+                    "off" => Ok(CacheSetting::Off),
+                    _ => Err(E::invalid_value(Unexpected::Str(word), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(table)).map(CacheSetting::Table)
+            }
+        }
+
+        deserializer.deserialize_any(OffOrTable(PhantomData))
+    }
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HostCache {
     #[serde(default)]
@@ -243,17 +287,44 @@ struct HostCache {
     max_entries: Option<usize>,
     max_size_bytes: Option<usize>,
     ttl: Option<Seconds>,
+    max_staleness: Option<Staleness>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CacheTable {
     max_entries: Option<usize>,
     max_size_bytes: Option<usize>,
     ttl: Option<Seconds>,
+    max_staleness: Option<Staleness>,
+}
+
+/// A maximum staleness in seconds, which may have decimals.
+#[derive(Clone, Copy)]
+struct Staleness(Duration);
+
+impl<'de> Deserialize<'de> for Staleness {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(time) if time >= MIN_STALENESS => Ok(Self(time)),
+            _ => Err(serde::de::Error::custom(format_args!(
+                "max_staleness is {seconds}: use at least {} seconds, or cache = \"off\" to read \
+                 from the store each time",
+                MIN_STALENESS.as_secs_f64()
+            ))),
+        }
+    }
 }
 
 impl CacheTable {
+    /// Whether it asks for a cache of the component's own: it says more than how old a value
+    /// of the host's cache may be.
+    fn is_own(&self) -> bool {
+        let says_size = self.max_entries.is_some() || self.max_size_bytes.is_some();
+        says_size || self.ttl.is_some() || self.max_staleness.is_none()
+    }
+
     fn over(&self, base: &CacheConfig) -> CacheConfig {
         CacheConfig {
             max_entries: self.max_entries.unwrap_or(base.max_entries),
@@ -330,13 +401,19 @@ enum AccessWord {
 
 impl File {
     fn resolve(self) -> Result<Manifest, ManifestError> {
-        let HostCache { shared, max_entries, max_size_bytes, ttl } = self.cache;
-        let cache = CacheTable { max_entries, max_size_bytes, ttl }.over(&CacheConfig::default());
+        let (cache, shared, max_staleness) = match self.cache {
+            Some(CacheSetting::Off) => (CacheConfig::off(), false, None),
+            Some(CacheSetting::Table(table)) => {
+                let HostCache { shared, max_entries, max_size_bytes, ttl, max_staleness } = table;
+                let table = CacheTable { max_entries, max_size_bytes, ttl, max_staleness };
+                (table.over(&CacheConfig::default()), shared, max_staleness)
+            }
+            None => (CacheConfig::default(), false, None),
+        };
         let defaults = ComponentSettings {
             quota: self.quota.over(None),
             limits: self.limits.over(Limits::default()),
-            cache: None,
-            config: ComponentConfig::default(),
+            ..ComponentSettings::default()
         };
         let mut seen = BTreeSet::new();
         let mut components = Vec::with_capacity(self.components.len());
@@ -349,7 +426,14 @@ impl File {
             }
             components.push(component.resolve(&defaults, self.timeout, &cache)?);
         }
-        Ok(Manifest { store: self.store, cache, shares_cache: shared, defaults, components })
+        Ok(Manifest {
+            store: self.store,
+            cache,
+            shares_cache: shared,
+            max_staleness: max_staleness.map_or(DEFAULT_MAX_STALENESS, |Staleness(time)| time),
+            defaults,
+            components,
+        })
     }
 }
 
@@ -411,12 +495,18 @@ impl Component {
         let config = ComponentConfig::new(&self.config).map_err(|error| {
             ManifestError::Contradiction(format!("config of component {id}: {error}"))
         })?;
-        let settings = ComponentSettings {
-            quota: self.quota.over(defaults.quota),
-            limits,
-            cache: self.cache.map(|own| own.over(cache)),
-            config,
+        // A component may have a cache although the host has none.
+        let base = if cache.is_off() { &CacheConfig::default() } else { cache };
+        let (cache, max_staleness) = match self.cache {
+            Some(CacheSetting::Off) => (Some(CacheConfig::off()), None),
+            Some(CacheSetting::Table(own)) => {
+                let cache = (own.is_own() || cache.is_off()).then(|| own.over(base));
+                (cache, own.max_staleness.map(|Staleness(time)| time))
+            }
+            None => (None, None),
         };
+        let quota = self.quota.over(defaults.quota);
+        let settings = ComponentSettings { quota, limits, cache, max_staleness, config };
         Ok(ManifestComponent {
             id,
             wasm: self.wasm,
@@ -464,5 +554,46 @@ mod tests {
         assert_eq!(of("quota = { keys = 7 }"), budget(10, 7));
         assert_eq!(of("quota = { bytes = 'none' }"), budget(u64::MAX, 5));
         assert_eq!(of("quota = { bytes = 'none', keys = 'none' }"), None);
+    }
+
+    #[test]
+    fn a_cache_is_off_or_has_sizes_and_a_maximum_staleness() {
+        let of = |host: &str, own: &str| {
+            let text = format!("{host}\n[[component]]\nid = 'a/b/c'\n{own}");
+            let manifest: Manifest = text.parse().unwrap();
+            let settings = manifest.components[0].settings.clone();
+            let own = settings.cache.map(|cache| cache.max_entries);
+            (manifest.cache.max_entries, manifest.max_staleness, own, settings.max_staleness)
+        };
+        let (second, half) = (Duration::from_secs(1), Duration::from_millis(500));
+        assert_eq!(of("", ""), (10_000, second, None, None));
+        assert_eq!(of("cache = 'off'", ""), (0, second, None, None));
+        assert_eq!(of("cache.max_staleness = 2", ""), (10_000, 2 * second, None, None));
+        assert_eq!(of("", "cache = 'off'"), (10_000, second, Some(0), None));
+        assert_eq!(of("", "cache.max_staleness = 0.5"), (10_000, second, None, Some(half)));
+        assert_eq!(of("cache = 'off'", "cache = {}"), (0, second, Some(10_000), None));
+        let both = "cache = { max_entries = 7, max_staleness = 0.5 }";
+        assert_eq!(of("", both), (10_000, second, Some(7), Some(half)));
+        // A host without a cache has none to share.
+        assert_eq!(of("cache = 'off'", "cache.max_staleness = 2").2, Some(10_000));
+    }
+
+    #[test]
+    fn errors_in_a_cache_say_what_is_possible() {
+        let error = |text: &str| text.parse::<Manifest>().unwrap_err().to_string();
+        for text in ["cache = 'of'", "[[component]]\nid = 'a/b/c'\ncache = 'of'"] {
+            assert!(
+                error(text).contains("expected a table, or \"off\" to read from"),
+                "{}",
+                error(text)
+            );
+        }
+        assert!(error("cache.sise = 1").contains("unknown field `sise`"));
+        assert!(error("cache = 1").contains("a table, or \"off\""));
+        for time in ["0", "0.05", "-1", "nan", "inf"] {
+            let message = error(&format!("cache.max_staleness = {time}"));
+            assert!(message.contains("use at least 0.1 seconds, or cache = \"off\""), "{message}");
+        }
+        assert!(error("cache.max_staleness = 'none'").contains("invalid type"));
     }
 }

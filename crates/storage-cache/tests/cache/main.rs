@@ -6,6 +6,7 @@
     reason = "test helpers"
 )]
 
+mod coherence;
 mod conformance;
 mod expiry;
 mod interleavings;

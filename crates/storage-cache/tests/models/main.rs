@@ -9,6 +9,7 @@
     reason = "test helpers"
 )]
 
+mod coherence;
 mod execution;
 mod history;
 mod operation;

@@ -35,6 +35,9 @@ pub enum Feature {
     Snapshots,
     /// Its data is still there when it is opened again.
     Persistence,
+    /// Several hosts can use it at once: [`Store::shared`] returns a
+    /// [`SharedStore`](crate::SharedStore). Its cases need revisions and commits too.
+    SeveralHosts,
 }
 
 impl Feature {
@@ -49,6 +52,7 @@ impl Feature {
             Self::Store => "is not a whole store",
             Self::Snapshots => "has no snapshots",
             Self::Persistence => "is not persistent",
+            Self::SeveralHosts => "has a single host",
         }
     }
 }
@@ -109,7 +113,7 @@ impl Implementation {
         Self {
             name: name.into(),
             make: Box::new(make),
-            lacks: BTreeSet::new(),
+            lacks: BTreeSet::from([Feature::SeveralHosts]),
             max_key_bytes: MAX_FULL_KEY_BYTES,
         }
     }
@@ -183,6 +187,25 @@ impl Implementation {
         self
     }
 
+    /// Declares that several hosts can use the store at once. The suite then also opens it
+    /// several times without dropping the earlier handles; each is one host.
+    ///
+    /// ```
+    /// use storage_core::conformance::{Feature, Implementation, SharedReference, run};
+    ///
+    /// let shared = Implementation::persistent("shared reference", || {
+    ///     let store = SharedReference::new();
+    ///     move || store.connect()
+    /// });
+    /// let report = run(&shared.several_hosts());
+    /// assert_eq!(report.skipped, []);
+    /// ```
+    #[must_use]
+    pub fn several_hosts(mut self) -> Self {
+        self.lacks.remove(&Feature::SeveralHosts);
+        self
+    }
+
     /// Sets the maximum length of a key, in bytes. Default: [`MAX_FULL_KEY_BYTES`].
     #[must_use]
     pub fn with_max_key_bytes(mut self, bytes: usize) -> Self {
@@ -208,6 +231,7 @@ impl Implementation {
         self.mapped(name, move |handle| Handle::Storage(Box::new(wrap(handle.into_storage()))))
             .without(Feature::Store)
             .without(Feature::Snapshots)
+            .without(Feature::SeveralHosts)
     }
 
     /// The same implementation below a decorator that needs the whole store.
@@ -223,6 +247,7 @@ impl Implementation {
         self.mapped(name, move |handle| Handle::Storage(Box::new(wrap(handle.into_store()))))
             .without(Feature::Store)
             .without(Feature::Snapshots)
+            .without(Feature::SeveralHosts)
     }
 
     fn mapped(self, name: impl Into<String>, map: impl Fn(Handle) -> Handle + 'static) -> Self {
@@ -261,9 +286,9 @@ impl Implementation {
             Handle::Storage(storage) => Handle::Storage(Box::new(RequiredMethods::new(storage))),
             Handle::Store(store) => Handle::Store(Box::new(RequiredMethods::new(store))),
         });
-        [Feature::Revisions, Feature::Commits, Feature::Budgets, Feature::Snapshots]
-            .into_iter()
-            .fold(required, Self::without)
+        let provided = [Feature::Revisions, Feature::Commits, Feature::Budgets];
+        let of_stores = [Feature::Snapshots, Feature::SeveralHosts];
+        provided.into_iter().chain(of_stores).fold(required, Self::without)
     }
 
     /// The name to report.

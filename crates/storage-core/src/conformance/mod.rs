@@ -5,20 +5,23 @@
 //! - [`ReferenceStorage`] is the contract in its simplest form.
 //! - [`FailingStorage`], [`CountingStorage`] and [`SlowStorage`] wrap any storage
 //!   to test what is built on it. [`RequiredMethods`] hides the provided methods.
+//! - [`SharedReference`] is one store for several hosts, with notices that arrive on command.
 //!
 //! ```
 //! use storage_core::conformance::{Feature, Implementation, ReferenceStorage, run};
 //!
 //! // A store in memory: each case opens a new one.
 //! let report = run(&Implementation::store("reference", ReferenceStorage::new));
-//! assert!(report.skipped.iter().all(|(_, missing)| *missing == Feature::Persistence));
+//! let by_design = [Feature::Persistence, Feature::SeveralHosts];
+//! assert!(report.skipped.iter().all(|(_, missing)| by_design.contains(missing)));
 //!
 //! // The same below the layer that isolates components.
 //! run(&Implementation::store("reference", ReferenceStorage::new).namespaced());
 //! ```
 //!
 //! A persistent store is opened several times in the same directory:
-//! [`Implementation::persistent`].
+//! [`Implementation::persistent`]. If several hosts can use it at once, say so with
+//! [`Implementation::several_hosts`].
 //!
 //! The suite only opens stores, calls them and drops them. It does not test:
 //!
@@ -35,6 +38,7 @@ mod implementation;
 mod random;
 mod reference;
 mod required_methods;
+mod shared;
 mod subject;
 mod suite;
 
@@ -42,4 +46,5 @@ pub use faults::{CountingStorage, FailingStorage, Fault, Held, Method, Moment, S
 pub use implementation::{Feature, Implementation};
 pub use reference::ReferenceStorage;
 pub use required_methods::RequiredMethods;
+pub use shared::{HostConnection, SharedReference};
 pub use suite::{Case, Outcome, Report, cases, run};

@@ -1,16 +1,20 @@
 //! Tests the suite: each case must fail on a storage with a certain defect, and pass
 //! without the defect.
 
-#![allow(clippy::panic, reason = "a helper of tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
 mod commits;
+mod hosts;
 mod storage;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hosts::BrokenHost;
 use storage::Broken;
-use storage_core::conformance::{Case, Feature, Implementation, Outcome, cases, run};
+use storage_core::conformance::{
+    Case, Feature, Implementation, Outcome, SharedReference, cases, run,
+};
 
 /// A case and a defect that it must detect.
 const DETECTED: &[(&str, &str)] = &[
@@ -161,6 +165,24 @@ const DETECTED: &[(&str, &str)] = &[
     ("random_operations_agree_when_opened_again", "revisions restart after reopening"),
 ];
 
+/// A case of several hosts and a defect that it must detect.
+const DETECTED_WITH_SEVERAL_HOSTS: &[(&str, &str)] = &[
+    ("several_hosts_see_the_same_keys", "each host has its own keys"),
+    ("several_hosts_see_the_same_keys", "the properties deny other hosts"),
+    ("a_commit_is_reported_to_its_host_before_it_returns", "own commits are not reported"),
+    ("a_commit_is_reported_to_its_host_before_it_returns", "only commits are reported"),
+    ("a_commit_is_reported_to_its_host_before_it_returns", "changes follow nothing"),
+    ("a_commit_over_components_is_reported_for_each", "one change for all components"),
+    ("a_change_follows_that_of_another_host", "changes follow the last own one"),
+    ("a_failed_commit_is_not_reported", "failed commits are reported"),
+    ("a_change_of_one_key_names_it", "no change names keys"),
+    ("component_revisions_are_those_of_the_last_changes", "revisions are sorted"),
+    ("component_revisions_are_those_of_the_last_changes", "unknown components have revision 0"),
+    ("component_revisions_include_commits_of_other_hosts", "revisions count own commits only"),
+    ("changes_of_other_hosts_arrive", "changes of other hosts follow nothing"),
+    ("the_last_watcher_replaces_the_others", "every watcher is called"),
+];
+
 /// The case that only an implementation that lacks a feature can fail.
 const MISSING_FEATURES: &str = "missing_features_are_unsupported";
 
@@ -174,6 +196,14 @@ fn broken(defect: &'static str) -> Implementation {
     })
 }
 
+fn broken_hosts(defect: &'static str) -> Implementation {
+    Implementation::persistent(format!("hosts of which {defect}"), move || {
+        let store = SharedReference::new();
+        move || BrokenHost::new(defect, &store)
+    })
+    .several_hosts()
+}
+
 fn case(name: &str) -> &'static Case {
     cases().find(|case| case.name() == name).unwrap_or_else(|| panic!("there is no case {name}"))
 }
@@ -181,8 +211,9 @@ fn case(name: &str) -> &'static Case {
 #[test]
 fn every_case_passes_without_a_defect() {
     let report = run(&broken(""));
-    assert_eq!(report.skipped, []);
-    assert_eq!(report.passed.len(), cases().count());
+    assert!(report.skipped.iter().all(|(_, missing)| *missing == Feature::SeveralHosts));
+    assert_eq!(report.passed.len() + report.skipped.len(), cases().count());
+    assert_eq!(run(&broken_hosts("")).skipped, []);
 }
 
 /// A race shows a defect in most runs, not in all.
@@ -197,12 +228,23 @@ fn each_defect_is_detected() {
     let missed: Vec<_> =
         DETECTED.iter().filter(|(name, defect)| !detects(case(name), defect)).collect();
     assert!(missed.is_empty(), "no failure in {missed:#?}");
+    let missed: Vec<_> = DETECTED_WITH_SEVERAL_HOSTS
+        .iter()
+        .filter(|(name, defect)| {
+            !matches!(case(name).run(&broken_hosts(defect)), Outcome::Failed(_))
+        })
+        .collect();
+    assert!(missed.is_empty(), "no failure in {missed:#?}");
 }
 
 #[test]
 fn each_case_detects_a_defect() {
-    let tried: BTreeSet<&str> =
-        DETECTED.iter().map(|(name, _)| *name).chain([MISSING_FEATURES]).collect();
+    let tried: BTreeSet<&str> = DETECTED
+        .iter()
+        .chain(DETECTED_WITH_SEVERAL_HOSTS)
+        .map(|(name, _)| *name)
+        .chain([MISSING_FEATURES])
+        .collect();
     let all: BTreeSet<&str> = cases().map(Case::name).collect();
     let differing: Vec<_> = tried.symmetric_difference(&all).collect();
     assert!(differing.is_empty(), "without a defect, or without a case: {differing:?}");

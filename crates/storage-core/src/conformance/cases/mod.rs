@@ -12,6 +12,7 @@ mod pages;
 mod reads_writes;
 mod reopening;
 mod revisions;
+mod several_hosts;
 mod snapshots;
 mod usage;
 
@@ -32,6 +33,7 @@ pub(super) const GROUPS: &[&[Case]] = &[
     commits::CASES,
     budgets::CASES,
     reopening::CASES,
+    several_hosts::CASES,
     concurrency::CASES,
     model::CASES,
 ];

@@ -10,8 +10,8 @@ pub use slow::{Held, SlowStorage};
 
 use crate::StorageError;
 
-/// A method of [`ComponentStorage`](crate::ComponentStorage) or
-/// [`Store`](crate::Store).
+/// A method of [`ComponentStorage`](crate::ComponentStorage), [`Store`](crate::Store) or
+/// [`SharedStore`](crate::SharedStore).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is named after its method")]
 #[non_exhaustive]
@@ -31,20 +31,26 @@ pub enum Method {
     ReadSnapshot,
     Flush,
     Verify,
+    ComponentRevisions,
 }
 
 impl Method {
     /// Every method.
     #[rustfmt::skip]
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Get, Self::Set, Self::Delete, Self::Exists, Self::ListKeys, Self::ListPage,
         Self::GetMany, Self::Usage, Self::TryGet, Self::GetVersioned, Self::Commit,
         Self::ListComponents, Self::ReadSnapshot, Self::Flush, Self::Verify,
+        Self::ComponentRevisions,
     ];
 
-    /// The methods of [`Store`](crate::Store), except `properties`.
-    pub const STORE: [Self; 4] =
-        [Self::ListComponents, Self::ReadSnapshot, Self::Flush, Self::Verify];
+    /// The methods of [`Store`](crate::Store) and [`SharedStore`](crate::SharedStore) that
+    /// use what is stored.
+    #[rustfmt::skip]
+    pub const STORE: [Self; 5] = [
+        Self::ListComponents, Self::ReadSnapshot, Self::Flush, Self::Verify,
+        Self::ComponentRevisions,
+    ];
 
     /// The methods that change what is stored.
     pub const WRITES: [Self; 3] = [Self::Set, Self::Delete, Self::Commit];
@@ -160,7 +166,26 @@ macro_rules! intercept_storage {
             }
 
             fn shared(&self) -> Option<&dyn $crate::SharedStore> {
-                self.inner.shared()
+                self.inner.shared().is_some().then_some(self)
+            }
+        }
+
+        /// Used only if the wrapped store is shared.
+        impl<S: $crate::Store> $crate::SharedStore for $wrapper<S> {
+            fn watch(&self, watcher: std::sync::Arc<dyn $crate::Watcher>) {
+                if let Some(shared) = self.inner.shared() {
+                    shared.watch(watcher);
+                }
+            }
+
+            fn component_revisions(
+                &self,
+                prefixes: &[&str],
+            ) -> Result<Vec<Option<Revision>>, StorageError> {
+                self.intercept(Method::ComponentRevisions, || match self.inner.shared() {
+                    Some(shared) => shared.component_revisions(prefixes),
+                    None => Err($crate::derived::no_shared_store()),
+                })
             }
         }
     };
