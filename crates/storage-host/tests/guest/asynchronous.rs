@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 use storage_core::conformance::{
-    CountingStorage, FailingStorage, Fault, Held, Method, Moment, ReferenceStorage, SlowStorage,
+    BlockingStorage, CountingStorage, FailingStorage, Fault, Held, Method, Moment, ReferenceStorage,
 };
 use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Instance, InstancePre, Linker};
@@ -140,14 +140,14 @@ impl<S: storage_host::Store> storage_host::Store for Local<S> {
     }
 }
 
-pub(crate) fn slow() -> Arc<Local<SlowStorage<ReferenceStorage>>> {
-    Arc::new(Local(SlowStorage::new(ReferenceStorage::new())))
+pub(crate) fn blocking() -> Arc<Local<BlockingStorage<ReferenceStorage>>> {
+    Arc::new(Local(BlockingStorage::new(ReferenceStorage::new())))
 }
 
 #[test]
 fn other_tasks_run_while_all_writers_are_blocked() {
     const GUESTS: usize = 64;
-    let backend = slow();
+    let backend = blocking();
     let host = StorageHost::builder(backend.clone()).offload(offload(GUESTS, 1, LONG)).build();
     let held = backend.0.hold(&[Method::Set], Moment::Before);
     let beats = Arc::new(AtomicUsize::new(0));
@@ -190,7 +190,7 @@ fn a_call_that_is_dropped_before_it_starts_never_happens(
     #[case] permits: usize,
     #[case] pool: usize,
 ) {
-    let backend = slow();
+    let backend = blocking();
     let host = StorageHost::builder(backend.clone()).offload(offload(permits, 8, LONG)).build();
     let held = backend.0.hold(&[Method::Set], Moment::Before);
     let runtime =
@@ -212,7 +212,7 @@ fn a_call_that_is_dropped_before_it_starts_never_happens(
 
 #[test]
 fn a_started_call_that_is_dropped_completes_and_keeps_its_permit() {
-    let backend = slow();
+    let backend = blocking();
     let none = Duration::ZERO;
     let host = StorageHost::builder(backend.clone()).offload(offload(1, 1, none)).build();
     let held = backend.0.hold(&[Method::Set], Moment::Before);
@@ -247,7 +247,7 @@ fn a_started_call_that_is_dropped_completes_and_keeps_its_permit() {
 
 #[test]
 fn a_component_that_floods_the_host_uses_its_share_of_the_threads() {
-    let backend = slow();
+    let backend = blocking();
     // Without a cache, in which writes to different keys may wait for each other.
     let cache = CacheConfig { max_entries: 0, ..CacheConfig::default() };
     let offload = offload(3, 2, LONG);
@@ -293,7 +293,7 @@ fn a_panic_of_storage_is_an_error_of_one_call() {
 #[test]
 fn draining_waits_for_calls_in_progress_and_flushes() {
     let counting = CountingStorage::new(ReferenceStorage::new());
-    let backend = Arc::new(Local(SlowStorage::new(counting)));
+    let backend = Arc::new(Local(BlockingStorage::new(counting)));
     let host = StorageHost::new(backend.clone());
     let held = backend.0.hold(&[Method::Get], Moment::Before);
     run(&one_thread(), async {

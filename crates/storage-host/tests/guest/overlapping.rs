@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rstest::rstest;
-use storage_core::conformance::{Held, Method, Moment, ReferenceStorage, SlowStorage};
+use storage_core::conformance::{BlockingStorage, Held, Method, Moment, ReferenceStorage};
 use storage_host::guest::{self, CONCURRENT_CALLS};
 use storage_host::wasmtime::component::{
     Component, ComponentNamedList, Instance, Lift, Linker, Lower,
@@ -16,7 +16,7 @@ use storage_host::{
     Budget, CacheConfig, ComponentId, ComponentStorage, Offload, StorageHost, StorageValue,
 };
 
-use crate::asynchronous::{Local, RUNTIME, begin, blocked, slow};
+use crate::asynchronous::{Local, RUNTIME, begin, blocked, blocking};
 use crate::runner::{State, guest_file, host_on};
 
 const ID: &str = "conformance/guest/1";
@@ -83,13 +83,13 @@ impl Guest {
 /// A host on a store that holds the writes of guests, at most `threads` at a time.
 struct Holding {
     host: StorageHost,
-    backend: Arc<Local<SlowStorage<ReferenceStorage>>>,
+    backend: Arc<Local<BlockingStorage<ReferenceStorage>>>,
     writes: Option<Held>,
 }
 
 impl Holding {
     fn new(threads: usize, quota: Option<Budget>) -> Self {
-        let backend = slow();
+        let backend = blocking();
         let mut offload = Offload::default();
         (offload.threads, offload.per_component) = (threads, threads);
         offload.max_wait = MINUTE;
