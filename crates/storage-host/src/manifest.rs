@@ -109,12 +109,18 @@ impl Manifest {
             path: path.to_owned(),
             problem: error.to_string(),
         })?;
-        let mut manifest: Self = text.parse()?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        for wasm in manifest.components.iter_mut().filter_map(|component| component.wasm.as_mut()) {
+        Ok(text.parse::<Self>()?.relative_to(path))
+    }
+
+    /// Resolves the files of the components relative to the directory of this file, which
+    /// the manifest was read from.
+    #[must_use]
+    pub fn relative_to(mut self, file: impl AsRef<Path>) -> Self {
+        let directory = file.as_ref().parent().unwrap_or(Path::new(""));
+        for wasm in self.components.iter_mut().filter_map(|component| component.wasm.as_mut()) {
             *wasm = directory.join(&*wasm);
         }
-        Ok(manifest)
+        self
     }
 
     /// Returns the component with this id, if the manifest names it.

@@ -33,6 +33,7 @@ mod verify;
 mod wait;
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -502,17 +503,22 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             };
             return run.run(config, manifest);
         }
-        Command::Check { file, .. } if check::is_component(&file) => {
-            if chosen_by == ChosenBy::Option {
-                return Err(Failure::new(
-                    "usage",
-                    "--store cannot be used with check COMPONENT.wasm, which opens no store",
-                ));
-            }
-            check::check(&file, output)?;
-        }
         Command::Check { file, strict } => {
-            config::check(&with_config(Some(&file))?, strict, output)?;
+            // Once: a pipe cannot be read again.
+            let bytes = fs::read(&file);
+            if check::is_component(&file, &bytes) {
+                if chosen_by == ChosenBy::Option {
+                    return Err(Failure::new(
+                        "usage",
+                        "--store cannot be used with check COMPONENT.wasm, which opens no store",
+                    ));
+                }
+                check::check(&file, bytes, output)?;
+            } else {
+                let manifest = target::parse_manifest(&file, bytes)?;
+                let target = Target::of_manifest(&cli.store, chosen_by, (file, manifest), wait)?;
+                config::check(&target, strict, output)?;
+            }
         }
         Command::Demo => demo::demo(&target()?, output)?,
         Command::Components => inspect::components(&target()?, output)?,

@@ -45,7 +45,7 @@ fn transcript_without_a_variable(
 #[rustfmt::skip]
 fn transcript_on_linux(
     #[values(
-        "copy_paths", "link", "paths_not_utf8", "strace", "streams_input", "streams_output",
+        "check_pipe", "copy_paths", "link", "paths_not_utf8", "strace", "streams_input", "streams_output",
         "terminal", "verify_link"
     )]
     name: &str,
