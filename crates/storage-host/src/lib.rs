@@ -73,6 +73,7 @@ mod manifest_warnings;
 #[cfg(feature = "async")]
 mod offload;
 mod optional_cache;
+mod password;
 mod quota;
 mod registry;
 mod scheme;

@@ -90,7 +90,8 @@ pub enum ManifestError {
         /// Why.
         problem: String,
     },
-    /// It is not TOML, or has an unknown field or an invalid value. Names the line.
+    /// It is not TOML, or has an unknown field or an invalid value. Names the line, but does
+    /// not quote it, because it may contain a secret.
     #[error("{0}")]
     Syntax(String),
     /// Settings of a component contradict each other. Names the component.
@@ -158,8 +159,15 @@ impl FromStr for Manifest {
     type Err = ManifestError;
 
     fn from_str(text: &str) -> Result<Self, ManifestError> {
-        let file: File = toml::from_str(text)
-            .map_err(|error| ManifestError::Syntax(error.to_string().trim_end().to_owned()))?;
+        let file: File = toml::from_str(text).map_err(|error| {
+            let at = error.span().and_then(|span| text.get(..span.start)).map(|before| {
+                let line = before.matches('\n').count().saturating_add(1);
+                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                format!("line {line}, column {column}: ")
+            });
+            let message = error.message().trim_end();
+            ManifestError::Syntax(format!("{}{message}", at.unwrap_or_default()))
+        })?;
         file.resolve()
     }
 }
@@ -193,7 +201,7 @@ struct Component {
     limits: LimitsTable,
     timeout: Option<Seconds>,
     cache: Option<CacheTable>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "config")]
     config: BTreeMap<String, String>,
     #[serde(default)]
     grants: Vec<GrantTable>,
@@ -446,6 +454,29 @@ where
     T: FromStr<Err: std::fmt::Display>,
 {
     parsed(deserializer).map(Some)
+}
+
+/// Reads a configuration. Unlike the errors of serde, these do not show a value: it may be a
+/// secret.
+fn config<'de, D>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let wrong = |what: &str, value: &toml::Value| {
+        let kind = value.type_str();
+        serde::de::Error::custom(format!("{what}; it has the type {kind}"))
+    };
+    let table = match toml::Value::deserialize(deserializer)? {
+        toml::Value::Table(table) => table,
+        other => return Err(wrong("config must be a table of texts", &other)),
+    };
+    let text = |(name, value)| match value {
+        toml::Value::String(text) => Ok((name, text)),
+        other => {
+            Err(wrong(&format!("the value of {name:?} in config must be text in quotes"), &other))
+        }
+    };
+    table.into_iter().map(text).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use storage_core::{Problem, StorageError, Store, Verified};
 
+use crate::password::{has_password, hide_passwords};
 use crate::scheme::{Location, Mode, Needs, Scheme, Setting, Values};
 use crate::store_path::{self, Escaped};
 
@@ -33,7 +34,8 @@ use crate::store_path::{self, Escaped};
 /// characters, and white space at either end are errors. Write them as escapes if
 /// they are part of the path.
 ///
-/// `Display` writes a URL that parses to the same value.
+/// `Display` writes a URL that parses to the same value, except that `***` replaces a
+/// password (`SCHEME://USER:PASSWORD@HOST`, `?password=PASSWORD`). Errors hide it too.
 ///
 /// ```
 /// use storage_host::StoreUrl;
@@ -164,6 +166,31 @@ impl StoreUrl {
         relaxed
     }
 
+    /// A text that may be the URL of a store, for a message: `***` replaces a password.
+    ///
+    /// ```
+    /// use storage_host::StoreUrl;
+    ///
+    /// let shown = StoreUrl::hide_password("postgres://ada:s3cret@db/app");
+    /// assert_eq!(shown, "postgres://ada:***@db/app");
+    /// ```
+    pub fn hide_password(text: &str) -> String {
+        hide_passwords(text)
+    }
+
+    /// The URL with its password, to pass it on. Do not show or log it.
+    pub fn with_password(&self) -> String {
+        let mut text = format!("{}:", self.scheme());
+        if let Some(path) = self.path() {
+            text += &Escaped(path).to_string();
+        }
+        for (number, (name, value)) in self.location.settings.iter().enumerate() {
+            let separator = if number == 0 { '?' } else { '&' };
+            text += &format!("{separator}{name}={value}");
+        }
+        text
+    }
+
     /// What this kind of store needs from the machine.
     pub fn needs(&self) -> Needs {
         self.scheme.needs()
@@ -209,7 +236,8 @@ pub(crate) fn parse(
     features: &[&'static str],
 ) -> Result<StoreUrl, StoreUrlError> {
     let bytes = text.as_encoded_bytes();
-    let shown = text.to_string_lossy();
+    let text = text.to_string_lossy();
+    let shown = hide_passwords(&text);
     if shown.starts_with(char::is_whitespace) {
         return Err(blank(&shown, &shown));
     }
@@ -217,12 +245,14 @@ pub(crate) fn parse(
     let scheme = colon.and_then(|colon| std::str::from_utf8(bytes.get(..colon)?).ok());
     let rest = colon.and_then(|colon| bytes.get(colon + 1..));
     let (Some(scheme), Some(rest)) = (scheme.filter(|scheme| is_scheme(scheme)), rest) else {
-        return Err(StoreUrlError::NoScheme { text: shown.into_owned() });
+        return Err(StoreUrlError::NoScheme { text: shown });
     };
     let lower = scheme.to_ascii_lowercase();
     if let Some(known) = schemes.iter().find(|known| known.name() == lower) {
         let location = if known.has_path() {
-            parse_with_path(&**known, &shown, rest)?
+            parse_with_path(&**known, &shown, rest)
+                // The problem may quote a part of the password.
+                .map_err(|error| if has_password(&text) { invalid_part(&shown) } else { error })?
         } else {
             parse_without_path(&**known, &shown, &String::from_utf8_lossy(rest))?
         };
@@ -241,6 +271,13 @@ pub(crate) fn parse(
 fn blank(url: &str, part: &str) -> StoreUrlError {
     let found = store_path::find_blank(part).map(|(blank, _)| blank).unwrap_or_default();
     StoreUrlError::Path { url: url.to_owned(), problem: format!("{found}: remove it") }
+}
+
+/// The error for a URL with a password.
+fn invalid_part(url: &str) -> StoreUrlError {
+    let problem = "has an invalid part; in the password and the path write special characters as \
+                   escapes, such as %24 for $";
+    StoreUrlError::Path { url: url.to_owned(), problem: problem.to_owned() }
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -327,16 +364,7 @@ impl fmt::Display for Setting {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.scheme())?;
-        if let Some(path) = self.path() {
-            Escaped(path).fmt(f)?;
-        }
-        let mut separator = '?';
-        for (name, value) in &self.location.settings {
-            write!(f, "{separator}{name}={value}")?;
-            separator = '&';
-        }
-        Ok(())
+        f.write_str(&hide_passwords(&self.with_password()))
     }
 }
 

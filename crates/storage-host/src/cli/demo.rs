@@ -110,7 +110,7 @@ impl<'a> Demo<'a> {
                 .map_err(|error| cannot("write to the temporary directory", error))?;
         }
         Ok(Self {
-            store: target.url().to_string(),
+            store: target.url().with_password(),
             wait: target.wait().as_seconds().to_string(),
             style: Style { on: !output.json() && wants_colours() },
             output,

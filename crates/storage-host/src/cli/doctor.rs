@@ -181,8 +181,8 @@ fn check_choice(target: &Target, report: &mut Report) {
         && !same(&other)
     {
         let text = match StoreUrl::from_os_str(&other) {
-            Ok(_) => format!(
-                "{VARIABLE} names another store, {other:?}, which commands without {option} use"
+            Ok(other) => format!(
+                "{VARIABLE} names another store, \"{other}\", which commands without {option} use"
             ),
             Err(error) => {
                 format!("commands without {option} fail, because {VARIABLE} is invalid: {error}")
