@@ -12,7 +12,6 @@ use storage_host::{Mode, StorageError, StoreRegistry, StoreUrl};
 use super::compiled::CacheDirectory;
 use super::environment::{self, FileSystem};
 use super::failure::Failure;
-use super::logging;
 use super::output::{Output, exact_path, json_path, printable};
 use super::progress::{Progress, counted, human_bytes};
 use super::target::{self, ChosenBy, Target, VARIABLE};
@@ -463,12 +462,6 @@ fn check_process(store: &StoreUrl, report: &mut Report) {
                 store.scheme(),
                 store.needs().open_files
             ),
-        );
-    }
-    if let Some(level) = logging::unknown_level() {
-        report.warn(
-            "log_level",
-            format!("STORAGE_HOST_LOG={level:?} is not a level, so only errors are logged"),
         );
     }
 }

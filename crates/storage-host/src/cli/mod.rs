@@ -122,7 +122,8 @@ Exit codes:
 Environment:
   STORAGE_HOST_STORE  the store, if --store is not given
   STORAGE_HOST_LOG    what is logged to standard error: off, error (default),
-                      warn, info, debug or trace
+                      warn, info, debug or trace; of the libraries of other
+                      projects at most info
 
 Ids:
   NAMESPACE/NAME/INSTANCE, each of 1 to 128 of A-Z a-z 0-9 . _ - : @ +";
@@ -382,7 +383,9 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return usage_error::report(&error, &args),
     };
     stderr::start(cli.json, cli.quiet);
-    logging::start(cli.json);
+    if let Err(failure) = logging::start(cli.json) {
+        return failure.report(cli.json);
+    }
     ending::handle_signals(cli.json);
     let mut output = Output::new(cli.json);
     let done = dispatch(cli, chosen_by, &mut output);
@@ -544,11 +547,11 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             ));
         }
         Command::Copy { from, to, merge } => {
+            let from = target::parse_value(&from, "--from")?;
+            let to = target::parse_value(&to, "--to")?;
             copy::copy(&from, &to, merge, wait, output)?;
         }
         Command::Verify { strict } => verify::verify(&target()?, strict, output)?,
-            let from = target::parse_value(&from, "--from")?;
-            let to = target::parse_value(&to, "--to")?;
         Command::Doctor => {
             return doctor::doctor(&with_config(cli.config.as_deref())?, output);
         }

@@ -30,7 +30,7 @@ fn transcript_without_a_variable(
         "config_all_wrong", "config_cannot", "config_instances", "config_no_store", "config_override",
         "config_presets", "config_run", "config_warnings", "config_wrong", "demo", "demo_cannot",
         "doctor_choice", "earlier_default", "help", "help_commands", "help_nothing", "help_short",
-        "paths_environment", "paths_notes", "paths_unexpanded", "policy", "policy_limit", "policy_refused",
+        "log_level", "paths_environment", "paths_notes", "paths_unexpanded", "policy", "policy_limit", "policy_refused",
         "policy_store_choice", "privacy", "secrets", "wrong_usage"
     )]
     name: &str,
