@@ -409,9 +409,20 @@ fn is_empty_directory(path: &Path) -> bool {
 
 /// The cache of compiled components.
 fn check_cache(cache: &CacheDirectory, report: &mut Report) {
-    let writable = |directory: &Path| {
-        let existing = directory.ancestors().find(|above| above.exists());
-        existing.is_none_or(|existing| environment::may_write(existing) != Some(false))
+    // The part of the path that exists, if only as a link to nothing.
+    let existing = |path: &Path| {
+        path.ancestors().find(|above| above.symlink_metadata().is_ok()).map(Path::to_owned)
+    };
+    let unusable = |directory: &Path| match existing(directory)? {
+        link if !link.exists() => Some(format!(
+            "{} is a link to a directory that does not exist; create that directory, or remove \
+             the link",
+            shown(&link)
+        )),
+        existing if environment::may_write(&existing) == Some(false) => {
+            Some(format!("{} is not writable", shown(directory)))
+        }
+        _ => None,
     };
     match cache {
         CacheDirectory::None => report.warn(
@@ -426,12 +437,11 @@ fn check_cache(cache: &CacheDirectory, report: &mut Report) {
             );
             report.warn("unsafe_cache", text);
         }
-        CacheDirectory::Trusted(path) if !writable(path) => {
-            let text =
-                format!("run compiles its component each time: {} is not writable", shown(path));
-            report.warn("no_cache", text);
+        CacheDirectory::Trusted(path) => {
+            if let Some(reason) = unusable(path) {
+                report.warn("no_cache", format!("run compiles its component each time: {reason}"));
+            }
         }
-        CacheDirectory::Trusted(_) => {}
     }
 }
 
