@@ -27,7 +27,7 @@ fn transcript(
 #[rustfmt::skip]
 fn transcript_without_a_variable(
     #[values(
-        "config_all_wrong", "config_cannot", "config_instances", "config_no_store", "config_override",
+        "check_async", "config_all_wrong", "config_cannot", "config_instances", "config_no_store", "config_override",
         "config_presets", "config_run", "config_warnings", "config_wrong", "demo", "demo_cannot",
         "doctor_choice", "earlier_default", "help", "help_commands", "help_nothing", "help_short",
         "log_level", "paths_environment", "paths_notes", "paths_unexpanded", "policy", "policy_limit", "policy_refused",
