@@ -476,3 +476,32 @@ fn known_values_count_for_the_limit_of_a_batch() {
         assert!(guest.get_many(3).await.is_err());
     });
 }
+
+#[test]
+fn a_brief_read_in_place_keeps_a_permit() {
+    let backend = blocking();
+    let offload = offload(1, 1, Duration::ZERO);
+    let host = StorageHost::builder(backend.clone()).offload(offload).build();
+    let held = backend.0.hold(&[Method::Get], Moment::Before);
+    run(&RUNTIME, async {
+        let mut first = Guest::new(&host, "a/b/1").await;
+        let first = tokio::spawn(async move { first.get(4).await });
+        blocked(&held, 1).await;
+        // Without a free permit the second read goes to the offload, which has none either.
+        let mut second = Guest::new(&host, "a/b/2").await;
+        let second = tokio::spawn(async move {
+            let answer = second.get(4).await;
+            (answer, second.text().await)
+        });
+        while !second.is_finished() {
+            assert_eq!(held.waiting(), 1, "a read was made without a permit");
+            sleep(Duration::from_millis(1)).await;
+        }
+        let (answer, text) = second.await.unwrap();
+        assert_eq!(answer.unwrap(), IO_ERROR);
+        assert!(text.starts_with("the host is overloaded: "), "{text}");
+        drop(held);
+        assert_eq!(first.await.unwrap().unwrap(), OK);
+        host.drain(LONG).await.unwrap();
+    });
+}

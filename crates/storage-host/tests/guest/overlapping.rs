@@ -327,6 +327,40 @@ fn a_dropped_call_leaves_the_old_value_or_the_new_one() {
 }
 
 #[test]
+fn dropped_calls_count_until_they_have_ended() {
+    RUNTIME.block_on(async {
+        const DROPPED: usize = 4;
+        let mut holding = Holding::new(8, None);
+        let mut guest = Guest::new(&holding.host, &SPIN).await;
+        let reads = holding.backend.0.hold(&[Method::Get], Moment::Before);
+        let writes = holding.writes.take().unwrap();
+        let releasing = tokio::spawn(async move {
+            blocked(&writes, DROPPED).await;
+            blocked(&reads, 1).await;
+            reads.release();
+            writes
+        });
+        let function = guest
+            .instance
+            .get_typed_func::<(u32, Vec<u8>), ()>(&mut guest.store, "drop-after-get")
+            .unwrap();
+        let params = (DROPPED as u32, b"value".to_vec());
+        function.call_async(&mut guest.store, params).await.unwrap();
+        holding.writes = Some(releasing.await.unwrap());
+
+        // The guest has dropped its calls, and the store has not ended them.
+        let mut call = Box::pin(guest.set_at_once(CONCURRENT_CALLS as u32, b"value"));
+        begin(&mut call).await;
+        holding.wait_for(8).await;
+        holding.release();
+        let refused = "other: 65 calls in progress are over the limit of 64";
+        let accepted = CONCURRENT_CALLS - DROPPED;
+        assert_eq!(times(&call.await), BTreeMap::from([("ok", accepted), (refused, DROPPED)]));
+        assert_eq!(holding.stored().await.len(), accepted);
+    });
+}
+
+#[test]
 fn open_listings_count_as_calls() {
     RUNTIME.block_on(async {
         let mut holding = Holding::new(4, None);
