@@ -202,7 +202,7 @@ for_a_store!(redb, "redb", |path| {
     std::sync::Arc::new(crate::RedbStorage::open(path, crate::RedbOptions::default()).unwrap())
 });
 for_a_store!(redb_relaxed, "redb", |path| {
-    let options = crate::RedbOptions::default().with_durability(crate::Durability::Interval);
+    let options = crate::RedbOptions::default().with_durability(crate::Durability::Relaxed);
     std::sync::Arc::new(crate::RedbStorage::open(path, options).unwrap())
 });
 for_a_store!(rocksdb, "rocksdb", |path| {

@@ -19,7 +19,7 @@ pub(crate) fn syncs(durability: Durability, kind: &str) -> Result<bool, StorageE
     match durability {
         Durability::Sync => Ok(true),
         Durability::Os => Ok(false),
-        Durability::Interval => Err(StorageError::Unsupported(format!(
+        Durability::Relaxed => Err(StorageError::Unsupported(format!(
             "a {kind} store does not support durability \"{durability}\"; use \"sync\" or \"os\""
         ))),
     }

@@ -15,12 +15,11 @@ pub enum Durability {
     /// A write has been passed to the operating system when it returns: it survives a
     /// killed process. A power cut may lose or tear it; a torn value is detected.
     Os,
-    /// Called `relaxed` in store URLs. A write is in the process's memory when it returns
-    /// and is made durable within about 100 ms, or when the store is closed. A killed
-    /// process, a power cut, or an I/O error other than a full disk may lose the writes
-    /// that are not durable yet. The store then returns to an earlier state, in which
-    /// every commit is complete.
-    Interval,
+    /// A write is in the process's memory when it returns, and is made durable within about
+    /// 100 ms, or when the store is closed. A killed process, a power cut, or an I/O error
+    /// other than a full disk may lose the writes that are not durable yet. The store then
+    /// returns to an earlier state, in which every commit is complete.
+    Relaxed,
 }
 
 impl fmt::Display for Durability {
@@ -29,7 +28,7 @@ impl fmt::Display for Durability {
         f.write_str(match self {
             Self::Sync => "sync",
             Self::Os => "os",
-            Self::Interval => "relaxed",
+            Self::Relaxed => "relaxed",
         })
     }
 }

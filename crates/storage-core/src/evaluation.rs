@@ -79,7 +79,7 @@ pub trait CommitView {
     ///
     /// # Errors
     /// Those of reading the usage counter.
-    fn counts(&mut self, _component_prefix: &str) -> Result<bool, Self::Error> {
+    fn is_counted(&mut self, _component_prefix: &str) -> Result<bool, Self::Error> {
         Ok(true)
     }
 }
@@ -167,7 +167,7 @@ impl Commit {
         let mut changes: Vec<(&str, UsageChange)> = Vec::new();
         for write in &writes {
             let (component, user_key) = split_full_key(&write.key);
-            if !view.counts(component)? {
+            if !view.is_counted(component)? {
                 continue;
             }
             let new_len = write.value.as_ref().map(StorageValue::len);
@@ -224,7 +224,7 @@ mod tests {
             Ok(self.values.get(key).map(|value| value.len()))
         }
 
-        fn counts(&mut self, component_prefix: &str) -> Result<bool, StorageError> {
+        fn is_counted(&mut self, component_prefix: &str) -> Result<bool, StorageError> {
             Ok(self.counted.contains(&component_prefix))
         }
     }

@@ -6,8 +6,8 @@ use std::thread;
 
 use rstest::rstest;
 use storage_core::conformance::{
-    CountingStorage, FailingStorage, Fault, Implementation, Method, Moment, ReferenceStorage,
-    SlowStorage, run,
+    BlockingStorage, CountingStorage, FailingStorage, Fault, Implementation, Method, Moment,
+    ReferenceStorage, run,
 };
 use storage_core::{Commit, ComponentStorage, StorageError, Store, put};
 
@@ -22,7 +22,7 @@ fn broken() -> StorageError {
 #[rstest]
 #[case::failing(Implementation::store("failing", || FailingStorage::new(ReferenceStorage::new())))]
 #[case::counting(Implementation::store("counting", || CountingStorage::new(ReferenceStorage::new())))]
-#[case::slow(Implementation::store("slow", || SlowStorage::new(ReferenceStorage::new())))]
+#[case::blocking(Implementation::store("blocking", || BlockingStorage::new(ReferenceStorage::new())))]
 fn without_a_command_they_keep_the_contract(#[case] implementation: Implementation) {
     run(&implementation);
 }
@@ -91,7 +91,7 @@ fn a_fault_may_be_a_panic() {
 #[case::before(Moment::Before, None)]
 #[case::after(Moment::After, Some("1"))]
 fn a_blocked_write_has_happened_or_not(#[case] moment: Moment, #[case] seen: Option<&str>) {
-    let storage = SlowStorage::new(ReferenceStorage::new());
+    let storage = BlockingStorage::new(ReferenceStorage::new());
     let held = storage.hold(&[Method::Set], moment);
     thread::scope(|scope| {
         let writer = scope.spawn(|| storage.set("a", "1".into()));
@@ -109,10 +109,10 @@ fn a_blocked_write_has_happened_or_not(#[case] moment: Moment, #[case] seen: Opt
 
 #[test]
 fn each_hold_is_released_separately() {
-    let storage = Arc::new(SlowStorage::new(ReferenceStorage::new()));
+    let storage = Arc::new(BlockingStorage::new(ReferenceStorage::new()));
     let sets = storage.hold(&[Method::Set], Moment::Before);
     let gets = storage.hold(&[Method::Get], Moment::Before);
-    let spawn = |call: fn(&SlowStorage<ReferenceStorage>)| {
+    let spawn = |call: fn(&BlockingStorage<ReferenceStorage>)| {
         let storage = Arc::clone(&storage);
         thread::spawn(move || call(&storage))
     };

@@ -8,10 +8,15 @@ use crate::{Atomic, Error, Page, Store, Transactional, Write, number};
 
 const MAX_KEY_BYTES: usize = 1_024;
 const MAX_VALUE_BYTES: usize = 1 << 20;
+/// Checks and writes of a commit, or keys of a read.
 const MAX_BATCH: usize = 1_000;
+/// Keys and values of a commit, or keys of a read and what it finds.
+const MAX_BATCH_BYTES: usize = 16 << 20;
 const PAGE_KEYS: usize = 1_000;
 
-/// A store in memory for tests, with the rules and limits of the host.
+/// A store in memory for tests, with the rules of [`Extended`](crate::Extended) and the limits
+/// that a host has by default: keys of 1,024 bytes, values of 1 MiB, and 1,000 operations and
+/// 16 MiB in a call with several keys. It has no quota.
 ///
 /// Clones share the data, as instances of a component do.
 ///
@@ -161,6 +166,22 @@ impl Store for Fake {
         Ok(self.call_on(key)?.entries.contains_key(key))
     }
 
+    fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let state = self.call()?;
+        check_batch(keys.len())?;
+        let mut bytes = keys.iter().map(String::len).sum();
+        check_batch_bytes(bytes)?;
+        keys.iter().try_for_each(|key| check_key(key))?;
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = state.value(key);
+            bytes += value.map_or(0, <[u8]>::len);
+            check_batch_bytes(bytes)?;
+            values.push(value.map(<[u8]>::to_vec));
+        }
+        Ok(values)
+    }
+
     fn page(&self, prefix: &str, after: Option<&str>) -> Result<Page, Error> {
         let state = self.call()?;
         let page_keys = state.page_keys.unwrap_or(PAGE_KEYS);
@@ -203,14 +224,21 @@ impl Transactional for Fake {
             interrupt(self);
         }
         let mut state = self.call()?;
-        if unchanged.len() + writes.len() > MAX_BATCH {
-            let text = format!("a commit has at most {MAX_BATCH} checks and writes");
-            return Err(Error::Host(text));
+        check_batch(unchanged.len() + writes.len())?;
+        let mut bytes = unchanged.iter().map(|version| version.key.len()).sum::<usize>();
+        for write in writes {
+            match write {
+                Write::Set(key, value) => {
+                    check_value(value)?;
+                    bytes += key.len() + value.len();
+                }
+                Write::Delete(key) => bytes += key.len(),
+            }
+            check_batch_bytes(bytes)?;
         }
         for write in writes {
             match write {
-                Write::Set(key, value) => check_key(key).and_then(|()| check_value(value))?,
-                Write::Delete(key) => check_key(key)?,
+                Write::Set(key, _) | Write::Delete(key) => check_key(key)?,
             }
         }
         if !unchanged.iter().all(|version| state.has(version)) {
@@ -240,9 +268,21 @@ fn check_key(key: &str) -> Result<(), Error> {
 }
 
 fn check_value(value: &[u8]) -> Result<(), Error> {
-    if value.len() > MAX_VALUE_BYTES {
-        let text = format!("a value has at most {MAX_VALUE_BYTES} bytes");
-        return Err(Error::Host(text));
+    at_most(MAX_VALUE_BYTES, value.len(), "bytes of a value")
+}
+
+fn check_batch(operations: usize) -> Result<(), Error> {
+    at_most(MAX_BATCH, operations, "operations of a batch")
+}
+
+fn check_batch_bytes(bytes: usize) -> Result<(), Error> {
+    at_most(MAX_BATCH_BYTES, bytes, "bytes of a batch")
+}
+
+/// The error has the text of the host.
+fn at_most(max: usize, actual: usize, what: &str) -> Result<(), Error> {
+    if actual <= max {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Host(format!("{actual} {what} are over the limit of {max}")))
 }

@@ -4,7 +4,8 @@
 //! Write the application against a trait. In the component it gets a store of the host,
 //! in a test a [`Fake`].
 //!
-//! ```no_run
+#![cfg_attr(feature = "json", doc = "```no_run")]
+#![cfg_attr(not(feature = "json"), doc = "```ignore")]
 //! use storage_guest::{Atomic, Error, Extended};
 //!
 //! /// Sells one piece. Returns how many are left; `None` if there was none.
@@ -23,7 +24,8 @@
 //! }
 //! ```
 //!
-//! ```
+#![cfg_attr(feature = "json", doc = "```")]
+#![cfg_attr(not(feature = "json"), doc = "```ignore")]
 //! # use storage_guest::{Atomic, Error, Fake, Store};
 //! # fn sell(store: &impl Atomic, item: &str) -> Result<Option<u32>, Error> {
 //! #     let key = format!("stock/{item}");

@@ -158,6 +158,37 @@ fn invalid_keys_and_values_are_refused() {
 }
 
 #[test]
+fn calls_with_several_keys_have_the_limits_of_a_host() {
+    let store = Fake::new();
+    let keys = |count: usize, bytes: usize| -> Vec<String> {
+        (0..count).map(|key| format!("{key:0bytes$}")).collect()
+    };
+    let over = |text: &str| Error::Host(text.to_owned());
+    let operations = over("1001 operations of a batch are over the limit of 1000");
+    assert_eq!(store.get_many(&keys(1_000, 4)), Ok(vec![None; 1_000]));
+    assert_eq!(store.get_many(&keys(1_001, 4)), Err(operations.clone()));
+    assert_eq!(store.commit(vec![], &vec![Write::Delete("a".to_owned()); 1_001]), Err(operations));
+
+    // 16 values of 1 MiB, without their keys.
+    let written: Vec<Write> =
+        keys(16, 4).into_iter().map(|key| Write::Set(key, vec![b'x'; 1 << 20])).collect();
+    let bytes = "bytes of a batch are over the limit of 16777216";
+    let refused = Err(over(&format!("16777280 {bytes}")));
+    assert_eq!(store.commit(vec![], &written), refused);
+    let (_, version) = store.read("0000").unwrap();
+    // The key of a check counts too.
+    let mut fits = written;
+    fits[15] = Write::Set("0015".to_owned(), vec![b'x'; (1 << 20) - 64]);
+    assert_eq!(store.commit(vec![version], &fits), Err(over(&format!("16777220 {bytes}"))));
+    assert_eq!(store.commit(vec![], &fits), Ok(true));
+
+    assert_eq!(store.get_many(&keys(16, 4)).map(|values| values.len()), Ok(16));
+    let more = [keys(16, 4), vec!["a".to_owned()]].concat();
+    assert_eq!(store.get_many(&more), Err(over(&format!("16777217 {bytes}"))));
+    assert!(matches!(store.get_many(&["a\n".to_owned()]), Err(Error::InvalidKey(_))));
+}
+
+#[test]
 fn numbers_have_one_form() {
     let store = Fake::new();
     for (value, number) in [("0", 0), ("-5", -5), ("9223372036854775807", i64::MAX)] {

@@ -115,7 +115,7 @@ mod redb {
         fn open(&self, location: &Location, mode: Mode) -> Result<Arc<dyn Store>, StorageError> {
             let mut options = RedbOptions::default();
             if location.setting("durability") == Some("relaxed") {
-                options = options.with_durability(Durability::Interval);
+                options = options.with_durability(Durability::Relaxed);
             }
             if let Some(bytes) = location.bytes("cache_bytes") {
                 options = options.with_cache_bytes(bytes);

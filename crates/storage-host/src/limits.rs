@@ -116,7 +116,7 @@ fn at_most(limit: &'static str, max: usize, actual: usize) -> Result<(), Storage
 const KEYS_PER_PAGE: usize = 4_096;
 
 /// How many values of a batch are read from the storage below at a time.
-const VALUES_PER_READ: usize = 16;
+pub(crate) const VALUES_PER_READ: usize = 16;
 
 /// Enforces [`Limits`] on one component's calls.
 ///

@@ -19,7 +19,6 @@ use crate::component_config::ComponentConfig;
 use crate::grants::{Access, Grant};
 use crate::host::{ComponentSettings, StorageHost};
 use crate::limits::Limits;
-use crate::server::hide_passwords;
 use crate::store_url::StoreUrl;
 use storage_cache::{CacheConfig, DEFAULT_MAX_STALENESS};
 
@@ -99,7 +98,8 @@ pub enum ManifestError {
         /// Why.
         problem: String,
     },
-    /// It is not TOML, or has an unknown field or an invalid value. Names the line.
+    /// It is not TOML, or has an unknown field or an invalid value. Names the line, but does
+    /// not quote it, because it may contain a secret.
     #[error("{0}")]
     Syntax(String),
     /// Settings of a component contradict each other. Names the component.
@@ -118,12 +118,18 @@ impl Manifest {
             path: path.to_owned(),
             problem: error.to_string(),
         })?;
-        let mut manifest: Self = text.parse()?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        for wasm in manifest.components.iter_mut().filter_map(|component| component.wasm.as_mut()) {
+        Ok(text.parse::<Self>()?.relative_to(path))
+    }
+
+    /// Resolves the files of the components relative to the directory of this file, which
+    /// the manifest was read from.
+    #[must_use]
+    pub fn relative_to(mut self, file: impl AsRef<Path>) -> Self {
+        let directory = file.as_ref().parent().unwrap_or(Path::new(""));
+        for wasm in self.components.iter_mut().filter_map(|component| component.wasm.as_mut()) {
             *wasm = directory.join(&*wasm);
         }
-        Ok(manifest)
+        self
     }
 
     /// Returns the component with this id, if the manifest names it.
@@ -164,9 +170,13 @@ impl FromStr for Manifest {
 
     fn from_str(text: &str) -> Result<Self, ManifestError> {
         let file: File = toml::from_str(text).map_err(|error| {
-            // The text quotes the line.
-            let text = error.to_string();
-            ManifestError::Syntax(hide_passwords(text.trim_end()).into_owned())
+            let at = error.span().and_then(|span| text.get(..span.start)).map(|before| {
+                let line = before.matches('\n').count().saturating_add(1);
+                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                format!("line {line}, column {column}: ")
+            });
+            let message = error.message().trim_end();
+            ManifestError::Syntax(format!("{}{message}", at.unwrap_or_default()))
         })?;
         file.resolve()
     }
@@ -200,7 +210,7 @@ struct Component {
     limits: LimitsTable,
     timeout: Option<Seconds>,
     cache: Option<CacheSetting<CacheTable>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "config")]
     config: BTreeMap<String, String>,
     #[serde(default)]
     grants: Vec<GrantTable>,
@@ -534,6 +544,29 @@ where
     T: FromStr<Err: std::fmt::Display>,
 {
     parsed(deserializer).map(Some)
+}
+
+/// Reads a configuration. Unlike the errors of serde, these do not show a value: it may be a
+/// secret.
+fn config<'de, D>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let wrong = |what: &str, value: &toml::Value| {
+        let kind = value.type_str();
+        serde::de::Error::custom(format!("{what}; it has the type {kind}"))
+    };
+    let table = match toml::Value::deserialize(deserializer)? {
+        toml::Value::Table(table) => table,
+        other => return Err(wrong("config must be a table of texts", &other)),
+    };
+    let text = |(name, value)| match value {
+        toml::Value::String(text) => Ok((name, text)),
+        other => {
+            Err(wrong(&format!("the value of {name:?} in config must be text in quotes"), &other))
+        }
+    };
+    table.into_iter().map(text).collect()
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Default for Offload {
     }
 }
 
-/// Where reads of a few keys run that are not known in memory.
+/// Where brief reads run: reads of up to 16 keys that are not known in memory.
 ///
 /// In a local store such a read takes microseconds, unless the disk is slow; a trip to
 /// another thread and back takes tens of microseconds. Reads of a store that other hosts

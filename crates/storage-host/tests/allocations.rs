@@ -53,6 +53,41 @@ fn calls_of_guests_allocate_little() {
     }
 }
 
+/// A call of an asynchronous linker that is answered at once allocates once more than the same
+/// call of a synchronous one: for its future.
+#[cfg(all(feature = "async", feature = "file"))]
+#[test]
+fn calls_of_asynchronous_hosts_allocate_once_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = format!("file:{}", directory.path().join("store").display());
+    let engine = Engine::new(&guest::engine_config()).unwrap();
+    let keys: String = (0..100).map(|number| format!("user/profile/{number:03}")).collect();
+    // A store that never blocks, and one that may, whose values are cached.
+    let memory = &["get", "exists", "set", "increment"][..];
+    for (store, operations) in [("memory:", memory), (file.as_str(), &["get", "exists"])] {
+        let text = format!("(component {MEMORY}\n{DRAFT})").replace("KEYS", &keys);
+        let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+        let store: StoreUrl = store.parse().unwrap();
+        let host = StorageHost::new(store.open(Mode::ReadWrite).unwrap());
+        let state = || {
+            let state = ComponentState::new(host.component(&"a/b/1".parse().unwrap()));
+            guest::new_store(&engine, state, |state| state)
+        };
+        let mut linker = Linker::new(&engine);
+        guest::add_to_linker(&mut linker, |state: &mut ComponentState| state).unwrap();
+        let mut in_place = start(&component, linker, state());
+        let mut linker = Linker::new(&engine);
+        guest::add_to_linker_async(&mut linker, |state: &mut ComponentState| state).unwrap();
+        let mut asynchronous = start_async(&component, linker, state());
+        for operation in operations {
+            let [in_place, asynchronous] =
+                [&mut in_place, &mut asynchronous].map(|run| run(operation));
+            let more = asynchronous.saturating_sub(in_place).div_ceil(u64::from(CALLS));
+            assert_eq!(more, 1, "{operation}: {in_place} and {asynchronous}");
+        }
+    }
+}
+
 /// Starts a guest. The result makes [`CALLS`] calls and returns how often they allocated.
 fn start<T: 'static>(
     component: &Component,
@@ -62,6 +97,28 @@ fn start<T: 'static>(
     linker.define_unknown_imports_as_traps(component).unwrap();
     let instance = linker.instantiate(&mut store, component).unwrap();
     let run = instance.get_func(&mut store, "run").unwrap();
+    counted(move |arguments, sum| run.call(&mut store, arguments, sum).unwrap())
+}
+
+/// The same with an asynchronous linker, on this thread.
+#[cfg(all(feature = "async", feature = "file"))]
+fn start_async<T: Send + 'static>(
+    component: &Component,
+    mut linker: Linker<T>,
+    mut store: Store<T>,
+) -> Box<dyn FnMut(&str) -> u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    linker.define_unknown_imports_as_traps(component).unwrap();
+    let instance = runtime.block_on(linker.instantiate_async(&mut store, component)).unwrap();
+    let run = instance.get_func(&mut store, "run").unwrap();
+    counted(move |arguments, sum| {
+        runtime.block_on(run.call_async(&mut store, arguments, sum)).unwrap();
+    })
+}
+
+/// Prepares a guest with `call`, which calls its function. The result makes [`CALLS`] calls
+/// and returns how often they allocated.
+fn counted(mut call: impl FnMut(&[Val], &mut [Val]) + 'static) -> Box<dyn FnMut(&str) -> u64> {
     let mut run = move |operation: &str, times| {
         let arguments = [
             Val::Enum("core".to_owned()),
@@ -70,9 +127,7 @@ fn start<T: 'static>(
             Val::U32(100),
         ];
         let mut sum = [Val::U64(0)];
-        let counted = allocation_counter::measure(|| {
-            run.call(&mut store, &arguments, &mut sum).unwrap();
-        });
+        let counted = allocation_counter::measure(|| call(&arguments, &mut sum));
         assert_ne!(sum, [Val::U64(u64::MAX)], "{operation} failed");
         counted.count_total
     };

@@ -109,7 +109,7 @@ impl CommitView for View<'_> {
         Ok(self.writer.reader.value_len(key)?)
     }
 
-    fn counts(&mut self, component_prefix: &str) -> Result<bool, Refusal> {
+    fn is_counted(&mut self, component_prefix: &str) -> Result<bool, Refusal> {
         let component = self.keys.component(component_prefix);
         let has_counter = component.is_some_and(|one| one.usage().is_some());
         if self.needs_counter && !has_counter { Err(Refusal::NoCounter) } else { Ok(has_counter) }

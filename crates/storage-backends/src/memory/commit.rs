@@ -85,7 +85,7 @@ impl CommitView for Locked<'_> {
         Ok(self.stored(key).map(|found| found.value.len()))
     }
 
-    fn counts(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
+    fn is_counted(&mut self, _component_prefix: &str) -> Result<bool, StorageError> {
         Ok(self.has_budget)
     }
 }

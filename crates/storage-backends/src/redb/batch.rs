@@ -200,7 +200,7 @@ impl CommitView for View<'_, '_, '_> {
         Ok(found.map(|found| record::keyless_value_len(found.value())))
     }
 
-    fn counts(&mut self, component: &str) -> Result<bool, Error> {
+    fn is_counted(&mut self, component: &str) -> Result<bool, Error> {
         let tracked = !matches!(self.batch.tracking(component)?, Tracking::None);
         Ok(tracked || self.budgeted == Some(component))
     }

@@ -66,7 +66,7 @@ fn filled_store() -> (TestStore, RedbStorage) {
 /// Filled and flushed, with a long interval between flushes.
 fn filled_relaxed(options: RedbOptions) -> (TestStore, RedbStorage) {
     let test_store = TestStore::new();
-    let relaxed = options.with_durability(Durability::Interval);
+    let relaxed = options.with_durability(Durability::Relaxed);
     let storage = RedbStorage::open(test_store.path(), relaxed).unwrap();
     fill(&storage);
     storage.flush().unwrap();

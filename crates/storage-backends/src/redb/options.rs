@@ -7,7 +7,7 @@ use storage_core::{Durability, StorageError};
 #[non_exhaustive]
 pub struct RedbOptions {
     /// What an acknowledged write survives: [`Durability::Sync`] or
-    /// [`Durability::Interval`]. What the engine has not made durable is only in the
+    /// [`Durability::Relaxed`]. What the engine has not made durable is only in the
     /// process's memory, so [`Durability::Os`] is not supported.
     pub durability: Durability,
     /// The size of the engine's page cache, in bytes. Default: 64 MiB.
@@ -54,7 +54,7 @@ impl RedbOptions {
     pub(super) fn is_relaxed(&self) -> Result<bool, StorageError> {
         match self.durability {
             Durability::Sync => Ok(false),
-            Durability::Interval => Ok(true),
+            Durability::Relaxed => Ok(true),
             Durability::Os => Err(StorageError::Unsupported(
                 "a redb store does not support durability \"os\"; use \"sync\" or \"relaxed\""
                     .into(),

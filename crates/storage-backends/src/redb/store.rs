@@ -44,7 +44,7 @@ use crate::store_path;
 /// Before each group of writes the store compares its path with the file that it has
 /// locked. If the file was moved or replaced, writes return
 /// [`StorageError::Unavailable`] and write nothing. Reads continue in the moved file, and
-/// a store with [`Durability::Interval`] makes its acknowledged writes durable there.
+/// a store with [`Durability::Relaxed`] makes its acknowledged writes durable there.
 ///
 /// ```
 /// use storage_backends::{RedbOptions, RedbStorage};

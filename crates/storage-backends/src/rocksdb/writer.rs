@@ -371,7 +371,7 @@ impl CommitView for View<'_, '_> {
         }
     }
 
-    fn counts(&mut self, component: &str) -> Result<bool, StorageError> {
+    fn is_counted(&mut self, component: &str) -> Result<bool, StorageError> {
         let found = self.touched.binary_search_by_key(&component, |one| one.component);
         let tracking = found.ok().and_then(|index| self.touched.get(index));
         let tracked = tracking.is_some_and(|one| one.tracking != Tracking::None);

@@ -36,7 +36,7 @@ fn read_only(path: &Path) -> RedbStorage {
 }
 
 fn relaxed() -> RedbOptions {
-    RedbOptions::default().with_durability(Durability::Interval)
+    RedbOptions::default().with_durability(Durability::Relaxed)
 }
 
 /// A directory with a file at the path of the store.

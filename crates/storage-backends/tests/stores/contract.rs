@@ -58,7 +58,7 @@ fn file_without_memory_for_indexes() {
 fn redb_without_a_cache() {
     use storage_backends::{RedbOptions, RedbStorage};
     run(&implementation(engine::REDB, |path| {
-        let options = RedbOptions::default().with_durability(Durability::Interval);
+        let options = RedbOptions::default().with_durability(Durability::Relaxed);
         Ok(Arc::new(RedbStorage::open(path, options.with_cache_bytes(0))?))
     }));
 }

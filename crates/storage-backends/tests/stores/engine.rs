@@ -128,7 +128,7 @@ pub(crate) const REDB: Engine = {
         is_directory: false,
         lock_file: "",
         reads_beside_writer: false,
-        relaxed: Durability::Interval,
+        relaxed: Durability::Relaxed,
         open_with: |path, durability| {
             let options = RedbOptions::default().with_durability(durability);
             Ok(Arc::new(RedbStorage::open(path, options)?))

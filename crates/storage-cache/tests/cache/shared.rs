@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rstest::rstest;
 use storage_cache::{CacheConfig, CacheStats, CachedStorage, SharedCache};
 use storage_core::conformance::{
-    CountingStorage, Feature, Implementation, Method, Moment, ReferenceStorage, SlowStorage, run,
+    BlockingStorage, CountingStorage, Feature, Implementation, Method, Moment, ReferenceStorage,
+    run,
 };
 use storage_core::{
     Commit, ComponentId, ComponentStorage, MAX_KEY_BYTES, NamespacedStorage, forward_storage,
@@ -14,7 +15,7 @@ use storage_core::{
 
 use crate::support::{assert_holds, bytes, start};
 
-type Backend = Arc<SlowStorage<CountingStorage<ReferenceStorage>>>;
+type Backend = Arc<BlockingStorage<CountingStorage<ReferenceStorage>>>;
 type View = NamespacedStorage<CachedStorage<Backend>>;
 
 fn id(name: impl std::fmt::Display) -> ComponentId {
@@ -23,7 +24,7 @@ fn id(name: impl std::fmt::Display) -> ComponentId {
 
 fn shared(config: CacheConfig) -> SharedCache<Backend> {
     let counting = CountingStorage::new(ReferenceStorage::new());
-    SharedCache::new(Arc::new(SlowStorage::new(counting)), config)
+    SharedCache::new(Arc::new(BlockingStorage::new(counting)), config)
 }
 
 fn roomy() -> SharedCache<Backend> {

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use storage_cache::{CacheConfig, CachedStorage, ManualClock};
-use storage_core::conformance::{CountingStorage, FailingStorage, ReferenceStorage, SlowStorage};
+use storage_core::conformance::{
+    BlockingStorage, CountingStorage, FailingStorage, ReferenceStorage,
+};
 use storage_core::{Commit, ComponentStorage, StorageError, StorageValue};
 
 /// How long to wait for a call before it counts as hanging.
@@ -18,7 +20,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(60);
 /// A cache of 64 KiB does not keep a value of this size.
 pub(crate) const LARGE: usize = 64 << 10;
 
-pub(crate) type Backend = SlowStorage<FailingStorage<CountingStorage<ReferenceStorage>>>;
+pub(crate) type Backend = BlockingStorage<FailingStorage<CountingStorage<ReferenceStorage>>>;
 
 /// A cache over storage that waits, fails and counts on command, and the clock of
 /// the cache.
@@ -41,7 +43,7 @@ impl Setup {
     pub(crate) fn with(config: CacheConfig) -> Self {
         let clock = ManualClock::new();
         let counting = CountingStorage::new(ReferenceStorage::new());
-        let backend = SlowStorage::new(FailingStorage::new(counting));
+        let backend = BlockingStorage::new(FailingStorage::new(counting));
         let cached = Arc::new(CachedStorage::with_clock(backend, config, clock.clock()));
         Self { cached, clock }
     }

@@ -3,7 +3,7 @@
 //! - [`run`] runs every [`Case`] of the suite on an [`Implementation`]. Authors of
 //!   backends and decorators call it from their tests.
 //! - [`ReferenceStorage`] is the contract in its simplest form.
-//! - [`FailingStorage`], [`CountingStorage`] and [`SlowStorage`] wrap any storage
+//! - [`FailingStorage`], [`CountingStorage`] and [`BlockingStorage`] wrap any storage
 //!   to test what is built on it. [`RequiredMethods`] hides the provided methods.
 //! - [`SharedReference`] is one store for several hosts, with notices that arrive on command.
 //!
@@ -42,7 +42,7 @@ mod shared;
 mod subject;
 mod suite;
 
-pub use faults::{CountingStorage, FailingStorage, Fault, Held, Method, Moment, SlowStorage};
+pub use faults::{BlockingStorage, CountingStorage, FailingStorage, Fault, Held, Method, Moment};
 pub use implementation::{Feature, Implementation};
 pub use reference::ReferenceStorage;
 pub use required_methods::RequiredMethods;

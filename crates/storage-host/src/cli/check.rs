@@ -1,7 +1,7 @@
 //! `check` of a component: what it imports and exports, and whether `run` can run it.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
@@ -13,28 +13,27 @@ use super::{compiled, provided, run};
 
 /// Whether a file is taken for a component, and not for a manifest: by its name, else by its
 /// first bytes.
-pub(super) fn is_component(path: &Path) -> bool {
+pub(super) fn is_component(path: &Path, bytes: &io::Result<Vec<u8>>) -> bool {
     let extension = path.extension().unwrap_or_default();
-    if ["wasm", "wat"].iter().any(|known| extension.eq_ignore_ascii_case(known)) {
-        return true;
-    }
-    let mut magic = [0; 4];
+    let is_named = ["wasm", "wat"].iter().any(|known| extension.eq_ignore_ascii_case(known));
     // If the file is unreadable, the error comes from reading it as a manifest.
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    read.is_ok() && magic == *b"\0asm"
+    is_named || bytes.as_ref().is_ok_and(|bytes| bytes.starts_with(b"\0asm"))
 }
 
 /// Checks that a component can be run.
 pub(super) fn check_runnable(path: &Path) -> Result<(), Failure> {
-    examine(path)?.1
+    examine(path, fs::read(path))?.1
 }
 
 /// Reads a component, and finds out whether it can be run.
 ///
 /// # Errors
 /// If the file is not a complete component.
-fn examine(path: &Path) -> Result<(Contents, Result<(), Failure>), Failure> {
-    let bytes = compiled::read(path)?;
+fn examine(
+    path: &Path,
+    bytes: io::Result<Vec<u8>>,
+) -> Result<(Contents, Result<(), Failure>), Failure> {
+    let bytes = compiled::component(path, bytes)?;
     let contents = Contents::read(&bytes);
     let outcome = match contents.obstacle() {
         Some(obstacle) => Err(Failure::new("component", format!("{}{obstacle}", path.display()))),
@@ -60,8 +59,12 @@ struct Report<'a> {
 
 /// Prints the imports and exports of a component, and what this host provides. Fails if it
 /// cannot be run.
-pub(super) fn check(path: &Path, output: &mut Output) -> Result<(), Failure> {
-    let (contents, outcome) = examine(path)?;
+pub(super) fn check(
+    path: &Path,
+    bytes: io::Result<Vec<u8>>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let (contents, outcome) = examine(path, bytes)?;
     let report = Report {
         component: json_path(path),
         component_base64: exact_path(path),

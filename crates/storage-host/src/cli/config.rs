@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::output::{Output, exact_path, json_path, note, printable};
 use super::progress::counted;
 use super::run::Job;
+use super::stderr;
 use super::target::Target;
 
 /// The command line of `run --config`.
@@ -77,6 +78,9 @@ struct Checked<'a> {
     store: String,
     components: usize,
     runnable: usize,
+    /// The components that cannot be run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<CannotRun<'a>>,
     grants: usize,
     warnings: Vec<Warning<'a>>,
 }
@@ -85,6 +89,13 @@ struct Checked<'a> {
 struct Warning<'a> {
     kind: &'static str,
     component: &'a str,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct CannotRun<'a> {
+    component: &'a str,
+    kind: &'static str,
     message: String,
 }
 
@@ -98,35 +109,44 @@ impl<'a> From<&'a ManifestWarning> for Warning<'a> {
     }
 }
 
-/// Compiles the components of a manifest, and reports errors and warnings. Creates
-/// nothing. With `strict` a warning is a failure.
+/// Compiles the components of a manifest, and reports the errors of all of them, and warnings.
+/// Creates nothing. With `strict` a warning is a failure.
 pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
     let Some((path, manifest)) = target.config() else { return Ok(()) };
     let mut runnable = 0;
+    let mut failures = Vec::new();
     for component in &manifest.components {
-        if let Some(wasm) = &component.wasm {
-            check_runnable(wasm).map_err(|failure| failure.of_component(&component.id))?;
-            runnable += 1;
+        let Some(wasm) = &component.wasm else { continue };
+        match check_runnable(wasm) {
+            Ok(()) => runnable += 1,
+            Err(Failure::Error { kind, message }) => {
+                failures.push(CannotRun { component: component.id.as_str(), kind, message });
+            }
+            Err(Failure::OutputClosed) => return Err(Failure::OutputClosed),
         }
     }
     let warnings = manifest.warnings();
+    let failed = match (failures.len() as u64, warnings.len() as u64) {
+        (0, warnings) if strict && warnings > 0 => Some(("warnings", counted(warnings, "warning"))),
+        (0, _) => None,
+        (failed, _) => {
+            Some(("component", format!("{} cannot be run", counted(failed, "component"))))
+        }
+    };
     let checked = Checked {
         manifest: json_path(path),
         manifest_base64: exact_path(path),
         store: target.url().to_string(),
         components: manifest.components.len(),
         runnable,
+        failures,
         grants: manifest.components.iter().map(|component| component.grants.len()).sum(),
         warnings: warnings.iter().map(Warning::from).collect(),
     };
     let written = show(&checked, path, output).and_then(|()| output.finish());
-    let outcome = match warnings.len() {
-        number if strict && number > 0 => {
-            let number = counted(number as u64, "warning");
-            Err(Failure::new("warnings", format!("{}: {number}", path.display())))
-        }
-        _ => Ok(()),
-    };
+    let outcome = failed.map_or(Ok(()), |(kind, what)| {
+        Err(Failure::new(kind, format!("{}: {what}", path.display())))
+    });
     Failure::outcome_of(written, outcome)
 }
 
@@ -136,6 +156,12 @@ fn show(checked: &Checked<'_>, path: &Path, output: &mut Output) -> Result<(), F
     }
     for warning in &checked.warnings {
         note(format_args!("warning: {}", printable(&warning.message)));
+    }
+    for CannotRun { component, message, .. } in &checked.failures {
+        stderr::line(format_args!("error: {component}: {message}"));
+    }
+    if !checked.failures.is_empty() {
+        return Ok(());
     }
     output.line(format_args!(
         "{}: ok: store {}, {} ({} runnable), {}",

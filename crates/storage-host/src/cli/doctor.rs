@@ -12,7 +12,6 @@ use storage_host::{Mode, StorageError, StoreRegistry, StoreUrl};
 use super::compiled::CacheDirectory;
 use super::environment::{self, FileSystem};
 use super::failure::Failure;
-use super::logging;
 use super::output::{Output, exact_path, json_path, printable};
 use super::progress::{Progress, counted, human_bytes};
 use super::target::{self, ChosenBy, Target, VARIABLE};
@@ -446,9 +445,20 @@ fn is_empty_directory(path: &Path) -> bool {
 
 /// The cache of compiled components.
 fn check_cache(cache: &CacheDirectory, report: &mut Report) {
-    let writable = |directory: &Path| {
-        let existing = directory.ancestors().find(|above| above.exists());
-        existing.is_none_or(|existing| environment::may_write(existing) != Some(false))
+    // The part of the path that exists, if only as a link to nothing.
+    let existing = |path: &Path| {
+        path.ancestors().find(|above| above.symlink_metadata().is_ok()).map(Path::to_owned)
+    };
+    let unusable = |directory: &Path| match existing(directory)? {
+        link if !link.exists() => Some(format!(
+            "{} is a link to a directory that does not exist; create that directory, or remove \
+             the link",
+            shown(&link)
+        )),
+        existing if environment::may_write(&existing) == Some(false) => {
+            Some(format!("{} is not writable", shown(directory)))
+        }
+        _ => None,
     };
     match cache {
         CacheDirectory::None => report.warn(
@@ -463,12 +473,11 @@ fn check_cache(cache: &CacheDirectory, report: &mut Report) {
             );
             report.warn("unsafe_cache", text);
         }
-        CacheDirectory::Trusted(path) if !writable(path) => {
-            let text =
-                format!("run compiles its component each time: {} is not writable", shown(path));
-            report.warn("no_cache", text);
+        CacheDirectory::Trusted(path) => {
+            if let Some(reason) = unusable(path) {
+                report.warn("no_cache", format!("run compiles its component each time: {reason}"));
+            }
         }
-        CacheDirectory::Trusted(_) => {}
     }
 }
 
@@ -499,12 +508,6 @@ fn check_process(store: &StoreUrl, report: &mut Report) {
                 store.scheme(),
                 store.needs().open_files
             ),
-        );
-    }
-    if let Some(level) = logging::unknown_level() {
-        report.warn(
-            "log_level",
-            format!("STORAGE_HOST_LOG={level:?} is not a level, so only errors are logged"),
         );
     }
 }

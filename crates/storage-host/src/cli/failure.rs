@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use storage_host::{ComponentId, CopyError, StorageError, StoreUrl};
+use storage_host::{CopyError, StorageError, StoreUrl};
 
 use super::stderr;
 
@@ -69,16 +69,6 @@ impl Failure {
     /// Why a preset key was not set.
     pub(super) fn of_preset(key: &str, error: StorageError) -> Self {
         Self::Error { kind: kind_of(&error), message: format!("cannot preset {key:?}: {error}") }
-    }
-
-    /// The same failure, of one of several components.
-    pub(super) fn of_component(self, id: &ComponentId) -> Self {
-        match self {
-            Self::Error { kind, message } => {
-                Self::Error { kind, message: format!("{id}: {message}") }
-            }
-            Self::OutputClosed => Self::OutputClosed,
-        }
     }
 
     /// The same failure with more text at the end of its message.

@@ -25,9 +25,12 @@ pub(super) struct Import {
     /// The interface of a labelled import.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) implements: Option<String>,
-    /// What this host has instead of a missing import.
+    /// The nearest version that this host has of a missing interface; at most one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) nearest: Vec<String>,
+    /// What the component needs instead of this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) needs: Option<&'static str>,
 }
 
 /// What `run` does with an import.
@@ -63,9 +66,18 @@ impl Contents {
                 listed(&labelled)
             ));
         }
-        let missing: Vec<String> = with(Status::Missing).map(Import::described).collect();
+        let (asynchronous, others): (Vec<&Import>, _) =
+            with(Status::Missing).partition(|import| import.needs.is_some());
+        let names = asynchronous.iter().map(|import| import.name.clone());
+        let missing: Vec<String> = names.chain(others.into_iter().map(Import::described)).collect();
         if !missing.is_empty() {
-            return Some(describe_missing(&missing));
+            let needs = match asynchronous.first() {
+                Some(Import { name, needs: Some(needs), .. }) => {
+                    format!("; the async functions of {} need {needs}", printable(name))
+                }
+                _ => String::new(),
+            };
+            return Some(format!("{}{needs}", describe_missing(&missing)));
         }
         let has_run = exports.iter().any(|name| provided::is_run(name));
         (!has_run).then(|| describe_exports(exports))
@@ -93,7 +105,9 @@ impl Import {
             Status::Missing => provided::nearest(name),
             _ => Vec::new(),
         };
-        Self { name: name.to_owned(), status, implements: None, nearest }
+        let needs = provided::needs_async(name).then_some(provided::ASYNC_HOST);
+        let needs = needs.filter(|_| status == Status::Missing);
+        Self { name: name.to_owned(), status, implements: None, nearest, needs }
     }
 
     fn labelled(label: &str, interface: &str) -> Self {
@@ -102,15 +116,17 @@ impl Import {
             status: Status::Labelled,
             implements: Some(interface.to_owned()),
             nearest: Vec::new(),
+            needs: None,
         }
     }
 
     /// The name with what explains the status.
     pub(super) fn described(&self) -> String {
-        match (&self.implements, self.nearest.as_slice()) {
-            (Some(interface), _) => format!("{} (implements {interface})", self.name),
-            (None, []) => self.name.clone(),
-            (None, nearest) => format!("{} (nearest: {})", self.name, nearest.join(", ")),
+        match (&self.implements, self.needs, self.nearest.as_slice()) {
+            (Some(interface), ..) => format!("{} (implements {interface})", self.name),
+            (None, Some(needs), _) => format!("{} (needs {needs})", self.name),
+            (None, None, []) => self.name.clone(),
+            (None, None, nearest) => format!("{} (nearest: {})", self.name, nearest.join(", ")),
         }
     }
 }

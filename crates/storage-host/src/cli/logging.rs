@@ -2,36 +2,58 @@
 
 use std::io;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use super::failure::Failure;
 
 /// The variable with the level.
 const VARIABLE: &str = "STORAGE_HOST_LOG";
 
-/// Starts the log. An unknown level counts as the default, `error`. With `json` each line is
-/// an object with `level`, `message` and the fields of the event.
-pub(super) fn start(json: bool) {
-    let requested = requested().and_then(|level| level.parse().ok());
-    let log = tracing_subscriber::fmt()
+/// The crates of this project, whose lines are logged at the requested level.
+const OWN_CRATES: [&str; 4] = ["storage_host", "storage_backends", "storage_cache", "storage_core"];
+/// The most detailed level of all other crates. wasmtime-wasi alone logs several lines of the
+/// levels below for each call of a component.
+const OTHER_CRATES: LevelFilter = LevelFilter::INFO;
+
+/// Starts the log. With `json` each line is an object with `level`, `message` and the fields
+/// of the event.
+///
+/// # Errors
+/// If the requested level is unknown.
+pub(super) fn start(json: bool) -> Result<(), Failure> {
+    let level = requested()?;
+    let levels = Targets::new().with_default(level.min(OTHER_CRATES));
+    let levels = levels.with_targets(OWN_CRATES.map(|own| (own, level)));
+    let lines = fmt::layer()
         .with_writer(io::stderr)
-        .with_max_level(requested.unwrap_or(LevelFilter::ERROR))
         .with_target(false)
         .without_time()
         .with_ansi(false)
         // It reports a line that cannot be written with `eprintln!`, which then panics.
         .log_internal_errors(false);
-    match json {
+    let lines = match json {
         true => {
-            log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
-        false => log.init(),
-    }
+        false => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(levels)).init();
+    Ok(())
 }
 
-/// The requested level, if it is invalid.
-pub(super) fn unknown_level() -> Option<String> {
-    requested().filter(|level| level.parse::<LevelFilter>().is_err())
-}
-
-fn requested() -> Option<String> {
-    std::env::var(VARIABLE).ok()
+/// The requested level; `error` without a request.
+fn requested() -> Result<LevelFilter, Failure> {
+    let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) else {
+        return Ok(LevelFilter::ERROR);
+    };
+    let text = text.to_string_lossy();
+    text.parse().map_err(|_| {
+        let message = format!(
+            "invalid value {text:?} of {VARIABLE}; it is off, error, warn, info, debug or trace"
+        );
+        Failure::new("usage", message)
+    })
 }

@@ -33,6 +33,7 @@ mod verify;
 mod wait;
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -121,7 +122,8 @@ Exit codes:
 Environment:
   STORAGE_HOST_STORE  the store, if --store is not given
   STORAGE_HOST_LOG    what is logged to standard error: off, error (default),
-                      warn, info, debug or trace
+                      warn, info, debug or trace; of the libraries of other
+                      projects at most info
 
 Ids:
   NAMESPACE/NAME/INSTANCE, each of 1 to 128 of A-Z a-z 0-9 . _ - : @ +";
@@ -380,7 +382,9 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return usage_error::report(&error, &args),
     };
     stderr::start(cli.json, cli.quiet);
-    logging::start(cli.json);
+    if let Err(failure) = logging::start(cli.json) {
+        return failure.report(cli.json);
+    }
     ending::handle_signals(cli.json);
     let mut output = Output::new(cli.json);
     let done = dispatch(cli, chosen_by, &mut output);
@@ -502,17 +506,22 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             };
             return run.run(config, manifest);
         }
-        Command::Check { file, .. } if check::is_component(&file) => {
-            if chosen_by == ChosenBy::Option {
-                return Err(Failure::new(
-                    "usage",
-                    "--store cannot be used with check COMPONENT.wasm, which opens no store",
-                ));
-            }
-            check::check(&file, output)?;
-        }
         Command::Check { file, strict } => {
-            config::check(&with_config(Some(&file))?, strict, output)?;
+            // Once: a pipe cannot be read again.
+            let bytes = fs::read(&file);
+            if check::is_component(&file, &bytes) {
+                if chosen_by == ChosenBy::Option {
+                    return Err(Failure::new(
+                        "usage",
+                        "--store cannot be used with check COMPONENT.wasm, which opens no store",
+                    ));
+                }
+                check::check(&file, bytes, output)?;
+            } else {
+                let manifest = target::parse_manifest(&file, bytes)?;
+                let target = Target::of_manifest(&cli.store, chosen_by, (file, manifest), wait)?;
+                config::check(&target, strict, output)?;
+            }
         }
         Command::Demo => demo::demo(&target()?, output)?,
         Command::Components => inspect::components(&target()?, output)?,

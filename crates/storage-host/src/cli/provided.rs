@@ -1,4 +1,4 @@
-//! The interfaces that `run` provides to a component, and the nearest to one that is missing.
+//! The interfaces that `run` provides to a component, and what helps if one is missing.
 
 use semver::Version;
 use storage_host::guest;
@@ -111,29 +111,31 @@ pub(super) fn is_run(export: &str) -> bool {
     path == "wasi:cli/run" && version.is_some_and(|found| is_compatible(&FIRST_OF_WASI, &found))
 }
 
-/// The provided interface with the same name whose version is nearest; if there is none, the
-/// interfaces of the same package.
+/// The provided interface with the same name whose version is nearest.
 pub(super) fn nearest(import: &str) -> Vec<String> {
     let (path, version) = parse(import);
     let same: Vec<Interface> = interfaces().filter(|known| known.path == path).collect();
-    if let Some(nearest) = nearest_version(&same, version.as_ref()) {
-        return vec![nearest.name.clone()];
-    }
-    let Some((package, _)) = path.split_once('/') else { return Vec::new() };
-    let of_package = |known: &Interface| {
-        known.path.strip_prefix(package).is_some_and(|rest| rest.starts_with('/'))
-    };
-    let mut paths: Vec<Vec<Interface>> = Vec::new();
-    for interface in interfaces().filter(of_package) {
-        match paths.iter_mut().find(|of_path| of_path.iter().any(|i| i.path == interface.path)) {
-            Some(of_path) => of_path.push(interface),
-            None => paths.push(vec![interface]),
-        }
-    }
-    let nearest = |of_path: &Vec<Interface>| {
-        nearest_version(of_path, version.as_ref()).map(|interface| interface.name.clone())
-    };
-    paths.iter().filter_map(nearest).collect()
+    nearest_version(&same, version.as_ref()).into_iter().map(|one| one.name.clone()).collect()
+}
+
+/// The interfaces whose functions are `async`, with their version. `run` is a synchronous host.
+const ASYNCHRONOUS: [(&str, Version); 6] = [
+    ("spin:key-value/key-value", Version::new(3, 0, 0)),
+    ("wasmcloud:keyvalue/types", Version::new(0, 2, 0)),
+    ("wasmcloud:keyvalue/store", Version::new(0, 2, 0)),
+    ("wasmcloud:keyvalue/atomics", Version::new(0, 2, 0)),
+    ("wasmcloud:keyvalue/cas", Version::new(0, 2, 0)),
+    ("wasmcloud:keyvalue/batch", Version::new(0, 2, 0)),
+];
+
+/// What a component needs that imports an interface with `async` functions.
+pub(super) const ASYNC_HOST: &str = "an asynchronous host with the feature p3 of storage-host";
+
+/// Whether a host with an asynchronous linker and the feature `p3` has an interface that `run`
+/// does not have.
+pub(super) fn needs_async(import: &str) -> bool {
+    let (path, Some(version)) = parse(import) else { return false };
+    ASYNCHRONOUS.iter().any(|(known, has)| *known == path && is_compatible(has, &version))
 }
 
 /// The latest version up to the wanted one, else the earliest above it.
@@ -203,10 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_is_another_version_or_else_the_package() {
-        let drafts = |version: &str| {
-            ["store", "atomics", "batch"].map(|name| format!("wasi:keyvalue/{name}@{version}"))
-        };
+    fn the_nearest_is_another_version_of_the_same_interface() {
         for (import, nearest_names) in [
             ("airssys:core/storage@2.0.0", &["airssys:core/storage@1.0.0"][..]),
             ("airssys:core/storage", &["airssys:core/storage@1.0.0"]),
@@ -215,17 +214,32 @@ mod tests {
             ("wasi:keyvalue/store", &["wasi:keyvalue/store@0.2.0-draft2"]),
             ("wasi:cli/exit@0.2.0-rc-2023-12-05", &["wasi:cli/exit@0.2"]),
             ("wasi:cli/exit@0.3.0", &["wasi:cli/exit@0.2"]),
-            (
-                "wasi:clocks/timezone@0.2.0",
-                &["wasi:clocks/monotonic-clock@0.2", "wasi:clocks/wall-clock@0.2"],
-            ),
+            // Others of the package do something else.
+            ("wasi:keyvalue/watcher@0.2.0-draft2", &[]),
+            ("wasi:clocks/timezone@0.2.0", &[]),
             ("wasi:clo/timezone@0.2.0", &[]),
             ("acme:gpu/compute@1.0.0", &[]),
             ("go", &[]),
         ] {
             assert_eq!(nearest(import), nearest_names, "{import}");
         }
-        assert_eq!(nearest("wasi:keyvalue/watcher@0.2.0-draft"), drafts("0.2.0-draft"));
-        assert_eq!(nearest("wasi:keyvalue/watcher@0.2.0-draft2"), drafts("0.2.0-draft2"));
+    }
+
+    #[test]
+    fn interfaces_of_asynchronous_hosts_are_known() {
+        for (path, version) in ASYNCHRONOUS {
+            let import = format!("{path}@{version}");
+            assert!(needs_async(&import) && !provides(&import), "{import}");
+            #[cfg(feature = "p3")]
+            assert!(guest::provides_async(&import), "{import}");
+        }
+        for import in [
+            "spin:key-value/key-value@2.0.0",
+            "wasmcloud:keyvalue/watcher@0.2.0",
+            "wasmcloud:keyvalue/store@0.1.0",
+            "wasmcloud:keyvalue/store",
+        ] {
+            assert!(!needs_async(import), "{import}");
+        }
     }
 }

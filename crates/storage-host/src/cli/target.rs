@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,12 +22,16 @@ impl From<ManifestError> for Failure {
     }
 }
 
-/// Reads a manifest. Errors name the file.
-fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
-    Manifest::from_file(path).map_err(|error| match error {
-        error @ ManifestError::Read { .. } => error.into(),
-        error => Failure::new("manifest", format!("{}: {error}", path.display())),
-    })
+/// Parses a manifest that was read from `path`. Errors name the file.
+pub(super) fn parse_manifest(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Manifest, Failure> {
+    let not_utf8 = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-8");
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(not_utf8));
+    let text = text.map_err(|error| ManifestError::Read {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })?;
+    let parsed = text.parse().map(|manifest: Manifest| manifest.relative_to(path));
+    parsed.map_err(|error| Failure::new("manifest", format!("{}: {error}", path.display())))
 }
 
 /// What named the store.
@@ -122,7 +127,17 @@ impl Target {
                 wait,
             });
         };
-        let manifest = read_manifest(path)?;
+        let manifest = parse_manifest(path, fs::read(path))?;
+        Self::of_manifest(given, given_by, (path.to_owned(), manifest), wait)
+    }
+
+    /// The same for a manifest, which was read from this path.
+    pub(super) fn of_manifest(
+        given: &OsStr,
+        given_by: ChosenBy,
+        (path, manifest): (PathBuf, Manifest),
+        wait: Wait,
+    ) -> Result<Self, Failure> {
         let (url, chosen_by) = match (given_by, &manifest.store) {
             (ChosenBy::Option, _) | (ChosenBy::Environment, None) => {
                 (parse(given, given_by)?, given_by)
@@ -139,7 +154,7 @@ impl Target {
                 ));
             }
         };
-        Ok(Self { url, chosen_by, config: Some((path.to_owned(), manifest)), wait })
+        Ok(Self { url, chosen_by, config: Some((path, manifest)), wait })
     }
 
     pub(super) fn url(&self) -> &StoreUrl {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use storage_host::hide_passwords;
 
 use super::escape::has_hidden;
 use super::failure::{Failure, WRONG_USAGE, show};
@@ -12,9 +13,11 @@ use super::{stderr, stdio};
 
 /// Shows an error of clap: invalid usage, or the requested help.
 pub(super) fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    let rendered = error.render().to_string();
+    // Clap quotes arguments, which may be URLs of stores.
+    let text = hide_passwords(&rendered);
     let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     if json && error.use_stderr() {
-        let text = error.render().to_string();
         let message = match error.kind() {
             // The text is the whole help.
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command given",
@@ -30,9 +33,9 @@ pub(super) fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
             return Failure::of_output(&error).report(json);
         }
     } else {
-        let text = error.render().to_string();
+        let is_changed = text != rendered;
         // A failed write to standard error is ignored: the exit code remains.
-        match has_hidden(&text.replace('\n', "")) {
+        match is_changed || has_hidden(&text.replace('\n', "")) {
             true => stderr::line(text.trim_end()),
             false => drop(error.print()),
         }

@@ -53,8 +53,8 @@ impl<T: Send + 'static> Linkage<T> for Offloading {
     fn ask<I, R, E>(
         call: &Call<'_>,
         cost: Cost,
-        input: I,
-        known: impl FnOnce(&Call<'_>, &I) -> Option<R>,
+        mut input: I,
+        known: impl FnOnce(&Call<'_>, &mut I) -> Option<R>,
         ask: impl FnOnce(&Call<'_>, I) -> Result<R, E> + Send + 'static,
     ) -> Step<Result<R, E>>
     where
@@ -63,7 +63,7 @@ impl<T: Send + 'static> Linkage<T> for Offloading {
         E: CallError,
     {
         // Before a future exists: a known answer costs no more than the box of a ready one.
-        if let Some(known) = known(call, &input) {
+        if let Some(known) = known(call, &mut input) {
             return Step::Ready(Ok(known));
         }
         match place(call.own.host(), cost) {

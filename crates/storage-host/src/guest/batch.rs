@@ -1,5 +1,6 @@
 //! Several keys in one call. They are checked against the limits before they are copied.
 
+use std::mem;
 use std::sync::Arc;
 
 use storage_core::{MAX_KEY_BYTES, StorageError, StorageValue, validate_key};
@@ -7,7 +8,10 @@ use wasmtime::component::{WasmList, WasmStr};
 
 use super::call::{Caller, Cost, Linkage, Outcome, Target};
 use super::errors::{Call, CallError};
-use crate::limits::Limits;
+use crate::limits::{Limits, VALUES_PER_READ};
+
+/// The most keys of a brief read.
+const BRIEF_KEYS: usize = VALUES_PER_READ;
 
 /// The key that caused an error about a key: an invalid one, or one above the limit on
 /// keys, which matters only for writes.
@@ -32,7 +36,15 @@ impl<T: 'static, L: Linkage<T>, E: CallError> Caller<'_, T, L, E> {
             Ok(keys) => keys,
             Err(error) => return self.refuse(target, "get-many", error.into()),
         };
-        self.ask(target, "get-many", Cost::Brief, move |call| get_many(call, keys).map(convert))
+        let cost = if keys.len() > BRIEF_KEYS { Cost::Long } else { Cost::Brief };
+        self.ask_known(
+            target,
+            "get-many",
+            cost,
+            Reading { keys, values: Vec::new() },
+            move |call, reading| reading.known(call).map(convert),
+            move |call, reading| reading.rest(call).map(convert),
+        )
     }
 
     /// Copies the keys of a call, if they are within the limits of a batch.
@@ -72,12 +84,69 @@ impl<T: 'static, L: Linkage<T>, E: CallError> Caller<'_, T, L, E> {
     }
 }
 
-fn get_many<E: CallError>(call: &Call<'_>, keys: Vec<String>) -> Result<Found, E> {
-    let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let found = call.storage().get_many(&asked);
-    let values = call.convert(first_bad_key(call.limits(), &asked), found)?;
-    Ok(keys
-        .into_iter()
-        .zip(values.into_iter().map(|value| value.map(StorageValue::into_shared)))
-        .collect())
+/// A read of several keys.
+struct Reading {
+    keys: Vec<String>,
+    /// The values of the first keys. A key that was found is not asked for again: the cache
+    /// would count it twice.
+    values: Vec<Option<StorageValue>>,
+}
+
+impl Reading {
+    /// The answer, if all keys are known in memory and within the limits. Otherwise keeps the
+    /// values up to the first key that is not.
+    fn known(&mut self, call: &Call<'_>) -> Option<Found> {
+        // Without a key, storage still decides whether the caller has access.
+        self.keys.first()?;
+        let mut bytes = self.bytes();
+        for key in &self.keys {
+            let value = call.storage().try_get("", key)?;
+            bytes = bytes.saturating_add(value.as_ref().map_or(0, StorageValue::len));
+            self.values.push(value);
+            call.limits().check_batch_bytes(bytes).ok()?;
+        }
+        Some(self.found())
+    }
+
+    /// Reads the keys that have no value yet.
+    fn rest<E: CallError>(mut self, call: &Call<'_>) -> Result<Found, E> {
+        match self.read(call) {
+            Ok(()) => Ok(self.found()),
+            Err(error) => {
+                let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
+                Err(E::from_storage(call, first_bad_key(call.limits(), &keys), &error))
+            }
+        }
+    }
+
+    fn read(&mut self, call: &Call<'_>) -> Result<(), StorageError> {
+        if self.keys.is_empty() {
+            return call.storage().get_many(&[]).map(drop);
+        }
+        let mut bytes = self.bytes();
+        call.limits().check_batch_bytes(bytes)?;
+        let rest: Vec<&str> =
+            self.keys.iter().skip(self.values.len()).map(String::as_str).collect();
+        // A few at a time, so that the values are never far above the limit.
+        for keys in rest.chunks(VALUES_PER_READ) {
+            for value in call.storage().get_many(keys)? {
+                bytes = bytes.saturating_add(value.as_ref().map_or(0, StorageValue::len));
+                call.limits().check_batch_bytes(bytes)?;
+                self.values.push(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of the keys and the values.
+    fn bytes(&self) -> usize {
+        let keys = self.keys.iter().map(String::len).sum::<usize>();
+        keys + self.values.iter().flatten().map(StorageValue::len).sum::<usize>()
+    }
+
+    fn found(&mut self) -> Found {
+        let (keys, values) = (mem::take(&mut self.keys), mem::take(&mut self.values));
+        let values = values.into_iter().map(|value| value.map(StorageValue::into_shared));
+        keys.into_iter().zip(values).collect()
+    }
 }

@@ -109,6 +109,7 @@ pub(super) fn push<R: Send + 'static, E: CallError>(
 
 #[cfg(test)]
 mod tests {
+    use storage_core::Budget;
     use storage_core::conformance::ReferenceStorage;
 
     use super::*;
@@ -131,6 +132,20 @@ mod tests {
         state.handles_mut().delete(first).unwrap();
         let bucket = Bucket::open(state.storage(), "default").unwrap();
         assert!(push::<_, GuestError>(&mut state, "open", bucket).is_ok());
+    }
+
+    #[test]
+    fn the_text_of_a_quota_names_only_its_bounds() {
+        let text_of = |max_bytes, max_keys| {
+            let quota = Budget { max_bytes, max_keys };
+            let builder = StorageHost::builder(Arc::new(ReferenceStorage::new())).quota(quota);
+            let own = builder.build().component(&"a/b/1".parse().unwrap());
+            Bucket::open(&own, "").unwrap().quota_text(&own)
+        };
+        let over = |quota| format!("over the quota of {quota}: delete some first");
+        assert_eq!(text_of(10, 2), over("10 bytes and 2 keys"));
+        assert_eq!(text_of(10, u64::MAX), over("10 bytes"));
+        assert_eq!(text_of(u64::MAX, 2), over("2 keys"));
     }
 
     #[test]

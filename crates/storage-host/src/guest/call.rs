@@ -104,12 +104,13 @@ pub(super) trait Linkage<T: 'static>: Sized + 'static {
         R: Send + 'static,
         (R,): ComponentNamedList + Lower;
 
-    /// Asks storage. `known` is the answer if storage has it in memory, and `ask` asks.
+    /// Asks storage. `known` is the answer if storage has it in memory; otherwise it may
+    /// keep in the input what it has found. `ask` asks.
     fn ask<I, R, E>(
         call: &Call<'_>,
         cost: Cost,
         input: I,
-        known: impl FnOnce(&Call<'_>, &I) -> Option<R>,
+        known: impl FnOnce(&Call<'_>, &mut I) -> Option<R>,
         ask: impl FnOnce(&Call<'_>, I) -> Result<R, E> + Send + 'static,
     ) -> Step<Result<R, E>>
     where
@@ -148,7 +149,7 @@ impl<T: 'static> Linkage<T> for InPlace {
         call: &Call<'_>,
         _: Cost,
         input: I,
-        _: impl FnOnce(&Call<'_>, &I) -> Option<R>,
+        _: impl FnOnce(&Call<'_>, &mut I) -> Option<R>,
         ask: impl FnOnce(&Call<'_>, I) -> Result<R, E> + Send + 'static,
     ) -> Step<Result<R, E>>
     where
@@ -370,7 +371,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
         cost: Cost,
         ask: impl FnOnce(&Call<'_>) -> Result<R, E> + Send + 'static,
     ) -> Outcome<R, E> {
-        self.ask_known(target, operation, cost, (), |_, ()| None, |call, ()| ask(call))
+        self.ask_known(target, operation, cost, (), |_, _| None, |call, ()| ask(call))
     }
 
     /// The same, with the answer of `known` if storage has it in memory.
@@ -383,7 +384,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
         operation: &'static str,
         cost: Cost,
         input: I,
-        known: impl FnOnce(&Call<'_>, &I) -> Option<R>,
+        known: impl FnOnce(&Call<'_>, &mut I) -> Option<R>,
         ask: impl FnOnce(&Call<'_>, I) -> Result<R, E> + Send + 'static,
     ) -> Outcome<R, E> {
         self.call(target, operation, |call| L::ask(call, cost, input, known, ask))

@@ -1,5 +1,7 @@
 //! `doctor`: what it reports, and that it changes nothing.
 
+use std::fs;
+
 use rstest::rstest;
 use serde_json::Value;
 
@@ -78,4 +80,31 @@ fn problems_of_the_file_system_are_reported() {
     dir.printed(&["--store", "file:disk/store", "put", "a/b/c", "key", "value"]);
     mount.make_read_only();
     dir.assert_transcript("doctor_read_only");
+}
+
+#[cfg(unix)]
+#[rstest]
+#[case::of_the_user("cache")]
+#[case::of_this_program("cache/storage-host")]
+#[case::of_its_components("cache/storage-host/compiled")]
+fn a_cache_directory_that_is_a_dangling_link_is_reported(#[case] link: &str) {
+    let dir = TestDir::new();
+    let link = dir.path().join(link);
+    fs::create_dir_all(link.parent().unwrap()).unwrap();
+    let target = dir.path().join("elsewhere");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let look = || {
+        let mut command = dir.command(&["--json", "doctor", "--store", "file:data"]);
+        command.env("XDG_CACHE_HOME", dir.path().join("cache"));
+        let output = command.output().unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.status.success(), "{document}");
+        document
+    };
+    let document = look();
+    assert_eq!(codes(&document), ["no_cache"]);
+    let text = format!("{} is a link to a directory that does not exist", link.display());
+    assert!(document.to_string().contains(&text), "{document}");
+    fs::create_dir(&target).unwrap();
+    assert_eq!(codes(&look()), Vec::<&str>::new());
 }

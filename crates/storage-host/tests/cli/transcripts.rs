@@ -27,11 +27,11 @@ fn transcript(
 #[rustfmt::skip]
 fn transcript_without_a_variable(
     #[values(
-        "config_cannot", "config_instances", "config_no_store", "config_override",
+        "check_async", "config_all_wrong", "config_cannot", "config_instances", "config_no_store", "config_override",
         "config_presets", "config_run", "config_warnings", "config_wrong", "demo", "demo_cannot",
         "doctor_choice", "earlier_default", "help", "help_commands", "help_nothing", "help_short",
-        "paths_environment", "paths_notes", "paths_unexpanded", "policy", "policy_limit", "policy_refused",
-        "policy_store_choice", "privacy", "wrong_usage"
+        "log_level", "paths_environment", "paths_notes", "paths_unexpanded", "policy", "policy_limit", "policy_refused",
+        "policy_store_choice", "privacy", "secrets", "wrong_usage"
     )]
     name: &str,
 ) {
@@ -45,7 +45,7 @@ fn transcript_without_a_variable(
 #[rustfmt::skip]
 fn transcript_on_linux(
     #[values(
-        "copy_paths", "link", "paths_not_utf8", "strace", "streams_input", "streams_output",
+        "check_pipe", "copy_paths", "link", "paths_not_utf8", "strace", "streams_input", "streams_output",
         "terminal", "verify_link"
     )]
     name: &str,

@@ -6,7 +6,9 @@
 mod host;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
 use storage_host::compat::wasi_keyvalue as wasmtime_wasi_keyvalue;
 use storage_host::wasmtime_wasi::{WasiCtx, p2::pipe::MemoryOutputPipe};
 use storage_host::{ComponentId, ComponentStorage, Mode, StorageHost, StoreUrl};
@@ -44,6 +46,25 @@ fn data_persists_from_host_to_host() {
     let third = host_on(&file).component(&id("app/notes/home"));
     assert_eq!(third.list_keys(None).unwrap(), ["a2", "atomics_key"]);
     assert_eq!(third.get("atomics_key").unwrap(), Some("6".into()));
+}
+
+#[test]
+fn a_preset_of_a_key_that_exists_is_no_write() {
+    let backend = Arc::new(CountingStorage::new(ReferenceStorage::new()));
+    backend.set("a/b/1/old", "kept".into()).unwrap();
+    let storage = StorageHost::new(backend.clone()).component(&id("a/b/1"));
+    let writes = || [Method::Set, Method::Commit].map(|method| backend.calls(method));
+    let before = writes();
+    let preset = |key: &str| {
+        let context = WasiKeyValueCtx::builder().in_memory_data([(key.to_owned(), "preset")]);
+        drop(context.storage(Arc::clone(&storage)).build());
+    };
+    preset("old");
+    assert_eq!(writes(), before);
+    assert_eq!(storage.get("old").unwrap(), Some("kept".into()));
+    preset("new");
+    assert_eq!(writes(), [before[0], before[1] + 1]);
+    assert_eq!(storage.get("new").unwrap(), Some("preset".into()));
 }
 
 #[test]

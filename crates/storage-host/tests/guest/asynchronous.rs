@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 use storage_core::conformance::{
-    CountingStorage, FailingStorage, Fault, Held, Method, Moment, ReferenceStorage, SlowStorage,
+    BlockingStorage, CountingStorage, FailingStorage, Fault, Held, Method, Moment, ReferenceStorage,
 };
 use storage_host::guest::{self, ComponentState};
-use storage_host::wasmtime::component::{Instance, InstancePre, Linker};
+use storage_host::wasmtime::component::{Component, Instance, InstancePre, Linker};
 use storage_host::wasmtime::{self, Store};
 use storage_host::{
-    BriefReads, CacheConfig, ComponentStorage, Offload, StorageError, StorageHost, StoreProperties,
-    forward_storage,
+    BriefReads, CacheConfig, ComponentStorage, Limits, Offload, StorageError, StorageHost,
+    StoreProperties, forward_storage,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
@@ -140,14 +140,14 @@ impl<S: storage_host::Store> storage_host::Store for Local<S> {
     }
 }
 
-pub(crate) fn slow() -> Arc<Local<SlowStorage<ReferenceStorage>>> {
-    Arc::new(Local(SlowStorage::new(ReferenceStorage::new())))
+pub(crate) fn blocking() -> Arc<Local<BlockingStorage<ReferenceStorage>>> {
+    Arc::new(Local(BlockingStorage::new(ReferenceStorage::new())))
 }
 
 #[test]
 fn other_tasks_run_while_all_writers_are_blocked() {
     const GUESTS: usize = 64;
-    let backend = slow();
+    let backend = blocking();
     let host = StorageHost::builder(backend.clone()).offload(offload(GUESTS, 1, LONG)).build();
     let held = backend.0.hold(&[Method::Set], Moment::Before);
     let beats = Arc::new(AtomicUsize::new(0));
@@ -190,7 +190,7 @@ fn a_call_that_is_dropped_before_it_starts_never_happens(
     #[case] permits: usize,
     #[case] pool: usize,
 ) {
-    let backend = slow();
+    let backend = blocking();
     let host = StorageHost::builder(backend.clone()).offload(offload(permits, 8, LONG)).build();
     let held = backend.0.hold(&[Method::Set], Moment::Before);
     let runtime =
@@ -212,7 +212,7 @@ fn a_call_that_is_dropped_before_it_starts_never_happens(
 
 #[test]
 fn a_started_call_that_is_dropped_completes_and_keeps_its_permit() {
-    let backend = slow();
+    let backend = blocking();
     let none = Duration::ZERO;
     let host = StorageHost::builder(backend.clone()).offload(offload(1, 1, none)).build();
     let held = backend.0.hold(&[Method::Set], Moment::Before);
@@ -247,7 +247,7 @@ fn a_started_call_that_is_dropped_completes_and_keeps_its_permit() {
 
 #[test]
 fn a_component_that_floods_the_host_uses_its_share_of_the_threads() {
-    let backend = slow();
+    let backend = blocking();
     // Without a cache, in which writes to different keys may wait for each other.
     let cache = CacheConfig { max_entries: 0, ..CacheConfig::default() };
     let offload = offload(3, 2, LONG);
@@ -293,7 +293,7 @@ fn a_panic_of_storage_is_an_error_of_one_call() {
 #[test]
 fn draining_waits_for_calls_in_progress_and_flushes() {
     let counting = CountingStorage::new(ReferenceStorage::new());
-    let backend = Arc::new(Local(SlowStorage::new(counting)));
+    let backend = Arc::new(Local(BlockingStorage::new(counting)));
     let host = StorageHost::new(backend.clone());
     let held = backend.0.hold(&[Method::Get], Moment::Before);
     run(&one_thread(), async {
@@ -393,4 +393,115 @@ fn calls_that_may_block_leave_the_executor(
         }
     };
     if several_threads { run(&RUNTIME, runs) } else { run(&one_thread(), runs) }
+}
+
+/// A guest that reads several keys with one call.
+async fn batch_guest(host: &StorageHost, id: &str) -> BatchGuest {
+    let text = include_str!("batch.wat");
+    let component = Component::new(&ENGINE, wat::parse_str(text).unwrap()).unwrap();
+    let mut linker = Linker::new(&ENGINE);
+    guest::add_to_linker_async(&mut linker, |state| state).unwrap();
+    let state = ComponentState::new(host.component(&id.parse().unwrap()));
+    let mut store = guest::new_store(&ENGINE, state, |state| state);
+    let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
+    BatchGuest { store, instance }
+}
+
+struct BatchGuest {
+    store: Store<ComponentState>,
+    instance: Instance,
+}
+
+impl BatchGuest {
+    /// Reads the keys `0` to `count - 1`, and returns how many have a value.
+    async fn get_many(&mut self, count: u32) -> wasmtime::Result<u32> {
+        let function =
+            self.instance.get_typed_func::<(Vec<String>,), (u32,)>(&mut self.store, "get-many");
+        let keys = (0..count).map(|number| number.to_string()).collect();
+        Ok(function?.call_async(&mut self.store, (keys,)).await?.0)
+    }
+}
+
+#[test]
+fn many_keys_are_read_from_memory_or_on_another_thread() {
+    const ID: &str = "a/b/1";
+    let properties = StoreProperties::new("recorder").with_may_block(true);
+    let (inner, threads) = (ReferenceStorage::new(), Mutex::default());
+    inner.set("a/b/1/3", "three".into()).unwrap();
+    inner.set("a/b/1/17", "seventeen".into()).unwrap();
+    let backend = Arc::new(Recorder { inner, properties, threads });
+    let mut offload = Offload::default();
+    offload.brief_reads = BriefReads::InPlace;
+    let host = StorageHost::builder(backend.clone()).offload(offload).build();
+    let hits_and_misses = || {
+        let stats = host.cache_stats(&ID.parse().unwrap());
+        (stats.hits, stats.misses)
+    };
+    run(&one_thread(), async {
+        let mut guest = batch_guest(&host, ID).await;
+        assert_eq!(guest.get_many(16).await.unwrap(), 1);
+        assert_eq!(backend.was_called_here(), HERE, "few keys");
+        assert_eq!(hits_and_misses(), (0, 16));
+        // Sixteen of them are known, and are not counted or read twice.
+        assert_eq!(guest.get_many(18).await.unwrap(), 2);
+        assert_eq!(backend.was_called_here(), ELSEWHERE, "many keys");
+        assert_eq!(hits_and_misses(), (16, 18));
+        assert_eq!(guest.get_many(18).await.unwrap(), 2);
+        assert_eq!(backend.was_called_here(), None, "known keys");
+        assert_eq!(hits_and_misses(), (34, 18));
+        assert_eq!(guest.get_many(0).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn known_values_count_for_the_limit_of_a_batch() {
+    let backend = Arc::new(Local(ReferenceStorage::new()));
+    for key in 0..3 {
+        backend.set(&format!("a/b/1/{key}"), "12345".into()).unwrap();
+    }
+    let mut limits = Limits::default();
+    // Two keys and their values.
+    limits.batch_bytes = 12;
+    let host = StorageHost::builder(backend).limits(limits).build();
+    run(&one_thread(), async {
+        let mut guest = batch_guest(&host, "a/b/1").await;
+        for _ in 0..2 {
+            assert_eq!(guest.get_many(2).await.unwrap(), 2);
+        }
+        // The guest ends when its call fails. One value is not known, and then all are.
+        assert!(guest.get_many(3).await.is_err());
+        let chain = host.component(&"a/b/1".parse().unwrap());
+        assert!(chain.get("2").unwrap().is_some());
+        let mut guest = batch_guest(&host, "a/b/1").await;
+        assert!(guest.get_many(3).await.is_err());
+    });
+}
+
+#[test]
+fn a_brief_read_in_place_keeps_a_permit() {
+    let backend = blocking();
+    let offload = offload(1, 1, Duration::ZERO);
+    let host = StorageHost::builder(backend.clone()).offload(offload).build();
+    let held = backend.0.hold(&[Method::Get], Moment::Before);
+    run(&RUNTIME, async {
+        let mut first = Guest::new(&host, "a/b/1").await;
+        let first = tokio::spawn(async move { first.get(4).await });
+        blocked(&held, 1).await;
+        // Without a free permit the second read goes to the offload, which has none either.
+        let mut second = Guest::new(&host, "a/b/2").await;
+        let second = tokio::spawn(async move {
+            let answer = second.get(4).await;
+            (answer, second.text().await)
+        });
+        while !second.is_finished() {
+            assert_eq!(held.waiting(), 1, "a read was made without a permit");
+            sleep(Duration::from_millis(1)).await;
+        }
+        let (answer, text) = second.await.unwrap();
+        assert_eq!(answer.unwrap(), IO_ERROR);
+        assert!(text.starts_with("the host is overloaded: "), "{text}");
+        drop(held);
+        assert_eq!(first.await.unwrap().unwrap(), OK);
+        host.drain(LONG).await.unwrap();
+    });
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rstest::rstest;
-use storage_core::conformance::{Held, Method, Moment, ReferenceStorage, SlowStorage};
+use storage_core::conformance::{BlockingStorage, Held, Method, Moment, ReferenceStorage};
 use storage_host::guest::{self, CONCURRENT_CALLS};
 use storage_host::wasmtime::component::{
     Component, ComponentNamedList, Instance, Lift, Linker, Lower,
@@ -16,7 +16,7 @@ use storage_host::{
     Budget, CacheConfig, ComponentId, ComponentStorage, Offload, StorageHost, StorageValue,
 };
 
-use crate::asynchronous::{Local, RUNTIME, begin, blocked, slow};
+use crate::asynchronous::{Local, RUNTIME, begin, blocked, blocking};
 use crate::runner::{State, guest_file, host_on};
 
 const ID: &str = "conformance/guest/1";
@@ -83,13 +83,13 @@ impl Guest {
 /// A host on a store that holds the writes of guests, at most `threads` at a time.
 struct Holding {
     host: StorageHost,
-    backend: Arc<Local<SlowStorage<ReferenceStorage>>>,
+    backend: Arc<Local<BlockingStorage<ReferenceStorage>>>,
     writes: Option<Held>,
 }
 
 impl Holding {
     fn new(threads: usize, quota: Option<Budget>) -> Self {
-        let backend = slow();
+        let backend = blocking();
         let mut offload = Offload::default();
         (offload.threads, offload.per_component) = (threads, threads);
         offload.max_wait = MINUTE;
@@ -323,6 +323,40 @@ fn a_dropped_call_leaves_the_old_value_or_the_new_one() {
                 |value: &StorageValue| [b"old", b"new"].iter().any(|v| value.as_bytes() == *v);
             assert!(stored.values().all(known), "{stored:?}");
         }
+    });
+}
+
+#[test]
+fn dropped_calls_count_until_they_have_ended() {
+    RUNTIME.block_on(async {
+        const DROPPED: usize = 4;
+        let mut holding = Holding::new(8, None);
+        let mut guest = Guest::new(&holding.host, &SPIN).await;
+        let reads = holding.backend.0.hold(&[Method::Get], Moment::Before);
+        let writes = holding.writes.take().unwrap();
+        let releasing = tokio::spawn(async move {
+            blocked(&writes, DROPPED).await;
+            blocked(&reads, 1).await;
+            reads.release();
+            writes
+        });
+        let function = guest
+            .instance
+            .get_typed_func::<(u32, Vec<u8>), ()>(&mut guest.store, "drop-after-get")
+            .unwrap();
+        let params = (DROPPED as u32, b"value".to_vec());
+        function.call_async(&mut guest.store, params).await.unwrap();
+        holding.writes = Some(releasing.await.unwrap());
+
+        // The guest has dropped its calls, and the store has not ended them.
+        let mut call = Box::pin(guest.set_at_once(CONCURRENT_CALLS as u32, b"value"));
+        begin(&mut call).await;
+        holding.wait_for(8).await;
+        holding.release();
+        let refused = "other: 65 calls in progress are over the limit of 64";
+        let accepted = CONCURRENT_CALLS - DROPPED;
+        assert_eq!(times(&call.await), BTreeMap::from([("ok", accepted), (refused, DROPPED)]));
+        assert_eq!(holding.stored().await.len(), accepted);
     });
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 
 use rstest::rstest;
 use storage_core::conformance::{
-    CountingStorage, FailingStorage, Fault, Method, Moment, ReferenceStorage, SlowStorage,
+    BlockingStorage, CountingStorage, FailingStorage, Fault, Method, Moment, ReferenceStorage,
 };
 use storage_host::{
     Budget, CacheConfig, ComponentId, ComponentSettings, ComponentStorage, Limits, Mode,
@@ -218,7 +218,7 @@ fn settings_of_a_component_replace_those_of_the_host() {
 
 #[test]
 fn a_chain_in_use_does_not_block_other_components() {
-    let backend = Arc::new(SlowStorage::new(ReferenceStorage::new()));
+    let backend = Arc::new(BlockingStorage::new(ReferenceStorage::new()));
     let host = StorageHost::new(backend.clone());
     let held = backend.hold(&[Method::Get], Moment::Before);
     thread::scope(|scope| {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use storage_core::conformance::{
-    CountingStorage, FailingStorage, Fault, Method, Moment, ReferenceStorage, SlowStorage,
+    BlockingStorage, CountingStorage, FailingStorage, Fault, Method, Moment, ReferenceStorage,
 };
 use storage_host::{Commit, ComponentId, ComponentStorage, StorageError, StorageHost};
 
@@ -53,7 +53,7 @@ fn shutdown_flushes_and_stops_calls_to_the_store() {
 
 #[test]
 fn shutdown_finishes_writes_and_refuses_later_ones() {
-    let backend = Arc::new(SlowStorage::new(CountingStorage::new(ReferenceStorage::new())));
+    let backend = Arc::new(BlockingStorage::new(CountingStorage::new(ReferenceStorage::new())));
     let host = StorageHost::new(backend.clone());
     let held = backend.hold(&[Method::Set], Moment::Before);
     let (done, is_done) = mpsc::channel();
@@ -79,7 +79,7 @@ fn shutdown_finishes_writes_and_refuses_later_ones() {
 
 #[test]
 fn a_stuck_write_is_reported_and_others_are_flushed() {
-    let backend = Arc::new(SlowStorage::new(CountingStorage::new(ReferenceStorage::new())));
+    let backend = Arc::new(BlockingStorage::new(CountingStorage::new(ReferenceStorage::new())));
     let host = StorageHost::new(backend.clone());
     let held = backend.hold(&[Method::Set], Moment::Before);
     thread::scope(|scope| {
@@ -96,7 +96,7 @@ fn a_stuck_write_is_reported_and_others_are_flushed() {
 
 #[test]
 fn a_failed_or_slow_flush_is_reported() {
-    let slow = Arc::new(SlowStorage::new(ReferenceStorage::new()));
+    let slow = Arc::new(BlockingStorage::new(ReferenceStorage::new()));
     let held = slow.hold(&[Method::Flush], Moment::Before);
     let error = StorageHost::new(slow.clone()).shut_down(Duration::ZERO).unwrap_err();
     assert!(error.to_string().contains("was not flushed in time"), "{error}");

@@ -15,7 +15,9 @@ mod bindings {
 }
 
 use bindings::spin::key_value::key_value::{self, Store};
-use conformance::keyvalue::overlap::{Overlapping, all, overlaps, start_and_drop};
+use conformance::keyvalue::overlap::{
+    Overlapping, all, overlaps, start_and_drop, start_and_drop_after,
+};
 use conformance::keyvalue::{Bucket, Error, Page, table_of_store};
 use conformance::table::Failure;
 use wit_bindgen::block_on;
@@ -118,6 +120,13 @@ impl bindings::Guest for Guest {
         let Ok(store) = opened().await else { return };
         let keys: Vec<String> = (0..calls).map(|key| key.to_string()).collect();
         start_and_drop(all(keys.iter().map(|key| store.set_soon(key, &value)))).await;
+    }
+
+    async fn drop_after_get(calls: u32, value: Vec<u8>) {
+        let Ok(store) = opened().await else { return };
+        let keys: Vec<String> = (0..calls).map(|key| key.to_string()).collect();
+        let sets = all(keys.iter().map(|key| store.set_soon(key, &value)));
+        start_and_drop_after(sets, store.get_soon("gate")).await;
     }
 
     async fn list_at_once(listings: u32) -> Vec<String> {

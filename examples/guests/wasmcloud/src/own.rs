@@ -66,7 +66,8 @@ pub(crate) fn options(table: &mut Table<'_>, store: &str) -> Result<(), Error> {
     table.asks("get", "what is there now", "\"first\"", held());
     table.asks("set", "options that ask for nothing", "ok", set("third", None, false));
     table.asks("get", "what is there now", "\"third\"", held());
-    // Stored for ever, the value would outlive what its writer asked for.
+    // A host without expiry refuses: otherwise the value would outlive what its writer asked
+    // for.
     for (what, ttl, fresh) in [
         ("a key that expires in a minute", 60_000, false),
         ("a key that expires at once", 0, false),

@@ -1,12 +1,12 @@
 //! Storage that fails, counts and waits on command, around any other storage.
 
+mod blocking;
 mod counting;
 mod failing;
-mod slow;
 
+pub use blocking::{BlockingStorage, Held};
 pub use counting::CountingStorage;
 pub use failing::{FailingStorage, Fault};
-pub use slow::{Held, SlowStorage};
 
 use crate::StorageError;
 

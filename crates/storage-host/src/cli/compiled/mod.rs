@@ -61,7 +61,7 @@ impl Compiler {
 
     /// Reads a component and compiles it, unless it cannot be run.
     pub(super) fn load(&self, path: &Path) -> Result<Component, Failure> {
-        let bytes = read(path)?;
+        let bytes = component(path, fs::read(path))?;
         let contents = Contents::read(&bytes);
         if let Some(obstacle) = contents.obstacle() {
             return Err(wrong(format!("{}{obstacle}{}", path.display(), contents.hint())));
@@ -126,11 +126,11 @@ fn describe_invalid(error: &wasmtime::Error) -> String {
     format!(" is not a valid component: {cause}")
 }
 
-/// Reads a file, and checks that it begins like a component.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Checks that what was read from a file begins like a component.
+pub(super) fn component(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
-    let bytes = fs::read(path)
-        .map_err(|error| wrong(format!("cannot read the component {shown}: {error}")))?;
+    let bytes =
+        bytes.map_err(|error| wrong(format!("cannot read the component {shown}: {error}")))?;
     match kind_of(&bytes) {
         Kind::Component => Ok(bytes),
         Kind::CoreModule => Err(wrong(describe_core_module(path, &bytes))),

@@ -47,7 +47,7 @@ impl<T: Send + 'static> Linkage<T> for Overlapping {
         call: &Call<'_>,
         cost: Cost,
         input: I,
-        known: impl FnOnce(&Call<'_>, &I) -> Option<R>,
+        known: impl FnOnce(&Call<'_>, &mut I) -> Option<R>,
         ask: impl FnOnce(&Call<'_>, I) -> Result<R, E> + Send + 'static,
     ) -> Step<Result<R, E>>
     where

@@ -37,12 +37,18 @@ pub async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Outp
 
 /// Starts a future and drops it.
 pub async fn start_and_drop(future: impl Future) {
+    start_and_drop_after(future, async {}).await;
+}
+
+/// Starts a future and drops it once another one has ended.
+pub async fn start_and_drop_after(future: impl Future, after: impl Future) {
     let mut future = pin!(future);
     poll_fn(|context| {
         let _ = future.as_mut().poll(context);
         Poll::Ready(())
     })
     .await;
+    after.await;
 }
 
 /// As many calls as any host of these interfaces runs at once.

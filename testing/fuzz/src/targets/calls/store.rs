@@ -123,7 +123,7 @@ impl Store {
             return Arc::new(FileStorage::open(self.path(), self.file_options()).unwrap());
         }
         let options =
-            RedbOptions::default().with_durability(Durability::Interval).with_cache_bytes(1 << 20);
+            RedbOptions::default().with_durability(Durability::Relaxed).with_cache_bytes(1 << 20);
         Arc::new(RedbStorage::open(self.path(), options).unwrap())
     }
 

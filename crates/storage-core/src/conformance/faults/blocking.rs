@@ -20,9 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// ```
 /// use std::thread;
 /// use storage_core::ComponentStorage;
-/// use storage_core::conformance::{Method, Moment, ReferenceStorage, SlowStorage};
+/// use storage_core::conformance::{Method, Moment, ReferenceStorage, BlockingStorage};
 ///
-/// let storage = SlowStorage::new(ReferenceStorage::new());
+/// let storage = BlockingStorage::new(ReferenceStorage::new());
 /// storage.set("a", "old".into())?;
 ///
 /// // A read has its value but has not returned yet ...
@@ -40,7 +40,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// # Ok::<(), storage_core::StorageError>(())
 /// ```
 #[derive(Debug, Default)]
-pub struct SlowStorage<S> {
+pub struct BlockingStorage<S> {
     inner: S,
     gates: Mutex<Vec<Arc<Gate>>>,
 }
@@ -59,7 +59,7 @@ struct State {
     waiting: usize,
 }
 
-impl<S> SlowStorage<S> {
+impl<S> BlockingStorage<S> {
     /// Forwards calls to `inner`.
     pub fn new(inner: S) -> Self {
         Self { inner, gates: Mutex::default() }
@@ -155,7 +155,7 @@ impl Drop for Held {
     }
 }
 
-impl<S> Intercept for SlowStorage<S> {
+impl<S> Intercept for BlockingStorage<S> {
     fn intercept<T>(
         &self,
         method: Method,
@@ -168,4 +168,4 @@ impl<S> Intercept for SlowStorage<S> {
     }
 }
 
-intercept_storage!(SlowStorage);
+intercept_storage!(BlockingStorage);
