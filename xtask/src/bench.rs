@@ -18,6 +18,8 @@ pub(crate) fn run(root: &Path, program: &str, arguments: &[String]) -> Result<()
         command.args(["--features", "async"]);
     } else if program == "guests" {
         command.args(["--features", "guests"]);
+    } else if program == "postgres" {
+        command.args(["--features", "postgres"]);
     } else if program != "cache" && needs_rocksdb(arguments) {
         rocksdb::require_libclang()?;
         println!(

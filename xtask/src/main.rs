@@ -142,6 +142,15 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Compare the PostgreSQL store with its client, on a running server.
+    ///
+    /// `cargo xtask bench postgres --help` shows the options.
+    #[command(disable_help_flag = true)]
+    Postgres {
+        /// Arguments for the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Measure what storage calls cost a guest.
     ///
     /// `cargo xtask bench guests --help` shows the options. wasmtime takes minutes to
@@ -205,6 +214,9 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: Bench::UsageCounter { arguments } } => {
             bench::run(&root, "usage-counter", &arguments)
+        }
+        Command::Bench { what: Bench::Postgres { arguments } } => {
+            bench::run(&root, "postgres", &arguments)
         }
         Command::Bench { what: Bench::Guests { arguments } } => {
             bench::run(&root, "guests", &arguments)

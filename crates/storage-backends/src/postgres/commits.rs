@@ -5,7 +5,7 @@ use storage_core::{
 };
 use tokio_postgres::Row;
 
-use super::connection::Connection;
+use super::connection::Session;
 use super::error::Failure;
 use super::parameters::Bytes;
 
@@ -60,15 +60,15 @@ pub(super) fn single_write(commit: &Commit) -> Option<&Write> {
 
 /// Applies a commit that is one write.
 pub(super) async fn apply_write(
-    connection: &Connection,
+    session: &Session,
     write: &Write,
     commit: &Commit,
 ) -> Result<Outcome, Failure> {
     let (prefix, user_key) = split_full_key(&write.key);
     let value = write.value.as_ref().map(|value| Bytes(value.as_bytes()));
     let (max_bytes, max_keys) = limits(commit).unzip();
-    let statement = &connection.statements.write;
-    let row = connection
+    let statement = &session.statements.write;
+    let row = session
         .client
         .query_one(
             statement,
@@ -86,16 +86,13 @@ pub(super) async fn apply_write(
 }
 
 /// Applies commits one after the other in one transaction. Returns an outcome for each.
-pub(super) async fn apply(
-    connection: &Connection,
-    commits: &[&Commit],
-) -> Result<Vec<Outcome>, Failure> {
+pub(super) async fn apply(session: &Session, commits: &[&Commit]) -> Result<Vec<Outcome>, Failure> {
     let arguments = Arguments::of(commits);
     let a = &arguments;
-    let rows = connection
+    let rows = session
         .client
         .query(
-            &connection.statements.commit,
+            &session.statements.commit,
             &[
                 &a.names,
                 &a.checks,

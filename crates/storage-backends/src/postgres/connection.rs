@@ -1,11 +1,13 @@
 //! One connection: opening it, and what is set up on it.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use futures_util::future;
 use storage_core::{Durability, StorageError};
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
@@ -16,13 +18,16 @@ use super::address::Address;
 use super::error::{Failure, unexpected};
 use super::options::{Password, PostgresOptions, TlsMode};
 use super::revisions;
-use super::runtime::Spawner;
 use super::schema::{self, FORMAT};
 use super::statements::Statements;
 use super::tls;
+use super::transport::{Stream, Transport, Wire, drive};
 
-/// What moves the bytes of a connection.
-pub(super) type Driver =
+/// How long an idle connection is used again. A firewall may forget older ones.
+const MAX_IDLE: Duration = Duration::from_secs(60);
+
+/// A connection for notices, whose bytes a tokio runtime moves.
+pub(super) type NoticeDriver =
     tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// How to open connections to one store.
@@ -30,35 +35,61 @@ pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
     settings: String,
+    host: String,
+    port: u16,
     pub(super) connect_timeout: Duration,
+    statement_timeout: Duration,
     pub(super) address: Address,
     pub(super) read_only: bool,
-    spawner: Spawner,
     /// Set by the first connection.
     store_id: OnceLock<String>,
 }
 
-/// A connection with its prepared statements.
+/// What a request uses: the client and its prepared statements.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct Session {
     pub(super) client: Client,
     pub(super) statements: Statements,
-    driver: AbortHandle,
+}
+
+/// A connection.
+pub(super) struct Connection {
+    session: Session,
+    transport: Transport,
+    last_used: Instant,
 }
 
 impl Connection {
-    /// Closes the connection at once. What it is waiting for may go on in the server.
-    pub(super) fn abandon(self) {
-        self.driver.abort();
+    /// Makes a request. Returns `None` if it has not ended at the deadline; then the connection
+    /// must not be used again.
+    pub(super) fn run<T>(
+        &mut self,
+        deadline: Instant,
+        request: impl AsyncFnOnce(&Session) -> Result<T, Failure>,
+    ) -> Option<Result<T, Failure>> {
+        let result = self.transport.run(deadline, request(&self.session))?;
+        self.last_used = Instant::now();
+        Some(match (result, self.transport.take_error()) {
+            // The connection knows why it has ended, and the request does not.
+            (Err(Failure::Postgres(error)), Some(cause)) if error.is_closed() => Err(cause.into()),
+            (result, _) => result,
+        })
+    }
+
+    /// Whether it can be used after a time of idleness.
+    pub(super) fn is_usable(&self) -> bool {
+        self.transport.is_open() && self.last_used.elapsed() < MAX_IDLE
+    }
+
+    /// Closes it in an orderly way.
+    pub(super) fn close(self) {
+        drop(self.session);
+        self.transport.close();
     }
 }
 
 impl Connector {
-    pub(super) fn new(
-        options: &PostgresOptions,
-        read_only: bool,
-        spawner: Spawner,
-    ) -> Result<Self, StorageError> {
+    pub(super) fn new(options: &PostgresOptions, read_only: bool) -> Result<Self, StorageError> {
         options.check()?;
         let mut config = Config::new();
         config
@@ -68,7 +99,7 @@ impl Connector {
             .dbname(&options.database)
             .application_name("storage-host")
             .connect_timeout(options.connect_timeout)
-            // A connection that a firewall has dropped is noticed although nothing is sent.
+            // A lost connection is noticed although nothing is sent.
             .keepalives_idle(Duration::from_secs(30))
             .keepalives_interval(Duration::from_secs(10))
             .keepalives_retries(3)
@@ -84,10 +115,12 @@ impl Connector {
             config,
             tls: tls::connector(options)?,
             settings: settings(options, read_only),
+            host: options.host.clone(),
+            port: options.port,
             connect_timeout: options.connect_timeout,
+            statement_timeout: options.statement_timeout,
             address: Address::of(options),
             read_only,
-            spawner,
             store_id: OnceLock::new(),
         })
     }
@@ -97,61 +130,97 @@ impl Connector {
         self.store_id.get().map_or("", String::as_str)
     }
 
-    pub(super) fn spawner(&self) -> &Spawner {
-        &self.spawner
-    }
-
     /// Opens the first connection, and creates the store if `create` says so.
-    pub(super) async fn open_store(self: Arc<Self>, create: bool) -> Result<Connection, Failure> {
-        self.within_timeout(async {
-            let (client, driver) = self.connect().await?;
+    pub(super) fn open_store(&self, create: bool) -> Result<Connection, Failure> {
+        self.connect(async |client| {
             client.batch_execute(&self.settings).await?;
-            let store_id = schema::open(&client, &self.address, create).await?;
+            let store_id = schema::open(client, &self.address, create).await?;
             if !self.read_only {
-                revisions::advance(&client).await?;
+                revisions::advance(client).await?;
             }
             // Only one connection opens the store.
             let _ = self.store_id.set(store_id);
-            let statements = Statements::prepare(&client).await?;
-            Ok(Connection { client, statements, driver })
+            Ok(Statements::prepare(client).await?)
         })
-        .await
     }
 
     /// Opens another connection.
-    pub(super) async fn open(self: Arc<Self>) -> Result<Connection, Failure> {
-        self.within_timeout(async {
-            let (client, driver) = self.connect().await?;
-            let (_, statements) = future::try_join(self.set_up(&client), async {
-                Ok(Statements::prepare(&client).await?)
-            })
-            .await?;
-            Ok(Connection { client, statements, driver })
+    pub(super) fn open(&self) -> Result<Connection, Failure> {
+        self.connect(async |client| {
+            let prepare = async { Ok(Statements::prepare(client).await?) };
+            let (_, statements) = future::try_join(self.set_up(client), prepare).await?;
+            Ok(statements)
         })
-        .await
     }
 
     /// Opens a connection for notices, whose driver the caller runs.
-    pub(super) async fn open_plain(&self) -> Result<(Client, Driver), Failure> {
-        self.within_timeout(async { Ok(self.config.connect(self.tls.clone()).await?) }).await
+    pub(super) async fn open_for_notices(&self) -> Result<(Client, NoticeDriver), Failure> {
+        match timeout(self.connect_timeout, self.config.connect(self.tls.clone())).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err(Failure::NoConnection(self.connect_timeout)),
+        }
     }
 
-    /// Connects, and moves the bytes in the background.
-    async fn connect(&self) -> Result<(Client, AbortHandle), Failure> {
-        let (client, driver) = self.config.connect(self.tls.clone()).await?;
-        let driver = self.spawner.spawn(async move {
-            // The client's requests fail with the error.
-            let _ = driver.await;
-        });
-        Ok((client, driver))
-    }
-
-    async fn within_timeout<T>(
+    /// Connects, logs in, and sets the connection up.
+    fn connect(
         &self,
-        open: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        match timeout(self.connect_timeout, open).await {
-            Ok(opened) => opened,
+        set_up: impl AsyncFnOnce(&Client) -> Result<Statements, Failure>,
+    ) -> Result<Connection, Failure> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let late = || Failure::NoConnection(self.connect_timeout);
+        let wire = Wire::new(self.connect_socket(deadline)?).map_err(Failure::Connect)?;
+        let wire = Arc::new(wire);
+        let stream = Stream::new(&wire, self.statement_timeout).map_err(Failure::Connect)?;
+        let mut tls = self.tls.clone();
+        let tls =
+            MakeTlsConnect::<Stream>::make_tls_connect(&mut tls, &self.host).map_err(|error| {
+                Failure::Connect(io::Error::new(io::ErrorKind::InvalidInput, error))
+            })?;
+        let (client, driver) = drive(&wire, deadline, self.config.connect_raw(stream, tls), |_| {})
+            .ok_or_else(late)??;
+        let mut transport = Transport::new(wire, driver);
+        let statements = transport.run(deadline, set_up(&client)).ok_or_else(late)??;
+        Ok(Connection {
+            session: Session { client, statements },
+            transport,
+            last_used: Instant::now(),
+        })
+    }
+
+    /// Connects to the first address of the host that accepts.
+    fn connect_socket(&self, deadline: Instant) -> Result<TcpStream, Failure> {
+        let late = || Failure::NoConnection(self.connect_timeout);
+        let mut refused = None;
+        for address in self.resolve(deadline)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(late());
+            }
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(socket) => return Ok(socket),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(late()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        Err(Failure::Connect(refused.unwrap_or_else(none)))
+    }
+
+    fn resolve(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, self.port)]);
+        }
+        // Name resolution has no time limit of its own.
+        let (send, receive) = mpsc::channel();
+        let host = (self.host.clone(), self.port);
+        let resolve = move || {
+            let _ = send.send(host.to_socket_addrs().map(Iterator::collect));
+        };
+        let name = "postgres-dns".to_owned();
+        thread::Builder::new().name(name).spawn(resolve).map_err(Failure::Connect)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receive.recv_timeout(left) {
+            Ok(resolved) => resolved.map_err(Failure::Connect),
             Err(_) => Err(Failure::NoConnection(self.connect_timeout)),
         }
     }

@@ -13,6 +13,8 @@ use super::address::Address;
 pub(super) enum Failure {
     /// The client failed, or the server replied with an error.
     Postgres(tokio_postgres::Error),
+    /// The server's address could not be found or connected to.
+    Connect(std::io::Error),
     /// There was no reply for this long.
     NoReply(Duration),
     /// The connection could not be opened for this long.
@@ -72,7 +74,7 @@ impl Failure {
         match self {
             Self::Postgres(error) => error.as_db_error().is_none_or(ends_connection),
             Self::NoReply(_) => true,
-            Self::NoConnection(_) | Self::AllInUse(_) | Self::Store(_) => false,
+            Self::Connect(_) | Self::NoConnection(_) | Self::AllInUse(_) | Self::Store(_) => false,
         }
     }
 
@@ -105,6 +107,7 @@ impl Failure {
         let seconds = |limit: &Duration| format!("{} s", limit.as_secs_f32());
         match self {
             Self::Store(error) => error.to_string(),
+            Self::Connect(error) => format!("cannot connect to {address}: {error}"),
             Self::NoReply(limit) => format!("{address} did not reply within {}", seconds(limit)),
             Self::NoConnection(limit) => {
                 format!("{address} could not be connected to within {}", seconds(limit))
@@ -212,7 +215,6 @@ fn describe_client(error: &tokio_postgres::Error, address: &Address) -> String {
         );
     }
     match error.to_string().as_str() {
-        "error connecting to server" => format!("cannot connect to {address}: {cause}"),
         "error performing TLS handshake" if cause.contains("server does not support TLS") => {
             format!("{address} does not offer TLS; use sslmode=disable if that is acceptable")
         }

@@ -65,16 +65,14 @@ pub(super) fn inspect(pool: &Pool) -> Result<PostgresReport, StorageError> {
     let mut latencies = Vec::new();
     for _ in 0..ROUND_TRIPS {
         let began = Instant::now();
-        lease
-            .run(async |connection| Ok(connection.client.batch_execute("").await?))
-            .map_err(failed)?;
+        lease.run(async |session| Ok(session.client.batch_execute("").await?)).map_err(failed)?;
         latencies.push(began.elapsed());
     }
     latencies.sort_unstable();
     let latency = latencies.get(ROUND_TRIPS / 2).copied().unwrap_or_default();
     let (server, size) = lease
-        .run(async |connection| {
-            let client = &connection.client;
+        .run(async |session| {
+            let client = &session.client;
             // The statistics are in no index.
             client.batch_execute("begin; set local enable_seqscan = on").await?;
             let server = client.query_one(SERVER, &[]).await?;

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use storage_core::{KeyPage, PageRequest, StorageError, Usage, split_full_key};
 
-use super::connection::Connection;
+use super::connection::Session;
 use super::error::{Failure, unexpected};
 use super::parameters::Bytes;
 use super::pool::Pool;
@@ -77,7 +77,7 @@ pub(super) fn page(pool: &Pool, request: PageRequest<'_>) -> Result<KeyPage, Sto
     let range = Range::new(request.prefix, request.after);
     let limit = request.limit.min(MAX_PAGE);
     let wanted = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
-    let keys = pool.read(async |connection| keys(connection, &range, wanted).await)?;
+    let keys = pool.read(async |session| keys(session, &range, wanted).await)?;
     // The order of several components depends on the server's plan.
     if keys.windows(2).any(|pair| matches!(pair, [one, next] if one >= next)) {
         return Err(unexpected(pool.address(), "keys are not in order"));
@@ -85,12 +85,8 @@ pub(super) fn page(pool: &Pool, request: PageRequest<'_>) -> Result<KeyPage, Sto
     Ok(KeyPage::cut(keys, limit))
 }
 
-async fn keys(
-    connection: &Connection,
-    range: &Range<'_>,
-    wanted: i64,
-) -> Result<Vec<String>, Failure> {
-    let Connection { client, statements, .. } = connection;
+async fn keys(session: &Session, range: &Range<'_>, wanted: i64) -> Result<Vec<String>, Failure> {
+    let Session { client, statements } = session;
     match range {
         Range::Component { prefix, from, to } => {
             let name = Bytes::from(*prefix);
@@ -134,8 +130,8 @@ pub(super) fn components(
     let wanted = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
     // The unscoped keys have the empty name.
     let after = Bytes::from(after.unwrap_or_default());
-    let names = pool.read(async |connection| {
-        let Connection { client, statements, .. } = connection;
+    let names = pool.read(async |session| {
+        let Session { client, statements } = session;
         let rows = client.query(&statements.components, &[&after, &wanted]).await?;
         let name = |row: &tokio_postgres::Row| Ok(full_key(&[], row.try_get(0)?)?);
         rows.iter().map(name).collect::<Result<Vec<String>, Failure>>()
@@ -154,8 +150,8 @@ pub(super) fn usage(pool: &Pool, prefix: &str) -> Result<Usage, StorageError> {
         let prefixes = keys.saturating_mul(component.len() as u64);
         Ok(Usage { bytes: number(row.try_get(0)?).saturating_add(prefixes), keys })
     };
-    pool.read(async |connection| {
-        let Connection { client, statements, .. } = connection;
+    pool.read(async |session| {
+        let Session { client, statements } = session;
         let to = end_of_prefix(user_prefix);
         let row = if component.is_empty() {
             let (from, to) = (Bytes::from(prefix), Bytes(&to));
@@ -172,10 +168,10 @@ pub(super) fn usage(pool: &Pool, prefix: &str) -> Result<Usage, StorageError> {
 
 /// Reads the values of a range of keys in order, with a stream that the caller consumes.
 pub(super) async fn read_range(
-    connection: &Connection,
+    session: &Session,
     range: &Range<'_>,
 ) -> Result<tokio_postgres::RowStream, Failure> {
-    let Connection { client, statements, .. } = connection;
+    let Session { client, statements } = session;
     let rows = match range {
         Range::Component { prefix, from, to } => {
             let parameters = [Bytes::from(*prefix), Bytes(from), Bytes(to)];

@@ -1,7 +1,6 @@
 //! The PostgreSQL store: one store for many hosts.
 
 mod address;
-mod blocking;
 mod changes;
 mod commits;
 mod connection;
@@ -15,12 +14,12 @@ mod parameters;
 mod pool;
 mod queues;
 mod revisions;
-mod runtime;
 mod schema;
 mod snapshot;
 mod statements;
 mod store;
 mod tls;
+mod transport;
 mod verify;
 mod writer;
 

@@ -7,16 +7,18 @@
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
 use storage_core::Change;
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client, Error};
 
 use super::changes::Changes;
-use super::connection::{Connector, Driver};
+use super::connection::{Connector, NoticeDriver};
 
 /// How many notices wait to be sent before others are dropped.
 const MAX_WAITING: usize = 4096;
@@ -28,31 +30,65 @@ const MAX_SENT: usize = 64;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// The connection for notices, which is opened when it is first needed.
+/// How long notices may take to be sent when the store is closed.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// The connection for notices, which is opened when it is first needed, and the thread that
+/// moves its bytes.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    queue: OnceLock<mpsc::Sender<String>>,
+    /// `None` if the thread could not be started.
+    running: OnceLock<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    queue: mpsc::Sender<String>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Notices {
     /// Begins to listen, and to connect again whenever the connection is lost.
     pub(super) fn start(&self, connector: &Arc<Connector>, changes: &Arc<Changes>) {
-        self.queue(connector, changes);
+        self.running.get_or_init(|| {
+            let link = Link { connector: Arc::clone(connector), changes: Arc::clone(changes) };
+            let runtime = Builder::new_current_thread().enable_all().build().ok()?;
+            let (queue, waiting) = mpsc::channel(MAX_WAITING);
+            let (stop, stopped) = oneshot::channel::<()>();
+            let run = move || {
+                runtime.block_on(async {
+                    let link = pin!(link.run(waiting));
+                    // The sender is dropped with the store.
+                    if let Either::Right((_, link)) = future::select(link, stopped).await {
+                        let _ = timeout(CLOSING, link).await;
+                    }
+                });
+                // A name that is being resolved may take longer.
+                runtime.shutdown_background();
+            };
+            let thread = thread::Builder::new().name("postgres".to_owned()).spawn(run).ok()?;
+            Some(Running { queue, stop, thread })
+        });
     }
 
     /// Sends a notice in the background.
     pub(super) fn send(&self, connector: &Arc<Connector>, changes: &Arc<Changes>, change: &Change) {
-        // Dropped if the queue is full.
-        let _ = self.queue(connector, changes).try_send(changes.encode(change));
+        self.start(connector, changes);
+        if let Some(Some(running)) = self.running.get() {
+            // Dropped if the queue is full.
+            let _ = running.queue.try_send(changes.encode(change));
+        }
     }
+}
 
-    fn queue(&self, connector: &Arc<Connector>, changes: &Arc<Changes>) -> &mpsc::Sender<String> {
-        self.queue.get_or_init(|| {
-            let (send, receive) = mpsc::channel(MAX_WAITING);
-            let link = Link { connector: Arc::clone(connector), changes: Arc::clone(changes) };
-            connector.spawner().spawn(link.run(receive));
-            send
-        })
+impl Drop for Notices {
+    fn drop(&mut self) {
+        if let Some(Running { queue, stop, thread }) = self.running.take().flatten() {
+            drop((queue, stop));
+            // It ends soon, whatever the server does.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -73,7 +109,7 @@ impl Link {
     async fn run(self, mut queue: mpsc::Receiver<String>) {
         let mut wait = FIRST_WAIT;
         loop {
-            if let Ok((client, driver)) = self.connector.open_plain().await {
+            if let Ok((client, driver)) = self.connector.open_for_notices().await {
                 match self.serve(&client, driver, &mut queue).await {
                     Ok(End::Closed) => return,
                     Ok(End::Lost) => wait = FIRST_WAIT,
@@ -92,12 +128,12 @@ impl Link {
     async fn serve(
         &self,
         client: &Client,
-        driver: Driver,
+        driver: NoticeDriver,
         queue: &mut mpsc::Receiver<String>,
     ) -> Result<End, Error> {
         let (ended, mut end) = oneshot::channel::<()>();
         let changes = Arc::clone(&self.changes);
-        self.connector.spawner().spawn(async move {
+        tokio::spawn(async move {
             receive(driver, &changes).await;
             drop(ended);
         });
@@ -125,7 +161,7 @@ impl Link {
 }
 
 /// Moves the bytes of the connection, and reports the changes of other hosts.
-async fn receive(mut driver: Driver, changes: &Changes) {
+async fn receive(mut driver: NoticeDriver, changes: &Changes) {
     while let Some(Ok(message)) = future::poll_fn(|cx| driver.poll_message(cx)).await {
         if let AsyncMessage::Notification(notice) = message
             && let Some(change) = changes.decode(notice.payload())

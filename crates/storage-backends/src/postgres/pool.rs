@@ -9,8 +9,7 @@ use storage_core::StorageError;
 use tokio_postgres::error::SqlState;
 
 use super::address::Address;
-use super::blocking;
-use super::connection::{Connection, Connector};
+use super::connection::{Connection, Connector, Session};
 use super::error::Failure;
 use super::options::PostgresOptions;
 
@@ -34,6 +33,8 @@ struct State {
     idle: Vec<Connection>,
     /// All connections: idle, in use, and those that are being opened.
     open: usize,
+    /// How many threads wait for one.
+    waiting: usize,
 }
 
 impl Pool {
@@ -42,20 +43,19 @@ impl Pool {
     /// # Errors
     /// Those of the connection and of the store.
     pub(super) fn open(
-        connector: Connector,
+        connector: Arc<Connector>,
         options: &PostgresOptions,
         create: bool,
     ) -> Result<Self, StorageError> {
         let pool = Self {
-            connector: Arc::new(connector),
+            connector,
             state: Mutex::default(),
             freed: Condvar::new(),
             size: options.pool_size.max(1),
             statement_timeout: options.statement_timeout,
             total_timeout: options.total_timeout,
         };
-        let opening = Arc::clone(&pool.connector).open_store(create);
-        let first = pool.connect(pool.deadline(), opening);
+        let first = pool.connector.open_store(create);
         let first = first.map_err(|failure| failure.into_storage_error(pool.address()))?;
         pool.put_back(Some(first), 1);
         Ok(pool)
@@ -77,7 +77,7 @@ impl Pool {
     /// Reads with a connection. Repeats the read if its connection was closed.
     pub(super) fn read<T>(
         &self,
-        run: impl AsyncFn(&Connection) -> Result<T, Failure>,
+        run: impl AsyncFn(&Session) -> Result<T, Failure>,
     ) -> Result<T, StorageError> {
         self.repeat(self.deadline(), Failure::is_lost_connection, &run)
             .map_err(|failure| failure.into_storage_error(self.address()))
@@ -86,7 +86,7 @@ impl Pool {
     /// Writes with a connection. A write is repeated only if the server rolled it back.
     pub(super) fn write<T>(
         &self,
-        run: impl AsyncFn(&Connection) -> Result<T, Failure>,
+        run: impl AsyncFn(&Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.repeat(self.deadline(), |_| false, &run)
     }
@@ -95,7 +95,7 @@ impl Pool {
         &self,
         deadline: Instant,
         may_repeat: impl Fn(&Failure) -> bool,
-        run: &impl AsyncFn(&Connection) -> Result<T, Failure>,
+        run: &impl AsyncFn(&Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut attempt = 1;
         loop {
@@ -118,7 +118,7 @@ impl Pool {
         let mut state = self.state();
         loop {
             while let Some(connection) = state.idle.pop() {
-                if !connection.client.is_closed() {
+                if connection.is_usable() {
                     return Ok(Lease {
                         pool: self,
                         deadline,
@@ -131,7 +131,7 @@ impl Pool {
             if state.open < self.size {
                 state.open += 1;
                 drop(state);
-                match self.connect(deadline, Arc::clone(&self.connector).open()) {
+                match self.connector.open() {
                     Ok(connection) => {
                         return Ok(Lease {
                             pool: self,
@@ -156,22 +156,11 @@ impl Pool {
                 if left.is_zero() {
                     return Err(Failure::AllInUse(self.total_timeout));
                 }
+                state.waiting += 1;
                 let waited = self.freed.wait_timeout(state, left);
                 (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                state.waiting -= 1;
             }
-        }
-    }
-
-    fn connect(
-        &self,
-        deadline: Instant,
-        opening: impl Future<Output = Result<Connection, Failure>> + Send + 'static,
-    ) -> Result<Connection, Failure> {
-        // It has a time limit of its own.
-        let opened = self.connector.spawner().run(opening);
-        match blocking::wait_until(deadline, opened) {
-            Some(Ok(opened)) => opened,
-            Some(Err(_)) | None => Err(Failure::NoConnection(self.connector.connect_timeout)),
         }
     }
 
@@ -183,8 +172,11 @@ impl Pool {
             Some(connection) => state.idle.push(connection),
             None => state.open -= 1,
         }
+        let is_awaited = state.waiting > 0;
         drop(state);
-        self.freed.notify_one();
+        if is_awaited {
+            self.freed.notify_one();
+        }
     }
 
     /// Ignores poisoning: no code panics while it holds the lock.
@@ -216,12 +208,12 @@ impl Lease<'_> {
     /// Begins a transaction. If it does not [`end`](Self::end), the connection is closed.
     pub(super) fn begin(&mut self, sql: &str) -> Result<(), Failure> {
         self.in_transaction = true;
-        self.run(async |connection| Ok(connection.client.batch_execute(sql).await?))
+        self.run(async |session| Ok(session.client.batch_execute(sql).await?))
     }
 
     /// Ends a transaction that has only read.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
-        self.run(async |connection| Ok(connection.client.batch_execute("rollback").await?))?;
+        self.run(async |session| Ok(session.client.batch_execute("rollback").await?))?;
         self.in_transaction = false;
         Ok(())
     }
@@ -229,27 +221,18 @@ impl Lease<'_> {
     /// Makes one request, and closes the connection if there is no reply in time.
     pub(super) fn run<T>(
         &mut self,
-        run: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
+        run: impl AsyncFnOnce(&Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let limit = self.pool.statement_timeout;
         let deadline = self.deadline.min(Instant::now() + limit);
-        // If the request does not end, because of the time or of a panic, the connection is not
-        // put back.
-        let Some(connection) = self.connection.take() else {
+        // If the request does not end, because of the time or of a panic, the connection is
+        // dropped, which closes it.
+        let Some(mut connection) = self.connection.take() else {
             return Err(Failure::NoReply(limit));
         };
-        let guard = Abandon(Some(connection));
-        let result = match &guard.0 {
-            Some(connection) => blocking::wait_until(deadline, run(connection)),
-            None => None,
-        };
-        match result {
-            Some(result) => {
-                self.connection = guard.keep();
-                result
-            }
-            None => Err(Failure::NoReply(limit)),
-        }
+        let result = connection.run(deadline, run).ok_or(Failure::NoReply(limit))?;
+        self.connection = Some(connection);
+        result
     }
 
     /// Lets a long operation go on: each request has its own time limit, and all of them have
@@ -261,30 +244,15 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let connection = match self.connection.take() {
-            Some(connection) if self.in_transaction => {
-                connection.abandon();
-                None
-            }
-            connection => connection.filter(|one| !one.client.is_closed()),
-        };
+        let connection = self.connection.take().filter(|_| !self.in_transaction);
         self.pool.put_back(connection, 0);
     }
 }
 
-/// Closes a connection when it is dropped.
-struct Abandon(Option<Connection>);
-
-impl Abandon {
-    fn keep(mut self) -> Option<Connection> {
-        self.0.take()
-    }
-}
-
-impl Drop for Abandon {
+impl Drop for Pool {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            connection.abandon();
+        for connection in self.state().idle.drain(..) {
+            connection.close();
         }
     }
 }

@@ -34,7 +34,7 @@ fn read_rows(
     visit: &mut SnapshotVisitor<'_>,
 ) -> Result<(), StorageError> {
     let failed = |failure: Failure| failure.into_storage_error(pool.address());
-    let rows = lease.run(async |connection| listing::read_range(connection, range).await);
+    let rows = lease.run(async |session| listing::read_range(session, range).await);
     let mut rows = Box::pin(rows.map_err(failed)?);
     let mut last: Option<String> = None;
     let next = |rows: &mut _, lease: &mut Lease<'_>| {

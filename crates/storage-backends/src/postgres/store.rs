@@ -10,14 +10,13 @@ use storage_core::{
 
 use super::changes::Changes;
 use super::commits;
-use super::connection::{Connection, Connector};
+use super::connection::{Connector, Session};
 use super::error::Failure;
 use super::inspection::{self, PostgresReport};
 use super::notices::Notices;
 use super::options::PostgresOptions;
 use super::parameters::Bytes;
 use super::pool::Pool;
-use super::runtime::Runtime;
 use super::schema::FORMAT;
 use super::writer::{Environment, Writer};
 use super::{listing, snapshot, verify};
@@ -29,8 +28,7 @@ use super::{listing, snapshot, verify};
 /// counter, so quotas are exact across hosts; commits to different components do not wait for
 /// each other. Commits of this host that wait for one component are sent together.
 ///
-/// Calls block their thread, inside of a tokio runtime too; one thread of the store moves the
-/// bytes. Every call ends within its time limits ([`PostgresOptions`]). If the reply to a
+/// Calls block their thread, inside of a tokio runtime too. Every call ends within its time limits ([`PostgresOptions`]). If the reply to a
 /// commit does not arrive, the commit is [`StorageError::Unavailable`] and may or may not have
 /// taken effect; it is never cancelled, because PostgreSQL may report a cancelled commit as a
 /// success. Later calls connect again.
@@ -53,10 +51,8 @@ pub struct PostgresStorage {
     durability: Durability,
     writer: Writer,
     changes: Arc<Changes>,
-    // These end before the runtime, which waits for their tasks.
     notices: Notices,
     pool: Pool,
-    _runtime: Runtime,
 }
 
 /// What a store is opened for.
@@ -95,8 +91,7 @@ impl PostgresStorage {
     }
 
     fn open_for(options: &PostgresOptions, purpose: Purpose) -> Result<Self, StorageError> {
-        let (runtime, spawner) = Runtime::start()?;
-        let connector = Connector::new(options, purpose == Purpose::Read, spawner)?;
+        let connector = Arc::new(Connector::new(options, purpose == Purpose::Read)?);
         let pool = Pool::open(connector, options, purpose == Purpose::Create)?;
         Ok(Self {
             durability: options.durability,
@@ -104,7 +99,6 @@ impl PostgresStorage {
             changes: Arc::new(Changes::new()),
             notices: Notices::default(),
             pool,
-            _runtime: runtime,
         })
     }
 
@@ -125,8 +119,8 @@ impl PostgresStorage {
     fn find(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         validate_full_key(key)?;
         let (prefix, user_key) = split_full_key(key);
-        let found = self.pool.read(async |connection| {
-            let Connection { client, statements, .. } = connection;
+        let found = self.pool.read(async |session| {
+            let Session { client, statements } = session;
             let parameters = [Bytes::from(prefix), Bytes::from(user_key)];
             let row = client.query_opt(&statements.get, &[&parameters[0], &parameters[1]]).await?;
             let Some(row) = row else { return Ok(None) };
@@ -164,8 +158,8 @@ impl ComponentStorage for PostgresStorage {
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
         validate_full_key(key)?;
         let (prefix, user_key) = split_full_key(key);
-        self.pool.read(async |connection| {
-            let Connection { client, statements, .. } = connection;
+        self.pool.read(async |session| {
+            let Session { client, statements } = session;
             let (name, key) = (Bytes::from(prefix), Bytes::from(user_key));
             Ok(client.query_opt(&statements.exists, &[&name, &key]).await?.is_some())
         })
@@ -186,8 +180,8 @@ impl ComponentStorage for PostgresStorage {
             .map(|key| split_full_key(key))
             .map(|(prefix, user_key)| (Bytes::from(prefix), Bytes::from(user_key)))
             .unzip();
-        self.pool.read(async |connection| {
-            let Connection { client, statements, .. } = connection;
+        self.pool.read(async |session| {
+            let Session { client, statements } = session;
             let rows = client.query(&statements.get_many, &[&names, &user_keys]).await?;
             let mut values = vec![None; keys.len()];
             for row in rows {
@@ -255,9 +249,9 @@ impl Store for PostgresStorage {
         // A durable commit makes all earlier ones durable.
         let flush = "select set_config('synchronous_commit', 'on', true); \
              update store set flushes = flushes + 1";
-        let flushed = self.pool.write(async |connection| {
-            Ok::<_, Failure>(connection.client.batch_execute(flush).await?)
-        });
+        let flushed = self
+            .pool
+            .write(async |session| Ok::<_, Failure>(session.client.batch_execute(flush).await?));
         flushed.map_err(|failure| failure.into_storage_error(self.pool.address()))
     }
 
@@ -281,8 +275,8 @@ impl SharedStore for PostgresStorage {
         prefixes: &[&str],
     ) -> Result<Vec<Option<Revision>>, StorageError> {
         let names: Vec<Bytes<'_>> = prefixes.iter().map(|prefix| Bytes::from(*prefix)).collect();
-        self.pool.read(async |connection| {
-            let Connection { client, statements, .. } = connection;
+        self.pool.read(async |session| {
+            let Session { client, statements } = session;
             let rows = client.query(&statements.revisions, &[&names]).await?;
             let mut revisions = vec![None; prefixes.len()];
             for row in rows {

@@ -99,8 +99,8 @@ impl Check<'_> {
     }
 
     fn read_last_revision(&self, lease: &mut Lease<'_>) -> Result<i64, Failure> {
-        lease.run(async |connection| {
-            let row = connection.client.query_one("select last_value from revision", &[]).await?;
+        lease.run(async |session| {
+            let row = session.client.query_one("select last_value from revision", &[]).await?;
             Ok(row.try_get(0)?)
         })
     }
@@ -108,8 +108,8 @@ impl Check<'_> {
     fn read(&mut self, lease: &mut Lease<'_>) -> Result<(), Failure> {
         let (name, key) = (Bytes(&self.from.0), Bytes(&self.from.1));
         let parameters: [&(dyn ToSql + Sync); 2] = [&name, &key];
-        let rows: RowStream = lease
-            .run(async |connection| Ok(connection.client.query_raw(READ, parameters).await?))?;
+        let rows: RowStream =
+            lease.run(async |session| Ok(session.client.query_raw(READ, parameters).await?))?;
         let mut rows: Pin<Box<RowStream>> = Box::pin(rows);
         while let Some(row) = lease.run(async |_| listing::next_row(&mut rows).await)? {
             self.row(&row)?;
@@ -194,9 +194,9 @@ impl Check<'_> {
 
     /// Reports the key that a failed read stopped at. Returns false if there is none.
     fn skip_damaged(&mut self, lease: &mut Lease<'_>, detail: String) -> Result<bool, Failure> {
-        let found = lease.run(async |connection| {
+        let found = lease.run(async |session| {
             let (name, key) = (Bytes(&self.from.0), Bytes(&self.from.1));
-            Ok(connection.client.query_opt(NEXT, &[&name, &key]).await?)
+            Ok(session.client.query_opt(NEXT, &[&name, &key]).await?)
         })?;
         let Some(row) = found else {
             self.report(Problem::new("entry", detail));
@@ -215,8 +215,8 @@ impl Check<'_> {
     }
 
     fn orphans(&mut self, lease: &mut Lease<'_>) -> Result<(), Failure> {
-        let count: i64 = lease.run(async |connection| {
-            let client = &connection.client;
+        let count: i64 = lease.run(async |session| {
+            let client = &session.client;
             // Without an index of ids, a hash is fast.
             client.batch_execute("set local enable_hashjoin = on").await?;
             Ok(client.query_one(ORPHANS, &[]).await?.try_get(0)?)

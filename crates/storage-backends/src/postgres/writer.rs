@@ -99,14 +99,14 @@ impl Environment<'_> {
     }
 
     fn request(self, commits: &[Request]) -> Result<Vec<Outcome>, Failure> {
-        self.pool.write(async |connection| {
+        self.pool.write(async |session| {
             if let [commit] = commits
                 && let Some(write) = commits::single_write(commit)
             {
-                return Ok(vec![commits::apply_write(connection, write, commit).await?]);
+                return Ok(vec![commits::apply_write(session, write, commit).await?]);
             }
             let commits: Vec<&Commit> = commits.iter().map(Arc::as_ref).collect();
-            let outcomes = commits::apply(connection, &commits).await?;
+            let outcomes = commits::apply(session, &commits).await?;
             if outcomes.len() != commits.len() {
                 return Err(unexpected(self.pool.address(), "an outcome is missing").into());
             }
