@@ -6,7 +6,7 @@ use crate::scheme::Scheme;
 
 /// The names of all schemes, compiled in or not. Each is also the name of the
 /// feature.
-pub(crate) const NAMES: [&str; 4] = ["file", "redb", "rocksdb", "memory"];
+pub(crate) const NAMES: [&str; 5] = ["file", "redb", "rocksdb", "postgres", "memory"];
 
 /// The schemes that are compiled in.
 pub(crate) fn schemes() -> Vec<Arc<dyn Scheme>> {
@@ -17,6 +17,8 @@ pub(crate) fn schemes() -> Vec<Arc<dyn Scheme>> {
         Arc::new(redb::Redb),
         #[cfg(feature = "rocksdb")]
         Arc::new(rocksdb::RocksDb),
+        #[cfg(feature = "postgres")]
+        Arc::new(postgres::Postgres),
         #[cfg(feature = "memory")]
         Arc::new(memory::Memory),
     ]
@@ -30,7 +32,7 @@ fn missing(path: &std::path::Path) -> storage_core::StorageError {
     ))
 }
 
-#[cfg(any(feature = "file", feature = "rocksdb"))]
+#[cfg(any(feature = "file", feature = "postgres", feature = "rocksdb"))]
 fn sync_or_os(location: &crate::scheme::Location) -> storage_core::Durability {
     use storage_core::Durability;
     if location.setting("durability") == Some("os") { Durability::Os } else { Durability::Sync }
@@ -201,6 +203,10 @@ mod rocksdb {
         }
     }
 }
+
+#[cfg(feature = "postgres")]
+#[path = "postgres_scheme.rs"]
+mod postgres;
 
 #[cfg(feature = "memory")]
 mod memory {

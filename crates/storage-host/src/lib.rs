@@ -40,6 +40,7 @@
 //! | `memory` | the store `memory:` | yes |
 //! | `file` | the store `file:PATH` | yes |
 //! | `redb` | the store `redb:PATH` | yes |
+//! | `postgres` | the store `postgres://USER@HOST/DATABASE`, which several hosts can use | no |
 //! | `rocksdb` | the store `rocksdb:PATH`; its build needs libclang and compiles C++ for minutes | no |
 //!
 //! Without features it has only [`StorageHost`], [`Limits`], quota and
@@ -76,6 +77,7 @@ mod optional_cache;
 mod quota;
 mod registry;
 mod scheme;
+mod server;
 mod shutdown;
 #[cfg(all(feature = "signals", unix))]
 pub mod signals;
@@ -98,7 +100,8 @@ pub use manifest_warnings::ManifestWarning;
 pub use offload::{BriefReads, Offload};
 pub use quota::QuotaStorage;
 pub use registry::StoreRegistry;
-pub use scheme::{Location, Mode, Needs, Scheme, Setting};
+pub use scheme::{Inspection, Location, Mode, Needs, Scheme, Setting};
+pub use server::{Server, hide_passwords};
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
 

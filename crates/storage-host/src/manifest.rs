@@ -14,6 +14,7 @@ use crate::component_config::ComponentConfig;
 use crate::grants::{Access, Grant};
 use crate::host::{ComponentSettings, StorageHost};
 use crate::limits::Limits;
+use crate::server::hide_passwords;
 use crate::store_url::StoreUrl;
 use storage_cache::CacheConfig;
 
@@ -152,8 +153,11 @@ impl FromStr for Manifest {
     type Err = ManifestError;
 
     fn from_str(text: &str) -> Result<Self, ManifestError> {
-        let file: File = toml::from_str(text)
-            .map_err(|error| ManifestError::Syntax(error.to_string().trim_end().to_owned()))?;
+        let file: File = toml::from_str(text).map_err(|error| {
+            // The text quotes the line.
+            let text = error.to_string();
+            ManifestError::Syntax(hide_passwords(text.trim_end()).into_owned())
+        })?;
         file.resolve()
     }
 }

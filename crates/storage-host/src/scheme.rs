@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use storage_core::{Problem, StorageError, Store, Verified};
 
+use crate::server::Server;
+
 /// A kind of store, which a URL selects by its scheme: `file:PATH`.
 ///
 /// The built-in ones are registered in every
@@ -19,6 +21,12 @@ pub trait Scheme: Send + Sync {
     /// Returns whether its URLs have a path. Default: yes.
     fn has_path(&self) -> bool {
         true
+    }
+
+    /// Returns whether its URLs name a server and a database instead of a path:
+    /// `//USER[:PASSWORD]@HOST[:PORT]/DATABASE`. Default: no.
+    fn has_server(&self) -> bool {
+        false
     }
 
     /// Returns the settings that its URLs may have, in the order of display. Default:
@@ -55,6 +63,15 @@ pub trait Scheme: Send + Sync {
         self.open(location, Mode::ReadOnly)?.verify(report)
     }
 
+    /// Returns what `storage-host doctor` shows of an existing store on a server. Changes
+    /// nothing. Default: nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) with [`Mode::ReadOnly`].
+    fn inspect(&self, _location: &Location) -> Result<Inspection, StorageError> {
+        Ok(Inspection::default())
+    }
+
     /// Returns what it needs from the machine, for `storage-host doctor`. Default:
     /// nothing special.
     fn needs(&self) -> Needs {
@@ -74,16 +91,19 @@ pub enum Mode {
 }
 
 /// A setting of a URL: `?NAME=VALUE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Setting {
     pub(crate) name: &'static str,
     pub(crate) values: Values,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Values {
     OneOf(&'static [&'static str]),
-    Bytes,
+    /// A number of these.
+    Number(&'static str),
+    /// A text that satisfies a rule, which is described.
+    Text(fn(&str) -> bool, &'static str),
 }
 
 impl Setting {
@@ -100,14 +120,26 @@ impl Setting {
 
     /// A setting that is a number of bytes.
     pub const fn bytes(name: &'static str) -> Self {
-        Self { name, values: Values::Bytes }
+        Self::number(name, "bytes")
+    }
+
+    /// A setting that is a number, such as one of `milliseconds`.
+    pub const fn number(name: &'static str, unit: &'static str) -> Self {
+        Self { name, values: Values::Number(unit) }
+    }
+
+    /// A setting that is a text. `rule` describes the texts for which `is_valid` returns
+    /// true, such as `a name without spaces`.
+    pub const fn text(name: &'static str, is_valid: fn(&str) -> bool, rule: &'static str) -> Self {
+        Self { name, values: Values::Text(is_valid, rule) }
     }
 }
 
-/// The path and settings of a URL.
+/// The path or the server, and the settings of a URL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Location {
     pub(crate) path: PathBuf,
+    pub(crate) server: Option<Server>,
     /// Settings that are not the default, in the order of the scheme.
     pub(crate) settings: Vec<(&'static str, String)>,
 }
@@ -116,6 +148,11 @@ impl Location {
     /// The path; empty if the scheme has none.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The server, if the scheme has one.
+    pub fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     /// The value of a setting, unless it is the default.
@@ -127,6 +164,26 @@ impl Location {
     pub fn bytes(&self, name: &str) -> Option<usize> {
         self.setting(name)?.parse().ok()
     }
+
+    /// The value of a setting that is a number, if the URL has it.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.setting(name)?.parse().ok()
+    }
+}
+
+/// What `storage-host doctor` shows of a store on a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// Facts in the order of display: a name such as `server`, and a text.
+    pub facts: Vec<(&'static str, String)>,
+    /// Problems that do not make the store unusable: a code for programs, such as
+    /// `fsync_off`, and a text.
+    pub warnings: Vec<(&'static str, String)>,
+    /// The bytes of the store on the server's disk.
+    pub bytes: Option<u64>,
+    /// Whether the server accepts writes.
+    pub writable: Option<bool>,
 }
 
 /// What a kind of store needs from the machine.

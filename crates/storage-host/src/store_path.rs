@@ -134,7 +134,7 @@ fn is_separator(byte: u8) -> bool {
     std::path::is_separator(char::from(byte))
 }
 
-fn decode_percent(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decode_percent(text: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {

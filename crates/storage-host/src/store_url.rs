@@ -7,16 +7,19 @@ use std::sync::Arc;
 
 use storage_core::{Problem, StorageError, Store, Verified};
 
-use crate::scheme::{Location, Mode, Needs, Scheme, Setting, Values};
+use crate::scheme::{Inspection, Location, Mode, Needs, Scheme, Setting, Values};
+use crate::server::{Server, hide_passwords};
 use crate::store_path::{self, Escaped};
 
-/// Names a store: `SCHEME:PATH[?SETTING=VALUE[&...]]`.
+/// Names a store: `SCHEME:PATH[?SETTING=VALUE[&...]]`, or `SCHEME://USER@HOST/DATABASE` for a
+/// store on a server.
 ///
 /// | URL | store | settings |
 /// |---|---|---|
 /// | `redb:PATH` | one file, an engine in pure Rust | `durability=sync` (default; writes survive a power cut) or `relaxed` (durable every 100 ms; a kill loses the writes since then); `cache_bytes=N`, the engine's page cache |
 /// | `file:PATH` | a directory with a file for each key | `durability=sync` (default) or `os` (writes survive a killed process); `index_budget_bytes=N`, the memory for the indexes of listings |
 /// | `rocksdb:PATH` | a directory, an engine in C++ | `durability=sync` (default) or `os`; `block_cache_bytes=N`, the engine's block cache; `write_buffer_bytes=N`, the memory for writes that are not in files yet |
+/// | `postgres://USER@HOST/DATABASE` | a schema of a PostgreSQL database, which several hosts can use | `schema=NAME` (default `storage`); `durability=sync` (default) or `os` (a crash of the server loses the last writes); `pool_size=N`, the connections; `connect_timeout_ms=N`, `statement_timeout_ms=N` and `total_timeout_ms=N`; `sslmode=prefer` (default), `disable`, `require` or `verify-full`, as in libpq; `sslrootcert=FILE` |
 /// | `memory:` | the memory of this process, gone when it ends | none |
 ///
 /// A [`StoreRegistry`](crate::StoreRegistry) can have more schemes.
@@ -33,7 +36,11 @@ use crate::store_path::{self, Escaped};
 /// characters, and white space at either end are errors. Write them as escapes if
 /// they are part of the path.
 ///
-/// `Display` writes a URL that parses to the same value.
+/// A server's user, password and database may have escapes; a password with `@` needs none.
+/// The password is better given in the environment variable `PGPASSWORD`.
+///
+/// `Display` writes a URL that parses to the same value, but without a password, which is
+/// shown nowhere.
 ///
 /// ```
 /// use storage_host::StoreUrl;
@@ -112,7 +119,7 @@ impl StoreUrl {
     /// settings.
     #[cfg(feature = "file")]
     pub fn from_path(path: impl Into<PathBuf>) -> Self {
-        let location = Location { path: path.into(), settings: Vec::new() };
+        let location = Location { path: path.into(), ..Location::default() };
         Self { scheme: Arc::new(crate::built_in::file::File), location }
     }
 
@@ -124,6 +131,11 @@ impl StoreUrl {
     /// The path of the store's file or directory, if it has one.
     pub fn path(&self) -> Option<&Path> {
         self.scheme.has_path().then_some(self.location.path())
+    }
+
+    /// The server and database of the store, if it is on one.
+    pub fn server(&self) -> Option<&Server> {
+        self.location.server()
     }
 
     /// What an acknowledged write survives, as URLs name it: `sync`, `os` or `relaxed`;
@@ -162,6 +174,14 @@ impl StoreUrl {
             relaxed.location.set(self.scheme.settings(), "durability", (*weakest).to_owned());
         }
         relaxed
+    }
+
+    /// What `storage-host doctor` shows of a store on a server.
+    ///
+    /// # Errors
+    /// As [`Scheme::inspect`].
+    pub fn inspect(&self) -> Result<Inspection, StorageError> {
+        self.scheme.inspect(&self.location)
     }
 
     /// What this kind of store needs from the machine.
@@ -209,7 +229,8 @@ pub(crate) fn parse(
     features: &[&'static str],
 ) -> Result<StoreUrl, StoreUrlError> {
     let bytes = text.as_encoded_bytes();
-    let shown = text.to_string_lossy();
+    let text = text.to_string_lossy();
+    let shown = hide_passwords(&text);
     if shown.starts_with(char::is_whitespace) {
         return Err(blank(&shown, &shown));
     }
@@ -221,7 +242,9 @@ pub(crate) fn parse(
     };
     let lower = scheme.to_ascii_lowercase();
     if let Some(known) = schemes.iter().find(|known| known.name() == lower) {
-        let location = if known.has_path() {
+        let location = if known.has_server() {
+            parse_with_server(&**known, &shown, &String::from_utf8_lossy(rest))?
+        } else if known.has_path() {
             parse_with_path(&**known, &shown, rest)?
         } else {
             parse_without_path(&**known, &shown, &String::from_utf8_lossy(rest))?
@@ -263,7 +286,28 @@ fn parse_without_path(
         let problem = format!("has a path, but a {name}: store has none; write {name}:");
         return Err(StoreUrlError::Path { url: url.to_owned(), problem });
     }
-    parse_settings(scheme, PathBuf::new(), settings)
+    parse_settings(scheme, Location::default(), settings)
+}
+
+fn parse_with_server(
+    scheme: &dyn Scheme,
+    url: &str,
+    rest: &str,
+) -> Result<Location, StoreUrlError> {
+    if store_path::find_blank(rest).is_some() {
+        return Err(blank(url, rest));
+    }
+    // A question mark may be in the password.
+    let at = rest.rfind('@').unwrap_or_default();
+    let question = rest.get(at..).and_then(|rest| rest.find('?')).map(|found| at + found);
+    let (server, settings) = match question {
+        Some(question) => (rest.get(..question), rest.get(question + 1..)),
+        None => (Some(rest), None),
+    };
+    let server = Server::parse(scheme.name(), server.unwrap_or_default())
+        .map_err(|problem| StoreUrlError::Path { url: url.to_owned(), problem })?;
+    let location = Location { server: Some(server), ..Location::default() };
+    parse_settings(scheme, location, settings.unwrap_or_default())
 }
 
 fn parse_with_path(scheme: &dyn Scheme, url: &str, rest: &[u8]) -> Result<Location, StoreUrlError> {
@@ -274,17 +318,16 @@ fn parse_with_path(scheme: &dyn Scheme, url: &str, rest: &[u8]) -> Result<Locati
     if store_path::find_blank(&settings).is_some() {
         return Err(blank(url, &settings));
     }
-    parse_settings(scheme, path, &settings)
+    parse_settings(scheme, Location { path, ..Location::default() }, &settings)
 }
 
 fn parse_settings(
     scheme: &dyn Scheme,
-    path: PathBuf,
+    mut location: Location,
     text: &str,
 ) -> Result<Location, StoreUrlError> {
     let invalid = |problem| StoreUrlError::Setting { scheme: scheme.name(), problem };
     let known = scheme.settings();
-    let mut location = Location { path, settings: Vec::new() };
     let mut seen: Vec<&str> = Vec::new();
     for setting in text.split('&').filter(|setting| !setting.is_empty()) {
         let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -303,13 +346,17 @@ fn parse_settings(
                 let values = values.join(" or ");
                 return Err(invalid(format!("cannot have {name}={value}; it is {values}")));
             }
-            Values::Bytes => match value.parse::<usize>() {
-                Ok(bytes) => bytes.to_string(),
+            Values::Number(unit) => match value.parse::<usize>() {
+                Ok(number) => number.to_string(),
                 Err(_) => {
-                    let problem = format!("cannot have {name}={value}; it is a number of bytes");
+                    let problem = format!("cannot have {name}={value}; it is a number of {unit}");
                     return Err(invalid(problem));
                 }
             },
+            Values::Text(is_valid, _) if is_valid(value) => value.to_owned(),
+            Values::Text(_, rule) => {
+                return Err(invalid(format!("cannot have {name}={value}; it is {rule}")));
+            }
         };
         location.set(known, setting.name, value);
     }
@@ -320,7 +367,8 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.values {
             Values::OneOf(values) => write!(f, "{}={}", self.name, values.join("|")),
-            Values::Bytes => write!(f, "{}=N", self.name),
+            Values::Number(_) => write!(f, "{}=N", self.name),
+            Values::Text(..) => write!(f, "{}=TEXT", self.name),
         }
     }
 }
@@ -330,6 +378,9 @@ impl fmt::Display for StoreUrl {
         write!(f, "{}:", self.scheme())?;
         if let Some(path) = self.path() {
             Escaped(path).fmt(f)?;
+        }
+        if let Some(server) = self.server() {
+            server.fmt(f)?;
         }
         let mut separator = '?';
         for (name, value) in &self.location.settings {

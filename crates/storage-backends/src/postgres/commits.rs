@@ -85,6 +85,38 @@ pub(super) async fn apply_write(
     }))
 }
 
+/// Applies commits that are one write each, all to one component, one after the other in one
+/// transaction. Returns an outcome for each.
+pub(super) async fn apply_writes(
+    session: &Session,
+    writes: &[(&Write, &Commit)],
+) -> Result<Vec<Outcome>, Failure> {
+    let prefix = writes.first().map_or("", |(write, _)| split_full_key(&write.key).0);
+    let (mut keys, mut values, mut max_bytes, mut max_keys) = (vec![], vec![], vec![], vec![]);
+    for (write, commit) in writes {
+        keys.push(Bytes::from(split_full_key(&write.key).1));
+        values.push(write.value.as_ref().map(bytes));
+        let (bytes, keys) = limits(commit).unzip();
+        max_bytes.push(bytes);
+        max_keys.push(keys);
+    }
+    let name = Bytes::from(prefix);
+    let row = session
+        .client
+        .query_one(&session.statements.write_many, &[&name, &keys, &values, &max_bytes, &max_keys])
+        .await?;
+    let written: Vec<Option<i64>> = row.try_get(0)?;
+    let mut previous = row.try_get::<_, Option<i64>>(1)?.map(revision);
+    let outcome = |written: Option<i64>| match written.map(revision) {
+        None => Err(StorageError::QuotaExceeded),
+        Some(revision) => {
+            let components = vec![(prefix.to_owned(), previous.replace(revision))];
+            Ok(Committed { revision, components })
+        }
+    };
+    Ok(written.into_iter().map(outcome).collect())
+}
+
 /// Applies commits one after the other in one transaction. Returns an outcome for each.
 pub(super) async fn apply(session: &Session, commits: &[&Commit]) -> Result<Vec<Outcome>, Failure> {
     let arguments = Arguments::of(commits);

@@ -97,7 +97,8 @@ impl Connector {
             .port(options.port)
             .user(&options.user)
             .dbname(&options.database)
-            .application_name("storage-host")
+            // What the server shows of its connections.
+            .application_name(format!("storage-host {}", options.schema))
             .connect_timeout(options.connect_timeout)
             // A lost connection is noticed although nothing is sent.
             .keepalives_idle(Duration::from_secs(30))

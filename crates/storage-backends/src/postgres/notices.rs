@@ -41,44 +41,67 @@ pub(super) struct Notices {
     running: OnceLock<Option<Running>>,
 }
 
+/// What the thread is told to do.
+#[derive(Debug)]
+enum Order {
+    /// Hear of the commits of other hosts.
+    Listen,
+    /// Send a notice.
+    Send(String),
+}
+
 #[derive(Debug)]
 struct Running {
-    queue: mpsc::Sender<String>,
+    queue: mpsc::Sender<Order>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Notices {
-    /// Begins to listen, and to connect again whenever the connection is lost.
-    pub(super) fn start(&self, connector: &Arc<Connector>, changes: &Arc<Changes>) {
-        self.running.get_or_init(|| {
-            let link = Link { connector: Arc::clone(connector), changes: Arc::clone(changes) };
-            let runtime = Builder::new_current_thread().enable_all().build().ok()?;
-            let (queue, waiting) = mpsc::channel(MAX_WAITING);
-            let (stop, stopped) = oneshot::channel::<()>();
-            let run = move || {
-                runtime.block_on(async {
-                    let link = pin!(link.run(waiting));
-                    // The sender is dropped with the store.
-                    if let Either::Right((_, link)) = future::select(link, stopped).await {
-                        let _ = timeout(CLOSING, link).await;
-                    }
-                });
-                // A name that is being resolved may take longer.
-                runtime.shutdown_background();
-            };
-            let thread = thread::Builder::new().name("postgres".to_owned()).spawn(run).ok()?;
-            Some(Running { queue, stop, thread })
-        });
+    /// Begins to listen, and does so again whenever the connection was lost.
+    pub(super) fn listen(&self, connector: &Arc<Connector>, changes: &Arc<Changes>) {
+        self.order(connector, changes, Order::Listen);
     }
 
     /// Sends a notice in the background.
     pub(super) fn send(&self, connector: &Arc<Connector>, changes: &Arc<Changes>, change: &Change) {
-        self.start(connector, changes);
-        if let Some(Some(running)) = self.running.get() {
-            // Dropped if the queue is full.
-            let _ = running.queue.try_send(changes.encode(change));
+        self.order(connector, changes, Order::Send(changes.encode(change)));
+    }
+
+    fn order(&self, connector: &Arc<Connector>, changes: &Arc<Changes>, order: Order) {
+        let running = self.running.get_or_init(|| {
+            let link = Link {
+                connector: Arc::clone(connector),
+                changes: Arc::clone(changes),
+                listens: false,
+            };
+            Running::start(link)
+        });
+        if let Some(running) = running {
+            // Dropped if the queue is full. `Listen` is the first order, or one of few.
+            let _ = running.queue.try_send(order);
         }
+    }
+}
+
+impl Running {
+    fn start(link: Link) -> Option<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build().ok()?;
+        let (queue, orders) = mpsc::channel(MAX_WAITING);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = move || {
+            runtime.block_on(async {
+                let link = pin!(link.run(orders));
+                // The sender is dropped with the store.
+                if let Either::Right((_, link)) = future::select(link, stopped).await {
+                    let _ = timeout(CLOSING, link).await;
+                }
+            });
+            // A name that is being resolved may take longer.
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("postgres".to_owned()).spawn(run).ok()?;
+        Some(Self { queue, stop, thread })
     }
 }
 
@@ -96,6 +119,7 @@ impl Drop for Notices {
 struct Link {
     connector: Arc<Connector>,
     changes: Arc<Changes>,
+    listens: bool,
 }
 
 /// Why a connection is no longer used.
@@ -106,17 +130,17 @@ enum End {
 }
 
 impl Link {
-    async fn run(self, mut queue: mpsc::Receiver<String>) {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut wait = FIRST_WAIT;
         loop {
             if let Ok((client, driver)) = self.connector.open_for_notices().await {
-                match self.serve(&client, driver, &mut queue).await {
+                match self.serve(&client, driver, &mut orders).await {
                     Ok(End::Closed) => return,
                     Ok(End::Lost) => wait = FIRST_WAIT,
                     Err(_) => {}
                 }
             }
-            if queue.is_closed() {
+            if orders.is_closed() {
                 return;
             }
             sleep(wait).await;
@@ -124,12 +148,12 @@ impl Link {
         }
     }
 
-    /// Listens, and sends what is in the queue, until the connection or the store is closed.
+    /// Follows orders until the connection or the store is closed.
     async fn serve(
-        &self,
+        &mut self,
         client: &Client,
         driver: NoticeDriver,
-        queue: &mut mpsc::Receiver<String>,
+        orders: &mut mpsc::Receiver<Order>,
     ) -> Result<End, Error> {
         let (ended, mut end) = oneshot::channel::<()>();
         let changes = Arc::clone(&self.changes);
@@ -138,14 +162,18 @@ impl Link {
             drop(ended);
         });
         let channel = format!("storage_{}", self.connector.store_id());
+        let listen = format!("listen {channel}");
         // A notice is not durable, so it need not wait for the disk.
-        client.batch_execute(&format!("set synchronous_commit = off; listen {channel}")).await?;
+        client.batch_execute("set synchronous_commit = off").await?;
+        if self.listens {
+            client.batch_execute(&listen).await?;
+        }
         let notify =
             client.prepare("select pg_notify($1, text) from unnest($2::text[]) text").await?;
-        let mut notices = Vec::new();
+        let mut taken = Vec::new();
         loop {
             let received = {
-                let next = pin!(queue.recv_many(&mut notices, MAX_SENT));
+                let next = pin!(orders.recv_many(&mut taken, MAX_SENT));
                 match future::select(next, &mut end).await {
                     Either::Left((received, _)) => received,
                     Either::Right(_) => return Ok(End::Lost),
@@ -154,8 +182,19 @@ impl Link {
             if received == 0 {
                 return Ok(End::Closed);
             }
-            client.execute(&notify, &[&channel, &notices]).await?;
-            notices.clear();
+            let mut notices = Vec::new();
+            for order in taken.drain(..) {
+                match order {
+                    Order::Send(notice) => notices.push(notice),
+                    Order::Listen => self.listens = true,
+                }
+            }
+            if notices.len() < received {
+                client.batch_execute(&listen).await?;
+            }
+            if !notices.is_empty() {
+                client.execute(&notify, &[&channel, &notices]).await?;
+            }
         }
     }
 }

@@ -158,6 +158,76 @@ begin
 end
 $$;
 
+-- As write_v1 for several writes to one component, each of which is a commit of its own.
+-- Returns the revision of each write, null for one that is over its budget, and the revision
+-- that the component had before the first.
+create function write_many_v1(
+    p_name bytea, p_keys bytea[], p_values bytea[], p_max_bytes bigint[], p_max_keys bigint[],
+    out written bigint[], out previous bigint
+) language plpgsql as $$
+declare
+    v_id bigint;
+    v_bytes bigint;
+    v_keys bigint;
+    v_last bigint;
+    v_key bytea;
+    v_value bytea;
+    v_old bigint;
+    v_revision bigint;
+    v_added bigint;
+begin
+    written := array_fill(null::bigint, array[cardinality(p_keys)]);
+    select id, bytes, keys, revision into v_id, v_bytes, v_keys, previous
+        from component where name = p_name for no key update;
+    if not found then
+        select * into v_id, v_bytes, v_keys, previous from lock_component_v1(p_name);
+    end if;
+    for n in 1 .. cardinality(p_keys) loop
+        v_key := p_keys[n];
+        v_value := p_values[n];
+        if v_value is null then
+            v_revision := nextval('revision');
+            delete from entry where component = v_id and key = v_key
+                returning octet_length(value) into v_old;
+            if found then
+                v_bytes := v_bytes - octet_length(v_key) - v_old;
+                v_keys := v_keys - 1;
+            end if;
+        else
+            select octet_length(value) into v_old from entry
+                where component = v_id and key = v_key;
+            if found then
+                v_added := octet_length(v_value) - v_old;
+                if v_added > 0 and v_bytes + v_added > p_max_bytes[n] then
+                    continue;
+                end if;
+                v_revision := nextval('revision');
+                update entry set value = v_value, revision = v_revision
+                    where component = v_id and key = v_key;
+            else
+                v_added := octet_length(v_key) + octet_length(v_value);
+                if v_keys + 1 > p_max_keys[n]
+                    or v_added > 0 and v_bytes + v_added > p_max_bytes[n]
+                then
+                    continue;
+                end if;
+                v_revision := nextval('revision');
+                insert into entry (component, key, revision, value)
+                    values (v_id, v_key, v_revision, v_value);
+                v_keys := v_keys + 1;
+            end if;
+            v_bytes := v_bytes + v_added;
+        end if;
+        written[n] := v_revision;
+        v_last := v_revision;
+    end loop;
+    if v_last is not null then
+        update component set bytes = v_bytes, keys = v_keys, revision = v_last
+            where name = p_name;
+    end if;
+end
+$$;
+
 -- Applies commits one after the other, each all or nothing.
 --
 -- p_names has the components of all commits, in byte order, so that two calls lock them in the

@@ -21,6 +21,8 @@ const GET_MANY: &str = "select k.n, e.value \
 
 const WRITE: &str = "select status, written, previous from write_v1($1, $2, $3, $4, $5)";
 
+const WRITE_MANY: &str = "select written, previous from write_many_v1($1, $2, $3, $4, $5)";
+
 const COMMIT: &str = "select status, failed_check, written, previous \
     from commit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 
@@ -106,11 +108,12 @@ const REVISIONS: &str = "select k.n, c.revision \
     from unnest($1::bytea[]) with ordinality k(name, n) join component c on c.name = k.name";
 
 /// What [`Statements::prepare`] prepares, in the order of the fields.
-const ALL: [&str; 14] = [
+const ALL: [&str; 15] = [
     GET,
     EXISTS,
     GET_MANY,
     WRITE,
+    WRITE_MANY,
     COMMIT,
     PAGE,
     READ,
@@ -130,6 +133,7 @@ pub(super) struct Statements {
     pub(super) exists: Statement,
     pub(super) get_many: Statement,
     pub(super) write: Statement,
+    pub(super) write_many: Statement,
     pub(super) commit: Statement,
     pub(super) page: Statement,
     pub(super) read: Statement,
@@ -153,6 +157,7 @@ impl Statements {
             exists,
             get_many,
             write,
+            write_many,
             commit,
             page,
             read,
@@ -169,6 +174,7 @@ impl Statements {
             exists,
             get_many,
             write,
+            write_many,
             commit,
             page,
             read,

@@ -267,7 +267,7 @@ impl Store for PostgresStorage {
 impl SharedStore for PostgresStorage {
     fn watch(&self, watcher: Arc<dyn Watcher>) {
         self.changes.watch(watcher);
-        self.notices.start(self.pool.connector(), &self.changes);
+        self.notices.listen(self.pool.connector(), &self.changes);
     }
 
     fn component_revisions(

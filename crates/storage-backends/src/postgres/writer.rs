@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage_core::{Commit, Revision, StorageError};
+use storage_core::{Commit, Revision, StorageError, Write};
 
 use super::changes::Changes;
 use super::commits::{self, Committed, Outcome};
@@ -106,6 +106,13 @@ impl Environment<'_> {
                 return Ok(vec![commits::apply_write(session, write, commit).await?]);
             }
             let commits: Vec<&Commit> = commits.iter().map(Arc::as_ref).collect();
+            let writes: Option<Vec<(&Write, &Commit)>> = commits
+                .iter()
+                .map(|commit| Some((commits::single_write(commit)?, *commit)))
+                .collect();
+            if let Some(writes) = writes {
+                return commits::apply_writes(session, &writes).await;
+            }
             let outcomes = commits::apply(session, &commits).await?;
             if outcomes.len() != commits.len() {
                 return Err(unexpected(self.pool.address(), "an outcome is missing").into());

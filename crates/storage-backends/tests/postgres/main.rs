@@ -4,8 +4,20 @@
 #![allow(clippy::print_stderr, reason = "without a server the tests say that they are skipped")]
 
 mod contract;
+mod errors;
+mod hosts;
+mod listing;
+mod opening;
+mod revisions;
 mod server;
+mod verifying;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use storage_backends::{Durability, PostgresOptions, PostgresStorage};
+use storage_core::{
+    Budget, Commit, ComponentStorage, PageRequest, Revision, StorageError, Store, Usage,
+};
 
 use server::TestSchema;

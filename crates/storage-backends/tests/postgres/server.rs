@@ -48,6 +48,15 @@ impl TestSchema {
         self.with_client(async |client| client.batch_execute(statements).await.unwrap());
     }
 
+    /// The statement that ends the connections of all stores in the schema, and waits for it.
+    pub(crate) fn cut_connections(&self) -> String {
+        let name = &self.options.schema;
+        format!(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity \
+             where application_name = 'storage-host {name}'"
+        )
+    }
+
     pub(crate) fn with_client<T>(&self, run: impl AsyncFnOnce(&Client) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let options = &self.options;

@@ -1,9 +1,10 @@
 //! Parsers of arguments. An argument may be any bytes; errors say what must be UTF-8.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use storage_host::{ComponentId, StoreUrl, validate_key};
+use clap::{Arg, Command};
+use storage_host::{ComponentId, StoreUrl, hide_passwords, validate_key};
 
 fn utf8(text: OsString, what: &str) -> Result<String, String> {
     text.into_string().map_err(|_| format!("{what} must be valid UTF-8"))
@@ -23,7 +24,29 @@ pub(super) fn id() -> impl TypedValueParser<Value = ComponentId> {
 
 /// A store's URL.
 pub(super) fn store_url() -> impl TypedValueParser<Value = StoreUrl> {
-    OsStringValueParser::new().try_map(|text| StoreUrl::from_os_str(&text))
+    StoreUrlParser
+}
+
+#[derive(Debug, Clone)]
+struct StoreUrlParser;
+
+impl TypedValueParser for StoreUrlParser {
+    type Value = StoreUrl;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<StoreUrl, clap::Error> {
+        // The error shows the value, which may have a password.
+        let shown = value.to_str().map(hide_passwords);
+        let shown = shown.as_deref().map_or(value, OsStr::new);
+        let parsed = StoreUrl::from_os_str(value);
+        OsStringValueParser::new()
+            .try_map(move |_| parsed.clone())
+            .parse_ref(command, argument, shown)
+    }
 }
 
 /// `KEY=VALUE`, split at the first equals sign.

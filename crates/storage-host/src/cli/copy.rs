@@ -71,6 +71,11 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
         let opened = target::open(&to.relaxed(), Mode::ReadWrite);
         opened.map_err(|error| Failure::of_opening(to, &error))
     })?;
+    let (source_id, target_id) = (source.properties().store_id, target.properties().store_id);
+    if source_id.is_some() && source_id == target_id && from.server().is_some() {
+        let message = format!("\"{from}\" and \"{to}\" are the same store: choose another target");
+        return Err(Failure::new("usage", message));
+    }
     let target = StorageHost::new(target);
     let _on_signal = OnSignal::shut_down(&target);
 
@@ -106,16 +111,18 @@ fn read_first_key(source: &dyn Store) -> Result<(), Failure> {
     }
 }
 
-/// Refuses stores without a path, and stores that contain each other.
+/// Refuses stores that are not persistent, and stores that contain each other.
 fn refuse_unusable_paths(from: &StoreUrl, to: &StoreUrl) -> Result<(), Failure> {
     let wrong = |message: String| Err(Failure::new("usage", message));
-    let (Some(from_path), Some(to_path)) = (from.path(), to.path()) else {
+    if from.durability().is_none() || to.durability().is_none() {
         return wrong(
             "cannot copy from or to a memory: store: it starts empty, and its data is lost when \
              the command ends; use a persistent store, such as redb:PATH"
                 .to_owned(),
         );
-    };
+    }
+    // Stores on a server are compared when they are open: a server has many names.
+    let (Some(from_path), Some(to_path)) = (from.path(), to.path()) else { return Ok(()) };
     let (from_ids, to_ids) = (identities(from_path), identities(to_path));
     match (from_ids.first(), to_ids.first()) {
         (Some(one), Some(other)) if one == other => {

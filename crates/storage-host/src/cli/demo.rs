@@ -33,7 +33,7 @@ const SHOWN_FILES: usize = 4;
 /// Runs the demo. Fails if one of its checks fails.
 pub(super) fn demo(target: &Target, output: &mut Output) -> Result<(), Failure> {
     let store = target.url();
-    let Some(path) = store.path() else {
+    if store.durability().is_none() {
         return Err(Failure::new(
             "usage",
             format!(
@@ -42,25 +42,27 @@ pub(super) fn demo(target: &Target, output: &mut Output) -> Result<(), Failure> 
                 target::DEFAULT_STORE
             ),
         ));
-    };
+    }
     // Creates the store, or fails before the child processes would.
     drop(target.open(Mode::ReadWrite)?);
 
     let mut demo = Demo::new(target, output)?;
     let before = demo.state()?;
-    demo.introduce(path, &before)?;
+    demo.introduce(store, &before)?;
     demo.add_and_count()?;
     let after = demo.look_again()?;
     demo.check_isolation(&before, &after)?;
-    match store.scheme() {
-        "file" => demo.check_files(path)?,
-        _ => demo.check_engine(path)?,
+    match (store.scheme(), store.path()) {
+        ("file", Some(path)) => demo.check_files(path)?,
+        (_, path) => demo.check_engine(path)?,
     }
     demo.conclude(store)
 }
 
 struct Demo<'a> {
     store: String,
+    /// The password of a store on a server.
+    password: Option<String>,
     /// How long each process waits for the store, in seconds.
     wait: String,
     output: &'a mut Output,
@@ -111,6 +113,7 @@ impl<'a> Demo<'a> {
         }
         Ok(Self {
             store: target.url().to_string(),
+            password: target.url().server().and_then(|server| server.password()).map(str::to_owned),
             wait: target.wait().as_seconds().to_string(),
             style: Style { on: !output.json() && wants_colours() },
             output,
@@ -122,9 +125,15 @@ impl<'a> Demo<'a> {
         })
     }
 
-    fn introduce(&mut self, path: &Path, before: &State) -> Result<(), Failure> {
-        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        self.say(format_args!("Three components, one store: {}", whole.display()))?;
+    fn introduce(&mut self, store: &StoreUrl, before: &State) -> Result<(), Failure> {
+        let shown = match store.path() {
+            Some(path) => {
+                let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                whole.display().to_string()
+            }
+            None => store.to_string(),
+        };
+        self.say(format_args!("Three components, one store: {shown}"))?;
         let count = before.notes.values().map(Vec::len).sum::<usize>();
         if count > 0 || before.runs > 0 {
             self.say(format_args!(
@@ -181,16 +190,18 @@ impl<'a> Demo<'a> {
         )
     }
 
-    /// Shows the files of an engine, and verifies the store.
-    fn check_engine(&mut self, path: &Path) -> Result<(), Failure> {
+    /// Shows the files of an engine, if they are on this machine, and verifies the store.
+    fn check_engine(&mut self, path: Option<&Path>) -> Result<(), Failure> {
         self.say("")?;
-        self.heading("On disk")?;
-        let (files, bytes) = match path.metadata() {
-            Ok(found) if found.is_file() => (1, found.len()),
-            _ => files_in(path).iter().fold((0, 0), |(n, sum), (_, len)| (n + 1, sum + len)),
-        };
-        let files = counted(files, "file");
-        self.say(format_args!("  {}  {files}, {bytes} bytes", path.display()))?;
+        self.heading(if path.is_some() { "On disk" } else { "On the server" })?;
+        if let Some(path) = path {
+            let (files, bytes) = match path.metadata() {
+                Ok(found) if found.is_file() => (1, found.len()),
+                _ => files_in(path).iter().fold((0, 0), |(n, sum), (_, len)| (n + 1, sum + len)),
+            };
+            let files = counted(files, "file");
+            self.say(format_args!("  {}  {files}, {bytes} bytes", path.display()))?;
+        }
         let mut command = self.child();
         command.arg("verify");
         let checked = Self::end(command)?;
@@ -346,6 +357,10 @@ impl<'a> Demo<'a> {
     fn child(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["--store", &self.store, "--wait", &self.wait]).stdin(Stdio::null());
+        // The text of a URL has no password.
+        if let Some(password) = &self.password {
+            command.env("PGPASSWORD", password);
+        }
         command
     }
 

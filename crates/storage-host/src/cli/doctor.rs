@@ -88,6 +88,15 @@ struct Store {
     name_bytes: Option<u64>,
     /// The largest file that this process may write, if limited.
     file_size_limit: Option<u64>,
+    /// What a store on a server says of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    facts: Vec<Fact>,
+}
+
+#[derive(Serialize)]
+struct Fact {
+    name: &'static str,
+    text: String,
 }
 
 /// A problem or a warning.
@@ -133,6 +142,7 @@ pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, F
             "the working directory was deleted, and the store's path is relative to it",
         ),
         Some(path) => check_path(store, path, &mut report),
+        None if store.server().is_some() => check_server(store, &mut report),
         None => report.warn(
             "memory",
             "a memory: store starts empty, and its data is lost when the process ends",
@@ -181,8 +191,8 @@ fn check_choice(target: &Target, report: &mut Report) {
         && !same(&other)
     {
         let text = match StoreUrl::from_os_str(&other) {
-            Ok(_) => format!(
-                "{VARIABLE} names another store, {other:?}, which commands without {option} use"
+            Ok(other) => format!(
+                "{VARIABLE} names another store, \"{other}\", which commands without {option} use"
             ),
             Err(error) => {
                 format!("commands without {option} fail, because {VARIABLE} is invalid: {error}")
@@ -202,6 +212,32 @@ fn check_choice(target: &Target, report: &mut Report) {
     report.store.url = store.to_string();
     report.store.kind = store.scheme();
     report.store.durability = store.durability();
+}
+
+/// A store on a server.
+fn check_server(store: &StoreUrl, report: &mut Report) {
+    match store.open(Mode::ReadOnly) {
+        Ok(opened) => {
+            let properties = opened.properties();
+            report.store.exists = true;
+            report.store.id = properties.store_id;
+            report.store.format = properties.format;
+        }
+        Err(StorageError::IoError(detail)) => return report.problem("does_not_open", detail),
+        Err(error) => return report.problem("does_not_open", error.to_string()),
+    }
+    match store.inspect() {
+        Ok(inspection) => {
+            report.store.bytes = inspection.bytes;
+            report.store.writable = inspection.writable;
+            report.store.facts =
+                inspection.facts.into_iter().map(|(name, text)| Fact { name, text }).collect();
+            for (code, text) in inspection.warnings {
+                report.warn(code, text);
+            }
+        }
+        Err(error) => report.warn("not_inspected", error.to_string()),
+    }
 }
 
 /// The store's directory or file, and its file system.
@@ -520,11 +556,16 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
     if let Some(survives) = survives {
         row("durability", survives.to_owned())?;
     }
-    if store.exists {
+    for Fact { name, text } in &store.facts {
+        row(name, printable(text))?;
+    }
+    if store.exists && store.path.is_some() {
         row("in use", store.locked.as_deref().map_or_else(|| "no".to_owned(), printable))?;
     }
     if let (Some(bytes), Some(files)) = (store.bytes, store.files) {
         row("size", format!("{} in {}", human_bytes(bytes), counted(files, "file")))?;
+    } else if let Some(bytes) = store.bytes {
+        row("size", human_bytes(bytes))?;
     }
     if store.path.is_some() {
         let unknown = || "unknown".to_owned();

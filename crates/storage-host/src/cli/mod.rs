@@ -54,7 +54,7 @@ use self::wait::Wait;
 #[derive(Debug, Parser)]
 #[command(name = "storage-host", version, after_long_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
-    /// The store: redb:PATH, file:PATH, rocksdb:PATH or memory:
+    /// The store: redb:PATH, file:PATH, rocksdb:PATH, postgres://USER@HOST/DATABASE or memory:
     ///
     /// A path is relative to the working directory. The data of a memory: store is lost
     /// when the command ends. Settings follow a question mark: file:PATH?durability=os is

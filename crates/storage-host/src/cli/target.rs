@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use storage_host::{
     ComponentId, Limits, Manifest, ManifestError, Mode, StorageError, StorageHost, Store, StoreUrl,
+    hide_passwords,
 };
 
 use super::environment;
@@ -65,6 +66,7 @@ fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
             ChosenBy::Environment => format!("invalid value of {VARIABLE}: {error}"),
             _ => {
                 let text = text.to_string_lossy();
+                let text = hide_passwords(&text);
                 format!("invalid value '{text}' for '--store <URL>': {error}")
             }
         };

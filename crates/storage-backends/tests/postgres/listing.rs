@@ -1,0 +1,153 @@
+//! Listings, isolation and snapshots.
+
+use super::*;
+
+#[test]
+fn components_do_not_see_each_other() {
+    let Some(schema) = TestSchema::new() else { return };
+    let store = schema.open();
+    let keys = [
+        "app/notes/001/k",
+        "app/notes/0011/k",
+        "app/notes/001-/k",
+        "App/notes/001/k",
+        "app/notes/%/k",
+        "app/notes/_/k",
+        "app//001/k",
+        "a'b/\"c\"/\\/k",
+        "k",
+        "app/notes",
+    ];
+    for key in keys {
+        store.set(key, key.into()).unwrap();
+    }
+    for key in keys {
+        assert_eq!(store.get(key).unwrap(), Some(key.into()), "{key}");
+        if let Some(prefix) = key.strip_suffix("/k") {
+            assert_eq!(store.list_keys(Some(&format!("{prefix}/"))).unwrap(), [key]);
+            let usage = Usage { bytes: 2 * key.len() as u64, keys: 1 };
+            assert_eq!(store.usage(Some(&format!("{prefix}/"))).unwrap(), usage);
+        }
+    }
+    let mut sorted: Vec<&str> = keys.into();
+    sorted.sort_unstable();
+    assert_eq!(store.list_keys(None).unwrap(), sorted);
+    let mut read = Vec::new();
+    store
+        .read_snapshot("", None, &mut |key, value| {
+            assert_eq!(value, key.into());
+            read.push(key.to_owned());
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(read, sorted);
+}
+
+#[test]
+fn pages_from_every_key_with_every_prefix_agree_with_a_sorted_list() {
+    let Some(schema) = TestSchema::new() else { return };
+    let store = schema.open();
+    let mut keys: Vec<String> = [
+        "a",
+        "a/b",
+        "a/b/",
+        "a/b/c",
+        "a/b/c/",
+        "a/b/c/d",
+        "a/b/c/d/e",
+        "a/b/c0",
+        "a/b/d/x",
+        "a/b0",
+        "a0",
+        "b",
+        "z/y/x/w",
+        "z/y/x/\u{10ffff}",
+        "z/z/",
+    ]
+    .map(str::to_owned)
+    .into();
+    keys.sort();
+    for key in &keys {
+        store.set(key, "1".into()).unwrap();
+    }
+    let prefixes = ["", "a", "a/", "a/b", "a/b/", "a/b/c", "a/b/c/", "a/b/c/d", "z/y/x/", "zz"];
+    let afters: Vec<Option<&str>> = std::iter::once(None)
+        .chain(keys.iter().map(|key| Some(key.as_str())))
+        .chain([Some(""), Some("a/b/c/d/"), Some("a/b/c/e"), Some("~")])
+        .collect();
+    for prefix in prefixes {
+        for after in &afters {
+            let mut request = PageRequest::new(3).with_prefix(prefix);
+            request.after = *after;
+            let wanted: Vec<&String> = keys.iter().filter(|key| request.wants(key)).collect();
+            let page = store.list_page(request).unwrap();
+            let what = format!("prefix {prefix:?}, after {after:?}");
+            assert_eq!(
+                page.keys.iter().collect::<Vec<_>>(),
+                wanted[..wanted.len().min(3)],
+                "{what}"
+            );
+            assert_eq!(page.more, wanted.len() > 3, "{what}");
+            let mut read = Vec::new();
+            store
+                .read_snapshot(prefix, *after, &mut |key, _| {
+                    read.push(key.to_owned());
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(read.iter().collect::<Vec<_>>(), wanted, "{what}");
+        }
+    }
+}
+
+#[test]
+fn listings_are_longer_than_a_page() {
+    let Some(schema) = TestSchema::new() else { return };
+    let store = schema.open();
+    for chunk in 0..3 {
+        let commit = (0..7_000).fold(Commit::new(), |commit, n| {
+            commit.set(format!("app/notes/{}/{chunk}-{n:04}", n % 2), "".into())
+        });
+        store.commit(commit).unwrap();
+    }
+    assert_eq!(store.list_keys(None).unwrap().len(), 21_000);
+    assert_eq!(store.list_keys(Some("app/notes/1/")).unwrap().len(), 10_500);
+    let page = store.list_page(PageRequest::new(usize::MAX)).unwrap();
+    assert!(page.more && page.keys.len() < 21_000);
+}
+
+#[test]
+fn a_snapshot_does_not_see_later_writes_and_can_be_ended() {
+    let Some(schema) = TestSchema::new() else { return };
+    let store = schema.open();
+    for n in 0..100 {
+        store.set(&format!("app/notes/home/{n:02}"), "old".into()).unwrap();
+    }
+    let mut read = 0;
+    store
+        .read_snapshot("", None, &mut |_, value| {
+            if read == 0 {
+                store.set("app/notes/home/99", "new".into()).unwrap();
+            }
+            assert_eq!(value, "old".into());
+            read += 1;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(read, 100);
+    let ended = store.read_snapshot("", None, &mut |_, _| Err(StorageError::ReadOnly));
+    assert_eq!(ended, Err(StorageError::ReadOnly));
+    assert_eq!(store.get("app/notes/home/99").unwrap(), Some("new".into()));
+}
+
+#[test]
+fn calls_work_inside_of_a_runtime() {
+    let Some(schema) = TestSchema::new() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let store = schema.open();
+        store.set("app/notes/home/a", "1".into()).unwrap();
+        assert_eq!(store.get("app/notes/home/a").unwrap(), Some("1".into()));
+        drop(store);
+    });
+}
