@@ -75,10 +75,10 @@ pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     let without_postgres = servers::install().err();
     let mut times: Vec<(String, Duration)> = Vec::new();
     run_steps(root, &plan(root)?, &mut times)?;
-    let steps = servers::steps(root)?;
-    if without_postgres.is_none() && !steps.is_empty() {
+    if without_postgres.is_none() {
+        println!("\n== PostgreSQL");
         let server = servers::Server::start(root)?;
-        run_steps(root, &with_postgres(&steps, &server.variables()), &mut times)?;
+        run_steps(root, &with_postgres(&server.variables()), &mut times)?;
     }
     let without_rocksdb = match fast {
         true => Some("--fast".to_owned()),
@@ -229,12 +229,12 @@ fn with_rocksdb(variables: &Variables) -> Vec<Step> {
 }
 
 /// The steps with a PostgreSQL server, which `variables` name.
-fn with_postgres(steps: &[String], variables: &Variables) -> Vec<Step> {
-    let step = |arguments: &String| Step {
+fn with_postgres(variables: &Variables) -> Vec<Step> {
+    let step = |arguments: &&str| Step {
         command: servers::repeat(arguments),
         action: Action::Cargo(words(arguments), variables.clone()),
     };
-    steps.iter().map(step).collect()
+    servers::STEPS.iter().map(step).collect()
 }
 
 /// Arguments that select every default member: the package of `set` with its

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::packages;
 use crate::rocksdb::Variables;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::cargo;
 
 /// The variable in which tests find the URL of a server.
 const URL: &str = "STORAGE_TEST_POSTGRES_URL";
@@ -17,8 +17,15 @@ const URL: &str = "STORAGE_TEST_POSTGRES_URL";
 /// The directory with PostgreSQL's programs, if the user chooses one.
 const PROGRAMS: &str = "STORAGE_TEST_POSTGRES_BIN";
 
-/// The feature of our crates that needs a server.
-const FEATURE: &str = "postgres";
+/// The arguments of cargo for the steps with PostgreSQL. The tests of the host that need a
+/// server have its name. The durability suite starts servers of its own.
+pub(crate) const STEPS: [&str; 5] = [
+    "test --package storage-backends --features postgres --lib postgres",
+    "test --package storage-backends --features postgres --test postgres",
+    "test --package storage-host --features postgres postgres",
+    "clippy --package durability --features postgres --all-targets -- -D warnings",
+    "run --package durability --features postgres -- --short --engine postgres",
+];
 
 /// Where Debian installs each version of the server.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -49,17 +56,6 @@ pub(crate) fn install() -> Result<()> {
     let result = packages::install(&["postgresql"]);
     fs::remove_file(&settings)?;
     result
-}
-
-/// The arguments of cargo for the steps that test with a server.
-pub(crate) fn steps(root: &Path) -> Result<Vec<String>> {
-    let workspace = Workspace::load(root)?;
-    let has_store = |package: &&str| {
-        let package = workspace.package(package);
-        package.is_some_and(|package| package.features.contains_key(FEATURE))
-    };
-    let packages = ["storage-backends", "storage-host"].into_iter().filter(has_store);
-    Ok(packages.map(|package| format!("test --package {package} --features {FEATURE}")).collect())
 }
 
 /// A server that runs until this value is dropped, or this program ends.

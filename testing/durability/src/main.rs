@@ -74,9 +74,9 @@ impl Part {
     /// Whether a store can be tested so. A database server checks its files itself.
     fn applies_to(self, engine: Engine) -> bool {
         match self {
-            Self::PowerCuts | Self::Control | Self::Kills => true,
+            Self::PowerCuts | Self::Control | Self::Kills | Self::Quota => true,
             Self::Failovers => engine.is_server(),
-            Self::BlockLog | Self::Faults | Self::FullDisk | Self::Corruption | Self::Quota => {
+            Self::BlockLog | Self::Faults | Self::FullDisk | Self::Corruption => {
                 !engine.is_server()
             }
         }
@@ -194,7 +194,7 @@ fn run_part(
     scratch: &Scratch,
 ) -> Result<Outcome> {
     #[cfg(feature = "postgres")]
-    if engine == Engine::Postgres {
+    if engine == Engine::Postgres && part != Part::Quota {
         return run_on_servers(part, arguments, scratch);
     }
     let cannot = match part {
@@ -282,8 +282,10 @@ fn run_on_servers(part: Part, arguments: &Arguments, scratch: &Scratch) -> Resul
 
 fn quotas(engine: Option<Engine>, arguments: &Arguments) -> Quotas {
     let Arguments { seed, tasks, .. } = *arguments;
+    let is_server = engine.is_some_and(Engine::is_server);
     let (millis, kills) = match arguments.short {
-        true => (700, 4),
+        // A server takes longer to reach the limit.
+        true => (if is_server { 4_000 } else { 700 }, 4),
         false => (arguments.seconds.saturating_mul(1000), arguments.kills),
     };
     Quotas { engine, tasks, millis, kills, seed }

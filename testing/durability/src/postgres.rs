@@ -23,6 +23,9 @@ const ON_DISK: [(&str, &str); 4] = [
     ("checkpoint_timeout", "30s"),
 ];
 
+/// The schema of the store.
+const SCHEMA: &str = "durability";
+
 /// How long the connections of killed hosts may take to end.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -103,25 +106,13 @@ impl<'a> StoreOnServer<'a> {
             disk = Some(created);
         }
         let server = builder.start()?;
-        stop_the_clock(&server)?;
+        create_store(&server)?;
         let (mut standby, mut proxy) = (None, None);
         if disturbance == Disturbance::Failover {
             standby = Some(server.start_standby(None)?);
             proxy = Some(Proxy::start(server.address())?);
         }
         Ok(Self { scratch, disturbance, server, standby, disk, proxy, switch: None })
-    }
-
-    /// Waits until no host is connected. A killed host may have sent a commit that the server
-    /// still applies.
-    fn wait_for_hosts(&self) -> Result<()> {
-        let query = "select count(*) from pg_stat_activity \
-                     where backend_type = 'client backend' and pid <> pg_backend_pid()";
-        let start = Instant::now();
-        while self.server.sql(query)? != "0" {
-            ensure!(start.elapsed() < LIMIT, "the server keeps the connections of killed hosts");
-        }
-        Ok(())
     }
 
     /// In half of the rounds hosts work with the server that has recovered.
@@ -141,7 +132,7 @@ impl<'a> StoreOnServer<'a> {
         Self::let_hosts_continue(random);
         worker.kill()?;
         self.server = standby;
-        self.wait_for_hosts()?;
+        wait_for_hosts(&self.server)?;
         self.standby = Some(self.server.start_standby(None)?);
         Ok(())
     }
@@ -208,6 +199,10 @@ impl Target for StoreOnServer<'_> {
         Ok(())
     }
 
+    fn wait_for_killed(&self) -> Result<()> {
+        wait_for_hosts(&self.server)
+    }
+
     fn disturb(&mut self, worker: Worker, log: &Path, random: &mut Rng) -> Result<()> {
         match self.disturbance {
             Disturbance::HostKill => worker.kill()?,
@@ -220,12 +215,9 @@ impl Target for StoreOnServer<'_> {
             Disturbance::Failover => self.fail_over(worker, random)?,
             Disturbance::PowerCut(_) => self.cut(worker, log)?,
         }
-        self.wait_for_hosts()
+        wait_for_hosts(&self.server)
     }
 }
-
-/// The schema of the store.
-const SCHEMA: &str = "durability";
 
 /// The path of a store as [`Engine::open`] names it.
 fn path(url: &str) -> PathBuf {
@@ -233,12 +225,13 @@ fn path(url: &str) -> PathBuf {
     format!("{rest}?schema={SCHEMA}").into()
 }
 
-/// Creates the store, and lets its revisions not continue at the clock any more: that would
-/// hide a counter that has fallen behind.
-fn stop_the_clock(server: &Postgres) -> Result<()> {
-    drop(Engine::Postgres.open(Mode::Sync, &path(&server.url()))?);
+/// Creates the store of a server, and returns its path. Its revisions do not continue at the
+/// clock, which would hide a counter that has fallen behind.
+pub(crate) fn create_store(server: &Postgres) -> Result<PathBuf> {
+    let path = path(&server.url());
+    drop(Engine::Postgres.open(Mode::Sync, &path)?);
     let function = format!("{SCHEMA}.advance_revisions_v1()");
-    let stopped = format!(
+    server.sql(&format!(
         "do $$ declare
              now constant text := 'clock_timestamp()';
              source constant text := pg_get_functiondef('{function}'::regprocedure);
@@ -246,7 +239,18 @@ fn stop_the_clock(server: &Postgres) -> Result<()> {
              assert position(now in source) > 0, 'the clock is not used';
              execute replace(source, now, 'to_timestamp(0)');
          end $$"
-    );
-    server.sql(&stopped)?;
+    ))?;
+    Ok(path)
+}
+
+/// Waits until no host is connected. A killed host may have sent a commit that the server
+/// still applies.
+pub(crate) fn wait_for_hosts(server: &Postgres) -> Result<()> {
+    let query = "select count(*) from pg_stat_activity \
+                 where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    let start = Instant::now();
+    while server.sql(query)? != "0" {
+        ensure!(start.elapsed() < LIMIT, "the server keeps the connections of killed hosts");
+    }
     Ok(())
 }

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use storage_core::{ComponentStorage, Usage};
+#[cfg(feature = "postgres")]
+use test_servers::Postgres;
 
 use crate::check;
 use crate::engine::{Engine, Mode};
+#[cfg(feature = "postgres")]
+use crate::postgres;
 use crate::report::{Fault, Findings, Outcome};
 use crate::scratch::Scratch;
 use crate::tasks::{COMPONENTS, Numbers, Report, TaskArguments, recount};
@@ -30,11 +34,25 @@ pub(crate) struct Quotas {
 impl Quotas {
     /// Runs tasks until their time is over, then kills processes of tasks.
     pub(crate) fn run(self, scratch: &Scratch) -> Result<Outcome> {
-        let store = scratch.fresh_directory("quota")?.join("store");
-        let mut good = self.at_the_limit(&store)?;
+        #[cfg(feature = "postgres")]
+        if self.engine == Some(Engine::Postgres) {
+            if let Some(reason) = Postgres::missing() {
+                println!("  SKIPPED: {reason}");
+                return Ok(Outcome::Skipped);
+            }
+            let server = Postgres::start()?;
+            return self
+                .run_on(&postgres::create_store(&server)?, &|| postgres::wait_for_hosts(&server));
+        }
+        self.run_on(&scratch.fresh_directory("quota")?.join("store"), &|| Ok(()))
+    }
+
+    /// `wait` returns when no killed process writes to the store any more.
+    fn run_on(self, store: &Path, wait: &dyn Fn() -> Result<()>) -> Result<Outcome> {
+        let mut good = self.at_the_limit(store)?;
         if let Some(engine) = self.engine {
             // On the same store, whose quotas are used up.
-            good &= self.kills(engine, &store)?;
+            good &= self.kills(engine, store, wait)?;
         }
         Ok(if good { Outcome::Passed } else { Outcome::Failed })
     }
@@ -76,7 +94,7 @@ impl Quotas {
     }
 
     /// Kills processes of tasks on one store, and compares the keys with the usage counters.
-    fn kills(self, engine: Engine, store: &Path) -> Result<bool> {
+    fn kills(self, engine: Engine, store: &Path, wait: &dyn Fn() -> Result<()>) -> Result<bool> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let mut findings = Findings::default();
         let numbers = Numbers::default();
@@ -95,6 +113,7 @@ impl Quotas {
             tasks.child.kill()?;
             while tasks.read_line()? {}
             let tasks = tasks.end()?;
+            wait()?;
             for finding in &tasks.findings {
                 findings.add(Fault::Contract, finding.clone());
             }
@@ -146,7 +165,7 @@ fn check_store(
     numbers: &Numbers,
     findings: &mut Findings,
 ) -> Result<()> {
-    if !store.exists() {
+    if !engine.is_server() && !store.exists() {
         // Killed before the store was created.
         return Ok(());
     }

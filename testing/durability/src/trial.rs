@@ -48,6 +48,11 @@ pub(crate) trait Target {
         Ok(())
     }
 
+    /// Waits until nothing of a killed workload can take effect any more.
+    fn wait_for_killed(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Disturbs the workload, and ends it. Afterwards the store can be opened.
     fn disturb(&mut self, worker: Worker, log: &Path, random: &mut Rng) -> Result<()>;
 }
@@ -199,6 +204,7 @@ impl Trial<'_> {
             first.wait_for("ready")?;
             std::thread::sleep(Duration::from_micros(self.random.u64(0..60_000)));
             first.kill()?;
+            self.target.wait_for_killed()?;
             let (next, keys) = unacknowledged(&events::read(&log)?);
             arguments.first_op = next;
             let deletes = percent(&mut self.random, 50);

@@ -51,3 +51,21 @@ fn quotas_of_redb_are_exact() {
 fn quotas_of_rocksdb_are_exact() {
     durability(&[&QUOTA[..], &["rocksdb"]].concat());
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn acknowledged_writes_survive_killed_servers() {
+    durability(&["kills", "--engine", "postgres", "--short"]);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn acknowledged_writes_survive_failovers() {
+    durability(&["failovers", "--engine", "postgres", "--short"]);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn quotas_of_postgres_are_exact() {
+    durability(&["quota", "--engine", "postgres", "--short"]);
+}

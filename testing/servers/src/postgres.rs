@@ -310,13 +310,10 @@ impl Drop for Postgres {
         let Some(mut process) = self.process.take() else { return };
         // Without a checkpoint: the data is not needed again.
         let ended = process.signal(Signal::QUIT).and_then(|()| process.wait(QUICK));
-        let memory = match ended {
-            Ok(true) => None,
-            _ => {
-                let _ = process.kill();
-                self.memory.as_deref()
-            }
-        };
-        let _ = self.directory.guard(None, memory);
+        if !matches!(ended, Ok(true)) {
+            let _ = process.kill();
+        }
+        // A server that failed may have left its memory.
+        let _ = self.directory.guard(None, self.memory.as_deref());
     }
 }

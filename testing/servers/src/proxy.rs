@@ -24,14 +24,12 @@ pub enum Direction {
 }
 
 /// What a proxy has seen since it was started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Accepted connections.
-    pub connections: u64,
-    /// Round trips of the PostgreSQL protocol, without log-ins: messages of a client followed
-    /// by an answer up to `ReadyForQuery`. Requests that are sent together are one round trip.
-    /// Encrypted connections are not counted.
-    pub round_trips: u64,
+    /// For each accepted connection its round trips of the PostgreSQL protocol, without the
+    /// log-in: messages of the client followed by an answer up to `ReadyForQuery`. Requests
+    /// that are sent together are one round trip. Those of encrypted connections are not seen.
+    pub round_trips: Vec<u64>,
     /// PostgreSQL's requests to cancel the statement of another connection.
     pub cancel_requests: u64,
 }
@@ -61,8 +59,8 @@ struct State {
     traffic: Traffic,
     requests: Rule,
     replies: Rule,
-    /// How many replies are forwarded before one that is cut.
-    cut_reply_after: Option<u64>,
+    /// The reply to a request with this text is cut.
+    cut_reply_to: Option<String>,
     wanted: Listening,
     actual: Listening,
     connections: Vec<Weak<Connection>>,
@@ -87,7 +85,11 @@ enum Listening {
 struct Connection {
     client: TcpStream,
     server: TcpStream,
+    /// Its position among the accepted connections.
+    number: usize,
     conversation: Mutex<Conversation>,
+    /// Whether the next reply is cut.
+    ends_with_reply: AtomicBool,
     /// Changes only while the state is locked, so that a thread that waits notices it.
     is_cut: AtomicBool,
 }
@@ -105,7 +107,7 @@ impl Proxy {
             traffic: Traffic::default(),
             requests: Rule::default(),
             replies: Rule::default(),
-            cut_reply_after: None,
+            cut_reply_to: None,
             wanted: Listening::Yes,
             actual: Listening::Yes,
             connections: Vec::new(),
@@ -127,7 +129,7 @@ impl Proxy {
 
     /// What it has seen.
     pub fn traffic(&self) -> Traffic {
-        self.shared.lock().traffic
+        self.shared.lock().traffic.clone()
     }
 
     /// Forwards bytes of this direction only after a delay, from now on.
@@ -157,11 +159,11 @@ impl Proxy {
         });
     }
 
-    /// Forwards this many replies of the PostgreSQL protocol, and cuts the connection of the
-    /// next one instead of forwarding it. Its request was forwarded, and the server has
-    /// answered it. Does not see the replies of encrypted connections.
-    pub fn cut_reply_after(&self, replies: u64) {
-        self.shared.change(|state| state.cut_reply_after = Some(replies));
+    /// Cuts the connection of the next request of the PostgreSQL protocol that contains this
+    /// text, instead of forwarding its reply. The request was forwarded, and the server has
+    /// answered it. Does not see the requests of encrypted connections.
+    pub fn cut_reply_to(&self, text: &str) {
+        self.shared.change(|state| state.cut_reply_to = Some(text.to_owned()));
     }
 
     /// Refuses new connections. Open ones stay.
@@ -269,18 +271,21 @@ impl Shared {
         let server = TcpStream::connect(server).context("cannot connect to the server")?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        let connection = Arc::new(Connection {
-            client,
-            server,
-            conversation: Mutex::default(),
-            is_cut: AtomicBool::new(false),
-        });
-        {
+        let connection = {
             let mut state = self.lock();
-            state.traffic.connections += 1;
+            let connection = Arc::new(Connection {
+                client,
+                server,
+                number: state.traffic.round_trips.len(),
+                conversation: Mutex::default(),
+                ends_with_reply: AtomicBool::new(false),
+                is_cut: AtomicBool::new(false),
+            });
+            state.traffic.round_trips.push(0);
             state.connections.retain(|known| known.strong_count() > 0);
             state.connections.push(Arc::downgrade(&connection));
-        }
+            connection
+        };
         for direction in [Direction::Requests, Direction::Replies] {
             let (shared, connection) = (Arc::clone(self), Arc::clone(&connection));
             let forward = move || shared.forward(&connection, direction);
@@ -298,11 +303,14 @@ impl Shared {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             let Some(bytes) = buffer.get(..length) else { return };
-            let is_forwarded = match direction {
-                Direction::Requests => self.request(connection, bytes),
-                Direction::Replies => self.reply(connection, bytes),
+            let is_cut = match direction {
+                Direction::Requests => {
+                    self.request(connection, bytes);
+                    false
+                }
+                Direction::Replies => connection.reply(bytes),
             };
-            if !(is_forwarded && self.may_pass(connection, direction)) {
+            if is_cut || !self.may_pass(connection, direction) {
                 // Its other direction may wait for a change.
                 self.change(|_| connection.cut());
                 return;
@@ -314,33 +322,27 @@ impl Shared {
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    fn request(&self, connection: &Connection, bytes: &[u8]) -> bool {
-        let seen = connection.conversation().sent(bytes);
-        let traffic = &mut self.lock().traffic;
+    /// Counts a request.
+    fn request(&self, connection: &Connection, bytes: &[u8]) {
+        let mut conversation = connection.conversation();
+        let seen = conversation.sent(bytes);
+        let mut state = self.lock();
         match seen {
             Seen::Nothing => {}
-            Seen::RoundTrip => traffic.round_trips += 1,
-            Seen::CancelRequest => traffic.cancel_requests += 1,
-        }
-        true
-    }
-
-    /// False if the reply is to be cut.
-    fn reply(&self, connection: &Connection, bytes: &[u8]) -> bool {
-        let mut conversation = connection.conversation();
-        let is_reply = conversation.is_waiting();
-        conversation.answered(bytes);
-        let mut state = self.lock();
-        match &mut state.cut_reply_after {
-            Some(0) if is_reply => {
-                state.cut_reply_after = None;
-                return false;
+            Seen::RoundTrip => {
+                let trips = state.traffic.round_trips.get_mut(connection.number);
+                trips.into_iter().for_each(|trips| *trips += 1);
             }
-            // It may come in parts.
-            Some(replies) if is_reply && !conversation.is_waiting() => *replies -= 1,
-            _ => {}
+            Seen::CancelRequest => state.traffic.cancel_requests += 1,
         }
-        true
+        let text = state.cut_reply_to.as_deref().map(str::as_bytes);
+        if conversation.is_waiting()
+            && let Some(text) = text
+            && bytes.windows(text.len()).any(|part| part == text)
+        {
+            state.cut_reply_to = None;
+            connection.ends_with_reply.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Waits until bytes of this direction may be forwarded; false if the connection is cut.
@@ -368,6 +370,12 @@ impl Shared {
 impl Connection {
     fn conversation(&self) -> MutexGuard<'_, Conversation> {
         self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows a reply; true if it is to be cut.
+    fn reply(&self, bytes: &[u8]) -> bool {
+        self.conversation().answered(bytes);
+        self.ends_with_reply.load(Ordering::Relaxed)
     }
 
     fn is_cut(&self) -> bool {

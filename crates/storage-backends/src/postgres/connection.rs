@@ -267,14 +267,15 @@ fn settings(options: &PostgresOptions, read_only: bool) -> String {
               where current_setting('synchronous_commit') not in ('on', 'remote_apply')"
             .to_owned(),
     };
-    let read_only = if read_only { "on" } else { "off" };
+    // A server that is read-only by default stays so.
+    let read_only = if read_only { "set default_transaction_read_only = on" } else { "" };
     format!(
         "set search_path = {schema}, pg_temp;
          {synchronous_commit};
          set statement_timeout = {server_limit};
          set lock_timeout = {server_limit};
          set default_transaction_isolation = 'read committed';
-         set default_transaction_read_only = {read_only};
+         {read_only};
          set client_min_messages = error;
          set jit = off;
          set max_parallel_workers_per_gather = 0;

@@ -35,6 +35,9 @@ impl Messages {
     }
 }
 
+/// The longest first message that the server accepts.
+const MAX_FIRST: u32 = 10_000;
+
 /// A first message without a type: its length, and what it asks for.
 const CANCEL: u32 = 80_877_102;
 const TLS: u32 = 80_877_103;
@@ -51,7 +54,7 @@ enum Phase {
     /// The client is known to the server when this phase ends, with `ReadyForQuery`.
     LogIn,
     Open,
-    /// The bytes are encrypted, or a cancel request without an answer.
+    /// The bytes are encrypted, of another protocol, or a cancel request without an answer.
     Opaque,
 }
 
@@ -113,6 +116,11 @@ impl Conversation {
             Some(u32::from_be_bytes(self.first.get(at..at + 4)?.try_into().ok()?))
         };
         let (Some(length), Some(kind)) = (number(0), number(4)) else { return Seen::Nothing };
+        if length > MAX_FIRST {
+            // Another protocol.
+            self.phase = Phase::Opaque;
+            return Seen::Nothing;
+        }
         if u32::try_from(self.first.len()).is_ok_and(|received| received < length) {
             return Seen::Nothing;
         }
