@@ -240,7 +240,11 @@ pub(crate) fn parse(
     let (Some(scheme), Some(rest)) = (scheme.filter(|scheme| is_scheme(scheme)), rest) else {
         return Err(StoreUrlError::NoScheme { text: shown.into_owned() });
     };
-    let lower = scheme.to_ascii_lowercase();
+    let mut lower = scheme.to_ascii_lowercase();
+    // PostgreSQL's own programs take both names.
+    if lower == "postgresql" {
+        lower.truncate("postgres".len());
+    }
     if let Some(known) = schemes.iter().find(|known| known.name() == lower) {
         let location = if known.has_server() {
             parse_with_server(&**known, &shown, &String::from_utf8_lossy(rest))?
@@ -499,7 +503,13 @@ mod tests {
         assert_eq!(url.durability(), Some("sync"));
     }
 
-    #[cfg(all(feature = "file", feature = "memory", feature = "redb", not(feature = "rocksdb")))]
+    // The errors list the stores of a default build.
+    #[cfg(all(
+        feature = "file",
+        feature = "memory",
+        feature = "redb",
+        not(any(feature = "postgres", feature = "rocksdb"))
+    ))]
     #[test]
     fn errors_name_the_problem() {
         let message = |url: &str| url.parse::<StoreUrl>().unwrap_err().to_string();
