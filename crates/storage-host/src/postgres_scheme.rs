@@ -94,14 +94,17 @@ fn options(location: &Location) -> Result<PostgresOptions, StorageError> {
     if let Some(connections) = location.bytes("pool_size") {
         options = options.with_pool_size(connections);
     }
-    let limit = |name| location.number(name).map(Duration::from_millis);
-    if let Some(limit) = limit("connect_timeout_ms") {
+    let limit = |name| match location.number(name) {
+        Some(0) => Err(StorageError::Unsupported(format!("{name}=0 is not a time limit"))),
+        limit => Ok(limit.map(Duration::from_millis)),
+    };
+    if let Some(limit) = limit("connect_timeout_ms")? {
         options = options.with_connect_timeout(limit);
     }
-    if let Some(limit) = limit("statement_timeout_ms") {
+    if let Some(limit) = limit("statement_timeout_ms")? {
         options = options.with_statement_timeout(limit);
     }
-    if let Some(limit) = limit("total_timeout_ms") {
+    if let Some(limit) = limit("total_timeout_ms")? {
         options = options.with_total_timeout(limit);
     }
     if let Some(file) = location.setting("sslrootcert") {
@@ -113,4 +116,25 @@ fn options(location: &Location) -> Result<PostgresOptions, StorageError> {
         Some("verify-full") => TlsMode::VerifyFull,
         _ => TlsMode::Prefer,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Mode, StorageError, StoreUrl};
+
+    #[test]
+    fn both_names_of_the_scheme_are_the_same() {
+        let url: StoreUrl = "postgresql://ada@db/app".parse().unwrap();
+        assert_eq!(url.to_string(), "postgres://ada@db/app");
+        assert_eq!("postgres://ada@db/app".parse(), Ok(url));
+    }
+
+    #[test]
+    fn zero_is_no_time_limit() {
+        for name in ["connect_timeout_ms", "statement_timeout_ms", "total_timeout_ms"] {
+            let url: StoreUrl = format!("postgres://ada@127.0.0.1:1/app?{name}=0").parse().unwrap();
+            let opened = url.open(Mode::ReadOnly).map(drop);
+            assert!(matches!(opened, Err(StorageError::Unsupported(_))), "{name}: {opened:?}");
+        }
+    }
 }

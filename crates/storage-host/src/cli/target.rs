@@ -81,6 +81,17 @@ fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
 
 /// Opens a store, and writes a note if this creates it.
 pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn Store>, StorageError> {
+    if url.server().is_some() && mode == Mode::ReadWrite {
+        return match url.open(Mode::ReadWriteExisting) {
+            // The server has no such store yet, or the second error says what is wrong.
+            Err(StorageError::IoError(_)) => {
+                let store = url.open(mode)?;
+                note(format_args!("created the store {}", printable(&url.to_string())));
+                Ok(store)
+            }
+            opened => opened,
+        };
+    }
     let missing = url.path().filter(|path| mode == Mode::ReadWrite && is_missing(path));
     let store = url.open(mode)?;
     if let Some(path) = missing {
