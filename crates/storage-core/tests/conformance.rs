@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use rstest::rstest;
 use storage_core::conformance::{
-    Feature, Implementation, ReferenceStorage, Report, SharedReference, SlowStorage, cases, run,
+    BlockingStorage, Feature, Implementation, ReferenceStorage, Report, SharedReference, cases, run,
 };
 use storage_core::{ComponentStorage, StorageError, StorageValue, Store};
 
@@ -85,7 +85,7 @@ fn several_hosts() -> Implementation {
 fn intercepted_hosts() -> Implementation {
     Implementation::persistent("intercepted reference", || {
         let store = SharedReference::new();
-        move || SlowStorage::new(store.connect())
+        move || BlockingStorage::new(store.connect())
     })
     .several_hosts()
 }

@@ -208,7 +208,7 @@ impl PostgresOptions {
     /// # Errors
     /// [`StorageError::Unsupported`].
     pub(super) fn check(&self) -> Result<(), StorageError> {
-        if self.durability == Durability::Interval {
+        if self.durability == Durability::Relaxed {
             return Err(StorageError::Unsupported(
                 "a PostgreSQL store does not support durability \"relaxed\"; use \"sync\" or \"os\""
                     .into(),

@@ -60,7 +60,7 @@ fn an_existing_schema_that_is_empty_is_used() {
 #[test]
 fn unsupported_options_are_refused_without_a_server() {
     let options = PostgresOptions::new("127.0.0.1", "u", "d");
-    let opened = PostgresStorage::open(&options.clone().with_durability(Durability::Interval));
+    let opened = PostgresStorage::open(&options.clone().with_durability(Durability::Relaxed));
     assert!(matches!(opened, Err(StorageError::Unsupported(_))));
     let opened = PostgresStorage::open(&options.with_schema("no-such"));
     assert!(matches!(opened, Err(StorageError::Unsupported(_))));

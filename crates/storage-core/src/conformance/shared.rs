@@ -103,7 +103,7 @@ impl Host {
 /// Changes of other hosts are reported at once, unless a test
 /// [holds](Self::hold_notices) them to deliver them late, twice, in another order or never.
 /// Wrap it in a [`FailingStorage`](super::FailingStorage) or a
-/// [`SlowStorage`](super::SlowStorage) to interrupt or delay its calls.
+/// [`BlockingStorage`](super::BlockingStorage) to interrupt or delay its calls.
 pub struct HostConnection {
     inner: Arc<Inner>,
     host: Arc<Host>,

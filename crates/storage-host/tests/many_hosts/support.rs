@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use storage_core::conformance::{
-    CountingStorage, FailingStorage, HostConnection, SharedReference, SlowStorage,
+    BlockingStorage, CountingStorage, FailingStorage, HostConnection, SharedReference,
 };
 use storage_host::{
     CacheConfig, CacheStats, ComponentChain, ComponentId, ComponentStorage, ManualClock,
@@ -19,7 +19,7 @@ pub(crate) const L: Duration = Duration::from_secs(1);
 /// How long to wait for a call before it counts as hanging.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(crate) type Store = SlowStorage<FailingStorage<CountingStorage<HostConnection>>>;
+pub(crate) type Store = BlockingStorage<FailingStorage<CountingStorage<HostConnection>>>;
 
 pub(crate) fn id(text: &str) -> ComponentId {
     text.parse().unwrap()
@@ -69,7 +69,7 @@ impl TestHost {
         settings: impl Fn(StorageHostBuilder) -> StorageHostBuilder,
     ) -> Self {
         let store = CountingStorage::new(shared.connect());
-        let store = Arc::new(SlowStorage::new(FailingStorage::new(store)));
+        let store = Arc::new(BlockingStorage::new(FailingStorage::new(store)));
         let host = settings(StorageHost::builder(store.clone())).build();
         let chain = host.component(&id("app/notes/home"));
         chain.get("first").unwrap();
