@@ -48,17 +48,20 @@ impl Server {
     /// # Errors
     /// What is wrong with it, as a message that follows the URL, without the password.
     pub(crate) fn parse(scheme: &str, text: &str) -> Result<Self, String> {
-        let form = format!("write {scheme}://USER@HOST/DATABASE");
-        let text = text.strip_prefix("//").ok_or_else(|| format!("names no server: {form}"))?;
+        let text = text
+            .strip_prefix("//")
+            .ok_or_else(|| format!("names no server: put // after {scheme}:"))?;
         // A password may have any character but the last @.
-        let (login, rest) =
-            text.rsplit_once('@').ok_or_else(|| format!("names no user: {form}"))?;
+        let (login, rest) = text
+            .rsplit_once('@')
+            .ok_or_else(|| "names no user: put it and an at sign before the host".to_owned())?;
         let (user, password) = match login.split_once(':') {
             Some((user, password)) => (user, Some(decoded(password, "password")?)),
             None => (login, None),
         };
-        let (authority, database) =
-            rest.split_once('/').ok_or_else(|| format!("names no database: {form}"))?;
+        let (authority, database) = rest.split_once('/').ok_or_else(|| {
+            "names no database: put a slash and its name after the host".to_owned()
+        })?;
         let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, port)) => (host, Some(port.strip_prefix(':').unwrap_or(port))),
@@ -82,11 +85,11 @@ impl Server {
             [("user", &server.user), ("host", &server.host), ("database", &server.database)]
         {
             if part.is_empty() {
-                return Err(format!("names no {name}: {form}"));
+                return Err(format!("names no {name}"));
             }
         }
         if server.host.contains(['/', '?', '#', '@', '[', ']', '%', ' ']) {
-            return Err(format!("has a host that is no name and no address: {form}"));
+            return Err("has a host that is no name and no address".to_owned());
         }
         Ok(server)
     }
@@ -147,7 +150,8 @@ impl fmt::Debug for Server {
 }
 
 /// A text for a message: in each line, everything between the first colon after a `://` and the
-/// last `@` is replaced, because it may be a password.
+/// last `@` is replaced, because it may be a password. In a URL of a server without `//`,
+/// everything before the `@` is.
 ///
 /// ```
 /// use storage_host::hide_passwords;
@@ -156,7 +160,7 @@ impl fmt::Debug for Server {
 /// assert_eq!(hide_passwords("file:a@b"), "file:a@b");
 /// ```
 pub fn hide_passwords(text: &str) -> Cow<'_, str> {
-    if !text.contains("://") || !text.contains('@') {
+    if !text.contains('@') {
         return Cow::Borrowed(text);
     }
     let hidden: Vec<Cow<'_, str>> = text.split('\n').map(hide_in_line).collect();
@@ -164,13 +168,19 @@ pub fn hide_passwords(text: &str) -> Cow<'_, str> {
 }
 
 fn hide_in_line(line: &str) -> Cow<'_, str> {
-    let hidden = || {
+    let in_url = || {
         let (scheme, rest) = line.split_once("://")?;
         let (login, host) = rest.rsplit_once('@')?;
         let (user, _) = login.split_once(':')?;
         Some(format!("{scheme}://{user}:***@{host}"))
     };
-    hidden().map_or(Cow::Borrowed(line), Cow::Owned)
+    let without_slashes = || {
+        let (before, rest) =
+            line.split_once("postgres:").filter(|(_, rest)| !rest.starts_with("//"))?;
+        let (_, host) = rest.rsplit_once('@')?;
+        Some(format!("{before}postgres:***@{host}"))
+    };
+    in_url().or_else(without_slashes).map_or(Cow::Borrowed(line), Cow::Owned)
 }
 
 #[cfg(test)]
@@ -222,5 +232,6 @@ mod tests {
         let hidden = hide_passwords("a\nx://u:p@q:r@h/d\nb@c");
         assert_eq!(hidden, "a\nx://u:***@h/d\nb@c");
         assert_eq!(hide_passwords("x://u@h/d?a=b@c:d"), "x://u@h/d?a=b@c:d");
+        assert_eq!(hide_passwords("'postgres:u:p@h/d'"), "'postgres:***@h/d'");
     }
 }

@@ -503,12 +503,44 @@ mod tests {
         assert_eq!(url.durability(), Some("sync"));
     }
 
-    // The errors list the stores of a default build.
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn servers_are_parsed_and_passwords_are_not_shown() {
+        let url: StoreUrl = "postgres://ada:p%40w?d@[::1]:5433/my%20db?schema=notes&sslmode=prefer"
+            .parse()
+            .unwrap();
+        let server = url.server().unwrap();
+        assert_eq!((server.user(), server.password()), ("ada", Some("p@w?d")));
+        assert_eq!((server.host(), server.port()), ("::1", Some(5433)));
+        assert_eq!((server.database(), url.path()), ("my db", None));
+        assert_eq!(url.to_string(), "postgres://ada@[::1]:5433/my%20db?schema=notes");
+        assert_eq!(format!("{url:?}"), format!("StoreUrl({url})"));
+        assert_eq!(url.relaxed().durability(), Some("os"));
+        let without: StoreUrl = url.to_string().parse().unwrap();
+        assert_eq!(without.to_string(), url.to_string());
+        for (url, problem) in [
+            ("postgres:", "names no server"),
+            ("postgres:u:secret@h/d", "names no server"),
+            ("postgres://h/d", "names no user"),
+            ("postgres://u:secret@h", "names no database"),
+            ("postgres://u:secret@h/d\n", "ends with a line break"),
+            ("postgres://u:secret@h/d?schema=A", "cannot have schema=A"),
+            ("postgres://u:secret@h/d?pool_size=x", "it is a number of connections"),
+            ("postgres://u:secret@h/d?sslmode=off", "cannot have sslmode=off"),
+            ("postgres://u:secret@h/d?durability=relaxed", "it is sync or os"),
+        ] {
+            let message = url.parse::<StoreUrl>().unwrap_err().to_string();
+            assert!(message.contains(problem), "{url}: {message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+
     #[cfg(all(
         feature = "file",
         feature = "memory",
         feature = "redb",
-        not(any(feature = "postgres", feature = "rocksdb"))
+        not(feature = "postgres"),
+        not(feature = "rocksdb")
     ))]
     #[test]
     fn errors_name_the_problem() {

@@ -26,6 +26,9 @@ const MAX_WAITING: usize = 4096;
 /// How many are sent in one transaction.
 const MAX_SENT: usize = 64;
 
+/// The shortest time between two transactions, so that a busy host sends its notices together.
+const PACE: Duration = Duration::from_millis(2);
+
 /// How long to wait before connecting again; doubled after each failure.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -194,6 +197,7 @@ impl Link {
             }
             if !notices.is_empty() {
                 client.execute(&notify, &[&channel, &notices]).await?;
+                sleep(PACE).await;
             }
         }
     }

@@ -99,7 +99,9 @@ impl Pool {
     ) -> Result<T, Failure> {
         let mut attempt = 1;
         loop {
-            let mut lease = self.lease(deadline)?;
+            // Without a connection nothing was sent, whatever the server replied.
+            let lease = self.lease(deadline);
+            let mut lease = lease.map_err(|failure| failure.into_storage_error(self.address()))?;
             match lease.run(run) {
                 Err(failure)
                     if attempt < MAX_ATTEMPTS

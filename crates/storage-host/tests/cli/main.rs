@@ -20,6 +20,8 @@ mod guests;
 mod json;
 mod kill;
 mod locks;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod resources;
 mod run;
 mod signals;

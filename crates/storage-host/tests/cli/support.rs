@@ -157,7 +157,7 @@ impl TestDir {
         settings.add_filter("process [0-9]+", "process [PID]");
         settings.add_filter("1 file, [0-9]+ bytes", "1 file, [SIZE] bytes");
         // The snapshots are of a build without RocksDB.
-        settings.add_filter("redb:, rocksdb: and memory:", "redb: and memory:");
+        settings.add_filter("redb:(, rocksdb:)?(, postgres:)? and memory:", "redb: and memory:");
         settings.add_filter(r"section range \d+\.\.\d+", "section range [RANGE]");
         settings.bind(|| insta::assert_snapshot!(name, text));
     }
