@@ -109,7 +109,7 @@ impl<'a> StoreOnServer<'a> {
         create_store(&server)?;
         let (mut standby, mut proxy) = (None, None);
         if disturbance == Disturbance::Failover {
-            standby = Some(server.start_standby(None)?);
+            standby = Some(server.start_standby()?);
             proxy = Some(Proxy::start(server.address())?);
         }
         Ok(Self { scratch, disturbance, server, standby, disk, proxy, switch: None })
@@ -133,7 +133,7 @@ impl<'a> StoreOnServer<'a> {
         worker.kill()?;
         self.server = standby;
         wait_for_hosts(&self.server)?;
-        self.standby = Some(self.server.start_standby(None)?);
+        self.standby = Some(self.server.start_standby()?);
         Ok(())
     }
 

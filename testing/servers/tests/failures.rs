@@ -283,7 +283,7 @@ fn a_standby_that_takes_over() {
     let mut server = Postgres::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let store = open(&options(proxy.address())).unwrap();
-    let standby = server.start_standby(None).unwrap();
+    let standby = server.start_standby().unwrap();
     set(&store, "1").unwrap();
     let before = store.get_versioned(KEY).unwrap().unwrap().revision;
     server.kill().unwrap();

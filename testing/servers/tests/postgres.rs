@@ -118,7 +118,7 @@ fn a_standby_has_every_acknowledged_row() {
         return;
     }
     let mut server = Postgres::start().unwrap();
-    let standby = server.start_standby(None).unwrap();
+    let standby = server.start_standby().unwrap();
     server.sql("create table t (n int); insert into t values (1)").unwrap();
     server.kill().unwrap();
     let error = standby.sql("insert into t values (2)").unwrap_err().to_string();
@@ -126,7 +126,7 @@ fn a_standby_has_every_acknowledged_row() {
     standby.promote().unwrap();
     drop(server);
     // The next standby is one of the promoted server.
-    let next = standby.start_standby(None).unwrap();
+    let next = standby.start_standby().unwrap();
     standby.sql("insert into t values (2)").unwrap();
     drop(standby);
     next.promote().unwrap();

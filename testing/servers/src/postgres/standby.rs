@@ -1,6 +1,5 @@
 //! A synchronous standby of a server.
 
-use std::path::Path;
 use std::thread::sleep;
 use std::time::Instant;
 
@@ -10,22 +9,18 @@ use super::{LIMIT, Postgres};
 use crate::process::POLL;
 
 impl Postgres {
-    /// Starts a standby with a copy of the data, in a new directory below `directory` or a
-    /// temporary one, and lets commits wait for it.
+    /// Starts a standby with a copy of the data, and lets commits wait for it.
     ///
     /// # Errors
     /// If the copy fails, or if the standby does not start or connect.
-    pub fn start_standby(&self, directory: Option<&Path>) -> Result<Self> {
-        let mut standby = Self::prepare(directory, self.password.clone())?;
+    pub fn start_standby(&self) -> Result<Self> {
+        let mut standby = Self::prepare(None, self.password.clone())?;
         let slot = format!("standby_{}", self.sql("select count(*) from pg_replication_slots")?);
         let mut copy = self.client("pg_basebackup", self.address());
         copy.arg("--pgdata")
             .arg(&standby.data)
             .args(["--write-recovery-conf", "--create-slot", "--slot", &slot])
-            .args(["--wal-method", "stream", "--checkpoint", "fast"]);
-        if directory.is_none() {
-            copy.arg("--no-sync");
-        }
+            .args(["--wal-method", "stream", "--checkpoint", "fast", "--no-sync"]);
         standby.run(&mut copy)?;
         standby.launch_on_free_port()?;
         self.set("synchronous_standby_names", "*")?;
