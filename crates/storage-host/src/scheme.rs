@@ -139,7 +139,8 @@ impl Setting {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Location {
     pub(crate) path: PathBuf,
-    pub(crate) server: Option<Server>,
+    // In a box, because most locations have none.
+    pub(crate) server: Option<Box<Server>>,
     /// Settings that are not the default, in the order of the scheme.
     pub(crate) settings: Vec<(&'static str, String)>,
 }
@@ -152,7 +153,7 @@ impl Location {
 
     /// The server, if the scheme has one.
     pub fn server(&self) -> Option<&Server> {
-        self.server.as_ref()
+        self.server.as_deref()
     }
 
     /// The value of a setting, unless it is the default.

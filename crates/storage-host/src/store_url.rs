@@ -310,7 +310,7 @@ fn parse_with_server(
     };
     let server = Server::parse(scheme.name(), server.unwrap_or_default())
         .map_err(|problem| StoreUrlError::Path { url: url.to_owned(), problem })?;
-    let location = Location { server: Some(server), ..Location::default() };
+    let location = Location { server: Some(Box::new(server)), ..Location::default() };
     parse_settings(scheme, location, settings.unwrap_or_default())
 }
 
