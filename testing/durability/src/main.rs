@@ -259,9 +259,9 @@ fn run_on_servers(part: Part, arguments: &Arguments, scratch: &Scratch) -> Resul
         FileSystem::ALL.map(|one| (mode, Disturbance::PowerCut(one), cuts.div_ceil(systems)))
     };
     let kills = number(3, arguments.kills);
-    let control = number(3, arguments.control_cuts);
+    let control = number(6, arguments.control_cuts);
     let series = match part {
-        Part::PowerCuts => all_disks(Mode::Sync, number(3, arguments.cuts)).to_vec(),
+        Part::PowerCuts => all_disks(Mode::Sync, number(6, arguments.cuts)).to_vec(),
         Part::Control => {
             let mut series = all_disks(Mode::Relaxed, control).to_vec();
             series.push((Mode::Relaxed, Disturbance::ServerKill, control));

@@ -17,9 +17,9 @@ use crate::user::User;
 /// and that of its shared memory, each of which may be empty.
 ///
 /// The server is stopped first, so that it starts no other children, and a paused one does
-/// not stay. The memory of a killed server stays otherwise. The data may be on a file system
-/// of its own. A process may still write for a short time after it was killed, so removing the
-/// files is repeated.
+/// not stay. The memory of a killed server stays otherwise; that of a server that was starting
+/// is named in its file. The data may be on a file system of its own. A process may still write
+/// for a short time after it was killed, so removing the files is repeated.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 server= memory=
@@ -29,7 +29,7 @@ if [ -n "$server" ]; then
     children=$(grep -ls "^PPid:[[:space:]]*$server\$" /proc/[0-9]*/status | cut -d / -f 3)
     kill -s KILL $children "$server"
 fi
-if [ -n "$memory" ]; then ipcrm -m "$memory"; fi
+for id in $memory $(sed -n '7s/.* //p' "$2/postmaster.pid"); do ipcrm -m "$id"; done
 umount --lazy "$2"
 tries=0
 until rm -rf "$@" || [ $tries = 100 ]; do sleep 0.05; tries=$((tries + 1)); done
