@@ -49,7 +49,9 @@ const SERVER: &str = "select current_setting('server_version'), pg_is_in_recover
     coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false),
     current_setting('fsync'), current_setting('full_page_writes'),
     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
-    current_setting('data_checksums'), current_setting('max_connections')";
+    current_setting('data_checksums'),
+    -- Any user sees how many there are, but not what they are.
+    exists (select from pg_stat_replication)";
 
 /// The size of the store, and its rows.
 const SIZE: &str = "select
@@ -91,6 +93,7 @@ pub(super) fn inspect(pool: &Pool) -> Result<PostgresReport, StorageError> {
         synchronous_commit: text(5)?,
         standby_names: text(6)?,
         data_checksums: text(7)?,
+        has_connected_standby: flag(8)?,
         is_standby: flag(1)?,
     };
     let mut warnings = settings.warnings();
@@ -123,6 +126,7 @@ struct Settings {
     synchronous_commit: String,
     standby_names: String,
     data_checksums: String,
+    has_connected_standby: bool,
     is_standby: bool,
 }
 
@@ -155,6 +159,12 @@ impl Settings {
                 "there is no synchronous standby: losing the server's disk loses data, and a \
                  failover can lose the last writes",
             );
+        } else if !self.has_connected_standby {
+            warn(
+                "standby_away",
+                "no standby is connected: writes wait for it and fail, and no host can open the \
+                 store for writing; start it, or reset synchronous_standby_names",
+            );
         }
         if self.data_checksums == "off" {
             warn(
@@ -163,5 +173,30 @@ impl Settings {
             );
         }
         warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(standby_names: &str, has_connected_standby: bool) -> Vec<&'static str> {
+        let settings = Settings {
+            fsync: "on".to_owned(),
+            full_page_writes: "on".to_owned(),
+            synchronous_commit: "on".to_owned(),
+            standby_names: standby_names.to_owned(),
+            data_checksums: "on".to_owned(),
+            has_connected_standby,
+            is_standby: false,
+        };
+        settings.warnings().into_iter().map(|warning| warning.code).collect()
+    }
+
+    #[test]
+    fn a_missing_standby_is_a_warning() {
+        assert_eq!(codes("standby", true), Vec::<&str>::new());
+        assert_eq!(codes("standby", false), ["standby_away"]);
+        assert_eq!(codes("", true), ["no_synchronous_standby"]);
     }
 }
