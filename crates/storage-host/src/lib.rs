@@ -109,9 +109,9 @@ pub use storage_cache::{
     ManualClock, SharedCache,
 };
 pub use storage_core::{
-    Budget, Commit, ComponentId, ComponentStorage, Durability, InvalidComponentId, KeyPage,
+    Budget, Change, Commit, ComponentId, ComponentStorage, Durability, InvalidComponentId, KeyPage,
     NamespacedStorage, PageRequest, Problem, ProblemKind, Revision, SharedStore, SnapshotVisitor,
-    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, Watcher,
     forward_storage, put, validate_key,
 };
 
