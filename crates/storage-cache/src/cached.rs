@@ -49,6 +49,8 @@ use crate::table::{Flight, Followed, Guard, Table};
 ///   and a commit that fails removes the entries of its keys, so a caller that reads
 ///   again and retries makes progress.
 /// - Listings and usage come from the storage below.
+/// - If other hosts write to the storage below, use [`coherent`](Self::coherent), which bounds
+///   how old a value may be.
 ///
 /// # Misses
 ///
@@ -123,7 +125,8 @@ impl<S: ComponentStorage> CachedStorage<S> {
     ///
     /// No read returns a value that was replaced more than `max_staleness` before the read
     /// began, as long as [`Coherence::poll`] is called several times in that time. Otherwise
-    /// more reads go to the storage below.
+    /// more reads go to the storage below. Reads of a key through this cache never go back to
+    /// an older value. Needs 1 KiB in addition to the limit of `config`.
     pub fn coherent(
         storage: S,
         config: CacheConfig,

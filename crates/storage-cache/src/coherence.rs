@@ -28,16 +28,15 @@ const IDLE: u64 = 3;
 /// answer from the cache, and drops the entries of a component whose changes were not all
 /// reported. A cache that was not confirmed in time answers nothing until then.
 ///
-/// A clone is another handle to the same. Keys are named in full, so a component may have one
+/// Changes may be reported during calls of a cache, also by the call itself to the storage
+/// below. A clone is another handle to the same. Keys are named in full, so a component may have one
 /// cache only.
 ///
 /// ```
-/// use std::time::Duration;
-/// use storage_cache::{CacheConfig, CachedStorage, Clock, Coherence, DEFAULT_MAX_STALENESS};
-/// use storage_core::ComponentStorage;
-/// use storage_core::conformance::SharedReference;
-/// use storage_core::{SharedStore, Store};
 /// use std::sync::Arc;
+/// use storage_cache::{CacheConfig, CachedStorage, Clock, Coherence, DEFAULT_MAX_STALENESS};
+/// use storage_core::conformance::SharedReference;
+/// use storage_core::{ComponentStorage, SharedStore};
 ///
 /// let store = SharedReference::new();
 /// let (here, there) = (store.connect(), store.connect());

@@ -76,6 +76,7 @@ mod manifest_warnings;
 #[cfg(feature = "async")]
 mod offload;
 mod optional_cache;
+mod password;
 mod quota;
 mod registry;
 mod scheme;
@@ -100,10 +101,11 @@ pub use manifest::{Manifest, ManifestComponent, ManifestError};
 pub use manifest_warnings::ManifestWarning;
 #[cfg(feature = "async")]
 pub use offload::{BriefReads, Offload};
+pub use password::hide_passwords;
 pub use quota::QuotaStorage;
 pub use registry::StoreRegistry;
 pub use scheme::{Inspection, Location, Mode, Needs, Scheme, Setting};
-pub use server::{Server, hide_passwords};
+pub use server::Server;
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
 
@@ -112,9 +114,9 @@ pub use storage_cache::{
     ManualClock, SharedCache,
 };
 pub use storage_core::{
-    Budget, Commit, ComponentId, ComponentStorage, Durability, InvalidComponentId, KeyPage,
+    Budget, Change, Commit, ComponentId, ComponentStorage, Durability, InvalidComponentId, KeyPage,
     NamespacedStorage, PageRequest, Problem, ProblemKind, Revision, SharedStore, SnapshotVisitor,
-    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue,
+    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, Watcher,
     forward_storage, put, validate_key,
 };
 

@@ -1,4 +1,4 @@
-//! A component's cache, or none in front of a store that answers from memory.
+//! A component's cache, or none.
 
 use std::sync::Arc;
 

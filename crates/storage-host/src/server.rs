@@ -1,6 +1,5 @@
 //! The server and database in a store's URL.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use crate::store_path;
@@ -149,40 +148,6 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A text for a message: in each line, everything between the first colon after a `://` and the
-/// last `@` is replaced, because it may be a password. In a URL of a server without `//`,
-/// everything before the `@` is.
-///
-/// ```
-/// use storage_host::hide_passwords;
-///
-/// assert_eq!(hide_passwords("store = \"x://ada:secret@h/d\""), "store = \"x://ada:***@h/d\"");
-/// assert_eq!(hide_passwords("file:a@b"), "file:a@b");
-/// ```
-pub fn hide_passwords(text: &str) -> Cow<'_, str> {
-    if !text.contains('@') {
-        return Cow::Borrowed(text);
-    }
-    let hidden: Vec<Cow<'_, str>> = text.split('\n').map(hide_in_line).collect();
-    Cow::Owned(hidden.join("\n"))
-}
-
-fn hide_in_line(line: &str) -> Cow<'_, str> {
-    let in_url = || {
-        let (scheme, rest) = line.split_once("://")?;
-        let (login, host) = rest.rsplit_once('@')?;
-        let (user, _) = login.split_once(':')?;
-        Some(format!("{scheme}://{user}:***@{host}"))
-    };
-    let without_slashes = || {
-        let (before, rest) =
-            line.split_once("postgres:").filter(|(_, rest)| !rest.starts_with("//"))?;
-        let (_, host) = rest.rsplit_once('@')?;
-        Some(format!("{before}postgres:***@{host}"))
-    };
-    in_url().or_else(without_slashes).map_or(Cow::Borrowed(line), Cow::Owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,13 +190,5 @@ mod tests {
             let problem = parse(text).unwrap_err();
             assert!(problem.contains(part), "{text}: {problem}");
         }
-    }
-
-    #[test]
-    fn passwords_are_hidden() {
-        let hidden = hide_passwords("a\nx://u:p@q:r@h/d\nb@c");
-        assert_eq!(hidden, "a\nx://u:***@h/d\nb@c");
-        assert_eq!(hide_passwords("x://u@h/d?a=b@c:d"), "x://u@h/d?a=b@c:d");
-        assert_eq!(hide_passwords("'postgres:u:p@h/d'"), "'postgres:***@h/d'");
     }
 }

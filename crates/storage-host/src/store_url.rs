@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use storage_core::{Problem, StorageError, Store, Verified};
 
+use crate::password::hide_passwords;
 use crate::scheme::{Inspection, Location, Mode, Needs, Scheme, Setting, Values};
-use crate::server::{Server, hide_passwords};
+use crate::server::Server;
 use crate::store_path::{self, Escaped};
 
 /// Names a store: `SCHEME:PATH[?SETTING=VALUE[&...]]`, or `SCHEME://USER@HOST/DATABASE` for a
@@ -238,7 +239,7 @@ pub(crate) fn parse(
     let scheme = colon.and_then(|colon| std::str::from_utf8(bytes.get(..colon)?).ok());
     let rest = colon.and_then(|colon| bytes.get(colon + 1..));
     let (Some(scheme), Some(rest)) = (scheme.filter(|scheme| is_scheme(scheme)), rest) else {
-        return Err(StoreUrlError::NoScheme { text: shown.into_owned() });
+        return Err(StoreUrlError::NoScheme { text: shown });
     };
     let mut lower = scheme.to_ascii_lowercase();
     // PostgreSQL's own programs take both names.

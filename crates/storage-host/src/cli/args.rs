@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use storage_host::{ComponentId, StoreUrl, validate_key};
+use storage_host::{ComponentId, validate_key};
 
 fn utf8(text: OsString, what: &str) -> Result<String, String> {
     text.into_string().map_err(|_| format!("{what} must be valid UTF-8"))
@@ -19,11 +19,6 @@ pub(super) fn id() -> impl TypedValueParser<Value = ComponentId> {
     OsStringValueParser::new().try_map(|text| {
         utf8(text, "an id")?.parse::<ComponentId>().map_err(|error| error.to_string())
     })
-}
-
-/// A store's URL. An error may quote it with its password, which `usage_error` hides.
-pub(super) fn store_url() -> impl TypedValueParser<Value = StoreUrl> {
-    OsStringValueParser::new().try_map(|text| StoreUrl::from_os_str(&text))
 }
 
 /// `KEY=VALUE`, split at the first equals sign.

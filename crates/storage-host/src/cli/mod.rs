@@ -41,7 +41,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
-use storage_host::{ComponentId, StoreUrl};
+use storage_host::ComponentId;
 
 use self::failure::Failure;
 use self::output::Output;
@@ -298,12 +298,13 @@ enum Command {
     /// run it again.
     Copy {
         /// The store to copy from
-        #[arg(long, value_name = "URL", value_parser = args::store_url())]
-        from: StoreUrl,
+        // Parsed later, because clap would show a password.
+        #[arg(long, value_name = "URL")]
+        from: OsString,
 
         /// The store to copy to
-        #[arg(long, value_name = "URL", value_parser = args::store_url())]
-        to: StoreUrl,
+        #[arg(long, value_name = "URL")]
+        to: OsString,
 
         /// Copy even if the target holds other data
         ///
@@ -546,6 +547,8 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             ));
         }
         Command::Copy { from, to, merge } => {
+            let from = target::parse_value(&from, "--from")?;
+            let to = target::parse_value(&to, "--to")?;
             copy::copy(&from, &to, merge, wait, output)?;
         }
         Command::Verify { strict } => verify::verify(&target()?, strict, output)?,

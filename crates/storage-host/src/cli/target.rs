@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use storage_host::{
     ComponentId, Limits, Manifest, ManifestError, Mode, StorageError, StorageHost, Store, StoreUrl,
-    hide_passwords,
 };
 
 use super::environment;
@@ -66,17 +65,16 @@ pub(super) fn in_environment() -> Option<OsString> {
 }
 
 fn parse(text: &OsStr, given_by: ChosenBy) -> Result<StoreUrl, Failure> {
-    StoreUrl::from_os_str(text).map_err(|error| {
-        let message = match given_by {
-            ChosenBy::Environment => format!("invalid value of {VARIABLE}: {error}"),
-            _ => {
-                let text = text.to_string_lossy();
-                let text = hide_passwords(&text);
-                format!("invalid value '{text}' for '--store <URL>': {error}")
-            }
-        };
-        Failure::new("usage", message)
-    })
+    match given_by {
+        ChosenBy::Environment => parse_value(text, VARIABLE),
+        _ => parse_value(text, "--store"),
+    }
+}
+
+/// Parses the URL of an option or a variable.
+pub(super) fn parse_value(text: &OsStr, of: &str) -> Result<StoreUrl, Failure> {
+    StoreUrl::from_os_str(text)
+        .map_err(|error| Failure::new("usage", format!("invalid value of {of}: {error}")))
 }
 
 /// Opens a store, and writes a note if this creates it.

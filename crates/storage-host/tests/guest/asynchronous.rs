@@ -18,8 +18,8 @@ use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Component, Instance, InstancePre, Linker};
 use storage_host::wasmtime::{self, Store};
 use storage_host::{
-    BriefReads, CacheConfig, ComponentStorage, Limits, Offload, StorageError, StorageHost,
-    StoreProperties, forward_storage,
+    BriefReads, CacheConfig, ComponentStorage, Limits, Offload, Revision, SharedStore,
+    StorageError, StorageHost, StoreProperties, Watcher, forward_storage,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
@@ -349,6 +349,21 @@ impl storage_host::Store for Recorder {
     fn properties(&self) -> StoreProperties {
         self.properties.clone()
     }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        self.properties.shared_with_other_hosts.then_some(self)
+    }
+}
+
+impl SharedStore for Recorder {
+    fn watch(&self, _: Arc<dyn Watcher>) {}
+
+    fn component_revisions(
+        &self,
+        prefixes: &[&str],
+    ) -> Result<Vec<Option<Revision>>, StorageError> {
+        Ok(vec![None; prefixes.len()])
+    }
 }
 
 const HERE: Option<bool> = Some(true);
@@ -376,7 +391,7 @@ fn calls_that_may_block_leave_the_executor(
     let backend = Arc::new(Recorder { inner, properties, threads });
     let mut offload = Offload::default();
     offload.brief_reads = brief_reads;
-    let host = StorageHost::builder(backend.clone()).offload(offload).build();
+    let host = StorageHost::builder(backend.clone()).offload(offload).max_staleness(LONG).build();
     let runs = async {
         let mut guest = Guest::new(&host, "a/b/1").await;
         assert_eq!(guest.get(1).await.unwrap(), OK);
