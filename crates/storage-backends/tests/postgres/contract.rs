@@ -33,7 +33,7 @@ fn implementation(durability: Durability) -> Implementation {
 #[test]
 fn synced() {
     if TestSchema::new().is_some() {
-        run(&implementation(Durability::Sync));
+        run(&implementation(Durability::Sync).several_hosts());
     }
 }
 
