@@ -7,7 +7,7 @@ use storage_backends::{
     Durability, FileOptions, FileStorage, MemoryStorage, RedbOptions, RedbStorage,
 };
 use storage_core::{
-    ComponentId, ComponentStorage, KeyPage, Problem, SnapshotVisitor, StorageError,
+    ComponentId, ComponentStorage, KeyPage, Problem, SharedStore, SnapshotVisitor, StorageError,
     StoreProperties, Verified, forward_storage,
 };
 use storage_host::{
@@ -68,6 +68,10 @@ impl storage_core::Store for Cacheable {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         self.0.verify(report)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        self.0.shared()
     }
 }
 
