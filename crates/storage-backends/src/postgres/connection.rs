@@ -17,9 +17,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::address::Address;
 use super::error::{Failure, unexpected};
 use super::options::{Password, PostgresOptions, TlsMode};
+use super::parameters::Bytes;
 use super::revisions;
 use super::schema::{self, FORMAT};
-use super::statements::Statements;
+use super::statements::{Names, Statements};
 use super::tls;
 use super::transport::{Stream, Transport, Wire, drive};
 
@@ -35,6 +36,7 @@ pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
     settings: String,
+    pub(super) names: Arc<Names>,
     host: String,
     port: u16,
     pub(super) connect_timeout: Duration,
@@ -50,6 +52,14 @@ pub(super) struct Connector {
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) statements: Statements,
+    pub(super) names: Arc<Names>,
+}
+
+impl Session {
+    /// The last parameter of every statement.
+    pub(super) fn token(&self) -> Bytes<'_> {
+        Bytes::from(self.names.token.as_str())
+    }
 }
 
 /// A connection.
@@ -112,10 +122,12 @@ impl Connector {
         if let Some(password) = options.password.as_ref().map(Password::as_str) {
             config.password(password);
         }
+        let names = Names::new(&options.schema, options.durability);
         Ok(Self {
             config,
             tls: tls::connector(options)?,
-            settings: settings(options, read_only),
+            settings: settings(options, &names, read_only),
+            names: Arc::new(names),
             host: options.host.clone(),
             port: options.port,
             connect_timeout: options.connect_timeout,
@@ -135,20 +147,20 @@ impl Connector {
     pub(super) fn open_store(&self, create: bool) -> Result<Connection, Failure> {
         self.connect(async |client| {
             client.batch_execute(&self.settings).await?;
-            let store_id = schema::open(client, &self.address, create).await?;
+            let store_id = schema::open(client, &self.address, &self.names, create).await?;
             if !self.read_only {
-                revisions::advance(client).await?;
+                revisions::advance(client, &self.names).await?;
             }
             // Only one connection opens the store.
             let _ = self.store_id.set(store_id);
-            Ok(Statements::prepare(client).await?)
+            Ok(Statements::prepare(client, &self.names).await?)
         })
     }
 
     /// Opens another connection.
     pub(super) fn open(&self) -> Result<Connection, Failure> {
         self.connect(async |client| {
-            let prepare = async { Ok(Statements::prepare(client).await?) };
+            let prepare = async { Ok(Statements::prepare(client, &self.names).await?) };
             let (_, statements) = future::try_join(self.set_up(client), prepare).await?;
             Ok(statements)
         })
@@ -182,7 +194,7 @@ impl Connector {
         let mut transport = Transport::new(wire, driver);
         let statements = transport.run(deadline, set_up(&client)).ok_or_else(late)??;
         Ok(Connection {
-            session: Session { client, statements },
+            session: Session { client, statements, names: Arc::clone(&self.names) },
             transport,
             last_used: Instant::now(),
         })
@@ -229,8 +241,9 @@ impl Connector {
     /// Applies the settings, and compares the store and the server with the known ones.
     async fn set_up(&self, client: &Client) -> Result<(), Failure> {
         client.batch_execute(&self.settings).await?;
-        let rows =
-            client.simple_query("select format, store_id, server = server_v1() from store").await?;
+        let read = "select format, store_id, server = @.server_v1(), \
+            current_setting('storage.session', true) = '#' from @.store";
+        let rows = client.simple_query(&self.names.apply(read)).await?;
         let row = rows.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -239,6 +252,9 @@ impl Connector {
         let (Some(format), Some(store_id)) = (column(0), column(1)) else {
             return Err(unexpected(&self.address, "no store").into());
         };
+        if column(3) != Some("t") {
+            return Err(Failure::NotOurSession);
+        }
         if store_id != self.store_id() {
             let detail = format!(
                 "the store in the schema {:?} of {} was replaced; open it again",
@@ -249,15 +265,15 @@ impl Connector {
         schema::check_format(format.parse().unwrap_or(FORMAT + 1), &self.address)?;
         let same_server = column(2) == Some("t");
         if !same_server && !self.read_only {
-            revisions::advance(client).await?;
+            revisions::advance(client, &self.names).await?;
         }
         Ok(())
     }
 }
 
 /// What is set on every connection.
-fn settings(options: &PostgresOptions, read_only: bool) -> String {
-    let schema = &options.schema;
+fn settings(options: &PostgresOptions, names: &Names, read_only: bool) -> String {
+    let token = &names.token;
     // The server gives up a little earlier than the client, so that the outcome is known.
     let server_limit = options.statement_timeout.mul_f32(0.9).as_millis().max(1);
     // A weaker setting of the server is raised; a stronger one stays.
@@ -270,7 +286,8 @@ fn settings(options: &PostgresOptions, read_only: bool) -> String {
     // A server that is read-only by default stays so.
     let read_only = if read_only { "set default_transaction_read_only = on" } else { "" };
     format!(
-        "set search_path = {schema}, pg_temp;
+        "set storage.session = '{token}';
+         set search_path = pg_catalog, pg_temp;
          {synchronous_commit};
          set statement_timeout = {server_limit};
          set lock_timeout = {server_limit};

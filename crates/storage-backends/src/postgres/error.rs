@@ -7,6 +7,10 @@ use storage_core::StorageError;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::address::Address;
+use super::statements::FOREIGN;
+
+/// The error of the database's functions in a session without the settings of the store.
+const FOREIGN_SESSION: &str = "ST001";
 
 /// Why a request to the server failed.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(super) enum Failure {
     NoReply(Duration),
     /// The connection could not be opened for this long.
     NoConnection(Duration),
+    /// The server does not have the settings that were made on this connection.
+    NotOurSession,
     /// No connection was free for this long.
     AllInUse(Duration),
     /// Not an error of the server.
@@ -74,7 +80,11 @@ impl Failure {
         match self {
             Self::Postgres(error) => error.as_db_error().is_none_or(ends_connection),
             Self::NoReply(_) => true,
-            Self::Connect(_) | Self::NoConnection(_) | Self::AllInUse(_) | Self::Store(_) => false,
+            Self::Connect(_)
+            | Self::NoConnection(_)
+            | Self::NotOurSession
+            | Self::AllInUse(_)
+            | Self::Store(_) => false,
         }
     }
 
@@ -112,6 +122,7 @@ impl Failure {
             Self::NoConnection(limit) => {
                 format!("{address} could not be connected to within {}", seconds(limit))
             }
+            Self::NotOurSession => not_our_session(address),
             Self::AllInUse(limit) => format!(
                 "no connection to {address} was free for {}; raise pool_size",
                 seconds(limit)
@@ -128,6 +139,24 @@ impl Failure {
 /// proxy that changes replies.
 pub(super) fn unexpected(address: &Address, what: &str) -> StorageError {
     StorageError::IoError(format!("{address} gave an unexpected reply: {what}"))
+}
+
+/// A pooler in transaction mode loses settings and prepared statements, or has those of other
+/// clients.
+fn not_our_session(address: &Address) -> String {
+    format!(
+        "{address} does not keep the session of a connection, as a pooler in transaction mode; \
+         set the pooler to session mode, or connect to the server itself"
+    )
+}
+
+/// Whether the server ran the request with the settings or the statement of another client, or
+/// does not know the statement.
+fn is_not_our_session(error: &DbError) -> bool {
+    let codes = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+    codes.contains(error.code())
+        || error.code().code() == FOREIGN_SESSION
+        || *error.code() == SqlState::UNDEFINED_OBJECT && error.message().contains(FOREIGN)
 }
 
 fn ends_connection(error: &DbError) -> bool {
@@ -158,6 +187,9 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
 fn describe_reply(error: &DbError, address: &Address) -> String {
     let Address { user, database, .. } = address;
     let said = error.message();
+    if is_not_our_session(error) {
+        return not_our_session(address);
+    }
     match *error.code() {
         SqlState::INVALID_PASSWORD => format!(
             "{address} refused the password of user {user:?}; set PGPASSWORD, or write it into \
