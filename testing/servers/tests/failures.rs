@@ -332,3 +332,37 @@ fn every_call_is_one_round_trip() {
         assert_eq!(proxy.traffic().round_trips[0] - before, 1, "{name}");
     }
 }
+
+#[test]
+fn a_synchronous_standby_that_is_away() {
+    if skip() {
+        return;
+    }
+    let server = Postgres::start().unwrap();
+    let store = open(&options(server.address())).unwrap();
+    set(&store, "1").unwrap();
+    server.set("synchronous_standby_names", "missing").unwrap();
+    let start = Instant::now();
+    let text = is_unavailable(open(&impatient(server.address())));
+    assert!(text.contains("synchronous standby"), "{text}");
+    assert!(start.elapsed() < HANG / 2, "{:?}", start.elapsed());
+    let text = is_unavailable(open(&impatient(server.address()).with_schema("new")));
+    assert!(text.contains("synchronous standby"), "{text}");
+    assert_eq!(get(&store).unwrap(), Some("1".into()));
+
+    // The server reports a commit as done when its wait is cancelled.
+    let error = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| set(&store, "2"));
+        let cancel = "select pg_cancel_backend(pid) from pg_stat_activity \
+                      where wait_event = 'SyncRep' and query like '%write_v1%'";
+        while !writer.is_finished() {
+            server.sql(cancel).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        is_unavailable(writer.join().unwrap())
+    });
+    assert!(error.contains("may or may not"), "{error}");
+    server.set("synchronous_standby_names", "").unwrap();
+    recovers(|| open(&options(server.address())));
+    recovers(|| set(&store, "3"));
+}

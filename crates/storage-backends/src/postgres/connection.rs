@@ -27,6 +27,12 @@ use super::transport::{Stream, Transport, Wire, drive};
 /// How long an idle connection is used again. A firewall may forget older ones.
 const MAX_IDLE: Duration = Duration::from_secs(60);
 
+/// A row if a commit of this user waits for the standby. Opening a store commits where revisions
+/// continue.
+const WAITS_FOR_STANDBY: &str = "select 1 from pg_stat_activity \
+    where wait_event = 'SyncRep' and datname = current_database() and usename = current_user \
+    and application_name = current_setting('application_name')";
+
 /// A connection for notices, whose bytes a tokio runtime moves.
 pub(super) type NoticeDriver =
     tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
@@ -84,6 +90,11 @@ impl Connection {
             (Err(Failure::Postgres(error)), Some(cause)) if error.is_closed() => Err(cause.into()),
             (result, _) => result,
         })
+    }
+
+    /// What the server warned of since the last call of this function.
+    pub(super) fn take_warning(&mut self) -> Option<String> {
+        self.transport.take_warning()
     }
 
     /// Whether it can be used after a time of idleness.
@@ -180,6 +191,18 @@ impl Connector {
         set_up: impl AsyncFnOnce(&Client) -> Result<Statements, Failure>,
     ) -> Result<Connection, Failure> {
         let deadline = Instant::now() + self.connect_timeout;
+        let (client, mut transport) = self.log_in(deadline)?;
+        let Some(statements) = transport.run(deadline, set_up(&client)) else {
+            return Err(self.why_late());
+        };
+        Ok(Connection {
+            session: Session { client, statements: statements?, names: Arc::clone(&self.names) },
+            transport,
+            last_used: Instant::now(),
+        })
+    }
+
+    fn log_in(&self, deadline: Instant) -> Result<(Client, Transport), Failure> {
         let late = || Failure::NoConnection(self.connect_timeout);
         let wire = Wire::new(self.connect_socket(deadline)?).map_err(Failure::Connect)?;
         let wire = Arc::new(wire);
@@ -191,13 +214,20 @@ impl Connector {
             })?;
         let (client, driver) = drive(&wire, deadline, self.config.connect_raw(stream, tls), |_| {})
             .ok_or_else(late)??;
-        let mut transport = Transport::new(wire, driver);
-        let statements = transport.run(deadline, set_up(&client)).ok_or_else(late)??;
-        Ok(Connection {
-            session: Session { client, statements, names: Arc::clone(&self.names) },
-            transport,
-            last_used: Instant::now(),
-        })
+        Ok((client, Transport::new(wire, driver)))
+    }
+
+    /// Why a connection was not set up in time. Asks the server with another connection.
+    fn why_late(&self) -> Failure {
+        let late = Failure::NoConnection(self.connect_timeout);
+        let deadline = Instant::now() + self.connect_timeout;
+        let Ok((client, mut transport)) = self.log_in(deadline) else { return late };
+        match transport.run(deadline, client.simple_query(WAITS_FOR_STANDBY)) {
+            Some(Ok(rows)) if rows.iter().any(|m| matches!(m, SimpleQueryMessage::Row(_))) => {
+                Failure::NoStandby(self.connect_timeout)
+            }
+            _ => late,
+        }
     }
 
     /// Connects to the first address of the host that accepts.
@@ -293,7 +323,9 @@ fn settings(options: &PostgresOptions, names: &Names, read_only: bool) -> String
          set lock_timeout = {server_limit};
          set default_transaction_isolation = 'read committed';
          {read_only};
-         set client_min_messages = error;
+         set client_min_messages = warning;
+         select set_config('client_connection_check_interval', '1s', false)
+             where current_setting('server_version_num')::int >= 140000;
          set jit = off;
          set max_parallel_workers_per_gather = 0;
          set plan_cache_mode = force_generic_plan;

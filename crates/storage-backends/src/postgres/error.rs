@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use storage_core::StorageError;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::address::Address;
 use super::statements::FOREIGN;
@@ -23,6 +23,10 @@ pub(super) enum Failure {
     NoReply(Duration),
     /// The connection could not be opened for this long.
     NoConnection(Duration),
+    /// The server made a commit and warned of this.
+    Warned(String),
+    /// The commit that opens the store waited for the synchronous standby for this long.
+    NoStandby(Duration),
     /// The server does not have the settings that were made on this connection.
     NotOurSession,
     /// No connection was free for this long.
@@ -79,9 +83,10 @@ impl Failure {
     pub(super) fn is_indeterminate(&self) -> bool {
         match self {
             Self::Postgres(error) => error.as_db_error().is_none_or(ends_connection),
-            Self::NoReply(_) => true,
+            Self::NoReply(_) | Self::Warned(_) => true,
             Self::Connect(_)
             | Self::NoConnection(_)
+            | Self::NoStandby(_)
             | Self::NotOurSession
             | Self::AllInUse(_)
             | Self::Store(_) => false,
@@ -122,6 +127,12 @@ impl Failure {
             Self::NoConnection(limit) => {
                 format!("{address} could not be connected to within {}", seconds(limit))
             }
+            Self::Warned(warning) => format!("{address} warned: {warning}"),
+            Self::NoStandby(limit) => format!(
+                "{address} waited for its synchronous standby for {}, so the store cannot be \
+                 opened for writing; start the standby, or change synchronous_standby_names",
+                seconds(limit)
+            ),
             Self::NotOurSession => not_our_session(address),
             Self::AllInUse(limit) => format!(
                 "no connection to {address} was free for {}; raise pool_size",
@@ -160,7 +171,10 @@ fn is_not_our_session(error: &DbError) -> bool {
 }
 
 fn ends_connection(error: &DbError) -> bool {
-    // The severity may be translated, so it is not compared.
+    if matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
+        return true;
+    }
+    // A server before version 9.6, and poolers, may only send a severity that is translated.
     let code = error.code();
     [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
         .contains(code)
@@ -259,5 +273,54 @@ fn describe_client(error: &tokio_postgres::Error, address: &Address) -> String {
         }
         other if cause.is_empty() => format!("{address} failed: {other}"),
         other => format!("{address} failed: {other}: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_postgres::{Config, NoTls};
+
+    use super::*;
+
+    /// What a client makes of a server that answers with an error.
+    async fn failure(severity: &str, code: &str) -> Failure {
+        let (client, mut server) = tokio::io::duplex(1024);
+        let message = |tag: u8, body: &[u8]| {
+            [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
+        };
+        let fields = format!("SFEHLER\0V{severity}\0C{code}\0Mx\0\0");
+        let greeting = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+        let reply = [message(b'E', fields.as_bytes()), message(b'Z', b"I")].concat();
+        tokio::spawn(async move {
+            for answer in [greeting, reply] {
+                // The startup message, and then the request.
+                server.read(&mut [0; 1024]).await.unwrap();
+                server.write_all(&answer).await.unwrap();
+            }
+        });
+        let (client, connection) =
+            Config::new().user("u").connect_raw(client, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("select 1").await.unwrap_err().into()
+    }
+
+    #[test]
+    fn an_error_that_ends_the_connection_may_follow_a_commit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for (severity, code, is_indeterminate) in [
+                ("ERROR", "53100", false),
+                ("FATAL", "57P01", true),
+                ("PANIC", "53100", true),
+                ("PANIC", "58030", true),
+                ("FATAL", "XX000", true),
+            ] {
+                let failure = failure(severity, code).await;
+                assert_eq!(failure.code().unwrap().code(), code);
+                assert_eq!(failure.is_indeterminate(), is_indeterminate, "{severity} {code}");
+                assert_eq!(failure.is_lost_connection(), is_indeterminate, "{severity} {code}");
+            }
+        });
     }
 }

@@ -216,3 +216,20 @@ fn a_schema_with_the_name_of_a_reserved_word_works() {
     assert_eq!(store.get(KEY).unwrap(), Some("1".into()));
     assert_eq!(verifying::problems(&store), []);
 }
+
+#[test]
+fn an_inspection_that_fails_leaves_no_transaction() {
+    let Some(schema) = TestSchema::new() else { return };
+    let mut options = schema.options.clone();
+    options.pool_size = 1;
+    options.statement_timeout = Duration::from_millis(500);
+    let store = PostgresStorage::open(&options).unwrap();
+    store.set(KEY, "1".into()).unwrap();
+    schema.with_client(async |client| {
+        client.batch_execute("begin; lock table entry in access exclusive mode").await.unwrap();
+        store.inspect().unwrap_err();
+        client.batch_execute("rollback").await.unwrap();
+    });
+    store.set(KEY, "2".into()).unwrap();
+    assert_eq!(store.get(KEY).unwrap(), Some("2".into()));
+}
