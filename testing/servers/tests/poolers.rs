@@ -3,12 +3,13 @@
 #![cfg(unix)]
 #![expect(clippy::print_stdout, reason = "test support")]
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use storage_backends::{Durability, PostgresOptions, PostgresStorage};
-use storage_core::{ComponentStorage as _, PageRequest, StorageError};
+use storage_core::{ComponentStorage as _, PageRequest, StorageError, StorageValue};
 use test_servers::Postgres;
 
 const KEY: &str = "test/poolers/x/key";
@@ -104,24 +105,45 @@ fn hosts_behind_transaction_mode_never_use_the_session_of_another() {
     }
     let server = Postgres::start().unwrap();
     let pooler = Pooler::start(server.address(), "transaction");
+    let direct = |schema: &str| {
+        let options = pooler.options(schema).with_port(server.address().port());
+        PostgresStorage::open(&options).unwrap()
+    };
+    let stores = [direct("one"), direct("two")];
     let one = PostgresStorage::open(&pooler.options("one")).unwrap();
-    one.set(KEY, "1".into()).unwrap();
-    // The second host gets the connection of the first, and changes its settings.
-    let unsynced = pooler.options("two").with_durability(Durability::Os);
-    let two = PostgresStorage::open(&unsynced).unwrap();
-    two.set(KEY, "2".into()).unwrap();
-    for _ in 0..3 {
-        let error = one.set(KEY, "lost".into()).unwrap_err();
-        assert!(matches!(error, StorageError::Unavailable { .. }), "{error:?}");
-        let text = error.to_string();
-        assert!(text.contains("session mode") && !text.contains("may or may not"), "{text}");
+    let refused = Cell::new(0);
+    let mut last = [None, None];
+    for round in 0..10 {
+        // It may get the connection of the first host, whose settings it then changes.
+        let unsynced = pooler.options("two").with_durability(Durability::Os);
+        let two = attempt(&refused, PostgresStorage::open(&unsynced));
+        for (n, host) in [(0, Some(&one)), (1, two.as_ref())] {
+            let Some(host) = host else { continue };
+            let value = StorageValue::from(format!("{n} in round {round}").as_str());
+            if attempt(&refused, host.set(KEY, value.clone())).is_some() {
+                last[n] = Some(value);
+            }
+            assert_eq!(stores.each_ref().map(|store| store.get(KEY).unwrap()), last);
+            if let Some(found) = attempt(&refused, host.get(KEY)) {
+                assert_eq!(found, last[n]);
+            }
+            if let Some(page) = attempt(&refused, host.list_page(PageRequest::new(10))) {
+                assert_eq!(page.keys.len(), usize::from(last[n].is_some()));
+            }
+        }
     }
-    // A read does not depend on settings.
-    let page = PageRequest::new(10);
-    for (store, value) in [(&one, "1"), (&two, "2")] {
-        assert_eq!(store.get(KEY).unwrap(), Some(value.into()));
-        assert_eq!(store.get_many(&[KEY]).unwrap(), [Some(value.into())]);
-        assert_eq!(store.list_page(page).unwrap().keys, [KEY]);
-        assert_eq!(store.usage(None).unwrap().keys, 1);
+    assert!(refused.get() > 0, "no connection served two hosts");
+}
+
+/// The result of a call, unless it was refused because of the pooler.
+fn attempt<T>(refused: &Cell<u32>, result: Result<T, StorageError>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains("session mode") && !text.contains("may or may not"), "{text}");
+            refused.set(refused.get() + 1);
+            None
+        }
     }
 }
