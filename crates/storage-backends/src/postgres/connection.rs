@@ -168,6 +168,21 @@ impl Connector {
         })
     }
 
+    /// Whether there is a store. Changes nothing.
+    pub(super) fn store_exists(&self) -> Result<bool, Failure> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let (client, mut transport) = self.log_in(deadline)?;
+        let look = async {
+            client.batch_execute(&self.settings).await?;
+            schema::exists(&client, &self.address, &self.names).await
+        };
+        let late = || Failure::NoConnection(self.connect_timeout);
+        let exists = transport.run(deadline, look).ok_or_else(late)??;
+        drop(client);
+        transport.close();
+        Ok(exists)
+    }
+
     /// Opens another connection.
     pub(super) fn open(&self) -> Result<Connection, Failure> {
         self.connect(async |client| {

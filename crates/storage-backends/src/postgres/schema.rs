@@ -64,6 +64,39 @@ async fn create_in_transaction(
     if found.is_none() {
         client.batch_execute(&names.apply("create schema @")).await?;
     }
+    refuse_other_tables(client, address).await?;
+    // The functions keep this search path.
+    client.batch_execute(&names.apply("set local search_path = @, pg_temp")).await?;
+    client.batch_execute(TABLES).await?;
+    let store_id = identity::new_store_id();
+    let format = i32::try_from(FORMAT).unwrap_or(i32::MAX);
+    client
+        .execute(
+            &names.apply("insert into @.store (format, store_id) values ($1, $2)"),
+            &[&format, &store_id],
+        )
+        .await?;
+    Ok(store_id)
+}
+
+/// Whether there is a store.
+///
+/// # Errors
+/// As [`open`], if it could not be opened or created.
+pub(super) async fn exists(
+    client: &Client,
+    address: &Address,
+    names: &Names,
+) -> Result<bool, Failure> {
+    if read(client, address, names).await?.is_some() {
+        return Ok(true);
+    }
+    refuse_other_tables(client, address).await?;
+    Ok(false)
+}
+
+async fn refuse_other_tables(client: &Client, address: &Address) -> Result<(), Failure> {
+    let schema = &address.schema;
     let others = client
         .query_opt(
             "select relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
@@ -79,18 +112,7 @@ async fn create_in_transaction(
         ))
         .into());
     }
-    // The functions keep this search path.
-    client.batch_execute(&names.apply("set local search_path = @, pg_temp")).await?;
-    client.batch_execute(TABLES).await?;
-    let store_id = identity::new_store_id();
-    let format = i32::try_from(FORMAT).unwrap_or(i32::MAX);
-    client
-        .execute(
-            &names.apply("insert into @.store (format, store_id) values ($1, $2)"),
-            &[&format, &store_id],
-        )
-        .await?;
-    Ok(store_id)
+    Ok(())
 }
 
 /// Reads the id of the store; `None` if there is none.

@@ -90,6 +90,17 @@ impl PostgresStorage {
         Self::open_for(options, Purpose::Read)
     }
 
+    /// Whether there is a store. If there is none, [`open`](Self::open) would create it. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn exists(options: &PostgresOptions) -> Result<bool, StorageError> {
+        let connector = Connector::new(options, true)?;
+        let exists = connector.store_exists();
+        exists.map_err(|failure| failure.into_storage_error(&connector.address))
+    }
+
     fn open_for(options: &PostgresOptions, purpose: Purpose) -> Result<Self, StorageError> {
         let connector = Arc::new(Connector::new(options, purpose == Purpose::Read)?);
         let pool = Pool::open(connector, options, purpose == Purpose::Create)?;
