@@ -366,3 +366,48 @@ fn a_synchronous_standby_that_is_away() {
     recovers(|| open(&options(server.address())));
     recovers(|| set(&store, "3"));
 }
+
+#[test]
+fn a_write_that_waits_for_a_lock_ends_with_its_connection() {
+    if skip() {
+        return;
+    }
+    let server = Postgres::start().unwrap();
+    let major = server.sql("select current_setting('server_version_num')::int / 10000").unwrap();
+    if major.parse::<u32>().unwrap() < 14 {
+        println!("SKIPPED: the server does not notice a lost connection before version 14");
+        return;
+    }
+    let proxy = Proxy::start(server.address()).unwrap();
+    let patient =
+        options(proxy.address()).with_statement_timeout(10 * HANG).with_total_timeout(10 * HANG);
+    let store = open(&patient).unwrap();
+    set(&store, "1").unwrap();
+    let count = |what: &str| {
+        let sql = format!("select count(*) from pg_stat_activity where {what}");
+        server.sql(&sql).unwrap().parse::<u32>().unwrap()
+    };
+    let until = |what: &str, number: u32| {
+        let start = Instant::now();
+        while count(what) != number {
+            assert!(start.elapsed() < HANG, "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let (sleeps, waits) = ("wait_event = 'PgSleep'", "wait_event_type = 'Lock'");
+    std::thread::scope(|scope| {
+        let lock = "begin; select from storage.component for update; select pg_sleep(1000)";
+        let holder = scope.spawn(|| server.sql(lock).unwrap_err());
+        until(sleeps, 1);
+        let writer = scope.spawn(|| set(&store, "2"));
+        until(waits, 1);
+        proxy.cut();
+        is_unavailable(writer.join().unwrap());
+        // Else it would take effect when it gets the lock.
+        until(waits, 0);
+        let sql = format!("select pg_terminate_backend(pid) from pg_stat_activity where {sleeps}");
+        server.sql(&sql).unwrap();
+        holder.join().unwrap();
+    });
+    assert_eq!(recovers(|| get(&store)), Some("1".into()));
+}

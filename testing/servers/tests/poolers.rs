@@ -1,12 +1,7 @@
 //! Hosts behind PgBouncer. In transaction mode it gives a connection to another client after
 //! each transaction, with the settings of the last one.
 #![cfg(unix)]
-#![expect(
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "test support"
-)]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "test support")]
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
