@@ -14,8 +14,9 @@ use crate::workspace::{Graph, Kind, Package, Workspace};
 /// Our crates, lowest first. A crate may depend only on lower layers. storage-guest runs
 /// in components and knows no other crate.
 const LAYERS: [(&str, u8); 5] =
-    [(CORE, 0), ("storage-guest", 0), ("storage-cache", 1), (BACKENDS, 1), (HOST, 2)];
+    [(CORE, 0), ("storage-guest", 0), (CACHE, 1), (BACKENDS, 1), (HOST, 2)];
 const CORE: &str = "storage-core";
+const CACHE: &str = "storage-cache";
 const BACKENDS: &str = "storage-backends";
 const HOST: &str = "storage-host";
 
@@ -28,29 +29,29 @@ struct Gate {
     /// Whether no other dependency may need the crate. Otherwise only dependencies
     /// that our crates declare are checked, as for checksum and hash crates.
     exclusive: bool,
-    /// Whether our other crates may depend on it too.
-    shared: bool,
+    /// The other crates of ours that may depend on it too.
+    also: &'static [&'static str],
 }
 
 const GATES: [Gate; 18] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["memory"], "foldhash", false),
     gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
-    Gate { shared: true, ..gate(BACKENDS, &["file", "redb", "rocksdb"], "rustix", false) },
-    Gate { shared: true, ..gate(BACKENDS, &["file"], "sha2", false) },
+    Gate { also: &[HOST, CACHE], ..gate(BACKENDS, &["file", "redb", "rocksdb"], "rustix", false) },
+    Gate { also: &[HOST], ..gate(BACKENDS, &["file"], "sha2", false) },
     gate(BACKENDS, &["redb"], "redb", true),
-    Gate { shared: true, ..gate(BACKENDS, &["redb"], "tempfile", false) },
+    Gate { also: &[HOST], ..gate(BACKENDS, &["redb"], "tempfile", false) },
     gate(BACKENDS, &["rocksdb"], "rocksdb", true),
     // Before tokio, whose gate would cover it.
     gate(BACKENDS, &["postgres"], "tokio-postgres", true),
     gate(BACKENDS, &["postgres"], "futures-util", false),
     gate(BACKENDS, &["postgres"], "rustls", false),
-    Gate { shared: true, ..gate(BACKENDS, &["postgres"], "tokio", false) },
+    Gate { also: &[HOST], ..gate(BACKENDS, &["postgres"], "tokio", false) },
     gate(BACKENDS, &["redis"], "redis", true),
     gate(HOST, &["wasmtime"], "wasmtime", true),
     gate(HOST, &["signals"], "signal-hook", true),
     gate(HOST, &["cli"], "clap", true),
-    Gate { shared: true, ..gate(HOST, &["async", "cli"], "tokio", false) },
+    Gate { also: &[BACKENDS], ..gate(HOST, &["async", "cli"], "tokio", false) },
     gate(HOST, &["cli"], "bytes", false),
 ];
 
@@ -60,7 +61,7 @@ const fn gate(
     name: &'static str,
     exclusive: bool,
 ) -> Gate {
-    Gate { owner, features, name, exclusive, shared: false }
+    Gate { owner, features, name, exclusive, also: &[] }
 }
 
 impl Gate {
@@ -72,7 +73,7 @@ impl Gate {
 
     /// Whether one of our crates may depend on it.
     fn is_open_to(&self, package: &str) -> bool {
-        self.shared || self.owner == package
+        self.owner == package || self.also.contains(&package)
     }
 
     fn covers(&self, name: &str) -> bool {
@@ -205,7 +206,7 @@ fn check_graph(graph: &Graph, found: &mut Vec<String>) {
         } else {
             for (from, to) in graph.edges() {
                 let ours = layer(&from.name).is_some();
-                let own_use = gate.shared && from.name != gate.owner;
+                let own_use = gate.also.contains(&from.name.as_str());
                 if ours && !own_use && gate.covers(&to.name) {
                     found.push(format!(
                         "{set}: {} -> {}: it requires the {} of {}",
@@ -272,6 +273,17 @@ mod tests {
             (BACKENDS, dev("storage-cache"), "both are in layer 1"),
             (HOST, normal("rocksdb"), "it requires the feature rocksdb of storage-backends"),
             (
+                "storage-cache",
+                normal("tokio"),
+                "it requires the feature postgres of storage-backends",
+            ),
+            (
+                "storage-cache",
+                normal("tokio-util"),
+                "it requires the feature postgres of storage-backends",
+            ),
+            ("storage-cache", normal("sha2"), "it requires the feature file of storage-backends"),
+            (
                 BACKENDS,
                 dependency("sled", None, true),
                 "an optional dependency must belong to a backend: add it to GATES",
@@ -282,6 +294,8 @@ mod tests {
             let [violation] = found.as_slice() else { panic!("{edge}: {found:?}") };
             assert!(violation.starts_with(&edge) && violation.ends_with(expected), "{violation}");
         }
+        // The host has a gate of its own for tokio.
+        assert!(violations(&manifests(HOST, Some(normal("tokio"))), &[]).is_empty());
         // Other dev-dependencies are free.
         assert!(violations(&manifests(CORE, Some(dev("wasmtime"))), &[]).is_empty());
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::rocksdb;
+use crate::servers::Server;
 use crate::workspace::Workspace;
 use mutant::{Mutant, Source};
 use scratch::{Outcome, Scratch};
@@ -82,13 +83,19 @@ pub(crate) fn run(root: &Path, names: &[String], limit: Duration) -> Result<()> 
     });
     let skipped = all - mutants.len();
     let commands: BTreeSet<&str> = mutants.iter().flat_map(Mutant::commands).collect();
-    let variables = match commands.iter().any(|tests| tests.contains("rocksdb")) {
+    let mut variables = match commands.iter().any(|tests| tests.contains("rocksdb")) {
         true => {
             rocksdb::require_libclang()?;
             rocksdb::build(root)?
         }
         false => Vec::new(),
     };
+    // Runs until the last mutant was tried.
+    let server = match mutants.iter().any(Mutant::needs_postgres) {
+        true => Some(Server::start(root)?),
+        false => None,
+    };
+    variables.extend(server.iter().flat_map(Server::variables));
     let target = Workspace::load(root)?.target_directory;
     let scratch = Scratch::prepare(root, &target, variables)?;
     let sources = Source::read_all(scratch.tree(), &scratch::tracked_files(root)?)?;

@@ -54,6 +54,10 @@ impl Scheme for Postgres {
         }))
     }
 
+    fn exists(&self, location: &Location) -> Result<bool, StorageError> {
+        PostgresStorage::exists(&options(location)?)
+    }
+
     fn inspect(&self, location: &Location) -> Result<Inspection, StorageError> {
         let report = PostgresStorage::open_read_only(&options(location)?)?.inspect()?;
         Ok(inspection(report))

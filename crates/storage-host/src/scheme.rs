@@ -63,6 +63,15 @@ pub trait Scheme: Send + Sync {
         self.open(location, Mode::ReadOnly)?.verify(report)
     }
 
+    /// Whether a store on a server exists, for `storage-host doctor`. If it does not, opening it
+    /// for writing would create it. Changes nothing. Default: it does.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) with [`Mode::ReadWrite`].
+    fn exists(&self, _location: &Location) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
     /// Returns what `storage-host doctor` shows of an existing store on a server. Changes
     /// nothing. Default: nothing.
     ///

@@ -177,6 +177,14 @@ impl StoreUrl {
         relaxed
     }
 
+    /// Whether a store on a server exists, for `storage-host doctor`.
+    ///
+    /// # Errors
+    /// As [`Scheme::exists`].
+    pub fn exists(&self) -> Result<bool, StorageError> {
+        self.scheme.exists(&self.location)
+    }
+
     /// What `storage-host doctor` shows of a store on a server.
     ///
     /// # Errors

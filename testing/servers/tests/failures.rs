@@ -332,3 +332,82 @@ fn every_call_is_one_round_trip() {
         assert_eq!(proxy.traffic().round_trips[0] - before, 1, "{name}");
     }
 }
+
+#[test]
+fn a_synchronous_standby_that_is_away() {
+    if skip() {
+        return;
+    }
+    let server = Postgres::start().unwrap();
+    let store = open(&options(server.address())).unwrap();
+    set(&store, "1").unwrap();
+    server.set("synchronous_standby_names", "missing").unwrap();
+    let start = Instant::now();
+    let text = is_unavailable(open(&impatient(server.address())));
+    assert!(text.contains("synchronous standby"), "{text}");
+    assert!(start.elapsed() < HANG / 2, "{:?}", start.elapsed());
+    let text = is_unavailable(open(&impatient(server.address()).with_schema("new")));
+    assert!(text.contains("synchronous standby"), "{text}");
+    assert_eq!(get(&store).unwrap(), Some("1".into()));
+
+    // The server reports a commit as done when its wait is cancelled.
+    let error = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| set(&store, "2"));
+        let cancel = "select pg_cancel_backend(pid) from pg_stat_activity \
+                      where wait_event = 'SyncRep' and query like '%write_v1%'";
+        while !writer.is_finished() {
+            server.sql(cancel).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        is_unavailable(writer.join().unwrap())
+    });
+    assert!(error.contains("may or may not"), "{error}");
+    server.set("synchronous_standby_names", "").unwrap();
+    recovers(|| open(&options(server.address())));
+    recovers(|| set(&store, "3"));
+}
+
+#[test]
+fn a_write_that_waits_for_a_lock_ends_with_its_connection() {
+    if skip() {
+        return;
+    }
+    let server = Postgres::start().unwrap();
+    let major = server.sql("select current_setting('server_version_num')::int / 10000").unwrap();
+    if major.parse::<u32>().unwrap() < 14 {
+        println!("SKIPPED: the server does not notice a lost connection before version 14");
+        return;
+    }
+    let proxy = Proxy::start(server.address()).unwrap();
+    let patient =
+        options(proxy.address()).with_statement_timeout(10 * HANG).with_total_timeout(10 * HANG);
+    let store = open(&patient).unwrap();
+    set(&store, "1").unwrap();
+    let count = |what: &str| {
+        let sql = format!("select count(*) from pg_stat_activity where {what}");
+        server.sql(&sql).unwrap().parse::<u32>().unwrap()
+    };
+    let until = |what: &str, number: u32| {
+        let start = Instant::now();
+        while count(what) != number {
+            assert!(start.elapsed() < HANG, "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let (sleeps, waits) = ("wait_event = 'PgSleep'", "wait_event_type = 'Lock'");
+    std::thread::scope(|scope| {
+        let lock = "begin; select from storage.component for update; select pg_sleep(1000)";
+        let holder = scope.spawn(|| server.sql(lock).unwrap_err());
+        until(sleeps, 1);
+        let writer = scope.spawn(|| set(&store, "2"));
+        until(waits, 1);
+        proxy.cut();
+        is_unavailable(writer.join().unwrap());
+        // Else it would take effect when it gets the lock.
+        until(waits, 0);
+        let sql = format!("select pg_terminate_backend(pid) from pg_stat_activity where {sleeps}");
+        server.sql(&sql).unwrap();
+        holder.join().unwrap();
+    });
+    assert_eq!(recovers(|| get(&store)), Some("1".into()));
+}

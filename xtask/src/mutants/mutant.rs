@@ -9,6 +9,9 @@ use serde::Deserialize;
 
 const DIRECTORY: &str = "xtask/mutants";
 
+/// The need of tests that use a PostgreSQL server, which is started for them.
+const POSTGRES: &str = "postgres";
+
 #[derive(Deserialize)]
 struct File {
     mutant: Vec<Mutant>,
@@ -32,7 +35,7 @@ pub(super) struct Mutant {
     /// Commands each of which must fail too.
     #[serde(default)]
     pub(super) also: Vec<String>,
-    /// What the tests need: `root`, or a program on the path.
+    /// What the tests need: `root`, `postgres`, or a program on the path.
     #[serde(default)]
     needs: Vec<String>,
 }
@@ -51,6 +54,11 @@ impl Mutant {
     /// The first requirement of its tests that this machine does not meet.
     pub(super) fn lacks(&self) -> Option<&str> {
         self.needs.iter().map(String::as_str).find(|need| !is_met(need))
+    }
+
+    /// Whether its tests use a PostgreSQL server.
+    pub(super) fn needs_postgres(&self) -> bool {
+        self.needs.iter().any(|need| need == POSTGRES)
     }
 
     /// The source file that contains the snippet, and its text after the change.
@@ -81,6 +89,10 @@ fn is_met(need: &str) -> bool {
     if need == "root" {
         return crate::packages::is_root();
     }
+    if need == POSTGRES {
+        // Installs it if that is possible.
+        return crate::servers::install().is_ok();
+    }
     crate::packages::is_installed(need)
 }
 
@@ -96,13 +108,13 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads the Rust sources among `files`; the tests of a crate are not sources.
+    /// Reads the sources in Rust and SQL among `files`; the tests of a crate are not sources.
     pub(super) fn read_all<'f>(
         root: &Path,
         files: impl IntoIterator<Item = &'f PathBuf>,
     ) -> Result<Vec<Self>> {
         let is_source = |path: &&PathBuf| {
-            path.extension().is_some_and(|extension| extension == "rs")
+            path.extension().is_some_and(|extension| extension == "rs" || extension == "sql")
                 && path.components().any(|part| part.as_os_str() == "src")
                 && !path.starts_with("xtask")
         };

@@ -72,7 +72,14 @@ pub(super) async fn apply_write(
         .client
         .query_one(
             statement,
-            &[&Bytes::from(prefix), &Bytes::from(user_key), &value, &max_bytes, &max_keys],
+            &[
+                &Bytes::from(prefix),
+                &Bytes::from(user_key),
+                &value,
+                &max_bytes,
+                &max_keys,
+                &session.token(),
+            ],
         )
         .await?;
     if row.try_get::<_, i32>(0)? != 0 {
@@ -103,7 +110,10 @@ pub(super) async fn apply_writes(
     let name = Bytes::from(prefix);
     let row = session
         .client
-        .query_one(&session.statements.write_many, &[&name, &keys, &values, &max_bytes, &max_keys])
+        .query_one(
+            &session.statements.write_many,
+            &[&name, &keys, &values, &max_bytes, &max_keys, &session.token()],
+        )
         .await?;
     let written: Vec<Option<i64>> = row.try_get(0)?;
     let mut previous = row.try_get::<_, Option<i64>>(1)?.map(revision);
@@ -140,6 +150,7 @@ pub(super) async fn apply(session: &Session, commits: &[&Commit]) -> Result<Vec<
                 &a.write_components,
                 &a.write_keys,
                 &a.write_values,
+                &session.token(),
             ],
         )
         .await?;

@@ -17,14 +17,21 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::address::Address;
 use super::error::{Failure, unexpected};
 use super::options::{Password, PostgresOptions, TlsMode};
+use super::parameters::Bytes;
 use super::revisions;
 use super::schema::{self, FORMAT};
-use super::statements::Statements;
+use super::statements::{Names, Statements};
 use super::tls;
 use super::transport::{Stream, Transport, Wire, drive};
 
 /// How long an idle connection is used again. A firewall may forget older ones.
 const MAX_IDLE: Duration = Duration::from_secs(60);
+
+/// A row if a commit of this user waits for the standby. Opening a store commits where revisions
+/// continue.
+const WAITS_FOR_STANDBY: &str = "select 1 from pg_stat_activity \
+    where wait_event = 'SyncRep' and datname = current_database() and usename = current_user \
+    and application_name = current_setting('application_name')";
 
 /// A connection for notices, whose bytes a tokio runtime moves.
 pub(super) type NoticeDriver =
@@ -35,6 +42,7 @@ pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
     settings: String,
+    pub(super) names: Arc<Names>,
     host: String,
     port: u16,
     pub(super) connect_timeout: Duration,
@@ -50,6 +58,14 @@ pub(super) struct Connector {
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) statements: Statements,
+    pub(super) names: Arc<Names>,
+}
+
+impl Session {
+    /// The last parameter of every statement.
+    pub(super) fn token(&self) -> Bytes<'_> {
+        Bytes::from(self.names.token.as_str())
+    }
 }
 
 /// A connection.
@@ -74,6 +90,11 @@ impl Connection {
             (Err(Failure::Postgres(error)), Some(cause)) if error.is_closed() => Err(cause.into()),
             (result, _) => result,
         })
+    }
+
+    /// What the server warned of since the last call of this function.
+    pub(super) fn take_warning(&mut self) -> Option<String> {
+        self.transport.take_warning()
     }
 
     /// Whether it can be used after a time of idleness.
@@ -112,10 +133,12 @@ impl Connector {
         if let Some(password) = options.password.as_ref().map(Password::as_str) {
             config.password(password);
         }
+        let names = Names::new(&options.schema, options.durability);
         Ok(Self {
             config,
             tls: tls::connector(options)?,
-            settings: settings(options, read_only),
+            settings: settings(options, &names, read_only),
+            names: Arc::new(names),
             host: options.host.clone(),
             port: options.port,
             connect_timeout: options.connect_timeout,
@@ -135,20 +158,35 @@ impl Connector {
     pub(super) fn open_store(&self, create: bool) -> Result<Connection, Failure> {
         self.connect(async |client| {
             client.batch_execute(&self.settings).await?;
-            let store_id = schema::open(client, &self.address, create).await?;
+            let store_id = schema::open(client, &self.address, &self.names, create).await?;
             if !self.read_only {
-                revisions::advance(client).await?;
+                revisions::advance(client, &self.names).await?;
             }
             // Only one connection opens the store.
             let _ = self.store_id.set(store_id);
-            Ok(Statements::prepare(client).await?)
+            Ok(Statements::prepare(client, &self.names).await?)
         })
+    }
+
+    /// Whether there is a store. Changes nothing.
+    pub(super) fn store_exists(&self) -> Result<bool, Failure> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let (client, mut transport) = self.log_in(deadline)?;
+        let look = async {
+            client.batch_execute(&self.settings).await?;
+            schema::exists(&client, &self.address, &self.names).await
+        };
+        let late = || Failure::NoConnection(self.connect_timeout);
+        let exists = transport.run(deadline, look).ok_or_else(late)??;
+        drop(client);
+        transport.close();
+        Ok(exists)
     }
 
     /// Opens another connection.
     pub(super) fn open(&self) -> Result<Connection, Failure> {
         self.connect(async |client| {
-            let prepare = async { Ok(Statements::prepare(client).await?) };
+            let prepare = async { Ok(Statements::prepare(client, &self.names).await?) };
             let (_, statements) = future::try_join(self.set_up(client), prepare).await?;
             Ok(statements)
         })
@@ -168,6 +206,18 @@ impl Connector {
         set_up: impl AsyncFnOnce(&Client) -> Result<Statements, Failure>,
     ) -> Result<Connection, Failure> {
         let deadline = Instant::now() + self.connect_timeout;
+        let (client, mut transport) = self.log_in(deadline)?;
+        let Some(statements) = transport.run(deadline, set_up(&client)) else {
+            return Err(self.why_late());
+        };
+        Ok(Connection {
+            session: Session { client, statements: statements?, names: Arc::clone(&self.names) },
+            transport,
+            last_used: Instant::now(),
+        })
+    }
+
+    fn log_in(&self, deadline: Instant) -> Result<(Client, Transport), Failure> {
         let late = || Failure::NoConnection(self.connect_timeout);
         let wire = Wire::new(self.connect_socket(deadline)?).map_err(Failure::Connect)?;
         let wire = Arc::new(wire);
@@ -179,13 +229,20 @@ impl Connector {
             })?;
         let (client, driver) = drive(&wire, deadline, self.config.connect_raw(stream, tls), |_| {})
             .ok_or_else(late)??;
-        let mut transport = Transport::new(wire, driver);
-        let statements = transport.run(deadline, set_up(&client)).ok_or_else(late)??;
-        Ok(Connection {
-            session: Session { client, statements },
-            transport,
-            last_used: Instant::now(),
-        })
+        Ok((client, Transport::new(wire, driver)))
+    }
+
+    /// Why a connection was not set up in time. Asks the server with another connection.
+    fn why_late(&self) -> Failure {
+        let late = Failure::NoConnection(self.connect_timeout);
+        let deadline = Instant::now() + self.connect_timeout;
+        let Ok((client, mut transport)) = self.log_in(deadline) else { return late };
+        match transport.run(deadline, client.simple_query(WAITS_FOR_STANDBY)) {
+            Some(Ok(rows)) if rows.iter().any(|m| matches!(m, SimpleQueryMessage::Row(_))) => {
+                Failure::NoStandby(self.connect_timeout)
+            }
+            _ => late,
+        }
     }
 
     /// Connects to the first address of the host that accepts.
@@ -229,8 +286,9 @@ impl Connector {
     /// Applies the settings, and compares the store and the server with the known ones.
     async fn set_up(&self, client: &Client) -> Result<(), Failure> {
         client.batch_execute(&self.settings).await?;
-        let rows =
-            client.simple_query("select format, store_id, server = server_v1() from store").await?;
+        let read = "select format, store_id, server = @.server_v1(), \
+            current_setting('storage.session', true) = '#' from @.store";
+        let rows = client.simple_query(&self.names.apply(read)).await?;
         let row = rows.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -239,6 +297,9 @@ impl Connector {
         let (Some(format), Some(store_id)) = (column(0), column(1)) else {
             return Err(unexpected(&self.address, "no store").into());
         };
+        if column(3) != Some("t") {
+            return Err(Failure::NotOurSession);
+        }
         if store_id != self.store_id() {
             let detail = format!(
                 "the store in the schema {:?} of {} was replaced; open it again",
@@ -249,15 +310,15 @@ impl Connector {
         schema::check_format(format.parse().unwrap_or(FORMAT + 1), &self.address)?;
         let same_server = column(2) == Some("t");
         if !same_server && !self.read_only {
-            revisions::advance(client).await?;
+            revisions::advance(client, &self.names).await?;
         }
         Ok(())
     }
 }
 
 /// What is set on every connection.
-fn settings(options: &PostgresOptions, read_only: bool) -> String {
-    let schema = &options.schema;
+fn settings(options: &PostgresOptions, names: &Names, read_only: bool) -> String {
+    let token = &names.token;
     // The server gives up a little earlier than the client, so that the outcome is known.
     let server_limit = options.statement_timeout.mul_f32(0.9).as_millis().max(1);
     // A weaker setting of the server is raised; a stronger one stays.
@@ -270,13 +331,16 @@ fn settings(options: &PostgresOptions, read_only: bool) -> String {
     // A server that is read-only by default stays so.
     let read_only = if read_only { "set default_transaction_read_only = on" } else { "" };
     format!(
-        "set search_path = {schema}, pg_temp;
+        "set storage.session = '{token}';
+         set search_path = pg_catalog, pg_temp;
          {synchronous_commit};
          set statement_timeout = {server_limit};
          set lock_timeout = {server_limit};
          set default_transaction_isolation = 'read committed';
          {read_only};
-         set client_min_messages = error;
+         set client_min_messages = warning;
+         select set_config('client_connection_check_interval', '1s', false)
+             where current_setting('server_version_num')::int >= 140000;
          set jit = off;
          set max_parallel_workers_per_gather = 0;
          set plan_cache_mode = force_generic_plan;

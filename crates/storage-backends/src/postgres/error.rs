@@ -4,9 +4,13 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use storage_core::StorageError;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::address::Address;
+use super::statements::FOREIGN;
+
+/// The error of the database's functions in a session without the settings of the store.
+const FOREIGN_SESSION: &str = "ST001";
 
 /// Why a request to the server failed.
 #[derive(Debug)]
@@ -19,6 +23,12 @@ pub(super) enum Failure {
     NoReply(Duration),
     /// The connection could not be opened for this long.
     NoConnection(Duration),
+    /// The server made a commit and warned of this.
+    Warned(String),
+    /// The commit that opens the store waited for the synchronous standby for this long.
+    NoStandby(Duration),
+    /// The server does not have the settings that were made on this connection.
+    NotOurSession,
     /// No connection was free for this long.
     AllInUse(Duration),
     /// Not an error of the server.
@@ -73,8 +83,13 @@ impl Failure {
     pub(super) fn is_indeterminate(&self) -> bool {
         match self {
             Self::Postgres(error) => error.as_db_error().is_none_or(ends_connection),
-            Self::NoReply(_) => true,
-            Self::Connect(_) | Self::NoConnection(_) | Self::AllInUse(_) | Self::Store(_) => false,
+            Self::NoReply(_) | Self::Warned(_) => true,
+            Self::Connect(_)
+            | Self::NoConnection(_)
+            | Self::NoStandby(_)
+            | Self::NotOurSession
+            | Self::AllInUse(_)
+            | Self::Store(_) => false,
         }
     }
 
@@ -112,6 +127,13 @@ impl Failure {
             Self::NoConnection(limit) => {
                 format!("{address} could not be connected to within {}", seconds(limit))
             }
+            Self::Warned(warning) => format!("{address} warned: {warning}"),
+            Self::NoStandby(limit) => format!(
+                "{address} waited for its synchronous standby for {}, so the store cannot be \
+                 opened for writing; start the standby, or change synchronous_standby_names",
+                seconds(limit)
+            ),
+            Self::NotOurSession => not_our_session(address),
             Self::AllInUse(limit) => format!(
                 "no connection to {address} was free for {}; raise pool_size",
                 seconds(limit)
@@ -130,8 +152,29 @@ pub(super) fn unexpected(address: &Address, what: &str) -> StorageError {
     StorageError::IoError(format!("{address} gave an unexpected reply: {what}"))
 }
 
+/// A pooler in transaction mode loses settings and prepared statements, or has those of other
+/// clients.
+fn not_our_session(address: &Address) -> String {
+    format!(
+        "{address} does not keep the session of a connection, as a pooler in transaction mode; \
+         set the pooler to session mode, or connect to the server itself"
+    )
+}
+
+/// Whether the server ran the request with the settings or the statement of another client, or
+/// does not know the statement.
+fn is_not_our_session(error: &DbError) -> bool {
+    let codes = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+    codes.contains(error.code())
+        || error.code().code() == FOREIGN_SESSION
+        || *error.code() == SqlState::UNDEFINED_OBJECT && error.message().contains(FOREIGN)
+}
+
 fn ends_connection(error: &DbError) -> bool {
-    // The severity may be translated, so it is not compared.
+    if matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
+        return true;
+    }
+    // A server before version 9.6, and poolers, may only send a severity that is translated.
     let code = error.code();
     [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
         .contains(code)
@@ -158,6 +201,9 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
 fn describe_reply(error: &DbError, address: &Address) -> String {
     let Address { user, database, .. } = address;
     let said = error.message();
+    if is_not_our_session(error) {
+        return not_our_session(address);
+    }
     match *error.code() {
         SqlState::INVALID_PASSWORD => format!(
             "{address} refused the password of user {user:?}; set PGPASSWORD, or write it into \
@@ -227,5 +273,54 @@ fn describe_client(error: &tokio_postgres::Error, address: &Address) -> String {
         }
         other if cause.is_empty() => format!("{address} failed: {other}"),
         other => format!("{address} failed: {other}: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_postgres::{Config, NoTls};
+
+    use super::*;
+
+    /// What a client makes of a server that answers with an error.
+    async fn failure(severity: &str, code: &str) -> Failure {
+        let (client, mut server) = tokio::io::duplex(1024);
+        let message = |tag: u8, body: &[u8]| {
+            [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
+        };
+        let fields = format!("SFEHLER\0V{severity}\0C{code}\0Mx\0\0");
+        let greeting = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+        let reply = [message(b'E', fields.as_bytes()), message(b'Z', b"I")].concat();
+        tokio::spawn(async move {
+            for answer in [greeting, reply] {
+                // The startup message, and then the request.
+                assert!(server.read(&mut [0; 1024]).await.unwrap() > 0);
+                server.write_all(&answer).await.unwrap();
+            }
+        });
+        let (client, connection) =
+            Config::new().user("u").connect_raw(client, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("select 1").await.unwrap_err().into()
+    }
+
+    #[test]
+    fn an_error_that_ends_the_connection_may_follow_a_commit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for (severity, code, is_indeterminate) in [
+                ("ERROR", "53100", false),
+                ("FATAL", "57P01", true),
+                ("PANIC", "53100", true),
+                ("PANIC", "58030", true),
+                ("FATAL", "XX000", true),
+            ] {
+                let failure = failure(severity, code).await;
+                assert_eq!(failure.code().unwrap().code(), code);
+                assert_eq!(failure.is_indeterminate(), is_indeterminate, "{severity} {code}");
+                assert_eq!(failure.is_lost_connection(), is_indeterminate, "{severity} {code}");
+            }
+        });
     }
 }

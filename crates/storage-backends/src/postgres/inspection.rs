@@ -72,17 +72,17 @@ pub(super) fn inspect(pool: &Pool) -> Result<PostgresReport, StorageError> {
     }
     latencies.sort_unstable();
     let latency = latencies.get(ROUND_TRIPS / 2).copied().unwrap_or_default();
+    // The statistics are in no index. If a request fails, the connection is closed.
+    lease.begin("begin; set local enable_seqscan = on").map_err(failed)?;
     let (server, size) = lease
         .run(async |session| {
             let client = &session.client;
-            // The statistics are in no index.
-            client.batch_execute("begin; set local enable_seqscan = on").await?;
             let server = client.query_one(SERVER, &[]).await?;
             let size = client.query_one(SIZE, &[&pool.address().schema]).await?;
-            client.batch_execute("rollback").await?;
             Ok((server, size))
         })
         .map_err(failed)?;
+    lease.end().map_err(failed)?;
     let text = |n: usize| server.try_get::<_, String>(n).map_err(|e| failed(e.into()));
     let flag = |n: usize| server.try_get::<_, bool>(n).map_err(|e| failed(e.into()));
     let number = |n: usize| size.try_get::<_, i64>(n).map_err(|e| failed(e.into()));

@@ -86,19 +86,30 @@ pub(super) fn page(pool: &Pool, request: PageRequest<'_>) -> Result<KeyPage, Sto
 }
 
 async fn keys(session: &Session, range: &Range<'_>, wanted: i64) -> Result<Vec<String>, Failure> {
-    let Session { client, statements } = session;
+    let Session { client, statements, .. } = session;
     match range {
         Range::Component { prefix, from, to } => {
             let name = Bytes::from(*prefix);
-            let rows =
-                client.query(&statements.page, &[&name, &Bytes(from), &Bytes(to), &wanted]).await?;
+            let rows = client
+                .query(
+                    &statements.page,
+                    &[&name, &Bytes(from), &Bytes(to), &wanted, &session.token()],
+                )
+                .await?;
             rows.iter().map(|row| Ok(full_key(name.0, row.try_get(0)?)?)).collect()
         }
         Range::All { prefix, user_key, from, to } => {
             let rows = client
                 .query(
                     &statements.page_of_all,
-                    &[&Bytes(prefix), &Bytes(user_key), &Bytes(from), &Bytes(to), &wanted],
+                    &[
+                        &Bytes(prefix),
+                        &Bytes(user_key),
+                        &Bytes(from),
+                        &Bytes(to),
+                        &session.token(),
+                        &wanted,
+                    ],
                 )
                 .await?;
             rows.iter().map(|row| Ok(full_key(row.try_get(0)?, row.try_get(1)?)?)).collect()
@@ -131,8 +142,9 @@ pub(super) fn components(
     // The unscoped keys have the empty name.
     let after = Bytes::from(after.unwrap_or_default());
     let names = pool.read(async |session| {
-        let Session { client, statements } = session;
-        let rows = client.query(&statements.components, &[&after, &wanted]).await?;
+        let Session { client, statements, .. } = session;
+        let rows =
+            client.query(&statements.components, &[&after, &wanted, &session.token()]).await?;
         let name = |row: &tokio_postgres::Row| Ok(full_key(&[], row.try_get(0)?)?);
         rows.iter().map(name).collect::<Result<Vec<String>, Failure>>()
     })?;
@@ -151,16 +163,16 @@ pub(super) fn usage(pool: &Pool, prefix: &str) -> Result<Usage, StorageError> {
         Ok(Usage { bytes: number(row.try_get(0)?).saturating_add(prefixes), keys })
     };
     pool.read(async |session| {
-        let Session { client, statements } = session;
+        let Session { client, statements, .. } = session;
         let to = end_of_prefix(user_prefix);
         let row = if component.is_empty() {
             let (from, to) = (Bytes::from(prefix), Bytes(&to));
-            client.query_opt(&statements.count_all, &[&from, &to]).await?
+            client.query_opt(&statements.count_all, &[&from, &to, &session.token()]).await?
         } else if user_prefix.is_empty() {
-            client.query_opt(&statements.counter, &[&name]).await?
+            client.query_opt(&statements.counter, &[&name, &session.token()]).await?
         } else {
             let (from, to) = (Bytes::from(user_prefix), Bytes(&to));
-            client.query_opt(&statements.count, &[&name, &from, &to]).await?
+            client.query_opt(&statements.count, &[&name, &from, &to, &session.token()]).await?
         };
         of_user_keys(row)
     })
@@ -171,14 +183,15 @@ pub(super) async fn read_range(
     session: &Session,
     range: &Range<'_>,
 ) -> Result<tokio_postgres::RowStream, Failure> {
-    let Session { client, statements } = session;
+    let Session { client, statements, .. } = session;
     let rows = match range {
         Range::Component { prefix, from, to } => {
-            let parameters = [Bytes::from(*prefix), Bytes(from), Bytes(to)];
+            let parameters = [Bytes::from(*prefix), Bytes(from), Bytes(to), session.token()];
             client.query_raw(&statements.read, parameters).await?
         }
         Range::All { prefix, user_key, from, to } => {
-            let parameters = [Bytes(prefix), Bytes(user_key), Bytes(from), Bytes(to)];
+            let parameters =
+                [Bytes(prefix), Bytes(user_key), Bytes(from), Bytes(to), session.token()];
             client.query_raw(&statements.read_all, parameters).await?
         }
     };

@@ -166,13 +166,17 @@ impl Link {
         });
         let channel = format!("storage_{}", self.connector.store_id());
         let listen = format!("listen {channel}");
-        // A notice is not durable, so it need not wait for the disk.
-        client.batch_execute("set synchronous_commit = off").await?;
         if self.listens {
             client.batch_execute(&listen).await?;
         }
-        let notify =
-            client.prepare("select pg_notify($1, text) from unnest($2::text[]) text").await?;
+        // A notice is not durable, so it need not wait for the disk. The setting ends with the
+        // transaction: behind a pooler the connection may serve other clients next.
+        let notify = client
+            .prepare(
+                "select set_config('synchronous_commit', 'off', true), pg_notify($1, text) \
+                 from unnest($2::text[]) text",
+            )
+            .await?;
         let mut taken = Vec::new();
         loop {
             let received = {

@@ -79,21 +79,24 @@ impl Pool {
         &self,
         run: impl AsyncFn(&Session) -> Result<T, Failure>,
     ) -> Result<T, StorageError> {
-        self.repeat(self.deadline(), Failure::is_lost_connection, &run)
+        self.repeat(self.deadline(), false, Failure::is_lost_connection, &run)
             .map_err(|failure| failure.into_storage_error(self.address()))
     }
 
-    /// Writes with a connection. A write is repeated only if the server rolled it back.
+    /// Writes with a connection. A write is repeated only if the server rolled it back. It fails
+    /// if the server warns of something, because it does so when a commit no longer waits for
+    /// the standby.
     pub(super) fn write<T>(
         &self,
         run: impl AsyncFn(&Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.repeat(self.deadline(), |_| false, &run)
+        self.repeat(self.deadline(), true, |_| false, &run)
     }
 
     fn repeat<T>(
         &self,
         deadline: Instant,
+        writes: bool,
         may_repeat: impl Fn(&Failure) -> bool,
         run: &impl AsyncFn(&Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -102,7 +105,10 @@ impl Pool {
             // Without a connection nothing was sent, whatever the server replied.
             let lease = self.lease(deadline);
             let mut lease = lease.map_err(|failure| failure.into_storage_error(self.address()))?;
-            match lease.run(run) {
+            match lease.run(run).and_then(|done| match lease.warning() {
+                Some(warning) if writes => Err(Failure::Warned(warning)),
+                _ => Ok(done),
+            }) {
                 Err(failure)
                     if attempt < MAX_ATTEMPTS
                         && Instant::now() < deadline
@@ -232,9 +238,15 @@ impl Lease<'_> {
         let Some(mut connection) = self.connection.take() else {
             return Err(Failure::NoReply(limit));
         };
+        connection.take_warning();
         let result = connection.run(deadline, run).ok_or(Failure::NoReply(limit))?;
         self.connection = Some(connection);
         result
+    }
+
+    /// What the server warned of during the last request.
+    fn warning(&mut self) -> Option<String> {
+        self.connection.as_mut().and_then(Connection::take_warning)
     }
 
     /// Lets a long operation go on: each request has its own time limit, and all of them have

@@ -13,17 +13,18 @@
 use tokio_postgres::Client;
 
 use super::error::Failure;
+use super::statements::Names;
 
 /// Continues the revisions at the clock, and further if the server is another process.
-pub(super) async fn advance(client: &Client) -> Result<(), Failure> {
+pub(super) async fn advance(client: &Client, names: &Names) -> Result<(), Failure> {
     // Durable, whatever the durability of the store is.
     client
-        .batch_execute(
+        .batch_execute(&names.apply(
             // Several statements in one message are one transaction.
             "select set_config('synchronous_commit', 'on', true)
                  where current_setting('synchronous_commit') = 'off';
-             select advance_revisions_v1()",
-        )
+             select @.advance_revisions_v1()",
+        ))
         .await?;
     Ok(())
 }

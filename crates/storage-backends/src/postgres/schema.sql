@@ -1,5 +1,5 @@
 -- The tables and functions of format 1. Runs in a transaction, with the schema as the search
--- path. A later release adds functions under new names, so that hosts of two releases can
+-- path, which the functions keep. A later release adds functions under new names, so that hosts of two releases can
 -- run side by side; it never changes one of these.
 
 create table store (
@@ -49,7 +49,7 @@ insert into component (name) values ('');
 -- Returns a server process and its timeline, which is another one after a restart, a crash and
 -- a promotion.
 create function server_v1() returns text
-language sql stable as $$
+language sql stable set search_path from current as $$
     select extract(epoch from pg_postmaster_start_time())::text || '/' ||
         case when pg_is_in_recovery() then 'standby'
         else left(pg_walfile_name(pg_current_wal_lsn()), 8) end
@@ -63,7 +63,7 @@ $$;
 -- revisions at the same time: they draw less than one in a nanosecond, so they do not reach
 -- the margin.
 create function advance_revisions_v1() returns void
-language plpgsql as $$
+language plpgsql set search_path from current as $$
 declare
     margin constant bigint := 1000000000;
     current_server constant text := server_v1();
@@ -83,11 +83,26 @@ begin
 end
 $$;
 
+-- Fails unless the session is one of the store that has this token, which begins with the
+-- durability of its writes. A pooler that shares connections between transactions may run a
+-- call in a session with other settings.
+create function check_session_v1(p_session text) returns void
+language plpgsql as $$
+begin
+    if current_setting('storage.session', true) is distinct from p_session
+        or left(p_session, 5) = 'sync-'
+            and current_setting('synchronous_commit') not in ('on', 'remote_apply')
+    then
+        raise exception sqlstate 'ST001' using message = 'the session has other settings';
+    end if;
+end
+$$;
+
 -- Locks the row of a component, which is created if it is missing.
 create function lock_component_v1(
     p_name bytea,
     out v_id bigint, out v_bytes bigint, out v_keys bigint, out v_revision bigint
-) language plpgsql as $$
+) language plpgsql set search_path from current as $$
 begin
     select id, bytes, keys, revision into v_id, v_bytes, v_keys, v_revision
         from component where name = p_name for no key update;
@@ -106,9 +121,10 @@ $$;
 -- Several statements, each of which sees what was committed before the lock was granted. A
 -- single statement would read a state older than its own lock.
 create function write_v1(
-    p_name bytea, p_key bytea, p_value bytea, p_max_bytes bigint, p_max_keys bigint,
+    p_session text, p_name bytea, p_key bytea, p_value bytea,
+    p_max_bytes bigint, p_max_keys bigint,
     out status integer, out written bigint, out previous bigint
-) language plpgsql as $$
+) language plpgsql set search_path from current as $$
 declare
     v_id bigint;
     v_bytes bigint;
@@ -116,6 +132,7 @@ declare
     v_old bigint;
     v_added bigint;
 begin
+    perform check_session_v1(p_session);
     status := 0;
     select id, bytes, keys, revision into v_id, v_bytes, v_keys, previous
         from component where name = p_name for no key update;
@@ -162,9 +179,10 @@ $$;
 -- Returns the revision of each write, null for one that is over its budget, and the revision
 -- that the component had before the first.
 create function write_many_v1(
-    p_name bytea, p_keys bytea[], p_values bytea[], p_max_bytes bigint[], p_max_keys bigint[],
+    p_session text, p_name bytea, p_keys bytea[], p_values bytea[],
+    p_max_bytes bigint[], p_max_keys bigint[],
     out written bigint[], out previous bigint
-) language plpgsql as $$
+) language plpgsql set search_path from current as $$
 declare
     v_id bigint;
     v_bytes bigint;
@@ -176,6 +194,7 @@ declare
     v_revision bigint;
     v_added bigint;
 begin
+    perform check_session_v1(p_session);
     written := array_fill(null::bigint, array[cardinality(p_keys)]);
     select id, bytes, keys, revision into v_id, v_bytes, v_keys, previous
         from component where name = p_name for no key update;
@@ -241,13 +260,13 @@ $$;
 -- present, 4 another revision or value. failed_check is the position of the failed check
 -- within its commit. previous has the revision that each component had before.
 create function commit_v1(
-    p_names bytea[],
+    p_session text, p_names bytea[],
     c_checks integer[], c_writes integer[], c_budget integer[],
     c_max_bytes bigint[], c_max_keys bigint[],
     k_component integer[], k_key bytea[], k_kind integer[], k_revision bigint[], k_value bytea[],
     w_component integer[], w_key bytea[], w_value bytea[]
 ) returns table (status integer, failed_check integer, written bigint, previous bigint[])
-language plpgsql as $$
+language plpgsql set search_path from current as $$
 declare
     ids bigint[];
     bytes_of bigint[];
@@ -267,6 +286,7 @@ declare
     budget_bytes bigint;
     budget_keys bigint;
 begin
+    perform check_session_v1(p_session);
     for i in 1 .. cardinality(p_names) loop
         select id, bytes, keys, revision into v_id, v_bytes, v_keys, v_revision
             from component where name = p_names[i] for no key update;

@@ -90,6 +90,17 @@ impl PostgresStorage {
         Self::open_for(options, Purpose::Read)
     }
 
+    /// Whether there is a store. If there is none, [`open`](Self::open) would create it. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn exists(options: &PostgresOptions) -> Result<bool, StorageError> {
+        let connector = Connector::new(options, true)?;
+        let exists = connector.store_exists();
+        exists.map_err(|failure| failure.into_storage_error(&connector.address))
+    }
+
     fn open_for(options: &PostgresOptions, purpose: Purpose) -> Result<Self, StorageError> {
         let connector = Arc::new(Connector::new(options, purpose == Purpose::Read)?);
         let pool = Pool::open(connector, options, purpose == Purpose::Create)?;
@@ -120,9 +131,9 @@ impl PostgresStorage {
         validate_full_key(key)?;
         let (prefix, user_key) = split_full_key(key);
         let found = self.pool.read(async |session| {
-            let Session { client, statements } = session;
-            let parameters = [Bytes::from(prefix), Bytes::from(user_key)];
-            let row = client.query_opt(&statements.get, &[&parameters[0], &parameters[1]]).await?;
+            let Session { client, statements, .. } = session;
+            let (name, key) = (Bytes::from(prefix), Bytes::from(user_key));
+            let row = client.query_opt(&statements.get, &[&name, &key, &session.token()]).await?;
             let Some(row) = row else { return Ok(None) };
             let value = StorageValue::from(row.try_get::<_, &[u8]>(0)?);
             Ok(Some(VersionedValue { value, revision: commits::revision(row.try_get(1)?) }))
@@ -159,9 +170,12 @@ impl ComponentStorage for PostgresStorage {
         validate_full_key(key)?;
         let (prefix, user_key) = split_full_key(key);
         self.pool.read(async |session| {
-            let Session { client, statements } = session;
+            let Session { client, statements, .. } = session;
             let (name, key) = (Bytes::from(prefix), Bytes::from(user_key));
-            Ok(client.query_opt(&statements.exists, &[&name, &key]).await?.is_some())
+            Ok(client
+                .query_opt(&statements.exists, &[&name, &key, &session.token()])
+                .await?
+                .is_some())
         })
     }
 
@@ -181,12 +195,16 @@ impl ComponentStorage for PostgresStorage {
             .map(|(prefix, user_key)| (Bytes::from(prefix), Bytes::from(user_key)))
             .unzip();
         self.pool.read(async |session| {
-            let Session { client, statements } = session;
-            let rows = client.query(&statements.get_many, &[&names, &user_keys]).await?;
+            let Session { client, statements, .. } = session;
+            let rows =
+                client.query(&statements.get_many, &[&names, &user_keys, &session.token()]).await?;
             let mut values = vec![None; keys.len()];
             for row in rows {
                 let position: i64 = row.try_get(0)?;
-                let at = usize::try_from(position - 1).ok().and_then(|at| values.get_mut(at));
+                let at = usize::try_from(position)
+                    .ok()
+                    .and_then(|at| at.checked_sub(1))
+                    .and_then(|at| values.get_mut(at));
                 if let Some(value) = at {
                     *value = Some(StorageValue::from(row.try_get::<_, &[u8]>(1)?));
                 }
@@ -247,11 +265,13 @@ impl Store for PostgresStorage {
             return Ok(());
         }
         // A durable commit makes all earlier ones durable.
-        let flush = "select set_config('synchronous_commit', 'on', true); \
-             update store set flushes = flushes + 1";
+        let flush = self.pool.connector().names.apply(
+            "select set_config('synchronous_commit', 'on', true); \
+             update @.store set flushes = flushes + 1",
+        );
         let flushed = self
             .pool
-            .write(async |session| Ok::<_, Failure>(session.client.batch_execute(flush).await?));
+            .write(async |session| Ok::<_, Failure>(session.client.batch_execute(&flush).await?));
         flushed.map_err(|failure| failure.into_storage_error(self.pool.address()))
     }
 
@@ -276,12 +296,15 @@ impl SharedStore for PostgresStorage {
     ) -> Result<Vec<Option<Revision>>, StorageError> {
         let names: Vec<Bytes<'_>> = prefixes.iter().map(|prefix| Bytes::from(*prefix)).collect();
         self.pool.read(async |session| {
-            let Session { client, statements } = session;
-            let rows = client.query(&statements.revisions, &[&names]).await?;
+            let Session { client, statements, .. } = session;
+            let rows = client.query(&statements.revisions, &[&names, &session.token()]).await?;
             let mut revisions = vec![None; prefixes.len()];
             for row in rows {
                 let position: i64 = row.try_get(0)?;
-                let at = usize::try_from(position - 1).ok().and_then(|at| revisions.get_mut(at));
+                let at = usize::try_from(position)
+                    .ok()
+                    .and_then(|at| at.checked_sub(1))
+                    .and_then(|at| revisions.get_mut(at));
                 if let Some(revision) = at {
                     *revision = row.try_get::<_, Option<i64>>(1)?.map(commits::revision);
                 }

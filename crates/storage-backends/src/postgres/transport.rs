@@ -15,6 +15,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::AsyncMessage;
+use tokio_postgres::error::Severity;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -131,11 +133,13 @@ pub(super) struct Transport {
     driver: Option<Driver>,
     /// Why it has ended, unless a request was told.
     error: Option<tokio_postgres::Error>,
+    /// The last warning of the server.
+    warning: Option<String>,
 }
 
 impl Transport {
     pub(super) fn new(wire: Arc<Wire>, driver: Driver) -> Self {
-        Self { wire, driver: Some(driver), error: None }
+        Self { wire, driver: Some(driver), error: None, warning: None }
     }
 
     /// Runs a request of the connection's client to its end. Returns `None` and drops it if it
@@ -150,6 +154,11 @@ impl Transport {
         self.error.take()
     }
 
+    /// What the server warned of since the last call of this function.
+    pub(super) fn take_warning(&mut self) -> Option<String> {
+        self.warning.take()
+    }
+
     /// Whether requests can be made: the server has not closed the connection.
     pub(super) fn is_open(&self) -> bool {
         self.driver.is_some() && !self.wire.has_news()
@@ -162,10 +171,23 @@ impl Transport {
 
     fn poll(&mut self, context: &mut Context<'_>) {
         let Some(driver) = &mut self.driver else { return };
-        if let Poll::Ready(ended) = Pin::new(driver).poll(context) {
-            self.error = ended.err();
-            // Requests that wait for a reply now fail.
-            self.driver = None;
+        loop {
+            match driver.poll_message(context) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(message))) => {
+                    if let AsyncMessage::Notice(notice) = message
+                        && notice.parsed_severity() == Some(Severity::Warning)
+                    {
+                        self.warning = Some(notice.message().to_owned());
+                    }
+                }
+                Poll::Ready(ended) => {
+                    self.error = ended.and_then(Result::err);
+                    // Requests that wait for a reply now fail.
+                    self.driver = None;
+                    return;
+                }
+            }
         }
     }
 }

@@ -16,9 +16,9 @@ use super::snapshot::BEGIN;
 /// the server.
 const READ: &str = "select c.name, c.bytes, c.keys, c.revision, e.key, e.revision,
         octet_length(e.value || ''::bytea)::bigint
-    from (select id, name, bytes, keys, revision from component where name >= $1 order by name) c
+    from (select id, name, bytes, keys, revision from @.component where name >= $1 order by name) c
     left join lateral (
-        select key, revision, value from entry
+        select key, revision, value from @.entry
         where component = c.id and key >= case when c.name = $1 then $2 else ''::bytea end
         order by key
     ) e on true";
@@ -26,16 +26,16 @@ const READ: &str = "select c.name, c.bytes, c.keys, c.revision, e.key, e.revisio
 /// The key that a failed read stopped at, and the length of its value, which can be read
 /// without the value.
 const NEXT: &str = "select c.name, e.key, e.length
-    from (select id, name from component where name >= $1 order by name) c
+    from (select id, name from @.component where name >= $1 order by name) c
     cross join lateral (
-        select key, octet_length(value)::bigint as length from entry
+        select key, octet_length(value)::bigint as length from @.entry
         where component = c.id and key >= case when c.name = $1 then $2 else ''::bytea end
         order by key limit 1
     ) e limit 1";
 
 /// Keys of components that do not exist.
-const ORPHANS: &str = "select count(*) from entry e
-    where not exists (select from component c where c.id = e.component)";
+const ORPHANS: &str = "select count(*) from @.entry e
+    where not exists (select from @.component c where c.id = e.component)";
 
 /// Reads the whole store at one point in time, or at several if it is damaged.
 pub(super) fn verify(
@@ -100,7 +100,10 @@ impl Check<'_> {
 
     fn read_last_revision(&self, lease: &mut Lease<'_>) -> Result<i64, Failure> {
         lease.run(async |session| {
-            let row = session.client.query_one("select last_value from revision", &[]).await?;
+            let row = session
+                .client
+                .query_one(&session.names.apply("select last_value from @.revision"), &[])
+                .await?;
             Ok(row.try_get(0)?)
         })
     }
@@ -108,8 +111,9 @@ impl Check<'_> {
     fn read(&mut self, lease: &mut Lease<'_>) -> Result<(), Failure> {
         let (name, key) = (Bytes(&self.from.0), Bytes(&self.from.1));
         let parameters: [&(dyn ToSql + Sync); 2] = [&name, &key];
-        let rows: RowStream =
-            lease.run(async |session| Ok(session.client.query_raw(READ, parameters).await?))?;
+        let rows: RowStream = lease.run(async |session| {
+            Ok(session.client.query_raw(&session.names.apply(READ), parameters).await?)
+        })?;
         let mut rows: Pin<Box<RowStream>> = Box::pin(rows);
         while let Some(row) = lease.run(async |_| listing::next_row(&mut rows).await)? {
             self.row(&row)?;
@@ -196,7 +200,7 @@ impl Check<'_> {
     fn skip_damaged(&mut self, lease: &mut Lease<'_>, detail: String) -> Result<bool, Failure> {
         let found = lease.run(async |session| {
             let (name, key) = (Bytes(&self.from.0), Bytes(&self.from.1));
-            Ok(session.client.query_opt(NEXT, &[&name, &key]).await?)
+            Ok(session.client.query_opt(&session.names.apply(NEXT), &[&name, &key]).await?)
         })?;
         let Some(row) = found else {
             self.report(Problem::new("entry", detail));
@@ -219,7 +223,7 @@ impl Check<'_> {
             let client = &session.client;
             // Without an index of ids, a hash is fast.
             client.batch_execute("set local enable_hashjoin = on").await?;
-            Ok(client.query_one(ORPHANS, &[]).await?.try_get(0)?)
+            Ok(client.query_one(&session.names.apply(ORPHANS), &[]).await?.try_get(0)?)
         })?;
         if count > 0 {
             let detail = format!("{count} keys belong to no component, so nothing can read them");

@@ -6,7 +6,7 @@ use storage_core::{Commit, Revision, StorageError, Write};
 
 use super::changes::Changes;
 use super::commits::{self, Committed, Outcome};
-use super::error::{Failure, unexpected};
+use super::error::Failure;
 use super::notices::Notices;
 use super::pool::Pool;
 use super::queues::Queues;
@@ -113,11 +113,8 @@ impl Environment<'_> {
             if let Some(writes) = writes {
                 return commits::apply_writes(session, &writes).await;
             }
-            let outcomes = commits::apply(session, &commits).await?;
-            if outcomes.len() != commits.len() {
-                return Err(unexpected(self.pool.address(), "an outcome is missing").into());
-            }
-            Ok(outcomes)
+            // A commit without an outcome is lost, and may have taken effect.
+            commits::apply(session, &commits).await
         })
     }
 

@@ -176,3 +176,60 @@ fn all_connections_in_use_is_an_error_after_the_total_time() {
     assert!(error.to_string().contains("was free for 0.3 s"), "{error}");
     assert_eq!(store.get(KEY).unwrap(), Some("1".into()));
 }
+
+#[test]
+fn a_session_with_other_settings_is_not_written_in() {
+    let Some(schema) = TestSchema::new() else { return };
+    drop(schema.open());
+    let call = "write_v1('sync-1', 'app/notes/home/', 'a', '1', null, null)";
+    let many = "write_many_v1('sync-1', '', array['a'::bytea], array['1'::bytea], \
+                array[null::bigint], array[null::bigint])";
+    let commit = "commit_v1('sync-1', array[''::bytea], '{0}', '{0}', '{0}', array[null::bigint], \
+                  array[null::bigint], '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')";
+    schema.with_client(async |client| {
+        let own = "set storage.session = 'sync-1'";
+        for (settings, is_refused) in [
+            ("select 1", true),
+            ("set storage.session = 'sync-2'", true),
+            (own, false),
+            ("set synchronous_commit = off", true),
+            ("set synchronous_commit = local", true),
+            ("set synchronous_commit = remote_apply", false),
+            ("discard all", true),
+        ] {
+            client.batch_execute(settings).await.unwrap();
+            for call in [call, many, commit] {
+                let name = &schema.options.schema;
+                let result = client.batch_execute(&format!("select from {name}.{call}")).await;
+                assert_eq!(result.is_err(), is_refused, "{settings}: {call}: {result:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_schema_with_the_name_of_a_reserved_word_works() {
+    let Some(mut schema) = TestSchema::new() else { return };
+    schema.options.schema = "table".to_owned();
+    let store = schema.open();
+    store.set(KEY, "1".into()).unwrap();
+    assert_eq!(store.get(KEY).unwrap(), Some("1".into()));
+    assert_eq!(verifying::problems(&store), []);
+}
+
+#[test]
+fn an_inspection_that_fails_leaves_no_transaction() {
+    let Some(schema) = TestSchema::new() else { return };
+    let mut options = schema.options.clone();
+    options.pool_size = 1;
+    options.statement_timeout = Duration::from_millis(500);
+    let store = PostgresStorage::open(&options).unwrap();
+    store.set(KEY, "1".into()).unwrap();
+    schema.with_client(async |client| {
+        client.batch_execute("begin; lock table entry in access exclusive mode").await.unwrap();
+        store.inspect().unwrap_err();
+        client.batch_execute("rollback").await.unwrap();
+    });
+    store.set(KEY, "2".into()).unwrap();
+    assert_eq!(store.get(KEY).unwrap(), Some("2".into()));
+}

@@ -80,6 +80,32 @@ fn two_hosts_never_exceed_a_quota() {
 }
 
 #[test]
+fn single_writes_of_several_hosts_are_all_counted() {
+    let Some(schema) = TestSchema::new() else { return };
+    // Each has one writer, so none of them sends writes together.
+    let hosts: [PostgresStorage; 6] = std::array::from_fn(|_| schema.open());
+    let budget = Budget { max_bytes: 10_000, max_keys: 100 };
+    let written = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for (n, store) in hosts.iter().enumerate() {
+            let written = &written;
+            scope.spawn(move || {
+                for round in 0..40 {
+                    let commit = Commit::new().set(format!("{HOME}{n}-{round}"), "value".into());
+                    match store.commit(commit.with_budget(budget)) {
+                        Ok(_) => drop(written.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => assert_eq!(error, StorageError::QuotaExceeded),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(written.into_inner(), 100);
+    assert_eq!(hosts[0].usage(Some(HOME)).unwrap().keys, 100);
+    assert_eq!(verifying::problems(&hosts[0]), []);
+}
+
+#[test]
 fn increments_of_two_hosts_are_all_counted() {
     let Some(schema) = TestSchema::new() else { return };
     let hosts = [schema.open(), schema.open()];

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
 #![allow(clippy::print_stderr, reason = "without a server the tests say that they are skipped")]
 
+mod bytes;
 mod contract;
 mod errors;
 mod hosts;

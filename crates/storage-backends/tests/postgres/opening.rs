@@ -25,7 +25,9 @@ fn a_missing_store_is_not_created_for_reading() {
         let error = opened.unwrap_err();
         assert!(matches!(&error, StorageError::IoError(text) if text.contains("has no store")));
     }
+    assert_eq!(PostgresStorage::exists(&schema.options), Ok(false));
     schema.open().set("app/notes/home/a", "1".into()).unwrap();
+    assert_eq!(PostgresStorage::exists(&schema.options), Ok(true));
     let reader = PostgresStorage::open_read_only(&schema.options).unwrap();
     assert_eq!(reader.get("app/notes/home/a").unwrap(), Some("1".into()));
     assert_eq!(reader.set("app/notes/home/a", "2".into()), Err(StorageError::ReadOnly));
@@ -45,6 +47,7 @@ fn a_newer_format_and_other_tables_are_refused() {
     schema.sql(&format!("create schema {name}; create table {name}.mine (a int)"));
     let error = PostgresStorage::open(&schema.options).unwrap_err();
     assert!(matches!(&error, StorageError::IoError(text) if text.contains("\"mine\"")), "{error}");
+    assert_eq!(PostgresStorage::exists(&schema.options), Err(error));
     schema.sql(&format!("drop table {name}.mine; create table {name}.store (a int)"));
     let error = PostgresStorage::open(&schema.options).unwrap_err();
     assert!(matches!(&error, StorageError::IoError(text) if text.contains("\"store\"")), "{error}");

@@ -12,6 +12,8 @@ const VARIABLE: &str = "STORAGE_TEST_POSTGRES_URL";
 /// A schema, which is dropped at the end.
 pub(crate) struct TestSchema {
     pub(crate) options: PostgresOptions,
+    /// Of the variable; a server that wants none ignores it.
+    password: Vec<u8>,
 }
 
 impl TestSchema {
@@ -31,12 +33,13 @@ impl TestSchema {
         let mut options =
             PostgresOptions::new(host, user, config.get_dbname().unwrap_or("postgres"));
         options.port = config.get_ports().first().copied().unwrap_or(5432);
-        if let Some(password) = config.get_password() {
-            options = options.with_password(String::from_utf8(password.to_vec()).unwrap());
+        let password = config.get_password().unwrap_or_default().to_vec();
+        if !password.is_empty() {
+            options = options.with_password(String::from_utf8(password.clone()).unwrap());
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let schema = format!("test_{}_{number}", std::process::id());
-        Some(Self { options: options.with_schema(schema).with_pool_size(8) })
+        Some(Self { options: options.with_schema(schema).with_pool_size(8), password })
     }
 
     pub(crate) fn open(&self) -> PostgresStorage {
@@ -62,10 +65,11 @@ impl TestSchema {
         let options = &self.options;
         let mut config = tokio_postgres::Config::new();
         config.host(&options.host).port(options.port).user(&options.user).dbname(&options.database);
+        config.password(&self.password);
         runtime.block_on(async {
             let (client, connection) = config.connect(NoTls).await.unwrap();
             let connection = tokio::spawn(connection);
-            let path = format!("set search_path = {}", options.schema);
+            let path = format!("set search_path = \"{}\"", options.schema);
             client.batch_execute(&path).await.unwrap();
             let result = run(&client).await;
             drop(client);
@@ -77,6 +81,6 @@ impl TestSchema {
 
 impl Drop for TestSchema {
     fn drop(&mut self) {
-        self.sql(&format!("drop schema if exists {} cascade", self.options.schema));
+        self.sql(&format!("drop schema if exists \"{}\" cascade", self.options.schema));
     }
 }

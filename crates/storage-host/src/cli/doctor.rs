@@ -70,6 +70,9 @@ struct Store {
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
     exists: bool,
+    /// Whether the server would create it.
+    #[serde(skip)]
+    is_missing: bool,
     format: Option<u32>,
     id: Option<String>,
     durability: Option<&'static str>,
@@ -215,7 +218,16 @@ fn check_choice(target: &Target, report: &mut Report) {
 
 /// A store on a server.
 fn check_server(store: &StoreUrl, report: &mut Report) {
-    match store.open(Mode::ReadOnly) {
+    let opened = match store.exists() {
+        Ok(true) => store.open(Mode::ReadOnly),
+        // As a path without a store.
+        Ok(false) => {
+            report.store.is_missing = true;
+            return;
+        }
+        Err(error) => Err(error),
+    };
+    match opened {
         Ok(opened) => {
             let properties = opened.properties();
             report.store.exists = true;
@@ -541,9 +553,9 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
     row("store", format!("{}, {by}", printable(&store.url)))?;
     if let Some(path) = &store.path {
         row("path", shown(path))?;
-        if !store.exists {
-            row("state", "does not exist yet; the first write creates it".to_owned())?;
-        }
+    }
+    if store.is_missing || store.path.is_some() && !store.exists {
+        row("state", "does not exist yet; the first write creates it".to_owned())?;
     }
     if let (Some(format), Some(id)) = (store.format, &store.id) {
         row("format", format!("{format}, id {id}"))?;

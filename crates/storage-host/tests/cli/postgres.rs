@@ -50,6 +50,21 @@ fn commands_work_on_a_server_and_copies_go_both_ways() {
 }
 
 #[test]
+fn a_missing_store_on_a_server_is_not_a_problem() {
+    let Ok(server) = env::var(VARIABLE) else {
+        println!("SKIPPED: {VARIABLE} names no PostgreSQL server");
+        return;
+    };
+    let dir = TestDir::new();
+    let url = format!("{server}?schema=test_cli_missing");
+    let text = dir.printed(&["--store", &url, "doctor"]);
+    assert!(text.contains("does not exist yet; the first write creates it"), "{text}");
+    let done = dir.run(&["--store", &url, "--json", "doctor"]);
+    assert!(done.stdout.contains("\"exists\":false"), "{}", done.stdout);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+}
+
+#[test]
 fn no_password_is_shown() {
     let dir = TestDir::new();
     let secret = "hunter2";

@@ -113,7 +113,8 @@ impl<'r> Raw<'r> {
             let synchronous_commit = if unsynced { "off" } else { "on" };
             client
                 .batch_execute(&format!(
-                    "set search_path = {SCHEMA}; set synchronous_commit = {synchronous_commit};
+                    "set storage.session = 'raw'; set search_path = {SCHEMA};
+                     set synchronous_commit = {synchronous_commit};
                      set jit = off; set plan_cache_mode = force_generic_plan;
                      set enable_seqscan = off; set enable_bitmapscan = off;
                      set enable_hashjoin = off; set enable_mergejoin = off; set enable_sort = off"
@@ -121,7 +122,7 @@ impl<'r> Raw<'r> {
                 .await?;
             let get = "select e.value, e.revision from component c \
                 join entry e on e.component = c.id and e.key = $2 where c.name = $1";
-            let write = "select status, written, previous from write_v1($1, $2, $3, $4, $5)";
+            let write = "select status, written, previous from write_v1('raw', $1, $2, $3, $4, $5)";
             let page = "select e.key from entry e \
                 where e.component = (select id from component where name = $1) \
                 and e.key >= $2 and e.key < $3 order by e.key limit $4";
