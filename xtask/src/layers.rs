@@ -157,6 +157,8 @@ fn check_manifest(workspace: &Workspace, package: &Package, own: u8, found: &mut
             continue;
         }
         match layer(&dependency.name) {
+            // A tool of tests.
+            None if dev => {}
             None => found.push(format!("{edge}: {} is in no layer", dependency.name)),
             Some(below) if below < own => {}
             Some(other) if other == own => found.push(format!("{edge}: both are in layer {own}")),

@@ -142,7 +142,7 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Compare the PostgreSQL store with its client, on a running server.
+    /// Measure the PostgreSQL store on a running server.
     ///
     /// `cargo xtask bench postgres --help` shows the options.
     #[command(disable_help_flag = true)]

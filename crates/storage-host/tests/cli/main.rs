@@ -24,6 +24,9 @@ mod locks;
 mod postgres;
 mod resources;
 mod run;
+#[cfg(feature = "postgres")]
+#[path = "../shared/postgres.rs"]
+mod server;
 mod signals;
 mod stores;
 mod support;

@@ -1,33 +1,11 @@
 //! Stores on a server: commands on them, and that no password is shown.
 
-use std::env;
+use std::process::Stdio;
 
-use storage_host::{Mode, StoreUrl};
+use rstest::rstest;
 
-use crate::support::TestDir;
-
-/// Names a server: `postgres://USER@HOST:PORT/DB`.
-const VARIABLE: &str = "STORAGE_TEST_POSTGRES_URL";
-
-/// The URL of an empty store that no other test uses; `None` without a server.
-fn url(test: &str) -> Option<String> {
-    let Ok(server) = env::var(VARIABLE) else {
-        println!("SKIPPED: {VARIABLE} names no PostgreSQL server");
-        return None;
-    };
-    // Always the same schema, because no command drops one.
-    let url = format!("{server}?schema=test_cli_{test}");
-    empty(&url);
-    Some(url)
-}
-
-/// Deletes all keys, also those of an earlier run that failed.
-fn empty(url: &str) {
-    let store = url.parse::<StoreUrl>().unwrap().open(Mode::ReadWrite).unwrap();
-    for key in store.list_keys(None).unwrap() {
-        store.delete(&key).unwrap();
-    }
-}
+use crate::server::{empty, url};
+use crate::support::{Done, TestDir};
 
 #[test]
 fn commands_work_on_a_server_and_copies_go_both_ways() {
@@ -95,4 +73,32 @@ fn no_password_is_shown() {
     let output = command.env("STORAGE_HOST_STORE", &closed).output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(shown.contains("names another store") && !shown.contains(secret), "{shown}");
+}
+
+/// Two processes with eight instances each.
+#[rstest]
+#[case(25)]
+#[ignore = "10,000 increments take minutes on a slow disk"]
+#[case(625)]
+fn increments_of_two_processes_are_all_counted(#[case] times: u32) {
+    const INSTANCES: u32 = 8;
+    const ID: &str = "app/counter/main";
+    let Some(store) = url("increments") else { return };
+    let dir = TestDir::new();
+    let text =
+        include_str!("data/increments.wat").replace("const TIMES", &format!("const {times}"));
+    let component = dir.file("increments.wasm", &wat::parse_str(text).unwrap());
+    let instances = INSTANCES.to_string();
+    let run = ["--store", &store, "run", "--id", ID, "--instances", &instances, &component];
+    let processes = [(); 2].map(|()| {
+        let mut command = dir.command(&run);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for process in processes {
+        let done = Done::of(process.wait_with_output().unwrap());
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+    }
+    let counted = dir.printed(&["--store", &store, "get", ID, "n"]);
+    assert_eq!(counted, (2 * INSTANCES * times).to_string());
+    empty(&store);
 }

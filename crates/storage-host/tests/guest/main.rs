@@ -27,4 +27,7 @@ mod log;
 mod overlapping;
 mod raw;
 mod runner;
+#[cfg(feature = "postgres")]
+#[path = "../shared/postgres.rs"]
+mod server;
 mod spin;

@@ -187,7 +187,8 @@ pub(crate) fn memory() -> StorageHost {
     StorageHost::new(Arc::new(ReferenceStorage::new()))
 }
 
-/// A host on a store of this kind in a directory; `None` if it is not compiled in.
+/// A host on a store of this kind in a directory; `None` if it is not compiled in, or without
+/// a server.
 /// What a guest sees does not depend on durability, and the weakest is fastest.
 pub(crate) fn host_on(kind: &str, directory: &Path) -> Option<StorageHost> {
     let features = [
@@ -195,6 +196,7 @@ pub(crate) fn host_on(kind: &str, directory: &Path) -> Option<StorageHost> {
         ("file", cfg!(feature = "file")),
         ("redb", cfg!(feature = "redb")),
         ("rocksdb", cfg!(feature = "rocksdb")),
+        ("postgres", cfg!(feature = "postgres")),
     ];
     if !features.contains(&(kind, true)) {
         println!("SKIPPED {kind}: built without the feature");
@@ -204,6 +206,8 @@ pub(crate) fn host_on(kind: &str, directory: &Path) -> Option<StorageHost> {
     let url = match kind {
         "memory" => "memory:".to_owned(),
         "redb" => format!("redb:{}?durability=relaxed", path.display()),
+        #[cfg(feature = "postgres")]
+        "postgres" => format!("{}&durability=os", crate::server::url("guest")?),
         _ => format!("{kind}:{}?durability=os", path.display()),
     };
     let url: StoreUrl = url.parse().unwrap();

@@ -7,7 +7,12 @@
 mod failures;
 mod interleavings;
 mod polling;
+#[cfg(all(unix, feature = "postgres"))]
+mod postgres;
 mod random;
 mod register;
+#[cfg(all(unix, feature = "postgres"))]
+#[path = "../shared/postgres.rs"]
+mod server;
 mod settings;
 mod support;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use storage_core::conformance::SharedReference;
-use storage_host::{CacheConfig, ComponentStorage, StorageHost};
+use storage_host::{CacheConfig, ComponentStorage, StorageHost, Store};
 
 use crate::support::id;
 
@@ -72,38 +72,44 @@ fn the_checker_accepts_and_rejects() {
 fn two_hosts_without_a_cache_are_linearizable() {
     for round in 0..200 {
         let shared = SharedReference::new();
-        let (clock, values) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(1)));
-        let threads: Vec<_> = (0..4_u64)
-            .map(|number| {
-                let host = StorageHost::builder(Arc::new(shared.connect()))
-                    .cache(CacheConfig::off())
-                    .build();
-                let (clock, values) = (Arc::clone(&clock), Arc::clone(&values));
-                thread::spawn(move || {
-                    let chain = host.component(&id("a/b/1"));
-                    let mut random = fastrand::Rng::with_seed(round * 4 + number);
-                    let mut calls = Vec::new();
-                    for _ in 0..6 {
-                        let began = clock.fetch_add(1, Ordering::SeqCst);
-                        let operation = if random.bool() {
-                            let value = values.fetch_add(1, Ordering::SeqCst);
-                            chain.set("key", value.to_string().as_str().into()).unwrap();
-                            Operation::Write(value)
-                        } else {
-                            let found = chain.get("key").unwrap();
-                            let text = found.map(|value| value.into_bytes().to_vec());
-                            let text = text.map(|bytes| String::from_utf8(bytes).unwrap());
-                            Operation::Read(text.map(|text| text.parse().unwrap()))
-                        };
-                        let ended = clock.fetch_add(1, Ordering::SeqCst);
-                        calls.push(Call { began, ended, operation });
-                    }
-                    calls
-                })
-            })
-            .collect();
-        let calls: Vec<Call> =
-            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        assert!(is_linearizable(&calls), "{calls:?}");
+        assert_linearizable(round, || Arc::new(shared.connect()));
     }
+}
+
+/// Four threads call two hosts over one store without that key.
+pub(crate) fn assert_linearizable(round: u64, connect: impl Fn() -> Arc<dyn Store>) {
+    let hosts = [(); 2].map(|()| {
+        let store: Arc<dyn Store> = connect();
+        StorageHost::builder(store).cache(CacheConfig::off()).build()
+    });
+    let (clock, values) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(1)));
+    let threads: Vec<_> = (0..4_u64)
+        .map(|number| {
+            let host = hosts[number as usize % 2].clone();
+            let (clock, values) = (Arc::clone(&clock), Arc::clone(&values));
+            thread::spawn(move || {
+                let chain = host.component(&id("a/b/1"));
+                let mut random = fastrand::Rng::with_seed(round * 4 + number);
+                let mut calls = Vec::new();
+                for _ in 0..6 {
+                    let began = clock.fetch_add(1, Ordering::SeqCst);
+                    let operation = if random.bool() {
+                        let value = values.fetch_add(1, Ordering::SeqCst);
+                        chain.set("key", value.to_string().as_str().into()).unwrap();
+                        Operation::Write(value)
+                    } else {
+                        let found = chain.get("key").unwrap();
+                        let text = found.map(|value| value.into_bytes().to_vec());
+                        let text = text.map(|bytes| String::from_utf8(bytes).unwrap());
+                        Operation::Read(text.map(|text| text.parse().unwrap()))
+                    };
+                    let ended = clock.fetch_add(1, Ordering::SeqCst);
+                    calls.push(Call { began, ended, operation });
+                }
+                calls
+            })
+        })
+        .collect();
+    let calls: Vec<Call> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert!(is_linearizable(&calls), "{calls:?}");
 }
