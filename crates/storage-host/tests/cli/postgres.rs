@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rstest::rstest;
 
-use crate::server::{empty, url};
+use crate::server::{empty, server, url};
 use crate::support::{Done, TestDir};
 
 #[test]
@@ -29,10 +29,7 @@ fn commands_work_on_a_server_and_copies_go_both_ways() {
 
 #[test]
 fn a_missing_store_on_a_server_is_not_a_problem() {
-    let Ok(server) = env::var(VARIABLE) else {
-        println!("SKIPPED: {VARIABLE} names no PostgreSQL server");
-        return;
-    };
+    let Some(server) = server() else { return };
     let dir = TestDir::new();
     let url = format!("{server}?schema=test_cli_missing");
     let text = dir.printed(&["--store", &url, "doctor"]);

@@ -10,7 +10,7 @@ use storage_host::{Mode, StoreUrl};
 const VARIABLE: &str = "STORAGE_TEST_POSTGRES_URL";
 
 /// The URL of the server; `None` without one, which is reported.
-fn server() -> Option<String> {
+pub(crate) fn server() -> Option<String> {
     let server = env::var(VARIABLE);
     if server.is_err() {
         println!("SKIPPED: {VARIABLE} names no PostgreSQL server");
