@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use storage_core::{Problem, StorageError, Store, Verified};
@@ -119,7 +119,7 @@ impl StoreUrl {
     /// The store in this directory with a file for each key, with the default
     /// settings.
     #[cfg(feature = "file")]
-    pub fn from_path(path: impl Into<PathBuf>) -> Self {
+    pub fn from_path(path: impl Into<std::path::PathBuf>) -> Self {
         let location = Location { path: path.into(), ..Location::default() };
         Self { scheme: Arc::new(crate::built_in::file::File), location }
     }

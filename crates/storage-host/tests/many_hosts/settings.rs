@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rstest::rstest;
-use storage_core::conformance::{CountingStorage, Method, ReferenceStorage, SharedReference};
+use storage_core::conformance::{CountingStorage, Method, ReferenceStorage};
 use storage_host::{
-    CacheConfig, ComponentSettings, ComponentStorage, Manifest, ManualClock, StorageHost, Store,
+    CacheConfig, ComponentSettings, ComponentStorage, ManualClock, StorageHost, Store,
     StoreProperties, forward_storage,
 };
 
@@ -57,15 +57,17 @@ fn each_component_has_its_own_maximum_staleness(#[values(false, true)] shared: b
     assert_eq!(seen(), ["new".into(), "new".into()]);
 }
 
+#[cfg(feature = "manifest")]
 #[test]
 fn a_manifest_sets_both() {
-    let manifest: Manifest = "
+    let manifest: storage_host::Manifest = "
         cache = { shared = true, max_staleness = 3 }
         component = [{ id = 'a/off/1', cache = 'off' }, { id = 'a/half/1', cache.max_staleness = 0.5 }]
     "
     .parse()
     .unwrap();
-    let backend = Arc::new(CountingStorage::new(SharedReference::new().connect()));
+    let backend =
+        Arc::new(CountingStorage::new(storage_core::conformance::SharedReference::new().connect()));
     let host = manifest.host(backend.clone());
     let chains = ["a/off/1", "a/half/1", "a/b/1"].map(|component| host.component(&id(component)));
     for chain in &chains {
