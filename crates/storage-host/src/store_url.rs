@@ -241,7 +241,7 @@ pub(crate) fn parse(
     let text = text.to_string_lossy();
     let shown = hide_passwords(&text);
     if shown.starts_with(char::is_whitespace) {
-        return Err(blank(&shown, &shown));
+        check_blank(&shown, &shown)?;
     }
     let colon = bytes.iter().position(|byte| *byte == b':');
     let scheme = colon.and_then(|colon| std::str::from_utf8(bytes.get(..colon)?).ok());
@@ -273,10 +273,14 @@ pub(crate) fn parse(
     })
 }
 
-/// The error for white space or a control character in this part of a URL.
-fn blank(url: &str, part: &str) -> StoreUrlError {
-    let found = store_path::find_blank(part).map(|(blank, _)| blank).unwrap_or_default();
-    StoreUrlError::Path { url: url.to_owned(), problem: format!("{found}: remove it") }
+/// Refuses white space at either end of a part of a URL, and control characters in it.
+fn check_blank(url: &str, part: &str) -> Result<(), StoreUrlError> {
+    match store_path::find_blank(part) {
+        None => Ok(()),
+        Some((found, _)) => {
+            Err(StoreUrlError::Path { url: url.to_owned(), problem: format!("{found}: remove it") })
+        }
+    }
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -290,9 +294,7 @@ fn parse_without_path(
     url: &str,
     rest: &str,
 ) -> Result<Location, StoreUrlError> {
-    if store_path::find_blank(rest).is_some() {
-        return Err(blank(url, rest));
-    }
+    check_blank(url, rest)?;
     let (path, settings) = rest.split_once('?').unwrap_or((rest, ""));
     if !path.is_empty() {
         let name = scheme.name();
@@ -307,9 +309,7 @@ fn parse_with_server(
     url: &str,
     rest: &str,
 ) -> Result<Location, StoreUrlError> {
-    if store_path::find_blank(rest).is_some() {
-        return Err(blank(url, rest));
-    }
+    check_blank(url, rest)?;
     // A question mark may be in the password.
     let at = rest.rfind('@').unwrap_or_default();
     let question = rest.get(at..).and_then(|rest| rest.find('?')).map(|found| at + found);
@@ -328,9 +328,7 @@ fn parse_with_path(scheme: &dyn Scheme, url: &str, rest: &[u8]) -> Result<Locati
     let path = store_path::read(scheme.name(), parts.next().unwrap_or_default())
         .map_err(|problem| StoreUrlError::Path { url: url.to_owned(), problem })?;
     let settings = String::from_utf8_lossy(parts.next().unwrap_or_default());
-    if store_path::find_blank(&settings).is_some() {
-        return Err(blank(url, &settings));
-    }
+    check_blank(url, &settings)?;
     parse_settings(scheme, Location { path, ..Location::default() }, &settings)
 }
 

@@ -127,12 +127,7 @@ impl Pool {
         loop {
             while let Some(connection) = state.idle.pop() {
                 if connection.is_usable() {
-                    return Ok(Lease {
-                        pool: self,
-                        deadline,
-                        connection: Some(connection),
-                        in_transaction: false,
-                    });
+                    return Ok(Lease::new(self, connection, deadline));
                 }
                 state.open -= 1;
             }
@@ -140,14 +135,7 @@ impl Pool {
                 state.open += 1;
                 drop(state);
                 match self.connector.open() {
-                    Ok(connection) => {
-                        return Ok(Lease {
-                            pool: self,
-                            deadline,
-                            connection: Some(connection),
-                            in_transaction: false,
-                        });
-                    }
+                    Ok(connection) => return Ok(Lease::new(self, connection, deadline)),
                     Err(failure) => {
                         self.put_back(None, 0);
                         state = self.state();
@@ -212,7 +200,11 @@ pub(super) struct Lease<'p> {
     in_transaction: bool,
 }
 
-impl Lease<'_> {
+impl<'p> Lease<'p> {
+    fn new(pool: &'p Pool, connection: Connection, deadline: Instant) -> Self {
+        Self { pool, deadline, connection: Some(connection), in_transaction: false }
+    }
+
     /// Begins a transaction. If it does not [`end`](Self::end), the connection is closed.
     pub(super) fn begin(&mut self, sql: &str) -> Result<(), Failure> {
         self.in_transaction = true;

@@ -125,25 +125,6 @@ const REVISIONS: &str = "select k.n, c.revision \
     from unnest($1::bytea[]) with ordinality k(name, n) join @.component c on c.name = k.name \
     where ?2";
 
-/// What [`Statements::prepare`] prepares, in the order of the fields.
-const ALL: [&str; 15] = [
-    GET,
-    EXISTS,
-    GET_MANY,
-    WRITE,
-    WRITE_MANY,
-    COMMIT,
-    PAGE,
-    READ,
-    PAGE_OF_ALL,
-    READ_ALL,
-    COMPONENTS,
-    COUNTER,
-    COUNT,
-    COUNT_ALL,
-    REVISIONS,
-];
-
 /// What the texts of statements contain: the schema of the store and its token.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -190,66 +171,43 @@ impl Names {
     }
 }
 
-/// Prepared statements of one connection.
-#[derive(Debug)]
-pub(super) struct Statements {
-    pub(super) get: Statement,
-    pub(super) exists: Statement,
-    pub(super) get_many: Statement,
-    pub(super) write: Statement,
-    pub(super) write_many: Statement,
-    pub(super) commit: Statement,
-    pub(super) page: Statement,
-    pub(super) read: Statement,
-    pub(super) page_of_all: Statement,
-    pub(super) read_all: Statement,
-    pub(super) components: Statement,
-    pub(super) counter: Statement,
-    pub(super) count: Statement,
-    pub(super) count_all: Statement,
-    pub(super) revisions: Statement,
+/// Defines [`Statements`]: each field with the text that it is prepared from.
+macro_rules! statements {
+    ($($field:ident: $text:ident,)+) => {
+        /// Prepared statements of one connection.
+        #[derive(Debug)]
+        pub(super) struct Statements {
+            $(pub(super) $field: Statement,)+
+        }
+
+        impl Statements {
+            /// Prepares all of them in one round trip.
+            pub(super) async fn prepare(client: &Client, names: &Names) -> Result<Self, Error> {
+                let texts = [$($text),+].map(|sql| names.apply(sql));
+                let prepared = try_join_all(texts.iter().map(|sql| client.prepare(sql))).await?;
+                let prepared = <[Statement; [$($text),+].len()]>::try_from(prepared);
+                // One statement is prepared for each text.
+                let [$($field),+] = prepared.expect("the same number");
+                Ok(Self { $($field),+ })
+            }
+        }
+    };
 }
 
-impl Statements {
-    /// Prepares all of them in one round trip.
-    pub(super) async fn prepare(client: &Client, names: &Names) -> Result<Self, Error> {
-        let texts = ALL.map(|sql| names.apply(sql));
-        let prepared = try_join_all(texts.iter().map(|sql| client.prepare(sql))).await?;
-        #[expect(clippy::expect_used, reason = "one statement is prepared for each text")]
-        let prepared: [Statement; ALL.len()] = prepared.try_into().expect("the same number");
-        let [
-            get,
-            exists,
-            get_many,
-            write,
-            write_many,
-            commit,
-            page,
-            read,
-            page_of_all,
-            read_all,
-            components,
-            counter,
-            count,
-            count_all,
-            revisions,
-        ] = prepared;
-        Ok(Self {
-            get,
-            exists,
-            get_many,
-            write,
-            write_many,
-            commit,
-            page,
-            read,
-            page_of_all,
-            read_all,
-            components,
-            counter,
-            count,
-            count_all,
-            revisions,
-        })
-    }
+statements! {
+    get: GET,
+    exists: EXISTS,
+    get_many: GET_MANY,
+    write: WRITE,
+    write_many: WRITE_MANY,
+    commit: COMMIT,
+    page: PAGE,
+    read: READ,
+    page_of_all: PAGE_OF_ALL,
+    read_all: READ_ALL,
+    components: COMPONENTS,
+    counter: COUNTER,
+    count: COUNT,
+    count_all: COUNT_ALL,
+    revisions: REVISIONS,
 }

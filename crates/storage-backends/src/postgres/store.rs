@@ -8,6 +8,8 @@ use storage_core::{
     VersionedValue, Watcher, split_full_key, validate_full_key,
 };
 
+use tokio_postgres::Row;
+
 use super::changes::Changes;
 use super::commits;
 use super::connection::{Connector, Session};
@@ -28,10 +30,10 @@ use super::{listing, snapshot, verify};
 /// counter, so quotas are exact across hosts; commits to different components do not wait for
 /// each other. Commits of this host that wait for one component are sent together.
 ///
-/// Calls block their thread, inside of a tokio runtime too. Every call ends within its time limits ([`PostgresOptions`]). If the reply to a
-/// commit does not arrive, the commit is [`StorageError::Unavailable`] and may or may not have
-/// taken effect; it is never cancelled, because PostgreSQL may report a cancelled commit as a
-/// success. Later calls connect again.
+/// Calls block their thread, inside of a tokio runtime too. Every call ends within its time
+/// limits ([`PostgresOptions`]). If the reply to a commit does not arrive, the commit is
+/// [`StorageError::Unavailable`] and may or may not have taken effect; it is never cancelled,
+/// because PostgreSQL may report a cancelled commit as a success. Later calls connect again.
 ///
 /// Revisions come from a sequence that all hosts share. They continue at the server's clock
 /// when a store is opened, and skip ahead after a restart and a promotion of the server, so
@@ -198,18 +200,9 @@ impl ComponentStorage for PostgresStorage {
             let Session { client, statements, .. } = session;
             let rows =
                 client.query(&statements.get_many, &[&names, &user_keys, &session.token()]).await?;
-            let mut values = vec![None; keys.len()];
-            for row in rows {
-                let position: i64 = row.try_get(0)?;
-                let at = usize::try_from(position)
-                    .ok()
-                    .and_then(|at| at.checked_sub(1))
-                    .and_then(|at| values.get_mut(at));
-                if let Some(value) = at {
-                    *value = Some(StorageValue::from(row.try_get::<_, &[u8]>(1)?));
-                }
-            }
-            Ok(values)
+            in_positions(&rows, keys.len(), |row| {
+                Ok(Some(StorageValue::from(row.try_get::<_, &[u8]>(1)?)))
+            })
         })
     }
 
@@ -298,18 +291,27 @@ impl SharedStore for PostgresStorage {
         self.pool.read(async |session| {
             let Session { client, statements, .. } = session;
             let rows = client.query(&statements.revisions, &[&names, &session.token()]).await?;
-            let mut revisions = vec![None; prefixes.len()];
-            for row in rows {
-                let position: i64 = row.try_get(0)?;
-                let at = usize::try_from(position)
-                    .ok()
-                    .and_then(|at| at.checked_sub(1))
-                    .and_then(|at| revisions.get_mut(at));
-                if let Some(revision) = at {
-                    *revision = row.try_get::<_, Option<i64>>(1)?.map(commits::revision);
-                }
-            }
-            Ok(revisions)
+            in_positions(&rows, prefixes.len(), |row| {
+                Ok(row.try_get::<_, Option<i64>>(1)?.map(commits::revision))
+            })
         })
     }
+}
+
+/// What `read` finds in rows that begin with a position from 1 to `len`, in these positions;
+/// `None` in those without a row.
+fn in_positions<T: Clone>(
+    rows: &[Row],
+    len: usize,
+    read: impl Fn(&Row) -> Result<Option<T>, Failure>,
+) -> Result<Vec<Option<T>>, Failure> {
+    let mut found = vec![None; len];
+    for row in rows {
+        let position: i64 = row.try_get(0)?;
+        let at = usize::try_from(position).ok().and_then(|at| at.checked_sub(1));
+        if let Some(place) = at.and_then(|at| found.get_mut(at)) {
+            *place = read(row)?;
+        }
+    }
+    Ok(found)
 }

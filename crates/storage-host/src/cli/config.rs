@@ -78,7 +78,7 @@ struct Checked<'a> {
     store: String,
     components: usize,
     runnable: usize,
-    /// The components that cannot be run.
+    /// The components that this host cannot run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<CannotRun<'a>>,
     grants: usize,
