@@ -12,9 +12,10 @@ use dashmap::DashMap;
 use dashmap::try_result::TryResult;
 use foldhash::fast::RandomState;
 use storage_core::{
-    Commit, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Problem, Revision,
-    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
-    UsageChange, Verified, VersionedValue, Write, join_key, split_full_key, validate_full_key,
+    Commit, Compacted, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Problem,
+    Revision, SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties,
+    Usage, UsageChange, Verified, VersionedValue, Write, join_key, split_full_key,
+    validate_full_key,
 };
 
 use self::commit::Locked;
@@ -449,6 +450,10 @@ impl Store for MemoryStorage {
         verified.usage = self.usage(None)?;
         verified.components = read(&self.prefixes).len() as u64;
         Ok(verified)
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        Err(StorageError::Unsupported("a store in memory has nothing to compact".into()))
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

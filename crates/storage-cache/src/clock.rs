@@ -1,6 +1,6 @@
 //! The time, read cheaply enough for a hit.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 #[cfg(not(target_os = "linux"))]
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,6 +17,27 @@ impl Clock {
     /// [`Coherence`](crate::Coherence) compares the wall clock too.
     pub fn system() -> Self {
         Self(None)
+    }
+
+    /// The time since an arbitrary moment, which is the same for all clocks of the system. It
+    /// never goes back.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use storage_cache::ManualClock;
+    ///
+    /// let manual = ManualClock::new();
+    /// let clock = manual.clock();
+    /// let before = clock.now();
+    /// manual.advance(Duration::from_secs(1));
+    /// assert_eq!(clock.now() - before, Duration::from_secs(1));
+    /// ```
+    pub fn now(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match &self.0 {
+            Some(ManualClock(manual)) => Duration::from_nanos(manual.now.load(Ordering::SeqCst)),
+            None => START.elapsed(),
+        }
     }
 
     /// Whether it moves only when a test advances it.

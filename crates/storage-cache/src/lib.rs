@@ -22,6 +22,7 @@ mod shared;
 mod stats;
 mod sync;
 mod table;
+mod thread_counters;
 
 pub use cached::CachedStorage;
 pub use clock::{Clock, ManualClock};
@@ -29,3 +30,4 @@ pub use coherence::{Coherence, CoherenceStats, DEFAULT_MAX_STALENESS};
 pub use config::CacheConfig;
 pub use shared::SharedCache;
 pub use stats::CacheStats;
+pub use thread_counters::{CounterSlot, ThreadCounters};

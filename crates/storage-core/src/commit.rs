@@ -234,4 +234,13 @@ mod tests {
         assert!(budget.allow(usage(50, 9), usage(51, 8)).is_err());
         assert!(budget.allow(usage(u64::MAX, 1), usage(u64::MAX, 1)).is_ok());
     }
+
+    #[test]
+    fn the_last_write_to_each_key_counts() {
+        let commit = Commit::new().set("b", "1".into()).set("a", "2".into()).delete("b");
+        let expected = [("a", Some("2".into())), ("b", None)];
+        let writes = commit.effective_writes();
+        let found: Vec<_> = writes.iter().map(|one| (&*one.key, one.value.clone())).collect();
+        assert_eq!(found, expected);
+    }
 }

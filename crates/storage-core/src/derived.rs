@@ -66,6 +66,10 @@ pub(crate) fn no_verify() -> StorageError {
     unsupported("this store cannot be verified while it is open")
 }
 
+pub(crate) fn no_compact() -> StorageError {
+    unsupported("this store cannot be compacted")
+}
+
 #[cfg(feature = "conformance")]
 pub(crate) fn no_shared_store() -> StorageError {
     unsupported("no other host can write to this store")

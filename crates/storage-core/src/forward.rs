@@ -160,6 +160,10 @@ macro_rules! forward_store {
             $crate::Store::verify(&$inner, report)
         }
 
+        fn compact(&$self) -> Result<$crate::Compacted, $crate::StorageError> {
+            $crate::Store::compact(&$inner)
+        }
+
         fn shared(&$self) -> Option<&dyn $crate::SharedStore> {
             $crate::Store::shared(&$inner)
         }

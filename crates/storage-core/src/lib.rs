@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod commit;
+mod compacted;
 mod component_id;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -40,6 +41,7 @@ mod value;
 mod verify;
 
 pub use commit::{Budget, Check, Commit, Expected, Write};
+pub use compacted::Compacted;
 pub use component_id::{ComponentId, InvalidComponentId};
 pub use durability::Durability;
 pub use error::StorageError;

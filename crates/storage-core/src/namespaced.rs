@@ -202,9 +202,7 @@ impl<S: ComponentStorage> ComponentStorage for NamespacedStorage<S> {
     }
 
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
-        let key = join_key(prefix, key);
-        validate_key(&key).ok()?;
-        self.inner.try_get(self.prefix(), &key)
+        self.known(&join_key(prefix, key))
     }
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {

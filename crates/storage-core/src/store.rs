@@ -2,8 +2,8 @@
 
 use crate::derived;
 use crate::{
-    ComponentStorage, Durability, KeyPage, Problem, SharedStore, StorageError, StorageValue,
-    Verified,
+    Compacted, ComponentStorage, Durability, KeyPage, Problem, SharedStore, StorageError,
+    StorageValue, Verified,
 };
 
 /// The callback of [`Store::read_snapshot`], which is called with each key and its value.
@@ -148,6 +148,31 @@ pub trait Store: ComponentStorage {
     /// ```
     fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         Err(derived::no_verify())
+    }
+
+    /// Returns space that deleted and overwritten values took to the file system.
+    ///
+    /// Keys, values and revisions stay as they are, and so do writes that have returned,
+    /// whose durability does not change. A process that is killed meanwhile, or a power cut,
+    /// loses nothing; the next opening may take longer. Other calls may wait until it
+    /// returns, which takes time in proportion to the size of the store. It may need free
+    /// space.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] if a long read, such as a snapshot, prevents it: retry
+    /// when that has ended. [`StorageError::ReadOnly`]; [`StorageError::IoError`], after
+    /// which the store holds the same data. [`StorageError::Unsupported`] from a store that
+    /// has nothing to compact or cannot do so, which is the default; the text says what
+    /// returns the space instead.
+    ///
+    /// # Examples
+    /// ```
+    /// # use storage_core::{conformance::ReferenceStorage, StorageError, Store};
+    /// let store = ReferenceStorage::new();
+    /// assert!(matches!(store.compact(), Err(StorageError::Unsupported(_))));
+    /// ```
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        Err(derived::no_compact())
     }
 
     /// Returns what a host needs to cache a store that other hosts write to.

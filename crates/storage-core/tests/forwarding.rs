@@ -33,6 +33,7 @@ fn call_each_of_a_store<S: Store>(store: S) -> Result<(), StorageError> {
     store.list_components(None, 1)?;
     store.read_snapshot("", None, &mut |_, _| Ok(()))?;
     store.verify(&mut |problem| panic!("{problem}"))?;
+    assert!(matches!(store.compact(), Err(StorageError::Unsupported(_))));
     store.flush()
 }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage_core::{
-    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SharedStore,
-    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
-    VersionedValue, validate_full_key,
+    Commit, Compacted, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    Verified, VersionedValue, validate_full_key,
 };
 
 use super::layout::{self, Layout};
@@ -331,6 +331,13 @@ impl Store for FileStorage {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         verify::verify(&self.reader.layout.root, report)
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        Err(StorageError::Unsupported(
+            "a file store has nothing to compact: each value is a file, and deleting a key returns \
+             its space at once".into(),
+        ))
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

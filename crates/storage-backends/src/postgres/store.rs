@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use storage_core::{
-    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SharedStore,
-    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
-    VersionedValue, Watcher, split_full_key, validate_full_key,
+    Commit, Compacted, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    Verified, VersionedValue, Watcher, split_full_key, validate_full_key,
 };
 
 use tokio_postgres::Row;
@@ -270,6 +270,14 @@ impl Store for PostgresStorage {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         verify::verify(&self.pool, report)
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        Err(StorageError::Unsupported(
+            "the store cannot compact PostgreSQL's tables: its autovacuum makes the space of deleted \
+             values usable again, and VACUUM FULL, run by the owner of the tables while no host \
+             uses them, returns it to the file system".into(),
+        ))
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

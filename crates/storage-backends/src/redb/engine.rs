@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ::redb::{Database, ReadTransaction, ReadableDatabase, TableError};
+use ::redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, TableError};
 use storage_core::StorageError;
 
 use super::error::{Error, Stopped, catch_panic, corrupt};
@@ -191,6 +191,38 @@ impl Engine {
         })
     }
 
+    /// The last durable state as the file has it, read by another engine. It stays readable
+    /// while writes go on. `flush` makes every earlier write durable.
+    ///
+    /// # Errors
+    /// Those of `flush`; [`StorageError::Unavailable`] after a failure.
+    pub(super) fn durable_snapshot(
+        &self,
+        flush: impl FnOnce() -> Result<(), StorageError>,
+        cache_bytes: usize,
+    ) -> Result<DurableSnapshot, StorageError> {
+        let stopped = |stopped: Stopped| stopped.into_storage_error(&self.path);
+        let pinned = catch_panic(&self.path, || match &self.state().mode {
+            Mode::Open(db) => Ok(db.begin_read()?),
+            Mode::Stopped { failure, .. } => Err(unavailable(failure).into()),
+            Mode::Failed(error) => Err(error.clone().into()),
+        })
+        .map_err(stopped)?;
+        // Then the durable state is not older than the transaction, which keeps the engine
+        // from overwriting its pages.
+        flush()?;
+        let Some(durable) = self.file.durable() else {
+            return Err(StorageError::Unsupported(
+                "a redb store to which nothing was written cannot be verified while it is open; \
+                 close it first"
+                    .into(),
+            ));
+        };
+        let open = || Snapshot::open(&self.file, durable, cache_bytes);
+        let snapshot = catch_panic(&self.path, open).map_err(stopped)?;
+        Ok(DurableSnapshot { parts: Some((snapshot, pinned)) })
+    }
+
     /// Runs a write; one at a time. A transaction that it does not commit is rolled
     /// back. `run` gets the generation, and must not call
     /// [`generation`](Self::generation), which would deadlock.
@@ -212,7 +244,31 @@ impl Engine {
         };
         let ran = catch_panic(&self.path, || run(db, generation));
         drop(state);
-        ran.map_err(|stopped| match stopped {
+        ran.map_err(|stopped| self.write_failed(generation, stopped))
+    }
+
+    /// Runs maintenance while no other transaction begins. Transactions that have begun
+    /// before may still read. Errors are those of [`write`](Self::write).
+    pub(super) fn write_alone<T>(
+        &self,
+        run: impl FnOnce(&mut Database) -> Result<T, Error>,
+    ) -> Result<T, StorageError> {
+        self.prepare_to_write()?;
+        let mut state = self.state_mut();
+        let generation = state.generation;
+        let db = match &mut state.mode {
+            Mode::Open(db) => db,
+            Mode::Stopped { failure, .. } => return Err(unavailable(failure)),
+            Mode::Failed(error) => return Err(error.clone()),
+        };
+        let ran = catch_panic(&self.path, || run(db));
+        drop(state);
+        ran.map_err(|stopped| self.write_failed(generation, stopped))
+    }
+
+    /// Handles a failed write, and returns its error.
+    fn write_failed(&self, generation: u64, stopped: Stopped) -> StorageError {
+        match stopped {
             Stopped::Failed(error) if error.is_io() => {
                 self.stop(generation);
                 match &self.state().mode {
@@ -232,7 +288,7 @@ impl Engine {
                     ),
                 }
             }
-        })
+        }
     }
 
     fn prepare_to_write(&self) -> Result<(), StorageError> {
@@ -343,6 +399,24 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// The last durable state of an open store.
+pub(super) struct DurableSnapshot {
+    /// The state, and the transaction that keeps its pages. `None` when it is dropped.
+    parts: Option<(Snapshot, ReadTransaction)>,
+}
+
+impl DurableSnapshot {
+    pub(super) fn db(&self) -> Option<&ReadOnlyDatabase> {
+        self.parts.as_ref().map(|(snapshot, _)| &snapshot.db)
+    }
+}
+
+impl Drop for DurableSnapshot {
+    fn drop(&mut self) {
+        discard(self.parts.take());
+    }
+}
+
 /// Opens a database in a file.
 pub(super) fn start(
     file: &Arc<FileBackend>,
@@ -354,7 +428,7 @@ pub(super) fn start(
     Ok(builder.create_with_backend(file.engine_backend())?)
 }
 
-pub(super) fn read_meta(path: &Path, db: &Database) -> Result<Meta, Error> {
+pub(super) fn read_meta(path: &Path, db: &impl ReadableDatabase) -> Result<Meta, Error> {
     let txn = db.begin_read()?;
     let table = match txn.open_table(META) {
         Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {

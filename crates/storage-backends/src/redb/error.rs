@@ -43,7 +43,8 @@ from_engine!(
     TransactionError,
     CommitError,
     DatabaseError,
-    SetDurabilityError
+    SetDurabilityError,
+    CompactionError
 );
 
 impl Error {

@@ -501,3 +501,125 @@ fn a_panicked_engine_is_not_used_again() {
         test_store.has_no_problems();
     }
 }
+
+/// A store most of whose values were deleted, and its contents.
+fn sparse() -> (Contents, Vec<u8>) {
+    let (test_store, storage) = filled_store();
+    for n in 0..10 {
+        storage.set(&format!("app/old/1/{n:03}"), StorageValue::new(vec![n; 30_000])).unwrap();
+    }
+    for n in 0..8 {
+        storage.delete(&format!("app/old/1/{n:03}")).unwrap();
+    }
+    let before = contents(&storage);
+    drop(storage);
+    (before, std::fs::read(test_store.path()).unwrap())
+}
+
+#[test]
+fn compacting_returns_space_and_keeps_every_value() {
+    let (before, file) = sparse();
+    let (test_store, storage) = copy_of(&file, false);
+    let compacted = storage.compact().unwrap();
+    assert_eq!(compacted.bytes_before, file.len() as u64);
+    assert!(compacted.returned() > file.len() as u64 / 3, "{compacted:?} of {}", file.len());
+    assert_eq!(std::fs::metadata(test_store.path()).unwrap().len(), compacted.bytes_after);
+    assert!(contents(&storage) == before);
+    storage.set(A, "new a".into()).unwrap();
+    drop(storage);
+    let again = RedbStorage::open_read_only(test_store.path(), options()).unwrap();
+    assert_eq!(again.get(A), Ok(Some("new a".into())));
+    assert_eq!(again.compact(), Err(StorageError::ReadOnly));
+    drop(again);
+    test_store.has_no_problems();
+}
+
+#[test]
+fn an_error_or_a_death_at_any_step_of_compacting_loses_nothing() {
+    let (before, file) = sparse();
+    let plans: [fn(usize) -> Plan; 3] = [
+        |at| Plan::Fail { at, errno: EIO },
+        |at| Plan::Fail { at, errno: ENOSPC },
+        |at| Plan::Die { at },
+    ];
+    for (number, plan) in plans.into_iter().enumerate() {
+        let mut failed = 0;
+        for at in 0.. {
+            let (test_store, storage) = copy_of(&file, true);
+            let context = format!("plan {number} at step {at}");
+            let mut storage = Some(storage);
+            let (result, steps) = with_plan(plan(at), || {
+                let result = storage.as_ref().unwrap().compact();
+                // A dead process writes nothing when it closes the store.
+                drop(storage.take_if(|_| number == 2));
+                result
+            });
+            assert!(storage.is_none_or(|storage| contents(&storage) == before), "{context}");
+            assert!(matches!(result, Ok(_) | Err(StorageError::IoError(_))), "{context}");
+            failed += u32::from(result.is_err());
+            let again = open(&test_store.path());
+            assert!(contents(&again) == before, "{context}");
+            drop(again);
+            test_store.has_no_problems();
+            if at >= steps {
+                break;
+            }
+        }
+        assert!(failed > 5, "plan {number}: {failed} steps failed");
+    }
+}
+
+#[test]
+fn a_full_disk_fails_compacting_and_keeps_writes_that_are_not_durable_yet() {
+    let (test_store, storage) = filled_relaxed(RedbOptions::default());
+    storage.set(A, "new a".into()).unwrap();
+    let full = Plan::FailKind { operation: "write", errno: ENOSPC };
+    let (result, _) = with_plan(full, || storage.compact());
+    assert!(matches!(result, Err(StorageError::IoError(_))), "{result:?}");
+    assert_eq!(storage.get(A), Ok(Some("new a".into())));
+    storage.set(B, "new b".into()).unwrap();
+    storage.flush().unwrap();
+    storage.compact().unwrap();
+    drop(storage);
+    let again = open(&test_store.path());
+    assert_eq!(again.get(A), Ok(Some("new a".into())));
+    assert_eq!(again.get(B), Ok(Some("new b".into())));
+    drop(again);
+    test_store.has_no_problems();
+}
+
+#[test]
+fn a_disk_that_fills_up_fails_compacting_a_relaxed_store() {
+    let (before, file) = sparse();
+    let mut failed = 0;
+    for at in (0..).step_by(5) {
+        let test_store = TestStore::new();
+        std::fs::write(test_store.path(), &file).unwrap();
+        let relaxed = options().with_durability(Durability::Relaxed);
+        let storage = RedbStorage::open(test_store.path(), relaxed).unwrap();
+        let (result, steps) = with_plan(Plan::Fail { at, errno: ENOSPC }, || storage.compact());
+        failed += u32::from(result.is_err());
+        assert!(contents(&storage) == before, "{at}");
+        drop(storage);
+        assert!(contents(&open(&test_store.path())) == before, "{at}");
+        test_store.has_no_problems();
+        if at >= steps {
+            break;
+        }
+    }
+    // It does not continue with commits that are only in memory.
+    assert!(failed > 5, "{failed} steps failed");
+}
+
+#[test]
+fn a_snapshot_in_progress_prevents_compacting() {
+    let (_test_store, storage) = filled_store();
+    let mut tried = None;
+    let read = storage.read_snapshot("", None, &mut |_, _| {
+        tried.get_or_insert_with(|| storage.compact());
+        Ok(())
+    });
+    assert_eq!(read, Ok(()));
+    assert!(matches!(tried, Some(Err(StorageError::Unavailable { .. }))), "{tried:?}");
+    storage.compact().unwrap();
+}

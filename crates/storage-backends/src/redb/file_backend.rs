@@ -41,7 +41,7 @@ pub(super) struct FileBackend {
     path: PathBuf,
     file: Arc<LockedFile>,
     /// Whether writes go to [`Target::Backlog`] when the disk is full.
-    buffers_when_full: bool,
+    buffers_when_full: AtomicBool,
     /// Whether reads must look at buffered blocks.
     buffers: AtomicBool,
     state: Mutex<State>,
@@ -126,7 +126,7 @@ impl FileBackend {
         Ok(Arc::new(Self {
             path: path.to_owned(),
             file,
-            buffers_when_full,
+            buffers_when_full: AtomicBool::new(buffers_when_full),
             buffers: AtomicBool::new(true),
             state: Mutex::new(state),
         }))
@@ -180,6 +180,18 @@ impl FileBackend {
     /// Why there is a backlog; `None` if there is none.
     pub(super) fn backlog_reason(&self) -> Option<String> {
         self.state().backlog_reason.clone()
+    }
+
+    fn buffers_when_full(&self) -> bool {
+        self.buffers_when_full.load(Ordering::Relaxed)
+    }
+
+    /// Calls `run`, during which a write to a full disk fails and is not buffered.
+    pub(super) fn without_backlog<T>(&self, run: impl FnOnce() -> T) -> T {
+        let buffered = self.buffers_when_full.swap(false, Ordering::Relaxed);
+        let ran = run();
+        self.buffers_when_full.store(buffered, Ordering::Relaxed);
+        ran
     }
 
     /// Writes what is buffered to the file, durably. Later writes go to the file.
@@ -356,7 +368,7 @@ impl FileBackend {
             let written = fault_point("write").and_then(|()| write_at(&self.file, data, offset));
             let Err(error) = written else { return Ok(()) };
             let mut state = self.state();
-            if !(self.buffers_when_full && is_no_space(&error)) {
+            if !(self.buffers_when_full() && is_no_space(&error)) {
                 self.fail(&mut state, FailureKind::Write, &error);
                 return Err(error);
             }
@@ -405,7 +417,7 @@ impl FileBackend {
         if state.target == Target::File {
             match fault_point("set_len").and_then(|()| self.file.set_len(len)) {
                 Ok(()) => state.base_len = len,
-                Err(error) if self.buffers_when_full && is_no_space(&error) => {
+                Err(error) if self.buffers_when_full() && is_no_space(&error) => {
                     self.start_backlog(&mut state, &error);
                 }
                 Err(error) => {

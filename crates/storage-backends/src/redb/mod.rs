@@ -1,6 +1,7 @@
 //! The redb store: one file, an engine in pure Rust.
 
 mod batch;
+mod compaction;
 mod counts;
 mod engine;
 mod error;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use ::redb::ReadTransaction;
 use storage_core::{
-    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SharedStore,
-    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
-    VersionedValue, validate_full_key,
+    Commit, Compacted, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    Verified, VersionedValue, validate_full_key,
 };
 
 use super::engine::{Engine, Purpose};
@@ -284,10 +284,12 @@ impl Store for RedbStorage {
         }
     }
 
-    fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
-        Err(StorageError::Unsupported(
-            "a redb store cannot be verified while it is open; close it first".into(),
-        ))
+    fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
+        verify::verify_open(&self.inner.engine, || self.flush(), report)
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        self.writer()?.compact(&self.inner.engine)
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

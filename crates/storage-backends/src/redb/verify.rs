@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ::redb::{Database, ReadTransaction, ReadableDatabase};
 use storage_core::{Problem, StorageError, Usage, Verified, split_full_key, validate_full_key};
 
-use super::engine::{read_meta, start};
+use super::engine::{DurableSnapshot, Engine, read_meta, start};
 use super::error::{Error, catch_panic};
 use super::file_backend::FileBackend;
 use super::listing;
@@ -29,12 +29,7 @@ pub(super) fn verify(
 ) -> Result<Verified, StorageError> {
     let file = FileBackend::new(path, file, false)
         .map_err(|error| io_failure::failed("read the metadata of", path, &error))?;
-    let mut check = Check { path, report, panic: None, verified: Verified::default() };
-    let mut open_to_others = OpenToOthers::default();
-    open_to_others.examine(path);
-    if let Some(warning) = open_to_others.warning(path, "chmod go=") {
-        check.report(warning);
-    }
+    let mut check = Check::begin(path, report);
     let mut db = None;
     let checked = check.parts(&mut db, || start(&file, CACHE_BYTES, false));
     // The engine may panic again.
@@ -42,10 +37,26 @@ pub(super) fn verify(
         drop(db);
         Ok(())
     });
-    if let Some(panic) = check.panic {
-        resume_unwind(panic);
+    check.end(checked)
+}
+
+/// Verifies the last durable state of an open store. Reads the file, not the engine's cache,
+/// but compares no checksums of pages.
+pub(super) fn verify_open(
+    engine: &Engine,
+    flush: impl FnOnce() -> Result<(), StorageError>,
+    report: &mut dyn FnMut(Problem),
+) -> Result<Verified, StorageError> {
+    let mut check = Check::begin(engine.path(), report);
+    let mut snapshot = None;
+    let mut checked = check.part("pages", |_| {
+        snapshot = Some(engine.durable_snapshot(flush, CACHE_BYTES)?);
+        Ok(())
+    });
+    if let Some(db) = snapshot.as_ref().and_then(DurableSnapshot::db) {
+        checked = checked.and_then(|()| check.tables(db));
     }
-    checked.map(|()| check.verified)
+    check.end(checked)
 }
 
 struct Check<'a> {
@@ -56,7 +67,24 @@ struct Check<'a> {
     verified: Verified,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn begin(path: &'a Path, report: &'a mut dyn FnMut(Problem)) -> Self {
+        let mut check = Self { path, report, panic: None, verified: Verified::default() };
+        let mut open_to_others = OpenToOthers::default();
+        open_to_others.examine(path);
+        if let Some(warning) = open_to_others.warning(path, "chmod go=") {
+            check.report(warning);
+        }
+        check
+    }
+
+    fn end(self, checked: Result<(), StorageError>) -> Result<Verified, StorageError> {
+        if let Some(panic) = self.panic {
+            resume_unwind(panic);
+        }
+        checked.map(|()| self.verified)
+    }
+
     fn parts(
         &mut self,
         db: &mut Option<Database>,
@@ -65,6 +93,10 @@ impl Check<'_> {
         self.part("pages", |check| check.pages(db.insert(start()?)))?;
         // Without the engine there is nothing more to read.
         let Some(db) = db else { return Ok(()) };
+        self.tables(&*db)
+    }
+
+    fn tables(&mut self, db: &impl ReadableDatabase) -> Result<(), StorageError> {
         let mut reserved_up_to = None;
         self.part("meta", |check| {
             reserved_up_to = Some(read_meta(check.path, db)?.reserved_up_to);

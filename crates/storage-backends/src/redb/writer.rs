@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::redb::{Database, Durability};
-use storage_core::{Commit, Revision, StorageError, StorageValue, Write};
+use storage_core::{Commit, Compacted, Revision, StorageError, StorageValue, Write};
 
 use super::batch::Batch;
 use super::counts::Counts;
 use super::engine::Engine;
 use super::error::{Error, MAX_VALUE_BYTES, value_too_large};
-use super::listing;
 use super::tables::{self, DATA, META, USAGE_COUNTERS};
+use super::{compaction, listing};
 use crate::group_commit::{GroupCommit, MAX_GROUP, Requests};
 use crate::hooks;
 use crate::revision_blocks::RevisionBlocks;
@@ -162,6 +162,18 @@ impl Writer {
             )));
         }
         flushed
+    }
+
+    /// Compacts the file, between two transactions.
+    pub(super) fn compact(&self, engine: &Engine) -> Result<Compacted, StorageError> {
+        let _transaction = self.transaction();
+        compaction::compact(engine, || {
+            if engine.file().has_backlog() {
+                return Err(Error::Store(disk_full(engine)));
+            }
+            self.unflushed().since = None;
+            Ok(())
+        })
     }
 
     /// Makes earlier writes durable, and leaves lost writes for [`flush`](Self::flush)

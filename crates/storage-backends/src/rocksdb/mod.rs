@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod close_marker;
+mod compaction;
 mod counter_format;
 mod counters;
 mod database;

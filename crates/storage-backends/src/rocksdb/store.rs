@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage_core::{
-    Commit, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision, SharedStore,
-    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
-    VersionedValue, split_full_key, validate_full_key,
+    Commit, Compacted, ComponentStorage, Durability, KeyPage, PageRequest, Problem, Revision,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    Verified, VersionedValue, split_full_key, validate_full_key,
 };
 
 use super::database::Database;
@@ -15,7 +15,7 @@ use super::engine_writer::EngineWriter;
 use super::layout::Layout;
 use super::options::RocksDbOptions;
 use super::writer::Writer;
-use super::{checkpoint, close_marker, listing, meta, opening, verify};
+use super::{checkpoint, close_marker, compaction, listing, meta, opening, verify};
 use crate::disk;
 
 /// A store in RocksDB, an engine in C++: for many keys, many writers, and more data than
@@ -308,6 +308,10 @@ impl Store for RocksDbStorage {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         verify::verify(&self.closing.layout, report)
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        compaction::compact(&self.database, self.writer()?.engine())
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

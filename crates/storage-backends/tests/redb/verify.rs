@@ -1,5 +1,8 @@
 //! Verify.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
 use super::*;
 
 use raw_redb::Bytes;
@@ -99,4 +102,71 @@ fn the_rest_is_verified_after_damaged_metadata() {
     ] {
         assert!(matches!(result, Err(StorageError::Corrupt { key: None, .. })));
     }
+}
+
+/// A store that is open is verified while it is written to, and all of it.
+#[rstest]
+#[case::synced(RedbOptions::default(), 100)]
+#[case::relaxed(relaxed(), 2_000)]
+fn an_open_store_is_verified_beside_its_writers(
+    #[case] options: RedbOptions,
+    #[case] rounds: usize,
+) {
+    let dir = StoreDir::new();
+    let storage = RedbStorage::open(dir.path(), options).unwrap();
+    let budget = Budget { max_bytes: 1 << 30, max_keys: 1 << 20 };
+    let write = |thread: usize, round: usize| {
+        let key = |n: usize| format!("app/{thread}/c{}/{:04}", n % 3, n % 500);
+        let value = StorageValue::new(vec![b'v'; round % 3_000]);
+        let commit = Commit::new().set(key(round), value).delete(key(round / 2 + 1));
+        // Of one component, because a budget is.
+        storage.set(&key(round + 1), "x".into()).unwrap();
+        storage.commit(commit).unwrap();
+        let counted = Commit::new().set(format!("app/{thread}/counted/{round}"), "".into());
+        storage.commit(counted.with_budget(budget)).unwrap();
+    };
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for thread in 0..3 {
+            let (write, done) = (&write, &done);
+            scope.spawn(move || {
+                (0..rounds).for_each(|round| write(thread, round));
+                done.fetch_add(1, Ordering::Release);
+            });
+        }
+        while done.load(Ordering::Acquire) < 3 {
+            let verified = storage.verify(&mut |problem| panic!("{problem}"));
+            assert_eq!(verified.unwrap().problems, 0);
+        }
+    });
+    let mut keys = 0;
+    let mut count = |_: &str, _| {
+        keys += 1;
+        Ok(())
+    };
+    storage.read_snapshot("", None, &mut count).unwrap();
+    assert_eq!(storage.verify(&mut |_| {}).unwrap().usage.keys, keys);
+}
+
+/// The engine has the value in memory.
+#[test]
+fn damage_in_the_file_of_an_open_store_is_found() {
+    let dir = StoreDir::new();
+    let storage = open(&dir.path());
+    let value = "a value that is nowhere else";
+    storage.set("a/b/c/key", value.into()).unwrap();
+    assert_eq!(storage.get("a/b/c/key").unwrap(), Some(value.into()));
+    let mut bytes = file_bytes(&dir);
+    let places = bytes.windows(value.len()).enumerate();
+    let places: Vec<usize> =
+        places.filter(|(_, window)| *window == value.as_bytes()).map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at] ^= 1;
+    }
+    std::fs::write(dir.path(), bytes).unwrap();
+    let mut found = Vec::new();
+    let verified = storage.verify(&mut |problem| found.push(problem)).unwrap();
+    assert_eq!((verified.problems, verified.usage.keys), (1, 0), "{found:?}");
+    assert!(found.iter().any(|problem| problem.key.as_deref() == Some("a/b/c/key")), "{found:?}");
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use storage_backends::{Durability, Problem, RocksDbOptions, RocksDbStorage, Verified};
 use storage_core::{Commit, ComponentStorage, StorageValue, Store};
 
+mod compacting;
 mod copies;
 mod damage;
 #[path = "../support/damage.rs"]

@@ -12,8 +12,8 @@ use crate::{
 /// A part of the contract that an implementation may lack.
 ///
 /// Every implementation has listings, pages, `get_many` and usage, which build on the
-/// required methods. `try_get` may always know nothing, and `verify` may be unsupported:
-/// neither is a feature.
+/// required methods. `try_get` may always know nothing, and `verify` and `compact` may be
+/// unsupported: none of them is a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Feature {
@@ -29,7 +29,8 @@ pub enum Feature {
     Commits,
     /// The budget of a commit.
     Budgets,
-    /// It is a [`Store`]: `list_components`, `flush` and, if it is supported, `verify`.
+    /// It is a [`Store`]: `list_components`, `flush` and, if they are supported, `verify` and
+    /// `compact`.
     Store,
     /// `read_snapshot`.
     Snapshots,

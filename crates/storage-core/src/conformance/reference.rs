@@ -5,9 +5,9 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Commit, CommitView, ComponentStorage, KeyPage, PageRequest, Problem, Revision, SharedStore,
-    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
-    VersionedValue, derived, join_key, split_full_key, validate_full_key,
+    Commit, CommitView, Compacted, ComponentStorage, KeyPage, PageRequest, Problem, Revision,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    Verified, VersionedValue, derived, join_key, split_full_key, validate_full_key,
 };
 
 /// An ordered map behind one lock: the whole contract in its simplest form.
@@ -182,6 +182,10 @@ impl Store for ReferenceStorage {
     fn verify(&self, _report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         let components = self.list_components(None, usize::MAX)?.keys.len() as u64;
         Ok(Verified { usage: self.usage(None)?, components, ..Verified::default() })
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        Err(derived::no_compact())
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::ReferenceStorage;
 use crate::{
-    Change, Commit, ComponentStorage, KeyPage, PageRequest, Problem, Revision, SharedStore,
-    SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage, Verified,
-    VersionedValue, Watcher, split_full_key,
+    Change, Commit, Compacted, ComponentStorage, KeyPage, PageRequest, Problem, Revision,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    Verified, VersionedValue, Watcher, split_full_key,
 };
 
 /// One store in memory that several hosts use: each has a connection.
@@ -261,6 +261,10 @@ impl Store for HostConnection {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         self.inner.storage.verify(report)
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        self.inner.storage.compact()
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

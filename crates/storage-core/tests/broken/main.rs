@@ -33,6 +33,7 @@ const DETECTED: &[(&str, &str)] = &[
     ("keys_with_a_common_prefix_are_independent", "try_get reports every key as missing"),
     ("keys_with_a_common_prefix_are_independent", "try_get ignores its prefix"),
     ("flush_changes_nothing", "flush removes a key"),
+    ("compacting_keeps_every_key", "compacting drops empty values"),
     // Keys.
     ("keys_of_every_form_are_distinct", "keys are lowercased"),
     ("keys_of_every_form_are_distinct", "keys are normalised"),

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use storage_core::{
-    Budget, Commit, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Problem, Revision,
-    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
-    Verified, VersionedValue, Write, join_key, split_full_key, validate_full_key,
+    Budget, Commit, Compacted, ComponentStorage, KeyPage, MAX_FULL_KEY_BYTES, PageRequest, Problem,
+    Revision, SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties,
+    Usage, Verified, VersionedValue, Write, join_key, split_full_key, validate_full_key,
 };
 
 #[derive(Debug, Default)]
@@ -538,6 +538,13 @@ impl Store for Broken {
         let unscoped = u64::from(self.is("verify counts unscoped keys as a component"));
         (verified.usage, verified.components) = (self.usage(None)?, components + unscoped);
         Ok(verified)
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        if self.is("compacting drops empty values") {
+            self.state().keys.retain(|_, found| !found.value.is_empty());
+        }
+        Ok(Compacted::default())
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

@@ -1,6 +1,8 @@
 //! One key: get, set, delete, exists, and reads based on them.
 
 use super::{Case, Subject, case};
+use crate::StorageError;
+use crate::conformance::Feature;
 use crate::conformance::subject::{expect, expect_value, succeed};
 
 pub(super) const CASES: &[Case] = &[
@@ -14,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
     case!(keys_with_a_common_prefix_are_independent),
     case!(get_many_returns_values_in_the_order_of_the_keys),
     case!(flush_changes_nothing needs Store),
+    case!(compacting_keeps_every_key needs Store),
 ];
 
 fn a_missing_key_is_none(subject: &Subject<'_>) {
@@ -134,4 +137,29 @@ fn flush_changes_nothing(subject: &Subject<'_>) {
     expect("the contents after flush()", store.contents(), before);
     succeed("set after flush()", store.storage().set("key", "later".into()));
     store.holds("key", &b"later"[..]);
+}
+
+fn compacting_keeps_every_key(subject: &Subject<'_>) {
+    let store = subject.open();
+    store.set("empty", "");
+    for number in 0..50 {
+        store.set(&format!("a/b/c/{number:02}"), vec![number; 4_000]);
+    }
+    for number in 5..50 {
+        store.delete(&format!("a/b/c/{number:02}"));
+    }
+    store.set("a/b/c/00", "overwritten");
+    let before = store.contents();
+    match store.store().compact() {
+        Err(StorageError::Unsupported(_)) => return,
+        other => drop(succeed("compact()", other)),
+    }
+    expect("the contents after compact()", store.contents(), before);
+    store.set("key", "later");
+    store.holds("key", &b"later"[..]);
+    succeed("a second compact()", store.store().compact());
+    drop(store);
+    if subject.has(Feature::Persistence) {
+        subject.open().holds("key", &b"later"[..]);
+    }
 }

@@ -31,25 +31,26 @@ pub enum Method {
     ReadSnapshot,
     Flush,
     Verify,
+    Compact,
     ComponentRevisions,
 }
 
 impl Method {
     /// Every method.
     #[rustfmt::skip]
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Get, Self::Set, Self::Delete, Self::Exists, Self::ListKeys, Self::ListPage,
         Self::GetMany, Self::Usage, Self::TryGet, Self::GetVersioned, Self::Commit,
         Self::ListComponents, Self::ReadSnapshot, Self::Flush, Self::Verify,
-        Self::ComponentRevisions,
+        Self::Compact, Self::ComponentRevisions,
     ];
 
     /// The methods of [`Store`](crate::Store) and [`SharedStore`](crate::SharedStore) that
     /// use what is stored.
     #[rustfmt::skip]
-    pub const STORE: [Self; 5] = [
+    pub const STORE: [Self; 6] = [
         Self::ListComponents, Self::ReadSnapshot, Self::Flush, Self::Verify,
-        Self::ComponentRevisions,
+        Self::Compact, Self::ComponentRevisions,
     ];
 
     /// The methods that change what is stored.
@@ -163,6 +164,10 @@ macro_rules! intercept_storage {
                 report: &mut dyn FnMut($crate::Problem),
             ) -> Result<$crate::Verified, StorageError> {
                 self.intercept(Method::Verify, || self.inner.verify(report))
+            }
+
+            fn compact(&self) -> Result<$crate::Compacted, StorageError> {
+                self.intercept(Method::Compact, || self.inner.compact())
             }
 
             fn shared(&self) -> Option<&dyn $crate::SharedStore> {
