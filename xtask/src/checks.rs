@@ -170,7 +170,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
         "test --package storage-host --features p3 --lib --test guest -- guest::p3 overlapping",
     ));
     steps.push(Step::cargo("test --package xtask"));
-    for package in ["durability", "benches", "fuzz", "test-servers", "sqlite-store"] {
+    for package in ["durability", "drill", "benches", "fuzz", "test-servers", "sqlite-store"] {
         steps.push(clippy(&format!("--package {package}"), Targets::All));
     }
     // With the host, so that its dependencies have the features that are checked already.

@@ -16,18 +16,20 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-const GUESTS: [&str; 16] = [
+const GUESTS: [&str; 18] = [
     "bench",
     "config-logging",
     "core-storage",
     "counter",
     "extended",
+    "guestbook",
     "keyvalue-draft",
     "keyvalue-draft2",
     "keyvalue-main",
     "keyvalue-spin",
     "notes",
     "probe",
+    "responder",
     "session",
     "spin2",
     "spin3",

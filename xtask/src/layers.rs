@@ -33,10 +33,10 @@ struct Gate {
     also: &'static [&'static str],
 }
 
-const GATES: [Gate; 18] = [
+const GATES: [Gate; 22] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["memory"], "foldhash", false),
-    gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false),
+    Gate { also: &[HOST], ..gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false) },
     Gate { also: &[HOST, CACHE], ..gate(BACKENDS, &["file", "redb", "rocksdb"], "rustix", false) },
     Gate { also: &[HOST], ..gate(BACKENDS, &["file"], "sha2", false) },
     gate(BACKENDS, &["redb"], "redb", true),
@@ -49,10 +49,14 @@ const GATES: [Gate; 18] = [
     Gate { also: &[HOST], ..gate(BACKENDS, &["postgres"], "tokio", false) },
     gate(BACKENDS, &["redis"], "redis", true),
     gate(HOST, &["wasmtime"], "wasmtime", true),
+    gate(HOST, &["metrics"], "prometheus-client", true),
     gate(HOST, &["signals"], "signal-hook", true),
     gate(HOST, &["cli"], "clap", true),
-    Gate { also: &[BACKENDS], ..gate(HOST, &["async", "cli"], "tokio", false) },
-    gate(HOST, &["cli"], "bytes", false),
+    Gate { also: &[BACKENDS], ..gate(HOST, &["admin", "async", "cli"], "tokio", false) },
+    gate(HOST, &["admin", "cli", "serve"], "bytes", false),
+    gate(HOST, &["admin", "serve"], "hyper", true),
+    gate(HOST, &["admin", "serve"], "http-body-util", false),
+    gate(HOST, &["serve"], "wasmtime-wasi-http", true),
 ];
 
 const fn gate(

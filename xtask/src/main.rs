@@ -6,6 +6,7 @@ mod bench;
 mod checks;
 mod deny;
 mod dependencies;
+mod drill;
 mod durability;
 mod fuzz;
 mod guests;
@@ -84,6 +85,16 @@ enum Command {
     #[command(disable_help_flag = true)]
     Durability {
         /// Arguments for the suite.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Export, import, wipe and copy a store of a million keys while guests write.
+    ///
+    /// Compares every store byte for byte, and prints how long each step took and how much
+    /// memory it used. `cargo xtask drill --help` shows how to make it shorter.
+    #[command(disable_help_flag = true)]
+    Drill {
+        /// Arguments for the drill.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -228,6 +239,7 @@ fn run(command: Command) -> Result<()> {
             bench::run(&root, "cache", &arguments)
         }
         Command::Durability { arguments } => durability::run(&root, &arguments),
+        Command::Drill { arguments } => drill::run(&root, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
         Command::Models(arguments) => models::run(&root, &arguments),
         Command::Mutants { names, list: true, .. } => mutants::list(&root, &names),

@@ -13,7 +13,8 @@ const LIBRARIES: &str = "check --locked --package storage-core --package storage
                          --package storage-guest \
                          --no-default-features --features storage-core/conformance,\
                          storage-host/memory,storage-host/file,storage-host/redb,\
-                         storage-host/manifest,storage-host/signals,storage-guest/json";
+                         storage-host/manifest,storage-host/signals,storage-host/admin,\
+                         storage-guest/json";
 
 const LIBRARY_PACKAGES: [&str; 5] =
     ["storage-core", "storage-cache", "storage-backends", "storage-host", "storage-guest"];

@@ -82,6 +82,11 @@ impl Server {
         }
     }
 
+    /// The URL of a database of the server, for a store.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The variables for a step with this server.
     pub(crate) fn variables(&self) -> Variables {
         vec![(URL, self.url.clone())]

@@ -5,16 +5,20 @@
 //! owner's chain, so there is no second cache of the owner's keys, and the owner's
 //! quota counts what is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage_core::{
     Commit, ComponentId, ComponentStorage, KeyPage, PageRequest, Revision, StorageError,
-    StorageValue, Usage, VersionedValue, join_key, validate_key,
+    StorageValue, Usage, VersionedValue, forward_storage, join_key, validate_key,
 };
 
-use crate::limits::Limits;
+use crate::component_chain::{Chain, ComponentChain};
+#[cfg(feature = "wasmtime")]
+use crate::limits::LimitedStorage;
+use crate::observed::Observed;
+use crate::settings::by_prefix;
 
 /// What a grant allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,11 +91,70 @@ impl Grants {
         found
     }
 
+    /// Returns the grants of all components, each ordered by owner and prefix.
+    pub(crate) fn all(&self) -> BTreeMap<ComponentId, Vec<Grant>> {
+        all_of(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces all grants. `change` gets the old ones and changes what must take effect
+    /// together with the new ones: no call sees some grants of before and some of after it.
+    pub(crate) fn replace<R>(
+        &self,
+        wanted: &BTreeMap<ComponentId, Vec<Grant>>,
+        change: impl FnOnce(BTreeMap<ComponentId, Vec<Grant>>) -> R,
+    ) -> R {
+        let mut rules: HashMap<Pair, Rules> = HashMap::new();
+        for (to, grants) in wanted {
+            let mut owners: BTreeMap<ComponentId, Vec<(String, Access)>> = BTreeMap::new();
+            for ((owner, prefix), access) in by_prefix(grants) {
+                owners.entry(owner).or_default().push((prefix, access));
+            }
+            let pairs = owners.into_iter();
+            rules.extend(pairs.map(|(owner, all)| ((to.clone(), owner), Rules::of(all))));
+        }
+        let mut grants = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let old = all_of(&grants);
+        for pair in rules.keys() {
+            if !grants.contains_key(pair) {
+                grants.insert(pair.clone(), Arc::default());
+            }
+        }
+        let mut locked: Vec<_> = grants
+            .iter()
+            .map(|(pair, allowed)| {
+                (pair, allowed.0.write().unwrap_or_else(PoisonError::into_inner))
+            })
+            .collect();
+        let result = change(old);
+        for (pair, allowed) in &mut locked {
+            **allowed = Arc::new(rules.remove(*pair).unwrap_or_default());
+        }
+        drop(locked);
+        grants.retain(|_, allowed| !allowed.rules().granted.is_empty());
+        result
+    }
+
     /// Returns what `to` may do with the keys of `owner`; `None` if nothing.
     pub(crate) fn between(&self, to: &ComponentId, owner: &ComponentId) -> Option<Arc<Allowed>> {
         let grants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         grants.get(&(to.clone(), owner.clone())).cloned()
     }
+}
+
+fn all_of(grants: &HashMap<Pair, Arc<Allowed>>) -> BTreeMap<ComponentId, Vec<Grant>> {
+    let mut all: BTreeMap<ComponentId, Vec<Grant>> = BTreeMap::new();
+    for ((to, owner), allowed) in grants {
+        let of = |(prefix, access): &(String, Access)| Grant {
+            owner: owner.clone(),
+            prefix: prefix.clone(),
+            access: *access,
+        };
+        all.entry(to.clone()).or_default().extend(allowed.rules().granted.iter().map(of));
+    }
+    for grants in all.values_mut() {
+        grants.sort_by(|a, b| (&a.owner, &a.prefix).cmp(&(&b.owner, &b.prefix)));
+    }
+    all
 }
 
 /// What one component may do with the keys of another. Changes with the grants.
@@ -179,35 +242,72 @@ fn disjoint(mut prefixes: Vec<String>) -> Vec<String> {
 /// listings and counts omit them without a call of the cache or the store. Writing
 /// such a key, or a key that is granted for reading only, is
 /// [`StorageError::AccessDenied`]. So is every call once all grants are revoked.
+///
+/// A call is one of the component that has the grant: its rate limit applies, and its metrics
+/// count it. The limits and the quota of the owner apply.
 #[derive(Clone)]
 pub struct GrantedStorage {
-    owner: ComponentId,
-    #[cfg_attr(not(feature = "wasmtime"), expect(dead_code, reason = "guests have limits"))]
-    owner_limits: Limits,
-    storage: Arc<dyn ComponentStorage>,
-    allowed: Arc<Allowed>,
+    storage: Arc<Observed<GrantedKeys>>,
+    /// Whose calls these are. Its account lives as long as its chain.
+    _caller: Arc<ComponentChain>,
 }
 
 impl GrantedStorage {
-    /// `storage` is the owner's chain.
     pub(crate) fn new(
-        owner: ComponentId,
-        owner_limits: Limits,
-        storage: Arc<dyn ComponentStorage>,
+        caller: Arc<ComponentChain>,
+        owner: Arc<ComponentChain>,
         allowed: Arc<Allowed>,
     ) -> Self {
-        Self { owner, owner_limits, storage, allowed }
+        let account = Arc::clone(caller.account());
+        let storage = Arc::new(Observed::new(GrantedKeys { owner, allowed }, account));
+        Self { storage, _caller: caller }
     }
 
     /// The component that owns the keys.
     pub fn owner(&self) -> &ComponentId {
-        &self.owner
+        self.storage.inner().owner()
     }
 
-    /// The limits of the owner's calls, which apply to calls through grants too.
+    /// The same for a guest: within the limits of the caller, too. The caller's chain must live
+    /// as long.
     #[cfg(feature = "wasmtime")]
-    pub(crate) fn owner_limits(&self) -> &Limits {
-        &self.owner_limits
+    pub(crate) fn for_guest(&self) -> Observed<LimitedStorage<GrantedKeys>> {
+        let keys = self.storage.inner().clone();
+        let account = self.storage.account();
+        let accounts = [Arc::clone(account), Arc::clone(keys.owner.account())];
+        Observed::new(LimitedStorage::lower(keys, accounts), Arc::clone(account))
+    }
+}
+
+impl fmt::Debug for GrantedStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantedStorage")
+            .field("owner", self.owner())
+            .field("allowed", &self.storage.inner().allowed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl ComponentStorage for GrantedStorage {
+    forward_storage!(self => *self.storage);
+}
+
+/// The keys of another component that are granted.
+#[derive(Debug, Clone)]
+pub(crate) struct GrantedKeys {
+    owner: Arc<ComponentChain>,
+    allowed: Arc<Allowed>,
+}
+
+impl GrantedKeys {
+    pub(crate) fn owner(&self) -> &ComponentId {
+        self.owner.id()
+    }
+
+    /// The owner's storage.
+    fn storage(&self) -> &Chain {
+        self.owner.unobserved()
     }
 
     /// Returns the current grants; an error if there are none.
@@ -225,40 +325,31 @@ impl GrantedStorage {
     }
 }
 
-impl fmt::Debug for GrantedStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GrantedStorage")
-            .field("owner", &self.owner)
-            .field("allowed", &self.allowed)
-            .finish_non_exhaustive()
-    }
-}
-
 #[deny(clippy::missing_trait_methods)]
-impl ComponentStorage for GrantedStorage {
+impl ComponentStorage for GrantedKeys {
     fn get(&self, key: &str) -> Result<Option<StorageValue>, StorageError> {
-        if self.rules_to_read(key)?.can_read(key) { self.storage.get(key) } else { Ok(None) }
+        if self.rules_to_read(key)?.can_read(key) { self.storage().get(key) } else { Ok(None) }
     }
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
         self.rules(key)?.check_write(key)?;
-        self.storage.set(key, value)
+        self.storage().set(key, value)
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
         self.rules(key)?.check_write(key)?;
-        self.storage.delete(key)
+        self.storage().delete(key)
     }
 
     fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        if self.rules_to_read(key)?.can_read(key) { self.storage.exists(key) } else { Ok(false) }
+        if self.rules_to_read(key)?.can_read(key) { self.storage().exists(key) } else { Ok(false) }
     }
 
     fn list_keys(&self, prefix: Option<&str>) -> Result<Vec<String>, StorageError> {
         let prefix = prefix.unwrap_or_default();
         let mut keys = Vec::new();
         for granted in self.rules(prefix)?.readable_under(prefix) {
-            keys.append(&mut self.storage.list_keys(Some(granted))?);
+            keys.append(&mut self.storage().list_keys(Some(granted))?);
         }
         Ok(keys)
     }
@@ -267,7 +358,7 @@ impl ComponentStorage for GrantedStorage {
         let mut page = KeyPage::default();
         for prefix in self.rules(request.prefix)?.readable_under(request.prefix) {
             let limit = request.limit - page.keys.len();
-            let mut part = self.storage.list_page(PageRequest { prefix, limit, ..request })?;
+            let mut part = self.storage().list_page(PageRequest { prefix, limit, ..request })?;
             page.keys.append(&mut part.keys);
             if part.more {
                 page.more = true;
@@ -286,7 +377,7 @@ impl ComponentStorage for GrantedStorage {
         if readable.is_empty() {
             return Ok(vec![None; keys.len()]);
         }
-        let mut found = self.storage.get_many(&readable)?.into_iter();
+        let mut found = self.storage().get_many(&readable)?.into_iter();
         let value = |key: &&str| if rules.can_read(key) { found.next().flatten() } else { None };
         Ok(keys.iter().map(value).collect())
     }
@@ -294,14 +385,14 @@ impl ComponentStorage for GrantedStorage {
     fn usage(&self, prefix: Option<&str>) -> Result<Usage, StorageError> {
         let prefix = prefix.unwrap_or_default();
         let rules = self.rules(prefix)?;
-        let parts = rules.readable_under(prefix).map(|granted| self.storage.usage(Some(granted)));
+        let parts = rules.readable_under(prefix).map(|granted| self.storage().usage(Some(granted)));
         parts.into_iter().try_fold(Usage::default(), |sum, part| Ok(sum + part?))
     }
 
     fn try_get(&self, prefix: &str, key: &str) -> Option<Option<StorageValue>> {
         let key = join_key(prefix, key);
         if self.rules_to_read(&key).ok()?.can_read(&key) {
-            self.storage.try_get("", &key)
+            self.storage().try_get("", &key)
         } else {
             Some(None)
         }
@@ -309,7 +400,7 @@ impl ComponentStorage for GrantedStorage {
 
     fn get_versioned(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         if self.rules_to_read(key)?.can_read(key) {
-            self.storage.get_versioned(key)
+            self.storage().get_versioned(key)
         } else {
             Ok(None)
         }
@@ -326,7 +417,7 @@ impl ComponentStorage for GrantedStorage {
                 return Err(denied(&check.key));
             }
         }
-        self.storage.commit(commit)
+        self.storage().commit(commit)
     }
 }
 

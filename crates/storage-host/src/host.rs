@@ -1,28 +1,33 @@
 //! The host: one chain for each component, and its settings.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 #[cfg(doc)]
 use storage_cache::SharedCache;
 use storage_cache::{CacheConfig, CacheStats, Clock, CoherenceStats, DEFAULT_MAX_STALENESS};
+use storage_core::{Budget, ComponentId, StorageError, Store};
 #[cfg(doc)]
-use storage_core::StoreProperties;
-use storage_core::{
-    Budget, ComponentId, ComponentStorage, NamespacedStorage, StorageError, Store, forward_storage,
-};
+use storage_core::{ComponentStorage, StoreProperties};
 
 use crate::caches::{CacheSettings, Caches};
 use crate::coherence::Follower;
+use crate::component_chain::{ComponentChain, ComponentUsage};
 use crate::component_config::ComponentConfig;
 use crate::grants::{Grant, GrantedStorage, Grants};
-use crate::limits::{LimitedStorage, Limits};
+use crate::limits::Limits;
+use crate::live::{Account, Live};
+#[cfg(feature = "metrics")]
+use crate::metrics::{DEFAULT_COMPONENTS, Readings};
 #[cfg(feature = "async")]
-use crate::offload::{Offload, Offloader, Share};
-use crate::optional_cache::OptionalCache;
-use crate::quota::QuotaStorage;
+use crate::offload::{Offload, Offloader};
+use crate::rate::{Allowance, RateLimit, nanos};
+use crate::settings::HostSettings;
 use crate::shutdown::GatedStore;
 
 /// The settings of a component.
@@ -32,6 +37,8 @@ pub struct ComponentSettings {
     pub quota: Option<Budget>,
     /// The limits on one call of the component.
     pub limits: Limits,
+    /// How many operations and bytes it may use in a second.
+    pub rate: RateLimit,
     /// A private cache instead of the host's. Like the host's it is not used in front of a
     /// store that answers from memory.
     pub cache: Option<CacheConfig>,
@@ -66,16 +73,66 @@ struct Shared {
     /// The same as `gated`.
     store: Arc<dyn Store>,
     caches: Caches,
-    defaults: ComponentSettings,
-    overrides: HashMap<ComponentId, ComponentSettings>,
+    live: Arc<Live>,
     grants: Grants,
-    chains: Mutex<HashMap<ComponentId, Weak<ComponentChain>>>,
+    chains: Mutex<Chains>,
+    #[cfg(feature = "metrics")]
+    readings: Readings,
     #[cfg(feature = "wasmtime")]
     log_budgets: crate::log_budget::LogBudgets,
     #[cfg(feature = "async")]
     behaviour: StoreBehaviour,
     #[cfg(feature = "async")]
     offloader: Offloader,
+}
+
+/// The components in use.
+#[derive(Default)]
+struct Chains {
+    in_use: HashSet<InUse>,
+    /// What components have left of their rate that are not in use any more. A component that
+    /// ends and starts again gets no more than one that runs on.
+    allowances: HashMap<ComponentId, Box<Allowance>>,
+}
+
+/// A component in use. Found by its id, which the account has.
+struct InUse {
+    chain: Weak<ComponentChain>,
+    account: Arc<Account>,
+}
+
+impl Borrow<ComponentId> for InUse {
+    fn borrow(&self) -> &ComponentId {
+        self.account.id()
+    }
+}
+
+impl PartialEq for InUse {
+    fn eq(&self, other: &Self) -> bool {
+        self.account.id() == other.account.id()
+    }
+}
+
+impl Eq for InUse {}
+
+impl Hash for InUse {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.account.id().hash(state);
+    }
+}
+
+impl Chains {
+    fn get(&self, id: &ComponentId) -> Option<Arc<ComponentChain>> {
+        self.in_use.get(id)?.chain.upgrade()
+    }
+
+    /// Keeps an allowance. Forgets those that are full again once their number has doubled.
+    fn keep_allowance(&mut self, id: &ComponentId, allowance: Box<Allowance>, now: u64) {
+        if self.allowances.len() >= self.allowances.capacity() {
+            self.allowances.retain(|_, allowance| !allowance.is_full(now));
+        }
+        self.allowances.insert(id.clone(), allowance);
+    }
 }
 
 /// What an asynchronous host must know of its store for each call.
@@ -123,33 +180,43 @@ impl StorageHost {
             overrides: HashMap::new(),
             #[cfg(feature = "async")]
             offload: Offload::default(),
+            #[cfg(feature = "metrics")]
+            metrics_components: DEFAULT_COMPONENTS,
         }
     }
 
     /// Returns the component's chain: the one in use, or a new one.
     pub fn component(&self, id: &ComponentId) -> Arc<ComponentChain> {
         let mut chains = self.shared.lock_chains();
-        if let Some(chain) = chains.get(id).and_then(Weak::upgrade) {
+        if let Some(chain) = chains.get(id) {
             return chain;
         }
-        let chain = Arc::new(self.new_chain(id));
-        chains.insert(id.clone(), Arc::downgrade(&chain));
+        // If the last chain is being dropped, its successor continues its account.
+        let account = chains.in_use.get(id).map(|in_use| Arc::clone(&in_use.account));
+        let account = account.unwrap_or_else(|| {
+            let allowance = chains.allowances.remove(id);
+            Arc::new(Account::new(id.clone(), &self.shared.live, allowance))
+        });
+        let chain = Arc::new(ComponentChain::new(self, &account));
+        let in_use = InUse { chain: Arc::downgrade(&chain), account };
+        chains.in_use.replace(in_use);
         chain
     }
 
     /// Returns how much a component stores and may store; zero for an unknown
-    /// component.
+    /// component. Not a call of the component: it has no rate limit and is not counted.
     ///
     /// # Errors
     /// As [`ComponentStorage::usage`].
     pub fn usage(&self, id: &ComponentId) -> Result<ComponentUsage, StorageError> {
-        self.component(id).component_usage()
+        let chain = self.component(id);
+        chain.usage_in(chain.unobserved())
     }
 
     /// Returns the statistics of a component's cache since its chain was created; all
     /// zero while the component is not in use, and without a cache.
     pub fn cache_stats(&self, id: &ComponentId) -> CacheStats {
-        let chain = self.shared.lock_chains().get(id).and_then(Weak::upgrade);
+        let chain = self.shared.lock_chains().get(id);
         chain.map_or_else(CacheStats::default, |chain| chain.cache_stats())
     }
 
@@ -157,10 +224,9 @@ impl StorageHost {
     /// created, and of the private caches of components that are in use.
     pub fn total_cache_stats(&self) -> CacheStats {
         // Dropping the last reference to a chain takes the lock.
-        let chains: Vec<_> = self.shared.lock_chains().values().filter_map(Weak::upgrade).collect();
-        let private = chains.iter().filter(|chain| !chain.shares_cache);
-        let private = private.map(|chain| chain.cache_stats());
-        private.chain(self.shared.caches.shared_stats()).sum()
+        let chains: Vec<_> = self.in_use().into_iter().filter_map(|(_, chain)| chain).collect();
+        let private = chains.iter().filter_map(|chain| chain.private_cache_stats());
+        private.chain(self.shared_cache_stats()).sum()
     }
 
     /// Returns how the store is polled for the writes of other hosts; `None` if no other host
@@ -220,11 +286,11 @@ impl StorageHost {
     }
 
     /// Returns the storage of `owner` restricted to the grants of `to`; `None` without
-    /// a grant.
+    /// a grant. Its calls are calls of `to`: they have its rate limit, and the limits and
+    /// the quota of `owner`.
     pub fn granted(&self, to: &ComponentId, owner: &ComponentId) -> Option<GrantedStorage> {
         let allowed = self.shared.grants.between(to, owner)?;
-        let chain = self.component(owner);
-        Some(GrantedStorage::new(owner.clone(), *chain.limits(), chain, allowed))
+        Some(GrantedStorage::new(self.component(to), self.component(owner), allowed))
     }
 
     /// Refuses new operations, waits until writes in progress have ended, and flushes
@@ -281,21 +347,66 @@ impl StorageHost {
         &self.shared.offloader
     }
 
-    fn new_chain(&self, id: &ComponentId) -> ComponentChain {
-        let settings = self.shared.overrides.get(id).unwrap_or(&self.shared.defaults);
-        let cached = self.shared.caches.of(id, settings);
-        let namespaced = NamespacedStorage::new(id.clone(), cached);
-        let within_quota = QuotaStorage::new(namespaced, settings.quota);
-        ComponentChain {
-            storage: LimitedStorage::new(within_quota, settings.limits),
-            shares_cache: settings.cache.is_none() && self.shared.caches.settings().is_shared,
-            config: settings.config.clone(),
-            host: self.clone(),
-            #[cfg(feature = "wasmtime")]
-            cursors: crate::cursors::Cursors::default(),
-            #[cfg(feature = "async")]
-            share: self.shared.offloader.new_share(),
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.shared.live
+    }
+
+    pub(crate) fn all_grants(&self) -> &Grants {
+        &self.shared.grants
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn readings(&self) -> &Readings {
+        &self.shared.readings
+    }
+
+    /// The components in use. A chain is `None` if it is being dropped.
+    ///
+    /// Dropping a chain that has no other handle takes the lock of the chains.
+    pub(crate) fn in_use(&self) -> Vec<(Arc<Account>, Option<Arc<ComponentChain>>)> {
+        let chains = self.shared.lock_chains();
+        let in_use = chains.in_use.iter();
+        in_use.map(|one| (Arc::clone(&one.account), one.chain.upgrade())).collect()
+    }
+
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.shared.caches
+    }
+
+    /// The lines that components may log.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn log_budgets(&self) -> &crate::log_budget::LogBudgets {
+        &self.shared.log_budgets
+    }
+
+    pub(crate) fn shared_cache_stats(&self) -> Option<CacheStats> {
+        self.shared.caches.shared_stats()
+    }
+
+    /// Forgets a chain that is being dropped.
+    pub(crate) fn forget(&self, chain: &ComponentChain) {
+        let mut chains = self.shared.lock_chains();
+        #[cfg(feature = "metrics")]
+        if let Some(stats) = chain.private_cache_stats() {
+            self.shared.readings.retire_cache(stats);
         }
+        // The component may have a new chain since the last reference was dropped.
+        let in_use = chains.in_use.get(chain.id());
+        if !in_use.is_some_and(|in_use| ptr::eq(in_use.chain.as_ptr(), chain)) {
+            return;
+        }
+        chains.in_use.remove(chain.id());
+        // A map keeps its memory; shrink it after many components were dropped.
+        let capacity = chains.in_use.capacity();
+        if chains.in_use.len() < capacity / 4 {
+            chains.in_use.shrink_to(capacity / 2);
+        }
+        if let Some(allowance) = chain.account().take_allowance() {
+            chains.keep_allowance(chain.id(), allowance, nanos(self.shared.live.now()));
+        }
+        drop(chains);
+        #[cfg(feature = "metrics")]
+        self.shared.readings.retire(chain.id(), &chain.account().report());
     }
 }
 
@@ -303,15 +414,14 @@ impl fmt::Debug for StorageHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (chains, capacity) = {
             let chains = self.shared.lock_chains();
-            (chains.len(), chains.capacity())
+            (chains.in_use.len(), chains.in_use.capacity())
         };
         let cache = self.shared.caches.settings();
         f.debug_struct("StorageHost")
             .field("cache", &cache.config)
             .field("shares_cache", &cache.is_shared)
             .field("max_staleness", &cache.max_staleness)
-            .field("defaults", &self.shared.defaults)
-            .field("overrides", &self.shared.overrides)
+            .field("settings", &self.shared.live)
             .field("chains", &chains)
             .field("room_for_chains", &capacity)
             .finish_non_exhaustive()
@@ -319,8 +429,8 @@ impl fmt::Debug for StorageHost {
 }
 
 impl Shared {
-    fn lock_chains(&self) -> MutexGuard<'_, HashMap<ComponentId, Weak<ComponentChain>>> {
-        // Every change of the map is one call, so a panic cannot leave it half changed.
+    fn lock_chains(&self) -> MutexGuard<'_, Chains> {
+        // Every change of a map is one call, so a panic cannot leave it half changed.
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -333,6 +443,8 @@ pub struct StorageHostBuilder {
     overrides: HashMap<ComponentId, ComponentSettings>,
     #[cfg(feature = "async")]
     offload: Offload,
+    #[cfg(feature = "metrics")]
+    metrics_components: usize,
 }
 
 impl StorageHostBuilder {
@@ -403,7 +515,7 @@ impl StorageHostBuilder {
         self
     }
 
-    /// Sets the clock of the caches, for tests. With a manual clock no thread polls a store
+    /// Sets the clock of the caches and of the rate limits, for tests. With a manual clock no thread polls a store
     /// that other hosts may write to: call [`StorageHost::poll_changes`].
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -425,8 +537,15 @@ impl StorageHostBuilder {
         self
     }
 
+    /// Sets the rate limit of components without their own settings.
+    #[must_use]
+    pub fn rate(mut self, rate: RateLimit) -> Self {
+        self.defaults.rate = rate;
+        self
+    }
+
     /// Sets all settings of components without their own settings. Replaces
-    /// [`quota`](Self::quota) and [`limits`](Self::limits).
+    /// [`quota`](Self::quota), [`limits`](Self::limits) and [`rate`](Self::rate).
     #[must_use]
     pub fn defaults(mut self, settings: ComponentSettings) -> Self {
         self.defaults = settings;
@@ -448,9 +567,17 @@ impl StorageHostBuilder {
         self
     }
 
+    /// Sets how many components have numbers of their own in
+    /// [`metrics`](StorageHost::metrics): the busiest. Default 100.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics_components(mut self, components: usize) -> Self {
+        self.metrics_components = components;
+        self
+    }
+
     /// Builds the host.
     pub fn build(self) -> StorageHost {
-        #[cfg(feature = "async")]
         let properties = self.store.properties();
         #[cfg(feature = "async")]
         let behaviour = StoreBehaviour {
@@ -458,16 +585,23 @@ impl StorageHostBuilder {
             is_shared: properties.shared_with_other_hosts,
         };
         let gated = Arc::new(GatedStore::new(self.store));
+        let clock = self.cache.clock.clone();
         let caches = Caches::new(&gated, self.cache, &self.defaults, &self.overrides);
+        let settings = HostSettings {
+            defaults: self.defaults,
+            components: self.overrides.into_iter().collect(),
+            ..HostSettings::default()
+        };
         StorageHost {
             shared: Arc::new(Shared {
                 store: gated.clone(),
                 gated,
                 caches,
-                defaults: self.defaults,
-                overrides: self.overrides,
+                live: Arc::new(Live::new(settings, clock, properties.kind)),
                 grants: Grants::default(),
                 chains: Mutex::default(),
+                #[cfg(feature = "metrics")]
+                readings: Readings::new(self.metrics_components),
                 #[cfg(feature = "wasmtime")]
                 log_budgets: crate::log_budget::LogBudgets::default(),
                 #[cfg(feature = "async")]
@@ -489,140 +623,4 @@ impl fmt::Debug for StorageHostBuilder {
             .field("overrides", &self.overrides)
             .finish_non_exhaustive()
     }
-}
-
-/// How much a component stores and may store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ComponentUsage {
-    /// Bytes of its user keys and their values.
-    pub used_bytes: u64,
-    /// How many bytes it may store; `u64::MAX` without a quota.
-    pub quota_bytes: u64,
-    /// The number of its keys.
-    pub key_count: u64,
-}
-
-type Chain = LimitedStorage<QuotaStorage<NamespacedStorage<OptionalCache>>>;
-
-/// A component's storage, shared by all of its instances: limits, quota,
-/// isolation and, unless the store answers from memory, cache above the host's store.
-///
-/// Created by [`StorageHost::component`]. As a [`ComponentStorage`] it takes user
-/// keys.
-pub struct ComponentChain {
-    storage: Chain,
-    shares_cache: bool,
-    config: ComponentConfig,
-    host: StorageHost,
-    #[cfg(feature = "wasmtime")]
-    cursors: crate::cursors::Cursors,
-    #[cfg(feature = "async")]
-    share: Share,
-}
-
-impl ComponentChain {
-    /// Returns the component's id.
-    pub fn id(&self) -> &ComponentId {
-        self.storage.inner().inner().component_id()
-    }
-
-    /// Returns the host that it belongs to.
-    pub fn host(&self) -> &StorageHost {
-        &self.host
-    }
-
-    /// The cursors of its instances' listings.
-    #[cfg(feature = "wasmtime")]
-    pub(crate) fn cursors(&self) -> &crate::cursors::Cursors {
-        &self.cursors
-    }
-
-    /// The permits of its offloaded calls.
-    #[cfg(feature = "async")]
-    pub(crate) fn share(&self) -> &Share {
-        &self.share
-    }
-
-    /// The lines that components may log.
-    #[cfg(feature = "wasmtime")]
-    pub(crate) fn log_budgets(&self) -> &crate::log_budget::LogBudgets {
-        &self.host.shared.log_budgets
-    }
-
-    /// Returns the component's configuration.
-    pub fn config(&self) -> &ComponentConfig {
-        &self.config
-    }
-
-    /// Returns the limits of the component's calls.
-    pub fn limits(&self) -> &Limits {
-        self.storage.limits()
-    }
-
-    /// Returns the component's quota, if any.
-    pub fn quota(&self) -> Option<Budget> {
-        self.storage.inner().quota()
-    }
-
-    /// Returns the statistics of the component's cache, also of its part of a shared
-    /// cache; all zero without one.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.cache().stats()
-    }
-
-    /// Clears the component's cache, after the component's data was changed in the
-    /// store without this host. Does nothing without a cache.
-    pub fn clear_cache(&self) {
-        self.cache().clear();
-    }
-
-    fn cache(&self) -> &OptionalCache {
-        self.storage.inner().inner().inner()
-    }
-
-    /// Returns how much the component stores and may store.
-    ///
-    /// # Errors
-    /// As [`ComponentStorage::usage`].
-    pub fn component_usage(&self) -> Result<ComponentUsage, StorageError> {
-        let used = self.storage.usage(None)?;
-        Ok(ComponentUsage {
-            used_bytes: used.bytes,
-            quota_bytes: self.quota().map_or(u64::MAX, |quota| quota.max_bytes),
-            key_count: used.keys,
-        })
-    }
-}
-
-impl fmt::Debug for ComponentChain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ComponentChain")
-            .field("id", self.id())
-            .field("quota", &self.quota())
-            .field("limits", self.limits())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for ComponentChain {
-    fn drop(&mut self) {
-        #[cfg(feature = "wasmtime")]
-        self.log_budgets().report_suppressed(self.id());
-        let mut chains = self.host.shared.lock_chains();
-        // The component may have a new chain since the last reference was dropped.
-        let mine = chains.get(self.id()).is_some_and(|chain| chain.as_ptr() == &raw const *self);
-        if mine {
-            chains.remove(self.id());
-            // A map keeps its memory; shrink it after many components were dropped.
-            let capacity = chains.capacity();
-            if chains.len() < capacity / 4 {
-                chains.shrink_to(capacity / 2);
-            }
-        }
-    }
-}
-
-#[deny(clippy::missing_trait_methods)]
-impl ComponentStorage for ComponentChain {
-    forward_storage!(self => self.storage);
 }

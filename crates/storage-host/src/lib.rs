@@ -34,8 +34,13 @@
 //! | `wasmtime` | the module `guest`: storage, configuration and logs for the components of a wasmtime host, and wasmtime itself, re-exported; with `memory` also the module `compat`: the interface of wasmtime-wasi-keyvalue | yes |
 //! | `async` | `guest::add_to_linker_async`, for hosts on tokio; enables `wasmtime` | yes |
 //! | `p3` | in asynchronous linkers `spin:key-value@3.0.0` and `wasmcloud:keyvalue@0.2.0`, whose calls overlap; enables `async` | no |
+//! | `serve` | the module `serve`: a server of `wasi:http` components; enables `async` | yes |
 //! | `manifest` | `Manifest`: a host's components, quotas, limits and grants from a TOML file | yes |
-//! | `cli` | the `storage-host` command; enables `wasmtime` and `manifest` | yes |
+//! | `metrics` | `StorageHost::metrics`: what components and the host do, in numbers and for Prometheus | yes |
+//! | `tracing` | spans of storage calls; enabled by `wasmtime` and `metrics` | yes |
+//! | `archive` | `export_store` and `import_archive`: a store as lines of JSON that detect any change | yes |
+//! | `admin` | the module `admin` (Unix): a socket by which other processes use the store of a host | yes |
+//! | `cli` | the `storage-host` command; enables `admin`, `archive`, `manifest`, `metrics` and `wasmtime` | yes |
 //! | `signals` | the module `signals` (Unix): shuts a process down on SIGTERM, SIGINT and SIGHUP | yes |
 //! | `memory` | the store `memory:` | yes |
 //! | `file` | the store `file:PATH` | yes |
@@ -48,76 +53,118 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "admin", unix))]
+pub mod admin;
+#[cfg(feature = "archive")]
+mod archive;
 mod built_in;
 mod caches;
 mod chain;
 mod coherence;
 #[cfg(all(feature = "wasmtime", feature = "memory"))]
 pub mod compat;
+mod component_chain;
 mod component_config;
 #[cfg(any(feature = "wasmtime", feature = "internals"))]
 mod cursors;
 mod grants;
 #[cfg(feature = "wasmtime")]
 pub mod guest;
-#[cfg(feature = "wasmtime")]
+#[cfg(any(feature = "wasmtime", all(feature = "admin", unix)))]
 mod hidden;
 mod host;
+#[cfg(any(feature = "manifest", feature = "serve"))]
+mod http_settings;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
 mod limits;
+mod live;
 #[cfg(feature = "wasmtime")]
 mod log_budget;
 #[cfg(feature = "manifest")]
 mod manifest;
 #[cfg(feature = "manifest")]
+mod manifest_http;
+#[cfg(feature = "manifest")]
+mod manifest_rates;
+#[cfg(feature = "manifest")]
+mod manifest_reload;
+#[cfg(feature = "manifest")]
 mod manifest_warnings;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod observed;
 #[cfg(feature = "async")]
 mod offload;
+mod operation;
 mod optional_cache;
 mod password;
 mod quota;
+mod rate;
 mod registry;
 mod scheme;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod server;
+mod settings;
 mod shutdown;
 #[cfg(all(feature = "signals", unix))]
 pub mod signals;
 mod store_path;
 mod store_url;
 mod transfer;
+mod wipe;
 
+#[cfg(feature = "archive")]
+pub use archive::{
+    ExportError, Exported, ImportError, ImportOptions, Imported, check_archive, export_store,
+    import_archive,
+};
 pub use chain::create_component_storage;
+pub use component_chain::{ComponentChain, ComponentUsage};
 pub use component_config::ComponentConfig;
 pub use grants::{Access, Grant, GrantedStorage};
-pub use host::{
-    ComponentChain, ComponentSettings, ComponentUsage, StorageHost, StorageHostBuilder,
-};
+pub use host::{ComponentSettings, StorageHost, StorageHostBuilder};
+#[cfg(any(feature = "manifest", feature = "serve"))]
+pub use http_settings::{HttpSettings, InvalidRoute, OutgoingHost, Route};
 pub use limits::{LimitedStorage, Limits};
 #[cfg(feature = "manifest")]
 pub use manifest::{Manifest, ManifestComponent, ManifestError};
 #[cfg(feature = "manifest")]
 pub use manifest_warnings::ManifestWarning;
+#[cfg(all(feature = "metrics", feature = "async"))]
+pub use metrics::OffloadMetrics;
+#[cfg(feature = "metrics")]
+pub use metrics::{
+    ComponentMetrics, LatencyHistogram, Metrics, OperationMetrics, PROMETHEUS_CONTENT_TYPE,
+};
+#[cfg(feature = "tracing")]
+pub use observed::CALL_TARGET;
 #[cfg(feature = "async")]
 pub use offload::{BriefReads, Offload};
+pub use operation::{Operation, Outcome};
 pub use password::hide_passwords;
 pub use quota::QuotaStorage;
+pub use rate::{InvalidRateLimit, RateLimit};
 pub use registry::StoreRegistry;
 pub use scheme::{Inspection, Location, Mode, Needs, Scheme, Setting};
 pub use server::Server;
+pub use settings::{Applied, HostSettings, SettingChange};
 pub use store_url::{StoreUrl, StoreUrlError};
-pub use transfer::{Copied, CopyError, CopyOptions, copy_store};
+pub use transfer::component::SettingsOf;
+pub use transfer::error::{CopyError, OverQuota};
+pub use transfer::{Copied, CopyOptions, copy_store, copy_store_within};
 
 pub use storage_cache::{
     CacheConfig, CacheStats, CachedStorage, Clock, CoherenceStats, DEFAULT_MAX_STALENESS,
     ManualClock, SharedCache,
 };
 pub use storage_core::{
-    Budget, Change, Commit, ComponentId, ComponentStorage, Durability, InvalidComponentId, KeyPage,
-    NamespacedStorage, PageRequest, Problem, ProblemKind, Revision, SharedStore, SnapshotVisitor,
-    StorageError, StorageValue, Store, StoreProperties, Usage, Verified, VersionedValue, Watcher,
-    forward_storage, put, validate_key,
+    Budget, Change, Commit, Compacted, ComponentId, ComponentStorage, Durability,
+    InvalidComponentId, KeyPage, NamespacedStorage, PageRequest, Problem, ProblemKind, Revision,
+    SharedStore, SnapshotVisitor, StorageError, StorageValue, Store, StoreProperties, Usage,
+    Verified, VersionedValue, Watcher, forward_storage, put, validate_key,
 };
 
 #[cfg(feature = "wasmtime")]

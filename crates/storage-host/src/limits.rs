@@ -1,9 +1,13 @@
 //! Limits on the size of one call.
 
+use std::sync::Arc;
+
 use storage_core::{
     Commit, ComponentStorage, Expected, KeyPage, MAX_KEY_BYTES, PageRequest, Revision,
     StorageError, StorageValue, forward_storage, validate_key,
 };
+
+use crate::live::Account;
 
 /// Limits on the size of one call of a component, and on its open handles.
 ///
@@ -87,6 +91,11 @@ impl Limits {
         at_most("bytes of a value", self.value_bytes, len)
     }
 
+    fn check_write(&self, key: &str, value: &StorageValue) -> Result<(), StorageError> {
+        self.check_key(key)?;
+        self.check_value_len(value.len())
+    }
+
     /// Checks the number of operations of a batch.
     ///
     /// # Errors
@@ -140,18 +149,44 @@ pub(crate) const VALUES_PER_READ: usize = 16;
 #[derive(Debug)]
 pub struct LimitedStorage<S: ComponentStorage> {
     inner: S,
-    limits: Limits,
+    limits: Source,
+}
+
+/// Where the limits come from.
+#[derive(Debug)]
+enum Source {
+    Fixed(Box<Limits>),
+    Live(Arc<Account>),
+    /// The lower ones of two components.
+    #[cfg(feature = "wasmtime")]
+    Lower([Arc<Account>; 2]),
 }
 
 impl<S: ComponentStorage> LimitedStorage<S> {
     /// Enforces `limits` on the calls of `storage`.
     pub fn new(storage: S, limits: Limits) -> Self {
-        Self { inner: storage, limits }
+        Self { inner: storage, limits: Source::Fixed(Box::new(limits)) }
+    }
+
+    /// Enforces the limits of a component, which may change.
+    pub(crate) fn live(storage: S, account: Arc<Account>) -> Self {
+        Self { inner: storage, limits: Source::Live(account) }
+    }
+
+    /// Enforces the lower ones of the limits of two components, which may change.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn lower(storage: S, accounts: [Arc<Account>; 2]) -> Self {
+        Self { inner: storage, limits: Source::Lower(accounts) }
     }
 
     /// The limits.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Limits {
+        match &self.limits {
+            Source::Fixed(limits) => **limits,
+            Source::Live(account) => account.limits(),
+            #[cfg(feature = "wasmtime")]
+            Source::Lower([one, other]) => one.limits().lower(&other.limits()),
+        }
     }
 
     /// The storage below.
@@ -159,14 +194,10 @@ impl<S: ComponentStorage> LimitedStorage<S> {
         &self.inner
     }
 
-    fn check_write(&self, key: &str, value: &StorageValue) -> Result<(), StorageError> {
-        self.limits.check_key(key)?;
-        self.limits.check_value_len(value.len())
-    }
-
     fn check_commit(&self, commit: &Commit) -> Result<(), StorageError> {
+        let limits = self.limits();
         let operations = commit.checks.len().saturating_add(commit.writes.len());
-        self.limits.check_batch_len(operations)?;
+        limits.check_batch_len(operations)?;
         // Values share their bytes, so the sum can exceed the size of memory.
         let mut bytes: usize = 0;
         for check in &commit.checks {
@@ -178,11 +209,11 @@ impl<S: ComponentStorage> LimitedStorage<S> {
         for write in &commit.writes {
             bytes = bytes.saturating_add(write.key.len());
             if let Some(value) = &write.value {
-                self.check_write(&write.key, value)?;
+                limits.check_write(&write.key, value)?;
                 bytes = bytes.saturating_add(value.len());
             }
         }
-        self.limits.check_batch_bytes(bytes)
+        limits.check_batch_bytes(bytes)
     }
 }
 
@@ -191,7 +222,7 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
     forward_storage!(self => self.inner; get, delete, exists, usage, try_get, get_versioned);
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        self.check_write(key, &value)?;
+        self.limits().check_write(key, &value)?;
         self.inner.set(key, value)
     }
 
@@ -201,6 +232,7 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
             // Longer than any key; do not copy it.
             return Ok(Vec::new());
         }
+        let limits = self.limits();
         let mut keys: Vec<String> = Vec::new();
         let mut bytes = 0;
         loop {
@@ -216,8 +248,8 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
             for key in page.keys {
                 bytes += key.len();
                 keys.push(key);
-                at_most("keys of a listing", self.limits.listing_keys, keys.len())?;
-                at_most("bytes of a listing", self.limits.listing_bytes, bytes)?;
+                at_most("keys of a listing", limits.listing_keys, keys.len())?;
+                at_most("bytes of a listing", limits.listing_bytes, bytes)?;
             }
             if !page.more {
                 return Ok(keys);
@@ -233,10 +265,11 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
         let limit = request.limit.min(KEYS_PER_PAGE);
         let after = request.after.map(truncate_cursor);
         let mut page = self.inner.list_page(PageRequest { limit, after, ..request })?;
+        let max_bytes = self.limits().listing_bytes;
         let mut bytes = 0;
         let fits = page.keys.iter().take_while(|key| {
             bytes += key.len();
-            bytes <= self.limits.listing_bytes
+            bytes <= max_bytes
         });
         // At least one key, so that the listing can continue after it.
         let kept = fits.count().max(1);
@@ -248,14 +281,15 @@ impl<S: ComponentStorage> ComponentStorage for LimitedStorage<S> {
     }
 
     fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<StorageValue>>, StorageError> {
-        self.limits.check_batch_len(keys.len())?;
+        let limits = self.limits();
+        limits.check_batch_len(keys.len())?;
         let mut bytes = keys.iter().map(|key| key.len()).sum();
-        self.limits.check_batch_bytes(bytes)?;
+        limits.check_batch_bytes(bytes)?;
         let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(VALUES_PER_READ) {
             for value in self.inner.get_many(chunk)? {
                 bytes += value.as_ref().map_or(0, StorageValue::len);
-                self.limits.check_batch_bytes(bytes)?;
+                limits.check_batch_bytes(bytes)?;
                 values.push(value);
             }
         }

@@ -18,7 +18,11 @@ use crate::coherence::MIN_STALENESS;
 use crate::component_config::ComponentConfig;
 use crate::grants::{Access, Grant};
 use crate::host::{ComponentSettings, StorageHost};
+use crate::http_settings::{HttpSettings, OutgoingHost, Route};
 use crate::limits::Limits;
+use crate::manifest_http::{self, HttpTable};
+use crate::manifest_rates::RateTable;
+use crate::rate::RateLimit;
 use crate::store_url::StoreUrl;
 use storage_cache::{CacheConfig, DEFAULT_MAX_STALENESS};
 
@@ -63,7 +67,9 @@ pub struct Manifest {
     pub max_staleness: Duration,
     /// The settings of components without their own, and of those that are not named.
     pub defaults: ComponentSettings,
-    /// The components, in the order of the file.
+    /// The limits and timeouts of a server of the components that have routes.
+    pub http: HttpSettings,
+    /// The components, in the order of the file. No two have the same route.
     pub components: Vec<ManifestComponent>,
 }
 
@@ -84,6 +90,10 @@ pub struct ManifestComponent {
     pub grants: Vec<Grant>,
     /// Keys to set before it starts.
     pub presets: BTreeMap<String, String>,
+    /// The requests that it gets as a component of `wasi:http`.
+    pub routes: Vec<Route>,
+    /// The hosts that it may send requests to.
+    pub outgoing: Vec<OutgoingHost>,
 }
 
 /// Why a text or file is not a valid [`Manifest`].
@@ -192,7 +202,11 @@ struct File {
     quota: Quota,
     #[serde(default)]
     limits: LimitsTable,
+    #[serde(default)]
+    rate: RateTable,
     timeout: Option<Seconds>,
+    #[serde(default)]
+    http: HttpTable,
     #[serde(default, rename = "component")]
     components: Vec<Component>,
 }
@@ -208,6 +222,8 @@ struct Component {
     quota: Quota,
     #[serde(default)]
     limits: LimitsTable,
+    #[serde(default)]
+    rate: RateTable,
     timeout: Option<Seconds>,
     cache: Option<CacheSetting<CacheTable>>,
     #[serde(default, deserialize_with = "config")]
@@ -216,6 +232,10 @@ struct Component {
     grants: Vec<GrantTable>,
     #[serde(default)]
     presets: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "manifest_http::routes")]
+    routes: Vec<Route>,
+    #[serde(default, deserialize_with = "manifest_http::outgoing")]
+    outgoing: Vec<OutgoingHost>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -240,13 +260,13 @@ impl Quota {
 /// A limit of a quota.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged, expecting = "expected a number, or \"none\" for no limit")]
-enum Bound {
+pub(crate) enum Bound {
     Number(u64),
     Word(Word),
 }
 
 impl Bound {
-    fn number(self) -> u64 {
+    pub(crate) fn number(self) -> u64 {
         match self {
             Self::Number(number) => number,
             Self::Word(Word::None) => u64::MAX,
@@ -363,7 +383,7 @@ impl Seconds {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Word {
+pub(crate) enum Word {
     None,
 }
 
@@ -420,9 +440,11 @@ impl File {
             }
             None => (CacheConfig::default(), false, None),
         };
+        let rate = self.rate.over(&RateLimit::default());
         let defaults = ComponentSettings {
             quota: self.quota.over(None),
             limits: self.limits.over(Limits::default()),
+            rate: rate.map_err(|error| ManifestError::Contradiction(format!("rate: {error}")))?,
             ..ComponentSettings::default()
         };
         let mut seen = BTreeSet::new();
@@ -436,12 +458,14 @@ impl File {
             }
             components.push(component.resolve(&defaults, self.timeout, &cache)?);
         }
+        manifest_http::check_routes(&components)?;
         Ok(Manifest {
             store: self.store,
             cache,
             shares_cache: shared,
             max_staleness: max_staleness.map_or(DEFAULT_MAX_STALENESS, |Staleness(time)| time),
             defaults,
+            http: self.http.resolve()?,
             components,
         })
     }
@@ -516,7 +540,10 @@ impl Component {
             None => (None, None),
         };
         let quota = self.quota.over(defaults.quota);
-        let settings = ComponentSettings { quota, limits, cache, max_staleness, config };
+        let rate = self.rate.over(&defaults.rate).map_err(|error| {
+            ManifestError::Contradiction(format!("rate of component {id}: {error}"))
+        })?;
+        let settings = ComponentSettings { quota, limits, rate, cache, max_staleness, config };
         Ok(ManifestComponent {
             id,
             wasm: self.wasm,
@@ -524,6 +551,8 @@ impl Component {
             timeout,
             grants,
             presets: self.presets,
+            routes: self.routes,
+            outgoing: self.outgoing,
         })
     }
 }

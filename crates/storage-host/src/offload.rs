@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::host::StorageHost;
+#[cfg(feature = "metrics")]
+use crate::metrics::OffloadMetrics;
 
 /// Where an asynchronous host makes calls of guests that may block.
 ///
@@ -81,6 +84,24 @@ pub enum BriefReads {
 pub(crate) struct Offloader {
     settings: Offload,
     permits: Arc<Semaphore>,
+    waiting: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Counts a call that waits for a permit.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The permits of a component.
@@ -102,11 +123,23 @@ pub(crate) enum Refused {
 impl Offloader {
     pub(crate) fn new(settings: Offload) -> Self {
         let permits = Arc::new(Semaphore::new(permits(settings.threads)));
-        Self { settings, permits }
+        Self { settings, permits, waiting: AtomicU64::new(0), refused: AtomicU64::new(0) }
     }
 
     pub(crate) fn settings(&self) -> &Offload {
         &self.settings
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn metrics(&self) -> OffloadMetrics {
+        let max_running = permits(self.settings.threads);
+        let running = max_running.saturating_sub(self.permits.available_permits());
+        OffloadMetrics {
+            running: running as u64,
+            max_running: max_running as u64,
+            waiting: self.waiting.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
     }
 
     /// The permits of a new component.
@@ -129,11 +162,15 @@ impl Offloader {
             Some([own, any])
         };
         let max_wait = self.settings.max_wait;
+        let _waiting = Waiting::new(&self.waiting);
         // The timer exists before it is needed: a runtime without timers fails at once.
         match timeout(max_wait, permits).await {
             // The semaphores are never closed.
             Ok(Some(permits)) => Ok(Admission { runtime, permits }),
-            Ok(None) | Err(_) => Err(Refused::Overloaded(max_wait)),
+            Ok(None) | Err(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(Refused::Overloaded(max_wait))
+            }
         }
     }
 }

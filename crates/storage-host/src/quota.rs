@@ -1,8 +1,12 @@
 //! Enforces a component's quota.
 
+use std::sync::Arc;
+
 use storage_core::{
     Budget, Commit, ComponentStorage, Revision, StorageError, StorageValue, forward_storage,
 };
+
+use crate::live::Account;
 
 /// Enforces a component's quota. Every write becomes a commit whose budget the store
 /// checks, so the quota is exact with concurrent writers and after a crash.
@@ -29,23 +33,48 @@ use storage_core::{
 #[derive(Debug)]
 pub struct QuotaStorage<S: ComponentStorage> {
     inner: S,
-    quota: Option<Budget>,
+    quota: Source,
+}
+
+/// Where the quota comes from.
+#[derive(Debug)]
+enum Source {
+    Fixed(Option<Budget>),
+    Live(Arc<Account>),
 }
 
 impl<S: ComponentStorage> QuotaStorage<S> {
     /// Enforces `quota` on `storage`, which holds the keys of one component.
     pub fn new(storage: S, quota: Option<Budget>) -> Self {
-        Self { inner: storage, quota }
+        Self { inner: storage, quota: Source::Fixed(quota) }
+    }
+
+    /// Enforces the quota of a component, which may change.
+    pub(crate) fn live(storage: S, account: Arc<Account>) -> Self {
+        Self { inner: storage, quota: Source::Live(account) }
     }
 
     /// The quota.
     pub fn quota(&self) -> Option<Budget> {
-        self.quota
+        match &self.quota {
+            Source::Fixed(quota) => *quota,
+            Source::Live(account) => account.quota(),
+        }
     }
 
     /// The storage below.
     pub fn inner(&self) -> &S {
         &self.inner
+    }
+
+    fn commit_within(&self, quota: Budget, mut commit: Commit) -> Result<Revision, StorageError> {
+        // A commit's own budget may be lower than the quota, but cannot raise it.
+        let requested = commit.budget.unwrap_or(Budget::UNLIMITED);
+        commit.budget = Some(Budget {
+            max_bytes: requested.max_bytes.min(quota.max_bytes),
+            max_keys: requested.max_keys.min(quota.max_keys),
+        });
+        self.inner.commit(commit)
     }
 }
 
@@ -55,29 +84,24 @@ impl<S: ComponentStorage> ComponentStorage for QuotaStorage<S> {
     forward_storage!(self => self.inner; try_get, get_versioned);
 
     fn set(&self, key: &str, value: StorageValue) -> Result<(), StorageError> {
-        match self.quota {
+        match self.quota() {
             None => self.inner.set(key, value),
-            Some(_) => self.commit(Commit::new().set(key, value)).map(drop),
+            Some(quota) => self.commit_within(quota, Commit::new().set(key, value)).map(drop),
         }
     }
 
     fn delete(&self, key: &str) -> Result<(), StorageError> {
-        match self.quota {
+        match self.quota() {
             None => self.inner.delete(key),
-            Some(_) => self.commit(Commit::new().delete(key)).map(drop),
+            Some(quota) => self.commit_within(quota, Commit::new().delete(key)).map(drop),
         }
     }
 
-    fn commit(&self, mut commit: Commit) -> Result<Revision, StorageError> {
-        if let Some(quota) = self.quota {
-            // A commit's own budget may be lower than the quota, but cannot raise it.
-            let requested = commit.budget.unwrap_or(Budget::UNLIMITED);
-            commit.budget = Some(Budget {
-                max_bytes: requested.max_bytes.min(quota.max_bytes),
-                max_keys: requested.max_keys.min(quota.max_keys),
-            });
+    fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
+        match self.quota() {
+            None => self.inner.commit(commit),
+            Some(quota) => self.commit_within(quota, commit),
         }
-        self.inner.commit(commit)
     }
 }
 

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use storage_core::{
-    ComponentStorage, KeyPage, Problem, SharedStore, SnapshotVisitor, StorageError, Store,
-    StoreProperties, Verified, forward_storage,
+    Compacted, ComponentStorage, KeyPage, Problem, SharedStore, SnapshotVisitor, StorageError,
+    Store, StoreProperties, Verified, forward_storage,
 };
 
 /// The number of counters. Concurrent writers use different ones and so rarely
@@ -213,6 +213,10 @@ impl Store for GatedStore {
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         self.reading()?.verify(report)
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        self.writing()?.store.compact()
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

@@ -75,9 +75,33 @@ impl fmt::Display for Signal {
 /// If no thread or descriptor is left. The signals then end the process at once with that
 /// status, even process 1.
 pub fn on_termination(action: impl FnOnce(Signal) + Send + 'static) -> io::Result<()> {
-    let signals: Vec<i32> = ENDING.into_iter().filter(|signal| !is_ignored(*signal)).collect();
+    let signals = ENDING.into_iter().filter(|signal| !is_ignored(*signal)).collect();
+    start(signals, None::<fn()>, action)
+}
+
+/// As [`on_termination`], but `SIGHUP` does not end the process: it calls `reload`, on the
+/// thread that waits for signals. `reload` must return soon. A `SIGHUP` that is ignored on
+/// Linux stays ignored.
+///
+/// # Errors
+/// As [`on_termination`]; then `SIGHUP` ends the process too.
+pub fn on_termination_or_reload(
+    action: impl FnOnce(Signal) + Send + 'static,
+    reload: impl FnMut() + Send + 'static,
+) -> io::Result<()> {
+    let is_handled = |signal: &i32| {
+        !is_ignored(*signal) || (*signal == SIGHUP && cfg!(not(target_os = "linux")))
+    };
+    start(ENDING.into_iter().filter(is_handled).collect(), Some(reload), action)
+}
+
+fn start(
+    signals: Vec<i32>,
+    reload: Option<impl FnMut() + Send + 'static>,
+    action: impl FnOnce(Signal) + Send + 'static,
+) -> io::Result<()> {
     let started = iterator::Signals::new(&signals).and_then(|arriving| {
-        let handle = move || handle(arriving, action);
+        let handle = move || handle(arriving, reload, action);
         thread::Builder::new().name("signals".to_owned()).spawn(handle)
     });
     match started {
@@ -93,8 +117,19 @@ pub fn on_termination(action: impl FnOnce(Signal) + Send + 'static) -> io::Resul
     }
 }
 
-fn handle(mut arriving: iterator::Signals, action: impl FnOnce(Signal) + Send + 'static) {
-    let mut signals = arriving.forever().map(Signal);
+fn handle(
+    mut arriving: iterator::Signals,
+    mut reload: Option<impl FnMut()>,
+    action: impl FnOnce(Signal) + Send + 'static,
+) {
+    let ends = |signal: &Signal| match &mut reload {
+        Some(reload) if signal.0 == SIGHUP => {
+            reload();
+            false
+        }
+        _ => true,
+    };
+    let mut signals = arriving.forever().map(Signal).filter(ends);
     let Some(first) = signals.next() else { return };
     let begun = Instant::now();
     let end = move |signal: Signal| low_level::exit(signal.exit_status().into());

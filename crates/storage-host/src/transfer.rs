@@ -1,15 +1,16 @@
 //! Copies every key and value of a store to another store.
 
-use storage_core::{Commit, PageRequest, StorageError, StorageValue, Store, Usage, split_full_key};
+pub(crate) mod batch;
+pub(crate) mod component;
+pub(crate) mod error;
+pub(crate) mod target_keys;
 
-/// The maximum number of keys of a batch, which share the cost of one durable write.
-const BATCH_KEYS: usize = 4096;
+use storage_core::{StorageError, StorageValue, Store, Usage};
 
-/// The maximum number of bytes of a batch of several values.
-const BATCH_BYTES: u64 = 8 << 20;
-
-/// The number of keys of a page of the target.
-const PAGE: usize = 1_000;
+use self::batch::Batch;
+use self::component::SettingsOf;
+use self::error::CopyError;
+use self::target_keys::{Held, TargetKeys, held};
 
 /// How [`copy_store`] treats a target that is not empty.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,48 +50,6 @@ impl Copied {
     pub fn total(&self) -> Usage {
         self.written + self.unchanged
     }
-}
-
-/// Why a copy failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CopyError {
-    /// The target has keys that the source lacks or has with another value.
-    #[error(
-        "the target has other data: {keys} {} that the source lacks or has with another value, \
-         first {first:?}",
-        if *keys == 1 { "key" } else { "keys" }
-    )]
-    OtherData {
-        /// The number of such keys.
-        keys: u64,
-        /// The first of them in byte order, as a full key.
-        first: String,
-    },
-    /// The source could not be read completely.
-    #[error("cannot read the source: {0}")]
-    Source(#[source] StorageError),
-    /// The target could not be read.
-    #[error("cannot read the target: {0}")]
-    Target(#[source] StorageError),
-    /// A batch could not be written to the target.
-    #[error("cannot write {first:?}{} to the target: {error}", up_to(last, first))]
-    Write {
-        /// The first full key of the batch.
-        first: String,
-        /// The last one.
-        last: String,
-        /// Why.
-        #[source]
-        error: StorageError,
-    },
-    /// The written keys could not be made durable.
-    #[error("cannot make the target durable: {0}")]
-    Flush(#[source] StorageError),
-}
-
-fn up_to(last: &str, first: &str) -> String {
-    if last == first { String::new() } else { format!(" to {last:?}") }
 }
 
 /// Copies a snapshot of one store to another.
@@ -137,12 +96,38 @@ pub fn copy_store(
     options: CopyOptions,
     progress: &mut dyn FnMut(&str, &Copied),
 ) -> Result<Copied, CopyError> {
-    let mut pass = Pass::new(to, options, false);
+    copy(from, to, options, None, progress)
+}
+
+/// Like [`copy_store`], but keeps the quotas and limits of `settings`.
+///
+/// # Errors
+/// As [`copy_store`]; [`CopyError::Quota`] if a component does not fit in its quota, and
+/// [`CopyError::Write`] if a key or value is over a limit. What was written before stays, and
+/// the copy continues when it is repeated.
+pub fn copy_store_within(
+    from: &dyn Store,
+    to: &dyn Store,
+    options: CopyOptions,
+    settings: &SettingsOf<'_>,
+    progress: &mut dyn FnMut(&str, &Copied),
+) -> Result<Copied, CopyError> {
+    copy(from, to, options, Some(settings), progress)
+}
+
+fn copy(
+    from: &dyn Store,
+    to: &dyn Store,
+    options: CopyOptions,
+    settings: Option<&SettingsOf<'_>>,
+    progress: &mut dyn FnMut(&str, &Copied),
+) -> Result<Copied, CopyError> {
+    let mut pass = Pass::new(to, options, settings, false);
     pass.run(from, progress)?;
     if pass.gaps {
         // The target lacks keys before others that it has. The first pass has compared all
         // of it, so a second one can write them.
-        pass = Pass::new(to, options, true);
+        pass = Pass::new(to, options, settings, true);
         pass.run(from, progress)?;
     }
     to.flush().map_err(CopyError::Flush)?;
@@ -162,8 +147,7 @@ struct Pass<'a> {
     gaps: bool,
     others: u64,
     first_other: Option<String>,
-    batch: Vec<(String, StorageValue)>,
-    batch_bytes: u64,
+    batch: Batch<'a>,
     copied: Copied,
 }
 
@@ -181,22 +165,21 @@ impl From<CopyError> for Stop {
 }
 
 impl<'a> Pass<'a> {
-    fn new(to: &'a dyn Store, options: CopyOptions, compared: bool) -> Self {
+    fn new(
+        to: &'a dyn Store,
+        options: CopyOptions,
+        settings: Option<&'a SettingsOf<'a>>,
+        compared: bool,
+    ) -> Self {
         Self {
             to,
             merge: options.merge,
-            target: TargetKeys {
-                to,
-                keys: Vec::new().into_iter(),
-                after: None,
-                more: !options.merge,
-            },
+            target: TargetKeys::new((!options.merge).then_some(to), ""),
             compared,
             gaps: false,
             others: 0,
             first_other: None,
-            batch: Vec::new(),
-            batch_bytes: 0,
+            batch: Batch::new(to, settings),
             copied: Copied::default(),
         }
     }
@@ -228,7 +211,7 @@ impl<'a> Pass<'a> {
         if let Some(first) = self.first_other.take() {
             return Err(CopyError::OtherData { keys: self.others, first });
         }
-        self.write_batch()
+        self.batch.write()
     }
 
     /// Processes the next key of the source.
@@ -245,17 +228,16 @@ impl<'a> Pass<'a> {
         }
         let usage = Usage::of(key, value.len());
         if exists {
-            match self.to.get(key) {
-                Ok(Some(found)) if found == value => {
+            match held(self.to, key, &value)? {
+                Held::Same => {
                     self.copied.unchanged = self.copied.unchanged + usage;
                     return Ok(());
                 }
-                Ok(Some(_)) if !self.merge => {
+                Held::Other if !self.merge => {
                     self.count_other(key.to_owned());
                     return Ok(());
                 }
-                Ok(_) | Err(StorageError::Corrupt { .. }) => {}
-                Err(error) => return Err(CopyError::Target(error).into()),
+                Held::Other | Held::Nothing => {}
             }
         }
         let may_write = self.merge || self.compared || self.target.peek()?.is_none();
@@ -264,7 +246,8 @@ impl<'a> Pass<'a> {
             // The rest of the source cannot change the result.
             return if may_write { Err(Stop::Compared) } else { Ok(()) };
         }
-        self.add(key, value, usage)?;
+        self.batch.add(key, value)?;
+        self.copied.written = self.copied.written + usage;
         Ok(())
     }
 
@@ -272,62 +255,5 @@ impl<'a> Pass<'a> {
     fn count_other(&mut self, key: String) {
         self.others += 1;
         self.first_other.get_or_insert(key);
-    }
-
-    /// Adds a key to the batch, which has keys of one component.
-    fn add(&mut self, key: &str, value: StorageValue, usage: Usage) -> Result<(), CopyError> {
-        let component = split_full_key(key).0;
-        let other = self.batch.last().is_some_and(|(last, _)| split_full_key(last).0 != component);
-        let full = self.batch.len() == BATCH_KEYS || self.batch_bytes + usage.bytes > BATCH_BYTES;
-        if other || full {
-            self.write_batch()?;
-        }
-        self.batch.push((key.to_owned(), value));
-        self.batch_bytes += usage.bytes;
-        self.copied.written = self.copied.written + usage;
-        Ok(())
-    }
-
-    fn write_batch(&mut self) -> Result<(), CopyError> {
-        let batch = std::mem::take(&mut self.batch);
-        self.batch_bytes = 0;
-        let (Some((first, _)), Some((last, _))) = (batch.first(), batch.last()) else {
-            return Ok(());
-        };
-        let (first, last) = (first.clone(), last.clone());
-        let commit =
-            batch.into_iter().fold(Commit::new(), |commit, (key, value)| commit.set(key, value));
-        match self.to.commit(commit) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(CopyError::Write { first, last, error }),
-        }
-    }
-}
-
-/// The keys of the target in order, of which one page is in memory.
-struct TargetKeys<'a> {
-    to: &'a dyn Store,
-    keys: std::vec::IntoIter<String>,
-    after: Option<String>,
-    more: bool,
-}
-
-impl TargetKeys<'_> {
-    fn peek(&mut self) -> Result<Option<&str>, CopyError> {
-        while self.keys.as_slice().is_empty() && self.more {
-            let request = PageRequest { prefix: "", after: self.after.as_deref(), limit: PAGE };
-            let page = self.to.list_page(request).map_err(CopyError::Target)?;
-            if let Some(last) = page.keys.last() {
-                self.after = Some(last.clone());
-            }
-            self.more = page.more && !page.keys.is_empty();
-            self.keys = page.keys.into_iter();
-        }
-        Ok(self.keys.as_slice().first().map(String::as_str))
-    }
-
-    fn next(&mut self) -> Result<Option<String>, CopyError> {
-        self.peek()?;
-        Ok(self.keys.next())
     }
 }

@@ -21,6 +21,15 @@ pub(super) fn id() -> impl TypedValueParser<Value = ComponentId> {
     })
 }
 
+/// An address and a port to listen on.
+#[cfg(feature = "serve")]
+pub(super) fn address() -> impl TypedValueParser<Value = std::net::SocketAddr> {
+    OsStringValueParser::new().try_map(|text| {
+        let wrong = "write an address and a port: 127.0.0.1:8080 or [::1]:8080";
+        utf8(text, "an address")?.parse().map_err(|_| wrong.to_owned())
+    })
+}
+
 /// `KEY=VALUE`, split at the first equals sign.
 pub(super) fn preset() -> impl TypedValueParser<Value = (String, String)> {
     OsStringValueParser::new().try_map(|text| {

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use storage_host::{ComponentId, Manifest, ManifestWarning};
+use storage_host::{ComponentId, Manifest, ManifestComponent, ManifestWarning};
 
-use super::check::check_runnable;
+use super::check::check_for;
 use super::failure::Failure;
+use super::imports::Purpose;
 use super::output::{Output, exact_path, json_path, note, printable};
 use super::progress::counted;
 use super::run::Job;
@@ -109,6 +110,14 @@ impl<'a> From<&'a ManifestWarning> for Warning<'a> {
     }
 }
 
+/// What a component with routes must have.
+pub(super) const NO_FILE: &str = "it has routes, but no file: add wasm = \"PATH\"";
+
+/// The command that a component of a manifest is for: `serve` if it has routes.
+fn purpose_of(component: &ManifestComponent) -> Purpose {
+    if component.routes.is_empty() { Purpose::Run } else { Purpose::Serve }
+}
+
 /// Compiles the components of a manifest, and reports the errors of all of them, and warnings.
 /// Creates nothing. With `strict` a warning is a failure.
 pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
@@ -116,8 +125,15 @@ pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Resul
     let mut runnable = 0;
     let mut failures = Vec::new();
     for component in &manifest.components {
-        let Some(wasm) = &component.wasm else { continue };
-        match check_runnable(wasm) {
+        let Some(wasm) = &component.wasm else {
+            if !component.routes.is_empty() {
+                let message = NO_FILE.to_owned();
+                let component = component.id.as_str();
+                failures.push(CannotRun { component, kind: "manifest", message });
+            }
+            continue;
+        };
+        match check_for(purpose_of(component), wasm) {
             Ok(()) => runnable += 1,
             Err(Failure::Error { kind, message }) => {
                 failures.push(CannotRun { component: component.id.as_str(), kind, message });

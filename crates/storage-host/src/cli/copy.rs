@@ -2,24 +2,30 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use storage_host::{
-    Copied, CopyError, CopyOptions, Mode, StorageError, StorageHost, Store, StoreUrl, copy_store,
+    ComponentId, Copied, CopyError, CopyOptions, Manifest, Mode, SettingsOf, StorageError,
+    StorageHost, Store, StoreUrl, copy_store, copy_store_within,
 };
 
+use super::beside::here_or_there;
 use super::ending::OnSignal;
+use super::extent::Extent;
 use super::failure::Failure;
+use super::host_store::HostStore;
 use super::output::Output;
-use super::progress::{Progress, counted, human_bytes};
+use super::progress::{Progress, counted};
 use super::target;
 use super::unreadable::Pages;
 use super::wait::Wait;
 
+/// Copies a store. With `manifest`, its quotas and limits apply to the target.
 pub(super) fn copy(
-    from: &StoreUrl,
-    to: &StoreUrl,
+    (from, to): (&StoreUrl, &StoreUrl),
     merge: bool,
+    manifest: Option<&Manifest>,
     wait: Wait,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -34,7 +40,9 @@ pub(super) fn copy(
     }
 
     refuse_unusable_paths(from, to)?;
-    let copied = copy_all(from, to, merge, wait)?;
+    let settings = manifest.map(|manifest| move |id: &ComponentId| manifest.settings(id).clone());
+    let settings = settings.as_ref().map(|settings| settings as &SettingsOf<'_>);
+    let copied = copy_all(from, to, CopyOptions::new().with_merge(merge), settings, wait)?;
     let (written, unchanged) = (copied.written, copied.unchanged);
     if output.json() {
         return output.document(&Document {
@@ -57,14 +65,28 @@ pub(super) fn copy(
     ))
 }
 
-fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<Copied, Failure> {
-    let source = wait.until_unlocked(|| {
-        from.open(Mode::ReadOnly).map_err(|error| Failure::of_opening(from, &error))
-    })?;
-    let mut components = Pages::new(&*source);
-    while components.next()?.is_some() {}
-    components.refuse("cannot copy the source")?;
-    wait.until_unlocked(|| read_first_key(&*source))?;
+fn copy_all(
+    from: &StoreUrl,
+    to: &StoreUrl,
+    options: CopyOptions,
+    settings: Option<&SettingsOf<'_>>,
+    wait: Wait,
+) -> Result<Copied, Failure> {
+    let source = here_or_there(
+        from,
+        wait,
+        || {
+            let opened = from.open(Mode::ReadOnly);
+            let source = opened.map_err(|error| Failure::of_opening(from, &error))?;
+            check_source(&*source)?;
+            Ok(source)
+        },
+        |client| {
+            let source: Arc<dyn Store> = Arc::new(HostStore::new(client));
+            check_source(&*source)?;
+            Ok(source)
+        },
+    )?;
     // The flush at the end makes the copy durable, and an interrupted copy is repeated.
     // Single writes need not be durable.
     let target = wait.until_unlocked(|| {
@@ -79,34 +101,40 @@ fn copy_all(from: &StoreUrl, to: &StoreUrl, merge: bool, wait: Wait) -> Result<C
     let target = StorageHost::new(target);
     let _on_signal = OnSignal::shut_down(&target);
 
-    let mut progress = Progress::new("copying");
-    let options = CopyOptions::new().with_merge(merge);
     // If the source is locked, the copy is retried, and skips what it has copied.
     wait.until_unlocked(|| {
-        let copied = copy_store(&source, target.store(), options, &mut |key, copied| {
-            progress.update(|| {
-                let total = copied.total();
-                format!(
-                    "{}, {}, at {}",
-                    counted(total.keys, "key"),
-                    human_bytes(total.bytes),
-                    key.escape_debug()
-                )
-            });
-        });
+        let mut extent = Extent::of(&*source, None);
+        let mut progress = Progress::of("copying", extent.total());
+        let mut show = |key: &str, copied: &Copied| {
+            let total = copied.total();
+            progress.moved(extent.position(total.keys, key), total, key);
+        };
+        let to: &dyn Store = target.store();
+        let copied = match settings {
+            Some(settings) => copy_store_within(&*source, to, options, settings, &mut show),
+            None => copy_store(&*source, to, options, &mut show),
+        };
         copied.map_err(Failure::of_copy)
     })
 }
 
+/// Refuses a source with unreadable components, or one that cannot be read at all.
+fn check_source(source: &dyn Store) -> Result<(), Failure> {
+    let mut components = Pages::new(source);
+    while components.next()?.is_some() {}
+    components.refuse("cannot copy the source")?;
+    check_snapshot(source).map_err(|error| Failure::of_copy(CopyError::Source(error)))
+}
+
 /// Reads the first key, so that an unreadable source fails before the target is created.
-fn read_first_key(source: &dyn Store) -> Result<(), Failure> {
+pub(super) fn check_snapshot(source: &dyn Store) -> Result<(), StorageError> {
     let mut looked = false;
     let look = source.read_snapshot("", None, &mut |_, _| {
         looked = true;
         Err(StorageError::ReadOnly)
     });
     match look {
-        Err(error) if !looked => Err(Failure::of_copy(CopyError::Source(error))),
+        Err(error) if !looked => Err(error),
         _ => Ok(()),
     }
 }

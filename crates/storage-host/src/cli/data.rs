@@ -3,13 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use storage_host::{
-    ComponentChain, ComponentId, ComponentStorage, Mode, StorageError, validate_key,
-};
+use storage_host::{ComponentId, Mode, StorageError, StorageValue, validate_key};
 
 use super::ending::OnSignal;
 use super::failure::Failure;
 use super::output::Output;
+use super::quota_usage::QuotaUsage;
 use super::target::Target;
 use super::value::Given;
 
@@ -30,7 +29,11 @@ pub(super) fn get(
     }
 
     validate_key(key)?;
-    let found = store.open(Mode::ReadOnly)?.component(id).get(key)?;
+    let found = store.here_or_there(
+        Mode::ReadOnly,
+        |host| Ok(host.component(id).for_operator().get(key)?),
+        |mut client| Ok(client.get(id, key)?),
+    )?;
     let Some(value) = found else {
         return Err(StorageError::NotFound(key.to_owned()).into());
     };
@@ -64,11 +67,24 @@ pub(super) fn put(
     let value = value.read(is_base64, limits.value_bytes)?;
     limits.check_value_len(value.len())?;
     let value_bytes = value.len();
-    let host = store.open(Mode::ReadWrite)?;
-    let _on_signal = OnSignal::shut_down(&host);
-    let chain = host.component(id);
-    chain.set(key, value.into()).map_err(|error| not_stored(key, error, &chain))?;
-    chain.host().store().flush()?;
+    let value = StorageValue::from(value);
+    store.here_or_there(
+        Mode::ReadWrite,
+        |host| {
+            let _on_signal = OnSignal::shut_down(&host);
+            let chain = host.component(id);
+            chain
+                .for_operator()
+                .set(key, value.clone())
+                .map_err(|error| not_stored(error.into(), id, key, || QuotaUsage::of(&chain)))?;
+            Ok(host.store().flush()?)
+        },
+        |mut client| {
+            client
+                .put(id, key, value.clone())
+                .map_err(|error| not_stored(error.into(), id, key, || Ok(client.usage(id)?.into())))
+        },
+    )?;
     if output.json() {
         output.document(&Stored { id: id.as_str(), key, value_bytes })?;
     }
@@ -76,22 +92,29 @@ pub(super) fn put(
 }
 
 /// Why a value was not stored. If the quota is the reason, with the quota and its usage.
-fn not_stored(key: &str, error: StorageError, chain: &ComponentChain) -> Failure {
-    let (StorageError::QuotaExceeded, Some(quota)) = (&error, chain.quota()) else {
-        return error.into();
-    };
-    let Ok(used) = chain.component_usage() else { return error.into() };
+fn not_stored(
+    failure: Failure,
+    id: &ComponentId,
+    key: &str,
+    usage: impl FnOnce() -> Result<QuotaUsage, Failure>,
+) -> Failure {
+    if !failure.is_of_kind("quota_exceeded") {
+        return failure;
+    }
+    let Ok(used) = usage() else { return failure };
     let bounds =
-        [(used.used_bytes, quota.max_bytes, "bytes"), (used.key_count, quota.max_keys, "keys")];
-    let bounds = bounds.into_iter().filter(|(_, max, _)| *max != u64::MAX);
+        [(used.used_bytes, used.quota_bytes, "bytes"), (used.key_count, used.quota_keys, "keys")];
+    let bounds = bounds.into_iter().filter_map(|(used, max, unit)| Some((used, max?, unit)));
     let bounds: Vec<String> =
         bounds.map(|(used, max, unit)| format!("{used} of {max} {unit}")).collect();
+    if bounds.is_empty() {
+        return failure;
+    }
     Failure::new(
         "quota_exceeded",
         format!(
-            "cannot store the key {key:?}: it does not fit in the quota of {} ({} used); delete \
+            "cannot store the key {key:?}: it does not fit in the quota of {id} ({} used); delete \
              keys or raise the quota",
-            chain.id(),
             bounds.join(" and ")
         ),
     )
@@ -110,11 +133,15 @@ pub(super) fn delete(
     }
 
     validate_key(key)?;
-    let host = store.open(Mode::ReadWriteExisting)?;
-    let _on_signal = OnSignal::shut_down(&host);
-    let chain = host.component(id);
-    chain.delete(key)?;
-    chain.host().store().flush()?;
+    store.here_or_there(
+        Mode::ReadWriteExisting,
+        |host| {
+            let _on_signal = OnSignal::shut_down(&host);
+            host.component(id).for_operator().delete(key)?;
+            Ok(host.store().flush()?)
+        },
+        |mut client| Ok(client.delete(id, key)?),
+    )?;
     if output.json() {
         output.document(&Deleted { id: id.as_str(), key })?;
     }

@@ -384,15 +384,15 @@ fn unlocked(_path: &Path) -> Result<(), StorageError> {
 
 /// The size of the files below a path.
 #[derive(Default)]
-struct Size {
-    bytes: u64,
+pub(super) struct Size {
+    pub(super) bytes: u64,
     files: u64,
     /// Unreadable paths, with the reason, among those that were checked.
     unreadable: Vec<(PathBuf, String)>,
 }
 
 impl Size {
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         let mut size = Self::default();
         let mut pending = vec![path.to_owned()];
         while let Some(path) = pending.pop() {

@@ -8,8 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use storage_host::StorageHost;
+#[cfg(unix)]
+use {std::sync::Arc, storage_host::admin::AdminServer};
 
 use super::failure::Failure;
+#[cfg(unix)]
+use super::keyboard::Original;
 
 /// How long writes in progress and the flush may take.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -19,33 +23,89 @@ const FLUSH: Duration = Duration::from_secs(10);
 #[cfg(unix)]
 const CLOSE: Duration = Duration::from_secs(1);
 
+/// What a SIGHUP does in a command with a manifest.
+#[cfg(unix)]
+struct Hangup {
+    /// Whether one arrived before there was a host.
+    has_arrived: bool,
+    reload: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
 type Cleanup = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
 
 static ENDING: AtomicBool = AtomicBool::new(false);
 static CLEANUPS: Mutex<BTreeMap<u64, Cleanup>> = Mutex::new(BTreeMap::new());
+#[cfg(unix)]
+static HANGUP: Mutex<Hangup> = Mutex::new(Hangup { has_arrived: false, reload: None });
 /// Whether the main thread has closed everything.
 static CLOSED: Mutex<bool> = Mutex::new(false);
 static HAS_CLOSED: Condvar = Condvar::new();
 
 /// Shuts the command down gracefully on a signal, and lets a write above the file size
-/// limit fail.
+/// limit fail. If `reloads`, SIGHUP calls what [`OnHangup`] has.
 #[cfg(unix)]
-pub(super) fn handle_signals(json: bool) {
+pub(super) fn handle_signals(json: bool, reloads: bool) {
     use storage_host::signals;
 
-    let handled = signals::survive_file_size_limit()
-        .and_then(|()| signals::on_termination(move |_| end(json)));
+    let end = move |_| end(json);
+    let handled = signals::survive_file_size_limit().and_then(|()| match reloads {
+        true => signals::on_termination_or_reload(end, hang_up),
+        false => signals::on_termination(end),
+    });
     if let Err(error) = handled {
         tracing::warn!("cannot handle signals, which now end the command without a flush: {error}");
     }
 }
 
 #[cfg(not(unix))]
-pub(super) fn handle_signals(_json: bool) {}
+pub(super) fn handle_signals(_json: bool, _reloads: bool) {}
 
 /// Whether a signal is ending the command. Then nothing else is reported.
 pub(super) fn is_ending() -> bool {
     ENDING.load(Ordering::SeqCst)
+}
+
+#[cfg(unix)]
+fn hang_up() {
+    let mut hangup = lock(&HANGUP);
+    let Some(reload) = hangup.reload.clone() else {
+        hangup.has_arrived = true;
+        return;
+    };
+    drop(hangup);
+    // The thread of the signals must not wait for a file.
+    let started = thread::Builder::new().name("reload".to_owned()).spawn(move || reload());
+    if let Err(error) = started {
+        tracing::error!(%error, "cannot start a thread to reload the manifest; nothing was changed");
+    }
+}
+
+/// What SIGHUP does while this value exists, in a command with a manifest.
+#[cfg(unix)]
+pub(super) struct OnHangup(());
+
+#[cfg(unix)]
+impl OnHangup {
+    /// Calls `reload`, at once if a SIGHUP arrived before.
+    pub(super) fn call(reload: impl Fn() + Send + Sync + 'static) -> Self {
+        let mut hangup = lock(&HANGUP);
+        hangup.reload = Some(Arc::new(reload));
+        let has_arrived = std::mem::take(&mut hangup.has_arrived);
+        drop(hangup);
+        if has_arrived {
+            hang_up();
+        }
+        Self(())
+    }
+}
+
+#[cfg(unix)]
+impl Drop for OnHangup {
+    fn drop(&mut self) {
+        // Dropped after the lock is released, as it may be the last handle of a host.
+        let reload = lock(&HANGUP).reload.take();
+        drop(reload);
+    }
 }
 
 /// A cleanup that a signal runs while this value exists.
@@ -65,10 +125,46 @@ impl OnSignal {
         Self::new(Box::new(move || Ok(host.shut_down(FLUSH)?)))
     }
 
-    /// Removes a temporary directory with its contents.
-    pub(super) fn remove(directory: PathBuf) -> Self {
+    /// The same, after `before`.
+    #[cfg(feature = "serve")]
+    pub(super) fn shut_down_after(
+        before: impl FnOnce() + Send + 'static,
+        host: &StorageHost,
+    ) -> Self {
+        let host = host.clone();
         Self::new(Box::new(move || {
-            let _ = std::fs::remove_dir_all(directory);
+            before();
+            Ok(host.shut_down(FLUSH)?)
+        }))
+    }
+
+    /// Removes an admin socket.
+    #[cfg(unix)]
+    pub(super) fn stop(server: &Arc<AdminServer>) -> Self {
+        let server = Arc::clone(server);
+        Self::new(Box::new(move || {
+            server.stop();
+            Ok(())
+        }))
+    }
+
+    /// Restores a terminal.
+    #[cfg(unix)]
+    pub(super) fn restore(terminal: &Arc<Original>) -> Self {
+        let terminal = Arc::clone(terminal);
+        Self::new(Box::new(move || {
+            terminal.restore();
+            Ok(())
+        }))
+    }
+
+    /// Removes a temporary file, or a temporary directory with its contents.
+    pub(super) fn remove(path: PathBuf) -> Self {
+        Self::new(Box::new(move || {
+            let _ = match path.is_dir() {
+                true => std::fs::remove_dir_all(path),
+                false => std::fs::remove_file(path),
+            };
             Ok(())
         }))
     }

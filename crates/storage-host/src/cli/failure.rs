@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use storage_host::{CopyError, StorageError, StoreUrl};
+use storage_host::{CopyError, ExportError, ImportError, StorageError, StoreUrl};
 
 use super::stderr;
 
@@ -20,6 +20,9 @@ pub(super) enum Failure {
     /// The reader of the output has closed it (`keys | head`), which counts as success.
     OutputClosed,
 }
+
+/// A component does not fit in its quota.
+const QUOTA: &str = "quota_exceeded";
 
 /// Exit code if something was not found or failed.
 const FAILED: u8 = 1;
@@ -54,16 +57,50 @@ impl Failure {
             CopyError::Source(error)
             | CopyError::Target(error)
             | CopyError::Flush(error)
-            | CopyError::Write { error, .. } => kind_of(error),
+            | CopyError::Write { error, .. } => kind_of_transfer(error),
+            CopyError::Quota(_) => QUOTA,
             _ => "io",
         };
         let resume = match &error {
-            CopyError::Write { .. } | CopyError::Flush(_) => {
+            CopyError::Write { .. } | CopyError::Flush(_) | CopyError::Quota(_) => {
                 "; fix this and run the copy again to continue"
             }
             _ => "",
         };
         Self::Error { kind, message: format!("{error}{resume}") }
+    }
+
+    /// Why a store was not exported.
+    pub(super) fn of_export(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => {
+                let kind = kind_of(&error);
+                Self::Error { kind, message: format!("cannot export the store: {error}") }
+            }
+            error => Self::new("output", error.to_string()),
+        }
+    }
+
+    /// Why an archive was not imported.
+    pub(super) fn of_import(error: &ImportError) -> Self {
+        let kind = match error {
+            ImportError::Refused { .. } => "archive",
+            ImportError::OtherData { .. } => {
+                return Self::new(
+                    "other_data",
+                    format!(
+                        "{error}; to overwrite its values with the archive's and keep its other \
+                         keys, add --merge"
+                    ),
+                );
+            }
+            ImportError::Quota(_) => QUOTA,
+            ImportError::Target(
+                CopyError::Target(error) | CopyError::Flush(error) | CopyError::Write { error, .. },
+            ) => kind_of_transfer(error),
+            _ => "io",
+        };
+        Self::new(kind, error.to_string())
     }
 
     /// Why a preset key was not set.
@@ -136,12 +173,21 @@ impl fmt::Display for Failure {
     }
 }
 
+/// The name in JSON of an error of a transfer, in which a key that is too long is not of the command
+/// line.
+fn kind_of_transfer(error: &StorageError) -> &'static str {
+    match kind_of(error) {
+        "invalid_key" => "limit_exceeded",
+        kind => kind,
+    }
+}
+
 /// The name of an error in JSON.
 fn kind_of(error: &StorageError) -> &'static str {
     match error {
         StorageError::NotFound(_) => "not_found",
         StorageError::AlreadyExists(_) => "already_exists",
-        StorageError::QuotaExceeded => "quota_exceeded",
+        StorageError::QuotaExceeded => QUOTA,
         StorageError::InvalidKey(_) => "invalid_key",
         StorageError::Conflict(_) => "conflict",
         StorageError::Unsupported(_) => "unsupported",

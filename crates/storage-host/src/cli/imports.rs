@@ -10,6 +10,32 @@ use super::provided;
 /// How many names a message lists.
 const MAX_LISTED: usize = 20;
 
+/// The command that a component is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Run,
+    Serve,
+}
+
+impl Purpose {
+    /// Whether an export is the one that the command calls.
+    pub(super) fn is_export(self, name: &str) -> bool {
+        match self {
+            Self::Run => provided::is_run(name),
+            Self::Serve => provided::is_incoming_handler(name),
+        }
+    }
+
+    /// Whether the command's host lacks an import. `serve` is an asynchronous host.
+    fn lacks(self, import: &Import) -> bool {
+        #[cfg(feature = "serve")]
+        if self == Self::Serve && storage_host::guest::provides_async(&import.name) {
+            return false;
+        }
+        import.status == Status::Missing
+    }
+}
+
 /// The imports and exports of a component.
 pub(super) struct Contents {
     pub(super) imports: Vec<Import>,
@@ -33,7 +59,7 @@ pub(super) struct Import {
     pub(super) needs: Option<&'static str>,
 }
 
-/// What `run` does with an import.
+/// What the commands do with an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Status {
@@ -50,12 +76,23 @@ pub(super) enum Status {
 impl Contents {
     /// Reads the imports up to the first code, before which tools write them, and all exports.
     pub(super) fn read(bytes: &[u8]) -> Self {
-        Self { imports: imports(bytes), exports: exports(bytes) }
+        let (mut imports, exports) = (imports(bytes), exports(bytes));
+        if exports.iter().flatten().any(|name| provided::is_incoming_handler(name)) {
+            for import in imports.iter_mut().filter(|one| one.status == Status::NoNetwork) {
+                import.status = Status::Provided;
+            }
+        }
+        Self { imports, exports }
+    }
+
+    /// Whether it exports what a command calls.
+    pub(super) fn is_for(&self, purpose: Purpose) -> bool {
+        self.exports.iter().flatten().any(|name| purpose.is_export(name))
     }
 
     /// Why the component cannot be run, as far as this is known: all missing imports, or the
     /// missing export. Incomplete and invalid components are left to the compiler.
-    pub(super) fn obstacle(&self) -> Option<String> {
+    pub(super) fn obstacle(&self, purpose: Purpose) -> Option<String> {
         let exports = self.exports.as_ref()?;
         let with = |status| self.imports.iter().filter(move |import| import.status == status);
         let labelled: Vec<String> = with(Status::Labelled).map(Import::described).collect();
@@ -66,8 +103,11 @@ impl Contents {
                 listed(&labelled)
             ));
         }
-        let (asynchronous, others): (Vec<&Import>, _) =
-            with(Status::Missing).partition(|import| import.needs.is_some());
+        let (asynchronous, others): (Vec<&Import>, _) = self
+            .imports
+            .iter()
+            .filter(|import| purpose.lacks(import))
+            .partition(|import| import.needs.is_some());
         let names = asynchronous.iter().map(|import| import.name.clone());
         let missing: Vec<String> = names.chain(others.into_iter().map(Import::described)).collect();
         if !missing.is_empty() {
@@ -79,8 +119,7 @@ impl Contents {
             };
             return Some(format!("{}{needs}", describe_missing(&missing)));
         }
-        let has_run = exports.iter().any(|name| provided::is_run(name));
-        (!has_run).then(|| describe_exports(exports))
+        (!self.is_for(purpose)).then(|| describe_exports(exports, purpose))
     }
 
     /// What to add to an obstacle of `run`.
@@ -225,8 +264,11 @@ fn exports(bytes: &[u8]) -> Option<Vec<String>> {
 }
 
 /// Why a component with these exports cannot be run, and what to do.
-pub(super) fn describe_exports(exports: &[String]) -> String {
-    let needs = "run needs a component that exports wasi:cli/run@0.2";
+pub(super) fn describe_exports(exports: &[String], purpose: Purpose) -> String {
+    let needs = match purpose {
+        Purpose::Run => "run needs a component that exports wasi:cli/run@0.2",
+        Purpose::Serve => return describe_exports_to_serve(exports),
+    };
     if exports.is_empty() {
         return format!(
             " exports nothing, and {needs}, such as a Rust program built for wasm32-wasip2"
@@ -235,12 +277,31 @@ pub(super) fn describe_exports(exports: &[String]) -> String {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     let advice = if has("wasi:cli/run@") {
         "build it for WASI 0.2, for instance for wasm32-wasip2"
+    } else if cfg!(feature = "serve") && has("wasi:http/incoming-handler@0.2") {
+        "it handles HTTP requests: use storage-host serve"
     } else if has("wasi:http/incoming-handler@") || has("wasi:http/handler@") {
         "run does not serve HTTP; use a host that does"
     } else {
         "compose it with a command that calls it, such as a Rust program built for wasm32-wasip2"
     };
     format!(" exports {}, but {needs}: {advice}", listed(exports))
+}
+
+/// The same for a component that is to be served.
+fn describe_exports_to_serve(exports: &[String]) -> String {
+    let needs = "serve needs a component that exports wasi:http/incoming-handler@0.2";
+    if exports.is_empty() {
+        return format!(" exports nothing, and {needs}");
+    }
+    let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
+    let advice = if has("wasi:http/incoming-handler@") || has("wasi:http/handler@") {
+        ": build it for WASI 0.2"
+    } else if has("wasi:cli/run@0.2") {
+        ": it is a command, which storage-host run runs"
+    } else {
+        ""
+    };
+    format!(" exports {}, but {needs}{advice}", listed(exports))
 }
 
 /// Why a component cannot be run that lacks these imports.

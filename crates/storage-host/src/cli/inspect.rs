@@ -2,21 +2,30 @@
 
 use std::io::{self, IsTerminal};
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::json;
-use storage_host::{ComponentId, ComponentStorage, Mode};
+use storage_host::{ComponentId, KeyPage, Mode, PageRequest};
 
+use super::beside::Client;
 use super::escape::shell_quoted;
 use super::failure::Failure;
+use super::host_store::HostStore;
 use super::listing::{List, Query};
 use super::output::{Output, note};
 use super::progress::counted;
+use super::quota_usage::QuotaUsage;
 use super::target::Target;
 use super::unreadable::Pages;
 
 pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Failure> {
-    let host = store.open(Mode::ReadOnly)?;
-    let mut pages = Pages::new(host.store());
+    let store = store.here_or_there(
+        Mode::ReadOnly,
+        |host| Ok(Arc::clone(host.store())),
+        |client| Ok(Arc::new(HostStore::new(client))),
+    )?;
+    let mut pages = Pages::new(&*store);
     // Read before anything is written: an unreadable store must print only an error.
     let mut page = pages.next()?;
     let mut without_id = 0;
@@ -44,6 +53,9 @@ pub(super) fn components(store: &Target, output: &mut Output) -> Result<(), Fail
     Failure::outcome_of(written, pages.refuse("the list is incomplete"))
 }
 
+/// Reads a page of keys.
+type PageOf = dyn FnMut(PageRequest<'_>) -> Result<KeyPage, Failure>;
+
 pub(super) fn keys(
     store: &Target,
     id: &ComponentId,
@@ -53,10 +65,19 @@ pub(super) fn keys(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let host = store.open(Mode::ReadOnly)?;
-    let chain = host.component(id);
+    let mut keys: Box<PageOf> = store.here_or_there(
+        Mode::ReadOnly,
+        |host| -> Result<Box<PageOf>, _> {
+            let chain = host.component(id);
+            Ok(Box::new(move |request| Ok(chain.for_operator().list_page(request)?)))
+        },
+        |mut client: Client| {
+            let id = id.clone();
+            Ok(Box::new(move |request| Ok(client.list_page(&id, request)?)))
+        },
+    )?;
     let query = Query { id, prefix, after, limit };
-    let next_after = query.write(|request| chain.list_page(request), output)?;
+    let next_after = query.write(&mut keys, output)?;
     if let Some(last) = next_after.filter(|_| !output.json()) {
         let last = shell_quoted(&last, io::stderr().is_terminal());
         note(format_args!("more keys follow; continue with --after={last}"));
@@ -74,23 +95,23 @@ pub(super) fn usage(store: &Target, id: &ComponentId, output: &mut Output) -> Re
         quota_keys: Option<u64>,
     }
 
-    let chain = store.open(Mode::ReadOnly)?.component(id);
-    let usage = chain.component_usage()?;
-    let bound = |bound: u64| Some(bound).filter(|bound| *bound != u64::MAX);
-    let quota_bytes = chain.quota().and_then(|quota| bound(quota.max_bytes));
-    let quota_keys = chain.quota().and_then(|quota| bound(quota.max_keys));
+    let QuotaUsage { key_count, used_bytes, quota_bytes, quota_keys } = store.here_or_there(
+        Mode::ReadOnly,
+        |host| QuotaUsage::of(&host.component(id)),
+        |mut client| Ok(client.usage(id)?.into()),
+    )?;
     if output.json() {
         return output.document(&UsageOfComponent {
             id: id.as_str(),
-            key_count: usage.key_count,
-            used_bytes: usage.used_bytes,
+            key_count,
+            used_bytes,
             quota_bytes,
             quota_keys,
         });
     }
     output.line(format_args!("component  {id}"))?;
-    output.line(format_args!("keys       {}", usage.key_count))?;
-    output.line(format_args!("used       {} bytes", usage.used_bytes))?;
+    output.line(format_args!("keys       {key_count}"))?;
+    output.line(format_args!("used       {used_bytes} bytes"))?;
     let quota = match (quota_bytes, quota_keys) {
         (Some(bytes), Some(keys)) => format!("{bytes} bytes, {}", counted(keys, "key")),
         (Some(bytes), None) => format!("{bytes} bytes"),

@@ -1,7 +1,7 @@
 //! Long lists, read and written a page at a time.
 
 use serde_json::json;
-use storage_host::{ComponentId, KeyPage, PageRequest, StorageError};
+use storage_host::{ComponentId, KeyPage, PageRequest};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -62,7 +62,7 @@ impl Query<'_> {
     /// Writes the keys, and returns the last one if more follow. Holds one page in memory.
     pub(super) fn write(
         &self,
-        mut page_of: impl FnMut(PageRequest<'_>) -> Result<KeyPage, StorageError>,
+        mut page_of: impl FnMut(PageRequest<'_>) -> Result<KeyPage, Failure>,
         output: &mut Output,
     ) -> Result<Option<String>, Failure> {
         let mut next_page = |after: Option<&str>, left: usize| {

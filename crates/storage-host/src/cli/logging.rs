@@ -17,15 +17,18 @@ const OWN_CRATES: [&str; 4] = ["storage_host", "storage_backends", "storage_cach
 /// The most detailed level of all other crates. wasmtime-wasi alone logs several lines of the
 /// levels below for each call of a component.
 const OTHER_CRATES: LevelFilter = LevelFilter::INFO;
+/// It warns of what any component can cause at will.
+const HTTP_CRATE: &str = "wasmtime_wasi_http";
 
-/// Starts the log. With `json` each line is an object with `level`, `message` and the fields
+/// Starts the log, at a default level. With `json` each line is an object with `level`, `message` and the fields
 /// of the event.
 ///
 /// # Errors
 /// If the requested level is unknown.
-pub(super) fn start(json: bool) -> Result<(), Failure> {
-    let level = requested()?;
+pub(super) fn start(json: bool, default: LevelFilter) -> Result<(), Failure> {
+    let level = requested()?.unwrap_or(default);
     let levels = Targets::new().with_default(level.min(OTHER_CRATES));
+    let levels = levels.with_target(HTTP_CRATE, level.min(LevelFilter::ERROR));
     let levels = levels.with_targets(OWN_CRATES.map(|own| (own, level)));
     let lines = fmt::layer()
         .with_writer(io::stderr)
@@ -44,13 +47,13 @@ pub(super) fn start(json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The requested level; `error` without a request.
-fn requested() -> Result<LevelFilter, Failure> {
+/// The requested level, if there is a request.
+fn requested() -> Result<Option<LevelFilter>, Failure> {
     let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) else {
-        return Ok(LevelFilter::ERROR);
+        return Ok(None);
     };
     let text = text.to_string_lossy();
-    text.parse().map_err(|_| {
+    text.parse().map(Some).map_err(|_| {
         let message = format!(
             "invalid value {text:?} of {VARIABLE}; it is off, error, warn, info, debug or trace"
         );

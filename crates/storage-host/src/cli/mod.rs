@@ -1,8 +1,13 @@
 //! The `storage-host` command: its arguments, and a module for each part.
 
+#[cfg(all(feature = "serve", unix))]
+mod admin_page;
 mod args;
+mod beside;
 mod check;
+mod compact;
 mod compiled;
+mod completions;
 mod config;
 mod copy;
 mod data;
@@ -11,26 +16,43 @@ mod doctor;
 mod ending;
 mod environment;
 mod escape;
+mod export;
+mod extent;
 mod failure;
 mod guest_output;
+mod host_store;
+mod import;
 mod imports;
 mod inspect;
+#[cfg(unix)]
+mod keyboard;
 mod link;
 mod listing;
 mod logging;
+#[cfg(not(unix))]
+mod no_client;
 mod output;
 mod progress;
 mod provided;
+mod quota_usage;
+#[cfg(unix)]
+mod reload;
 mod resources;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
+mod serving;
 mod stderr;
 mod stdio;
 mod target;
+#[cfg(unix)]
+mod top;
 mod unreadable;
 mod usage_error;
 mod value;
 mod verify;
 mod wait;
+mod wipe;
 
 use std::ffi::OsString;
 use std::fs;
@@ -42,6 +64,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 use storage_host::ComponentId;
+use tracing_subscriber::filter::LevelFilter;
 
 use self::failure::Failure;
 use self::output::Output;
@@ -82,8 +105,9 @@ struct Cli {
 
     /// Wait up to SECONDS for a store that another process has locked
     ///
-    /// The default is 5 for components, keys, get, put, delete and usage, and 0 for
-    /// the other commands, which then fail at once.
+    /// A host that has it open is asked first, and nothing waits if it answers. The default
+    /// is 5 for components, keys, get, put, delete and usage, and 0 for the other commands,
+    /// which then fail at once.
     #[arg(
         long,
         global = true,
@@ -122,8 +146,8 @@ Exit codes:
 Environment:
   STORAGE_HOST_STORE  the store, if --store is not given
   STORAGE_HOST_LOG    what is logged to standard error: off, error (default),
-                      warn, info, debug or trace; of the libraries of other
-                      projects at most info
+                      warn (default of serve), info, debug or trace; of the
+                      libraries of other projects at most info
 
 Ids:
   NAMESPACE/NAME/INSTANCE, each of 1 to 128 of A-Z a-z 0-9 . _ - : @ +";
@@ -179,6 +203,20 @@ enum Command {
         )]
         command: Vec<OsString>,
     },
+
+    /// Serve components over HTTP, each with its own storage
+    ///
+    /// Use serve --id ID COMPONENT.wasm for one component, which gets all requests, or serve
+    /// --config storage.toml for all components of a manifest that have routes.
+    ///
+    /// The components export wasi:http/incoming-handler. Each request runs in an instance
+    /// of its own, with the storage of its component. Prints the routes and where the data
+    /// is once it listens. docs/serve.md lists the limits and timeouts.
+    ///
+    /// SIGTERM and SIGINT end it after the requests that it has accepted are answered;
+    /// a second signal ends it at once.
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArgs),
 
     /// Run a demonstration: two notebooks and a counter in one store
     ///
@@ -289,22 +327,31 @@ enum Command {
         id: ComponentId,
     },
 
+    #[cfg(unix)]
+    Top(top::Args),
+
+    #[cfg(unix)]
+    Reload(reload::Args),
+
     /// Copy a whole store into another one, of any kind
     ///
-    /// Copies all keys and values of one snapshot. During the copy no process may
-    /// write to the target, nor to a file: or redb: source. A missing target is
-    /// created. A target with keys that the source lacks, or with other values, is
+    /// Copies all keys and values of one snapshot. A host that has the source open is
+    /// asked for it. During the copy no process may write to the target, nor, without
+    /// such a host, to a file: or redb: source. A missing target is created. A target with keys that the source lacks, or with other values, is
     /// refused. Equal values are skipped, so an interrupted copy continues when you
     /// run it again.
+    ///
+    /// With --config, the store of the manifest replaces --from or --to. As the target
+    /// it gets only components that fit in the manifest's quotas and limits.
     Copy {
         /// The store to copy from
         // Parsed later, because clap would show a password.
         #[arg(long, value_name = "URL")]
-        from: OsString,
+        from: Option<OsString>,
 
         /// The store to copy to
         #[arg(long, value_name = "URL")]
-        to: OsString,
+        to: Option<OsString>,
 
         /// Copy even if the target holds other data
         ///
@@ -313,41 +360,17 @@ enum Command {
         merge: bool,
     },
 
-    /// Read the whole store and report problems
-    ///
-    /// Checks the checksums, the names of files against their keys, pending commits,
-    /// counters, and the number of keys. Changes nothing. Prints a line for each
-    /// problem: where it is, the key, and what is wrong. Exits with 1 if there is any.
-    /// Unknown files, and permissions that give other users access, are warnings.
-    Verify {
-        /// Exit with 1 on warnings too
-        #[arg(long)]
-        strict: bool,
-    },
+    Export(export::Args),
 
-    /// Check a component or a manifest: whether run can run it
-    ///
-    /// Of a component it shows the imports, each of them provided or missing, with the
-    /// nearest version of a missing one; the exports; and what this host provides. Exits
-    /// with 1 if run cannot run it.
-    ///
-    /// Of a manifest it checks every field, the ids, quotas and grants, and each
-    /// component's file. Warns of grants that allow more than they seem to, and of presets
-    /// above the quota.
-    ///
-    /// Opens no store. Of a manifest, --store replaces the store's URL; a component takes
-    /// no --store. Changes nothing, except that compiled components are cached.
-    Check {
-        /// A component, or a manifest in TOML
-        ///
-        /// A name that ends in .wasm, or a WebAssembly file, is a component.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+    Import(import::Args),
 
-        /// Exit with 1 on warnings of a manifest too
-        #[arg(long)]
-        strict: bool,
-    },
+    Wipe(wipe::Args),
+
+    Compact(compact::Args),
+
+    Verify(verify::Args),
+
+    Check(check::Args),
 
     /// Show versions, the state of the store, and problems of its environment
     ///
@@ -357,6 +380,10 @@ enum Command {
     /// not writable. Changes nothing, and works before a store exists. Exits with 1
     /// only if the store cannot be used.
     Doctor,
+
+    Completions(completions::CompletionsArgs),
+
+    Man(completions::ManArgs),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -383,10 +410,16 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return usage_error::report(&error, &args),
     };
     stderr::start(cli.json, cli.quiet);
-    if let Err(failure) = logging::start(cli.json) {
+    let level = match &cli.command {
+        // No one waits for its output.
+        #[cfg(feature = "serve")]
+        Command::Serve(_) => LevelFilter::WARN,
+        _ => LevelFilter::ERROR,
+    };
+    if let Err(failure) = logging::start(cli.json, level) {
         return failure.report(cli.json);
     }
-    ending::handle_signals(cli.json);
+    ending::handle_signals(cli.json, cli.config.is_some() && cli.is_host());
     let mut output = Output::new(cli.json);
     let done = dispatch(cli, chosen_by, &mut output);
     ending::wait_if_ending();
@@ -421,6 +454,14 @@ impl Cli {
             let mut found = cli.find_subcommand(command).cloned().unwrap_or(cli);
             Err(found.error(kind, message))
         };
+        let incomplete_copy = || {
+            error(
+                "copy",
+                ErrorKind::MissingRequiredArgument,
+                "copy needs --from URL and --to URL; with --config, the manifest's store replaces \
+                 one of them",
+            )
+        };
         let config = self.config.is_some();
         match &self.command {
             Command::Run { id: Some(_), .. } if config => error(
@@ -434,25 +475,51 @@ impl Cli {
                 ErrorKind::MissingRequiredArgument,
                 "run needs --id ID and a component's file, or --config FILE and an id",
             ),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) if args.id.is_some() && config => error(
+                "serve",
+                ErrorKind::ArgumentConflict,
+                "--id cannot be used with --config, whose components with routes are served",
+            ),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) if args.id.is_none() && !config => error(
+                "serve",
+                ErrorKind::MissingRequiredArgument,
+                "serve needs --id ID and a component's file, or --config FILE",
+            ),
             Command::Demo if config => error(
                 "demo",
                 ErrorKind::ArgumentConflict,
                 "--config cannot be used with demo, which runs bundled components; choose its store \
                  with --store",
             ),
-            Command::Copy { .. } if config => error(
+            Command::Copy { from: Some(_), to: Some(_), .. } if config => error(
                 "copy",
                 ErrorKind::ArgumentConflict,
-                "--config cannot be used with copy, which takes its stores from --from and --to \
-                 and ignores quotas and limits",
+                "--config cannot be used with both --from and --to: omit the one that is the \
+                 manifest's store",
             ),
-            Command::Check { .. } if config => error(
+            Command::Copy { from: None, to: None, .. } => incomplete_copy(),
+            Command::Copy { from: None, .. } | Command::Copy { to: None, .. } if !config => {
+                incomplete_copy()
+            }
+            Command::Check(_) if config => error(
                 "check",
                 ErrorKind::ArgumentConflict,
                 "--config cannot be used with check: give the manifest or the component as its \
                  argument",
             ),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the command runs components, and so reloads its manifest.
+    fn is_host(&self) -> bool {
+        match &self.command {
+            Command::Run { .. } => true,
+            #[cfg(feature = "serve")]
+            Command::Serve(_) => true,
+            _ => false,
         }
     }
 
@@ -507,7 +574,9 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             };
             return run.run(config, manifest);
         }
-        Command::Check { file, strict } => {
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::serve(&target()?, &args, output)?,
+        Command::Check(check::Args { file, strict }) => {
             // Once: a pipe cannot be read again.
             let bytes = fs::read(&file);
             if check::is_component(&file, &bytes) {
@@ -540,6 +609,10 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
         }
         Command::Delete { id, key } => data::delete(&target()?, &id, &key, output)?,
         Command::Usage { id } => inspect::usage(&target()?, &id, output)?,
+        #[cfg(unix)]
+        Command::Top(args) => top::top(&target()?, &args, output)?,
+        #[cfg(unix)]
+        Command::Reload(_) => reload::reload(&target()?, output)?,
         Command::Copy { .. } if chosen_by == ChosenBy::Option => {
             return Err(Failure::new(
                 "usage",
@@ -547,14 +620,33 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
             ));
         }
         Command::Copy { from, to, merge } => {
-            let from = target::parse_value(&from, "--from")?;
-            let to = target::parse_value(&to, "--to")?;
-            copy::copy(&from, &to, merge, wait, output)?;
+            let parse = |url: Option<OsString>, option: &str| {
+                url.map(|url| target::parse_value(&url, option)).transpose()
+            };
+            let (from, to) = (parse(from, "--from")?, parse(to, "--to")?);
+            match (from, to) {
+                (Some(from), Some(to)) => copy::copy((&from, &to), merge, None, wait, output)?,
+                // `check` requires --config.
+                (from, to) => {
+                    let target = with_config(cli.config.as_deref())?;
+                    let manifest = target.config().map(|(_, manifest)| manifest);
+                    let quotas = manifest.filter(|_| to.is_none());
+                    let own = target.url();
+                    let stores = (from.as_ref().unwrap_or(own), to.as_ref().unwrap_or(own));
+                    copy::copy(stores, merge, quotas, wait, output)?;
+                }
+            }
         }
-        Command::Verify { strict } => verify::verify(&target()?, strict, output)?,
+        Command::Export(args) => export::export(&target()?, &args, output)?,
+        Command::Import(args) => import::import(&target()?, &args, output)?,
+        Command::Wipe(args) => wipe::wipe(&target()?, &args, output)?,
+        Command::Compact(_) => compact::compact(&target()?, output)?,
+        Command::Verify(args) => verify::verify(&target()?, args.strict, output)?,
         Command::Doctor => {
             return doctor::doctor(&with_config(cli.config.as_deref())?, output);
         }
+        Command::Completions(args) => completions::completions(&args, output)?,
+        Command::Man(args) => completions::man(&args, output)?,
     }
     output.finish()?;
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use storage_host::Usage;
 
 use super::output::Output;
 use super::stderr;
@@ -17,14 +18,28 @@ const TICK: Duration = Duration::from_millis(100);
 /// removes the line.
 pub(super) struct Progress {
     line: ProgressBar,
+    begun: Instant,
     next: Instant,
 }
 
 impl Progress {
+    /// Progress whose end is unknown.
     pub(super) fn new(what: &'static str) -> Self {
-        let line =
-            if stderr::is_json() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}") {
+        Self::of(what, None)
+    }
+
+    /// Progress to a total, with the share that is done and the remaining time.
+    pub(super) fn of(what: &'static str, total: Option<u64>) -> Self {
+        let line = match total {
+            _ if stderr::is_json() => ProgressBar::hidden(),
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::new_spinner(),
+        };
+        let template = match total {
+            Some(_) => "{spinner} {prefix} {elapsed} {percent}%, {eta} left, {wide_msg}",
+            None => "{spinner} {prefix} {elapsed} {wide_msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
             line.set_style(style);
         }
         line.set_prefix(what);
@@ -32,16 +47,32 @@ impl Progress {
         if stderr::is_watched() && thread::Builder::new().spawn(|| ()).is_ok() {
             line.enable_steady_tick(TICK);
         }
-        Self { line, next: Instant::now() }
+        let now = Instant::now();
+        Self { line, begun: now, next: now }
     }
 
-    /// Shows how far the work is, at most once per [`TICK`].
-    pub(super) fn update(&mut self, message: impl FnOnce() -> String) {
+    /// Shows how far the work is, at most once per [`TICK`]. `message` gets the time since
+    /// the beginning.
+    fn update(&mut self, position: u64, message: impl FnOnce(Duration) -> String) {
         let now = Instant::now();
         if now >= self.next && !self.line.is_hidden() {
             self.next = now + TICK;
-            self.line.set_message(message());
+            self.line.set_position(position);
+            self.line.set_message(message(now.duration_since(self.begun)));
         }
+    }
+
+    /// Shows how much was transferred, at which rate, and the last key. `position` is in the
+    /// unit of the total.
+    pub(super) fn moved(&mut self, position: u64, moved: Usage, key: &str) {
+        self.update(position, |time| format!("{}, at {}", rates(moved, time), key.escape_debug()));
+    }
+
+    /// Shows a number of keys, of which the total is known.
+    pub(super) fn counted(&mut self, keys: u64) {
+        self.update(keys, |time| {
+            format!("{}, {}/s", counted(keys, "key"), HumanCount(per_second(keys, time)))
+        });
     }
 
     /// Writes to the output at once, above the line.
@@ -61,6 +92,22 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.line.finish_and_clear();
     }
+}
+
+/// An amount, and how much of it a second.
+fn rates(moved: Usage, time: Duration) -> String {
+    format!(
+        "{}, {}, {} keys/s, {}/s",
+        counted(moved.keys, "key"),
+        HumanBytes(moved.bytes),
+        HumanCount(per_second(moved.keys, time)),
+        HumanBytes(per_second(moved.bytes, time))
+    )
+}
+
+fn per_second(amount: u64, time: Duration) -> u64 {
+    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    amount.saturating_mul(1_000) / milliseconds
 }
 
 /// Runs `work`, and calls `act` if the work takes longer than `time`, unless no thread can
@@ -93,7 +140,7 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
 
 /// A readable number of bytes: `1.5 GiB`.
 pub(super) fn human_bytes(bytes: u64) -> String {
-    indicatif::HumanBytes(bytes).to_string()
+    HumanBytes(bytes).to_string()
 }
 
 #[cfg(test)]
@@ -101,7 +148,19 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use super::when_late;
+    use storage_host::Usage;
+
+    use super::{rates, when_late};
+
+    #[test]
+    fn rates_are_those_since_the_beginning() {
+        let moved = Usage { keys: 3_000, bytes: 3 << 20 };
+        let shown = rates(moved, Duration::from_secs(2));
+        assert_eq!(shown, "3000 keys, 3.00 MiB, 1,500 keys/s, 1.50 MiB/s");
+        // Not divided by zero.
+        let shown = rates(Usage { keys: 1, bytes: 1 }, Duration::ZERO);
+        assert_eq!(shown, "1 key, 1 B, 1,000 keys/s, 1000 B/s");
+    }
 
     #[test]
     fn only_late_work_calls_the_action() {

@@ -1,4 +1,4 @@
-//! The interfaces that `run` provides to a component, and what helps if one is missing.
+//! The interfaces that this host provides to a component, and what helps if one is missing.
 
 use semver::Version;
 use storage_host::guest;
@@ -109,6 +109,11 @@ pub(super) fn is_http(import: &str) -> bool {
 pub(super) fn is_run(export: &str) -> bool {
     let (path, version) = parse(export);
     path == "wasi:cli/run" && version.is_some_and(|found| is_compatible(&FIRST_OF_WASI, &found))
+}
+
+/// Whether an export is the one that `serve` calls.
+pub(super) fn is_incoming_handler(export: &str) -> bool {
+    is_http(export) && parse(export).0 == "wasi:http/incoming-handler"
 }
 
 /// The provided interface with the same name whose version is nearest.

@@ -11,12 +11,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::failure::Failure;
 
-/// Descriptors for the store, the runtime and a few calls at a time.
-const FILES: usize = 20;
+/// Descriptors for the store, the runtime, the admin socket and a few calls at a time.
+const FILES: usize = 28;
 
 /// Threads besides those of the instances: the runtime's, and those that wait for
-/// standard input, for a timeout and for the next flush of the store.
-const THREADS: usize = 4;
+/// standard input, for a timeout, for the next flush of the store and at the admin socket.
+const THREADS: usize = 5;
 
 const NULL_DEVICE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
@@ -29,6 +29,60 @@ pub(super) fn runtime(instances: u16) -> Result<Runtime, Failure> {
     check_threads(THREADS.saturating_add(own))?;
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).enable_io().enable_time();
+    build(&mut builder)
+}
+
+/// The runtime of a server, with a thread for each processor.
+#[cfg(feature = "serve")]
+pub(super) fn server_runtime() -> Result<Runtime, Failure> {
+    check_files(FILES)?;
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    check_threads(THREADS.saturating_add(processors))?;
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(processors).enable_io().enable_time();
+    build(&mut builder)
+}
+
+/// Descriptors of a server besides those of its connections.
+#[cfg(all(feature = "serve", unix))]
+const SERVER_FILES: u64 = 256;
+
+/// Raises the limit on open files as far as this many connections need it and this process
+/// may. Returns how many connections it allows.
+#[cfg(all(feature = "serve", unix))]
+pub(super) fn connections_allowed(wanted: usize) -> Result<usize, Failure> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let needed = (wanted as u64).saturating_add(SERVER_FILES);
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = Some(needed.min(most));
+        // If this fails, the old limit counts.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if current >= needed {
+        return Ok(wanted);
+    }
+    match usize::try_from(current.saturating_sub(SERVER_FILES)) {
+        Ok(allowed) if allowed > 0 => Ok(allowed),
+        _ => Err(Failure::new(
+            "limit",
+            format!(
+                "cannot serve: the limit on open files is {current}, and a server needs more than \
+                 {SERVER_FILES}; raise it (ulimit -n)"
+            ),
+        )),
+    }
+}
+
+#[cfg(all(feature = "serve", not(unix)))]
+pub(super) fn connections_allowed(wanted: usize) -> Result<usize, Failure> {
+    Ok(wanted)
+}
+
+fn build(builder: &mut Builder) -> Result<Runtime, Failure> {
     // tokio panics if its thread cannot be started, which can fail despite the check.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));

@@ -12,16 +12,17 @@ use storage_host::wasmtime::component::{Component, Linker, ResourceTable};
 use storage_host::wasmtime::{Engine, Trap};
 use storage_host::wasmtime_wasi::p2::bindings::sync::CommandPre;
 use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2};
-use storage_host::{ComponentChain, ComponentId, ComponentStorage, StorageHost};
+use storage_host::{ComponentChain, ComponentId, StorageHost};
 use tokio::runtime::Runtime;
 
 use super::compiled::Compiler;
 use super::ending::{self, OnSignal};
 use super::failure::Failure;
 use super::guest_output::{GuestOutput, OutputGone};
-use super::imports;
+use super::imports::{self, Purpose};
 use super::link;
 use super::progress::when_late;
+use super::serving::Serving;
 use super::{resources, stdio};
 
 /// The data of a wasmtime store.
@@ -64,7 +65,7 @@ impl Job<'_> {
     /// one that is not.
     pub(super) fn run(
         &self,
-        open: impl FnOnce() -> Result<StorageHost, Failure>,
+        open: impl FnOnce() -> Result<(StorageHost, Serving), Failure>,
     ) -> Result<ExitCode, Failure> {
         stdio::check_output().map_err(|error| Failure::of_output(&error))?;
         let compiler = Compiler::new(self.timeout.is_some())?;
@@ -72,11 +73,12 @@ impl Job<'_> {
         let engine = compiler.engine;
         let command = link(&engine, &component, self.component)?;
         let runtime = resources::runtime(self.instances)?;
-        let host = open()?;
+        let (host, serving) = open()?;
         let _on_signal = OnSignal::shut_down(&host);
         let storage = host.component(self.id);
         for (key, value) in &self.presets {
             storage
+                .for_operator()
                 .set(key, value.as_str().into())
                 .map_err(|error| Failure::of_preset(key, error))?;
         }
@@ -90,9 +92,11 @@ impl Job<'_> {
                     )
                 })?;
                 let ended = || self.run_instances(&engine, &command, &storage, &runtime);
-                self.within(timeout, &host, ended)
+                self.within(timeout, (&host, &serving), ended)
             }
         };
+        // Before the store is closed, so that no other process finds it open and no one there.
+        drop(serving);
         // A thread of the runtime may still wait for input.
         runtime.shutdown_background();
         // Also after a trap: earlier writes must survive it.
@@ -102,7 +106,12 @@ impl Job<'_> {
 
     /// Ends the process if `run` has not returned some time after the timeout. Epochs do
     /// not interrupt a component that waits for input or sleeps.
-    fn within<R>(&self, timeout: Duration, host: &StorageHost, run: impl FnOnce() -> R) -> R {
+    fn within<R>(
+        &self,
+        timeout: Duration,
+        (host, serving): (&StorageHost, &Serving),
+        run: impl FnOnce() -> R,
+    ) -> R {
         let end = || {
             if ending::is_ending() {
                 return;
@@ -110,6 +119,7 @@ impl Job<'_> {
             if let Err(error) = host.store().flush() {
                 tracing::error!(%error, "cannot flush the store");
             }
+            serving.stop();
             self.timed_out(timeout).report(self.json);
             std::process::exit(1);
         };
@@ -173,7 +183,7 @@ impl Job<'_> {
         storage: Arc<ComponentChain>,
     ) -> Result<u8, Failure> {
         let name = self.component.file_name().unwrap_or_default().to_string_lossy();
-        let limits = *storage.limits();
+        let limits = storage.limits();
         let state = State {
             storage: ComponentState::new(storage),
             wasi: WasiCtx::builder()
@@ -253,7 +263,7 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
     CommandPre::new(linked).map_err(|_| {
         let exports = component.component_type();
         let names = exports.exports(engine).map(|(name, _)| name.to_owned());
-        wrong(imports::describe_exports(&names.collect::<Vec<_>>()))
+        wrong(imports::describe_exports(&names.collect::<Vec<_>>(), Purpose::Run))
     })
 }
 

@@ -39,6 +39,13 @@ pub(super) fn is_watched() -> bool {
 
 /// Writes a note: `{"note":{"message":...}}` in JSON.
 pub(super) fn note(text: impl Display) {
+    if !QUIET.load(Ordering::Relaxed) {
+        notice(text);
+    }
+}
+
+/// Writes a note even with `--quiet`.
+pub(super) fn notice(text: impl Display) {
     #[derive(Serialize)]
     struct Document {
         note: Note,
@@ -48,9 +55,6 @@ pub(super) fn note(text: impl Display) {
         message: String,
     }
 
-    if QUIET.load(Ordering::Relaxed) {
-        return;
-    }
     match is_json() {
         true => json_line(&Document { note: Note { message: text.to_string() } }),
         false => line(text),

@@ -8,11 +8,11 @@ use std::io::{self, Read, Write};
 
 use super::failure::Failure;
 
-/// Standard input. Fails if it is closed or not open for reading.
-pub(super) fn input() -> Result<impl Read, Failure> {
+/// Standard input. Fails if it is closed, and then says what to do `instead`, or if it is
+/// not open for reading.
+pub(super) fn input(instead: &str) -> Result<impl Read + use<>, Failure> {
     if started::is_closed(started::INPUT) {
-        let why = "it is closed; give the value as an argument, '' for an empty one";
-        return Err(not_read(&why));
+        return Err(not_read(&format_args!("it is closed; {instead}")));
     }
     if started::has_mode(started::INPUT, started::WRITE_ONLY) {
         return Err(not_read(&"it is open only for writing"));

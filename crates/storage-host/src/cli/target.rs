@@ -10,9 +10,11 @@ use storage_host::{
     ComponentId, Limits, Manifest, ManifestError, Mode, StorageError, StorageHost, Store, StoreUrl,
 };
 
+use super::beside::{self, Client};
 use super::environment;
 use super::failure::Failure;
 use super::output::{note, printable};
+use super::serving::Serving;
 use super::wait::Wait;
 
 impl From<ManifestError> for Failure {
@@ -219,10 +221,47 @@ impl Target {
 
     /// Opens the store, with the quotas, limits, caches and grants of the manifest.
     pub(super) fn open(&self, mode: Mode) -> Result<StorageHost, Failure> {
-        let store = self.wait.until_unlocked(|| {
-            open(&self.url, mode).map_err(|error| Failure::of_opening(&self.url, &error))
-        })?;
+        self.wait.until_unlocked(|| self.open_now(mode))
+    }
+
+    fn open_now(&self, mode: Mode) -> Result<StorageHost, Failure> {
+        let store =
+            open(&self.url, mode).map_err(|error| Failure::of_opening(&self.url, &error))?;
         Ok(self.host(store))
+    }
+
+    /// Opens the store for a transfer, which ends with a flush: single writes need not be
+    /// durable. The manifest does not apply.
+    pub(super) fn open_relaxed(&self, mode: Mode) -> Result<StorageHost, Failure> {
+        let url = self.url.relaxed();
+        let store = self.wait.until_unlocked(|| {
+            open(&url, mode).map_err(|error| Failure::of_opening(&self.url, &error))
+        })?;
+        Ok(StorageHost::new(store))
+    }
+
+    /// The same, and `None` if the store does not exist yet.
+    pub(super) fn open_existing_relaxed(&self) -> Result<Option<StorageHost>, Failure> {
+        if self.url.path().is_some_and(is_missing) {
+            return Ok(None);
+        }
+        match self.open_relaxed(Mode::ReadWriteExisting) {
+            // The server has no such store, or creating it fails for the same reason.
+            Err(failure) if self.url.server().is_some() && failure.is_of_kind("io") => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Opens the store and uses it `here`, or asks the process that has it locked, `there`,
+    /// whose settings then apply.
+    pub(super) fn here_or_there<T>(
+        &self,
+        mode: Mode,
+        mut here: impl FnMut(StorageHost) -> Result<T, Failure>,
+        there: impl FnMut(Client) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let here = || here(self.open_now(mode)?);
+        beside::here_or_there(&self.url, self.wait, here, there)
     }
 
     fn host(&self, store: Arc<dyn Store>) -> StorageHost {
@@ -232,11 +271,14 @@ impl Target {
         }
     }
 
-    /// Opens the store for a component. A store that is not writable is opened for
-    /// reading: the component may not need to write.
-    pub(super) fn open_to_run(&self) -> Result<StorageHost, Failure> {
+    /// Opens the store for a component, and its admin socket. A store that is not writable is
+    /// opened for reading: the component may not need to write.
+    pub(super) fn open_to_run(&self) -> Result<(StorageHost, Serving), Failure> {
         let failure = match self.open(Mode::ReadWrite) {
-            Ok(host) => return Ok(host),
+            Ok(host) => {
+                let serving = Serving::start(&host, &self.url, self.config(), true);
+                return Ok((host, serving));
+            }
             Err(failure) => failure,
         };
         let is_protected = self.url.path().is_some_and(|path| {
@@ -254,7 +296,8 @@ impl Target {
             let message = message.strip_prefix(&opening).unwrap_or(message);
             note(format_args!("the store \"{}\" is opened for reading only: {message}", self.url));
         }
-        Ok(host)
+        let serving = Serving::start(&host, &self.url, self.config(), false);
+        Ok((host, serving))
     }
 
     /// The limits of a component.

@@ -23,7 +23,10 @@ impl Given {
             Self::Argument(value) => {
                 read(Cursor::new(value.into_encoded_bytes()), "the value", is_base64, max_bytes)
             }
-            Self::StandardInput => read(stdio::input()?, "standard input", is_base64, max_bytes),
+            Self::StandardInput => {
+                let input = stdio::input("give the value as an argument, '' for an empty one")?;
+                read(input, "standard input", is_base64, max_bytes)
+            }
         }
     }
 }

@@ -1,23 +1,46 @@
 //! `verify`: reads a whole store and reports problems.
 
+use std::cell::RefCell;
+
 use serde::Serialize;
 use storage_host::{Problem, Verified};
 
+use super::beside::here_or_there;
 use super::failure::Failure;
 use super::output::{Output, printable};
 use super::progress::{Progress, counted};
 use super::target::Target;
+
+/// Read the whole store and report problems
+///
+/// Checks the checksums, the names of files against their keys, pending commits,
+/// counters, and the number of keys. Changes nothing. Prints a line for each
+/// problem: where it is, the key, and what is wrong. Exits with 1 if there is any.
+/// Unknown files, and permissions that give other users access, are warnings.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Exit with 1 on warnings too
+    #[arg(long)]
+    pub(super) strict: bool,
+}
 
 /// Fails if there is a problem, or with `strict` if there is a warning.
 pub(super) fn verify(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
     let store = target.url();
     let progress = Progress::new("checking");
     let mut report = Report { written: Ok(()), found: 0, store: store.to_string() };
+    let mut add = |problem| report.add(&problem, &progress, output);
+    let add = RefCell::new(&mut add as &mut dyn FnMut(Problem));
     // A locked store fails before any problem is reported.
-    let verified = target.wait().until_unlocked(|| {
-        let verified = store.verify(&mut |problem| report.add(&problem, &progress, output));
-        verified.map_err(|error| Failure::of_opening(store, &error))
-    });
+    let verified = here_or_there(
+        store,
+        target.wait(),
+        || {
+            let verified = store.verify(&mut **add.borrow_mut());
+            verified.map_err(|error| Failure::of_opening(store, &error))
+        },
+        |mut client| Ok(client.verify(&mut **add.borrow_mut())?),
+    );
     drop(progress);
     let Report { written, found, store: shown } = report;
     let verified = match verified {

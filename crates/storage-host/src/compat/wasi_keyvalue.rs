@@ -71,10 +71,11 @@ use storage_cache::CacheConfig;
 use storage_core::{Commit, ComponentId, ComponentStorage, StorageError, StorageValue};
 use wasmtime::component::{Linker, ResourceTable};
 
+use crate::component_chain::ComponentChain;
 use crate::guest;
 use crate::guest::in_table::StorageInTable;
 pub use crate::guest::in_table::WasiKeyValue;
-use crate::host::{ComponentChain, StorageHost};
+use crate::host::StorageHost;
 
 /// Builds a [`WasiKeyValueCtx`].
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use wasmtime::component::{ComponentType, Linker, Lower, WasmList, WasmStr};
 use super::INTERFACE;
 use super::call::{Cost, Functions, Linkage, StateOf, Target};
 use super::errors::GuestError;
-use crate::host::ComponentUsage;
+use crate::component_chain::ComponentUsage;
 
 /// `storage-usage` of the interface.
 #[derive(Debug, Clone, Copy, ComponentType, Lower)]

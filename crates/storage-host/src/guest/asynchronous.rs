@@ -14,7 +14,8 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use super::call::{Cost, Linkage, StateOf, Step};
 use super::errors::{Call, CallError, GuestError};
 use super::state::ComponentState;
-use crate::host::{ComponentChain, StorageHost};
+use crate::component_chain::ComponentChain;
+use crate::host::StorageHost;
 use crate::offload::{BriefReads, Refused};
 
 /// The linkage of an asynchronous linker.
@@ -65,6 +66,11 @@ impl<T: Send + 'static> Linkage<T> for Offloading {
         // Before a future exists: a known answer costs no more than the box of a ready one.
         if let Some(known) = known(call, &mut input) {
             return Step::Ready(Ok(known));
+        }
+        // A component that floods is refused here, without a thread.
+        if let Err(error) = call.own.account().check_rate() {
+            call.own.account().refused(call.storage_operation(), &error);
+            return Step::Ready(Err(E::from_storage(call, None, &error)));
         }
         match place(call.own.host(), cost) {
             Place::Here => Step::Ready(ask(call, input)),
@@ -143,6 +149,8 @@ impl<R: Send + 'static, E: CallError> Job<Result<R, E>> {
         let (own, bucket, operation) = (Arc::clone(&chain), call.bucket.clone(), call.operation);
         #[cfg(feature = "p3")]
         let size = super::p3::Size::of(call);
+        // What the call does belongs to the span of the guest.
+        let span = tracing::Span::current();
         let call = move |admitted: Result<(), Refused>| {
             let call = Call {
                 own: &own,
@@ -153,7 +161,7 @@ impl<R: Send + 'static, E: CallError> Job<Result<R, E>> {
             };
             Done::Answer(match admitted {
                 Err(refused) => Err(E::from_refused(&call, refused)),
-                Ok(()) => catch_unwind(AssertUnwindSafe(|| ask(&call)))
+                Ok(()) => catch_unwind(AssertUnwindSafe(|| span.in_scope(|| ask(&call))))
                     .unwrap_or_else(|panic| Err(E::from_storage(&call, None, &panicked(&*panic)))),
             })
         };

@@ -34,7 +34,7 @@ impl<T: 'static, L: Linkage<T>, E: CallError> Caller<'_, T, L, E> {
     ) -> Outcome<R, E> {
         let keys = match self.keys(target, keys)? {
             Ok(keys) => keys,
-            Err(error) => return self.refuse(target, "get-many", error.into()),
+            Err(error) => return self.over_limit(target, "get-many", error),
         };
         let cost = if keys.len() > BRIEF_KEYS { Cost::Long } else { Cost::Brief };
         self.ask_known(
@@ -99,13 +99,12 @@ impl Reading {
         // Without a key, storage still decides whether the caller has access.
         self.keys.first()?;
         let mut bytes = self.bytes();
-        for key in &self.keys {
-            let value = call.storage().try_get("", key)?;
-            bytes = bytes.saturating_add(value.as_ref().map_or(0, StorageValue::len));
-            self.values.push(value);
-            call.limits().check_batch_bytes(bytes).ok()?;
-        }
-        Some(self.found())
+        let limits = call.limits();
+        let fits = |len| {
+            bytes = bytes.saturating_add(len);
+            limits.check_batch_bytes(bytes).is_ok()
+        };
+        call.bucket.known_many(&self.keys, &mut self.values, fits).then(|| self.found())
     }
 
     /// Reads the keys that have no value yet.
@@ -114,7 +113,7 @@ impl Reading {
             Ok(()) => Ok(self.found()),
             Err(error) => {
                 let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
-                Err(E::from_storage(call, first_bad_key(call.limits(), &keys), &error))
+                Err(E::from_storage(call, first_bad_key(&call.limits(), &keys), &error))
             }
         }
     }
@@ -124,14 +123,15 @@ impl Reading {
             return call.storage().get_many(&[]).map(drop);
         }
         let mut bytes = self.bytes();
-        call.limits().check_batch_bytes(bytes)?;
+        let limits = call.limits();
+        limits.check_batch_bytes(bytes)?;
         let rest: Vec<&str> =
             self.keys.iter().skip(self.values.len()).map(String::as_str).collect();
         // A few at a time, so that the values are never far above the limit.
         for keys in rest.chunks(VALUES_PER_READ) {
             for value in call.storage().get_many(keys)? {
                 bytes = bytes.saturating_add(value.as_ref().map_or(0, StorageValue::len));
-                call.limits().check_batch_bytes(bytes)?;
+                limits.check_batch_bytes(bytes)?;
                 self.values.push(value);
             }
         }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use storage_core::{ComponentId, ComponentStorage, StorageError};
+use storage_core::{ComponentId, ComponentStorage, StorageError, StorageValue};
 use wasmtime::component::Resource;
 
 use super::errors::{Call, CallError};
 use super::state::ComponentState;
-use crate::grants::GrantedStorage;
-use crate::host::ComponentChain;
+use crate::component_chain::ComponentChain;
+use crate::grants::GrantedKeys;
 use crate::limits::{LimitedStorage, Limits};
+use crate::observed::Observed;
+use crate::operation::Operation;
 
 /// Why a bucket cannot be opened. Does not reveal whether an ungranted component exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub(super) enum Bucket {
     /// The caller's own storage.
     Own(Arc<ComponentChain>),
     /// Another component's, within the limits of caller and owner.
-    Granted(Arc<LimitedStorage<GrantedStorage>>),
+    Granted(Arc<Observed<LimitedStorage<GrantedKeys>>>),
 }
 
 impl Bucket {
@@ -40,8 +42,7 @@ impl Bucket {
             return Ok(Self::Own(Arc::clone(own)));
         }
         let granted = own.host().granted(own.id(), &owner).ok_or(CannotOpen::AccessDenied)?;
-        let limits = own.limits().lower(granted.owner_limits());
-        Ok(Self::Granted(Arc::new(LimitedStorage::new(granted, limits))))
+        Ok(Self::Granted(Arc::new(granted.for_guest())))
     }
 
     pub(super) fn storage(&self) -> &dyn ComponentStorage {
@@ -51,11 +52,33 @@ impl Bucket {
         }
     }
 
+    /// Whether a key exists, if that is known in memory.
+    pub(super) fn known_exists(&self, key: &str) -> Option<bool> {
+        let known = match self {
+            Self::Own(chain) => chain.observed().known(Operation::Exists, "", key),
+            Self::Granted(granted) => granted.known(Operation::Exists, "", key),
+        };
+        known.map(|value| value.is_some())
+    }
+
+    /// Reads keys as [`Observed::known_many`].
+    pub(super) fn known_many(
+        &self,
+        keys: &[String],
+        values: &mut Vec<Option<StorageValue>>,
+        fits: impl FnMut(usize) -> bool,
+    ) -> bool {
+        match self {
+            Self::Own(chain) => chain.observed().known_many(keys, values, fits),
+            Self::Granted(granted) => granted.known_many(keys, values, fits),
+        }
+    }
+
     /// The limits of calls through this bucket.
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> Limits {
         match self {
             Self::Own(chain) => chain.limits(),
-            Self::Granted(granted) => granted.limits(),
+            Self::Granted(granted) => granted.inner().limits(),
         }
     }
 
@@ -63,7 +86,7 @@ impl Bucket {
     pub(super) fn owner(&self) -> Option<&ComponentId> {
         match self {
             Self::Own(_) => None,
-            Self::Granted(granted) => Some(granted.inner().owner()),
+            Self::Granted(granted) => Some(granted.inner().inner().owner()),
         }
     }
 
@@ -91,9 +114,12 @@ pub(super) fn push<R: Send + 'static, E: CallError>(
     operation: &'static str,
     what: R,
 ) -> Result<Resource<R>, E> {
+    // The limit may have changed.
+    let max = state.storage().limits().handles;
+    state.handles_mut().set_max_capacity(max);
     // It fails for no other reason.
     state.handles_mut().push(what).map_err(|_| {
-        let max = state.storage().limits().handles as u64;
+        let max = max as u64;
         let actual = max.saturating_add(1);
         let error = StorageError::LimitExceeded { limit: "handles", max, actual };
         let call = Call {

@@ -9,7 +9,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use storage_core::StorageValue;
+use storage_core::{StorageError, StorageValue};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
     ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType, WasmList,
@@ -17,7 +17,9 @@ use wasmtime::component::{
 };
 
 use super::bucket::{Bucket, CannotOpen, push};
-use super::errors::{Call, CallError, GuestError};
+#[cfg(feature = "p3")]
+use super::errors::GuestError;
+use super::errors::{Call, CallError};
 #[cfg(feature = "memory")]
 use super::in_table::WasiKeyValue;
 use super::key::{Key, Value};
@@ -348,7 +350,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
     /// Copies a value, if it is within the guest's limits.
     pub(super) fn value(&mut self, value: &WasmList<u8>) -> Value {
         self.count(value.len());
-        let limits = *self.state().storage().limits();
+        let limits = self.state().storage().limits();
         Value::new(value.len(), &limits, || StorageValue::from(value.as_le_slice(&self.store)))
     }
 
@@ -357,7 +359,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
     /// # Errors
     /// As [`ask`](Self::ask).
     pub(super) fn limits(&mut self, target: Target<'_>) -> wasmtime::Result<Limits> {
-        self.call(target, "", |call| *call.limits())
+        self.call(target, "", |call| call.limits())
     }
 
     /// Asks storage on behalf of the guest. `operation` is for the log.
@@ -394,6 +396,7 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
+    #[cfg(feature = "p3")]
     pub(super) fn refuse<R: Send + 'static>(
         &mut self,
         target: Target<'_>,
@@ -401,6 +404,22 @@ impl<'a, T: 'static, L: Linkage<T>, E: CallError> Caller<'a, T, L, E> {
         refused: GuestError,
     ) -> Outcome<R, E> {
         self.call(target, operation, |call| Step::Ready(Err(E::from_guest(call, refused))))
+    }
+
+    /// Answers with a limit that was exceeded. It counts as a call of storage.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(super) fn over_limit<R: Send + 'static>(
+        &mut self,
+        target: Target<'_>,
+        operation: &'static str,
+        error: StorageError,
+    ) -> Outcome<R, E> {
+        self.call(target, operation, |call| {
+            call.own.account().refused(call.storage_operation(), &error);
+            Step::Ready(Err(E::from_guest(call, error.into())))
+        })
     }
 
     /// Runs `run` with the call, for its storage and its errors.

@@ -1,18 +1,19 @@
 //! Which part of an error a guest gets, and what goes only to the log.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use storage_core::{ComponentStorage, StorageError, validate_key};
 use wasmtime::component::{ComponentType, Lower};
 
 use super::bucket::Bucket;
+use super::incident::Incident;
 use super::key::Key;
-use crate::host::ComponentChain;
+use crate::component_chain::ComponentChain;
 use crate::limits::Limits;
 #[cfg(feature = "async")]
 use crate::offload::Refused;
+use crate::operation::Operation;
+use crate::rate::is_rate;
 
 /// `storage-error` of `airssys:core/errors`.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
@@ -88,8 +89,13 @@ impl<'a> Call<'a> {
     }
 
     /// The limits that apply.
-    pub(super) fn limits(&self) -> &'a Limits {
+    pub(super) fn limits(&self) -> Limits {
         self.bucket.limits()
+    }
+
+    /// The operation of storage that it begins with.
+    pub(super) fn storage_operation(&self) -> Operation {
+        Operation::of_function(self.operation)
     }
 
     pub(super) fn convert<R, E: CallError>(
@@ -129,7 +135,12 @@ impl<'a> Call<'a> {
                 }
             },
             StorageError::LimitExceeded { limit, max, actual } => {
-                GuestError::IoError(format!("{actual} {limit} are over the limit of {max}"))
+                let mut text = format!("{actual} {limit} are over the limit of {max}");
+                if is_rate(limit) {
+                    let milliseconds = self.own.retry_after().as_micros().div_ceil(1_000);
+                    text.push_str(&format!("; try again in {milliseconds} ms"));
+                }
+                GuestError::IoError(text)
             }
             StorageError::Conflict(_) => {
                 GuestError::IoError("the key was changed meanwhile: try again".to_owned())
@@ -178,25 +189,5 @@ impl<'a> Call<'a> {
             "a call to storage failed",
         );
         incident
-    }
-}
-
-/// Identifies the log entry with the details of an error. Counted per process.
-struct Incident(u64);
-
-impl Incident {
-    fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn number(&self) -> String {
-        format!("{:08x}", self.0)
-    }
-}
-
-impl fmt::Display for Incident {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "incident {}", self.number())
     }
 }

@@ -12,7 +12,7 @@ use super::batch::{Found, first_bad_key};
 use super::bucket::{Bucket, CannotOpen};
 use super::call::{Caller, Cost, Functions, Linkage, Outcome, StateOf, Target};
 use super::errors::{Call, CallError, GuestError};
-use crate::host::ComponentUsage;
+use crate::component_chain::ComponentUsage;
 use crate::limits::Limits;
 
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
@@ -151,7 +151,7 @@ pub(super) fn add_to_linker<T: 'static, L: Linkage<T>>(
             let limits = caller.limits(target)?;
             match read_commit(caller.store(), &limits, &checks, &writes)? {
                 Ok(read) => caller.ask(target, "commit", Cost::Long, |call| commit(call, read)),
-                Err(error) => caller.refuse(target, "commit", error.into()),
+                Err(error) => caller.over_limit(target, "commit", error),
             }
         },
     )?;
@@ -198,7 +198,7 @@ fn conditional<T: 'static, L: Linkage<T>>(
     let (key, value) = (caller.key(&key)?, caller.value(&value));
     caller.ask((&handle).into(), operation, Cost::Long, move |call| {
         let text = key.as_str();
-        let value = validate_key(text).and_then(|()| value.within(call.limits()));
+        let value = validate_key(text).and_then(|()| value.within(call));
         let written = value.and_then(|value| {
             let check = Check { key: text.to_owned(), expected };
             let commit = Commit { checks: vec![check], ..Commit::new() };
@@ -219,7 +219,7 @@ fn commit(call: &Call<'_>, commit: Commit) -> Result<u64, Error> {
             | StorageError::AlreadyExists(key)
             | StorageError::Conflict(key),
         ) => keys.iter().find(|own| *own == key).copied(),
-        _ => first_bad_key(call.limits(), &keys),
+        _ => first_bad_key(&call.limits(), &keys),
     };
     call.convert(key, written)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use wasmtime::component::{Resource, ResourceTable};
 
 use super::state::ComponentState;
-use crate::host::ComponentChain;
+use crate::component_chain::ComponentChain;
 
 /// The storage of guests, whose states are entries of tables.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use arrayvec::ArrayString;
 use storage_core::{MAX_KEY_BYTES, StorageError, StorageValue, validate_key};
 
+use super::errors::Call;
 use crate::limits::{Limits, truncate_cursor};
 
 /// The longest key that is copied without an allocation. A `Key` has 64 bytes then, which the
@@ -66,12 +67,16 @@ impl Value {
         Self { len, copied: limits.check_value_len(len).map(|()| copy()) }
     }
 
-    /// The value, if it is within the limits of a bucket. They are never higher than those of
-    /// the guest.
+    /// The value, if it is within the limits of a call. A refusal counts as a call of storage.
     ///
     /// # Errors
     /// As [`Limits::check_value_len`].
-    pub(super) fn within(self, limits: &Limits) -> Result<StorageValue, StorageError> {
+    pub(super) fn within(self, call: &Call<'_>) -> Result<StorageValue, StorageError> {
+        self.within_limits(&call.limits())
+            .inspect_err(|error| call.own.account().refused(call.storage_operation(), error))
+    }
+
+    fn within_limits(self, limits: &Limits) -> Result<StorageValue, StorageError> {
         limits.check_value_len(self.len)?;
         self.copied
     }
@@ -102,10 +107,10 @@ mod tests {
     fn values_above_the_limit_of_the_guest_are_not_copied() {
         let limits = |value_bytes| Limits { value_bytes, ..Limits::default() };
         let value = |len| Value::new(len, &limits(4), || StorageValue::new(vec![7; len]));
-        assert_eq!(value(4).within(&limits(4)).unwrap().len(), 4);
-        assert!(value(4).within(&limits(3)).is_err());
+        assert_eq!(value(4).within_limits(&limits(4)).unwrap().len(), 4);
+        assert!(value(4).within_limits(&limits(3)).is_err());
         let large = Value::new(5, &limits(4), || unreachable!());
         let error = StorageError::LimitExceeded { limit: "bytes of a value", max: 4, actual: 5 };
-        assert_eq!(large.within(&limits(4)), Err(error));
+        assert_eq!(large.within_limits(&limits(4)), Err(error));
     }
 }

@@ -9,6 +9,8 @@ use tracing::Level;
 use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 
 use super::call::StateOf;
+#[cfg(feature = "serve")]
+use crate::component_chain::ComponentChain;
 use crate::hidden::is_hidden;
 use crate::log_budget::{LOG_TARGET, report};
 
@@ -72,6 +74,32 @@ pub(super) fn add_to_linker<T: 'static>(
     Ok(())
 }
 
+/// The standard streams of a component that serves requests.
+#[cfg(feature = "serve")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StandardStream {
+    /// Logged as `INFO`.
+    Output,
+    /// Logged as `WARN`.
+    Error,
+}
+
+/// Writes a line of a standard stream to the log, as if the component had logged it with the
+/// name of the stream as context.
+#[cfg(feature = "serve")]
+pub(crate) fn log_line(chain: &ComponentChain, stream: StandardStream, text: &str) {
+    let (level, context) = match stream {
+        StandardStream::Output => (GuestLevel::Info, "stdout"),
+        StandardStream::Error => (GuestLevel::Warn, "stderr"),
+    };
+    if !level.is_enabled() {
+        return;
+    }
+    let Some(suppressed) = chain.log_budgets().take(chain.id(), Instant::now()) else { return };
+    report(chain.id(), suppressed);
+    level.write(chain.id(), context, &one_line(text, TEXT_BYTES));
+}
+
 impl GuestLevel {
     fn is_enabled(self) -> bool {
         match self {
@@ -114,7 +142,7 @@ impl GuestLevel {
 
 /// A text of a guest on one line of at most `max` bytes: characters that a terminal
 /// interprets or that hide others are escaped, and a longer text ends in a marker.
-fn one_line(text: &str, max: usize) -> Cow<'_, str> {
+pub(crate) fn one_line(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max && !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }

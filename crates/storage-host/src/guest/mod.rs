@@ -103,9 +103,10 @@ mod errors;
 mod extended;
 #[cfg(feature = "memory")]
 pub(crate) mod in_table;
+pub(crate) mod incident;
 mod key;
 mod keyvalue;
-mod logging;
+pub(crate) mod logging;
 #[cfg(feature = "p3")]
 mod p3;
 mod spin;

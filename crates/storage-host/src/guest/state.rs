@@ -8,7 +8,7 @@ use wasmtime::{Config, Engine, ResourceLimiter, Store, StoreLimits, StoreLimitsB
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bucket::Bucket;
-use crate::host::ComponentChain;
+use crate::component_chain::ComponentChain;
 use crate::limits::Limits;
 
 /// The storage of the component that runs in a [`Store`], and the limits on its memory.
@@ -37,15 +37,14 @@ impl ComponentState {
 
     /// Like [`new`](Self::new), with other limits on the instance.
     pub fn with_sandbox(chain: Arc<ComponentChain>, limits: SandboxLimits) -> Self {
-        let mut handles = ResourceTable::new();
-        handles.set_max_capacity(chain.limits().handles);
         let own = Bucket::Own(Arc::clone(&chain));
         #[cfg(feature = "p3")]
-        let calls = Arc::new(super::p3::Calls::new(chain.limits()));
+        let calls = Arc::new(super::p3::Calls::new(&chain.limits()));
         Self {
             chain,
             own,
-            handles,
+            // `push` limits it.
+            handles: ResourceTable::new(),
             refusal: None,
             sandbox: limits.into(),
             #[cfg(feature = "p3")]
@@ -254,7 +253,7 @@ pub fn new_store<T: 'static>(
     state: fn(&mut T) -> &mut ComponentState,
 ) -> Store<T> {
     let mut store = Store::new(engine, data);
-    let limits = *state(store.data_mut()).storage().limits();
+    let limits = state(store.data_mut()).storage().limits();
     store.limiter(move |data| &mut state(data).sandbox);
     store.set_hostcall_fuel(hostcall_bytes(&limits));
     // Higher than the limit of storage, whose error comes first. Handles of WASI are extra.

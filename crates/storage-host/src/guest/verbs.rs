@@ -77,7 +77,7 @@ impl<T: 'static, L: Linkage<T>, E: CallError> Caller<'_, T, L, E> {
             "exists",
             Cost::Brief,
             key,
-            |call, key| call.storage().try_get("", key.as_str()).map(|known| known.is_some()),
+            |call, key| call.bucket.known_exists(key.as_str()),
             |call, key| call.convert_key(&key, call.storage().exists(key.as_str())),
         )
     }
@@ -91,7 +91,7 @@ impl<T: 'static, L: Linkage<T>, E: CallError> Caller<'_, T, L, E> {
     ) -> Outcome<(), E> {
         let (key, value) = (self.key(key)?, self.value(value));
         self.ask(target, "set", Cost::Long, move |call| {
-            let value = value.within(call.limits());
+            let value = value.within(call);
             let set = value.and_then(|value| call.storage().set(key.as_str(), value));
             call.convert_key(&key, set)
         })

@@ -10,6 +10,7 @@
     reason = "helpers of tests fail as tests do, and what is skipped is said"
 )]
 
+mod beside;
 mod check;
 mod compiled;
 mod copy;
@@ -24,6 +25,8 @@ mod locks;
 mod postgres;
 mod resources;
 mod run;
+#[cfg(all(feature = "serve", feature = "redb", unix))]
+mod serve;
 #[cfg(feature = "postgres")]
 #[path = "../shared/postgres.rs"]
 mod server;

@@ -86,7 +86,7 @@ fn a_lack_of_open_files_is_an_error(#[values("file:data", "redb:data")] store: &
 }
 
 /// A user of whom there are no processes, if this one may become it.
-fn other_user() -> Option<String> {
+pub(crate) fn other_user() -> Option<String> {
     let user = (200_000 + std::process::id()).to_string();
     let becomes = Command::new("setpriv")
         .args(["--reuid", &user, "--regid", &user, "--clear-groups", "true"])

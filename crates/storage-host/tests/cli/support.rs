@@ -30,7 +30,12 @@ impl TestDir {
     /// Uses a file store in `storage-data` if a command names no other, for tests that
     /// change its files.
     pub(crate) fn with_file_store() -> Self {
-        Self { store: Some("file:./storage-data"), ..Self::new() }
+        Self::with_store("file:./storage-data")
+    }
+
+    /// Uses this store if a command names no other.
+    pub(crate) fn with_store(store: &'static str) -> Self {
+        Self { store: Some(store), ..Self::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -12,9 +12,9 @@ fn transcript(
     #[values(
         "copy", "copy_damaged", "data_base64", "data_bytes", "data_hyphens", "data_invalid_ids", "data_json",
         "data_limit", "data_missing", "data_output", "data_pages", "data_store_choice",
-        "data_text", "run_errors", "run_keyvalue", "run_memory_store", "run_notes", "run_trap",
+        "data_text", "export", "import", "run_errors", "run_keyvalue", "run_memory_store", "run_notes", "run_trap",
         "run_without_cache", "store_flipped", "store_is_none", "store_newer", "verify",
-        "verify_foreign_files"
+        "verify_foreign_files", "wipe"
     )]
     name: &str,
 ) {
@@ -27,11 +27,11 @@ fn transcript(
 #[rustfmt::skip]
 fn transcript_without_a_variable(
     #[values(
-        "check_async", "config_all_wrong", "config_cannot", "config_instances", "config_no_store", "config_override",
+        "check_async", "compact", "completions", "config_all_wrong", "config_cannot", "config_instances", "config_no_store", "config_override",
         "config_presets", "config_run", "config_warnings", "config_wrong", "demo", "demo_cannot",
         "doctor_choice", "earlier_default", "help", "help_commands", "help_nothing", "help_short",
-        "log_level", "paths_environment", "paths_notes", "paths_unexpanded", "policy", "policy_limit", "policy_refused",
-        "policy_store_choice", "privacy", "secrets", "wrong_usage"
+        "import_config", "log_level", "paths_environment", "paths_notes", "paths_unexpanded", "policy", "policy_limit", "policy_refused",
+        "policy_store_choice", "privacy", "secrets", "serve_wrong", "wrong_usage"
     )]
     name: &str,
 ) {

@@ -18,8 +18,8 @@ use storage_host::guest::{self, ComponentState};
 use storage_host::wasmtime::component::{Component, Instance, InstancePre, Linker};
 use storage_host::wasmtime::{self, Store};
 use storage_host::{
-    BriefReads, CacheConfig, ComponentStorage, Limits, Offload, Revision, SharedStore,
-    StorageError, StorageHost, StoreProperties, Watcher, forward_storage,
+    BriefReads, CacheConfig, ComponentStorage, Limits, ManualClock, Offload, RateLimit, Revision,
+    SharedStore, StorageError, StorageHost, StoreProperties, Watcher, forward_storage,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
@@ -181,6 +181,37 @@ fn other_tasks_run_while_all_writers_are_blocked() {
     let (beats, still_blocked) = observer.join().unwrap();
     assert!(beats >= 100, "{beats} beats");
     assert_eq!(still_blocked, GUESTS);
+}
+
+#[test]
+fn a_call_over_the_rate_needs_no_thread() {
+    let backend = blocking();
+    let rate = RateLimit::new(Some(1), None, Duration::from_secs(1)).unwrap();
+    let host = StorageHost::builder(backend.clone())
+        .offload(offload(1, 1, LONG))
+        .rate(rate)
+        .clock(ManualClock::new().clock())
+        .build();
+    let held = backend.0.hold(&[Method::Set], Moment::Before);
+    run(&one_thread(), async {
+        let mut first = Guest::new(&host, "a/b/1").await;
+        let first = tokio::spawn(async move { first.set(4, 4).await });
+        blocked(&held, 1).await;
+        // No permit is free, and no one waits for one.
+        let mut second = Guest::new(&host, "a/b/1").await;
+        assert_eq!(second.set(4, 4).await.unwrap(), IO_ERROR);
+        let text = "2 operations per second are over the limit of 1; try again in 1000 ms";
+        assert_eq!(second.text().await, text);
+        assert_eq!(second.get(4).await.unwrap(), IO_ERROR);
+        drop(held);
+        assert_eq!(first.await.unwrap().unwrap(), OK);
+    });
+    #[cfg(feature = "metrics")]
+    {
+        let metrics = host.metrics();
+        assert_eq!((metrics.components[0].over_rate, metrics.components[0].operations), (2, 3));
+        assert_eq!((metrics.offload.waiting, metrics.offload.refused), (0, 0));
+    }
 }
 
 #[rstest]

@@ -30,8 +30,6 @@ impl Log {
     /// everything that logs for certain: `tracing` remembers which events no subscriber wants,
     /// and with several threads it may ask the wrong one.
     pub(crate) fn at(level: Level, action: impl FnOnce()) -> String {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -40,8 +38,18 @@ impl Log {
             .without_time()
             .with_ansi(false)
             .finish();
-        tracing::subscriber::with_default(subscriber, action);
-        let text = log.0.lock().unwrap().clone();
-        String::from_utf8(text).unwrap()
+        Self::alone(|| tracing::subscriber::with_default(subscriber, action));
+        log.text()
+    }
+
+    /// Runs what has a subscriber of its own, one at a time.
+    pub(crate) fn alone(action: impl FnOnce()) {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        action();
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }

@@ -23,6 +23,7 @@ mod instances;
 mod interfaces;
 mod library;
 mod log;
+mod observed;
 #[cfg(feature = "p3")]
 mod overlapping;
 mod raw;

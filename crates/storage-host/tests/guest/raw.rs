@@ -67,7 +67,7 @@ impl RawGuest {
     where
         P: ComponentNamedList + Lower,
     {
-        let limits = *self.chain().limits();
+        let limits = self.chain().limits();
         let error = self.try_call::<P, u32>(name, params).expect_err("the guest did not end");
         guest::describe_failure(&error, &limits)
     }

@@ -150,7 +150,7 @@ impl Guest {
     }
 
     fn describe(&self, error: &wasmtime::Error) -> String {
-        let reason = guest::describe_failure(error, self.store.data().storage().limits());
+        let reason = guest::describe_failure(error, &self.store.data().storage().limits());
         self.watch.scan(reason.as_bytes(), "why a guest ended");
         reason
     }

@@ -207,7 +207,7 @@ fn settings_of_a_component_replace_those_of_the_host() {
     let bound = host.component(&id("a/b/bound"));
     let free = host.component(&id("a/b/free"));
     assert_eq!((bound.quota(), free.quota()), (Some(quota), None));
-    assert_eq!((*bound.limits(), *free.limits()), (limits, Limits::default()));
+    assert_eq!((bound.limits(), free.limits()), (limits, Limits::default()));
     assert!(bound.set("key", "1234".into()).is_err());
     free.set("key", "1234".into()).unwrap();
     let usage = host.usage(&id("a/b/free")).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use storage_backends::MemoryStorage;
 use storage_core::{ComponentStorage, StorageError, validate_key};
-use storage_host::{Manifest, ManifestError, StoreUrl};
+use storage_host::{Applied, Manifest, ManifestError, RateLimit, StoreUrl};
 
 use crate::input::valid_start;
 
@@ -28,8 +28,16 @@ fn check(manifest: &Manifest) {
     let ids: BTreeSet<_> = manifest.components.iter().map(|component| &component.id).collect();
     assert_eq!(ids.len(), manifest.components.len());
 
-    // Not the store that it names, which may be anywhere.
-    let host = manifest.host(Arc::new(MemoryStorage::new()));
+    // Not the store that it names, which may be anywhere, and not the rates: calls below must
+    // not be refused.
+    let mut unlimited = manifest.clone();
+    unlimited.defaults.rate = RateLimit::default();
+    for component in &mut unlimited.components {
+        component.settings.rate = RateLimit::default();
+    }
+    let host = unlimited.host(Arc::new(MemoryStorage::new()));
+    assert_eq!(host.settings(), unlimited.host_settings());
+    assert_eq!(unlimited.apply_to(&host, &unlimited), Applied::default());
     for component in &manifest.components {
         assert_eq!(manifest.component(&component.id), Some(component));
         for grant in &component.grants {
@@ -40,7 +48,7 @@ fn check(manifest: &Manifest) {
         let chain = host.component(&component.id);
         assert_eq!((chain.quota(), chain.limits()), {
             let settings = &component.settings;
-            (settings.quota, &settings.limits)
+            (settings.quota, settings.limits)
         });
         assert_eq!(chain.config(), &component.settings.config);
         for (key, value) in &component.presets {

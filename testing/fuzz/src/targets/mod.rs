@@ -1,5 +1,6 @@
 //! The targets.
 
+pub(crate) mod archives;
 pub(crate) mod calls;
 pub(crate) mod cursors;
 pub(crate) mod damage;

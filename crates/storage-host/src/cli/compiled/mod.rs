@@ -16,32 +16,44 @@ use std::time::Duration;
 
 use storage_host::guest;
 use storage_host::wasmtime::component::Component;
-use storage_host::wasmtime::{self, Engine};
+use storage_host::wasmtime::{self, Config, Engine};
 
 pub(super) use self::directory::CacheDirectory;
 use self::entry::EntryKey;
 use self::store::Store;
 use super::escape::shell_quoted;
 use super::failure::Failure;
-use super::imports::{Contents, needs_preview1};
+use super::imports::{Contents, Purpose, needs_preview1};
 use super::output::note;
 use super::progress::when_late;
 
 /// How long a compilation takes before a note is written.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Compiles components.
+/// Compiles components for a command.
 pub(super) struct Compiler {
     pub(super) engine: Engine,
+    purpose: Purpose,
     cache: Option<Store>,
 }
 
 impl Compiler {
-    /// Creates an engine, with a cache if its directory can be used. With deadlines, guests
-    /// run a little slower and need other machine code.
+    /// Creates an engine for `run`. With deadlines, guests run a little slower and need other
+    /// machine code.
     pub(super) fn new(has_deadlines: bool) -> Result<Self, Failure> {
         let mut config = guest::engine_config();
         config.epoch_interruption(has_deadlines);
+        Self::with(&config, Purpose::Run)
+    }
+
+    /// Creates an engine for `serve`.
+    #[cfg(feature = "serve")]
+    pub(super) fn for_server() -> Result<Self, Failure> {
+        Self::with(&guest::async_engine_config(), Purpose::Serve)
+    }
+
+    /// Creates an engine, with a cache if its directory can be used.
+    fn with(config: &Config, purpose: Purpose) -> Result<Self, Failure> {
         let cache = match CacheDirectory::find() {
             CacheDirectory::Trusted(directory) => Some(Store::new(directory)),
             CacheDirectory::None => None,
@@ -53,17 +65,17 @@ impl Compiler {
                 None
             }
         };
-        let engine = Engine::new(&config).map_err(|error| {
+        let engine = Engine::new(config).map_err(|error| {
             Failure::new("internal", format!("cannot start wasmtime: {error:#}"))
         })?;
-        Ok(Self { engine, cache })
+        Ok(Self { engine, purpose, cache })
     }
 
     /// Reads a component and compiles it, unless it cannot be run.
     pub(super) fn load(&self, path: &Path) -> Result<Component, Failure> {
         let bytes = component(path, fs::read(path))?;
         let contents = Contents::read(&bytes);
-        if let Some(obstacle) = contents.obstacle() {
+        if let Some(obstacle) = contents.obstacle(self.purpose) {
             return Err(wrong(format!("{}{obstacle}{}", path.display(), contents.hint())));
         }
         self.compiled(path, &bytes)

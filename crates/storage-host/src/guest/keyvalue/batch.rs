@@ -105,7 +105,7 @@ pub(in crate::guest) fn set_many<T: 'static, L: Linkage<T>, E: CallError>(
             caller.count(bytes);
             write(caller, target, "set-many", commit)
         }
-        Err(error) => caller.refuse(target, "set-many", error.into()),
+        Err(error) => caller.over_limit(target, "set-many", error),
     }
 }
 
@@ -119,7 +119,7 @@ pub(in crate::guest) fn delete_many<T: 'static, L: Linkage<T>, E: CallError>(
             let commit = keys.into_iter().fold(Commit::new(), Commit::delete);
             write(caller, target, "delete-many", commit)
         }
-        Err(error) => caller.refuse(target, "delete-many", error.into()),
+        Err(error) => caller.over_limit(target, "delete-many", error),
     }
 }
 
@@ -141,7 +141,7 @@ fn write<T: 'static, L: Linkage<T>, E: CallError>(
         let keys: Vec<String> = commit.writes.iter().map(|write| write.key.clone()).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let written = call.storage().commit(commit);
-        call.convert(first_bad_key(call.limits(), &keys), written.map(drop))
+        call.convert(first_bad_key(&call.limits(), &keys), written.map(drop))
     })
 }
 

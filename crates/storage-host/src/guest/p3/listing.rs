@@ -15,12 +15,12 @@ use wasmtime::component::{
 
 use super::calls::InProgress;
 use super::linkage::Overlapping;
+use crate::component_chain::ComponentChain;
 use crate::guest::asynchronous::{Job, Offloading};
 use crate::guest::bucket::Bucket;
 use crate::guest::call::{Caller, Cost, Linkage, Step};
 use crate::guest::errors::{Call, CallError};
 use crate::guest::spin::Error;
-use crate::host::ComponentChain;
 
 /// The keys that are read at a time: 128 KiB of the longest ones.
 const KEYS_PER_READ: usize = 128;

@@ -7,8 +7,8 @@ use storage_backends::{
     Durability, FileOptions, FileStorage, MemoryStorage, RedbOptions, RedbStorage,
 };
 use storage_core::{
-    ComponentId, ComponentStorage, KeyPage, Problem, SharedStore, SnapshotVisitor, StorageError,
-    StoreProperties, Verified, forward_storage,
+    Compacted, ComponentId, ComponentStorage, KeyPage, Problem, SharedStore, SnapshotVisitor,
+    StorageError, StoreProperties, Verified, forward_storage,
 };
 use storage_host::{
     Access, CacheConfig, ComponentChain, ComponentSettings, Grant, GrantedStorage, StorageHost,
@@ -64,6 +64,10 @@ impl storage_core::Store for Cacheable {
 
     fn flush(&self) -> Result<(), StorageError> {
         self.0.flush()
+    }
+
+    fn compact(&self) -> Result<Compacted, StorageError> {
+        self.0.compact()
     }
 
     fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {

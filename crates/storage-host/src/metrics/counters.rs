@@ -1,0 +1,282 @@
+//! What calls count: for the whole host and for each component.
+
+use std::array;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use storage_cache::{CounterSlot, ThreadCounters};
+
+use super::latency::{BUCKETS, LatencyHistogram, bucket};
+use crate::live::Account;
+use crate::operation::{Operation, Outcome};
+
+const OPERATIONS: usize = Operation::ALL.len();
+const OUTCOMES: usize = Outcome::ALL.len();
+
+/// One of this many reads from memory of a thread is timed. Reading the clock twice would take a
+/// tenth of the time of such a read.
+pub(crate) const SAMPLED: u64 = 1_024;
+
+// The counters of a host: where each group begins.
+/// For each operation and outcome, without reads from memory.
+const CALLS: usize = 0;
+/// For each operation, the histogram.
+const LATENCY: usize = CALLS + OPERATIONS * OUTCOMES;
+const NANOS: usize = LATENCY + OPERATIONS * BUCKETS;
+/// The histogram of sampled reads from memory.
+const SAMPLES: usize = NANOS + OPERATIONS;
+const SAMPLE_NANOS: usize = SAMPLES + BUCKETS;
+const COUNTERS: usize = SAMPLE_NANOS + 1;
+
+/// The counters of a host, without those of reads from memory.
+#[derive(Default)]
+pub(crate) struct HostCounters(ThreadCounters<COUNTERS>);
+
+impl HostCounters {
+    pub(crate) fn calls(&self, operation: Operation, outcome: Outcome) -> u64 {
+        self.0.total(calls(operation, outcome))
+    }
+
+    pub(crate) fn latency(&self, operation: Operation) -> LatencyHistogram {
+        let first = LATENCY + operation as usize * BUCKETS;
+        let buckets = array::from_fn(|index| self.0.total(first + index));
+        LatencyHistogram::new(buckets, self.0.total(NANOS + operation as usize))
+    }
+
+    pub(crate) fn memory_latency(&self) -> LatencyHistogram {
+        let buckets = array::from_fn(|index| self.0.total(SAMPLES + index));
+        LatencyHistogram::new(buckets, self.0.total(SAMPLE_NANOS))
+    }
+}
+
+// The numbers of a component.
+pub(crate) const ALL: usize = 0;
+pub(crate) const READ_BYTES: usize = 1;
+pub(crate) const WRITTEN_BYTES: usize = 2;
+/// Reads from memory.
+pub(crate) const HITS: usize = 3;
+/// Reads of one key that were not answered from memory.
+pub(crate) const MISSES: usize = 4;
+pub(crate) const OVER_LIMIT: usize = 5;
+pub(crate) const OVER_QUOTA: usize = 6;
+pub(crate) const OVER_RATE: usize = 7;
+pub(crate) const ERRORS: usize = 8;
+pub(crate) const TIME: usize = 9;
+pub(crate) const TIMES: usize = 10;
+/// Reads from memory, as [`memory_counter`] counts them.
+const MEMORY: usize = TIMES + BUCKETS;
+pub(crate) const NUMBERS: usize = MEMORY + MEMORY_READS;
+
+/// The counters of reads from memory: of `get` and `exists` for keys that exist and for others,
+/// and of `get_many`.
+const MEMORY_READS: usize = 5;
+const MEMORY_BYTES: usize = MEMORY_READS;
+
+/// The first counter of an operation that may be answered from memory.
+#[inline]
+fn memory_counter(operation: Operation) -> usize {
+    match operation {
+        Operation::Get => 0,
+        Operation::Exists => 2,
+        _ => 4,
+    }
+}
+
+/// The numbers of a component at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts(pub(crate) [u64; NUMBERS]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; NUMBERS])
+    }
+}
+
+impl Counts {
+    pub(crate) fn get(&self, number: usize) -> u64 {
+        self.0.get(number).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (sum, number) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.saturating_add(number);
+        }
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        let mut since = *self;
+        for (number, before) in since.0.iter_mut().zip(earlier.0) {
+            *number = number.saturating_sub(before);
+        }
+        since
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.iter().all(|number| *number == 0)
+    }
+
+    pub(crate) fn latency(&self) -> LatencyHistogram {
+        let buckets = array::from_fn(|index| self.get(TIMES + index));
+        LatencyHistogram::new(buckets, self.get(TIME))
+    }
+
+    /// The reads from memory of an operation, for keys that exist or others.
+    pub(crate) fn memory_reads(&self, operation: Operation, found: bool) -> u64 {
+        match (operation, found) {
+            (Operation::Get | Operation::Exists, _) | (Operation::GetMany, true) => {
+                self.get(MEMORY + memory_counter(operation) + usize::from(!found))
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// The counters of a component that has made a call.
+pub(crate) struct Activity {
+    /// Reads from memory, and their bytes.
+    memory_reads: ThreadCounters<{ MEMORY_READS + 1 }>,
+    /// All numbers without them.
+    numbers: [AtomicU64; NUMBERS],
+    /// What was reported already.
+    reported: Mutex<Counts>,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self {
+            memory_reads: ThreadCounters::default(),
+            numbers: array::from_fn(|_| AtomicU64::new(0)),
+            reported: Mutex::default(),
+        }
+    }
+}
+
+impl Activity {
+    fn add(&self, number: usize, count: u64) {
+        if let Some(number) = self.numbers.get(number) {
+            number.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts(array::from_fn(|index| {
+            self.numbers.get(index).map_or(0, |number| number.load(Ordering::Relaxed))
+        }));
+        let reads: [u64; MEMORY_READS] = array::from_fn(|read| self.memory_reads.total(read));
+        let mut memory = Counts::default();
+        let [all, read_bytes, _, hits, ..] = &mut memory.0;
+        *all = reads.iter().sum();
+        *hits = *all;
+        *read_bytes = self.memory_reads.total(MEMORY_BYTES);
+        for (number, reads) in memory.0.iter_mut().skip(MEMORY).zip(reads) {
+            *number = reads;
+        }
+        counts.add(&memory);
+        counts
+    }
+
+    fn lock_reported(&self) -> MutexGuard<'_, Counts> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A read that may be answered from memory.
+pub(crate) struct MemoryRead<'a> {
+    slot: CounterSlot<'a, { MEMORY_READS + 1 }>,
+    counter: usize,
+    began: Option<Instant>,
+}
+
+impl Account {
+    #[inline]
+    fn counters(&self) -> &Activity {
+        self.activity.get_or_init(Box::default)
+    }
+
+    /// What was counted since the last report.
+    pub(crate) fn report(&self) -> Counts {
+        let Some(activity) = self.activity.get() else { return Counts::default() };
+        let mut reported = activity.lock_reported();
+        let now = activity.counts();
+        let since = now.since(&reported);
+        *reported = now;
+        since
+    }
+
+    #[inline]
+    pub(crate) fn begin_memory_read(&self, operation: Operation) -> MemoryRead<'_> {
+        let slot = self.counters().memory_reads.slot();
+        let counter = memory_counter(operation);
+        let before = slot.get(counter).wrapping_add(slot.get(counter + 1));
+        let began = (before % SAMPLED == SAMPLED - 1).then(Instant::now);
+        MemoryRead { slot, counter, began }
+    }
+
+    /// Counts a read that was answered from memory.
+    #[inline]
+    pub(crate) fn end_memory_read(&self, read: MemoryRead<'_>, found: bool, bytes: usize) {
+        read.slot.add(read.counter + usize::from(!found), 1);
+        read.slot.add(MEMORY_BYTES, bytes as u64);
+        if let Some(began) = read.began {
+            self.count_sample(began.elapsed());
+        }
+    }
+
+    #[cold]
+    fn count_sample(&self, took: Duration) {
+        let nanos = crate::rate::nanos(took);
+        let host = self.live().counters.0.slot();
+        host.add(SAMPLES + bucket(nanos), 1);
+        host.add(SAMPLE_NANOS, nanos);
+    }
+
+    /// Counts a call that was refused before storage was asked.
+    pub(crate) fn count_refusal(&self, operation: Operation, outcome: Outcome) {
+        self.live().counters.0.slot().add(calls(operation, outcome), 1);
+        self.count(self.counters(), outcome);
+    }
+
+    /// Counts a call that was not answered from memory.
+    pub(crate) fn count_call(
+        &self,
+        operation: Operation,
+        outcome: Outcome,
+        took: Duration,
+        [read, written]: [usize; 2],
+    ) {
+        let nanos = crate::rate::nanos(took);
+        let (read, written) = (read as u64, written as u64);
+        let host = self.live().counters.0.slot();
+        host.add(calls(operation, outcome), 1);
+        host.add(LATENCY + operation as usize * BUCKETS + bucket(nanos), 1);
+        host.add(NANOS + operation as usize, nanos);
+        let own = self.counters();
+        self.count(own, outcome);
+        own.add(TIMES + bucket(nanos), 1);
+        own.add(TIME, nanos);
+        for (number, bytes) in [(READ_BYTES, read), (WRITTEN_BYTES, written)] {
+            if bytes > 0 {
+                own.add(number, bytes);
+            }
+        }
+        if matches!(operation, Operation::Get | Operation::Exists) {
+            own.add(MISSES, 1);
+        }
+    }
+
+    fn count(&self, own: &Activity, outcome: Outcome) {
+        own.add(ALL, 1);
+        match outcome {
+            Outcome::Limit => own.add(OVER_LIMIT, 1),
+            Outcome::Quota => own.add(OVER_QUOTA, 1),
+            Outcome::Rate => own.add(OVER_RATE, 1),
+            Outcome::Error => own.add(ERRORS, 1),
+            _ => {}
+        }
+    }
+}
+
+fn calls(operation: Operation, outcome: Outcome) -> usize {
+    CALLS + operation as usize * OUTCOMES + outcome as usize
+}
