@@ -1,6 +1,6 @@
 //! Archives: what is exported is imported byte for byte, and what was changed is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,27 +13,9 @@ use storage_host::{
     export_store, import_archive,
 };
 
-type Contents = BTreeMap<String, Vec<u8>>;
+use crate::contents::{Contents, contents, fill, kinds};
 
 const NEW: ImportOptions<'_> = ImportOptions::new();
-
-fn contents(storage: &dyn Store) -> Contents {
-    let mut contents = Contents::new();
-    storage
-        .read_snapshot("", None, &mut |key, value| {
-            contents.insert(key.to_owned(), value.into_bytes());
-            Ok(())
-        })
-        .unwrap();
-    contents
-}
-
-fn fill(storage: &dyn Store, contents: &Contents) {
-    for (key, value) in contents {
-        storage.set(key, value.clone().into()).unwrap();
-    }
-    storage.flush().unwrap();
-}
 
 fn filled(contents: &Contents) -> ReferenceStorage {
     let storage = ReferenceStorage::new();
@@ -83,18 +65,6 @@ fn sample(many: usize) -> Contents {
         sample.insert(format!("many/keys/{}/{number:05}", number % 3), vec![1; number % 50]);
     }
     sample
-}
-
-/// Every kind of store in this build, with its path as PATH.
-fn kinds() -> Vec<&'static str> {
-    let mut kinds = vec!["memory:", "file:PATH?durability=os"];
-    if cfg!(feature = "redb") {
-        kinds.push("redb:PATH?durability=relaxed");
-    }
-    if cfg!(feature = "rocksdb") {
-        kinds.push("rocksdb:PATH?durability=os");
-    }
-    kinds
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod admin;
 #[cfg(feature = "archive")]
 mod archive;
 mod conformance;
+mod contents;
 mod grants;
 mod host;
 #[cfg(feature = "metrics")]

@@ -1,6 +1,5 @@
 //! Copies between every pair of stores, and interrupted copies.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -11,24 +10,13 @@ use storage_host::{
     StorageValue, StoreProperties, StoreUrl, copy_store, forward_storage,
 };
 
-type Contents = BTreeMap<String, Vec<u8>>;
+use crate::contents::{Contents, contents, fill, kinds};
 
 const NEW: CopyOptions = CopyOptions::new();
 const MERGE: CopyOptions = CopyOptions::new().with_merge(true);
 
 fn copy(from: &dyn Store, to: &dyn Store, options: CopyOptions) -> Result<Copied, CopyError> {
     copy_store(from, to, options, &mut |_, _| {})
-}
-
-fn contents(storage: &dyn Store) -> Contents {
-    let mut contents = Contents::new();
-    storage
-        .read_snapshot("", None, &mut |key, value| {
-            contents.insert(key.to_owned(), value.into_bytes());
-            Ok(())
-        })
-        .unwrap();
-    contents
 }
 
 /// Keys and values of every kind.
@@ -50,25 +38,6 @@ fn sample(many: usize) -> Contents {
         sample.insert(format!("many/keys/{}/{number:05}", number % 3), vec![1; number % 50]);
     }
     sample
-}
-
-fn fill(storage: &dyn Store, contents: &Contents) {
-    for (key, value) in contents {
-        storage.set(key, value.clone().into()).unwrap();
-    }
-    storage.flush().unwrap();
-}
-
-/// Every kind of store in this build.
-fn kinds() -> Vec<&'static str> {
-    let mut kinds = vec!["memory:", "file:PATH?durability=os"];
-    if cfg!(feature = "redb") {
-        kinds.push("redb:PATH?durability=relaxed");
-    }
-    if cfg!(feature = "rocksdb") {
-        kinds.push("rocksdb:PATH?durability=os");
-    }
-    kinds
 }
 
 #[test]
