@@ -15,7 +15,7 @@ use crate::command::{Ran, Running, StorageHost};
 use crate::content::Content;
 use crate::damage;
 use crate::guestbook::{self, Clients};
-use crate::report::Report;
+use crate::report;
 
 /// Clients that sign the guestbook at once.
 const CLIENTS: usize = 4;
@@ -33,7 +33,6 @@ struct Drill {
     source: String,
     /// The export of the source while it was written to, and without writers.
     archive: PathBuf,
-    report: Report,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -51,8 +50,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         source: format!("redb:{}", directory.join("source.redb").display()),
         archive: directory.join("archive.ndjson"),
         directory,
-        report: Report::start(),
     };
+    report::start();
     drill.fill()?;
     // The manifest has paths relative to itself.
     drill.export_while_guests_write(&fs::canonicalize(&arguments.guestbook)?)?;
@@ -76,7 +75,7 @@ impl Drill {
     fn fill(&self) -> Result<()> {
         let start = Instant::now();
         self.content.fill(&format!("{}?durability=relaxed", self.source))?;
-        self.report.row("fill the store", start.elapsed(), Some(self.content.keys), None);
+        report::row("fill the store", start.elapsed(), Some(self.content.keys), None);
         self.verify("the filled store", &self.source)
     }
 
@@ -112,7 +111,7 @@ impl Drill {
         ensure!(after > before, "no guest wrote during the export");
         let signed = clients.stop()?;
         let Ran { peak, .. } = end(server)?;
-        self.report.row(
+        report::row(
             &format!("serve: {signed} entries signed meanwhile"),
             start.elapsed(),
             None,
@@ -136,7 +135,7 @@ impl Drill {
             step.push_str(", again after kill -9 in the middle");
         }
         let ran = self.command.succeed(&["--store", url, "import", &archive])?;
-        self.report.row(&step, ran.took, Some(self.content.keys), Some(ran.peak));
+        report::row(&step, ran.took, Some(self.content.keys), Some(ran.peak));
         if with_kill {
             ensure!(ran.stdout.contains("unchanged"), "nothing was kept: {}", ran.stdout);
         }
@@ -175,19 +174,14 @@ impl Drill {
 
     fn export(&self, step: &str, url: &str, to: &Path) -> Result<Ran> {
         let ran = self.command.succeed(&["--store", url, "export", "-o", &text(to), "--force"])?;
-        self.report.row(step, ran.took, Some(self.content.keys), Some(ran.peak));
+        report::row(step, ran.took, Some(self.content.keys), Some(ran.peak));
         bounded(step, &ran)?;
         Ok(ran)
     }
 
     fn verify(&self, what: &str, url: &str) -> Result<()> {
         let ran = self.command.succeed(&["--store", url, "verify", "--strict"])?;
-        self.report.row(
-            &format!("verify {what}"),
-            ran.took,
-            Some(self.content.keys),
-            Some(ran.peak),
-        );
+        report::row(&format!("verify {what}"), ran.took, Some(self.content.keys), Some(ran.peak));
         bounded("verify", &ran)
     }
 
@@ -202,7 +196,7 @@ impl Drill {
         let start = Instant::now();
         let peak = damage::try_all(&self.command, &small, count)?;
         let step = format!("refuse {count} wrong bytes and {count} truncated archives");
-        self.report.row(&step, start.elapsed(), None, Some(peak));
+        report::row(&step, start.elapsed(), None, Some(peak));
         Ok(())
     }
 
@@ -212,16 +206,16 @@ impl Drill {
         self.command.succeed(&["--store", source, "wipe", &id])?;
         ensure!(self.usage(&id)? == before, "wipe without --yes removed something");
         let ran = self.command.succeed(&["--store", source, "wipe", &id, "--yes"])?;
-        self.report.row("wipe a component", ran.took, None, Some(ran.peak));
+        report::row("wipe a component", ran.took, None, Some(ran.peak));
         ensure!(self.usage(&id)?.contains("\"key_count\":0"), "wipe left keys");
         self.verify("the store without it", source)?;
         let ran = self.command.succeed(&["copy", "--from", url, "--to", source, "--merge"])?;
         let step = format!("copy it back from {engine}");
-        self.report.row(&step, ran.took, Some(self.content.keys), Some(ran.peak));
+        report::row(&step, ran.took, Some(self.content.keys), Some(ran.peak));
         bounded("copy", &ran)?;
         self.verify("the store with it", source)?;
         let ran = self.command.succeed(&["--store", source, "compact"])?;
-        self.report.row("compact", ran.took, None, Some(ran.peak));
+        report::row("compact", ran.took, None, Some(ran.peak));
         self.verify("the compacted store", source)?;
         self.compare("the source", source)
     }
