@@ -1,9 +1,7 @@
 //! `wipe`: removes a component.
 
 use serde::Serialize;
-use storage_host::{
-    ComponentId, ComponentStorage, KeyPage, Mode, PageRequest, StorageError, StorageHost,
-};
+use storage_host::{ComponentId, KeyPage, Mode, PageRequest, StorageError, StorageHost};
 
 use super::args;
 use super::beside::{Client, storage_error};
@@ -65,8 +63,9 @@ type Extent = (u64, Option<u64>);
 fn here(host: &StorageHost, Args { id, yes }: &Args) -> Result<Extent, Failure> {
     let _on_signal = OnSignal::shut_down(host);
     let chain = host.component(id);
-    let page =
-        |after: Option<&str>| chain.list_page(PageRequest { prefix: "", after, limit: PAGE });
+    let page = |after: Option<&str>| {
+        chain.for_operator().list_page(PageRequest { prefix: "", after, limit: PAGE })
+    };
     let used = host.usage(id).map(|used| (used.key_count, used.used_bytes));
     let (keys, bytes) = extent(used.map_err(Failure::from), page)?;
     if !yes {
