@@ -79,6 +79,22 @@ pub(super) fn connect(url: &StoreUrl, locked: &Failure) -> Result<Option<Client>
     }
 }
 
+/// Connects to the host of a store for what only a host can do.
+///
+/// # Errors
+/// `no_host`, with this reason, if there is none.
+#[cfg(unix)]
+pub(super) fn require_host(
+    url: &StoreUrl,
+    no_host: impl FnOnce() -> String,
+) -> Result<Client, Failure> {
+    match Client::connect(url) {
+        Ok(Some(client)) => Ok(client),
+        Ok(None) | Err(ClientError::HostEnded) => Err(Failure::new("no_host", no_host())),
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(not(unix))]
 pub(super) fn connect(_url: &StoreUrl, _locked: &Failure) -> Result<Option<Client>, Failure> {
     Ok(None)

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
-use storage_host::admin::{Client, ClientError};
 use storage_host::{Applied, Manifest, SettingChange, StorageHost};
 
+use super::beside::require_host;
 use super::failure::Failure;
 use super::output::{Output, note, printable};
 use super::stderr;
@@ -77,22 +77,14 @@ pub(super) fn reload(target: &Target, output: &mut Output) -> Result<(), Failure
     }
 
     let url = target.url();
-    let no_host = || {
-        let message = match url.path() {
-            Some(_) => format!("no running host serves the store \"{url}\""),
-            None => format!(
-                "a host of the store \"{url}\" has no admin socket: send it SIGHUP to reload its \
+    let no_host = || match url.path() {
+        Some(_) => format!("no running host serves the store \"{url}\""),
+        None => format!(
+            "a host of the store \"{url}\" has no admin socket: send it SIGHUP to reload its \
                  manifest"
-            ),
-        };
-        Failure::new("no_host", message)
+        ),
     };
-    let mut client = match Client::connect(url) {
-        Ok(Some(client)) => client,
-        Ok(None) | Err(ClientError::HostEnded) => return Err(no_host()),
-        Err(error) => return Err(error.into()),
-    };
-    let applied = client.reload()?;
+    let applied = require_host(url, no_host)?.reload()?;
     if !output.json() {
         return lines(&applied).try_for_each(|line| output.line(line));
     }

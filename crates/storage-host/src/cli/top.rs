@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::value_parser;
 use serde::Serialize;
-use storage_host::admin::{ActiveComponent, Activity, Client, ClientError};
+use storage_host::admin::{ActiveComponent, Activity, ClientError};
 
+use super::beside::require_host;
 use super::escape::visible;
 use super::failure::Failure;
 use super::keyboard::Keyboard;
@@ -59,19 +60,13 @@ pub(super) fn top(target: &Target, args: &Args, output: &mut Output) -> Result<(
 fn ask(target: &Target) -> Result<Activity, Failure> {
     let url = target.url();
     let no_host = || {
-        let message = format!(
+        format!(
             "no running host serves the store \"{url}\": top shows what a host does, such as a \
              component that runs"
-        );
-        Failure::new("no_host", message)
+        )
     };
-    let mut client = match Client::connect(url) {
-        Ok(Some(client)) => client,
-        Ok(None) | Err(ClientError::HostEnded) => return Err(no_host()),
-        Err(error) => return Err(error.into()),
-    };
-    match client.top() {
-        Err(ClientError::HostEnded) => Err(no_host()),
+    match require_host(url, no_host)?.top() {
+        Err(ClientError::HostEnded) => Err(Failure::new("no_host", no_host())),
         activity => Ok(activity?),
     }
 }
