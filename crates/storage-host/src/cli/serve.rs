@@ -52,7 +52,7 @@ pub(super) struct ServeArgs {
 
     /// Use a component's file when it has changed, without a restart
     ///
-    /// Requests in progress end in the old component. A file that cannot be served is
+    /// Requests in progress finish in the old component. A file that cannot be served is
     /// reported, and the old component stays in use.
     #[arg(long)]
     watch: bool,

@@ -80,7 +80,7 @@ impl HttpServer {
         }
     }
 
-    /// Replaces a component's code. Requests in progress end in the old one. Returns whether the
+    /// Replaces a component's code. Requests in progress finish in the old one. Returns whether the
     /// server has the component.
     pub fn replace(&self, id: &ComponentId, handler: &Handler) -> bool {
         let mut is_known = false;

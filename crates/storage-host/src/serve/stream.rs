@@ -24,7 +24,7 @@ impl Deadline {
 }
 
 /// A stream that fails if a write still waits for the client at the deadline: otherwise a
-/// client that reads nothing would keep its connection for ever.
+/// client that reads nothing would keep its connection forever.
 pub(super) struct TimedStream {
     stream: TcpStream,
     deadline: Deadline,
