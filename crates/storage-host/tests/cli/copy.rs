@@ -54,15 +54,15 @@ fn sample(keys: usize) -> Contents {
 
 /// Every pair of the kinds that last.
 #[rstest]
-#[case("file", "file")]
-#[cfg_attr(feature = "redb", case("file", "redb"))]
-#[cfg_attr(feature = "redb", case("redb", "file"))]
-#[cfg_attr(feature = "redb", case("redb", "redb"))]
-#[cfg_attr(feature = "rocksdb", case("rocksdb", "file"))]
-#[cfg_attr(feature = "rocksdb", case("file", "rocksdb"))]
-#[cfg_attr(feature = "rocksdb", case("rocksdb", "rocksdb"))]
-#[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("rocksdb", "redb"))]
-#[cfg_attr(all(feature = "redb", feature = "rocksdb"), case("redb", "rocksdb"))]
+#[case::file_to_file("file", "file")]
+#[cfg_attr(feature = "redb", case::file_to_redb("file", "redb"))]
+#[cfg_attr(feature = "redb", case::redb_to_file("redb", "file"))]
+#[cfg_attr(feature = "redb", case::redb_to_redb("redb", "redb"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb_to_file("rocksdb", "file"))]
+#[cfg_attr(feature = "rocksdb", case::file_to_rocksdb("file", "rocksdb"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb_to_rocksdb("rocksdb", "rocksdb"))]
+#[cfg_attr(all(feature = "redb", feature = "rocksdb"), case::rocksdb_to_redb("rocksdb", "redb"))]
+#[cfg_attr(all(feature = "redb", feature = "rocksdb"), case::redb_to_rocksdb("redb", "rocksdb"))]
 fn a_copy_completes_after_repeated_kills(#[case] from: &str, #[case] to: &str) {
     const ROUNDS: u32 = 9;
     let dir = TestDir::with_file_store();

@@ -1,6 +1,6 @@
 //! The built command, as a shell calls it.
 
-#![cfg(all(feature = "cli", feature = "memory", feature = "file"))]
+#![cfg(all(feature = "cli", feature = "serve", feature = "memory", feature = "file"))]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,7 @@ mod locks;
 mod postgres;
 mod resources;
 mod run;
-#[cfg(all(feature = "serve", feature = "redb", unix))]
+#[cfg(all(feature = "redb", unix))]
 mod serve;
 #[cfg(feature = "postgres")]
 #[path = "../shared/postgres.rs"]

@@ -26,9 +26,9 @@ fn read_until(output: &mut impl BufRead, text: &str) -> String {
 }
 
 #[rstest]
-#[case("file")]
-#[cfg_attr(feature = "redb", case("redb"))]
-#[cfg_attr(feature = "rocksdb", case("rocksdb"))]
+#[case::file("file")]
+#[cfg_attr(feature = "redb", case::redb("redb"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb"))]
 fn twenty_puts_at_once_all_succeed(#[case] engine: &str) {
     let dir = TestDir::with_file_store();
     let store = &*format!("{engine}:store");
