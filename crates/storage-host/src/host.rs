@@ -597,7 +597,7 @@ impl StorageHostBuilder {
                 store: gated.clone(),
                 gated,
                 caches,
-                live: Arc::new(Live::new(settings, clock, properties.kind)),
+                live: Arc::new(Live::new(settings, clock, &properties)),
                 grants: Grants::default(),
                 chains: Mutex::default(),
                 #[cfg(feature = "metrics")]

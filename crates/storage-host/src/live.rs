@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use storage_cache::Clock;
-use storage_core::{Budget, ComponentId, StorageError};
+use storage_core::{Budget, ComponentId, StorageError, StoreProperties};
 
 use crate::grants::Grants;
 use crate::host::{ComponentSettings, StorageHost};
@@ -33,6 +33,8 @@ pub(crate) struct Live {
     #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "spans name it"))]
     kind: &'static str,
     #[cfg(feature = "metrics")]
+    may_block: bool,
+    #[cfg(feature = "metrics")]
     pub(crate) counters: Box<HostCounters>,
 }
 
@@ -46,13 +48,15 @@ struct Current {
 const CHANGING: u64 = 0;
 
 impl Live {
-    pub(crate) fn new(settings: HostSettings, clock: Clock, kind: &'static str) -> Self {
+    pub(crate) fn new(settings: HostSettings, clock: Clock, store: &StoreProperties) -> Self {
         Self {
             generation: AtomicU64::new(1),
             current: RwLock::new(Arc::new(Current { generation: 1, settings })),
             applying: Mutex::default(),
             clock,
-            kind,
+            kind: store.kind,
+            #[cfg(feature = "metrics")]
+            may_block: store.may_block,
             #[cfg(feature = "metrics")]
             counters: Box::default(),
         }
@@ -65,6 +69,12 @@ impl Live {
     #[cfg(feature = "tracing")]
     pub(crate) fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// Whether calls to the store may wait for I/O.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn may_block(&self) -> bool {
+        self.may_block
     }
 
     /// The settings of a component.

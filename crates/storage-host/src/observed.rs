@@ -169,10 +169,8 @@ impl<S: ComponentStorage> Observed<S> {
         #[cfg(feature = "tracing")]
         let span = self.account.span(request.operation).entered();
         #[cfg(feature = "metrics")]
-        let began = std::time::Instant::now();
+        let timer = self.account.start_timer();
         let result = call(&self.inner);
-        #[cfg(feature = "metrics")]
-        let took = began.elapsed();
         let bytes = result.as_ref().map_or(0, Answer::bytes);
         #[cfg(feature = "tracing")]
         let outcome = match &result {
@@ -183,7 +181,7 @@ impl<S: ComponentStorage> Observed<S> {
         #[cfg(feature = "metrics")]
         {
             let written = if result.is_ok() { request.written() } else { 0 };
-            self.account.count_call(request.operation, outcome, took, [bytes, written]);
+            self.account.count_call(request.operation, outcome, timer, [bytes, written]);
         }
         #[cfg(feature = "tracing")]
         if result.is_err() {

@@ -198,7 +198,7 @@ fn conditional<T: 'static, L: Linkage<T>>(
     let (key, value) = (caller.key(&key)?, caller.value(&value));
     caller.ask((&handle).into(), operation, Cost::Long, move |call| {
         let text = key.as_str();
-        let value = validate_key(text).and_then(|()| value.within(call));
+        let value = validate_key(text).and_then(|()| value.copied(call));
         let written = value.and_then(|value| {
             let check = Check { key: text.to_owned(), expected };
             let commit = Commit { checks: vec![check], ..Commit::new() };

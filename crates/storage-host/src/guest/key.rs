@@ -67,18 +67,18 @@ impl Value {
         Self { len, copied: limits.check_value_len(len).map(|()| copy()) }
     }
 
-    /// The value, if it is within the limits of a call. A refusal counts as a call of storage.
+    /// The value, if it is within the guest's limits. Storage checks those of the call. A
+    /// refusal counts as a call of storage.
     ///
     /// # Errors
     /// As [`Limits::check_value_len`].
-    pub(super) fn within(self, call: &Call<'_>) -> Result<StorageValue, StorageError> {
-        self.within_limits(&call.limits())
-            .inspect_err(|error| call.own.account().refused(call.storage_operation(), error))
-    }
-
-    fn within_limits(self, limits: &Limits) -> Result<StorageValue, StorageError> {
-        limits.check_value_len(self.len)?;
-        self.copied
+    pub(super) fn copied(self, call: &Call<'_>) -> Result<StorageValue, StorageError> {
+        self.copied.map_err(|error| {
+            // The limit of the call is lower, if it is another.
+            let error = call.limits().check_value_len(self.len).err().unwrap_or(error);
+            call.own.account().refused(call.storage_operation(), &error);
+            error
+        })
     }
 }
 
@@ -105,12 +105,11 @@ mod tests {
 
     #[test]
     fn values_above_the_limit_of_the_guest_are_not_copied() {
-        let limits = |value_bytes| Limits { value_bytes, ..Limits::default() };
-        let value = |len| Value::new(len, &limits(4), || StorageValue::new(vec![7; len]));
-        assert_eq!(value(4).within_limits(&limits(4)).unwrap().len(), 4);
-        assert!(value(4).within_limits(&limits(3)).is_err());
-        let large = Value::new(5, &limits(4), || unreachable!());
+        let limits = Limits { value_bytes: 4, ..Limits::default() };
+        let value = |len| Value::new(len, &limits, || StorageValue::new(vec![7; len]));
+        assert_eq!(value(4).copied.unwrap().len(), 4);
+        let large = Value::new(5, &limits, || unreachable!());
         let error = StorageError::LimitExceeded { limit: "bytes of a value", max: 4, actual: 5 };
-        assert_eq!(large.within_limits(&limits(4)), Err(error));
+        assert_eq!(large.copied, Err(error));
     }
 }

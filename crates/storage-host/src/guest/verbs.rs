@@ -91,7 +91,7 @@ impl<T: 'static, L: Linkage<T>, E: CallError> Caller<'_, T, L, E> {
     ) -> Outcome<(), E> {
         let (key, value) = (self.key(key)?, self.value(value));
         self.ask(target, "set", Cost::Long, move |call| {
-            let value = value.within(call);
+            let value = value.copied(call);
             let set = value.and_then(|value| call.storage().set(key.as_str(), value));
             call.convert_key(&key, set)
         })

@@ -11,8 +11,8 @@ use std::time::Duration;
 use storage_core::conformance::ReferenceStorage;
 use storage_host::{
     Access, Budget, CacheConfig, Commit, ComponentId, ComponentMetrics, ComponentSettings,
-    ComponentStorage, Grant, Limits, Metrics, Operation, Outcome, PageRequest, RateLimit,
-    StorageHost,
+    ComponentStorage, Grant, Limits, Metrics, Mode, Operation, Outcome, PageRequest, RateLimit,
+    StorageHost, StoreUrl,
 };
 
 fn id(text: &str) -> ComponentId {
@@ -112,6 +112,24 @@ fn each_call_is_counted_once_by_operation_and_outcome() {
     assert!(own.memory_hits > 0 && own.latency.quantile(0.99).is_some());
     assert_eq!((metrics.components_in_use, metrics.other.operations), (1, 0));
     assert_eq!(metrics.cache, host.total_cache_stats());
+}
+
+/// Each of them counts for 64.
+#[test]
+fn one_of_64_calls_to_a_store_in_memory_is_timed() {
+    let url: StoreUrl = "memory:".parse().unwrap();
+    let host = StorageHost::new(url.open(Mode::ReadWrite).unwrap());
+    let chain = host.component(&id("a/b/1"));
+    for n in 0..130 {
+        // A refused call counts too.
+        let key = if n % 2 == 0 { "key" } else { "" };
+        assert_eq!(chain.set(key, "value".into()).is_ok(), n % 2 == 0);
+    }
+    let metrics = host.metrics();
+    assert_eq!(calls(&metrics, Operation::Set, Outcome::Ok), 65);
+    assert_eq!(calls(&metrics, Operation::Set, Outcome::Invalid), 65);
+    let sets = metrics.operations.iter().find(|one| one.operation == Operation::Set).unwrap();
+    assert_eq!((sets.latency.count(), of(&metrics, "a/b/1").latency.count()), (128, 128));
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn swap<T: 'static, L: Linkage<T>>(
     let Cas { bucket, key, revision } = caller.state().handles_mut().delete(handle)?;
     let value = caller.value(&value);
     let swapped = caller.ask(Target::Bucket(&bucket), "swap", Cost::Long, move |call| {
-        let written = value.within(call).and_then(|value| {
+        let written = value.copied(call).and_then(|value| {
             let commit = match revision {
                 Some(revision) => Commit::new().require_revision(&key, revision),
                 None => Commit::new().require_absent(&key),

@@ -90,13 +90,13 @@ fn swap<T: Send + 'static>(
     // A value above the limit is stored nowhere, unless the limit was lowered.
     let old = options.require_value.map(|old| caller.value(&old));
     caller.ask(target, "swap", Cost::Long, move |call| {
-        let commit = value.within(call).and_then(|value| {
+        let commit = value.copied(call).and_then(|value| {
             let mut commit = Commit::new().set(key.as_str(), value);
             if let Some(revision) = version {
                 commit = commit.require_revision(key.as_str(), revision);
             }
             if let Some(old) = old {
-                commit = commit.require_value(key.as_str(), old.within(call)?);
+                commit = commit.require_value(key.as_str(), old.copied(call)?);
             }
             Ok(commit)
         });

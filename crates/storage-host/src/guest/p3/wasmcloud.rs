@@ -182,7 +182,7 @@ fn set<T: Send + 'static>(
     }
     let (key, value) = (caller.key(&key)?, caller.value(&value));
     caller.ask(target, "set", Cost::Long, move |call| {
-        let written = value.within(call).and_then(|value| {
+        let written = value.copied(call).and_then(|value| {
             let commit = Commit::new().require_absent(key.as_str());
             call.storage().commit(commit.set(key.as_str(), value))
         });
