@@ -8,9 +8,10 @@ use std::time::Duration;
 /// The limits and timeouts of a server of `wasi:http` components.
 ///
 /// They bound the memory of all requests: [`requests`](Self::requests) instances with up to
-/// four memories of [`memory_bytes`](Self::memory_bytes), and [`connections`](Self::connections)
-/// with buffers of a few times [`header_bytes`](Self::header_bytes). A server
-/// moves a setting that is out of bounds to the nearest within them.
+/// four memories of [`memory_bytes`](Self::memory_bytes) and 64 MiB for the requests and
+/// responses that they prepare, and [`connections`](Self::connections) with buffers of a few
+/// times [`header_bytes`](Self::header_bytes). A server moves a setting that is out of bounds to
+/// the nearest within them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HttpSettings {

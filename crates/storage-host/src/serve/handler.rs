@@ -10,14 +10,16 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::outgoing::Outgoing;
+use super::outgoing_texts;
 use super::standard_streams::LoggedStream;
 use crate::component_chain::ComponentChain;
 use crate::guest::logging::StandardStream;
 use crate::guest::{self, ComponentState, SandboxLimits};
 use crate::http_settings::{HttpSettings, OutgoingHost};
 
-/// The most handles of WASI and HTTP of an instance.
-const HANDLES: usize = 1_000;
+/// The most handles of WASI and HTTP of an instance. For each the host keeps at most the headers
+/// and the path of a request, of 64 KiB each, and the chunks of its body.
+const HANDLES: usize = 256;
 
 /// The most random bytes of one call; wasmtime's default allows 64 MiB of the host's memory.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
@@ -67,6 +69,7 @@ pub fn linker(component: &Component) -> wasmtime::Result<Linker<RequestState>> {
     let mut linker = Linker::new(component.engine());
     p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    outgoing_texts::bound(&mut linker)?;
     guest::add_to_linker_async_for(component, &mut linker, |state: &mut RequestState| {
         &mut state.storage
     })?;

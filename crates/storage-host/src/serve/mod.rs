@@ -65,6 +65,7 @@ mod exchange;
 mod handler;
 mod instance;
 mod outgoing;
+mod outgoing_texts;
 mod refusal;
 mod routes;
 mod server;

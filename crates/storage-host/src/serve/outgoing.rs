@@ -17,6 +17,9 @@ use crate::http_settings::OutgoingHost;
 /// How many requests an instance can have in progress.
 const AT_A_TIME: usize = 8;
 
+/// The most bytes of one write to the body of a request or a response. Two wait at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+
 /// What an instance may send.
 pub(super) struct Outgoing {
     chain: Arc<ComponentChain>,
@@ -84,6 +87,11 @@ impl WasiHttpHooks for Outgoing {
             };
             Ok((response.map(BodyExt::boxed_unsync), Box::new(connection) as Connection))
         })
+    }
+
+    // By default 1 MiB, of which an instance could have two for each of its handles.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES
     }
 
     // The defaults of these log what a guest can cause at will.

@@ -8,12 +8,14 @@
 //! | `/add?N` | adds N to the key `sum` in the store, and answers with the sum |
 //! | `/add-and-sleep?N` | the same, and then sleeps instead of answering |
 //! | `/fetch?HOST/PATH` | sends a request, and answers with the status and the body, or the error |
+//! | `/fetch?https:HOST/PATH` | the same over HTTPS |
 //! | `/print` | writes to standard output and error |
 //! | `/sleep`, `/spin` | does not end |
 //! | `/trap`, `/exit` | traps, or calls `exit` with the status 1 |
 //! | `/silent`, `/refuse` | returns without an answer, or with an error |
 //! | `/late-trap` | begins an answer and traps |
 //! | `/grow` | takes memory until it gets no more, and traps |
+//! | `/hoard` | prepares as many and as large requests as it can, and sends none |
 
 // The bindings of an export are unsafe code.
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -27,13 +29,15 @@ use std::io::Write as _;
 use bindings::wasi::keyvalue::{atomics, store};
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    ErrorCode, Fields, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse,
     ResponseOutparam, Scheme,
 };
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 /// What `blocking-write-and-flush` accepts.
 const CHUNK: usize = 4_096;
+/// Large texts and bodies.
+const MEBIBYTE: usize = 1 << 20;
 /// Longer than any test.
 const FOREVER: u64 = 3_600_000_000_000;
 
@@ -100,6 +104,9 @@ impl wasip2::exports::http::incoming_handler::Guest for Responder {
                     taken.push(vec![1; 16 << 20]);
                 }
             }
+            "hoard" => {
+                hoard();
+            }
             _ => send(answer, b"no such path"),
         }
     }
@@ -154,14 +161,40 @@ fn add(number: &str) -> String {
     }
 }
 
+/// Makes the host keep as much as it lets a component.
+fn hoard() -> ! {
+    let text = "a".repeat(MEBIBYTE);
+    let mut kept = Vec::new();
+    loop {
+        let request = OutgoingRequest::new(Fields::new());
+        let _ = request.set_authority(Some(&text));
+        let _ = request.set_method(&Method::Other(text.clone()));
+        if let Ok(body) = request.body()
+            && let Ok(stream) = body.write()
+        {
+            while let Ok(room @ 1..) = stream.check_write() {
+                let part = text.as_bytes().get(..room as usize).unwrap_or(text.as_bytes());
+                if stream.write(part).is_err() {
+                    break;
+                }
+            }
+        }
+        kept.push(request);
+    }
+}
+
 fn sleep() {
     wasip2::clocks::monotonic_clock::subscribe_duration(FOREVER).block();
 }
 
 fn fetch(target: &str) -> String {
+    let (scheme, target) = match target.strip_prefix("https:") {
+        Some(target) => (Scheme::Https, target),
+        None => (Scheme::Http, target),
+    };
     let (authority, path) = target.split_once('/').unwrap_or((target, ""));
     let request = OutgoingRequest::new(Fields::new());
-    let is_set = request.set_scheme(Some(&Scheme::Http)).is_ok()
+    let is_set = request.set_scheme(Some(&scheme)).is_ok()
         && request.set_authority(Some(authority)).is_ok()
         && request.set_path_with_query(Some(&format!("/{path}"))).is_ok();
     if !is_set {

@@ -98,6 +98,28 @@ fn a_large_body_is_413_and_never_in_memory() {
     assert_eq!(server.stop(), "");
 }
 
+/// The most memory that the server has used so far, in bytes.
+#[cfg(target_os = "linux")]
+fn peak(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<usize>().unwrap() << 10
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_the_host_keeps_for_requests_that_are_not_sent_is_bounded() {
+    let dir = TestDir::new();
+    let server = Server::of_manifest(&dir, &responder("memory_bytes = 16_777_216"));
+    assert_eq!(server.get("/target").status, 200);
+    let before = peak(&server);
+    // It ends when it has all handles.
+    assert_eq!(server.get("/hoard").status, 500);
+    let grown = peak(&server) - before;
+    assert!(grown < 16_777_216 + (64 << 20), "{} MiB", grown >> 20);
+    server.stop();
+}
+
 #[test]
 fn large_headers_are_431() {
     let dir = TestDir::new();
