@@ -65,16 +65,28 @@ impl Manifest {
     fn host_changes(&self, before: &Self) -> Vec<SettingChange> {
         let texts = |manifest: &Self| {
             [
-                // Without the password.
-                ("store", hide_passwords(&optional(manifest.store.as_ref()))),
                 ("cache", cache_text(&manifest.cache)),
                 ("cache.shared", manifest.shares_cache.to_string()),
                 ("cache.max_staleness", seconds(manifest.max_staleness)),
             ]
         };
-        let mut found = changes(None, texts(before), texts(self));
+        let mut found: Vec<SettingChange> = self.store_change(before).into_iter().collect();
+        found.extend(changes(None, texts(before), texts(self)));
         found.extend(changes(None, http_texts(&before.http), http_texts(&self.http)));
         found
+    }
+
+    /// The URLs are shown without their passwords, which may be all that differs.
+    fn store_change(&self, before: &Self) -> Option<SettingChange> {
+        if self.store == before.store {
+            return None;
+        }
+        let shown = |manifest: &Self| hide_passwords(&optional(manifest.store.as_ref()));
+        let (old, mut new) = (shown(before), shown(self));
+        if old == new {
+            new += " (another password)";
+        }
+        Some(SettingChange::new(None, "store", old, new))
     }
 }
 
@@ -143,4 +155,58 @@ fn changes<const N: usize>(
 ) -> Vec<SettingChange> {
     let changed = old.into_iter().zip(new).filter(|((_, old), (_, new))| old != new);
     changed.map(|((field, old), (_, new))| SettingChange::new(id, field, old, new)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use storage_core::conformance::ReferenceStorage;
+    use storage_core::{StorageError, Store};
+
+    use super::*;
+    use crate::{Location, Mode, Scheme, StoreRegistry};
+
+    /// A store on a server, whose URL has a password.
+    struct Remote;
+
+    impl Scheme for Remote {
+        fn name(&self) -> &'static str {
+            "remote"
+        }
+
+        fn has_server(&self) -> bool {
+            true
+        }
+
+        fn open(&self, _: &Location, _: Mode) -> Result<Arc<dyn Store>, StorageError> {
+            Err(StorageError::ReadOnly)
+        }
+    }
+
+    #[test]
+    fn another_password_needs_a_restart_and_is_not_shown() {
+        let mut registry = StoreRegistry::new();
+        registry.register(Remote);
+        let with = |url: &str| {
+            let mut manifest: Manifest = "".parse().unwrap();
+            manifest.store = Some(registry.parse(url).unwrap());
+            manifest
+        };
+        let started_with = with("remote://ada:s3cret@host/data");
+        let host = started_with.host(Arc::new(ReferenceStorage::new()));
+        let needs_restart = |url: &str| {
+            let applied = with(url).apply_to(&host, &started_with);
+            applied.needs_restart.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(needs_restart("remote://ada:s3cret@host/data").is_empty());
+        assert_eq!(
+            needs_restart("remote://ada:0ther@host/data"),
+            ["host: store: remote://ada@host/data -> remote://ada@host/data (another password)"]
+        );
+        assert_eq!(
+            needs_restart("remote://eve:0ther@host/data"),
+            ["host: store: remote://ada@host/data -> remote://eve@host/data"]
+        );
+    }
 }
