@@ -29,6 +29,14 @@ impl Query {
         Ok(Self(parameters))
     }
 
+    /// The same, of an HTML form, in which a `+` is a space.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(super) fn parse_form(text: &str) -> Result<Self, Refusal> {
+        Self::parse(&text.replace('+', "%20"))
+    }
+
     /// Takes a parameter that may be missing.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;

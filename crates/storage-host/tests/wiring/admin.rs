@@ -303,6 +303,10 @@ fn stored_text_is_shown_and_is_no_markup() {
     assert!(more.contains("many/149") && href(&more, "after=").is_none(), "{more}");
     let some = get("/component?component=app/notes/home&prefix=many/14");
     assert!(some.contains("many/140") && !some.contains("many/139"), "{some}");
+    // As a browser sends what is typed into the form.
+    chain.set("a b+c", "".into()).unwrap();
+    let typed = get("/component?component=app%2Fnotes%2Fhome&prefix=a+b%2B");
+    assert!(typed.contains("<bdi>a b+c</bdi>") && typed.contains("value=\"a b+\""), "{typed}");
     assert!(get("/activity").contains("app/notes/home"));
     server.stop();
 }

@@ -88,7 +88,7 @@ async fn route(page: Arc<Page>, request: Request<Incoming>) -> Result<Answer, Re
         (_, &Method::GET) => {}
         (path, _) => return Err(Refusal::no_such_method(path)),
     }
-    let mut query = Query::parse(head.uri.query().unwrap_or_default())?;
+    let mut query = Query::parse_form(head.uri.query().unwrap_or_default())?;
     if head.uri.path() == "/login" {
         // The address that the host showed its operator.
         let given = query.take("token").unwrap_or_default();
