@@ -26,6 +26,10 @@ use crate::http_settings::{HttpSettings, OutgoingHost, Route};
 /// on its way.
 const LAST_REQUESTS: Duration = Duration::from_millis(250);
 
+/// The most connections that the system accepts ahead of a program. More are new ones, which a
+/// server that ends leaves.
+const BACKLOG: usize = 4_096;
+
 /// How long to wait after a connection was not accepted, usually for lack of descriptors.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
@@ -150,7 +154,8 @@ impl HttpServer {
         self.service.is_stopping.store(true, Ordering::Relaxed);
         // Clients take connections that the system has accepted for accepted.
         let listener = listener.into_std()?;
-        while let Ok((stream, _)) = listener.accept() {
+        for _ in 0..BACKLOG {
+            let Ok((stream, _)) = listener.accept() else { break };
             stream.set_nonblocking(true)?;
             let permit = Arc::clone(&self.connections).try_acquire_owned().ok();
             let stream = TcpStream::from_std(stream)?;
