@@ -113,6 +113,8 @@ mod shutdown;
 pub mod signals;
 mod store_path;
 mod store_url;
+#[cfg(any(feature = "serve", all(feature = "admin", unix)))]
+mod timed_stream;
 mod transfer;
 mod wipe;
 

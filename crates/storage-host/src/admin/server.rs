@@ -28,10 +28,12 @@ use super::AdminError;
 use super::page::{self, Page, Token};
 use super::routes::{self, Answer, Reload, Served};
 use super::socket::{self, SocketFile};
+use super::stream::STALL;
 use super::wire::StoreInfo;
 use crate::host::StorageHost;
 use crate::settings::Applied;
 use crate::store_url::StoreUrl;
+use crate::timed_stream::{Patience, TimedStream};
 
 /// How many connections are served at a time. Others wait.
 const CONNECTIONS: usize = 16;
@@ -305,6 +307,7 @@ async fn accept<L: Accept, F: Future<Output = Answer> + Send + 'static>(
         loop {
             let next = next_connection(&listener, &room);
             let Some((stream, permit)) = unless(stopped.as_mut(), next).await else { break };
+            let stream = TimedStream::new(stream, Patience::Stalled(STALL));
             let answer = answer.clone();
             let service = service_fn(move |request| {
                 let answered = answer(request);

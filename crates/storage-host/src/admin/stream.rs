@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::wire::Refusal;
 
 /// How long a client may read nothing. Writers of some stores wait for a snapshot.
-const STALL: Duration = Duration::from_secs(60);
+pub(super) const STALL: Duration = Duration::from_secs(60);
 
 /// How many bytes are sent at a time.
 const CHUNK: usize = 64 << 10;

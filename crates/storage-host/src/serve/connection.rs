@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::service::Service;
-use super::stream::{Deadline, TimedStream};
+use crate::timed_stream::{Deadline, Patience, TimedStream};
 
 /// Serves a connection until it ends. `permit` is held until then.
 pub(super) fn start(
@@ -23,7 +23,7 @@ pub(super) fn start(
     // Otherwise small parts of a response wait for the client. If it fails, they do.
     let _ = stream.set_nodelay(true);
     let deadline = Deadline::default();
-    let stream = TokioIo::new(TimedStream::new(stream, deadline.clone()));
+    let stream = TokioIo::new(TimedStream::new(stream, Patience::Until(deadline.clone())));
     let mut cut = service.cut.subscribe();
     let settings = &service.settings;
     let mut builder = http1::Builder::new();

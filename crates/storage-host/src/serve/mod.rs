@@ -71,7 +71,6 @@ mod routes;
 mod server;
 mod service;
 mod standard_streams;
-mod stream;
 mod watch;
 
 pub use exchange::ACCESS_LOG;

@@ -19,9 +19,9 @@ use super::handler::Handler;
 use super::instance::Job;
 use super::refusal::Refusal;
 use super::routes::Routes;
-use super::stream::Deadline;
 use crate::component_chain::ComponentChain;
 use crate::http_settings::{HttpSettings, OutgoingHost, Route};
+use crate::timed_stream::Deadline;
 
 /// A component of a server.
 pub(super) struct Hosted {
@@ -140,10 +140,14 @@ impl Service {
 /// The host of a request, without a port.
 fn host_of(request: &Request<Incoming>) -> Option<String> {
     if let Some(authority) = request.uri().authority() {
-        return Some(authority.host().to_owned());
+        return host_in(authority);
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };
-    let authority: Authority = host.to_str().ok()?.parse().ok()?;
-    Some(authority.host().to_owned())
+    host_in(&host.to_str().ok()?.parse().ok()?)
+}
+
+/// The host in an authority. A user before it is not valid in HTTP, and the component would see it.
+fn host_in(authority: &Authority) -> Option<String> {
+    (!authority.as_str().contains('@')).then(|| authority.host().to_owned())
 }

@@ -37,6 +37,8 @@ fn the_longest_prefix_of_the_host_gets_the_request() {
 #[case(b"GET / HTTP/1.1\r\n\r\n", 400)]
 #[case(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400)]
 #[case(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400)]
+#[case(b"GET / HTTP/1.1\r\nHost: x@a\r\n\r\n", 400)]
+#[case(b"GET http://x@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400)]
 #[case(b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400)]
 #[case(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 501)]
 #[case(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 404)]
