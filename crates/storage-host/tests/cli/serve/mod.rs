@@ -7,6 +7,7 @@ mod guestbook;
 mod limits;
 mod outgoing;
 mod requests;
+mod secrets;
 mod watching;
 
 use std::io::{BufRead, BufReader, Read};
