@@ -120,8 +120,7 @@ mod wipe;
 
 #[cfg(feature = "archive")]
 pub use archive::{
-    ExportError, Exported, ImportError, ImportOptions, Imported, check_archive, export_store,
-    import_archive,
+    ExportError, Exported, ImportError, Imported, check_archive, export_store, import_archive,
 };
 pub use chain::create_component_storage;
 pub use component_chain::{ComponentChain, ComponentUsage};
@@ -156,7 +155,7 @@ pub use settings::{Applied, HostSettings, SettingChange};
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use transfer::component::SettingsOf;
 pub use transfer::error::{CopyError, OverQuota};
-pub use transfer::{Copied, CopyOptions, copy_store, copy_store_within};
+pub use transfer::{Copied, CopyOptions, copy_store};
 
 pub use storage_cache::{
     CacheConfig, CacheStats, CachedStorage, Clock, CoherenceStats, DEFAULT_MAX_STALENESS,

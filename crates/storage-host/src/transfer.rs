@@ -5,6 +5,8 @@ pub(crate) mod component;
 pub(crate) mod error;
 pub(crate) mod target_keys;
 
+use std::fmt;
+
 use storage_core::{StorageError, StorageValue, Store, Usage};
 
 use self::batch::Batch;
@@ -12,19 +14,22 @@ use self::component::SettingsOf;
 use self::error::CopyError;
 use self::target_keys::{Held, TargetKeys, held};
 
-/// How [`copy_store`] treats a target that is not empty.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How keys are written to a target that may not be empty.
+#[derive(Clone, Copy, Default)]
 #[non_exhaustive]
-pub struct CopyOptions {
-    /// Whether the target may have other data. The source's values replace those of
-    /// the target, and the target's other keys stay. Default: no.
+pub struct CopyOptions<'a> {
+    /// Whether the target may have other data. The copied values replace those of the target,
+    /// and the target's other keys stay. Default: no.
     pub merge: bool,
+    /// Returns the settings of a component, of which the quota and the limits of keys and
+    /// values apply. Default: none apply.
+    pub settings: Option<&'a SettingsOf<'a>>,
 }
 
-impl CopyOptions {
+impl<'a> CopyOptions<'a> {
     /// The defaults.
     pub const fn new() -> Self {
-        Self { merge: false }
+        Self { merge: false, settings: None }
     }
 
     /// Sets whether to merge.
@@ -32,6 +37,22 @@ impl CopyOptions {
     pub const fn with_merge(mut self, merge: bool) -> Self {
         self.merge = merge;
         self
+    }
+
+    /// Sets the settings of components.
+    #[must_use]
+    pub const fn with_settings(mut self, settings: &'a SettingsOf<'a>) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+}
+
+impl fmt::Debug for CopyOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyOptions")
+            .field("merge", &self.merge)
+            .field("has_settings", &self.settings.is_some())
+            .finish()
     }
 }
 
@@ -72,7 +93,9 @@ impl Copied {
 ///
 /// # Errors
 /// [`CopyError`]. [`OtherData`](CopyError::OtherData) means that nothing was
-/// written, unless the source changed since an interrupted copy.
+/// written, unless the source changed since an interrupted copy. After
+/// [`Quota`](CopyError::Quota), and after [`Write`](CopyError::Write) because of a limit, what was
+/// written before stays.
 ///
 /// ```
 /// use storage_host::{ComponentStorage, CopyOptions, Mode, StoreUrl, copy_store};
@@ -93,41 +116,15 @@ impl Copied {
 pub fn copy_store(
     from: &dyn Store,
     to: &dyn Store,
-    options: CopyOptions,
+    options: CopyOptions<'_>,
     progress: &mut dyn FnMut(&str, &Copied),
 ) -> Result<Copied, CopyError> {
-    copy(from, to, options, None, progress)
-}
-
-/// Like [`copy_store`], but keeps the quotas and limits of `settings`.
-///
-/// # Errors
-/// As [`copy_store`]; [`CopyError::Quota`] if a component does not fit in its quota, and
-/// [`CopyError::Write`] if a key or value is over a limit. What was written before stays, and
-/// the copy continues when it is repeated.
-pub fn copy_store_within(
-    from: &dyn Store,
-    to: &dyn Store,
-    options: CopyOptions,
-    settings: &SettingsOf<'_>,
-    progress: &mut dyn FnMut(&str, &Copied),
-) -> Result<Copied, CopyError> {
-    copy(from, to, options, Some(settings), progress)
-}
-
-fn copy(
-    from: &dyn Store,
-    to: &dyn Store,
-    options: CopyOptions,
-    settings: Option<&SettingsOf<'_>>,
-    progress: &mut dyn FnMut(&str, &Copied),
-) -> Result<Copied, CopyError> {
-    let mut pass = Pass::new(to, options, settings, false);
+    let mut pass = Pass::new(to, options, false);
     pass.run(from, progress)?;
     if pass.gaps {
         // The target lacks keys before others that it has. The first pass has compared all
         // of it, so a second one can write them.
-        pass = Pass::new(to, options, settings, true);
+        pass = Pass::new(to, options, true);
         pass.run(from, progress)?;
     }
     to.flush().map_err(CopyError::Flush)?;
@@ -165,12 +162,7 @@ impl From<CopyError> for Stop {
 }
 
 impl<'a> Pass<'a> {
-    fn new(
-        to: &'a dyn Store,
-        options: CopyOptions,
-        settings: Option<&'a SettingsOf<'a>>,
-        compared: bool,
-    ) -> Self {
+    fn new(to: &'a dyn Store, options: CopyOptions<'a>, compared: bool) -> Self {
         Self {
             to,
             merge: options.merge,
@@ -179,7 +171,7 @@ impl<'a> Pass<'a> {
             gaps: false,
             others: 0,
             first_other: None,
-            batch: Batch::new(to, settings),
+            batch: Batch::new(to, options.settings),
             copied: Copied::default(),
         }
     }

@@ -7,7 +7,7 @@
 use peak_alloc::PeakAlloc;
 use storage_host::{ComponentStorage, CopyOptions, Mode, StoreUrl, copy_store};
 #[cfg(feature = "archive")]
-use storage_host::{ImportOptions, check_archive, export_store, import_archive};
+use storage_host::{check_archive, export_store, import_archive};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
@@ -58,7 +58,7 @@ fn the_memory_of_a_copy_is_bounded() {
             export_store(&from, None, &mut out, &mut |_, _| {}).unwrap();
         });
         let to = open("imported", Mode::ReadWrite);
-        let options = ImportOptions::new();
+        let options = CopyOptions::new();
         bounded(|| check_archive(&mut file(), None, &options, &mut |_, _| {}).unwrap());
         for written in [VALUES, 0] {
             let imported =

@@ -29,7 +29,7 @@ pub struct Exported {
 /// The archive is of one snapshot ([`Store::read_snapshot`]): it has every write that
 /// returned before the call, none that began after it, and each commit as a whole or not at
 /// all. Depending on the store, writers may wait for an `out` that is slow. To choose
-/// components, it reads all keys that begin as all of their prefixes do.
+/// components, it reads all keys that begin with the common beginning of their prefixes.
 ///
 /// Needs about as much memory as the largest value in addition to what the snapshot needs.
 /// Buffers its writes. If it fails, every import refuses what was written.
@@ -40,7 +40,7 @@ pub struct Exported {
 /// [`ExportError`].
 ///
 /// ```
-/// use storage_host::{ComponentStorage, ImportOptions, Mode, StoreUrl};
+/// use storage_host::{ComponentStorage, CopyOptions, Mode, StoreUrl};
 /// use storage_host::{export_store, import_archive};
 ///
 /// # #[cfg(feature = "memory")] {
@@ -52,7 +52,7 @@ pub struct Exported {
 /// let exported = export_store(&from, None, &mut archive, &mut |_, _| {})?;
 /// assert_eq!((exported.usage.keys, exported.components), (1, 1));
 ///
-/// let options = ImportOptions::new();
+/// let options = CopyOptions::new();
 /// import_archive(&mut archive.as_slice(), &to, &options, &mut |_, _| {})?;
 /// assert_eq!(to.get("app/notes/home/1")?, Some("buy milk".into()));
 /// # }
@@ -92,14 +92,14 @@ struct Selection {
     prefixes: BTreeSet<String>,
     /// Those of which no key was read.
     unseen: BTreeSet<String>,
-    /// What all prefixes begin with.
+    /// The common beginning of all prefixes.
     common: String,
 }
 
 impl Selection {
     fn new(ids: &BTreeSet<ComponentId>) -> Self {
         let prefixes: BTreeSet<String> = ids.iter().map(|id| id.key_prefix().to_owned()).collect();
-        // In order, so what the first and the last begin with, all begin with.
+        // They are in order, so all have the common beginning of the first and the last.
         let (first, last) = (prefixes.first(), prefixes.last());
         let pairs = first
             .into_iter()

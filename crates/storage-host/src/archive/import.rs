@@ -1,59 +1,17 @@
 //! Writes the keys of an archive to a store.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io::BufRead;
 
 use storage_core::{StorageValue, Store, Usage, split_full_key};
 
 use super::error::ImportError;
 use super::reader::ArchiveReader;
+use crate::transfer::CopyOptions;
 use crate::transfer::batch::Batch;
-use crate::transfer::component::{Component, SettingsOf};
+use crate::transfer::component::Component;
 use crate::transfer::error::CopyError;
 use crate::transfer::target_keys::{Held, TargetKeys, held};
-
-/// How [`import_archive`] treats the target.
-#[derive(Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct ImportOptions<'a> {
-    /// Whether the imported components may have other data in the target. The archive's
-    /// values replace those of the target, and the target's other keys stay. Default: no.
-    pub merge: bool,
-    /// Returns the settings of a component, of which the quota and the limits of keys and
-    /// values apply. Default: none apply.
-    pub settings: Option<&'a SettingsOf<'a>>,
-}
-
-impl<'a> ImportOptions<'a> {
-    /// The defaults.
-    pub const fn new() -> Self {
-        Self { merge: false, settings: None }
-    }
-
-    /// Sets whether to merge.
-    #[must_use]
-    pub const fn with_merge(mut self, merge: bool) -> Self {
-        self.merge = merge;
-        self
-    }
-
-    /// Sets the settings of components.
-    #[must_use]
-    pub const fn with_settings(mut self, settings: &'a SettingsOf<'a>) -> Self {
-        self.settings = Some(settings);
-        self
-    }
-}
-
-impl fmt::Debug for ImportOptions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ImportOptions")
-            .field("merge", &self.merge)
-            .field("has_settings", &self.settings.is_some())
-            .finish()
-    }
-}
 
 /// The result of an import, in full keys and their values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,7 +42,7 @@ impl Imported {
 ///
 /// Equal values are skipped, so an interrupted import continues when it is repeated. Other
 /// data in the imported components is [`ImportError::OtherData`], unless
-/// [`ImportOptions::merge`] allows it. They are the components that were chosen for the
+/// [`CopyOptions::merge`] allows it. They are the components that were chosen for the
 /// archive, or all that it has keys of. Other components of the target, and unscoped keys
 /// that the archive lacks, stay as they are.
 ///
@@ -102,7 +60,7 @@ impl Imported {
 pub fn import_archive(
     archive: &mut dyn BufRead,
     to: &dyn Store,
-    options: &ImportOptions<'_>,
+    options: &CopyOptions<'_>,
     progress: &mut dyn FnMut(&str, &Imported),
 ) -> Result<Imported, ImportError> {
     let mut import = Import::new(Some(to), *options);
@@ -121,7 +79,7 @@ pub fn import_archive(
 pub fn check_archive(
     archive: &mut dyn BufRead,
     to: Option<&dyn Store>,
-    options: &ImportOptions<'_>,
+    options: &CopyOptions<'_>,
     progress: &mut dyn FnMut(&str, &Imported),
 ) -> Result<Imported, ImportError> {
     Import::new(to, *options).run(archive, progress)
@@ -132,7 +90,7 @@ struct Import<'a> {
     to: Option<&'a dyn Store>,
     /// `None` if the archive is only checked.
     batch: Option<Batch<'a>>,
-    options: ImportOptions<'a>,
+    options: CopyOptions<'a>,
     current: Option<Current<'a>>,
     /// The prefixes of the chosen components of which no key was read.
     unseen: BTreeSet<String>,
@@ -151,7 +109,7 @@ struct Current<'a> {
 }
 
 impl<'a> Import<'a> {
-    fn new(to: Option<&'a dyn Store>, options: ImportOptions<'a>) -> Self {
+    fn new(to: Option<&'a dyn Store>, options: CopyOptions<'a>) -> Self {
         Self {
             to,
             batch: None,

@@ -12,4 +12,4 @@ mod writer;
 
 pub use error::{ExportError, ImportError};
 pub use export::{Exported, export_store};
-pub use import::{ImportOptions, Imported, check_archive, import_archive};
+pub use import::{Imported, check_archive, import_archive};

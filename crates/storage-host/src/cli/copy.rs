@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use storage_host::{
-    ComponentId, Copied, CopyError, CopyOptions, Manifest, Mode, SettingsOf, StorageError,
-    StorageHost, Store, StoreUrl, copy_store, copy_store_within,
+    ComponentId, Copied, CopyError, CopyOptions, Manifest, Mode, StorageError, StorageHost, Store,
+    StoreUrl, copy_store,
 };
 
 use super::beside::here_or_there;
@@ -41,8 +41,11 @@ pub(super) fn copy(
 
     refuse_unusable_paths(from, to)?;
     let settings = manifest.map(|manifest| move |id: &ComponentId| manifest.settings(id).clone());
-    let settings = settings.as_ref().map(|settings| settings as &SettingsOf<'_>);
-    let copied = copy_all(from, to, CopyOptions::new().with_merge(merge), settings, wait)?;
+    let mut options = CopyOptions::new().with_merge(merge);
+    if let Some(settings) = &settings {
+        options = options.with_settings(settings);
+    }
+    let copied = copy_all(from, to, options, wait)?;
     let (written, unchanged) = (copied.written, copied.unchanged);
     if output.json() {
         return output.document(&Document {
@@ -68,8 +71,7 @@ pub(super) fn copy(
 fn copy_all(
     from: &StoreUrl,
     to: &StoreUrl,
-    options: CopyOptions,
-    settings: Option<&SettingsOf<'_>>,
+    options: CopyOptions<'_>,
     wait: Wait,
 ) -> Result<Copied, Failure> {
     let source = here_or_there(
@@ -109,12 +111,7 @@ fn copy_all(
             let total = copied.total();
             progress.moved(extent.position(total.keys, key), total, key);
         };
-        let to: &dyn Store = target.store();
-        let copied = match settings {
-            Some(settings) => copy_store_within(&*source, to, options, settings, &mut show),
-            None => copy_store(&*source, to, options, &mut show),
-        };
-        copied.map_err(Failure::of_copy)
+        copy_store(&*source, target.store(), options, &mut show).map_err(Failure::of_copy)
     })
 }
 

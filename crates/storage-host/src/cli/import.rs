@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use storage_host::{
-    ComponentId, ImportOptions, Imported, Mode, StorageHost, Store, check_archive, import_archive,
+    ComponentId, CopyOptions, Imported, Mode, StorageHost, Store, check_archive, import_archive,
 };
 
 use super::beside;
@@ -51,7 +51,7 @@ pub(super) fn import(target: &Target, args: &Args, output: &mut Output) -> Resul
     }
     let manifest = target.config().map(|(_, manifest)| manifest);
     let settings = manifest.map(|manifest| move |id: &ComponentId| manifest.settings(id).clone());
-    let mut options = ImportOptions::new().with_merge(args.merge);
+    let mut options = CopyOptions::new().with_merge(args.merge);
     if let Some(settings) = &settings {
         options = options.with_settings(settings);
     }
@@ -72,7 +72,7 @@ fn beside_host(target: &Target, failure: Failure) -> Failure {
 
 fn read_and_import(
     target: &Target,
-    options: &ImportOptions<'_>,
+    options: &CopyOptions<'_>,
     path: &Path,
 ) -> Result<Imported, Failure> {
     if path == Path::new("-") {
@@ -99,7 +99,7 @@ fn not_read(path: &Path, error: &io::Error) -> Failure {
 /// Checks all of the archive before it writes.
 fn import_file(
     target: &Target,
-    options: &ImportOptions<'_>,
+    options: &CopyOptions<'_>,
     (file, length): (&mut File, u64),
     path: &Path,
 ) -> Result<Imported, Failure> {
@@ -132,7 +132,7 @@ const ARCHIVE_START: &[u8] = b"{\"format\":";
 
 fn import_stream(
     target: &Target,
-    options: &ImportOptions<'_>,
+    options: &CopyOptions<'_>,
     input: &mut dyn BufRead,
 ) -> Result<Imported, Failure> {
     let mut start = Vec::new();
@@ -151,7 +151,7 @@ fn import_stream(
 
 fn run(
     host: &StorageHost,
-    options: &ImportOptions<'_>,
+    options: &CopyOptions<'_>,
     input: &mut dyn BufRead,
     length: Option<u64>,
 ) -> Result<Imported, Failure> {

@@ -8,14 +8,14 @@ use std::thread;
 use storage_core::conformance::{CountingStorage, FailingStorage, Fault, Method, ReferenceStorage};
 use storage_core::{Store, split_full_key};
 use storage_host::{
-    Budget, Commit, ComponentId, ComponentSettings, ComponentStorage, ExportError, ImportError,
-    ImportOptions, Imported, Limits, Mode, StorageError, StorageHost, StoreUrl, check_archive,
+    Budget, Commit, ComponentId, ComponentSettings, ComponentStorage, CopyOptions, ExportError,
+    ImportError, Imported, Limits, Mode, StorageError, StorageHost, StoreUrl, check_archive,
     export_store, import_archive,
 };
 
 use crate::contents::{Contents, contents, fill, kinds};
 
-const NEW: ImportOptions<'_> = ImportOptions::new();
+const NEW: CopyOptions<'_> = CopyOptions::new();
 
 fn filled(contents: &Contents) -> ReferenceStorage {
     let storage = ReferenceStorage::new();
@@ -34,7 +34,7 @@ fn export(store: &dyn Store, ids: &[ComponentId]) -> Vec<u8> {
     archive
 }
 
-fn import(archive: &[u8], to: &dyn Store, options: &ImportOptions<'_>) -> Result<Imported, String> {
+fn import(archive: &[u8], to: &dyn Store, options: &CopyOptions<'_>) -> Result<Imported, String> {
     let imported = import_archive(&mut &*archive, to, options, &mut |_, _| {});
     imported.map_err(|error| error.to_string())
 }

@@ -12,10 +12,10 @@ use storage_host::{
 
 use crate::contents::{Contents, contents, fill, kinds};
 
-const NEW: CopyOptions = CopyOptions::new();
-const MERGE: CopyOptions = CopyOptions::new().with_merge(true);
+const NEW: CopyOptions<'_> = CopyOptions::new();
+const MERGE: CopyOptions<'_> = CopyOptions::new().with_merge(true);
 
-fn copy(from: &dyn Store, to: &dyn Store, options: CopyOptions) -> Result<Copied, CopyError> {
+fn copy(from: &dyn Store, to: &dyn Store, options: CopyOptions<'_>) -> Result<Copied, CopyError> {
     copy_store(from, to, options, &mut |_, _| {})
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use storage_backends::MemoryStorage;
 use storage_core::{ComponentStorage, Store, validate_full_key};
-use storage_host::{ImportError, ImportOptions, export_store, import_archive};
+use storage_host::{CopyOptions, ImportError, export_store, import_archive};
 
 use crate::input::valid_start;
 
@@ -43,7 +43,7 @@ fn export(contents: &Contents) -> Vec<u8> {
 
 fn import(mut archive: &[u8]) -> Result<Contents, ImportError> {
     let store = MemoryStorage::new();
-    import_archive(&mut archive, &store, &ImportOptions::new(), &mut |_, _| {})?;
+    import_archive(&mut archive, &store, &CopyOptions::new(), &mut |_, _| {})?;
     let mut contents = Contents::new();
     let mut add = |key: &str, value: storage_core::StorageValue| {
         contents.insert(key.to_owned(), value.into_bytes());
