@@ -33,7 +33,7 @@ struct Gate {
     also: &'static [&'static str],
 }
 
-const GATES: [Gate; 22] = [
+const GATES: [Gate; 23] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["memory"], "foldhash", false),
     Gate { also: &[HOST], ..gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false) },
@@ -42,10 +42,11 @@ const GATES: [Gate; 22] = [
     gate(BACKENDS, &["redb"], "redb", true),
     Gate { also: &[HOST], ..gate(BACKENDS, &["redb"], "tempfile", false) },
     gate(BACKENDS, &["rocksdb"], "rocksdb", true),
-    // Before tokio, whose gate would cover it.
+    // Before tokio, whose gate would cover them.
     gate(BACKENDS, &["postgres"], "tokio-postgres", true),
+    gate(HOST, &["serve"], "tokio-rustls", false),
     gate(BACKENDS, &["postgres"], "futures-util", false),
-    gate(BACKENDS, &["postgres"], "rustls", false),
+    Gate { also: &[HOST], ..gate(BACKENDS, &["postgres"], "rustls", false) },
     Gate { also: &[HOST], ..gate(BACKENDS, &["postgres"], "tokio", false) },
     gate(BACKENDS, &["redis"], "redis", true),
     gate(HOST, &["wasmtime"], "wasmtime", true),

@@ -68,6 +68,7 @@ mod outgoing;
 mod outgoing_texts;
 mod refusal;
 mod routes;
+mod sender;
 mod server;
 mod service;
 mod standard_streams;

@@ -4,17 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http_body_util::BodyExt;
 use hyper::header::{HOST, HeaderValue};
-use hyper::{Request, Response, Uri, http::uri::Scheme};
+use hyper::{Request, Uri, http::uri::Scheme};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::sender::{self, Sent};
 use crate::component_chain::ComponentChain;
 use crate::http_settings::OutgoingHost;
 
-/// How many requests an instance can have in progress.
+/// How many requests an instance can have in progress. One ends with the body of its response.
 const AT_A_TIME: usize = 8;
 
 /// The most bytes of one write to the body of a request or a response. Two wait at a time.
@@ -27,10 +27,6 @@ pub(super) struct Outgoing {
     free: Arc<Semaphore>,
 }
 
-type Sent = Result<(Response<WasiBody>, Connection), Error>;
-/// Moves the bytes of a response.
-type Connection = Box<dyn Future<Output = Result<(), Error>> + Send>;
-
 impl Outgoing {
     pub(super) fn new(chain: Arc<ComponentChain>, allowed: Arc<[OutgoingHost]>) -> Self {
         Self { chain, allowed, free: Arc::new(Semaphore::new(AT_A_TIME)) }
@@ -39,7 +35,7 @@ impl Outgoing {
     fn allows(&self, uri: &Uri) -> bool {
         let Some(authority) = uri.authority() else { return false };
         let scheme = uri.scheme().unwrap_or(&Scheme::HTTPS);
-        // A name and a password before the host would hide it from readers of a log.
+        // A user and a password before the host would hide the host from readers of a log.
         !authority.as_str().contains('@')
             && self.allowed.iter().any(|allowed| {
                 allowed.allows(scheme.as_str(), authority.host(), authority.port_u16())
@@ -78,15 +74,7 @@ impl WasiHttpHooks for Outgoing {
         if let Some(Ok(host)) = authority.map(HeaderValue::from_str) {
             request.headers_mut().entry(HOST).or_insert(host);
         }
-        Box::new(async move {
-            let (response, connection) = default_send_request(request, options).await?;
-            // Dropped with the body of the response.
-            let connection = async move {
-                let _permit = permit;
-                connection.await
-            };
-            Ok((response.map(BodyExt::boxed_unsync), Box::new(connection) as Connection))
-        })
+        Box::new(sender::send(request, options.unwrap_or_default(), permit))
     }
 
     // By default 1 MiB, of which an instance could have two for each of its handles.
