@@ -515,8 +515,8 @@ impl StorageHostBuilder {
         self
     }
 
-    /// Sets the clock of the caches and of the rate limits, for tests. With a manual clock no thread polls a store
-    /// that other hosts may write to: call [`StorageHost::poll_changes`].
+    /// Sets the clock of the caches and of the rate limits, for tests. With a manual clock no
+    /// thread polls a store that other hosts may write to: call [`StorageHost::poll_changes`].
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.cache.clock = clock;

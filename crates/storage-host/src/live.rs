@@ -131,7 +131,7 @@ impl StorageHost {
     /// All of it takes effect in one step: a call that begins after this returns sees all new
     /// settings, and a caller who has seen one new setting sees no old one afterwards. A call in
     /// progress keeps the quota that it began with, and may be checked against old or new limits.
-    /// Of two calls of this, the later one counts as a whole.
+    /// If two calls overlap, the settings of one of them apply as a whole.
     ///
     /// Grants that are not in `settings` are revoked, also those of
     /// [`grant`](Self::grant), and including for open handles. A component whose usage is above a
@@ -145,8 +145,7 @@ impl StorageHost {
     /// The cache, the maximum staleness and the configuration of a component cannot change; the
     /// result lists them in [`Applied::needs_restart`].
     ///
-    /// Takes time for the number of components with settings of their own, and none for those in
-    /// use.
+    /// Takes time for each component with settings of its own, and none for components in use.
     pub fn apply(&self, settings: HostSettings) -> Applied {
         self.live().apply(self.all_grants(), settings)
     }

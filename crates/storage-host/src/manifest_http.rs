@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Timeout {
     }
 }
 
-/// A number of seconds, which may have decimals; 0 to wait not at all.
+/// A number of seconds, which may have decimals; 0 for no wait.
 struct Wait(Duration);
 
 impl<'de> Deserialize<'de> for Wait {
@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Wait {
     }
 }
 
-/// A number of things of which there must be one.
+/// A number of at least 1.
 struct Count(usize);
 
 impl<'de> Deserialize<'de> for Count {

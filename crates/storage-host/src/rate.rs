@@ -164,7 +164,7 @@ impl Bucket {
         self.left = self.left.saturating_add(more).min(self.capacity);
     }
 
-    /// Takes what is given back, if negative.
+    /// Takes an amount; a negative one is given back.
     fn take(&mut self, amount: i128) {
         self.left = self.left.saturating_sub(amount.saturating_mul(ONE)).min(self.capacity);
     }
@@ -218,7 +218,7 @@ impl Allowance {
         self.limit = limit;
     }
 
-    /// Whether it is as good as a new one.
+    /// Whether nothing is used, as in a new one.
     pub(crate) fn is_full(&mut self, now: u64) -> bool {
         self.refill(now);
         let is_full = |bucket: &Bucket| bucket.left >= bucket.capacity;

@@ -37,13 +37,13 @@ impl Query {
         Self::parse(&text.replace('+', "%20"))
     }
 
-    /// Takes a parameter that may be missing.
+    /// Takes an optional parameter.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.swap_remove(at).1)
     }
 
-    /// Takes a parameter that must be there.
+    /// Takes a required parameter.
     pub(super) fn require(&mut self, name: &str) -> Result<String, Refusal> {
         self.take(name).ok_or_else(|| usage(format!("the parameter {name:?} is missing")))
     }

@@ -44,7 +44,8 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Creates a socket with mode 0600, whose listener does not block. Replaces one that no process listens on.
+    /// Creates a socket with mode 0600, whose listener does not block. Replaces one that no
+    /// process listens on.
     ///
     /// # Errors
     /// [`ErrorKind::AddrInUse`] if a process listens on it; [`ErrorKind::AlreadyExists`] for
@@ -114,8 +115,8 @@ pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(short.path())
 }
 
-/// Whether a client trusts a server of this user with what is in the store at `store`. A
-/// process of root's may use the stores of other users, whose owners see its data anyway.
+/// Whether a client trusts a server of this user with the data of the store at `store`. Root also
+/// trusts the owner of the store, who can read that data anyway.
 pub(super) fn is_trusted(user: u32, store: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let is_owner = || fs::metadata(store).is_ok_and(|found| found.uid() == user);

@@ -80,7 +80,7 @@ pub(super) fn activity(host: &StorageHost) -> Result<Activity, StorageError> {
     };
     let mut components: Vec<_> =
         metrics.components.iter().map(with_usage).collect::<Result<_, _>>()?;
-    // They are in the order of their ids, which stays among equals.
+    // The sort is stable: equals stay in the order of their ids.
     components.sort_by_key(|component| Reverse(component.operations));
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Activity {

@@ -190,7 +190,7 @@ impl<'a> ArchiveReader<'a> {
         let max = if self.number == 1 { MAX_HEADER_BYTES } else { lines::MAX_LINE_BYTES };
         self.read_up_to(BEGINNING)?;
         if self.line.len() as u64 == BEGINNING && !self.line.ends_with(b"\n") {
-            // What is no archive may have no line feed at all.
+            // A file that is not an archive may have no line feed at all.
             if self.number > 1 && !self.line.starts_with(lines::KEY) {
                 return Err(self.refused("it is not a line of an archive"));
             }

@@ -20,8 +20,8 @@ const OTHER_CRATES: LevelFilter = LevelFilter::INFO;
 /// It warns of what any component can cause at will.
 const HTTP_CRATE: &str = "wasmtime_wasi_http";
 
-/// Starts the log, at a default level. With `json` each line is an object with `level`, `message` and the fields
-/// of the event.
+/// Starts the log, at a default level. With `json` each line is an object with `level`,
+/// `message` and the fields of the event.
 ///
 /// # Errors
 /// If the requested level is unknown.

@@ -52,7 +52,7 @@ impl Reloader {
                 lines(&applied).for_each(|line| note(format_args!("reloaded {path}: {line}")));
             }
             Err(failure) => {
-                // It is the end of no command.
+                // The host continues, so there is no exit code.
                 let _ = failure.report(stderr::is_json());
             }
         }

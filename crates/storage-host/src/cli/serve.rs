@@ -227,7 +227,7 @@ impl Plan {
             self.watch(compiler, &server)?;
         }
         let until = async {
-            // An error too is the end of the signal's handler.
+            // An error means that the signal's handler has ended.
             let _ = stopped.await;
         };
         let ended = runtime.block_on(server.serve(listener, until));
@@ -371,7 +371,7 @@ fn reload<'a>(
             }
         }
         Err(failure) => {
-            // It is the end of no command.
+            // The server continues, so there is no exit code.
             let _ =
                 failure.with("; the old component stays in use").report(super::stderr::is_json());
         }

@@ -106,7 +106,7 @@ impl Busiest {
     }
 
     /// Whether there is a place for a component with this many calls; makes one if another
-    /// component has much fewer.
+    /// component has far fewer.
     fn has_place(&mut self, calls: u64) -> bool {
         if self.shown.len() < self.places {
             return true;

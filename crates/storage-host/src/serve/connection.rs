@@ -20,7 +20,8 @@ pub(super) fn start(
     watcher: Watcher,
     permit: Option<OwnedSemaphorePermit>,
 ) {
-    // Otherwise small parts of a response wait for the client. If it fails, they do.
+    // Otherwise a small part of a response waits until the client has acknowledged the part
+    // before. If this fails, it does.
     let _ = stream.set_nodelay(true);
     let deadline = Deadline::default();
     let stream = TokioIo::new(TimedStream::new(stream, Patience::Until(deadline.clone())));

@@ -152,7 +152,7 @@ impl HttpServer {
         let settings = &self.service.settings;
         let deadline = Instant::now() + settings.drain_timeout;
         self.service.is_stopping.store(true, Ordering::Relaxed);
-        // Clients take connections that the system has accepted for accepted.
+        // Clients cannot know that only the system has accepted their connections.
         let listener = listener.into_std()?;
         for _ in 0..BACKLOG {
             let Ok((stream, _)) = listener.accept() else { break };

@@ -1,4 +1,4 @@
-//! Who may see the page: a token, and no name that an attacker could have chosen.
+//! Who may see the page: those with the token, under a name that no attacker can choose.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -45,7 +45,7 @@ impl Token {
     }
 
     /// Compares in a time that does not depend on where the texts differ.
-    pub(super) fn is(&self, text: &str) -> bool {
+    pub(super) fn matches(&self, text: &str) -> bool {
         let (own, other) = (self.0.as_bytes(), text.as_bytes());
         let differences = own.iter().zip(other).fold(0, |found, (a, b)| found | (a ^ b));
         own.len() == other.len() && differences == 0
@@ -58,7 +58,7 @@ impl Token {
         let cookies = text_of(headers, COOKIE).flat_map(|text| text.split(';'));
         let cookies = cookies.filter_map(|one| one.trim().split_once('='));
         let own = cookies.filter(|(name, _)| *name == cookie).map(|(_, value)| value);
-        bearer.chain(own).any(|given| self.is(given.trim()))
+        bearer.chain(own).any(|given| self.matches(given.trim()))
     }
 }
 
@@ -66,8 +66,8 @@ fn text_of(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> 
     headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
 }
 
-/// Whether the name by which the browser knows this server is an address or `localhost`. A
-/// page of another site can lead its own name here (DNS rebinding), but not an address.
+/// Whether the browser knows this server by an address or as `localhost`. Another site can have
+/// its own name resolved to this server (DNS rebinding), but cannot choose an address.
 pub(super) fn has_safe_host(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).into_iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };

@@ -92,7 +92,6 @@ mod tests {
         assert_eq!(Attribute("\"'<>&a\u{202e}").to_string(), "&quot;&#39;&lt;&gt;&amp;a\u{202e}");
     }
 
-    /// Whatever a text is, all markup in it is ours.
     #[test]
     fn no_text_is_markup() {
         for c in '\u{0}'..='\u{10ffff}' {

@@ -141,7 +141,7 @@ async fn log_in(page: &Page, body: Incoming) -> Result<Answer, Refusal> {
 }
 
 fn logged_in(page: &Page, given: &str) -> Result<Answer, Refusal> {
-    if !page.token.is(given) {
+    if !page.token.matches(given) {
         return Ok(html(StatusCode::UNAUTHORIZED, "That is not the token", LOGIN));
     }
     let cookie =
@@ -259,6 +259,10 @@ fn value(
     content += "</p>\n";
     if shown.len() < whole.len() {
         let _ = writeln!(content, "<p>The first {} bytes:</p>", shown.len());
+    }
+    if form == Form::Json {
+        content += "<p>Fields may be in another order, and long numbers rounded: the text is \
+                    exact.</p>\n";
     }
     let text = match form {
         Form::Text => String::from_utf8_lossy(shown).into_owned(),
