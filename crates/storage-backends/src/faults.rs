@@ -33,6 +33,9 @@ mod in_tests {
         Fail { at: usize, errno: i32 },
         /// Operations of this kind fail.
         FailKind { operation: &'static str, errno: i32 },
+        /// Writes fail from the operation with this number on: the disk is full.
+        #[cfg(feature = "redb")]
+        FillUp { at: usize },
         /// All operations from this number on fail: the process has died.
         Die { at: usize },
         /// Something happens before operations of this kind.
@@ -56,6 +59,10 @@ mod in_tests {
             Plan::Fail { at, errno } if at == this => Err(io::Error::from_raw_os_error(errno)),
             Plan::FailKind { operation: kind, errno } if kind == operation => {
                 Err(io::Error::from_raw_os_error(errno))
+            }
+            #[cfg(feature = "redb")]
+            Plan::FillUp { at } if at <= this && operation == "write" => {
+                Err(io::Error::from_raw_os_error(ENOSPC))
             }
             Plan::Die { at } if at <= this => Err(io::Error::from_raw_os_error(EIO)),
             Plan::Before { operation: kind, run } if kind == operation => {

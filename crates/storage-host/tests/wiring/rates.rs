@@ -149,6 +149,7 @@ fn bytes_count_in_and_out() {
     assert!(chain.try_get("", "key").is_some());
     chain.list_keys(None).unwrap(); // 96
     chain.get_many(&["key", "none"]).unwrap(); // 193
+    assert_eq!(chain.retry_after(), SECOND * 94 / 100);
     assert_eq!(chain.get("key"), Err(refused));
     clock.advance(SECOND * 10);
     assert_eq!(chain.get("key").unwrap().unwrap().len(), 90);
