@@ -91,6 +91,8 @@ mod manifest_rates;
 #[cfg(feature = "manifest")]
 mod manifest_reload;
 #[cfg(feature = "manifest")]
+mod manifest_syntax;
+#[cfg(feature = "manifest")]
 mod manifest_warnings;
 #[cfg(feature = "metrics")]
 mod metrics;

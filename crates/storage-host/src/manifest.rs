@@ -22,6 +22,7 @@ use crate::http_settings::{HttpSettings, OutgoingHost, Route};
 use crate::limits::Limits;
 use crate::manifest_http::{self, HttpTable};
 use crate::manifest_rates::RateTable;
+use crate::manifest_syntax::syntax_error;
 use crate::rate::RateLimit;
 use crate::store_url::StoreUrl;
 use storage_cache::{CacheConfig, DEFAULT_MAX_STALENESS};
@@ -179,15 +180,7 @@ impl FromStr for Manifest {
     type Err = ManifestError;
 
     fn from_str(text: &str) -> Result<Self, ManifestError> {
-        let file: File = toml::from_str(text).map_err(|error| {
-            let at = error.span().and_then(|span| text.get(..span.start)).map(|before| {
-                let line = before.matches('\n').count().saturating_add(1);
-                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-                format!("line {line}, column {column}: ")
-            });
-            let message = error.message().trim_end();
-            ManifestError::Syntax(format!("{}{message}", at.unwrap_or_default()))
-        })?;
+        let file: File = toml::from_str(text).map_err(|error| syntax_error(text, &error))?;
         file.resolve()
     }
 }
@@ -656,6 +649,6 @@ mod tests {
             let message = error(&format!("cache.max_staleness = {time}"));
             assert!(message.contains("use at least 0.1 seconds, or cache = \"off\""), "{message}");
         }
-        assert!(error("cache.max_staleness = 'none'").contains("invalid type"));
+        assert!(error("cache.max_staleness = 'none'").contains("expected a number"));
     }
 }

@@ -163,7 +163,8 @@ impl RedbStorage {
 
 fn open_existing(path: &Path) -> Result<Arc<LockedFile>, StorageError> {
     if matches!(store_file::inspect(path)?, Found::Nothing) {
-        return Err(identity::no_store(path, "does not exist"));
+        let what = if path.exists() { "is empty" } else { "does not exist" };
+        return Err(identity::no_store(path, what));
     }
     store_file::open_to_read(path)
 }

@@ -1,6 +1,7 @@
 //! Parsers of arguments. An argument may be any bytes; errors say what must be UTF-8.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use storage_host::{ComponentId, validate_key};
@@ -27,6 +28,20 @@ pub(super) fn address() -> impl TypedValueParser<Value = std::net::SocketAddr> {
     OsStringValueParser::new().try_map(|text| {
         let wrong = "write an address and a port: 127.0.0.1:8080 or [::1]:8080";
         utf8(text, "an address")?.parse().map_err(|_| wrong.to_owned())
+    })
+}
+
+/// A whole number in a range.
+pub(super) fn number<T>(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = T>
+where
+    T: TryFrom<u64> + Clone + Send + Sync + 'static,
+{
+    OsStringValueParser::new().try_map(move |text| {
+        let number = text.to_str().and_then(|text| text.parse().ok());
+        let number = number.filter(|number| range.contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+            format!("write a whole number from {} to {}", range.start(), range.end())
+        })
     })
 }
 

@@ -79,6 +79,22 @@ pub(super) fn connect(url: &StoreUrl, locked: &Failure) -> Result<Option<Client>
     }
 }
 
+/// Connects to the host of a store, if one answers.
+pub(super) fn host_if_any(url: &StoreUrl) -> Option<Client> {
+    #[cfg(unix)]
+    return Client::connect(url).ok().flatten();
+    #[cfg(not(unix))]
+    return None;
+}
+
+/// The process of that host.
+pub(super) fn host_process(url: &StoreUrl) -> Option<u32> {
+    #[cfg(unix)]
+    return host_if_any(url).map(|client| client.store().pid);
+    #[cfg(not(unix))]
+    return host_if_any(url).map(|client| match client {});
+}
+
 /// Connects to the host of a store for what only a host can do.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! `completions` and `man`: files for shells and for `man`.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
@@ -57,9 +58,12 @@ pub(super) fn man(args: &ManArgs, output: &mut Output) -> Result<(), Failure> {
     }
 
     let directory = &args.directory;
-    let failed = |error: std::io::Error| {
+    let failed = |error: io::Error| {
         Failure::new("output", format!("cannot write to {}: {error}", directory.display()))
     };
+    if directory.exists() && !directory.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
+    }
     fs::create_dir_all(directory).map_err(failed)?;
     clap_mangen::generate_to(Cli::command(), directory).map_err(failed)?;
     if output.json() {

@@ -79,6 +79,9 @@ struct Checked<'a> {
     store: String,
     components: usize,
     runnable: usize,
+    /// How many of those are for `serve`.
+    #[serde(skip)]
+    served: usize,
     /// The components that this host cannot run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<CannotRun<'a>>,
@@ -122,7 +125,7 @@ fn purpose_of(component: &ManifestComponent) -> Purpose {
 /// Creates nothing. With `strict` a warning is a failure.
 pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Result<(), Failure> {
     let Some((path, manifest)) = target.config() else { return Ok(()) };
-    let mut runnable = 0;
+    let (mut runnable, mut served) = (0, 0);
     let mut failures = Vec::new();
     for component in &manifest.components {
         let Some(wasm) = &component.wasm else {
@@ -133,8 +136,12 @@ pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Resul
             }
             continue;
         };
-        match check_for(purpose_of(component), wasm) {
-            Ok(()) => runnable += 1,
+        let purpose = purpose_of(component);
+        match check_for(purpose, wasm) {
+            Ok(()) => {
+                runnable += 1;
+                served += usize::from(purpose == Purpose::Serve);
+            }
             Err(Failure::Error { kind, message }) => {
                 failures.push(CannotRun { component: component.id.as_str(), kind, message });
             }
@@ -146,7 +153,7 @@ pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Resul
         (0, warnings) if strict && warnings > 0 => Some(("warnings", counted(warnings, "warning"))),
         (0, _) => None,
         (failed, _) => {
-            Some(("component", format!("{} cannot be run", counted(failed, "component"))))
+            Some(("component", format!("{} cannot be used", counted(failed, "component"))))
         }
     };
     let checked = Checked {
@@ -155,6 +162,7 @@ pub(super) fn check(target: &Target, strict: bool, output: &mut Output) -> Resul
         store: target.url().to_string(),
         components: manifest.components.len(),
         runnable,
+        served,
         failures,
         grants: manifest.components.iter().map(|component| component.grants.len()).sum(),
         warnings: warnings.iter().map(Warning::from).collect(),
@@ -180,11 +188,12 @@ fn show(checked: &Checked<'_>, path: &Path, output: &mut Output) -> Result<(), F
         return Ok(());
     }
     output.line(format_args!(
-        "{}: ok: store {}, {} ({} runnable), {}",
+        "{}: ok: store {}, {} ({} for run, {} for serve), {}",
         path.display(),
         checked.store,
         counted(checked.components as u64, "component"),
-        checked.runnable,
+        checked.runnable.saturating_sub(checked.served),
+        checked.served,
         counted(checked.grants as u64, "grant")
     ))
 }

@@ -12,6 +12,12 @@ use super::quota_usage::QuotaUsage;
 use super::target::Target;
 use super::value::Given;
 
+/// The most bytes that are read of a value for a running host, whose limit is not known here.
+const MOST_BESIDE: usize = 256 << 20;
+
+/// The kind of the failure of a value over the limit.
+const LIMIT: &str = "limit_exceeded";
+
 pub(super) fn get(
     store: &Target,
     id: &ComponentId,
@@ -63,9 +69,16 @@ pub(super) fn put(
     // Checked before the store is opened: an invalid value must not create a store.
     validate_key(key)?;
     let limits = store.limits(id);
-    limits.check_key(key)?;
-    let value = value.read(is_base64, limits.value_bytes)?;
-    limits.check_value_len(value.len())?;
+    let value = match store.host_if_any() {
+        // Its limits count, and it checks them.
+        Some(_) => value.read(is_base64, MOST_BESIDE)?,
+        None => {
+            limits.check_key(key)?;
+            let value = value.read(is_base64, limits.value_bytes)?;
+            limits.check_value_len(value.len()).map_err(|error| over_limit(&error.into(), key))?;
+            value
+        }
+    };
     let value_bytes = value.len();
     let value = StorageValue::from(value);
     store.here_or_there(
@@ -91,6 +104,14 @@ pub(super) fn put(
     Ok(())
 }
 
+fn over_limit(failure: &Failure, key: &str) -> Failure {
+    let message = format!(
+        "cannot store the key {key:?}: {failure}; to raise it, set value_bytes in the limits of the \
+         manifest"
+    );
+    Failure::new(LIMIT, message)
+}
+
 /// Why a value was not stored. If the quota is the reason, with the quota and its usage.
 fn not_stored(
     failure: Failure,
@@ -98,6 +119,9 @@ fn not_stored(
     key: &str,
     usage: impl FnOnce() -> Result<QuotaUsage, Failure>,
 ) -> Failure {
+    if failure.is_of_kind(LIMIT) {
+        return over_limit(&failure, key);
+    }
     if !failure.is_of_kind("quota_exceeded") {
         return failure;
     }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use serde::{Serialize, Serializer};
 use storage_host::{Mode, StorageError, StoreRegistry, StoreUrl};
 
+use super::beside;
 use super::compiled::CacheDirectory;
 use super::environment::{self, FileSystem};
 use super::failure::Failure;
@@ -78,6 +79,9 @@ struct Store {
     durability: Option<&'static str>,
     /// Which process has it open, if one has.
     locked: Option<String>,
+    /// The process of the host that has it open and answers other commands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_process: Option<u32>,
     writable: Option<bool>,
     bytes: Option<u64>,
     files: Option<u64>,
@@ -361,6 +365,9 @@ fn check_store(store: &StoreUrl, path: &Path, report: &mut Report) {
         }
         _ => {}
     }
+    if report.store.locked.is_some() {
+        report.store.host_process = beside::host_process(store);
+    }
     if report.store.read_only_file_system == Some(true) {
         report.warn("read_only", "only reading works: the file system is mounted read-only");
     } else if report.store.writable == Some(false) {
@@ -457,21 +464,6 @@ fn is_empty_directory(path: &Path) -> bool {
 
 /// The cache of compiled components.
 fn check_cache(cache: &CacheDirectory, report: &mut Report) {
-    // The part of the path that exists, if only as a link to nothing.
-    let existing = |path: &Path| {
-        path.ancestors().find(|above| above.symlink_metadata().is_ok()).map(Path::to_owned)
-    };
-    let unusable = |directory: &Path| match existing(directory)? {
-        link if !link.exists() => Some(format!(
-            "{} is a link to a directory that does not exist; create that directory, or remove \
-             the link",
-            shown(&link)
-        )),
-        existing if environment::may_write(&existing) == Some(false) => {
-            Some(format!("{} is not writable", shown(directory)))
-        }
-        _ => None,
-    };
     match cache {
         CacheDirectory::None => report.warn(
             "no_cache",
@@ -485,8 +477,8 @@ fn check_cache(cache: &CacheDirectory, report: &mut Report) {
             );
             report.warn("unsafe_cache", text);
         }
-        CacheDirectory::Trusted(path) => {
-            if let Some(reason) = unusable(path) {
+        CacheDirectory::Trusted(_) => {
+            if let Some(reason) = cache.not_writable() {
                 report.warn("no_cache", format!("run compiles its component each time: {reason}"));
             }
         }
@@ -575,7 +567,7 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
         row(name, printable(text))?;
     }
     if store.exists && store.path.is_some() {
-        row("in use", store.locked.as_deref().map_or_else(|| "no".to_owned(), printable))?;
+        row("in use", in_use(store))?;
     }
     if let (Some(bytes), Some(files)) = (store.bytes, store.files) {
         row("size", format!("{} in {}", human_bytes(bytes), counted(files, "file")))?;
@@ -603,6 +595,15 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
         output.line("no problems found")?;
     }
     Ok(())
+}
+
+/// Which process has the store open, and whether commands can be used meanwhile.
+fn in_use(store: &Store) -> String {
+    let Some(locked) = &store.locked else { return "no".to_owned() };
+    match store.host_process {
+        Some(process) => format!("by the host of process {process}; other commands work beside it"),
+        None => printable(locked),
+    }
 }
 
 fn lossy<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -91,7 +91,8 @@ fn to_file(target: &Target, args: &Args, path: &Path, output: &mut Output) -> Re
     let created = builder.prefix(".storage-host-export-").make_in(directory, create_private);
     let mut file = created.map_err(|error| failed(&error))?;
     let _on_signal = OnSignal::remove(file.path().to_owned());
-    let exported = run(&*store, args, &mut file).map_err(|error| match error {
+    // Not to `file`, whose errors have the path of the temporary file.
+    let exported = run(&*store, args, file.as_file_mut()).map_err(|error| match error {
         ExportError::Archive(error) => failed(&error),
         error => Failure::of_export(error),
     })?;

@@ -95,11 +95,20 @@ pub(super) fn usage(store: &Target, id: &ComponentId, output: &mut Output) -> Re
         quota_keys: Option<u64>,
     }
 
-    let QuotaUsage { key_count, used_bytes, quota_bytes, quota_keys } = store.here_or_there(
-        Mode::ReadOnly,
-        |host| QuotaUsage::of(&host.component(id)),
-        |mut client| Ok(client.usage(id)?.into()),
-    )?;
+    // Also of a store that can be read here, because only its host knows the quota.
+    let there = |mut client: Client| Ok(client.usage(id)?.into());
+    let known = match store.host_if_any() {
+        Some(client) => there(client).ok(),
+        None => None,
+    };
+    let QuotaUsage { key_count, used_bytes, quota_bytes, quota_keys } = match known {
+        Some(known) => known,
+        None => store.here_or_there(
+            Mode::ReadOnly,
+            |host| QuotaUsage::of(&host.component(id)),
+            there,
+        )?,
+    };
     if output.json() {
         return output.document(&UsageOfComponent {
             id: id.as_str(),

@@ -62,7 +62,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use storage_host::ComponentId;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -95,7 +95,7 @@ struct Cli {
     // Parsed only if it is used, so that an overridden value may be invalid.
     store: OsString,
 
-    /// A manifest in TOML with the store, quotas, limits, caches and grants
+    /// A manifest in TOML with the store, quotas, limits, rates, caches and grants
     ///
     /// --store overrides the manifest's store, which overrides STORAGE_HOST_STORE. The
     /// manifest's defaults apply to components that it does not name.
@@ -113,7 +113,8 @@ struct Cli {
         global = true,
         value_name = "SECONDS",
         display_order = 102,
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = args::number::<u32>(0..=u32::MAX.into())
     )]
     wait: Option<u32>,
 
@@ -144,10 +145,11 @@ Exit codes:
   run exits with the component's own status, or with 1 after a trap.
 
 Environment:
-  STORAGE_HOST_STORE  the store, if --store is not given
-  STORAGE_HOST_LOG    what is logged to standard error: off, error (default),
-                      warn (default of serve), info, debug or trace; of the
-                      libraries of other projects at most info
+  STORAGE_HOST_STORE        the store, if --store is not given
+  STORAGE_HOST_LOG          what is logged to standard error: off, error (default),
+                            warn (default of serve), info, debug or trace; of the
+                            libraries of other projects at most info
+  STORAGE_HOST_ADMIN_TOKEN  the token of serve --admin-listen
 
 Ids:
   NAMESPACE/NAME/INSTANCE, each of 1 to 128 of A-Z a-z 0-9 . _ - : @ +";
@@ -181,14 +183,14 @@ enum Command {
         ///
         /// They share the component's storage and standard output. run exits with
         /// the highest of their statuses.
-        #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = value_parser!(u16).range(1..=1_000))]
+        #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = args::number::<u16>(1..=1_000))]
         instances: u16,
 
         /// Stop the component if it runs longer than SECONDS
         ///
         /// The exit code is then 1, and what the component has written is kept. Without
         /// this option or a timeout in the manifest, its run time is not limited.
-        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = args::number::<u32>(1..=u32::MAX.into()))]
         timeout: Option<u32>,
 
         /// The component's file, or its ID with --config; then its arguments
@@ -214,7 +216,7 @@ enum Command {
     /// is once it listens. docs/serve.md lists the limits and timeouts.
     ///
     /// SIGTERM and SIGINT end it after the requests that it has accepted are answered;
-    /// a second signal ends it at once.
+    /// a second signal ends it at once. SIGHUP reads the manifest again, as reload does.
     #[cfg(feature = "serve")]
     Serve(serve::ServeArgs),
 
@@ -253,7 +255,7 @@ enum Command {
         after: Option<String>,
 
         /// List at most N keys
-        #[arg(long, value_name = "N", default_value_t = 1_000, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "N", default_value_t = 1_000, allow_negative_numbers = true, value_parser = args::number::<u32>(1..=u32::MAX.into()))]
         limit: u32,
     },
 
@@ -320,7 +322,8 @@ enum Command {
 
     /// Show how much a component stores
     ///
-    /// Counts the bytes of its keys, as the component names them, and of its values.
+    /// Counts the bytes of its keys, as the component names them, and of its values. The
+    /// quota is that of a host that has the store open, else that of --config.
     Usage {
         /// The component: NAMESPACE/NAME/INSTANCE
         #[arg(value_parser = args::id())]
@@ -337,19 +340,19 @@ enum Command {
     ///
     /// Copies all keys and values of one snapshot. A host that has the source open is
     /// asked for it. During the copy no process may write to the target, nor, without
-    /// such a host, to a file: or redb: source. A missing target is created. A target with keys that the source lacks, or with other values, is
-    /// refused. Equal values are skipped, so an interrupted copy continues when you
-    /// run it again.
+    /// such a host, to a file: or redb: source. A missing target is created. A target
+    /// with keys that the source lacks, or with other values, is refused. Equal values
+    /// are skipped, so an interrupted copy continues when you run it again.
     ///
     /// With --config, the store of the manifest replaces --from or --to. As the target
     /// it gets only components that fit in the manifest's quotas and limits.
     Copy {
-        /// The store to copy from
+        /// The store to copy from, such as redb:./data.redb
         // Parsed later, because clap would show a password.
         #[arg(long, value_name = "URL")]
         from: Option<OsString>,
 
-        /// The store to copy to
+        /// The store to copy to, such as file:./backup
         #[arg(long, value_name = "URL")]
         to: Option<OsString>,
 

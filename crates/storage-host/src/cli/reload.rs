@@ -78,7 +78,10 @@ pub(super) fn reload(target: &Target, output: &mut Output) -> Result<(), Failure
 
     let url = target.url();
     let no_host = || match url.path() {
-        Some(_) => format!("no running host serves the store \"{url}\""),
+        Some(_) => format!(
+            "no running host has the store \"{url}\" open: name the host's store with --store or \
+             --config"
+        ),
         None => format!(
             "a host of the store \"{url}\" has no admin socket: send it SIGHUP to reload its \
                  manifest"

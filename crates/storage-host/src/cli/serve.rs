@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// The id of the component to serve: NAMESPACE/NAME/INSTANCE
-    #[arg(long, value_name = "ID", value_parser = args::id(), requires = "component")]
+    #[arg(long, value_name = "ID", value_parser = args::id())]
     pub(super) id: Option<ComponentId>,
 
     /// The address and port to listen on; port 0 is any free one
@@ -94,10 +94,13 @@ pub(super) fn serve(target: &Target, args: &ServeArgs, output: &mut Output) -> R
     guest::start_clock(&compiler.engine).map_err(|error| {
         Failure::new("internal", format!("cannot start the clock of the timeouts: {error}"))
     })?;
+    // Before the store is opened: without an address it must not be created or changed.
+    let listener = plan.listen(&runtime)?;
     let (host, _serving) = target.open_to_run()?;
     #[cfg(unix)]
     let _page = page.map(|page| page.start(&host, target.url())).transpose()?;
-    let served = plan.run(target, args, output, Ready { compiler, handlers, runtime, host: &host });
+    let ready = Ready { compiler, handlers, runtime, listener, host: &host };
+    let served = plan.run(target, args, output, ready);
     host.store().flush()?;
     served
 }
@@ -107,6 +110,7 @@ struct Ready<'a> {
     compiler: Compiler,
     handlers: Handlers,
     runtime: Runtime,
+    listener: TcpListener,
     host: &'a StorageHost,
 }
 
@@ -210,9 +214,8 @@ impl Plan {
         output: &mut Output,
         ready: Ready<'_>,
     ) -> Result<(), Failure> {
-        let Ready { compiler, handlers, runtime, host } = ready;
+        let Ready { compiler, handlers, runtime, listener, host } = ready;
         let server = self.server(host, &handlers)?;
-        let listener = self.listen(&runtime)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let (drained, has_drained) = mpsc::channel::<()>();
         let drain = self.settings.drain_timeout.saturating_add(GRACE);

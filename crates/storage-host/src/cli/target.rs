@@ -264,6 +264,11 @@ impl Target {
         beside::here_or_there(&self.url, self.wait, here, there)
     }
 
+    /// The host that has the store open, if one answers.
+    pub(super) fn host_if_any(&self) -> Option<Client> {
+        beside::host_if_any(&self.url)
+    }
+
     fn host(&self, store: Arc<dyn Store>) -> StorageHost {
         match &self.config {
             Some((_, manifest)) => manifest.host(store),

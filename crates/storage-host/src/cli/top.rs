@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use clap::value_parser;
 use serde::Serialize;
 use storage_host::admin::{ActiveComponent, Activity, ClientError};
 
+use super::args;
 use super::beside::require_host;
 use super::escape::visible;
 use super::failure::Failure;
@@ -26,7 +26,7 @@ use super::target::Target;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// How many seconds a row is about
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=3_600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, allow_negative_numbers = true, value_parser = args::number::<u32>(1..=3_600))]
     interval: u32,
 }
 
@@ -61,8 +61,8 @@ fn ask(target: &Target) -> Result<Activity, Failure> {
     let url = target.url();
     let no_host = || {
         format!(
-            "no running host serves the store \"{url}\": top shows what a host does, such as a \
-             component that runs"
+            "no running host has the store \"{url}\" open, and top shows what a host does: start \
+             run or serve, or name the host's store with --store"
         )
     };
     match require_host(url, no_host)?.top() {

@@ -46,9 +46,10 @@ fn read(
     let decoded = DecoderReader::new(WithoutSpace(source), &STANDARD);
     match decoded.take(most).read_to_end(&mut value) {
         Ok(_) => Ok(value),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(Failure::new("usage", format!("{name} is not valid base64: {error}")))
-        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Failure::new(
+            "usage",
+            format!("{name} is not valid base64: it is letters, digits, + and /, and = at the end"),
+        )),
         Err(error) => Err(stdio::not_read(&error)),
     }
 }

@@ -72,8 +72,12 @@ h2 { font-size: 1.1em }
 nav a { margin-right: 1em }
 li, td, pre { font-family: ui-monospace, monospace; overflow-wrap: anywhere }
 pre { background: #f4f4f4; color: #111; padding: 1em; white-space: pre-wrap }
+table { display: block; overflow-x: auto }
 th, td { padding: 0.1em 1em 0.1em 0; text-align: left }
 i { color: #b00; font-style: normal }
+h1, p, td, pre { overflow: clip }
+li a { display: inline-block; max-width: 100%; overflow: clip }
+pre.hex { overflow: auto; white-space: pre }
 ";
 
 #[cfg(test)]

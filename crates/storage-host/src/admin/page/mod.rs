@@ -4,6 +4,7 @@
 mod access;
 mod activity;
 mod html;
+mod value;
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -16,25 +17,20 @@ use hyper::header::{
     REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use storage_core::{ComponentId, PageRequest, StorageError};
+use storage_core::{ComponentId, PageRequest};
 use tokio::time::timeout;
 
 pub use self::access::Token;
 use self::access::has_safe_host;
-use self::html::{Attribute, Escaped, EscapedLines, STYLE, page};
+use self::html::{Attribute, Escaped, STYLE, page};
+use self::value::Form;
 use super::query::{Query, add};
 use super::routes::{Answer, metrics, on_blocking_thread, whole};
-use super::wire::{QuotaAndUsage, Refusal, usage};
+use super::wire::{QuotaAndUsage, Refusal};
 use crate::host::StorageHost;
 
 /// Components or keys of a page.
 const PAGE: usize = 100;
-
-/// How many bytes of a value are shown.
-const SHOWN: usize = 64 << 10;
-
-/// The bytes of a line of a dump.
-const DUMP: usize = 16;
 
 /// The maximum bytes of the form with the token, and how long it may take.
 const FORM: usize = 1 << 10;
@@ -77,7 +73,7 @@ pub(super) async fn answer(page: Arc<Page>, request: Request<Incoming>) -> Answe
 async fn route(page: Arc<Page>, request: Request<Incoming>) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     if !has_safe_host(&head.headers) {
-        let message = "use the address of this server, or localhost, instead of a name";
+        let message = "<p>Use the address of this server, or localhost, instead of a name.</p>\n";
         return Ok(html(StatusCode::FORBIDDEN, "Not this name", message));
     }
     match (head.uri.path(), &head.method) {
@@ -113,7 +109,7 @@ async fn route(page: Arc<Page>, request: Request<Incoming>) -> Result<Answer, Re
             let (id, key) = (query.component()?, query.require("key")?);
             let form = Form::parse(query.take("as").as_deref())?;
             query.end()?;
-            on_blocking_thread(move || value(&page.host, &id, &key, form)).await
+            on_blocking_thread(move || value::page(&page.host, &id, &key, form)).await
         }
         "/activity" => {
             query.end()?;
@@ -157,12 +153,12 @@ fn logged_in(page: &Page, given: &str) -> Result<Answer, Refusal> {
 
 fn components(page: &Page, after: Option<&str>) -> Result<Answer, Refusal> {
     let found = page.host.store().list_components(after, PAGE)?;
-    let mut content = format!("<p>Store: {}</p>\n<ul>\n", Escaped(&page.url));
-    for prefix in &found.keys {
+    let mut content = format!("<p>Store: {}</p>\n", Escaped(&page.url));
+    let items = found.keys.iter().map(|prefix| {
         let id = prefix.strip_suffix('/').unwrap_or(prefix);
-        add_item(&mut content, &link("/component", &[("component", id)]), id);
-    }
-    content += "</ul>\n";
+        (link("/component", &[("component", id)]), id)
+    });
+    add_items(&mut content, items, "No components have keys.");
     if let Some(last) = found.keys.last().filter(|_| found.more) {
         add_more(&mut content, &link("/", &[("after", last)]));
     }
@@ -183,7 +179,7 @@ fn keys(
     let mut content = format!(
         "<p>{}{} keys, {}{} bytes</p>\n<form action=\"/component\"><input type=\"hidden\" \
          name=\"component\" value=\"{}\"><label>Keys that begin with <input name=\"prefix\" \
-         value=\"{}\"></label> <button>List</button></form>\n<ul>\n",
+         value=\"{}\"></label> <button>List</button></form>\n",
         used.key_count,
         of(used.quota_keys),
         used.used_bytes,
@@ -191,108 +187,16 @@ fn keys(
         Attribute(id.as_str()),
         Attribute(prefix)
     );
-    for key in &found.keys {
-        let target = link("/value", &[("component", id.as_str()), ("key", key)]);
-        add_item(&mut content, &target, key);
-    }
-    content += "</ul>\n";
+    let items = found
+        .keys
+        .iter()
+        .map(|key| (link("/value", &[("component", id.as_str()), ("key", key)]), key.as_str()));
+    add_items(&mut content, items, "No such keys.");
     if let Some(last) = found.keys.last().filter(|_| found.more) {
         let parameters = [("component", id.as_str()), ("prefix", prefix), ("after", last)];
         add_more(&mut content, &link("/component", &parameters));
     }
     Ok(html(StatusCode::OK, &Escaped(id.as_str()).to_string(), &content))
-}
-
-/// How a value is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Text,
-    Json,
-    Hex,
-}
-
-impl Form {
-    /// JSON if it is, else text if it is, else hexadecimal numbers.
-    fn best(value: &[u8]) -> Self {
-        match std::str::from_utf8(value) {
-            Ok(_) if pretty(value).is_some() => Self::Json,
-            Ok(_) => Self::Text,
-            Err(_) => Self::Hex,
-        }
-    }
-
-    fn parse(name: Option<&str>) -> Result<Option<Self>, Refusal> {
-        match name {
-            None => Ok(None),
-            Some("text") => Ok(Some(Self::Text)),
-            Some("json") => Ok(Some(Self::Json)),
-            Some("hex") => Ok(Some(Self::Hex)),
-            Some(_) => Err(usage("as is text, json or hex".to_owned())),
-        }
-    }
-}
-
-fn value(
-    host: &StorageHost,
-    id: &ComponentId,
-    key: &str,
-    form: Option<Form>,
-) -> Result<Answer, Refusal> {
-    let Some(value) = host.component(id).for_operator().get(key)? else {
-        return Err(StorageError::NotFound(key.to_owned()).into());
-    };
-    let whole = value.as_bytes();
-    let shown = whole.get(..SHOWN).unwrap_or(whole);
-    let form = form.unwrap_or_else(|| Form::best(shown));
-    let component = link("/component", &[("component", id.as_str())]);
-    let mut content = format!(
-        "<p>Key of <a href=\"{}\">{}</a>, {} bytes; as",
-        Attribute(&component),
-        Escaped(id.as_str()),
-        whole.len()
-    );
-    for name in ["text", "json", "hex"] {
-        let target = link("/value", &[("component", id.as_str()), ("key", key), ("as", name)]);
-        // Writing to a String cannot fail.
-        let _ = write!(content, " <a href=\"{}\">{name}</a>", Attribute(&target));
-    }
-    content += "</p>\n";
-    if shown.len() < whole.len() {
-        let _ = writeln!(content, "<p>The first {} bytes:</p>", shown.len());
-    }
-    if form == Form::Json {
-        content += "<p>Fields may be in another order, and long numbers rounded: the text is \
-                    exact.</p>\n";
-    }
-    let text = match form {
-        Form::Text => String::from_utf8_lossy(shown).into_owned(),
-        Form::Json => pretty(shown).unwrap_or_else(|| "This is not JSON.".to_owned()),
-        Form::Hex => dump(shown),
-    };
-    let _ = writeln!(content, "<pre>{}</pre>", EscapedLines(&text));
-    Ok(html(StatusCode::OK, &Escaped(key).to_string(), &content))
-}
-
-fn pretty(value: &[u8]) -> Option<String> {
-    let document: serde_json::Value = serde_json::from_slice(value).ok()?;
-    serde_json::to_string_pretty(&document).ok()
-}
-
-/// The bytes as hexadecimal numbers and as characters.
-fn dump(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for (number, line) in bytes.chunks(DUMP).enumerate() {
-        let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-        let shown = |byte: &u8| match byte {
-            b' '..=b'~' => char::from(*byte),
-            _ => '.',
-        };
-        let characters: String = line.iter().map(shown).collect();
-        let (at, hex) = (number.saturating_mul(DUMP), hex.join(" "));
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{at:08x}  {hex:47}  {characters}");
-    }
-    text
 }
 
 /// A target with parameters, not escaped for HTML yet.
@@ -302,9 +206,23 @@ fn link(path: &str, parameters: &[(&str, &str)]) -> String {
     target
 }
 
-fn add_item(content: &mut String, target: &str, text: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(content, "<li><a href=\"{}\">{}</a></li>", Attribute(target), Escaped(text));
+/// Adds a list of links, or says that it is empty.
+fn add_items<'a>(
+    content: &mut String,
+    items: impl ExactSizeIterator<Item = (String, &'a str)>,
+    none: &str,
+) {
+    if items.len() == 0 {
+        *content += &format!("<p>{none}</p>\n");
+        return;
+    }
+    *content += "<ul>\n";
+    for (target, text) in items {
+        // Writing to a String cannot fail.
+        let _ =
+            writeln!(content, "<li><a href=\"{}\">{}</a></li>", Attribute(&target), Escaped(text));
+    }
+    *content += "</ul>\n";
 }
 
 fn add_more(content: &mut String, target: &str) {

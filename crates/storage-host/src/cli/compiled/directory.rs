@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::environment::may_write;
+use super::super::output::printable;
+
 /// The directory of the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CacheDirectory {
@@ -25,6 +28,26 @@ impl CacheDirectory {
         match self {
             Self::None => None,
             Self::Trusted(path) | Self::Refused { path, .. } => Some(path),
+        }
+    }
+
+    /// Why nothing can be written to the directory, although it is trusted, as far as this is
+    /// known.
+    pub(crate) fn not_writable(&self) -> Option<String> {
+        let Self::Trusted(path) = self else { return None };
+        // The part of the path that exists, if only as a link to nothing.
+        let existing = path.ancestors().find(|above| above.symlink_metadata().is_ok())?;
+        let shown = |path: &Path| printable(&path.display().to_string());
+        match existing.exists() {
+            false => Some(format!(
+                "{} is a link to a directory that does not exist; create that directory, or remove \
+                 the link",
+                shown(existing)
+            )),
+            true if may_write(existing) == Some(false) => {
+                Some(format!("{} is not writable", shown(path)))
+            }
+            true => None,
         }
     }
 

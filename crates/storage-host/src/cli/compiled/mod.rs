@@ -105,8 +105,10 @@ impl Compiler {
     fn compile(&self, path: &Path, bytes: &[u8]) -> Result<Component, Failure> {
         let announce = || {
             let cached = match self.cache {
-                Some(_) => "; the result is cached for the next run",
-                None => "",
+                Some(_) if CacheDirectory::find().not_writable().is_none() => {
+                    "; the result is cached for the next run"
+                }
+                _ => "",
             };
             note(format_args!("compiling {}{cached}", path.display()));
         };
