@@ -73,11 +73,16 @@ fn ask(target: &Target) -> Result<Activity, Failure> {
 
 /// Draws over the previous table.
 fn redraw(sample: &Sample, output: &mut Output) -> Result<(), Failure> {
-    let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(24, |size| size.ws_row);
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let (rows, columns) = size.map_or((24, 0), |size| (size.ws_row, size.ws_col));
     // The title, the head and the line of the cursor.
     let room = usize::from(rows).saturating_sub(3).max(1);
     output.bytes(b"\x1b[H\x1b[J")?;
-    output.bytes(sample.table(room).as_bytes())?;
+    // A line that wraps would take two rows. 0 columns are not known.
+    let columns = if columns == 0 { usize::MAX } else { columns.into() };
+    for line in sample.table(room).lines() {
+        output.line(line.chars().take(columns).collect::<String>())?;
+    }
     output.finish()
 }
 

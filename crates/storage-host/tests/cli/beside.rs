@@ -115,6 +115,39 @@ fn quotas_are_those_of_the_host(
     drop(host.map(Host::end));
 }
 
+/// Also for a command that does not know the manifest, on a store that it could read itself.
+#[rstest]
+#[case::file("file:data")]
+#[cfg_attr(feature = "redb", case::redb("redb:data"))]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data"))]
+fn a_command_without_the_manifest_has_the_settings_of_the_host(#[case] store: &'static str) {
+    let dir = TestDir::with_store(store);
+    let manifest = "quota = { bytes = 5_000_000 }\nlimits = { value_bytes = 2_000_000 }\n\
+        [[component]]\nid = 'app/notes/home'\nwasm = 'reader.wasm'\n";
+    dir.file("large.toml", manifest.as_bytes());
+    dir.component("reader");
+    let host = Host::of(dir.command(&["--config", "large.toml", "run", "app/notes/home"]));
+    let put = |bytes: usize| {
+        dir.file("value", &vec![b'x'; bytes]);
+        let mut command = dir.command(&["put", "app/notes/home", "large"]);
+        command.stdin(fs::File::open(dir.path().join("value")).unwrap());
+        Done::of(command.output().unwrap())
+    };
+    // Over the default limit.
+    assert_eq!(put(2_000_000).code, 0);
+    let refused = put(2_000_001);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("over the limit of 2000000"), "{}", refused.stderr);
+    let usage = dir.printed(&["usage", "app/notes/home"]);
+    assert!(usage.contains("2000005 bytes\nquota      5000000 bytes"), "{usage}");
+    let doctor = dir.printed(&["doctor"]);
+    let process = format!("by the host of process {};", host.child.id());
+    assert!(doctor.contains(&process), "{doctor}");
+    drop(host.end());
+    assert!(put(2_000_000).stderr.contains("over the limit of 1048576"));
+    assert!(dir.printed(&["usage", "app/notes/home"]).contains("quota      none"));
+}
+
 #[rstest]
 #[case::file("file:data")]
 #[cfg_attr(feature = "redb", case::redb("redb:data?durability=relaxed"))]
@@ -393,7 +426,7 @@ fn top_shows_the_components_in_use() {
     let dir = TestDir::with_store("file:data");
     let none = dir.run(&["top"]);
     assert_eq!(none.code, 1);
-    assert!(none.stderr.contains("no running host serves the store"), "{}", none.stderr);
+    assert!(none.stderr.contains("no running host has the store"), "{}", none.stderr);
     let mut host = Host::start(&dir, &[]);
     host.greeting();
     let shown = dir.printed(&["--json", "top", "--interval", "1"]);
@@ -439,10 +472,9 @@ fn a_hangup_reloads_the_manifest_of_a_run() {
 fn a_host_without_a_manifest_does_not_reload() {
     let dir = TestDir::with_store("file:data");
     let none = dir.run(&["reload"]);
-    assert_eq!(
-        (none.code, &*none.stderr),
-        (1, "error: no running host serves the store \"file:data\"\n")
-    );
+    let reason = "error: no running host has the store \"file:data\" open: name the host's store \
+                  with --store or --config\n";
+    assert_eq!((none.code, &*none.stderr), (1, reason));
     let host = Host::start(&dir, &[]);
     let refused = dir.run(&["reload"]);
     let reason = "error: the host was started without a manifest (--config), so it has no settings \

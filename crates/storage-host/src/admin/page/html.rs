@@ -76,7 +76,7 @@ table { display: block; overflow-x: auto }
 th, td { padding: 0.1em 1em 0.1em 0; text-align: left }
 i { color: #b00; font-style: normal }
 h1, p, td, pre { overflow: clip }
-li a { display: inline-block; max-width: 100%; overflow: clip }
+li a { display: inline-block; max-width: 100%; overflow: clip; vertical-align: top }
 pre.hex { overflow: auto; white-space: pre }
 ";
 

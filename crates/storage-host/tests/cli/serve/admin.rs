@@ -131,6 +131,13 @@ fn the_page_shows_stored_text_as_text() {
     let value = shown(target);
     assert!(value.contains("&lt;img src=x onerror=alert(2)&gt;<i>\\u{202e}</i>"), "{value}");
     assert!(value.contains("<i>\\u{1b}</i>[2J<i>\\u{7}</i>"), "{value}");
+    // JSON in the order of what is stored, with its numbers.
+    let json = r#"{"z":[12345678901234567890123],"a":1.10}"#;
+    dir.printed(&[&STORE[..], &["put", "app/notes/home", "json", json]].concat());
+    let value = shown("/value?component=app/notes/home&key=json");
+    assert!(value.contains("  12345678901234567890123\n  ],\n  &quot;a&quot;: 1.10\n}"), "{value}");
+    assert!(value.contains("as <a href=") && value.contains("<b>json</b>"), "{value}");
+    assert!(shown("/component?component=app/notes/home&prefix=other").contains("No such keys."));
     shown("/activity");
     assert!(shown("/metrics").contains("storage_host_info{"));
 
