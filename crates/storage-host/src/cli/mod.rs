@@ -485,7 +485,7 @@ impl Cli {
                 "--id cannot be used with --config, whose components with routes are served",
             ),
             #[cfg(feature = "serve")]
-            Command::Serve(args) if args.id.is_none() && !config => error(
+            Command::Serve(args) if args.component.is_none() && !config => error(
                 "serve",
                 ErrorKind::MissingRequiredArgument,
                 "serve needs --id ID and a component's file, or --config FILE",
