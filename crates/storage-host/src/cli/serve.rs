@@ -63,7 +63,7 @@ pub(super) struct ServeArgs {
 
     /// The component's file, with --id
     #[arg(value_name = "COMPONENT.wasm", requires = "id")]
-    component: Option<PathBuf>,
+    pub(super) component: Option<PathBuf>,
 }
 
 /// What is served, and how.
