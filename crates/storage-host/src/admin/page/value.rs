@@ -98,7 +98,7 @@ pub(super) fn page(
         let target = link("/value", &[("component", id.as_str()), ("key", key), ("as", name)]);
         // Writing to a String cannot fail.
         let _ = match one == form {
-            true => write!(content, " <b>{name}</b>"),
+            true => write!(content, " <strong>{name}</strong>"),
             false => write!(content, " <a href=\"{}\">{name}</a>", Attribute(&target)),
         };
     }

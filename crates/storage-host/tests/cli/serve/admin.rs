@@ -136,7 +136,7 @@ fn the_page_shows_stored_text_as_text() {
     dir.printed(&[&STORE[..], &["put", "app/notes/home", "json", json]].concat());
     let value = shown("/value?component=app/notes/home&key=json");
     assert!(value.contains("  12345678901234567890123\n  ],\n  &quot;a&quot;: 1.10\n}"), "{value}");
-    assert!(value.contains("as <a href=") && value.contains("<b>json</b>"), "{value}");
+    assert!(value.contains("as <a href=") && value.contains("<strong>json</strong>"), "{value}");
     assert!(shown("/component?component=app/notes/home&prefix=other").contains("No such keys."));
     shown("/activity");
     assert!(shown("/metrics").contains("storage_host_info{"));
