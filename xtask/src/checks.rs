@@ -174,7 +174,8 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
         steps.push(clippy(&format!("--package {package}"), Targets::All));
     }
     // With the host, so that its dependencies have the features that are checked already.
-    let guests = "--package storage-host --package benches --features benches/guests,benches/async";
+    let guests = "--package storage-host --package benches \
+                  --features benches/guests,benches/async,benches/serve";
     steps.push(clippy(guests, Targets::All));
     steps.push(Step::cargo("test --package test-servers"));
     steps.push(Step::cargo("test --package durability"));

@@ -181,6 +181,16 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure `storage-host serve` under load, in turns with `wasmtime serve`.
+    ///
+    /// `cargo xtask bench serve --help` shows the options. Without the program `wasmtime` only
+    /// our server is measured.
+    #[command(disable_help_flag = true)]
+    Serve {
+        /// Arguments for the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare the cache with other caches.
     ///
     /// `cargo xtask bench cache --help` shows the options.
@@ -234,6 +244,9 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: Bench::Async { arguments } } => {
             bench::run(&root, "async-calls", &arguments)
+        }
+        Command::Bench { what: Bench::Serve { arguments } } => {
+            bench::run(&root, "serve", &arguments)
         }
         Command::Bench { what: Bench::Cache { arguments } } => {
             bench::run(&root, "cache", &arguments)

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 /// The limits and timeouts of a server of `wasi:http` components.
 ///
-/// They bound the memory of all requests: [`requests`](Self::requests) instances with up to
-/// four memories of [`memory_bytes`](Self::memory_bytes) and 64 MiB for the requests and
-/// responses that they prepare, and [`connections`](Self::connections) with buffers of a few
-/// times [`header_bytes`](Self::header_bytes). A server moves a setting that is out of bounds to
-/// the nearest within them.
+/// They bound the memory of all requests: instances with
+/// [`total_memory_bytes`](Self::total_memory_bytes) together, up to 64 MiB for the requests and
+/// responses that each of them prepares, and [`connections`](Self::connections) with buffers of
+/// a few times [`header_bytes`](Self::header_bytes). A server moves a setting that is out of
+/// bounds to the nearest within them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HttpSettings {
@@ -45,6 +45,12 @@ pub struct HttpSettings {
     pub header_bytes: usize,
     /// The maximum size of a linear memory of an instance. Default 128 MiB.
     pub memory_bytes: usize,
+    /// The maximum size of the linear memories and tables of all instances. If the server has
+    /// several components, one of them gets at most half of it. Default `None`: half of the
+    /// memory of this machine, or of the control group (version 2) of this process if that has
+    /// less; 2 GiB on systems that are not Linux. Growing above it fails in the component; a
+    /// component that then fails, or that does not start, is answered with 503.
+    pub total_memory_bytes: Option<usize>,
 }
 
 impl HttpSettings {
@@ -73,6 +79,7 @@ impl HttpSettings {
             body_bytes: self.body_bytes,
             header_bytes: self.header_bytes.max(Self::MIN_HEADER_BYTES),
             memory_bytes: self.memory_bytes,
+            total_memory_bytes: self.total_memory_bytes,
         }
     }
 }
@@ -92,6 +99,7 @@ impl Default for HttpSettings {
             body_bytes: 1 << 20,
             header_bytes: 16 << 10,
             memory_bytes: 128 << 20,
+            total_memory_bytes: None,
         }
     }
 }

@@ -29,6 +29,7 @@ pub(crate) struct HttpTable {
     body_bytes: Option<u64>,
     header_bytes: Option<usize>,
     memory_bytes: Option<usize>,
+    total_memory_bytes: Option<usize>,
 }
 
 impl HttpTable {
@@ -54,6 +55,7 @@ impl HttpTable {
             body_bytes: self.body_bytes.unwrap_or(base.body_bytes),
             header_bytes: self.header_bytes.unwrap_or(base.header_bytes),
             memory_bytes: self.memory_bytes.unwrap_or(base.memory_bytes),
+            total_memory_bytes: self.total_memory_bytes.or(base.total_memory_bytes),
         };
         let wrong = |what: String| Err(ManifestError::Contradiction(what));
         if settings.requests > HttpSettings::MAX_REQUESTS {
@@ -65,6 +67,14 @@ impl HttpTable {
                 "header_bytes in http is {}: it must be at least {}",
                 settings.header_bytes,
                 HttpSettings::MIN_HEADER_BYTES
+            ));
+        }
+        if let Some(total) = settings.total_memory_bytes
+            && total < settings.memory_bytes
+        {
+            return wrong(format!(
+                "total_memory_bytes in http is {total}: it must be at least memory_bytes, which is {}",
+                settings.memory_bytes
             ));
         }
         Ok(settings)
@@ -195,6 +205,7 @@ mod tests {
             ("http.connections = 0", "at least 1"),
             ("http.requests = 1001", "at most 1000"),
             ("http.header_bytes = 100", "at least 8192"),
+            ("http.total_memory_bytes = 1_000", "at least memory_bytes, which is 134217728"),
             ("http.listen = 'localhost'", "an address and a port (127.0.0.1:8080)"),
             ("http.lisen = '127.0.0.1:1'", "unknown field `lisen`"),
         ] {

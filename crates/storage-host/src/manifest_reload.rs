@@ -114,7 +114,7 @@ fn component_changes(
     found
 }
 
-fn http_texts(http: &HttpSettings) -> [(&'static str, String); 12] {
+fn http_texts(http: &HttpSettings) -> [(&'static str, String); 13] {
     [
         ("http.listen", http.listen.to_string()),
         ("http.header_timeout", seconds(http.header_timeout)),
@@ -128,6 +128,7 @@ fn http_texts(http: &HttpSettings) -> [(&'static str, String); 12] {
         ("http.body_bytes", http.body_bytes.to_string()),
         ("http.header_bytes", http.header_bytes.to_string()),
         ("http.memory_bytes", http.memory_bytes.to_string()),
+        ("http.total_memory_bytes", optional(http.total_memory_bytes)),
     ]
 }
 

@@ -44,7 +44,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(mut numbers: Vec<f64>) -> Self {
+    /// The spread of some numbers.
+    pub fn of(mut numbers: Vec<f64>) -> Self {
         numbers.sort_by(f64::total_cmp);
         let last = numbers.len().saturating_sub(1);
         let at = |quarter: usize| numbers.get(last * quarter / 4).copied().unwrap_or(f64::NAN);

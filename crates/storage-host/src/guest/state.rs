@@ -86,6 +86,18 @@ impl ComponentState {
         self.sandbox.has_refused.then_some(self.sandbox.memory_bytes)
     }
 
+    /// What enforces the limits of the instance.
+    #[cfg(feature = "serve")]
+    pub(crate) fn limiter(&mut self) -> &mut impl ResourceLimiter {
+        &mut self.sandbox
+    }
+
+    /// The same, for its counts.
+    #[cfg(feature = "serve")]
+    pub(crate) fn limits_of_sandbox(&self) -> &impl ResourceLimiter {
+        &self.sandbox
+    }
+
     pub(super) fn handles(&self) -> &ResourceTable {
         &self.handles
     }

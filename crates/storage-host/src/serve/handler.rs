@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::memory::TakenMemory;
 use super::outgoing::Outgoing;
 use super::outgoing_texts;
 use super::standard_streams::LoggedStream;
@@ -83,6 +84,7 @@ pub struct RequestState {
     http: WasiHttpCtx,
     outgoing: Outgoing,
     resources: ResourceTable,
+    memory: TakenMemory,
 }
 
 impl RequestState {
@@ -91,6 +93,7 @@ impl RequestState {
         engine: &Engine,
         chain: &Arc<ComponentChain>,
         outgoing: &Arc<[OutgoingHost]>,
+        memory: TakenMemory,
         settings: &HttpSettings,
     ) -> Store<Self> {
         let sandbox = SandboxLimits { memory_bytes: settings.memory_bytes, ..Default::default() };
@@ -110,8 +113,18 @@ impl RequestState {
             http,
             outgoing: Outgoing::new(Arc::clone(chain), Arc::clone(outgoing)),
             resources,
+            memory,
         };
-        guest::new_async_store(engine, state, |state| &mut state.storage)
+        let mut store = guest::new_async_store(engine, state, |state| &mut state.storage);
+        // Instead of the limiter of the storage, which it contains.
+        store.limiter(|state| state);
+        store
+    }
+
+    /// The limit on the memory of all instances, or of those of the component, if it was
+    /// refused more.
+    pub(super) fn refused_of_total(&self) -> Option<usize> {
+        self.memory.refused()
     }
 
     pub(super) fn storage(&self) -> &ComponentState {
@@ -122,6 +135,40 @@ impl RequestState {
 impl fmt::Debug for RequestState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestState").field("storage", &self.storage).finish_non_exhaustive()
+    }
+}
+
+impl ResourceLimiter for RequestState {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let is_allowed = self.storage.limiter().memory_growing(current, desired, maximum)?;
+        Ok(is_allowed && self.memory.grow(current, desired))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let is_allowed = self.storage.limiter().table_growing(current, desired, maximum)?;
+        Ok(is_allowed && self.memory.grow_table(current, desired))
+    }
+
+    fn instances(&self) -> usize {
+        self.storage.limits_of_sandbox().instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.storage.limits_of_sandbox().tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.storage.limits_of_sandbox().memories()
     }
 }
 

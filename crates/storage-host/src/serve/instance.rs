@@ -19,6 +19,7 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView};
 
 use super::body::{LimitedBody, Received};
 use super::handler::RequestState;
+use super::memory::TakenMemory;
 use super::refusal::Refusal;
 use super::service::Target;
 use crate::guest;
@@ -38,6 +39,8 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// Held until the instance has ended.
     pub(super) permits: [OwnedSemaphorePermit; 2],
+    /// What the instance takes.
+    pub(super) memory: TakenMemory,
     /// Becomes `true` when the server ends all instances.
     pub(super) cut: watch::Receiver<bool>,
 }
@@ -91,7 +94,7 @@ impl Job {
         answer: oneshot::Sender<Answer>,
         has_failed: Arc<AtomicBool>,
     ) -> Result<(), Refusal> {
-        let Self { target, request, deadline, permits: _permits, mut cut, .. } = self;
+        let Self { target, request, deadline, permits: _permits, memory, mut cut, .. } = self;
         let component = &target.component;
         let handler = component.handler();
         let proxy = handler.proxy();
@@ -99,6 +102,7 @@ impl Job {
             proxy.engine(),
             component.chain(),
             component.outgoing(),
+            memory,
             &settings,
         );
         let run = async {
@@ -139,11 +143,18 @@ impl Target {
         if error.is::<PoolConcurrencyLimitError>() || chain.host().is_shut_down() {
             return Err(Refusal::Busy);
         }
+        let reason = guest::describe_failure(error, &chain.limits());
+        // It may not be the reason, but the next attempt may have more memory.
+        if let Some(max) = store.data().refused_of_total() {
+            let all = "the memories of all instances together would be larger than allowed";
+            return Err(Refusal::Crowded(self.log_failure(&format!(
+                "it trapped: {reason}; the host refused to grow its memory: {all} ({max} bytes)"
+            ))));
+        }
         let refused = store.data().storage().refused_memory();
         let refused = refused
             .map(|max| format!("; the host refused to grow its memory above {max} bytes"))
             .unwrap_or_default();
-        let reason = guest::describe_failure(error, &chain.limits());
         Err(Refusal::Broken(self.log_failure(&format!("it trapped: {reason}{refused}"))))
     }
 

@@ -44,7 +44,7 @@
 //! | 431 | the headers are larger than allowed |
 //! | 500 | the component trapped or gave no answer; the text has the number of the incident in the log |
 //! | 501 | the method `CONNECT` |
-//! | 503 | more requests than allowed are in progress; with `Retry-After` |
+//! | 503 | more requests than allowed are in progress, or the instances need more memory than allowed; with `Retry-After` |
 //! | 504 | the component ran longer than allowed |
 //!
 //! A trap after the component has sent the status ends the connection.
@@ -64,6 +64,8 @@ mod connection;
 mod exchange;
 mod handler;
 mod instance;
+mod machine_memory;
+mod memory;
 mod outgoing;
 mod outgoing_texts;
 mod refusal;

@@ -17,6 +17,8 @@ pub(super) enum Refusal {
     TooLarge,
     /// As many requests as allowed are in progress, or the server ends.
     Busy,
+    /// The component failed after it was refused memory, of which all instances have too much.
+    Crowded(Incident),
     /// The component ran too long.
     Late(Incident),
     /// The component failed.
@@ -32,6 +34,9 @@ impl Refusal {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large".to_owned()),
             Self::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many requests in progress".to_owned())
+            }
+            Self::Crowded(incident) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("too little memory ({incident})"))
             }
             Self::Late(incident) => {
                 (StatusCode::GATEWAY_TIMEOUT, format!("no answer in time ({incident})"))

@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection;
 use super::handler::Handler;
+use super::machine_memory;
+use super::memory::InstanceMemory;
 use super::routes::{DuplicateRoute, Routes};
 use super::service::{Hosted, Service, Target};
 use crate::host::StorageHost;
@@ -202,6 +204,7 @@ impl HttpServerBuilder {
             outgoing: outgoing.into(),
             timeout: timeout.unwrap_or(self.settings.guest_timeout).min(HttpSettings::MAX_TIME),
             requests: Arc::new(Semaphore::new(self.settings.component_requests)),
+            memory: Arc::default(),
         });
         for route in routes {
             let target = Target { route: route.clone(), component: Arc::clone(&hosted) };
@@ -214,8 +217,10 @@ impl HttpServerBuilder {
     /// Builds the server.
     pub fn build(self) -> HttpServer {
         let Self { settings, routes, components, .. } = self;
+        let memory = settings.total_memory_bytes.unwrap_or_else(|| machine_memory::bytes() / 2);
         let service = Service {
             requests: Arc::new(Semaphore::new(settings.requests)),
+            memory: InstanceMemory::new(memory, components.len()),
             routes,
             is_stopping: AtomicBool::new(false),
             cut: watch::Sender::new(false),

@@ -17,6 +17,7 @@ use super::body::{LimitedBody, Received};
 use super::exchange::{AnswerBody, Exchange};
 use super::handler::Handler;
 use super::instance::Job;
+use super::memory::{InstanceMemory, TakenBytes};
 use super::refusal::Refusal;
 use super::routes::Routes;
 use crate::component_chain::ComponentChain;
@@ -32,6 +33,8 @@ pub(super) struct Hosted {
     pub(super) timeout: Duration,
     /// The requests that it may have in progress.
     pub(super) requests: Arc<Semaphore>,
+    /// What its instances have taken.
+    pub(super) memory: Arc<TakenBytes>,
 }
 
 impl Hosted {
@@ -67,6 +70,7 @@ pub(super) struct Service {
     pub(super) settings: Arc<HttpSettings>,
     pub(super) routes: Routes<Arc<Target>>,
     pub(super) requests: Arc<Semaphore>,
+    pub(super) memory: InstanceMemory,
     /// Whether each response is the last one of its connection.
     pub(super) is_stopping: AtomicBool,
     /// Becomes `true` when connections and instances are ended.
@@ -120,6 +124,7 @@ impl Service {
             received,
             deadline: until.min(Instant::now() + target.component.timeout),
             permits,
+            memory: self.memory.of_instance(&target.component.memory),
             cut: self.cut.subscribe(),
         };
         job.run(&self.settings).await

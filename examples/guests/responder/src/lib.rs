@@ -16,12 +16,13 @@
 //! | `/late-trap` | begins an answer and traps |
 //! | `/grow` | takes memory until it gets no more, and traps |
 //! | `/hoard` | prepares as many and as large requests as it can, and sends none |
+//! | `/hold?N` | takes N bytes of memory, and answers until the client has gone |
 
 // The bindings of an export are unsafe code.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod bindings {
-    wit_bindgen::generate!({ path: "../../../wit/keyvalue-draft2", world: "imports" });
+    wit_bindgen::generate!({ path: "../../../wit/keyvalue-draft", world: "imports" });
 }
 
 use std::io::Write as _;
@@ -106,6 +107,14 @@ impl wasip2::exports::http::incoming_handler::Guest for Responder {
             }
             "hoard" => {
                 hoard();
+            }
+            "hold" => {
+                let taken = vec![1; query.parse().unwrap_or(0_usize)];
+                begin(answer, |stream| {
+                    let part = vec![b'x'; CHUNK];
+                    while stream.blocking_write_and_flush(&part).is_ok() {}
+                });
+                std::hint::black_box(taken);
             }
             _ => send(answer, b"no such path"),
         }
