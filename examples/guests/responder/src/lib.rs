@@ -109,7 +109,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Responder {
                 hoard();
             }
             "hold" => {
-                let taken = vec![1; query.parse().unwrap_or(0_usize)];
+                let taken = vec![1_u8; query.parse().unwrap_or(0_usize)];
                 begin(answer, |stream| {
                     let part = vec![b'x'; CHUNK];
                     while stream.blocking_write_and_flush(&part).is_ok() {}
