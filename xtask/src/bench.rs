@@ -21,7 +21,9 @@ pub(crate) fn run(root: &Path, program: &str, arguments: &[String]) -> Result<()
         command.args(["--features", "guests"]);
     } else if program == "serve" {
         command.args(["--features", "serve"]);
-        arguments.splice(0..0, server(root)?);
+        if !asks_for_help(&arguments) {
+            arguments.splice(0..0, server(root)?);
+        }
     } else if program == "postgres" {
         command.args(["--features", "postgres"]);
     } else if program != "cache" && needs_rocksdb(&arguments) {
@@ -47,9 +49,12 @@ fn server(root: &Path) -> Result<[String; 4]> {
 
 /// Without `--engine` all engines are measured.
 fn needs_rocksdb(arguments: &[String]) -> bool {
-    let help = arguments.iter().any(|one| one == "--help" || one == "-h");
     let chosen = arguments.iter().any(|one| one.starts_with("--engine"));
-    !help && (!chosen || arguments.iter().any(|one| one.contains("rocksdb")))
+    !asks_for_help(arguments) && (!chosen || arguments.iter().any(|one| one.contains("rocksdb")))
+}
+
+fn asks_for_help(arguments: &[String]) -> bool {
+    arguments.iter().any(|one| one == "--help" || one == "-h")
 }
 
 #[cfg(test)]
