@@ -44,7 +44,7 @@ pub(crate) fn measure(
     row(&mut table, &format!("and a load over {BUSY} others"), &server)?;
     drop(idle);
     // The clients' ends of the connections close.
-    runtime.block_on(tokio::time::sleep(Duration::from_secs(1)));
+    runtime.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
     row(&mut table, "after they have closed", &server)?;
     server.stop()?;
     let requests = seen.latencies.len();

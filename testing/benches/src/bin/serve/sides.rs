@@ -60,7 +60,7 @@ pub(crate) struct Programs<'a> {
 impl Programs<'_> {
     /// Starts a server, with its store in `directory`.
     pub(crate) fn start(&self, kind: Kind, directory: &Path) -> Result<Server> {
-        let mut command = match kind {
+        let command = match kind {
             Kind::Ours => self.serve("memory:", "responder.wasm"),
             Kind::Book => self.serve(&redb(directory, "book", ""), "guestbook.wasm"),
             Kind::Relaxed => {
@@ -74,7 +74,6 @@ impl Programs<'_> {
                 command
             }
         };
-        command.current_dir(directory);
         Server::start(command, directory)
     }
 
