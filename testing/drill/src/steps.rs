@@ -157,7 +157,9 @@ impl Drill {
             thread::sleep(wait);
             ensure!(import.look()?.is_none(), "the import ended before it was killed");
             import.kill()?;
-            if !self.command.succeed(&["--store", url, "components"])?.stdout.is_empty() {
+            // Fails if the store was not created yet.
+            let components = self.command.run(&["--store", url, "components"])?;
+            if components.status.success() && !components.stdout.is_empty() {
                 break;
             }
         }

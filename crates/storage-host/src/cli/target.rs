@@ -246,8 +246,9 @@ impl Target {
             return Ok(None);
         }
         match self.open_relaxed(Mode::ReadWriteExisting) {
-            // The server has no such store, or creating it fails for the same reason.
-            Err(failure) if self.url.server().is_some() && failure.is_of_kind("io") => Ok(None),
+            // The server has no such store, or the process that created this one was killed.
+            // Otherwise creating it fails for the same reason.
+            Err(failure) if failure.is_of_kind("io") => Ok(None),
             opened => opened.map(Some),
         }
     }

@@ -1,9 +1,12 @@
 //! A process that is killed: what it had acknowledged stays.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::thread;
 use std::time::Instant;
+
+use rstest::rstest;
 
 use crate::support::{TestDir, guest};
 
@@ -54,4 +57,18 @@ fn every_acknowledged_note_survives_a_kill() {
     // Each note is a key, and no half of one is left.
     let keys = dir.printed(&["keys", "app/notes/home"]);
     assert_eq!(keys.lines().count(), texts.len());
+}
+
+/// What such a process leaves first is the file with its lock.
+#[rstest]
+#[case::file("file:data", "LOCK")]
+#[cfg_attr(feature = "rocksdb", case::rocksdb("rocksdb:data", "WRITER"))]
+fn an_import_completes_the_creation_of_a_killed_process(#[case] store: &str, #[case] lock: &str) {
+    let dir = TestDir::with_file_store();
+    dir.printed(&["put", "a/b/c", "key", "value"]);
+    dir.printed(&["export", "-o", "archive.ndjson"]);
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::write(dir.path().join("data").join(lock), "").unwrap();
+    dir.printed(&["--store", store, "import", "archive.ndjson"]);
+    assert_eq!(dir.printed(&["--store", store, "get", "a/b/c", "key"]), "value");
 }
