@@ -3,7 +3,7 @@
 //!
 //! `cargo xtask bench engines --help`
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
+#![expect(clippy::print_stdout, reason = "a command reports to its user")]
 
 mod compare;
 mod data;
@@ -51,13 +51,7 @@ struct Figures {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    benches::exit_code(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

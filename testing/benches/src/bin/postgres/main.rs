@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask bench postgres --help`
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command reports to its user")]
+#![expect(clippy::print_stdout, reason = "a command reports to its user")]
 
 mod client;
 mod foreign;
@@ -57,13 +57,7 @@ const VALUE: &[u8] = &[b'v'; 100];
 const COMMITTERS: usize = 16;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    benches::exit_code(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
