@@ -1,10 +1,13 @@
 //! Links a compiled component to what this host provides.
 
+use std::path::Path;
+
 use storage_host::wasmtime::component::types::ComponentItem;
 use storage_host::wasmtime::component::{Component, InstancePre, Linker, ResourceType};
 use storage_host::wasmtime::{self, Engine};
 
-use super::imports::{Import, describe_missing};
+use super::failure::Failure;
+use super::imports::{Import, Purpose, describe_exports, describe_missing};
 use super::provided::{is_http, provides};
 
 /// A resource of `wasi:http`; none is ever created.
@@ -49,8 +52,32 @@ pub(super) fn add_http<T: 'static>(
     Ok(())
 }
 
+/// Links the component of a file for a purpose. `prepare` fails if the component does not
+/// export what the purpose needs.
+pub(super) fn link_for<T: 'static, P>(
+    purpose: Purpose,
+    component: &Component,
+    path: &Path,
+    linker: &mut Linker<T>,
+    prepare: impl FnOnce(InstancePre<T>) -> wasmtime::Result<P>,
+) -> Result<P, Failure> {
+    let engine = component.engine();
+    let wrong = |message| Failure::new("component", format!("{}{message}", path.display()));
+    let linked = link(engine, component, linker).map_err(wrong)?;
+    prepare(linked).map_err(|_| {
+        let exports = component.component_type();
+        let names = exports.exports(engine).map(|(name, _)| name.to_owned());
+        wrong(describe_exports(&names.collect::<Vec<_>>(), purpose))
+    })
+}
+
+/// Why the linker of a purpose could not be set up, before the component is linked.
+pub(super) fn no_linker(error: &wasmtime::Error) -> Failure {
+    Failure::new("internal", format!("cannot set up the linker: {error:#}"))
+}
+
 /// Links a component, or lists all imports that are missing.
-pub(super) fn link<T: 'static>(
+fn link<T: 'static>(
     engine: &Engine,
     component: &Component,
     linker: &mut Linker<T>,

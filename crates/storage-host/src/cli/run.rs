@@ -19,7 +19,7 @@ use super::compiled::Compiler;
 use super::ending::{self, OnSignal};
 use super::failure::Failure;
 use super::guest_output::{GuestOutput, OutputGone};
-use super::imports::{self, Purpose};
+use super::imports::Purpose;
 use super::link;
 use super::progress::when_late;
 use super::serving::Serving;
@@ -255,16 +255,8 @@ fn link(engine: &Engine, component: &Component, path: &Path) -> Result<CommandPr
             guest::add_to_linker_for(component, &mut linker, |state: &mut State| &mut state.storage)
         })
         .and_then(|()| link::add_http(engine, component, &mut linker))
-        .map_err(|error| {
-            Failure::new("internal", format!("cannot set up the linker: {error:#}"))
-        })?;
-    let wrong = |message| Failure::new("component", format!("{}{message}", path.display()));
-    let linked = link::link(engine, component, &mut linker).map_err(wrong)?;
-    CommandPre::new(linked).map_err(|_| {
-        let exports = component.component_type();
-        let names = exports.exports(engine).map(|(name, _)| name.to_owned());
-        wrong(imports::describe_exports(&names.collect::<Vec<_>>(), Purpose::Run))
-    })
+        .map_err(|error| link::no_linker(&error))?;
+    link::link_for(Purpose::Run, component, path, &mut linker, CommandPre::new)
 }
 
 /// The highest of the statuses, and the first of the failures.

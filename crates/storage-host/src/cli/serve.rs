@@ -24,7 +24,7 @@ use super::compiled::Compiler;
 use super::config::NO_FILE;
 use super::ending::OnSignal;
 use super::failure::Failure;
-use super::imports::{self, Purpose};
+use super::imports::Purpose;
 use super::link;
 use super::output::{Output, json_path, note, printable};
 use super::progress::counted;
@@ -394,17 +394,8 @@ pub(super) fn check(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 
 /// Links a component to this host.
 fn handler(component: &Component, path: &Path) -> Result<Handler, Failure> {
-    let engine = component.engine();
-    let mut linker = linker(component).map_err(|error| {
-        Failure::new("internal", format!("cannot set up the linker: {error:#}"))
-    })?;
-    let wrong = |message| Failure::new("component", format!("{}{message}", path.display()));
-    let linked = link::link(engine, component, &mut linker).map_err(wrong)?;
-    Handler::of(linked).map_err(|_| {
-        let exports = component.component_type();
-        let names = exports.exports(engine).map(|(name, _)| name.to_owned());
-        wrong(imports::describe_exports(&names.collect::<Vec<_>>(), Purpose::Serve))
-    })
+    let mut linker = linker(component).map_err(|error| link::no_linker(&error))?;
+    link::link_for(Purpose::Serve, component, path, &mut linker, Handler::of)
 }
 
 #[derive(Serialize)]
