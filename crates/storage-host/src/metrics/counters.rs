@@ -172,9 +172,12 @@ impl Activity {
         }
     }
 
-    /// Counts a call that was not answered from memory.
-    fn count(&self, outcome: Outcome) {
-        self.frequent.slot().add(OTHER_CALLS, 1);
+    /// Counts a call that was not answered from memory, and the bytes that it read and wrote.
+    fn count(&self, outcome: Outcome, [read, written]: [usize; 2]) {
+        let frequent = self.frequent.slot();
+        frequent.add(OTHER_CALLS, 1);
+        frequent.add(BYTES_READ, read as u64);
+        frequent.add(BYTES_WRITTEN, written as u64);
         match outcome {
             Outcome::Limit => self.add(OVER_LIMIT, 1),
             Outcome::Quota => self.add(OVER_QUOTA, 1),
@@ -267,7 +270,7 @@ impl Account {
     /// Counts a call that was refused before storage was asked.
     pub(crate) fn count_refusal(&self, operation: Operation, outcome: Outcome) {
         self.live().counters.0.slot().add(calls(operation, outcome), 1);
-        self.counters().count(outcome);
+        self.counters().count(outcome, [0, 0]);
     }
 
     /// Starts to measure a call, unless it is one that is not timed.
@@ -291,15 +294,12 @@ impl Account {
         operation: Operation,
         outcome: Outcome,
         timer: Option<Timer>,
-        [read, written]: [usize; 2],
+        bytes: [usize; 2],
     ) {
         let host = self.live().counters.0.slot();
         host.add(calls(operation, outcome), 1);
         let own = self.counters();
-        own.count(outcome);
-        let frequent = own.frequent.slot();
-        frequent.add(BYTES_READ, read as u64);
-        frequent.add(BYTES_WRITTEN, written as u64);
+        own.count(outcome, bytes);
         if let Some(Timer { began, calls }) = timer {
             let nanos = crate::rate::nanos(began.elapsed());
             host.add(LATENCY + operation as usize * BUCKETS + bucket(nanos), calls);
