@@ -7,7 +7,7 @@ use crate::host::StorageHost;
 use crate::http_settings::HttpSettings;
 use crate::manifest::{Manifest, ManifestComponent};
 use crate::password::hide_passwords;
-use crate::settings::{Applied, HostSettings, SettingChange, cache_text};
+use crate::settings::{Applied, HostSettings, SettingChange, cache_text, optional};
 
 impl Manifest {
     /// Returns the settings of the components, and the grants.
@@ -143,10 +143,6 @@ fn list(items: Option<&[impl Display]>) -> String {
 
 fn path(component: &ManifestComponent) -> Option<impl Display> {
     component.wasm.as_ref().map(|path| path.display())
-}
-
-fn optional(value: Option<impl Display>) -> String {
-    value.map_or("none".to_owned(), |value| value.to_string())
 }
 
 fn changes<const N: usize>(

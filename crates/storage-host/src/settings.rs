@@ -157,7 +157,7 @@ pub(crate) fn cache_text(cache: &CacheConfig) -> String {
     if cache.is_off() {
         return "off".to_owned();
     }
-    let ttl = cache.ttl.map_or("none".to_owned(), |ttl| format!("{} s", ttl.as_secs_f64()));
+    let ttl = optional(cache.ttl.map(|ttl| format!("{} s", ttl.as_secs_f64())));
     format!("{} entries, {} bytes, ttl {ttl}", cache.max_entries, cache.max_size_bytes)
 }
 
@@ -218,7 +218,6 @@ fn fields(settings: &ComponentSettings) -> Vec<(&'static str, String)> {
         u64::MAX => "none".to_owned(),
         number => number.to_string(),
     };
-    let rate = |rate: Option<u64>| rate.map_or("none".to_owned(), |rate| rate.to_string());
     let quota = settings.quota.unwrap_or(Budget::UNLIMITED);
     let limits = &settings.limits;
     let RateParts { operations, bytes, burst } = parts(&settings.rate);
@@ -232,10 +231,15 @@ fn fields(settings: &ComponentSettings) -> Vec<(&'static str, String)> {
         ("limits.batch_operations", limits.batch_operations.to_string()),
         ("limits.batch_bytes", limits.batch_bytes.to_string()),
         ("limits.handles", limits.handles.to_string()),
-        ("rate.operations_per_second", rate(operations)),
-        ("rate.bytes_per_second", rate(bytes)),
+        ("rate.operations_per_second", optional(operations)),
+        ("rate.bytes_per_second", optional(bytes)),
         ("rate.burst_seconds", burst),
     ]
+}
+
+/// The text of a setting that may be missing.
+pub(crate) fn optional(value: Option<impl fmt::Display>) -> String {
+    value.map_or("none".to_owned(), |value| value.to_string())
 }
 
 struct RateParts {
