@@ -54,6 +54,8 @@ impl fmt::Display for Case {
 pub(crate) enum Against {
     /// Host functions of the same interface that return a constant.
     Floor,
+    /// One map behind one lock.
+    SharedMap,
     /// wasmtime-wasi-keyvalue.
     Peer,
     /// redb with a transaction for each call, and the same durability.

@@ -46,7 +46,7 @@ type Context<'a> = StoreContextMut<'a, Constants>;
 
 #[derive(Debug, ComponentType, Lower)]
 #[component(variant)]
-enum CoreError {
+pub(crate) enum CoreError {
     #[component(name = "not-found")]
     NotFound(String),
     #[component(name = "already-exists")]
@@ -136,6 +136,9 @@ enum Expected {
 /// The resource of a handle.
 struct Bucket;
 
+/// The interface of single keys.
+pub(crate) const CORE: &str = "airssys:core/storage@1.0.0";
+
 /// A host of constants.
 pub(crate) fn host(engine: &Engine) -> wasmtime::Result<(Linker<Constants>, Store<Constants>)> {
     let mut linker = Linker::new(engine);
@@ -147,7 +150,7 @@ pub(crate) fn host(engine: &Engine) -> wasmtime::Result<(Linker<Constants>, Stor
 }
 
 fn add_core(linker: &mut Linker<Constants>) -> wasmtime::Result<()> {
-    let mut interface = linker.instance("airssys:core/storage@1.0.0")?;
+    let mut interface = linker.instance(CORE)?;
     interface.func_wrap("get", |store: Context<'_>, (_,): (WasmStr,)| {
         Ok((Ok::<_, CoreError>(Some(Arc::clone(&store.data().value))),))
     })?;

@@ -9,6 +9,7 @@ mod cases;
 mod floor;
 mod guest;
 mod per_call;
+mod shared_map;
 mod sides;
 mod table;
 

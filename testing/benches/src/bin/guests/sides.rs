@@ -20,12 +20,14 @@ use wasmtime_wasi_keyvalue::{WasiKeyValue, WasiKeyValueCtx, WasiKeyValueCtxBuild
 use crate::cases::Case;
 use crate::guest::{Dialect, Guests, Kind, Operation, Run, failed, start};
 use crate::table::Measured;
-use crate::{floor, per_call};
+use crate::{floor, per_call, shared_map};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
     /// Functions that return a constant.
     Floor,
+    /// One map behind one lock, for the functions of single keys.
+    SharedMap,
     /// wasmtime-wasi-keyvalue.
     Peer,
     /// redb, with a transaction for each call, of which none waits for the disk.
@@ -44,6 +46,7 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Floor => "a constant",
+            Self::SharedMap => "a shared map",
             Self::Peer => "wasmtime-wasi-keyvalue",
             Self::PerCallRelaxed => "redb per call, relaxed",
             Self::PerCallSync => "redb per call, sync",
@@ -59,6 +62,11 @@ impl Host {
     fn syncs(self) -> bool {
         matches!(self, Self::PerCallSync | Self::RedbSync)
     }
+
+    fn has(self, operation: Operation) -> bool {
+        let single = matches!(operation, Operation::Get | Operation::Exists | Operation::Set);
+        self != Self::SharedMap || single
+    }
 }
 
 const SIDES: &[(Host, Dialect)] = &[
@@ -66,6 +74,7 @@ const SIDES: &[(Host, Dialect)] = &[
     (Host::Floor, Dialect::Extended),
     (Host::Floor, Dialect::Draft),
     (Host::Floor, Dialect::Draft2),
+    (Host::SharedMap, Dialect::Core),
     (Host::Peer, Dialect::Draft),
     (Host::Memory, Dialect::Core),
     (Host::Memory, Dialect::Extended),
@@ -105,6 +114,10 @@ impl Sides {
                     let (linker, store) = floor::host(engine).map_err(failed)?;
                     start(linker, store, component, *dialect, floor::Constants::resize)
                 }
+                Host::SharedMap => {
+                    let (linker, store) = shared_map::host(engine).map_err(failed)?;
+                    start(linker, store, component, *dialect, |_, _| ())
+                }
                 Host::Peer => {
                     let (linker, store) = peer(engine).map_err(failed)?;
                     start(linker, store, component, *dialect, |_, _| ())
@@ -137,7 +150,8 @@ impl Sides {
         let mut measured: Vec<&mut Side> = self
             .0
             .iter_mut()
-            .filter(|side| side.dialect.has(operation) && (writes || !side.host.syncs()))
+            .filter(|side| side.dialect.has(operation) && side.host.has(operation))
+            .filter(|side| writes || !side.host.syncs())
             .collect();
         let mut counts = Vec::new();
         for side in &mut measured {

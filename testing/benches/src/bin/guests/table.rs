@@ -17,8 +17,8 @@ pub(crate) struct Measured {
 /// The table of a case.
 pub(crate) fn of(kind: Kind, case: &Case, measured: &[Measured]) -> String {
     let mut table = format!(
-        "{case}:\n\n| host | interface | time | CPU time | by the floor | by wasmtime-wasi-keyvalue | by redb per call | target | |\n\
-         |---|---|---|---|---|---|---|---|---|\n"
+        "{case}:\n\n| host | interface | time | CPU time | by the floor | by a shared map | by wasmtime-wasi-keyvalue | by redb per call | target | |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n"
     );
     for side in measured {
         let mut line = format!(
@@ -32,6 +32,7 @@ pub(crate) fn of(kind: Kind, case: &Case, measured: &[Measured]) -> String {
         let mut met = true;
         for (against, name) in [
             (Against::Floor, "floor"),
+            (Against::SharedMap, "shared map"),
             (Against::Peer, "wasmtime-wasi-keyvalue"),
             (Against::PerCall, "redb per call"),
         ] {
@@ -42,7 +43,9 @@ pub(crate) fn of(kind: Kind, case: &Case, measured: &[Measured]) -> String {
             // redb waits for other threads and for the disk, the others for nothing.
             let ratio = match against {
                 Against::PerCall => side.rounds.by(&other.rounds),
-                Against::Floor | Against::Peer => side.rounds.cpu_by(&other.rounds),
+                Against::Floor | Against::SharedMap | Against::Peer => {
+                    side.rounds.cpu_by(&other.rounds)
+                }
             };
             line.push_str(&format!(
                 " {:.2} ({:.2} to {:.2}) |",
@@ -76,9 +79,10 @@ fn other_side<'a>(
     match (against, side.host) {
         (Against::Floor, Host::Floor) | (Against::Peer, Host::Floor | Host::Peer) => None,
         (Against::Floor, _) => find(Host::Floor, side.dialect),
+        (Against::SharedMap, Host::Memory) => find(Host::SharedMap, side.dialect),
         (Against::Peer, Host::Memory) => find(Host::Peer, Dialect::Draft),
         (Against::PerCall, Host::RedbRelaxed) => find(Host::PerCallRelaxed, Dialect::Draft),
         (Against::PerCall, Host::RedbSync) => find(Host::PerCallSync, Dialect::Draft),
-        (Against::Peer | Against::PerCall, _) => None,
+        (Against::SharedMap | Against::Peer | Against::PerCall, _) => None,
     }
 }
