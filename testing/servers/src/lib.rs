@@ -16,13 +16,17 @@
 #![cfg(unix)]
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod directory;
 mod ports;
 mod postgres;
 mod process;
 mod programs;
 mod proxy;
+mod redis;
+mod server;
 mod user;
 
 pub use postgres::{Postgres, PostgresBuilder, Tls};
 pub use proxy::{Direction, Proxy, Traffic};
+pub use redis::{Redis, RedisBuilder};

@@ -10,6 +10,9 @@ const RANGE: std::ops::Range<u16> = 12_000..32_000;
 
 const TRIES: usize = 200;
 
+/// How many ports a server tries.
+const LAUNCHES: u32 = 5;
+
 /// Listens on a free port.
 pub(crate) fn listen() -> Result<TcpListener> {
     for _ in 0..TRIES {
@@ -24,4 +27,21 @@ pub(crate) fn listen() -> Result<TcpListener> {
 /// A free port. Another program may take it before the caller does.
 pub(crate) fn free() -> Result<u16> {
     Ok(listen()?.local_addr()?.port())
+}
+
+/// Starts a server on a free port, and on another one if `launch` says that the port is
+/// `in_use`, because another program took it first.
+pub(crate) fn on_free_port(
+    find: impl Fn() -> Result<u16>,
+    in_use: &str,
+    mut launch: impl FnMut(u16) -> Result<()>,
+) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match launch(find()?) {
+            Err(error) if tries < LAUNCHES && error.to_string().contains(in_use) => {}
+            result => return result,
+        }
+    }
 }

@@ -1,38 +1,24 @@
 //! A PostgreSQL server.
 
 mod builder;
-mod certificate;
 mod standby;
 
 pub use builder::{PostgresBuilder, Tls};
 
-use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use crate::directory::ServerDirectory;
-use crate::ports;
-use crate::process::{POLL, ServerProcess};
-use crate::programs;
+use crate::server::{Ready, Server, wait_until};
 use crate::user::User;
+use crate::{certificate, ports, programs};
 
 /// The user and the database of every server.
 const NAME: &str = "postgres";
-
-/// How long the server may take to start, which includes its recovery, and to stop.
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// How long a server may take to stop at the end of a test.
-const QUICK: Duration = Duration::from_secs(5);
-
-/// How many ports are tried. Another program may take a free port first.
-const PORT_TRIES: u32 = 5;
 
 /// A PostgreSQL server on loopback. It stops, and its files are removed, when it is dropped
 /// or this process ends.
@@ -48,16 +34,8 @@ const PORT_TRIES: u32 = 5;
 /// ```
 #[derive(Debug)]
 pub struct Postgres {
-    // Before the directory, so that it is dropped first.
-    process: Option<ServerProcess>,
-    paused: bool,
-    /// The id of the shared memory that the server has, or left when it was killed.
-    memory: Option<String>,
-    directory: ServerDirectory,
-    data: PathBuf,
+    server: Server,
     programs: PathBuf,
-    user: User,
-    port: u16,
     password: Option<String>,
 }
 
@@ -92,7 +70,7 @@ impl Postgres {
 
     /// The address of the server. It stays the same after a restart.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        self.server.address()
     }
 
     /// The URL of the server's database, with the password if it has one.
@@ -108,24 +86,17 @@ impl Postgres {
 
     /// The certificate that clients trust, in PEM, if the server has TLS.
     pub fn certificate(&self) -> PathBuf {
-        self.data.join(certificate::CERTIFICATE)
+        self.server.data().join(certificate::CERTIFICATE)
     }
 
     /// The directory with the server's data.
     pub fn data(&self) -> &Path {
-        &self.data
+        self.server.data()
     }
 
     /// The last lines of the server's log.
     pub fn log(&self) -> String {
-        let text = fs::read(self.log_path()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.directory.path().join("log")
+        self.server.log()
     }
 
     /// Runs SQL and returns the rows, one a line, with `|` between columns.
@@ -173,12 +144,8 @@ impl Postgres {
         self.sql(&format!("alter system set {setting} = '{value}'"))?;
         self.sql("select pg_reload_conf()")?;
         // The server reads its settings some time after this request.
-        let start = Instant::now();
-        while self.sql(&format!("show {setting}"))? != value {
-            ensure!(start.elapsed() < LIMIT, "{setting} did not become {value}");
-            sleep(POLL);
-        }
-        Ok(())
+        wait_until(|| Ok(self.sql(&format!("show {setting}"))? == value))
+            .with_context(|| format!("{setting} did not become {value}"))
     }
 
     /// Makes the server refuse writes, or accept them again.
@@ -204,13 +171,7 @@ impl Postgres {
     /// # Errors
     /// If it does not stop.
     pub fn stop(&mut self) -> Result<()> {
-        self.resume()?;
-        let Some(process) = &mut self.process else { return Ok(()) };
-        process.signal(Signal::INT)?;
-        ensure!(process.wait(LIMIT)?, "the server did not stop:\n{}", self.log());
-        self.process = None;
-        self.memory = None;
-        self.directory.guard(None, None)
+        self.server.stop(Signal::INT)
     }
 
     /// Kills the server and all its children. Does nothing if it does not run.
@@ -218,11 +179,7 @@ impl Postgres {
     /// # Errors
     /// If that fails.
     pub fn kill(&mut self) -> Result<()> {
-        self.paused = false;
-        let Some(process) = self.process.take() else { return Ok(()) };
-        process.kill()?;
-        // The shared memory of a killed server stays until it starts again.
-        self.directory.guard(None, self.memory.as_deref())
+        self.server.kill()
     }
 
     /// Stops all processes of the server, so that clients wait.
@@ -230,9 +187,7 @@ impl Postgres {
     /// # Errors
     /// If it does not run.
     pub fn pause(&mut self) -> Result<()> {
-        let process = self.process.as_ref().context("the server does not run")?;
-        self.paused = true;
-        process.pause()
+        self.server.pause()
     }
 
     /// Lets a paused server continue.
@@ -240,80 +195,44 @@ impl Postgres {
     /// # Errors
     /// If a process cannot be continued.
     pub fn resume(&mut self) -> Result<()> {
-        match &self.process {
-            Some(process) if std::mem::take(&mut self.paused) => process.resume(),
-            _ => Ok(()),
-        }
+        self.server.resume()
     }
 
     /// Starts the server on a port that is free now, and on another one if it is not.
     fn launch_on_free_port(&mut self) -> Result<()> {
-        let mut tries = 0;
-        loop {
-            self.port = ports::free()?;
-            tries += 1;
-            match self.launch() {
-                Err(_) if tries < PORT_TRIES && self.log().contains("could not bind") => {}
-                result => return result,
-            }
-        }
+        ports::on_free_port(ports::free, "could not bind", |port| {
+            self.server.set_port(port);
+            self.launch()
+        })
     }
 
     /// Starts the server and waits until it accepts connections.
     fn launch(&mut self) -> Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(self.programs.join("postgres"));
         command
             .arg("-D")
-            .arg(&self.data)
-            .args(["-p", &self.port.to_string()])
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            .current_dir(self.directory.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        self.user.run(&mut command);
-        let process = self.process.insert(ServerProcess::start(&mut command)?);
-        let id = process.id();
-        self.directory.guard(Some(id), self.memory.as_deref())?;
-        let start = Instant::now();
-        loop {
-            let process = self.process.as_mut().context("the server does not run")?;
-            if let Some(status) = process.ended()? {
-                self.process = None;
-                self.directory.guard(None, self.memory.as_deref())?;
-                bail!("the server ended with {status}:\n{}", self.log());
-            }
-            if let Some(memory) = self.ready(id) {
-                self.memory = Some(memory);
-                return self.directory.guard(Some(id), self.memory.as_deref());
-            }
-            ensure!(start.elapsed() < LIMIT, "the server did not start:\n{}", self.log());
-            sleep(POLL);
-        }
+            .arg(self.server.data())
+            .args(["-p", &self.server.port().to_string()])
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
+        let file = self.server.data().join("postmaster.pid");
+        self.server.launch(command, |process| ready(&file, process))
     }
+}
 
-    /// The id of the server's shared memory, once it accepts connections.
-    fn ready(&self, process: u32) -> Option<String> {
-        let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        let [id, _, _, _, _, _, memory, status] = lines.as_slice() else { return None };
-        // A killed server leaves this file.
-        let is_ready = *id == process.to_string() && *status == "ready";
-        is_ready.then(|| memory.split_whitespace().last().map(str::to_owned)).flatten()
-    }
+/// The server's shared memory, once it accepts connections.
+fn ready(file: &Path, process: u32) -> Option<Ready> {
+    let text = fs::read_to_string(file).ok()?;
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let [id, _, _, _, _, _, memory, status] = lines.as_slice() else { return None };
+    // A killed server leaves this file.
+    let is_ready = *id == process.to_string() && *status == "ready";
+    let memory = memory.split_whitespace().last().filter(|_| is_ready)?;
+    Some(Ready { memory: Some(memory.to_owned()) })
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let _ = self.resume();
-        let Some(mut process) = self.process.take() else { return };
-        // Without a checkpoint: the data is not needed again.
-        let ended = process.signal(Signal::QUIT).and_then(|()| process.wait(QUICK));
-        if !matches!(ended, Ok(true)) {
-            let _ = process.kill();
-        }
-        // A server that failed may have left its memory.
-        let _ = self.directory.guard(None, self.memory.as_deref());
+        // Without a checkpoint.
+        self.server.discard(Signal::QUIT);
     }
 }

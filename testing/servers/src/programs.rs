@@ -8,7 +8,13 @@ use anyhow::{Result, bail};
 /// The directory with the programs of PostgreSQL, instead of the newest installed version.
 const POSTGRES_BIN: &str = "STORAGE_TEST_POSTGRES_BIN";
 
-/// Where Debian installs each version, in `VERSION/bin`.
+/// The directory with the programs of Redis or Valkey, instead of those in `PATH`.
+const REDIS_BIN: &str = "STORAGE_TEST_REDIS_BIN";
+
+/// The names of the server, which is a sentinel too.
+const REDIS: [&str; 2] = ["redis-server", "valkey-server"];
+
+/// Where Debian installs each version of PostgreSQL, in `VERSION/bin`.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
 /// The directory with the programs of PostgreSQL.
@@ -33,6 +39,33 @@ pub(crate) fn postgres() -> Result<PathBuf> {
         None => bail!(
             "PostgreSQL is not installed: install the package postgresql, or set {POSTGRES_BIN}"
         ),
+    }
+}
+
+/// The server of Redis or Valkey.
+///
+/// # Errors
+/// If there is none. The message says what to install.
+pub(crate) fn redis() -> Result<PathBuf> {
+    let server = |directory: &Path| {
+        REDIS.iter().map(|name| directory.join(name)).find(|program| program.is_file())
+    };
+    if let Some(chosen) = std::env::var_os(REDIS_BIN) {
+        let chosen = PathBuf::from(chosen);
+        return match server(&chosen) {
+            // The server starts in a directory of its own.
+            Some(program) => Ok(std::path::absolute(program)?),
+            None => {
+                bail!("{REDIS_BIN}: {} contains neither {}", chosen.display(), REDIS.join(" nor "))
+            }
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match split(&path).iter().find_map(|directory| server(directory)) {
+        Some(program) => Ok(program),
+        None => {
+            bail!("Redis is not installed: install the package redis-server, or set {REDIS_BIN}")
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 /// Users that exist for servers or for no files at all.
-const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
+const CANDIDATES: [&str; 3] = ["postgres", "redis", "nobody"];
 
 /// The user whom a server runs as.
 #[derive(Debug, Clone, Copy)]

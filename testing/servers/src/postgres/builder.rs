@@ -8,10 +8,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{NAME, Postgres, certificate};
-use crate::directory::ServerDirectory;
-use crate::programs;
-use crate::user::User;
+use super::{NAME, Postgres};
+use crate::server::Server;
+use crate::{certificate, programs};
 
 /// Settings of every server, before those of the test. Nothing stays outside of the data
 /// directory: POSIX shared memory of a killed server would.
@@ -22,6 +21,9 @@ wal_keep_size = 64MB
 max_wal_size = 128MB
 timezone = UTC
 ";
+
+/// The settings of a server with a certificate. The names of its files are the defaults.
+const TLS: &str = "ssl = on\n";
 
 /// Whether connections to a server are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,7 +102,7 @@ impl PostgresBuilder {
 
     fn initialize(&self, server: &Postgres) -> Result<()> {
         let mut command = Command::new(server.programs.join("initdb"));
-        command.arg("--pgdata").arg(&server.data).args([
+        command.arg("--pgdata").arg(server.data()).args([
             "--username",
             NAME,
             "--encoding",
@@ -109,23 +111,24 @@ impl PostgresBuilder {
             "C",
         ]);
         if let Some(password) = &self.password {
-            let file = server.directory.path().join("password");
+            let file = server.server.path().join("password");
             fs::write(&file, password)?;
-            server.user.own_alone(&file)?;
+            server.server.user().own_alone(&file)?;
             command.args(["--auth", "scram-sha-256", "--pwfile"]).arg(file);
         } else {
             command.args(["--auth", "trust"]);
         }
         server.run(command.arg("--no-sync"))?;
         if self.tls != Tls::Off {
-            certificate::create(&server.data, server.user)?;
+            certificate::create(server.data(), server.server.user())?;
         }
-        fs::write(server.data.join("pg_hba.conf"), self.access())?;
-        let mut file = OpenOptions::new().append(true).open(server.data.join("postgresql.conf"))?;
+        fs::write(server.data().join("pg_hba.conf"), self.access())?;
+        let mut file =
+            OpenOptions::new().append(true).open(server.data().join("postgresql.conf"))?;
         file.write_all(self.configuration().as_bytes())?;
         if self.directory.is_some() {
             // A server on a file system of its own may have to survive a power cut.
-            server.run(Command::new("sync").arg("--file-system").arg(&server.data))?;
+            server.run(Command::new("sync").arg("--file-system").arg(server.data()))?;
         }
         Ok(())
     }
@@ -146,7 +149,7 @@ impl PostgresBuilder {
     fn configuration(&self) -> String {
         let mut text = SETTINGS.to_owned();
         if self.tls != Tls::Off {
-            text.push_str(certificate::SETTINGS);
+            text.push_str(TLS);
         }
         for (name, value) in &self.settings {
             let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
@@ -159,22 +162,8 @@ impl Postgres {
     /// A server without data, which does not run.
     pub(super) fn prepare(parent: Option<&Path>, password: Option<String>) -> Result<Self> {
         let programs = programs::postgres()?;
-        let user = User::unprivileged()?;
-        let directory = ServerDirectory::create("test-postgres-", user, parent)?;
-        let data = directory.data().to_owned();
-        fs::create_dir(&data).with_context(|| format!("cannot create {}", data.display()))?;
-        user.own_alone(&data)?;
-        Ok(Self {
-            process: None,
-            paused: false,
-            memory: None,
-            directory,
-            data,
-            programs,
-            user,
-            port: 0,
-            password,
-        })
+        let server = Server::create("test-postgres-", parent)?;
+        Ok(Self { server, programs, password })
     }
 
     /// Gives a server on a tmpfs another amount of space.
@@ -188,18 +177,18 @@ impl Postgres {
     fn mount(&self, option: &str, size: &str) -> Result<()> {
         let option = format!("{option}={size}");
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(&self.data);
+        command.args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(self.server.data());
         let output = command.stdin(Stdio::null()).output().context("cannot start mount")?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "mount {option}: {errors}");
-        self.user.own_alone(&self.data)
+        self.server.user().own_alone(self.server.data())
     }
 
     /// Runs a program of PostgreSQL as the server's user.
     pub(super) fn run(&self, command: &mut Command) -> Result<()> {
         let name = command.get_program().to_string_lossy().into_owned();
-        command.current_dir(self.directory.path()).stdin(Stdio::null());
-        self.user.run(command);
+        command.current_dir(self.server.path()).stdin(Stdio::null());
+        self.server.user().run(command);
         let output = command.output().with_context(|| format!("cannot start {name}"))?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{name} ended with {}: {errors}", output.status);

@@ -1,12 +1,9 @@
 //! A synchronous standby of a server.
 
-use std::thread::sleep;
-use std::time::Instant;
+use anyhow::{Context as _, Result, ensure};
 
-use anyhow::{Result, ensure};
-
-use super::{LIMIT, Postgres};
-use crate::process::POLL;
+use super::Postgres;
+use crate::server::wait_until;
 
 impl Postgres {
     /// Starts a standby with a copy of the data, and lets commits wait for it.
@@ -18,18 +15,15 @@ impl Postgres {
         let slot = format!("standby_{}", self.sql("select count(*) from pg_replication_slots")?);
         let mut copy = self.client("pg_basebackup", self.address());
         copy.arg("--pgdata")
-            .arg(&standby.data)
+            .arg(standby.server.data())
             .args(["--write-recovery-conf", "--create-slot", "--slot", &slot])
             .args(["--wal-method", "stream", "--checkpoint", "fast", "--no-sync"]);
         standby.run(&mut copy)?;
         standby.launch_on_free_port()?;
         self.set("synchronous_standby_names", "*")?;
-        let start = Instant::now();
         let query = "select count(*) from pg_stat_replication where sync_state = 'sync'";
-        while self.sql(query)? == "0" {
-            ensure!(start.elapsed() < LIMIT, "the standby is not synchronous:\n{}", standby.log());
-            sleep(POLL);
-        }
+        wait_until(|| Ok(self.sql(query)? != "0"))
+            .with_context(|| format!("the standby is not synchronous:\n{}", standby.log()))?;
         Ok(standby)
     }
 

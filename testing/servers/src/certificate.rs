@@ -7,21 +7,20 @@ use anyhow::Result;
 
 use crate::user::User;
 
-/// Its file in the data directory. A standby gets a copy.
-pub(super) const CERTIFICATE: &str = "server.crt";
-const KEY: &str = "server.key";
+/// Its file.
+pub(crate) const CERTIFICATE: &str = "server.crt";
 
-/// The settings of a server with a certificate. The names of the files are the defaults.
-pub(super) const SETTINGS: &str = "ssl = on\n";
+/// The file of its key.
+pub(crate) const KEY: &str = "server.key";
 
-/// Writes a certificate and its key.
-pub(super) fn create(data: &Path, user: User) -> Result<()> {
+/// Writes a certificate for loopback, and its key, into a directory.
+pub(crate) fn create(directory: &Path, user: User) -> Result<()> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let created = rcgen::generate_simple_self_signed(names)?;
     for (name, text) in
         [(CERTIFICATE, created.cert.pem()), (KEY, created.signing_key.serialize_pem())]
     {
-        let path = data.join(name);
+        let path = directory.join(name);
         fs::write(&path, text)?;
         // PostgreSQL refuses a key that others can read.
         user.own_alone(&path)?;

@@ -1,0 +1,170 @@
+//! The options of a Redis server, and its creation.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::Result;
+
+use super::{ADMIN, CONFIGURATION, Redis, Role, SOCKET};
+use crate::server::Server;
+use crate::{certificate, ports, programs};
+
+/// Settings of every server, before those of the test.
+const SETTINGS: &str = "\
+bind 127.0.0.1
+save \"\"
+appendonly yes
+appendfsync always
+repl-diskless-sync-delay 0
+";
+
+/// What the log says if another program has the port.
+pub(super) const PORT_IN_USE: &str = "Address already in use";
+
+/// The options of a Redis server.
+#[derive(Debug, Clone)]
+pub struct RedisBuilder {
+    password: Option<String>,
+    user: Option<AclUser>,
+    tls: bool,
+    settings: Vec<(String, String)>,
+    /// Of the user for the tests' own commands.
+    admin: String,
+}
+
+#[derive(Debug, Clone)]
+struct AclUser {
+    name: String,
+    password: String,
+    rules: String,
+}
+
+impl Default for RedisBuilder {
+    fn default() -> Self {
+        let admin = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
+        Self { password: None, user: None, tls: false, settings: Vec::new(), admin }
+    }
+}
+
+impl RedisBuilder {
+    /// Requires this password of clients without a user name.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// Adds a user with these rights, such as `~* &* +@all`. Only this user can then log in,
+    /// and also the default user if there is a [`password`](Self::password).
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str, rules: &str) -> Self {
+        let [name, password, rules] = [name, password, rules].map(str::to_owned);
+        self.user = Some(AclUser { name, password, rules });
+        self
+    }
+
+    /// Refuses connections without TLS. The certificate is self-signed, for `localhost` and
+    /// `127.0.0.1`.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// A setting, with its value as `redis.conf` has it. The last one of a name counts.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// If Redis is not installed ([`Redis::missing`]) or does not start.
+    pub fn start(self) -> Result<Redis> {
+        self.start_as(Role::Data, ports::free, "")
+    }
+
+    /// Starts a server on a port that `find` finds, with these lines of configuration too.
+    pub(super) fn start_as(
+        self,
+        role: Role,
+        find: impl Fn() -> Result<u16>,
+        lines: &str,
+    ) -> Result<Redis> {
+        let program = programs::redis()?;
+        let server = Server::create("test-redis-", None)?;
+        if self.tls {
+            certificate::create(server.path(), server.user())?;
+        }
+        let mut redis = Redis { server, program, role, options: self };
+        ports::on_free_port(find, PORT_IN_USE, |port| {
+            redis.server.set_port(port);
+            // A sentinel writes to its file.
+            let file = redis.server.path().join(CONFIGURATION);
+            let text = redis.options.configuration(&redis);
+            fs::write(&file, text + lines)?;
+            redis.server.user().own_alone(&file)?;
+            redis.launch()
+        })?;
+        Ok(redis)
+    }
+
+    fn configuration(&self, redis: &Redis) -> String {
+        let (path, port) = (redis.server.path().display(), redis.server.port());
+        let mut text = match redis.role {
+            Role::Data => SETTINGS.to_owned(),
+            Role::Sentinel => "bind 127.0.0.1\n".to_owned(),
+        };
+        let _ = writeln!(text, "dir {}", redis.server.data().display());
+        let _ = writeln!(text, "unixsocket {path}/{SOCKET}\nunixsocketperm 700");
+        let _ = writeln!(text, "user {ADMIN} on >{} ~* &* +@all", self.admin);
+        if self.tls {
+            let (certificate, key) = (certificate::CERTIFICATE, certificate::KEY);
+            let _ = writeln!(text, "port 0\ntls-port {port}\ntls-auth-clients no");
+            let _ = writeln!(text, "tls-cert-file {path}/{certificate}");
+            let _ = writeln!(text, "tls-key-file {path}/{key}");
+            let _ = writeln!(text, "tls-ca-cert-file {path}/{certificate}");
+        } else {
+            let _ = writeln!(text, "port {port}");
+        }
+        if let Some(AclUser { name, password, rules }) = &self.user {
+            let _ = writeln!(text, "user {name} on >{password} {rules}");
+        }
+        match (&self.password, &self.user) {
+            (Some(password), _) => {
+                let _ = writeln!(text, "requirepass {password}");
+            }
+            (None, Some(_)) => text.push_str("user default off\n"),
+            (None, None) => {}
+        }
+        for (name, value) in &self.settings {
+            let _ = writeln!(text, "{name} {value}");
+        }
+        text
+    }
+
+    pub(super) fn has_tls(&self) -> bool {
+        self.tls
+    }
+
+    pub(super) fn admin_password(&self) -> &str {
+        &self.admin
+    }
+
+    /// The name and the password for clients; without a name the default user's password.
+    pub(super) fn credentials(&self) -> Option<(&str, &str)> {
+        match (&self.user, &self.password) {
+            (Some(user), _) => Some((&user.name, &user.password)),
+            (None, Some(password)) => Some(("", password)),
+            (None, None) => None,
+        }
+    }
+
+    /// The part of a URL before the host.
+    pub(super) fn log_in(&self) -> String {
+        let credentials = self.credentials();
+        credentials.map(|(user, password)| format!("{user}:{password}@")).unwrap_or_default()
+    }
+}
