@@ -1,4 +1,4 @@
-//! The self-signed certificate of a server.
+//! A self-signed certificate of servers on loopback.
 
 use std::fs;
 use std::path::Path;
@@ -7,23 +7,35 @@ use anyhow::Result;
 
 use crate::user::User;
 
-/// Its file.
+/// The file of a certificate.
 pub(crate) const CERTIFICATE: &str = "server.crt";
 
 /// The file of its key.
 pub(crate) const KEY: &str = "server.key";
 
-/// Writes a certificate for loopback, and its key, into a directory.
-pub(crate) fn create(directory: &Path, user: User) -> Result<()> {
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let created = rcgen::generate_simple_self_signed(names)?;
-    for (name, text) in
-        [(CERTIFICATE, created.cert.pem()), (KEY, created.signing_key.serialize_pem())]
-    {
-        let path = directory.join(name);
-        fs::write(&path, text)?;
-        // PostgreSQL refuses a key that others can read.
-        user.own_alone(&path)?;
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone)]
+pub(crate) struct Certificate {
+    certificate: String,
+    key: String,
+}
+
+impl Certificate {
+    /// A new certificate for `localhost` and `127.0.0.1`.
+    pub(crate) fn create() -> Result<Self> {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let created = rcgen::generate_simple_self_signed(names)?;
+        Ok(Self { certificate: created.cert.pem(), key: created.signing_key.serialize_pem() })
     }
-    Ok(())
+
+    /// Writes both files into a directory.
+    pub(crate) fn write(&self, directory: &Path, user: User) -> Result<()> {
+        for (name, text) in [(CERTIFICATE, &self.certificate), (KEY, &self.key)] {
+            let path = directory.join(name);
+            fs::write(&path, text)?;
+            // PostgreSQL refuses a key that others can read.
+            user.own_alone(&path)?;
+        }
+        Ok(())
+    }
 }

@@ -29,4 +29,4 @@ mod user;
 
 pub use postgres::{Postgres, PostgresBuilder, Tls};
 pub use proxy::{Direction, Proxy, Traffic};
-pub use redis::{Redis, RedisBuilder};
+pub use redis::{Redis, RedisBuilder, RedisCluster, RedisSentinel, SlotMove};

@@ -8,6 +8,9 @@ use anyhow::{Result, bail};
 /// the port of a server that is stopped, even by connecting to it.
 const RANGE: std::ops::Range<u16> = 12_000..32_000;
 
+/// How much higher the second port of a node of a Redis cluster is.
+const BUS: u16 = 10_000;
+
 const TRIES: usize = 200;
 
 /// How many ports a server tries.
@@ -22,6 +25,19 @@ pub(crate) fn listen() -> Result<TcpListener> {
         }
     }
     bail!("found no free port on loopback")
+}
+
+/// A free port for a node of a Redis cluster, whose nodes talk at a port that is higher by
+/// [`BUS`].
+pub(crate) fn free_for_node() -> Result<u16> {
+    for _ in 0..TRIES {
+        let port = fastrand::u16(RANGE.start..RANGE.end - BUS);
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if is_free(port) && is_free(port + BUS) {
+            return Ok(port);
+        }
+    }
+    bail!("found no two free ports on loopback")
 }
 
 /// A free port. Another program may take it before the caller does.

@@ -2,11 +2,18 @@
 
 mod builder;
 mod client;
+mod cluster;
+mod members;
+mod sentinel;
+mod slots;
 
 pub use builder::RedisBuilder;
+pub use cluster::RedisCluster;
+pub use sentinel::RedisSentinel;
+pub use slots::SlotMove;
 
 use std::fs;
-use std::io::{BufReader, Read, Write};
+use std::io::BufReader;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -60,7 +67,9 @@ pub struct Redis {
 /// What a server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    Data,
+    Single,
+    /// It is a node of a cluster.
+    Node,
     /// It watches other servers and has no data.
     Sentinel,
 }
@@ -97,12 +106,19 @@ impl Redis {
 
     /// The URL of the server through a [`Proxy`](crate::Proxy) with this address.
     pub fn url_at(&self, address: SocketAddr) -> String {
-        let log_in = self.options.log_in();
-        if self.options.has_tls() {
-            let certificate = self.certificate();
-            format!("rediss://{log_in}{address}?sslrootcert={}", certificate.display())
-        } else {
-            format!("redis://{log_in}{address}")
+        let scheme = if self.options.has_tls() { "rediss" } else { "redis" };
+        let certificate = match self.options.has_tls() {
+            true => format!("?sslrootcert={}", self.certificate().display()),
+            false => String::new(),
+        };
+        format!("{scheme}://{}{address}{certificate}", self.options.log_in())
+    }
+
+    /// The settings of a URL of several servers with TLS.
+    fn tls_settings(&self) -> String {
+        match self.options.has_tls() {
+            true => format!("?sslmode=verify-full&sslrootcert={}", self.certificate().display()),
+            false => String::new(),
         }
     }
 
@@ -127,17 +143,14 @@ impl Redis {
     /// # Errors
     /// If the server refuses it, or does not answer within a minute.
     pub fn command(&self, arguments: &[impl AsRef<[u8]>]) -> Result<String> {
-        let socket = self.server.path().join(SOCKET);
-        let admin = self.options.admin_password();
-        Self::send(&socket, admin, arguments).with_context(|| describe(arguments))
+        self.values(arguments).map(|values| lines(&values))
     }
 
-    fn send(socket: &Path, admin: &str, arguments: &[impl AsRef<[u8]>]) -> Result<String> {
-        let stream = UnixStream::connect(socket).context("the server cannot be reached")?;
-        stream.set_read_timeout(Some(REPLY_LIMIT))?;
-        let mut stream = BufReader::new(stream);
-        client::call(&mut stream, &["auth", ADMIN, admin])?;
-        client::call(&mut stream, arguments)
+    /// As [`command`](Self::command), with the bytes of each value.
+    fn values(&self, arguments: &[impl AsRef<[u8]>]) -> Result<Vec<Vec<u8>>> {
+        let socket = self.server.path().join(SOCKET);
+        let admin = self.options.admin_password();
+        send(&socket, admin, arguments).with_context(|| describe(arguments))
     }
 
     /// Sends a command as clients do, through a [`Proxy`](crate::Proxy) with this address.
@@ -153,17 +166,12 @@ impl Redis {
         let stream = TcpStream::connect(address).context("the server cannot be reached")?;
         stream.set_read_timeout(Some(REPLY_LIMIT))?;
         let mut stream = BufReader::new(stream);
-        self.authenticate(&mut stream)?;
-        client::call(&mut stream, arguments).with_context(|| describe(arguments))
-    }
-
-    fn authenticate(&self, stream: &mut BufReader<impl Read + Write>) -> Result<()> {
-        match self.options.credentials() {
-            Some(("", password)) => client::call(stream, &["auth", password])?,
-            Some((user, password)) => client::call(stream, &["auth", user, password])?,
-            None => return Ok(()),
-        };
-        Ok(())
+        if let Some((user, password)) = self.options.credentials() {
+            let user = if user.is_empty() { "default" } else { user };
+            client::call(&mut stream, &["auth", user, password])?;
+        }
+        let values = client::call(&mut stream, arguments);
+        values.map(|values| lines(&values)).with_context(|| describe(arguments))
     }
 
     /// A field of the server's `INFO`, such as `role`.
@@ -247,10 +255,23 @@ impl Redis {
         }
         let socket = self.server.path().join(SOCKET);
         let admin = self.options.admin_password().to_owned();
-        self.server.launch(command, |_| {
-            Self::send(&socket, &admin, &["ping"]).ok().map(|_| Ready::default())
-        })
+        self.server
+            .launch(command, |_| send(&socket, &admin, &["ping"]).ok().map(|_| Ready::default()))
     }
+}
+
+/// Sends a command as the user of the tests.
+fn send(socket: &Path, admin: &str, arguments: &[impl AsRef<[u8]>]) -> Result<Vec<Vec<u8>>> {
+    let stream = UnixStream::connect(socket).context("the server cannot be reached")?;
+    stream.set_read_timeout(Some(REPLY_LIMIT))?;
+    let mut stream = BufReader::new(stream);
+    client::call(&mut stream, &["auth", ADMIN, admin])?;
+    client::call(&mut stream, arguments)
+}
+
+fn lines(values: &[Vec<u8>]) -> String {
+    let lines = values.iter().map(|value| String::from_utf8_lossy(value));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Names a command in an error, without its values.

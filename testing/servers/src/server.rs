@@ -86,6 +86,11 @@ impl Server {
         self.directory.data()
     }
 
+    /// Whether it runs and is not paused.
+    pub(crate) fn answers(&self) -> bool {
+        self.process.is_some() && !self.paused
+    }
+
     /// The last lines of its log.
     pub(crate) fn log(&self) -> String {
         let text = fs::read(self.log_path()).unwrap_or_default();

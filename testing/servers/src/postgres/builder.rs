@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{NAME, Postgres};
+use crate::certificate::Certificate;
+use crate::programs;
 use crate::server::Server;
-use crate::{certificate, programs};
 
 /// Settings of every server, before those of the test. Nothing stays outside of the data
 /// directory: POSIX shared memory of a killed server would.
@@ -120,7 +121,7 @@ impl PostgresBuilder {
         }
         server.run(command.arg("--no-sync"))?;
         if self.tls != Tls::Off {
-            certificate::create(server.data(), server.server.user())?;
+            Certificate::create()?.write(server.data(), server.server.user())?;
         }
         fs::write(server.data().join("pg_hba.conf"), self.access())?;
         let mut file =

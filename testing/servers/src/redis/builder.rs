@@ -6,20 +6,30 @@ use std::fs;
 use anyhow::Result;
 
 use super::{ADMIN, CONFIGURATION, Redis, Role, SOCKET};
+use crate::certificate::{self, Certificate};
 use crate::server::Server;
-use crate::{certificate, ports, programs};
+use crate::{ports, programs};
 
-/// Settings of every server, before those of the test.
+/// The setting of every server.
+const BIND: &str = "bind 127.0.0.1\n";
+
+/// Settings of every server with data, before those of the test.
 const SETTINGS: &str = "\
-bind 127.0.0.1
 save \"\"
 appendonly yes
 appendfsync always
 repl-diskless-sync-delay 0
 ";
 
+/// Settings of every node of a cluster. The replica of a node that does not answer for this
+/// long, in milliseconds, takes over.
+const NODE: &str = "\
+cluster-enabled yes
+cluster-node-timeout 2000
+";
+
 /// What the log says if another program has the port.
-pub(super) const PORT_IN_USE: &str = "Address already in use";
+const PORT_IN_USE: &str = "Address already in use";
 
 /// The options of a Redis server.
 #[derive(Debug, Clone)]
@@ -27,6 +37,8 @@ pub struct RedisBuilder {
     password: Option<String>,
     user: Option<AclUser>,
     tls: bool,
+    /// Of all servers of a group, which trust each other.
+    certificate: Option<Certificate>,
     settings: Vec<(String, String)>,
     /// Of the user for the tests' own commands.
     admin: String,
@@ -42,7 +54,14 @@ struct AclUser {
 impl Default for RedisBuilder {
     fn default() -> Self {
         let admin = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
-        Self { password: None, user: None, tls: false, settings: Vec::new(), admin }
+        Self {
+            password: None,
+            user: None,
+            tls: false,
+            certificate: None,
+            settings: Vec::new(),
+            admin,
+        }
     }
 }
 
@@ -83,22 +102,19 @@ impl RedisBuilder {
     /// # Errors
     /// If Redis is not installed ([`Redis::missing`]) or does not start.
     pub fn start(self) -> Result<Redis> {
-        self.start_as(Role::Data, ports::free, "")
+        self.start_as(Role::Single, "")
     }
 
-    /// Starts a server on a port that `find` finds, with these lines of configuration too.
-    pub(super) fn start_as(
-        self,
-        role: Role,
-        find: impl Fn() -> Result<u16>,
-        lines: &str,
-    ) -> Result<Redis> {
+    /// Starts a server with these lines of configuration too.
+    pub(super) fn start_as(mut self, role: Role, lines: &str) -> Result<Redis> {
         let program = programs::redis()?;
         let server = Server::create("test-redis-", None)?;
-        if self.tls {
-            certificate::create(server.path(), server.user())?;
+        self.create_certificate()?;
+        if let Some(certificate) = &self.certificate {
+            certificate.write(server.path(), server.user())?;
         }
         let mut redis = Redis { server, program, role, options: self };
+        let find = if role == Role::Node { ports::free_for_node } else { ports::free };
         ports::on_free_port(find, PORT_IN_USE, |port| {
             redis.server.set_port(port);
             // A sentinel writes to its file.
@@ -113,16 +129,28 @@ impl RedisBuilder {
 
     fn configuration(&self, redis: &Redis) -> String {
         let (path, port) = (redis.server.path().display(), redis.server.port());
-        let mut text = match redis.role {
-            Role::Data => SETTINGS.to_owned(),
-            Role::Sentinel => "bind 127.0.0.1\n".to_owned(),
-        };
+        let mut text = BIND.to_owned();
+        if redis.role != Role::Sentinel {
+            text.push_str(SETTINGS);
+        }
+        if redis.role == Role::Node {
+            // The file stays when the data is removed.
+            let _ = writeln!(text, "{NODE}cluster-config-file {path}/nodes.conf");
+        }
         let _ = writeln!(text, "dir {}", redis.server.data().display());
         let _ = writeln!(text, "unixsocket {path}/{SOCKET}\nunixsocketperm 700");
         let _ = writeln!(text, "user {ADMIN} on >{} ~* &* +@all", self.admin);
+        if redis.role != Role::Sentinel {
+            // For the time when it is a replica.
+            let _ = writeln!(text, "masteruser {ADMIN}\nmasterauth {}", self.admin);
+        }
         if self.tls {
             let (certificate, key) = (certificate::CERTIFICATE, certificate::KEY);
             let _ = writeln!(text, "port 0\ntls-port {port}\ntls-auth-clients no");
+            text.push_str("tls-replication yes\n");
+            if redis.role == Role::Node {
+                text.push_str("tls-cluster yes\n");
+            }
             let _ = writeln!(text, "tls-cert-file {path}/{certificate}");
             let _ = writeln!(text, "tls-key-file {path}/{key}");
             let _ = writeln!(text, "tls-ca-cert-file {path}/{certificate}");
@@ -143,6 +171,20 @@ impl RedisBuilder {
             let _ = writeln!(text, "{name} {value}");
         }
         text
+    }
+
+    /// Creates the certificate of this server and of all later ones with these options.
+    pub(super) fn create_certificate(&mut self) -> Result<()> {
+        if self.tls && self.certificate.is_none() {
+            self.certificate = Some(Certificate::create()?);
+        }
+        Ok(())
+    }
+
+    /// The options of a sentinel that requires this password.
+    pub(super) fn for_sentinel(&self, password: Option<&str>) -> Self {
+        let password = password.map(str::to_owned);
+        Self { password, user: None, settings: Vec::new(), ..self.clone() }
     }
 
     pub(super) fn has_tls(&self) -> bool {

@@ -4,15 +4,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Sends a command and returns the lines of its reply: one for each value, in order,
-/// whatever lists they are in. A missing value is an empty line.
+/// Sends a command and returns the values of its reply in order, whatever lists they are in.
+/// One that is missing is empty.
 ///
 /// # Errors
 /// If the server refuses the command, or does not answer.
 pub(super) fn call(
     stream: &mut BufReader<impl Read + Write>,
     arguments: &[impl AsRef<[u8]>],
-) -> Result<String> {
+) -> Result<Vec<Vec<u8>>> {
     let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments {
         let argument = argument.as_ref();
@@ -21,22 +21,22 @@ pub(super) fn call(
         request.extend_from_slice(b"\r\n");
     }
     stream.get_mut().write_all(&request)?;
-    let mut lines = Vec::new();
+    let mut values = Vec::new();
     let mut missing = 1_usize;
     while missing > 0 {
         missing -= 1;
         let header = line(stream)?;
         let Some((kind, text)) = header.split_at_checked(1) else { bail!("an empty reply") };
         match kind {
-            "+" | ":" => lines.push(text.to_owned()),
+            "+" | ":" => values.push(text.as_bytes().to_owned()),
             "-" => bail!("{text}"),
-            "$" => lines.push(bulk(stream, text.parse()?)?),
+            "$" => values.push(bulk(stream, text.parse()?)?),
             // -1 is a list that is missing.
             "*" => missing += usize::try_from(text.parse::<i64>()?).unwrap_or(0),
             _ => bail!("a reply of an unknown kind: {header}"),
         }
     }
-    Ok(lines.join("\n"))
+    Ok(values)
 }
 
 fn line(stream: &mut impl BufRead) -> Result<String> {
@@ -49,10 +49,10 @@ fn line(stream: &mut impl BufRead) -> Result<String> {
 }
 
 /// A value of this length; -1 is one that is missing.
-fn bulk(stream: &mut impl Read, length: i64) -> Result<String> {
-    let Ok(length) = usize::try_from(length) else { return Ok(String::new()) };
+fn bulk(stream: &mut impl Read, length: i64) -> Result<Vec<u8>> {
+    let Ok(length) = usize::try_from(length) else { return Ok(Vec::new()) };
     let mut value = vec![0; length + 2];
     stream.read_exact(&mut value).context("the connection was closed")?;
     value.truncate(length);
-    Ok(String::from_utf8_lossy(&value).into_owned())
+    Ok(value)
 }
