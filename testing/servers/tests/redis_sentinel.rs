@@ -1,6 +1,6 @@
 //! The sentinels do what tests need.
 #![cfg(unix)]
-#![expect(clippy::print_stdout, reason = "test support")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "test support")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;

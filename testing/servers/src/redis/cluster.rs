@@ -1,6 +1,10 @@
 //! A Redis cluster: its creation, and what becomes of its nodes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -13,6 +17,10 @@ const MASTERS: u32 = 3;
 
 /// The slots of every cluster.
 const SLOTS: u32 = 16_384;
+
+/// How long a node remembers its election. If it takes over again before, Redis 7.0 counts the
+/// old votes, so the node wins without a new epoch, and the others never accept it.
+const ELECTION: Duration = Duration::from_secs(8);
 
 /// A Redis cluster on loopback. It starts with three masters that have a third of the slots
 /// each, the nodes 0 to 2, and their replicas in the same order, the nodes 3 to 5. The replica
@@ -36,6 +44,15 @@ pub struct RedisCluster {
     nodes: Vec<Redis>,
     /// The options of the next node.
     options: RedisBuilder,
+    masters: Mutex<Masters>,
+}
+
+/// The masters that were seen last.
+#[derive(Debug, Default)]
+struct Masters {
+    addresses: BTreeSet<SocketAddr>,
+    /// Since when, unless they are the first.
+    since: Option<Instant>,
 }
 
 impl RedisCluster {
@@ -53,7 +70,7 @@ impl RedisCluster {
     /// If Redis is not installed ([`Redis::missing`]) or a node does not start.
     pub fn with(mut options: RedisBuilder) -> Result<Self> {
         options.create_certificate()?;
-        let mut cluster = Self { nodes: Vec::new(), options };
+        let mut cluster = Self { nodes: Vec::new(), options, masters: Mutex::default() };
         for number in 0..2 * MASTERS {
             let node = cluster.start_node()?;
             if number < MASTERS {
@@ -147,6 +164,9 @@ impl RedisCluster {
         let replica = members.iter().find(|member| member.master.as_ref() == Some(&id));
         let replica = replica.with_context(|| format!("node {master} has no replica"))?;
         let number = self.number(replica.address)?;
+        if let Some(elected) = self.masters().since {
+            sleep(ELECTION.saturating_sub(elected.elapsed()));
+        }
         self.node(number)?.command(&["cluster", "failover"])?;
         wait_until(|| Ok(self.node(number)?.info("role")? == "master"))
             .with_context(|| format!("node {number} did not take over"))?;
@@ -163,10 +183,30 @@ impl RedisCluster {
     pub fn wait_until_healthy(&self) -> Result<()> {
         let mut reason = String::new();
         wait_until(|| {
-            reason = self.ailment()?.unwrap_or_default();
+            // A server that loads its data refuses most commands.
+            let ailment = self.ailment().unwrap_or_else(|error| Some(format!("{error:#}")));
+            reason = ailment.unwrap_or_default();
             Ok(reason.is_empty())
         })
-        .with_context(|| format!("the cluster is not healthy: {reason}"))
+        .with_context(|| format!("the cluster is not healthy: {reason}"))?;
+        self.notice_failovers()
+    }
+
+    /// Notices whether there are other masters than before.
+    fn notice_failovers(&self) -> Result<()> {
+        let node = self.answering().next().context("no node of the cluster answers")?;
+        let owners = members(node)?.into_iter().filter(|member| !member.slots.is_empty());
+        let addresses: BTreeSet<SocketAddr> = owners.map(|member| member.address).collect();
+        let mut masters = self.masters();
+        if masters.addresses != addresses {
+            let since = (!masters.addresses.is_empty()).then(Instant::now);
+            *masters = Masters { addresses, since };
+        }
+        Ok(())
+    }
+
+    fn masters(&self) -> MutexGuard<'_, Masters> {
+        self.masters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the cluster is not healthy.

@@ -154,7 +154,9 @@ impl RedisSentinel {
     pub fn wait_until_healthy(&self) -> Result<()> {
         let mut reason = String::new();
         wait_until(|| {
-            reason = self.ailment()?.unwrap_or_default();
+            // A server that loads its data refuses most commands.
+            let ailment = self.ailment().unwrap_or_else(|error| Some(format!("{error:#}")));
+            reason = ailment.unwrap_or_default();
             Ok(reason.is_empty())
         })
         .with_context(|| format!("the sentinels are not ready: {reason}"))
