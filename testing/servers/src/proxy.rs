@@ -1,6 +1,8 @@
 //! A TCP proxy on loopback between a client and a server, which disturbs them on command.
 
-mod messages;
+mod conversation;
+mod postgres;
+mod redis;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::ports;
-use messages::{Conversation, Seen};
+use conversation::{Conversation, Seen};
 
 /// The direction of bytes through a [`Proxy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +28,12 @@ pub enum Direction {
 /// What a proxy has seen since it was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// For each accepted connection its round trips of the PostgreSQL protocol, without the
-    /// log-in: messages of the client followed by an answer up to `ReadyForQuery`. Requests
-    /// that are sent together are one round trip. Those of encrypted connections are not seen.
+    /// The round trips of each accepted connection. Requests that are sent together are one
+    /// round trip. Those of encrypted connections are not seen.
+    ///
+    /// Of PostgreSQL: messages of the client followed by an answer up to `ReadyForQuery`,
+    /// without the log-in. Of Redis: commands, also those that log in, followed by a reply to
+    /// each; nothing after the connection has subscribed.
     pub round_trips: Vec<u64>,
     /// PostgreSQL's requests to cancel the statement of another connection.
     pub cancel_requests: u64,
@@ -92,6 +97,14 @@ struct Connection {
     ends_with_reply: AtomicBool,
     /// Changes only while the state is locked, so that a thread that waits notices it.
     is_cut: AtomicBool,
+}
+
+impl Traffic {
+    /// The round trips of all connections since an earlier time.
+    pub fn round_trips_since(&self, earlier: &Self) -> u64 {
+        let sum = |traffic: &Self| traffic.round_trips.iter().sum::<u64>();
+        sum(self).saturating_sub(sum(earlier))
+    }
 }
 
 impl Proxy {
@@ -159,7 +172,7 @@ impl Proxy {
         });
     }
 
-    /// Cuts the connection of the next request of the PostgreSQL protocol that contains this
+    /// Cuts the connection of the next request of PostgreSQL or Redis that contains this
     /// text, instead of forwarding its reply. The request was forwarded, and the server has
     /// answered it. Does not see the requests of encrypted connections.
     pub fn cut_reply_to(&self, text: &str) {

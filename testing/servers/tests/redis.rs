@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use test_servers::Redis;
+use test_servers::{Direction, Proxy, Redis};
 
 /// Whether to skip a test because this machine has no server.
 fn skip() -> bool {
@@ -127,4 +127,49 @@ fn a_server_with_tls_accepts_no_other_connections() {
     let _ = client.read_to_end(&mut reply);
     assert!(!reply.starts_with(b"+PONG"), "{reply:?}");
     assert_eq!(server.command(&["ping"]).unwrap(), "PONG");
+}
+
+#[test]
+fn a_proxy_counts_and_disturbs() {
+    if skip() {
+        return;
+    }
+    let mut server = Redis::builder().password("secret").start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let before = proxy.traffic();
+    let through = |command: &[&str]| server.command_at(proxy.address(), command);
+    assert_eq!(through(&["set", "key", "1"]).unwrap(), "OK");
+    assert_eq!(proxy.traffic().round_trips, [2], "AUTH and SET");
+    let mut client = TcpStream::connect(proxy.address()).unwrap();
+    let auth = b"*2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n";
+    let get = b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n";
+    client.write_all(&[&auth[..], get, get].concat()).unwrap();
+    let mut replies = [0; 19];
+    client.read_exact(&mut replies).unwrap();
+    assert_eq!(&replies, b"+OK\r\n$1\r\n1\r\n$1\r\n1\r\n");
+    assert_eq!(proxy.traffic().round_trips, [2, 1]);
+    assert_eq!(proxy.traffic().round_trips_since(&before), 3);
+
+    // The server has written, but the client does not learn that.
+    proxy.cut_reply_to("append");
+    let error = through(&["append", "key", "2"]).unwrap_err();
+    assert!(format!("{error:#}").contains("connection was closed"), "{error:#}");
+    assert_eq!(server.command(&["get", "key"]).unwrap(), "12");
+
+    // A reply that never comes.
+    proxy.hold(Direction::Replies);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| through(&["ping"]));
+        while proxy.traffic().round_trips.len() < 4 {
+            std::thread::yield_now();
+        }
+        proxy.cut();
+        assert!(client.join().unwrap().is_err());
+    });
+    proxy.release();
+
+    let other = Redis::builder().password("secret").start().unwrap();
+    proxy.redirect(other.address());
+    server.kill().unwrap();
+    assert_eq!(other.command_at(proxy.address(), &["dbsize"]).unwrap(), "0");
 }

@@ -1,6 +1,11 @@
 //! The Redis cluster does what tests need.
 #![cfg(unix)]
-#![expect(clippy::print_stdout, reason = "test support")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "test support"
+)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

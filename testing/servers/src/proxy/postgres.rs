@@ -1,5 +1,7 @@
 //! The messages of the PostgreSQL protocol, as far as they delimit round trips.
 
+use super::conversation::Seen;
+
 /// Splits a stream into messages without keeping it, and returns their types.
 #[derive(Debug, Default)]
 struct Messages {
@@ -56,16 +58,6 @@ enum Phase {
     Open,
     /// The bytes are encrypted, of another protocol, or a cancel request without an answer.
     Opaque,
-}
-
-/// What a chunk of bytes was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
-    Nothing,
-    /// A round trip began.
-    RoundTrip,
-    /// The connection is a request to cancel a statement of another one.
-    CancelRequest,
 }
 
 /// Follows a connection.
