@@ -1,15 +1,17 @@
 //! Database servers that tests start, stop, kill and cut off.
 //!
-//! [`Postgres`] is a PostgreSQL server, and [`Proxy`] stands between a client and a server.
-//! Both listen on loopback alone.
+//! [`Postgres`] is a PostgreSQL server. [`Redis`] is a Redis or Valkey server, [`RedisCluster`]
+//! and [`RedisSentinel`] are several of them. [`Proxy`] stands between a client and a server.
+//! All listen on loopback alone.
 //!
 //! A server and its files are gone when the test process ends, even if that is killed: a
 //! process of its own waits for that. As root, a server runs as an unprivileged user.
 //!
-//! The program `test-servers` runs a command with the URL of a server:
+//! The program `test-servers` runs a command with the URLs of servers:
 //!
 //! ```text
 //! cargo run --package test-servers -- cargo test --package storage-backends
+//! cargo run --package test-servers -- --redis --redis-cluster cargo test
 //! ```
 //!
 //! Linux only: the processes of a server are found in `/proc`.

@@ -163,19 +163,6 @@ fn nothing_stays_of_a_killed_test_process() {
 }
 
 #[test]
-fn a_command_has_the_url_and_its_status_is_kept() {
-    if skip() {
-        return;
-    }
-    let status = Command::new(env!("CARGO_BIN_EXE_test-servers"))
-        .args(["--set", "work_mem=1MB", "--", "sh", "-c"])
-        .arg("test $(psql -XAtc 'show work_mem' $STORAGE_TEST_POSTGRES_URL) = 1MB && exit 7")
-        .status()
-        .unwrap();
-    assert_eq!(status.code(), Some(7));
-}
-
-#[test]
 fn a_proxy_counts_and_disturbs() {
     if skip() {
         return;
