@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::rocksdb::Variables;
+use crate::servers::{ENGINES, Engine};
 use crate::workspace::{FeatureSet, Graph, Package, Workspace, cargo, words, works};
 use crate::{
-    deny, dependencies, guests, layers, limit, models, packages, platforms, rocksdb, servers, tidy,
+    deny, dependencies, guests, layers, limit, models, packages, platforms, rocksdb, tidy,
 };
 
 /// Features that need more than Rust and a C compiler to build, or minutes.
@@ -72,13 +73,13 @@ fn step_limit() -> Option<Duration> {
 pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     require_tools(root)?;
     packages::install_durability_programs();
-    let without_postgres = servers::install().err();
+    let engines = ENGINES.map(|engine| (engine, engine.install().err()));
     let mut times: Vec<(String, Duration)> = Vec::new();
     run_steps(root, &plan(root)?, &mut times)?;
-    if without_postgres.is_none() {
-        println!("\n== PostgreSQL");
-        let server = servers::Server::start(root)?;
-        run_steps(root, &with_postgres(&server.variables()), &mut times)?;
+    for (engine, _) in engines.iter().filter(|(_, missing)| missing.is_none()) {
+        println!("\n== {}", engine.name);
+        let servers = engine.start(root)?;
+        run_steps(root, &with_servers(engine, &servers.variables()), &mut times)?;
     }
     let without_rocksdb = match fast {
         true => Some("--fast".to_owned()),
@@ -93,9 +94,11 @@ pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     }
     summary(&times, "ok");
     let mut all = "all";
-    if let Some(reason) = without_postgres {
-        println!("SKIPPED all tests with PostgreSQL: {reason}");
-        all = "all other";
+    for (engine, reason) in engines {
+        if let Some(reason) = reason {
+            println!("SKIPPED all tests with {}: {reason}", engine.name);
+            all = "all other";
+        }
     }
     if let Some(reason) = without_rocksdb {
         println!("SKIPPED all checks of RocksDB: {reason}");
@@ -229,13 +232,13 @@ fn with_rocksdb(variables: &Variables) -> Vec<Step> {
     .collect()
 }
 
-/// The steps with a PostgreSQL server, which `variables` name.
-fn with_postgres(variables: &Variables) -> Vec<Step> {
+/// The steps with servers, which `variables` name.
+fn with_servers(engine: &Engine, variables: &Variables) -> Vec<Step> {
     let step = |arguments: &&str| Step {
-        command: servers::repeat(arguments),
+        command: engine.repeat(arguments),
         action: Action::Cargo(words(arguments), variables.clone()),
     };
-    servers::STEPS.iter().map(step).collect()
+    engine.steps.iter().map(step).collect()
 }
 
 /// Arguments that select every default member: the package of `set` with its

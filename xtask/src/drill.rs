@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::rocksdb;
-use crate::servers::{self, Server};
+use crate::servers::POSTGRES;
 use crate::workspace::{Workspace, cargo, succeed};
 
 /// Runs the drill with these arguments, on every engine that this machine can build.
@@ -27,7 +27,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
         }
     }
     // Runs until the drill has ended.
-    let server = servers::install().and_then(|()| Server::start(root));
+    let server = POSTGRES.install().and_then(|()| POSTGRES.start(root));
     if let Err(error) = &server {
         println!("SKIPPED PostgreSQL: {error:#}");
     }

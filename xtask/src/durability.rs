@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::servers::POSTGRES;
 use crate::workspace::{cargo, succeed};
-use crate::{packages, rocksdb, servers};
+use crate::{packages, rocksdb};
 
 /// Runs the suite with these arguments.
 ///
@@ -21,7 +22,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
         command.args(["--features", "rocksdb"]).envs(rocksdb::build(root)?);
     }
     if arguments.iter().any(|argument| argument.contains("postgres")) {
-        servers::install()?;
+        POSTGRES.install()?;
         command.args(["--features", "postgres"]);
     }
     succeed(command.arg("--").args(arguments), "the durability suite")

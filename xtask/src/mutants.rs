@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::rocksdb;
-use crate::servers::Server;
+use crate::servers::{ENGINES, Servers};
 use crate::workspace::Workspace;
 use mutant::{Mutant, Source};
 use scratch::{Outcome, Scratch};
@@ -91,11 +91,10 @@ pub(crate) fn run(root: &Path, names: &[String], limit: Duration) -> Result<()> 
         false => Vec::new(),
     };
     // Runs until the last mutant was tried.
-    let server = match mutants.iter().any(Mutant::needs_postgres) {
-        true => Some(Server::start(root)?),
-        false => None,
-    };
-    variables.extend(server.iter().flat_map(Server::variables));
+    let needed = |feature: &str| mutants.iter().any(|mutant| mutant.needs(feature));
+    let engines = ENGINES.iter().filter(|engine| needed(engine.feature));
+    let servers = engines.map(|engine| engine.start(root)).collect::<Result<Vec<_>>>()?;
+    variables.extend(servers.iter().flat_map(Servers::variables));
     let target = Workspace::load(root)?.target_directory;
     let scratch = Scratch::prepare(root, &target, variables)?;
     let sources = Source::read_all(scratch.tree(), &scratch::tracked_files(root)?)?;

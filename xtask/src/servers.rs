@@ -1,109 +1,100 @@
-//! PostgreSQL for tests: installed if it is missing, and started for the steps that use it.
+//! Database servers for tests: installed if they are missing, and started for the steps that
+//! use them.
 
-use std::fs;
+mod postgres;
+mod redis;
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::packages;
 use crate::rocksdb::Variables;
 use crate::workspace::cargo;
 
-/// The variable in which tests find the URL of a server.
-const URL: &str = "STORAGE_TEST_POSTGRES_URL";
+pub(crate) use postgres::POSTGRES;
 
-/// The directory with PostgreSQL's programs, if the user chooses one.
-const PROGRAMS: &str = "STORAGE_TEST_POSTGRES_BIN";
-
-/// The arguments of cargo for the steps with PostgreSQL. The tests of the host that need a
-/// server have its name. The durability suite starts servers of its own.
-pub(crate) const STEPS: [&str; 5] = [
-    "test --package storage-backends --features postgres --lib postgres",
-    "test --package storage-backends --features postgres --test postgres",
-    "test --package storage-host --features postgres postgres",
-    "clippy --package durability --features postgres --all-targets -- -D warnings",
-    "run --package durability --features postgres -- --short --engine postgres",
-];
-
-/// Where Debian installs each version of the server.
-const VERSIONS: &str = "/usr/lib/postgresql";
-
-/// Settings for the server that Debian's package creates when it is installed first.
-const SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
-
-/// Installs PostgreSQL as root on Debian if it is missing. Does not start a server.
-///
-/// # Errors
-/// If it is missing and cannot be installed. The message contains the command to run.
-pub(crate) fn install() -> Result<()> {
-    let mut versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten();
-    let found = std::env::var_os(PROGRAMS).is_some()
-        || packages::is_installed("initdb")
-        || versions.any(|version| version.path().join("bin/initdb").is_file());
-    if found {
-        return Ok(());
-    }
-    if !packages::can_install() {
-        // Fails with the command to run.
-        return packages::install(&["postgresql"]);
-    }
-    // Tests start their own servers. The directory stays, as a part of the package.
-    fs::create_dir_all(SETTINGS)?;
-    let settings = Path::new(SETTINGS).join("xtask.conf");
-    fs::write(&settings, "create_main_cluster = false\n")?;
-    let result = packages::install(&["postgresql"]);
-    fs::remove_file(&settings)?;
-    result
+/// A kind of server.
+pub(crate) struct Engine {
+    pub(crate) name: &'static str,
+    /// The feature of the store, which is also what mutants need.
+    pub(crate) feature: &'static str,
+    /// What the program `test-servers` is to start.
+    options: &'static [&'static str],
+    /// The variables in which tests find the URLs, in the order in which the program prints
+    /// them.
+    variables: &'static [&'static str],
+    /// The arguments of cargo for the steps that use the servers.
+    pub(crate) steps: &'static [&'static str],
+    install: fn() -> Result<()>,
 }
 
-/// A server that runs until this value is dropped, or this program ends.
-pub(crate) struct Server {
-    child: Child,
-    url: String,
-}
+/// Every kind of server, in the order of their steps.
+pub(crate) const ENGINES: [&Engine; 2] = [&POSTGRES, &redis::REDIS];
 
-impl Server {
-    /// Builds the program that starts a server, and starts one.
+impl Engine {
+    /// Installs the server as root on Debian if it is missing. Starts none.
     ///
     /// # Errors
-    /// If it does not start.
-    pub(crate) fn start(root: &Path) -> Result<Self> {
+    /// If it is missing and cannot be installed. The message contains the command to run.
+    pub(crate) fn install(&self) -> Result<()> {
+        (self.install)()
+    }
+
+    /// Builds the program that starts the servers, and starts them.
+    ///
+    /// # Errors
+    /// If they do not start.
+    pub(crate) fn start(&self, root: &Path) -> Result<Servers> {
         let mut command = cargo(root);
-        command.args(["run", "--quiet", "--package", "test-servers"]);
+        command.args(["run", "--quiet", "--package", "test-servers", "--"]).args(self.options);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let output = child.stdout.take().context("the test server has no output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        match line.trim_end().strip_prefix(URL).and_then(|rest| rest.strip_prefix('=')) {
-            Some(url) => Ok(Self { url: url.to_owned(), child }),
-            None => bail!("the test server did not start: {}", child.wait()?),
+        let output = child.stdout.take().context("the test servers have no output")?;
+        // From here on the servers stop if this fails.
+        let mut servers = Servers { child, variables: Variables::new() };
+        let mut lines = BufReader::new(output).lines();
+        for name in self.variables {
+            let line = lines.next().transpose()?.unwrap_or_default();
+            match line.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+                Some(url) => servers.variables.push((name, url.to_owned())),
+                None => bail!("{} did not start", self.name),
+            }
         }
+        Ok(servers)
     }
 
-    /// The URL of a database of the server, for a store.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// The variables for a step with this server.
-    pub(crate) fn variables(&self) -> Variables {
-        vec![(URL, self.url.clone())]
+    /// The command that repeats a step with servers of its own.
+    pub(crate) fn repeat(&self, arguments: &str) -> String {
+        let options = self.options.join(" ");
+        format!("cargo run --package test-servers -- {options} cargo {arguments}")
     }
 }
 
-impl Drop for Server {
+/// Servers that run until this value is dropped, or this program ends.
+pub(crate) struct Servers {
+    child: Child,
+    variables: Variables,
+}
+
+impl Servers {
+    /// The URL of the first server, for a store.
+    pub(crate) fn url(&self) -> &str {
+        self.variables.first().map(|(_, url)| url.as_str()).unwrap_or_default()
+    }
+
+    /// The variables for a step with these servers.
+    pub(crate) fn variables(&self) -> Variables {
+        self.variables.clone()
+    }
+}
+
+impl Drop for Servers {
     fn drop(&mut self) {
-        // The server stops at the end of its input.
+        // The servers stop at the end of the program's input.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
-}
-
-/// The command that repeats a step with a server of its own.
-pub(crate) fn repeat(arguments: &str) -> String {
-    format!("cargo run --package test-servers -- cargo {arguments}")
 }
 
 #[cfg(test)]
@@ -113,16 +104,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_runs_until_it_is_dropped() {
-        if let Err(reason) = install() {
-            println!("SKIPPED: {reason}");
-            return;
+    fn servers_run_until_they_are_dropped() {
+        for engine in ENGINES {
+            if let Err(reason) = engine.install() {
+                println!("SKIPPED: {reason}");
+                continue;
+            }
+            let servers = engine.start(&crate::workspace::root().unwrap()).unwrap();
+            let variables = servers.variables();
+            assert_eq!(variables.len(), engine.variables.len());
+            let first_address = |url: &str| {
+                let (_, rest) = url.split_once("://").unwrap();
+                let rest = rest.rsplit('@').next().unwrap();
+                rest.split(['/', ',', '?']).next().unwrap().to_owned()
+            };
+            let addresses: Vec<String> =
+                variables.iter().map(|(_, url)| first_address(url)).collect();
+            assert!(addresses.iter().all(|address| TcpStream::connect(address).is_ok()));
+            drop(servers);
+            assert!(addresses.iter().all(|address| TcpStream::connect(address).is_err()));
         }
-        let server = Server::start(&crate::workspace::root().unwrap()).unwrap();
-        let (_, address) = server.url.split_once('@').unwrap();
-        let address = address.split('/').next().unwrap().to_owned();
-        assert!(TcpStream::connect(&address).is_ok());
-        drop(server);
-        assert!(TcpStream::connect(&address).is_err());
     }
 }

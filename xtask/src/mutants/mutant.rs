@@ -1,16 +1,16 @@
 //! Mutants as `xtask/mutants/*.toml` describes them, and the sources that they
 //! change.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-const DIRECTORY: &str = "xtask/mutants";
+use crate::servers::ENGINES;
 
-/// The need of tests that use a PostgreSQL server, which is started for them.
-const POSTGRES: &str = "postgres";
+const DIRECTORY: &str = "xtask/mutants";
 
 #[derive(Deserialize)]
 struct File {
@@ -35,7 +35,8 @@ pub(super) struct Mutant {
     /// Commands each of which must fail too.
     #[serde(default)]
     pub(super) also: Vec<String>,
-    /// What the tests need: `root`, `postgres`, or a program on the path.
+    /// What the tests need: `root`, servers that are started for them, such as `postgres` or
+    /// `redis`, or a program on the path.
     #[serde(default)]
     needs: Vec<String>,
 }
@@ -56,9 +57,9 @@ impl Mutant {
         self.needs.iter().map(String::as_str).find(|need| !is_met(need))
     }
 
-    /// Whether its tests use a PostgreSQL server.
-    pub(super) fn needs_postgres(&self) -> bool {
-        self.needs.iter().any(|need| need == POSTGRES)
+    /// Whether this is one of the needs of its tests.
+    pub(super) fn needs(&self, name: &str) -> bool {
+        self.needs.iter().any(|need| need == name)
     }
 
     /// The source file that contains the snippet, and its text after the change.
@@ -89,9 +90,9 @@ fn is_met(need: &str) -> bool {
     if need == "root" {
         return crate::packages::is_root();
     }
-    if need == POSTGRES {
+    if let Some(engine) = ENGINES.iter().find(|engine| engine.feature == need) {
         // Installs it if that is possible.
-        return crate::servers::install().is_ok();
+        return engine.install().is_ok();
     }
     crate::packages::is_installed(need)
 }
@@ -108,13 +109,13 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads the sources in Rust and SQL among `files`; the tests of a crate are not sources.
+    /// Reads the sources in Rust, SQL and Lua among `files`; the tests of a crate are not sources.
     pub(super) fn read_all<'f>(
         root: &Path,
         files: impl IntoIterator<Item = &'f PathBuf>,
     ) -> Result<Vec<Self>> {
         let is_source = |path: &&PathBuf| {
-            path.extension().is_some_and(|extension| extension == "rs" || extension == "sql")
+            ["rs", "sql", "lua"].iter().any(|name| path.extension() == Some(OsStr::new(name)))
                 && path.components().any(|part| part.as_os_str() == "src")
                 && !path.starts_with("xtask")
         };
