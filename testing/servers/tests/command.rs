@@ -1,6 +1,6 @@
 //! The program runs a command with the URLs of the servers.
 #![cfg(unix)]
-#![expect(clippy::print_stdout, reason = "test support")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "test support")]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;

@@ -1,7 +1,6 @@
 //! A Redis cluster: its creation, and what becomes of its nodes.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -42,6 +41,8 @@ const ELECTION: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
+    /// The name of each node in the cluster.
+    ids: Vec<String>,
     /// The options of the next node.
     options: RedisBuilder,
     masters: Mutex<Masters>,
@@ -50,7 +51,7 @@ pub struct RedisCluster {
 /// The masters that were seen last.
 #[derive(Debug, Default)]
 struct Masters {
-    addresses: BTreeSet<SocketAddr>,
+    ids: BTreeSet<String>,
     /// Since when, unless they are the first.
     since: Option<Instant>,
 }
@@ -70,7 +71,8 @@ impl RedisCluster {
     /// If Redis is not installed ([`Redis::missing`]) or a node does not start.
     pub fn with(mut options: RedisBuilder) -> Result<Self> {
         options.create_certificate()?;
-        let mut cluster = Self { nodes: Vec::new(), options, masters: Mutex::default() };
+        let mut cluster =
+            Self { nodes: Vec::new(), ids: Vec::new(), options, masters: Mutex::default() };
         for number in 0..2 * MASTERS {
             let node = cluster.start_node()?;
             if number < MASTERS {
@@ -90,7 +92,7 @@ impl RedisCluster {
         for (number, replica) in cluster.nodes.iter().enumerate().skip(masters) {
             let id = cluster.id(number - masters)?;
             // A node accepts a master once it has heard of it.
-            wait_until(|| Ok(replica.command(&["cluster", "replicate", &id]).is_ok()))?;
+            wait_until(|| Ok(replica.command(&["cluster", "replicate", id]).is_ok()))?;
         }
         cluster.wait_until_healthy()?;
         Ok(cluster)
@@ -130,7 +132,7 @@ impl RedisCluster {
         let node = self.answering().next().context("no node of the cluster answers")?;
         let members = members(node)?;
         let owner = members.iter().find(|member| member.owns(slot));
-        self.number(owner.with_context(|| format!("no node owns slot {slot}"))?.address)
+        self.number(&owner.with_context(|| format!("no node owns slot {slot}"))?.id)
     }
 
     /// The slot of a key.
@@ -161,9 +163,9 @@ impl RedisCluster {
     pub fn fail_over(&self, master: usize) -> Result<usize> {
         let id = self.id(master)?;
         let members = members(self.node(master)?)?;
-        let replica = members.iter().find(|member| member.master.as_ref() == Some(&id));
+        let replica = members.iter().find(|member| member.master.as_deref() == Some(id));
         let replica = replica.with_context(|| format!("node {master} has no replica"))?;
-        let number = self.number(replica.address)?;
+        let number = self.number(&replica.id)?;
         if let Some(elected) = self.masters().since {
             sleep(ELECTION.saturating_sub(elected.elapsed()));
         }
@@ -196,11 +198,11 @@ impl RedisCluster {
     fn notice_failovers(&self) -> Result<()> {
         let node = self.answering().next().context("no node of the cluster answers")?;
         let owners = members(node)?.into_iter().filter(|member| !member.slots.is_empty());
-        let addresses: BTreeSet<SocketAddr> = owners.map(|member| member.address).collect();
+        let ids: BTreeSet<String> = owners.map(|member| member.id).collect();
         let mut masters = self.masters();
-        if masters.addresses != addresses {
-            let since = (!masters.addresses.is_empty()).then(Instant::now);
-            *masters = Masters { addresses, since };
+        if masters.ids != ids {
+            let since = (!masters.ids.is_empty()).then(Instant::now);
+            *masters = Masters { ids, since };
         }
         Ok(())
     }
@@ -211,13 +213,15 @@ impl RedisCluster {
 
     /// Why the cluster is not healthy.
     fn ailment(&self) -> Result<Option<String>> {
-        let running: Vec<SocketAddr> = self.answering().map(Redis::address).collect();
+        let all = self.nodes.iter().zip(&self.ids);
+        let running: Vec<&String> =
+            all.filter(|(node, _)| node.server.answers()).map(|(_, id)| id).collect();
         let mut first = None;
         for node in self.answering() {
             let name = node.address();
             let members = members(node)?;
             let known: Vec<&Member> =
-                members.iter().filter(|member| running.contains(&member.address)).collect();
+                members.iter().filter(|member| running.contains(&&member.id)).collect();
             if known.len() < running.len() || !known.iter().all(|member| member.is_reachable) {
                 return Ok(Some(format!("{name} does not reach every node: {members:?}")));
             }
@@ -236,9 +240,9 @@ impl RedisCluster {
             }
             let mut view: Vec<_> = known
                 .into_iter()
-                .map(|member| (member.address, member.master.clone(), member.slots.clone()))
+                .map(|member| (member.id.clone(), member.master.clone(), member.slots.clone()))
                 .collect();
-            view.sort_by_key(|(address, ..)| *address);
+            view.sort_by(|(one, ..), (other, ..)| one.cmp(other));
             if *first.get_or_insert_with(|| view.clone()) != view {
                 return Ok(Some(format!("{name} has another view than the first node")));
             }
@@ -251,18 +255,20 @@ impl RedisCluster {
         self.nodes.iter().filter(|node| node.server.answers())
     }
 
-    /// The id of a node in the cluster.
-    pub(super) fn id(&self, number: usize) -> Result<String> {
-        self.node(number)?.command(&["cluster", "myid"])
+    /// The name of a node in the cluster.
+    pub(super) fn id(&self, number: usize) -> Result<&str> {
+        let id = self.ids.get(number).map(String::as_str);
+        id.with_context(|| format!("there is no node {number}"))
     }
 
-    fn number(&self, address: SocketAddr) -> Result<usize> {
-        let found = self.nodes.iter().position(|node| node.address() == address);
-        found.with_context(|| format!("{address} is not a node of the cluster"))
+    fn number(&self, id: &str) -> Result<usize> {
+        let found = self.ids.iter().position(|known| known == id);
+        found.with_context(|| format!("{id} is not a node of the cluster"))
     }
 
     fn start_node(&mut self) -> Result<&Redis> {
         let node = self.options.clone().start_as(Role::Node, "")?;
+        self.ids.push(node.command(&["cluster", "myid"])?);
         self.nodes.push(node);
         self.nodes.last().context("a node was added")
     }

@@ -46,7 +46,7 @@ impl RedisCluster {
         ensure!(from != to, "node {to} owns slot {slot} already");
         for (node, state, other) in [(to, "importing", from), (from, "migrating", to)] {
             let id = self.id(other)?;
-            self.node(node)?.command(&["cluster", "setslot", &slot.to_string(), state, &id])?;
+            self.node(node)?.command(&["cluster", "setslot", &slot.to_string(), state, id])?;
         }
         Ok(SlotMove { slot, from, to })
     }
@@ -82,14 +82,14 @@ impl RedisCluster {
         // First the new owner, so that there is always one.
         let both = [self.node(moved.to)?, self.node(moved.from)?];
         for node in both {
-            node.command(&["cluster", "setslot", &slot, "node", &id])?;
+            node.command(&["cluster", "setslot", &slot, "node", id])?;
         }
         // Others would hear of it later. A replica hears of it from its master.
         for node in
             self.answering().filter(|node| both.iter().all(|one| !std::ptr::eq(*one, *node)))
         {
             if node.info("role")? == "master" {
-                node.command(&["cluster", "setslot", &slot, "node", &id])?;
+                node.command(&["cluster", "setslot", &slot, "node", id])?;
             }
         }
         Ok(())
