@@ -14,7 +14,7 @@ const BEGIN: &str = "<!-- dependencies:begin -->";
 const END: &str = "<!-- dependencies:end -->";
 const HOST: &str = "storage-host";
 const BACKENDS: &str = "storage-backends";
-const STORES: [&str; 5] = ["memory", "file", "redb", "rocksdb", "postgres"];
+const STORES: [&str; 6] = ["memory", "file", "redb", "rocksdb", "postgres", "redis"];
 
 /// Rewrites the table in the README under `root`. Returns whether it changed.
 pub(crate) fn write(root: &Path) -> Result<bool> {
