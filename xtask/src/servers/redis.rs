@@ -9,11 +9,12 @@ use anyhow::{Result, anyhow};
 use super::Engine;
 use crate::packages;
 
-/// The tests of the host that need a server have its name.
+/// The tests of the host that need a server have its name. Syncing every write would take
+/// minutes; the tests that need it start servers of their own.
 pub(crate) const REDIS: Engine = Engine {
     name: "Redis",
     feature: "redis",
-    options: &["--redis", "--redis-cluster", "--redis-sentinel"],
+    options: &["--redis", "--redis-cluster", "--redis-sentinel", "--set", "appendfsync=everysec"],
     variables: &[
         "STORAGE_TEST_REDIS_URL",
         "STORAGE_TEST_REDIS_CLUSTER_URL",
