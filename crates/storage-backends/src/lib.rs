@@ -51,6 +51,8 @@ mod lock_holder;
 mod locked_file;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod password;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod permissions;
 #[cfg(feature = "postgres")]
@@ -65,6 +67,8 @@ mod revision_blocks;
 mod rocksdb;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod store_path;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tls;
 
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 pub use access::describe_access;
@@ -74,12 +78,14 @@ pub use file::{FileOptions, FileStorage};
 pub use lock::look_for_writer;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStorage;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use password::Password;
 #[cfg(feature = "postgres")]
-pub use postgres::{
-    Password, PostgresOptions, PostgresReport, PostgresStorage, PostgresWarning, TlsMode,
-};
+pub use postgres::{PostgresOptions, PostgresReport, PostgresStorage, PostgresWarning};
 #[cfg(feature = "redb")]
 pub use redb::{RedbOptions, RedbStorage};
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{RocksDbOptions, RocksDbStorage};
 pub use storage_core::{Durability, Problem, ProblemKind, Verified};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use tls::TlsMode;

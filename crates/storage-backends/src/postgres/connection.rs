@@ -16,13 +16,14 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
 use super::error::{Failure, unexpected};
-use super::options::{Password, PostgresOptions, TlsMode};
+use super::options::PostgresOptions;
 use super::parameters::Bytes;
 use super::revisions;
 use super::schema::{self, FORMAT};
 use super::statements::{Names, Statements};
-use super::tls;
 use super::transport::{Stream, Transport, Wire, drive};
+use crate::password::Password;
+use crate::tls::{self, TlsMode};
 
 /// How long an idle connection is used again. A firewall may forget older ones.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -136,7 +137,10 @@ impl Connector {
         let names = Names::new(&options.schema, options.durability);
         Ok(Self {
             config,
-            tls: tls::connector(options)?,
+            tls: MakeRustlsConnect::new(tls::client_config(
+                options.tls,
+                options.root_certificates.as_deref(),
+            )?),
             settings: settings(options, &names, read_only),
             names: Arc::new(names),
             host: options.host.clone(),

@@ -5,7 +5,6 @@ mod changes;
 mod commits;
 mod connection;
 mod error;
-
 mod inspection;
 mod listing;
 mod notices;
@@ -18,11 +17,10 @@ mod schema;
 mod snapshot;
 mod statements;
 mod store;
-mod tls;
 mod transport;
 mod verify;
 mod writer;
 
 pub use inspection::{PostgresReport, PostgresWarning};
-pub use options::{Password, PostgresOptions, TlsMode};
+pub use options::PostgresOptions;
 pub use store::PostgresStorage;

@@ -1,10 +1,12 @@
 //! Options for opening a store.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use storage_core::{Durability, StorageError};
+
+use crate::password::Password;
+use crate::tls::TlsMode;
 
 /// The longest name that PostgreSQL does not cut off, in bytes.
 const MAX_SCHEMA_BYTES: usize = 63;
@@ -52,48 +54,6 @@ pub struct PostgresOptions {
     /// A PEM file with the certificates of authorities to trust instead of those of the
     /// system.
     pub root_certificates: Option<PathBuf>,
-}
-
-/// Whether connections are encrypted, as libpq's `sslmode`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum TlsMode {
-    /// Never.
-    Disable,
-    /// If the server offers it. Does not check the server's certificate.
-    #[default]
-    Prefer,
-    /// Always. Does not check the server's certificate.
-    Require,
-    /// Always, with a server certificate that is valid for the host name.
-    VerifyFull,
-}
-
-/// A password, which is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
-
-impl Password {
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Password {
-    fn from(password: String) -> Self {
-        Self(password)
-    }
-}
-
-impl From<&str> for Password {
-    fn from(password: &str) -> Self {
-        Self(password.to_owned())
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(hidden)")
-    }
 }
 
 impl PostgresOptions {

@@ -1,5 +1,6 @@
-//! Encrypted connections.
+//! Encrypted connections to database servers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -8,31 +9,44 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use storage_core::StorageError;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::options::{PostgresOptions, TlsMode};
+/// Whether connections are encrypted, as libpq's `sslmode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum TlsMode {
+    /// Never.
+    Disable,
+    /// If the server offers it. Does not check the server's certificate.
+    #[default]
+    Prefer,
+    /// Always. Does not check the server's certificate.
+    Require,
+    /// Always, with a server certificate that is valid for the host name.
+    VerifyFull,
+}
 
-/// How to encrypt connections.
+/// How to encrypt connections. Trusts the authorities in a PEM file, or those of the system.
 ///
 /// # Errors
 /// [`StorageError::IoError`] if there are no certificates to trust.
-pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, StorageError> {
+pub(crate) fn client_config(
+    mode: TlsMode,
+    root_certificates: Option<&Path>,
+) -> Result<ClientConfig, StorageError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| StorageError::IoError(format!("cannot set up TLS: {error}")))?;
-    let config = if options.tls == TlsMode::VerifyFull {
-        builder.with_root_certificates(roots(options)?).with_no_client_auth()
+    Ok(if mode == TlsMode::VerifyFull {
+        builder.with_root_certificates(roots(root_certificates)?).with_no_client_auth()
     } else {
         let any = Arc::new(AnyCertificate(provider));
         builder.dangerous().with_custom_certificate_verifier(any).with_no_client_auth()
-    };
-    Ok(MakeRustlsConnect::new(config))
+    })
 }
 
-fn roots(options: &PostgresOptions) -> Result<RootCertStore, StorageError> {
+fn roots(root_certificates: Option<&Path>) -> Result<RootCertStore, StorageError> {
     let mut roots = RootCertStore::empty();
-    if let Some(file) = &options.root_certificates {
+    if let Some(file) = root_certificates {
         let failed = |error: String| {
             StorageError::IoError(format!(
                 "cannot read certificates from {}: {error}",
