@@ -1,9 +1,7 @@
 //! One connection: opening it, and what is set up on it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::sync::{Arc, OnceLock, mpsc};
-use std::thread;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future;
@@ -23,6 +21,7 @@ use super::schema::{self, FORMAT};
 use super::statements::{Names, Statements};
 use super::transport::{Stream, Transport, Wire, drive};
 use crate::password::Password;
+use crate::tcp::{self, ConnectError};
 use crate::tls::{self, TlsMode};
 
 /// How long an idle connection is used again. A firewall may forget older ones.
@@ -223,7 +222,12 @@ impl Connector {
 
     fn log_in(&self, deadline: Instant) -> Result<(Client, Transport), Failure> {
         let late = || Failure::NoConnection(self.connect_timeout);
-        let wire = Wire::new(self.connect_socket(deadline)?).map_err(Failure::Connect)?;
+        let socket = tcp::connect(&self.host, self.port, deadline);
+        let socket = socket.map_err(|error| match error {
+            ConnectError::Refused(error) => Failure::Connect(error),
+            ConnectError::Late => late(),
+        })?;
+        let wire = Wire::new(socket).map_err(Failure::Connect)?;
         let wire = Arc::new(wire);
         let stream = Stream::new(&wire, self.statement_timeout).map_err(Failure::Connect)?;
         let mut tls = self.tls.clone();
@@ -246,44 +250,6 @@ impl Connector {
                 Failure::NoStandby(self.connect_timeout)
             }
             _ => late,
-        }
-    }
-
-    /// Connects to the first address of the host that accepts.
-    fn connect_socket(&self, deadline: Instant) -> Result<TcpStream, Failure> {
-        let late = || Failure::NoConnection(self.connect_timeout);
-        let mut refused = None;
-        for address in self.resolve(deadline)? {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(late());
-            }
-            match TcpStream::connect_timeout(&address, left) {
-                Ok(socket) => return Ok(socket),
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(late()),
-                Err(error) => refused = Some(error),
-            }
-        }
-        let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        Err(Failure::Connect(refused.unwrap_or_else(none)))
-    }
-
-    fn resolve(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, self.port)]);
-        }
-        // Name resolution has no time limit of its own.
-        let (send, receive) = mpsc::channel();
-        let host = (self.host.clone(), self.port);
-        let resolve = move || {
-            let _ = send.send(host.to_socket_addrs().map(Iterator::collect));
-        };
-        let name = "postgres-dns".to_owned();
-        thread::Builder::new().name(name).spawn(resolve).map_err(Failure::Connect)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        match receive.recv_timeout(left) {
-            Ok(resolved) => resolved.map_err(Failure::Connect),
-            Err(_) => Err(Failure::NoConnection(self.connect_timeout)),
         }
     }
 

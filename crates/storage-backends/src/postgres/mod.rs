@@ -1,7 +1,6 @@
 //! The PostgreSQL store: one store for many hosts.
 
 mod address;
-mod changes;
 mod commits;
 mod connection;
 mod error;

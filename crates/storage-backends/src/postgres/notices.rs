@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client, Error};
 
-use super::changes::Changes;
 use super::connection::{Connector, NoticeDriver};
+use crate::changes::Changes;
 
 /// How many notices wait to be sent before others are dropped.
 const MAX_WAITING: usize = 4096;

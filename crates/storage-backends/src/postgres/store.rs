@@ -10,7 +10,6 @@ use storage_core::{
 
 use tokio_postgres::Row;
 
-use super::changes::Changes;
 use super::commits;
 use super::connection::{Connector, Session};
 use super::error::Failure;
@@ -22,6 +21,7 @@ use super::pool::Pool;
 use super::schema::FORMAT;
 use super::writer::{Environment, Writer};
 use super::{listing, snapshot, verify};
+use crate::changes::Changes;
 
 /// A store in a PostgreSQL database, which several hosts can use at the same time.
 ///

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use storage_core::{Commit, Revision, StorageError, Write};
 
-use super::changes::Changes;
 use super::commits::{self, Committed, Outcome};
 use super::error::Failure;
 use super::notices::Notices;
 use super::pool::Pool;
 use super::queues::Queues;
+use crate::changes::Changes;
 use crate::group_commit::Requests;
 
 /// How many bytes of values one request writes, unless one commit has more.
@@ -120,7 +120,7 @@ impl Environment<'_> {
 
     /// Tells this host's watcher and the other hosts.
     fn report(self, commit: &Commit, committed: &Committed) {
-        for change in Changes::of(commit, committed) {
+        for change in Changes::of(commit, &committed.components, committed.revision) {
             self.changes.report(&change);
             self.notices.send(self.pool.connector(), self.changes, &change);
         }

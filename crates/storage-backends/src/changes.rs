@@ -5,11 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use storage_core::{Change, Commit, Revision, Watcher, split_full_key};
 
-use super::commits::Committed;
 use crate::identity;
 
-/// The longest notice that PostgreSQL accepts, in bytes.
+/// The longest notice that PostgreSQL accepts, in bytes. Redis accepts more.
 const MAX_NOTICE_BYTES: usize = 7999;
+
+/// The longest two revisions and the line break between them.
+const MAX_REVISIONS_BYTES: usize = 2 * 20 + 1;
 
 /// The version of the text of notices. Others are ignored.
 const VERSION: &str = "1";
@@ -19,22 +21,22 @@ const ANY_KEY: &str = "*";
 const THESE_KEYS: &str = "=";
 
 /// Who is told of changes, and as whom this host reports its own.
-pub(super) struct Changes {
+pub(crate) struct Changes {
     watcher: RwLock<Option<Arc<dyn Watcher>>>,
     /// Chosen at random when the store is opened.
     writer: String,
 }
 
 impl Changes {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { watcher: RwLock::default(), writer: identity::new_store_id() }
     }
 
-    pub(super) fn watch(&self, watcher: Arc<dyn Watcher>) {
+    pub(crate) fn watch(&self, watcher: Arc<dyn Watcher>) {
         *self.watcher.write().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
     }
 
-    pub(super) fn report(&self, change: &Change) {
+    pub(crate) fn report(&self, change: &Change) {
         // A panic of a watcher does not happen while the lock is held.
         let watcher = self.watcher.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(watcher) = watcher {
@@ -42,16 +44,18 @@ impl Changes {
         }
     }
 
-    /// The changes that a commit of this host made, one for each component.
-    pub(super) fn of<'c>(
+    /// The changes that a commit of this host made, one for each component. `components` are
+    /// those that it changed, with the revisions that they had before.
+    pub(crate) fn of<'c>(
         commit: &'c Commit,
-        committed: &'c Committed,
+        components: &'c [(String, Option<Revision>)],
+        revision: Revision,
     ) -> impl Iterator<Item = Change> + 'c {
         let writes = commit.effective_writes();
-        committed.components.iter().map(move |(prefix, previous)| Change {
+        components.iter().map(move |(prefix, previous)| Change {
             prefix: prefix.clone(),
             previous: *previous,
-            revision: committed.revision,
+            revision,
             keys: Some(
                 writes
                     .iter()
@@ -65,29 +69,38 @@ impl Changes {
 
     /// The text of a notice: version, writer, previous revision, revision, whether keys follow,
     /// component prefix, and the user keys, each in a line. Keys have no control characters.
-    pub(super) fn encode(&self, change: &Change) -> String {
+    #[cfg(any(feature = "postgres", test))]
+    pub(crate) fn encode(&self, change: &Change) -> String {
+        let (head, tail) = self.halves(&change.prefix, change.keys.as_deref());
         let previous = change.previous.map_or(String::new(), |revision| revision.to_string());
-        let head = |keys: &str| {
-            format!(
-                "{VERSION}\n{}\n{previous}\n{}\n{keys}\n{}",
-                self.writer, change.revision, change.prefix
-            )
-        };
-        let Some(keys) = &change.keys else { return head(ANY_KEY) };
-        let mut text = head(THESE_KEYS);
+        format!("{head}{previous}\n{}{tail}", change.revision)
+    }
+
+    /// What is before and after the previous revision, a line break and the revision in the
+    /// text of a notice, for a server that adds them. `keys` are full keys.
+    pub(crate) fn halves<K: AsRef<str>>(
+        &self,
+        prefix: &str,
+        keys: Option<&[K]>,
+    ) -> (String, String) {
+        let head = format!("{VERSION}\n{}\n", self.writer);
+        let any_key = || format!("\n{ANY_KEY}\n{prefix}");
+        let Some(keys) = keys else { return (head, any_key()) };
+        let mut tail = format!("\n{THESE_KEYS}\n{prefix}");
         for key in keys {
-            let (_, user_key) = split_full_key(key);
-            if text.len() + 1 + user_key.len() > MAX_NOTICE_BYTES {
-                return head(ANY_KEY);
+            let (_, user_key) = split_full_key(key.as_ref());
+            if head.len() + MAX_REVISIONS_BYTES + tail.len() + 1 + user_key.len() > MAX_NOTICE_BYTES
+            {
+                return (head, any_key());
             }
-            text.push('\n');
-            text.push_str(user_key);
+            tail.push('\n');
+            tail.push_str(user_key);
         }
-        text
+        (head, tail)
     }
 
     /// Reads the text of a notice; `None` if it is not one, or of this host.
-    pub(super) fn decode(&self, text: &str) -> Option<Change> {
+    pub(crate) fn decode(&self, text: &str) -> Option<Change> {
         let mut lines = text.split('\n');
         if lines.next()? != VERSION || lines.next()? == self.writer {
             return None;
