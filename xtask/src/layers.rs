@@ -36,7 +36,10 @@ struct Gate {
 const GATES: [Gate; 23] = [
     gate(BACKENDS, &["memory"], "dashmap", true),
     gate(BACKENDS, &["memory"], "foldhash", false),
-    Gate { also: &[HOST], ..gate(BACKENDS, &["file", "redb", "rocksdb"], "crc32fast", false) },
+    Gate {
+        also: &[HOST],
+        ..gate(BACKENDS, &["file", "redb", "redis", "rocksdb"], "crc32fast", false)
+    },
     Gate { also: &[HOST, CACHE], ..gate(BACKENDS, &["file", "redb", "rocksdb"], "rustix", false) },
     Gate { also: &[HOST], ..gate(BACKENDS, &["file"], "sha2", false) },
     gate(BACKENDS, &["redb"], "redb", true),
@@ -46,7 +49,7 @@ const GATES: [Gate; 23] = [
     gate(BACKENDS, &["postgres"], "tokio-postgres", true),
     gate(HOST, &["serve"], "tokio-rustls", false),
     gate(BACKENDS, &["postgres"], "futures-util", false),
-    Gate { also: &[HOST], ..gate(BACKENDS, &["postgres"], "rustls", false) },
+    Gate { also: &[HOST], ..gate(BACKENDS, &["postgres", "redis"], "rustls", false) },
     Gate { also: &[HOST], ..gate(BACKENDS, &["postgres"], "tokio", false) },
     gate(BACKENDS, &["redis"], "redis", true),
     gate(HOST, &["wasmtime"], "wasmtime", true),

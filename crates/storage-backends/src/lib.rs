@@ -10,12 +10,15 @@
 //! | `file` | `FileStorage`: one file for each key, durable | yes |
 //! | `redb` | `RedbStorage`: one file, an engine in pure Rust, durable | yes |
 //! | `postgres` | `PostgresStorage`: a schema of a PostgreSQL database, which several hosts share | no |
+//! | `redis` | `RedisStorage`: a Redis or Valkey server, Sentinel or Cluster, which several hosts share | no |
 //! | `rocksdb` | `RocksDbStorage`: an engine in C++, durable; its build needs libclang and takes minutes | no |
 
 #![forbid(unsafe_code)]
 
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod access;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod changes;
 #[cfg(any(feature = "memory", feature = "file"))]
 mod component_index;
 #[cfg(test)]
@@ -34,7 +37,13 @@ mod first_revision;
 mod group_commit;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod hooks;
-#[cfg(any(feature = "file", feature = "postgres", feature = "redb", feature = "rocksdb"))]
+#[cfg(any(
+    feature = "file",
+    feature = "postgres",
+    feature = "redb",
+    feature = "redis",
+    feature = "rocksdb"
+))]
 mod identity;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -57,16 +66,20 @@ mod password;
 mod permissions;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "file", feature = "redb", feature = "redis", feature = "rocksdb"))]
 mod record;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod revision_blocks;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 #[cfg(any(feature = "file", feature = "redb", feature = "rocksdb"))]
 mod store_path;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tcp;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod tls;
 
@@ -84,6 +97,11 @@ pub use password::Password;
 pub use postgres::{PostgresOptions, PostgresReport, PostgresStorage, PostgresWarning};
 #[cfg(feature = "redb")]
 pub use redb::{RedbOptions, RedbStorage};
+#[cfg(feature = "redis")]
+pub use redis::{
+    Deployment, RedisAddress, RedisOptions, RedisReport, RedisStorage, RedisWarning,
+    SentinelDeployment,
+};
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{RocksDbOptions, RocksDbStorage};
 pub use storage_core::{Durability, Problem, ProblemKind, Verified};

@@ -55,7 +55,7 @@ pub(crate) fn encode(key: &str, value: &StorageValue, revision: Revision) -> Vec
 }
 
 /// Encodes a keyless record. Replaces the content of `bytes`.
-#[cfg(any(feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "redb", feature = "redis", feature = "rocksdb"))]
 pub(crate) fn encode_keyless(key: &str, value: &[u8], revision: Revision, bytes: &mut Vec<u8>) {
     bytes.clear();
     bytes.reserve(KEYLESS_OVERHEAD + value.len());
@@ -66,14 +66,14 @@ pub(crate) fn encode_keyless(key: &str, value: &[u8], revision: Revision, bytes:
 }
 
 /// How many bytes [`encode_keyless`] adds to a value.
-#[cfg(any(feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "redb", feature = "redis", feature = "rocksdb"))]
 pub(crate) const KEYLESS_OVERHEAD: usize = HEADER_BYTES + CHECKSUM_BYTES;
 
 /// Decodes a keyless record. Returns its value and its revision.
 ///
 /// # Errors
 /// What is wrong with it, for example that it belongs to another key.
-#[cfg(any(feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "redb", feature = "redis", feature = "rocksdb"))]
 pub(crate) fn decode_keyless<'a>(
     key: &str,
     bytes: &'a [u8],
@@ -91,7 +91,7 @@ pub(crate) fn keyless_value_len(bytes: &[u8]) -> usize {
 }
 
 /// Appends the checksum of a key and these bytes.
-#[cfg(any(feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "redb", feature = "redis", feature = "rocksdb"))]
 pub(crate) fn seal_with_key(key: &[u8], bytes: &mut Vec<u8>) {
     let checksum = checksum_with_key(key, bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -101,7 +101,7 @@ pub(crate) fn seal_with_key(key: &[u8], bytes: &mut Vec<u8>) {
 ///
 /// # Errors
 /// What is wrong with them.
-#[cfg(any(feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "redb", feature = "redis", feature = "rocksdb"))]
 pub(crate) fn unseal_with_key<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
     let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or("it is too short")?;
     if checksum_with_key(key, body) != u32::from_le_bytes(*checksum) {
@@ -110,7 +110,7 @@ pub(crate) fn unseal_with_key<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8
     Ok(body)
 }
 
-#[cfg(any(feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "redb", feature = "redis", feature = "rocksdb"))]
 fn checksum_with_key(key: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);

@@ -1,0 +1,461 @@
+//! Calls to the servers of a store, whatever their deployment.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::{Arg, Cmd, ServerError, Value, cmd};
+
+use super::cluster;
+use super::connector::{Connector, LONGEST};
+use super::deployment::RedisAddress;
+use super::error::{self, Failure, Problem};
+use super::keys::{Keys, StoreCheck};
+use super::options::RedisOptions;
+use super::patience::Patience;
+use super::pool::{Lease, Node};
+use super::router::Router;
+use super::shard::Shard;
+
+/// The servers of a store, and the connections to them.
+pub(super) struct Client {
+    connector: Arc<Connector>,
+    router: Router,
+    wait: Option<Wait>,
+    has_sharded_notices: bool,
+}
+
+/// How a write waits for replicas.
+struct Wait {
+    command: Cmd,
+    replicas: u32,
+    limit: Duration,
+}
+
+impl Client {
+    /// Connects, and finds the servers. Does not look at the store.
+    ///
+    /// # Errors
+    /// Those of the options, the connections and the servers.
+    pub(super) fn open(options: &RedisOptions, read_only: bool) -> Result<Self, Failure> {
+        let connector = Arc::new(Connector::new(options, read_only)?);
+        let deadline = Instant::now() + connector.total_timeout;
+        let (deployment, keys) = (options.deployment.clone(), Keys::new(&options.prefix));
+        let router = Router::open(Arc::clone(&connector), deployment, keys, deadline)?;
+        // Without a limit, the server would wait for ever.
+        let limit = options.wait_timeout.clamp(Duration::from_millis(1), LONGEST);
+        let command = cmd("WAIT")
+            .arg(options.wait)
+            .arg(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+            .take();
+        let wait = Wait { command, replicas: options.wait, limit };
+        let mut client = Self {
+            connector,
+            router,
+            wait: (options.wait > 0).then_some(wait),
+            has_sharded_notices: false,
+        };
+        client.connect_first(deadline)?;
+        client.has_sharded_notices = client.router.is_cluster() && client.all_know("SPUBLISH");
+        Ok(client)
+    }
+
+    /// Opens a connection, so that the first error is not that of the first call.
+    fn connect_first(&self, deadline: Instant) -> Result<(), Failure> {
+        let mut patience = Patience::until(deadline);
+        loop {
+            let node = self.router.owner(Shard::FIRST)?;
+            match node.lease(deadline, false) {
+                Ok(_) => return Ok(()),
+                // Sentinels name the former primary until the failover has ended.
+                Err(failure) => {
+                    let is_replica =
+                        matches!(failure, Failure::Server { problem: Problem::IsReplica, .. });
+                    if !(is_replica && self.router.has_sentinels() && patience.pause()) {
+                        return Err(failure);
+                    }
+                    self.router.find_again(Shard::FIRST, Some(&node), None, deadline)?;
+                }
+            }
+        }
+    }
+
+    /// Whether all servers that can be reached know a command.
+    fn all_know(&self, command: &str) -> bool {
+        let ask = [cmd("COMMAND").arg("INFO").arg(command).take()];
+        self.masters().iter().filter_map(|master| self.on_master(master, &ask).ok()).all(|reply| {
+            matches!(reply.first(), Some(Value::Array(known)) if known.first() != Some(&Value::Nil))
+        })
+    }
+
+    /// The number of shards: 1, or 256 on a cluster.
+    pub(super) fn shards(&self) -> u16 {
+        self.router.shards()
+    }
+
+    /// Whether the notices of a shard are published with SPUBLISH.
+    pub(super) fn sharded_notices(&self) -> bool {
+        self.has_sharded_notices
+    }
+
+    pub(super) fn router(&self) -> &Router {
+        &self.router
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// Sends commands that only read to the master of a shard, in one round trip. Returns the
+    /// replies in order. May send them again.
+    ///
+    /// # Errors
+    /// The first reply that is an error, other than NOSCRIPT; those of connections.
+    pub(super) fn read(&self, shard: Shard, commands: &[Cmd]) -> Result<Vec<Value>, Failure> {
+        self.read_until(Instant::now() + self.connector.total_timeout, shard, commands)
+    }
+
+    fn read_until(
+        &self,
+        deadline: Instant,
+        shard: Shard,
+        commands: &[Cmd],
+    ) -> Result<Vec<Value>, Failure> {
+        self.call(&Call { shard, commands, wait: None, is_write: false }, deadline)
+    }
+
+    /// As [`read`](Self::read), for several shards: one round trip to each server, to all at the
+    /// same time.
+    pub(super) fn read_shards(
+        &self,
+        requests: &[(Shard, Vec<Cmd>)],
+    ) -> Result<Vec<Vec<Value>>, Failure> {
+        let deadline = Instant::now() + self.connector.total_timeout;
+        let mut replies: Vec<Option<Vec<Value>>> = vec![None; requests.len()];
+        if requests.len() > 1 {
+            self.read_together(deadline, requests, &mut replies);
+        }
+        let missing = |(reply, (shard, commands)): (Option<_>, &(Shard, Vec<Cmd>))| match reply {
+            Some(reply) => Ok(reply),
+            None => self.read_until(deadline, *shard, commands),
+        };
+        replies.into_iter().zip(requests).map(missing).collect()
+    }
+
+    /// Fills in the replies of the servers that have no problem.
+    fn read_together(
+        &self,
+        deadline: Instant,
+        requests: &[(Shard, Vec<Cmd>)],
+        replies: &mut [Option<Vec<Value>>],
+    ) {
+        let mut groups: Vec<(Arc<Node>, Vec<usize>)> = Vec::new();
+        for (index, (shard, _)) in requests.iter().enumerate() {
+            let Ok(owner) = self.router.owner(*shard) else { continue };
+            match groups.iter_mut().find(|(node, _)| node.address == owner.address) {
+                Some((_, indexes)) => indexes.push(index),
+                None => groups.push((owner, vec![index])),
+            }
+        }
+        // Threads that take connections in the same order do not wait for each other.
+        groups.sort_by(|(a, _), (b, _)| a.address.cmp(&b.address));
+        let of = |indexes: &[usize]| -> Vec<&(Shard, Vec<Cmd>)> {
+            indexes.iter().filter_map(|index| requests.get(*index)).collect()
+        };
+        let sent: Vec<Option<Lease<'_>>> = groups
+            .iter()
+            .map(|(node, indexes)| {
+                let mut lease = node.lease(deadline, false).ok()?;
+                lease.send(of(indexes).into_iter().flat_map(|(_, commands)| commands)).ok()?;
+                Some(lease)
+            })
+            .collect();
+        for (lease, (_, indexes)) in sent.into_iter().zip(&groups) {
+            let Some(mut lease) = lease else { continue };
+            let Ok(received) = lease.receive(self.reply_deadline(deadline)) else { continue };
+            let mut received = received.into_iter();
+            for index in indexes {
+                let Some((_, commands)) = requests.get(*index) else { continue };
+                let reply: Vec<Value> = received.by_ref().take(commands.len()).collect();
+                if let Some(place) = replies.get_mut(*index)
+                    && first_error(&reply).is_none()
+                {
+                    *place = Some(reply);
+                }
+            }
+        }
+    }
+
+    /// Sends a command that writes to the master of a shard, and waits for replicas if the
+    /// options ask for it. Sends it again only if it was not run.
+    ///
+    /// # Errors
+    /// The reply, if it is an error other than NOSCRIPT; those of connections.
+    /// [`Failure::Unconfirmed`] if too few replicas confirmed the write.
+    pub(super) fn write(&self, shard: Shard, command: &Cmd) -> Result<Value, Failure> {
+        let deadline = Instant::now() + self.connector.total_timeout;
+        let commands = std::slice::from_ref(command);
+        let wait = self.wait.as_ref();
+        let replies = self.call(&Call { shard, commands, wait, is_write: true }, deadline)?;
+        Ok(replies.into_iter().next().unwrap_or_default())
+    }
+
+    /// Makes connections that are opened from now on look for a store.
+    pub(super) fn expect_store(&self, check: StoreCheck) {
+        self.connector.expect_store(check);
+    }
+
+    /// The servers that have shards.
+    pub(super) fn masters(&self) -> Vec<RedisAddress> {
+        self.router.owners().iter().map(|node| node.address.clone()).collect()
+    }
+
+    /// Sends commands to one server, in one round trip. May send them again. Errors are left in
+    /// place among the replies.
+    ///
+    /// # Errors
+    /// Those of connections.
+    pub(super) fn on_master(
+        &self,
+        address: &RedisAddress,
+        commands: &[Cmd],
+    ) -> Result<Vec<Value>, Failure> {
+        let node = self.router.node(address);
+        let deadline = Instant::now() + self.connector.total_timeout;
+        let mut patience = Patience::until(deadline);
+        loop {
+            match self.attempt(&node, commands.iter(), false, None, deadline) {
+                Err(Failure::Server { problem: Problem::Lost(_), .. }) if patience.first_loss() => {
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The failure of an error among the replies of a shard.
+    pub(super) fn failure(&self, shard: Shard, error: &ServerError) -> Failure {
+        match self.router.owner(shard) {
+            Ok(node) => Failure::reply(&node.address, error),
+            Err(failure) => failure,
+        }
+    }
+
+    fn call(&self, call: &Call<'_>, deadline: Instant) -> Result<Vec<Value>, Failure> {
+        let mut patience = Patience::until(deadline);
+        // The node that has the keys of a shard while they move to it.
+        let mut asked: Option<Arc<Node>> = None;
+        loop {
+            let is_asked = asked.is_some();
+            let node = match asked.take() {
+                Some(node) => Ok(node),
+                None => self.router.owner(call.shard),
+            };
+            let node = match node {
+                Ok(node) => node,
+                Err(failure) => {
+                    if !patience.pause() {
+                        return Err(failure);
+                    }
+                    let _ = self.router.find_again(call.shard, None, None, deadline);
+                    continue;
+                }
+            };
+            let failure = match self.attempt_call(&node, call, is_asked, deadline) {
+                Ok(replies) => return Ok(replies),
+                Err(failure) => failure,
+            };
+            let goes_on = match self.next(&failure, call, &mut patience) {
+                Next::Fail => false,
+                Next::Again => true,
+                Next::Reconnect => {
+                    node.close_all();
+                    true
+                }
+                Next::Pause => patience.pause(),
+                Next::Search => {
+                    let _ = self.router.find_again(call.shard, Some(&node), None, deadline);
+                    patience.pause()
+                }
+                Next::Moved(to) => {
+                    let _ = self.router.find_again(call.shard, Some(&node), Some(&to), deadline);
+                    patience.redirect()
+                }
+                Next::Ask(to) => {
+                    asked = Some(self.router.node(&to));
+                    patience.redirect()
+                }
+            };
+            if !goes_on {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// What to do about a failure.
+    fn next(&self, failure: &Failure, call: &Call<'_>, patience: &mut Patience) -> Next {
+        let Failure::Server { address, problem, is_indeterminate } = failure else {
+            return Next::Fail;
+        };
+        if *is_indeterminate {
+            return Next::Fail;
+        }
+        let has_failover = self.router.has_failover();
+        match problem {
+            Problem::Connect(_)
+            | Problem::NoConnection(_)
+            | Problem::Tls(_)
+            | Problem::NoTls(_)
+            | Problem::Closed(_)
+            | Problem::IsReplica
+                if has_failover =>
+            {
+                Next::Search
+            }
+            Problem::Lost(_) | Problem::NoReply(_) if !patience.first_loss() => Next::Fail,
+            Problem::Lost(_) | Problem::NoReply(_) if has_failover => Next::Search,
+            Problem::Lost(_) => Next::Again,
+            // A server that restarts closes the connections that wait to be accepted.
+            Problem::Closed(_) if patience.first_loss() => Next::Again,
+            Problem::Reply(error) => {
+                let is_cluster = self.router.is_cluster();
+                let to = || cluster::redirection(error.details()?, address);
+                match error::code(error) {
+                    "MOVED" if is_cluster => to().map_or(Next::Search, Next::Moved),
+                    "ASK" if is_cluster && call.is_transaction() => Next::Pause,
+                    "ASK" if is_cluster => to().map_or(Next::Search, Next::Ask),
+                    "TRYAGAIN" | "LOADING" | "BUSY" => Next::Pause,
+                    "CLUSTERDOWN" | "MASTERDOWN" => Next::Search,
+                    "READONLY" if has_failover => Next::Search,
+                    // The name may lead to another server by now.
+                    "READONLY" if patience.first_loss() => Next::Reconnect,
+                    _ => Next::Fail,
+                }
+            }
+            _ => Next::Fail,
+        }
+    }
+
+    fn attempt_call(
+        &self,
+        node: &Node,
+        call: &Call<'_>,
+        is_asked: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, Failure> {
+        let commands = call.commands.iter();
+        let mut replies = match (call.wait, is_asked) {
+            (None, false) => self.attempt(node, commands, call.is_write, None, deadline)?,
+            (wait, _) => {
+                let asking = cmd("ASKING");
+                let commands = commands
+                    .flat_map(|command| [is_asked.then_some(&asking), Some(command)])
+                    .flatten()
+                    .chain(wait.map(|wait| &wait.command));
+                let mut replies =
+                    self.attempt(node, commands, call.is_write, wait, deadline)?.into_iter();
+                let mut own = Vec::with_capacity(call.commands.len() + 1);
+                for _ in call.commands {
+                    own.extend(replies.by_ref().nth(usize::from(is_asked)));
+                }
+                own.extend(replies);
+                own
+            }
+        };
+        if let Some(error) = first_error(replies.get(..call.commands.len()).unwrap_or_default()) {
+            return Err(Failure::reply(&node.address, error));
+        }
+        let Some(wait) = call.wait else { return Ok(replies) };
+        let confirmed = match replies.pop() {
+            Some(Value::Int(confirmed)) => confirmed,
+            _ => 0,
+        };
+        let is_script_missing = replies.iter().any(|reply| matches!(reply, Value::ServerError(_)));
+        if confirmed >= i64::from(wait.replicas) || is_script_missing {
+            return Ok(replies);
+        }
+        Err(Failure::Unconfirmed {
+            address: node.address.clone(),
+            reply: replies.pop().unwrap_or_default(),
+            confirmed,
+            wanted: wait.replicas,
+            limit: wait.limit,
+        })
+    }
+
+    fn attempt<'c>(
+        &self,
+        node: &Node,
+        commands: impl Iterator<Item = &'c Cmd>,
+        is_write: bool,
+        wait: Option<&Wait>,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut lease = node.lease(deadline, is_write)?;
+        let waits = wait.map_or(Duration::ZERO, |wait| wait.limit);
+        let sent = lease.call(deadline.min(self.reply_deadline(deadline) + waits), commands);
+        sent.map_err(|failed| {
+            if let Problem::Lost(_) = failed.problem {
+                // The server was restarted, and has closed the others too.
+                lease.close_older();
+            }
+            Failure::Server {
+                address: node.address.clone(),
+                problem: failed.problem,
+                is_indeterminate: is_write && failed.was_sent,
+            }
+        })
+    }
+
+    /// When a reply to a request that begins now must have come.
+    fn reply_deadline(&self, deadline: Instant) -> Instant {
+        deadline.min(Instant::now() + self.connector.reply_timeout)
+    }
+}
+
+/// What one call sends.
+struct Call<'c> {
+    shard: Shard,
+    commands: &'c [Cmd],
+    wait: Option<&'c Wait>,
+    is_write: bool,
+}
+
+impl Call<'_> {
+    /// Whether ASKING cannot be sent before each command.
+    fn is_transaction(&self) -> bool {
+        let name = self.commands.first().and_then(|command| command.args_iter().next());
+        matches!(name, Some(Arg::Simple(name)) if name.eq_ignore_ascii_case(b"MULTI"))
+    }
+}
+
+/// What to do after a failure.
+enum Next {
+    Fail,
+    /// Send again, with another connection.
+    Again,
+    /// Close all connections, and send again.
+    Reconnect,
+    /// Send again after a pause.
+    Pause,
+    /// Find the servers, and send again after a pause.
+    Search,
+    /// The shard has this server.
+    Moved(RedisAddress),
+    /// The shard moves to this server.
+    Ask(RedisAddress),
+}
+
+/// The first error other than NOSCRIPT.
+fn first_error(replies: &[Value]) -> Option<&ServerError> {
+    replies.iter().find_map(|reply| match reply {
+        Value::ServerError(error) if error.code() != "NOSCRIPT" => Some(error),
+        _ => None,
+    })
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masters: Vec<String> = self.masters().iter().map(RedisAddress::to_string).collect();
+        f.debug_struct("Client").field("masters", &masters).finish_non_exhaustive()
+    }
+}

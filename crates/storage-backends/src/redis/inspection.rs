@@ -1,0 +1,424 @@
+//! What the servers of a store can lose, and what an operator should know about them.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
+use storage_core::{Durability, StorageError};
+
+use super::client::Client;
+use super::database::{Database, command, failed};
+use super::deployment::RedisAddress;
+use super::options::RedisOptions;
+use super::replies;
+use super::shard::Shard;
+use crate::tls::TlsMode;
+
+/// How often the latency is measured.
+const ROUND_TRIPS: usize = 9;
+
+/// The number of slots of a whole cluster.
+const SLOTS: &str = "16384";
+
+/// The policy that removes nothing when memory is full.
+const KEEPS_ALL: &str = "noeviction";
+
+/// The servers of a store, as `doctor` reports them. Where primaries differ, it is the weakest
+/// of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisReport {
+    /// The version of the servers, such as `Redis 7.0.15`.
+    pub version: String,
+    /// The number of primaries; 1 unless the store is on a cluster.
+    pub primaries: usize,
+    /// The number of replicas of the primary that has the fewest.
+    pub replicas: u64,
+    /// What the servers write to disk, such as `append-only file, appendfsync everysec`.
+    pub persistence: String,
+    /// Whether connections are encrypted.
+    pub is_encrypted: bool,
+    /// The median time of a round trip.
+    pub latency: Duration,
+    /// Bytes of memory in use by all primaries, for all of their data.
+    pub bytes: u64,
+    /// Bytes of memory that all primaries may use; `None` without a limit.
+    pub max_bytes: Option<u64>,
+    /// What a primary does when its memory is full: the setting `maxmemory-policy`.
+    pub eviction_policy: String,
+    /// Settings that can lose data, and problems.
+    pub warnings: Vec<RedisWarning>,
+}
+
+/// What can lose data or make a store unavailable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisWarning {
+    /// A name for programs, such as `no_persistence`.
+    pub code: &'static str,
+    /// What it means, and what to do.
+    pub text: String,
+}
+
+/// The state and the settings of one primary.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Server {
+    /// The fields of INFO.
+    info: HashMap<String, String>,
+    /// What CONFIG GET says; empty if the user may not read it.
+    settings: HashMap<String, String>,
+    /// The fields of CLUSTER INFO; empty on a server that is in no cluster.
+    cluster: HashMap<String, String>,
+}
+
+/// What a server writes to disk, from the weakest to the safest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Persistence {
+    Nothing,
+    /// Only copies of all data from time to time.
+    Copies,
+    /// Every write, but not when it reaches the disk.
+    Written,
+    EverySecond,
+    Always,
+}
+
+impl Persistence {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Copies => "copies from time to time",
+            Self::Written => "append-only file, appendfsync no",
+            Self::EverySecond => "append-only file, appendfsync everysec",
+            Self::Always => "append-only file, appendfsync always",
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn read(client: &Client, address: &RedisAddress) -> Result<Self, StorageError> {
+        let mut commands = vec![
+            redis::cmd("INFO"),
+            command("CONFIG", ["GET", "*append*"]),
+            command("CONFIG", ["GET", "save"]),
+        ];
+        if client.shards() > 1 {
+            commands.push(command("CLUSTER", ["INFO"]));
+            commands.push(command("CONFIG", ["GET", "cluster-require-full-coverage"]));
+        }
+        let mut replies = client.on_master(address, &commands).map_err(failed)?.into_iter();
+        let info = replies::next(&mut replies)?;
+        if let Value::ServerError(error) = &info {
+            return Err(failed(client.failure(Shard::FIRST, error)));
+        }
+        let mut server = Self { info: fields(&replies::text(info)?), ..Self::default() };
+        for reply in replies {
+            match reply {
+                // CONFIG is refused by many services.
+                Value::ServerError(_) => {}
+                Value::Array(_) => {
+                    let mut texts = replies::texts(reply)?.into_iter();
+                    while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
+                        server.settings.insert(name, value);
+                    }
+                }
+                other => server.cluster = fields(&replies::text(other)?),
+            }
+        }
+        Ok(server)
+    }
+
+    fn info(&self, name: &str) -> &str {
+        self.info.get(name).map_or("", String::as_str)
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        replies::number(self.info(name))
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
+    fn version(&self) -> String {
+        match self.info("valkey_version") {
+            "" => format!("Redis {}", self.info("redis_version")),
+            version => format!("Valkey {version}"),
+        }
+    }
+
+    /// Whether the server syncs nothing, and will not sync what it has deferred.
+    pub(super) fn has_synced(&self) -> bool {
+        let copies = self.info("aof_rewrite_in_progress") == "1"
+            || self.info("rdb_bgsave_in_progress") == "1";
+        let defers = copies && self.setting("no-appendfsync-on-rewrite") == Some("yes");
+        self.info("aof_pending_bio_fsync") == "0"
+            && self.info("aof_last_write_status") == "ok"
+            && !defers
+    }
+
+    fn persistence(&self) -> Persistence {
+        if self.info("aof_enabled") == "1" {
+            return match self.setting("appendfsync") {
+                Some("always") => Persistence::Always,
+                Some("no") => Persistence::Written,
+                // A service that hides its settings has its default.
+                _ => Persistence::EverySecond,
+            };
+        }
+        match self.setting("save") {
+            Some("") => Persistence::Nothing,
+            _ => Persistence::Copies,
+        }
+    }
+
+    /// Refuses a server that removes keys when its memory is full.
+    fn check_eviction(&self, address: &RedisAddress) -> Result<(), StorageError> {
+        let policy = self.info("maxmemory_policy");
+        if self.number("maxmemory") == 0 || policy == KEEPS_ALL {
+            return Ok(());
+        }
+        Err(StorageError::Unsupported(format!(
+            "Redis at {address} removes keys when its memory is full (maxmemory-policy {policy}), \
+             which would lose data; set it to noeviction: CONFIG SET maxmemory-policy noeviction, \
+             and in its configuration file"
+        )))
+    }
+}
+
+/// The lines `name:value` of a reply to INFO.
+fn fields(text: &str) -> HashMap<String, String> {
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+/// The states of all primaries.
+pub(super) fn servers(client: &Client) -> Result<Vec<(RedisAddress, Server)>, StorageError> {
+    let masters = client.masters().into_iter();
+    masters.map(|address| Server::read(client, &address).map(|server| (address, server))).collect()
+}
+
+/// Refuses servers that remove keys when their memory is full.
+///
+/// # Errors
+/// [`StorageError::Unsupported`].
+pub(super) fn check_eviction(servers: &[(RedisAddress, Server)]) -> Result<(), StorageError> {
+    servers.iter().try_for_each(|(address, server)| server.check_eviction(address))
+}
+
+/// What an acknowledged write survives on each of these servers; `None` if it is in their
+/// memory alone, or in copies that may be hours old.
+pub(super) fn durability(servers: &[(RedisAddress, Server)]) -> Option<Durability> {
+    match weakest(servers) {
+        Persistence::Nothing | Persistence::Copies => None,
+        Persistence::Written => Some(Durability::Os),
+        Persistence::EverySecond => Some(Durability::Relaxed),
+        Persistence::Always => Some(Durability::Sync),
+    }
+}
+
+fn weakest(servers: &[(RedisAddress, Server)]) -> Persistence {
+    let all = servers.iter().map(|(_, server)| server.persistence());
+    all.min().unwrap_or(Persistence::Nothing)
+}
+
+pub(super) fn inspect(
+    database: &Database,
+    options: &RedisOptions,
+) -> Result<RedisReport, StorageError> {
+    let servers = servers(&database.client)?;
+    let sum = |name: &str| servers.iter().map(|(_, server)| server.number(name)).sum::<u64>();
+    let replicas = servers.iter().map(|(_, server)| server.number("connected_slaves")).min();
+    let has_limit = servers.iter().all(|(_, server)| server.number("maxmemory") > 0);
+    let versions = servers.iter().map(|(_, server)| server.version());
+    let policies = servers.iter().map(|(_, server)| server.info("maxmemory_policy"));
+    Ok(RedisReport {
+        version: versions.min().unwrap_or_default(),
+        primaries: servers.len(),
+        replicas: replicas.unwrap_or_default(),
+        persistence: weakest(&servers).describe().to_owned(),
+        is_encrypted: options.tls != TlsMode::Disable,
+        latency: latency(database)?,
+        bytes: sum("used_memory"),
+        max_bytes: has_limit.then(|| sum("maxmemory")),
+        // The dangerous one, if they differ.
+        eviction_policy: policies
+            .max_by_key(|policy| *policy != KEEPS_ALL)
+            .unwrap_or_default()
+            .to_owned(),
+        warnings: warnings(&servers, options.wait),
+    })
+}
+
+fn latency(database: &Database) -> Result<Duration, StorageError> {
+    let mut latencies = Vec::new();
+    for _ in 0..ROUND_TRIPS {
+        let began = Instant::now();
+        let exists: Cmd = command("EXISTS", [database.keys.store(Shard::FIRST)]);
+        database.read(Shard::FIRST, exists)?;
+        latencies.push(began.elapsed());
+    }
+    latencies.sort_unstable();
+    Ok(latencies.get(ROUND_TRIPS / 2).copied().unwrap_or_default())
+}
+
+fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> {
+    let mut warnings: Vec<RedisWarning> = Vec::new();
+    let mut warn = |code, text: String| {
+        // One is enough for all servers.
+        if warnings.iter().all(|warning| warning.code != code) {
+            warnings.push(RedisWarning { code, text });
+        }
+    };
+    for (address, server) in servers {
+        let at = format!("Redis at {address}");
+        match server.persistence() {
+            Persistence::Nothing => warn(
+                "no_persistence",
+                format!(
+                    "{at} writes nothing to disk: a restart loses the store; set appendonly yes"
+                ),
+            ),
+            Persistence::Copies => warn(
+                "no_persistence",
+                format!(
+                    "{at} only copies its memory to disk from time to time: a restart loses the \
+                     writes since the last copy; set appendonly yes"
+                ),
+            ),
+            Persistence::Written => warn(
+                "appendfsync",
+                format!(
+                    "{at} has appendfsync no: a power cut loses the writes that its system has not \
+                     written, about the last 30 seconds; set appendfsync always or everysec"
+                ),
+            ),
+            Persistence::EverySecond => warn(
+                "appendfsync",
+                format!(
+                    "{at} has appendfsync everysec: a power cut loses the writes of the last second \
+                     or two; set appendfsync always if it must lose none"
+                ),
+            ),
+            Persistence::Always => {}
+        }
+        if server.number("connected_slaves") == 0 {
+            warn("no_replica", format!("{at} has no replica: losing its disk loses data"));
+        } else {
+            let limit = match wait {
+                0 => "set min-replicas-to-write, and wait in the URL, to make it unlikely",
+                _ => "wait makes it unlikely, but does not prevent it",
+            };
+            warn(
+                "asynchronous_replication",
+                format!(
+                    "{at} acknowledges writes before its replicas have them: a failover can lose \
+                     acknowledged writes; {limit}"
+                ),
+            );
+        }
+        let policy = server.info("maxmemory_policy");
+        if policy != KEEPS_ALL {
+            warn(
+                "eviction",
+                format!(
+                    "{at} removes keys when its memory is full (maxmemory-policy {policy}); set it \
+                     to noeviction"
+                ),
+            );
+        }
+        let slots = server.cluster.get("cluster_slots_ok");
+        let covers_all = slots.is_none_or(|slots| slots == SLOTS);
+        if !covers_all || server.setting("cluster-require-full-coverage") == Some("no") {
+            warn(
+                "cluster_not_full",
+                format!(
+                    "the cluster of {at} has {} of {SLOTS} slots, or goes on without some of them \
+                     (cluster-require-full-coverage no): components of the others cannot be used",
+                    slots.map_or(SLOTS, String::as_str)
+                ),
+            );
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(info: &str, settings: &[(&str, &str)]) -> Vec<(RedisAddress, Server)> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let server = Server {
+            info: fields(info),
+            settings: settings.iter().map(owned).collect(),
+            cluster: HashMap::new(),
+        };
+        vec![(RedisAddress::new("h", 6379), server)]
+    }
+
+    fn codes(servers: &[(RedisAddress, Server)]) -> Vec<&'static str> {
+        warnings(servers, 0).into_iter().map(|warning| warning.code).collect()
+    }
+
+    const SAFE: &str =
+        "aof_enabled:1\r\nconnected_slaves:1\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n";
+
+    #[test]
+    fn the_durability_is_that_of_the_append_only_file() {
+        let with = |value| server(SAFE, &[("appendfsync", value)]);
+        assert_eq!(durability(&with("always")), Some(Durability::Sync));
+        assert_eq!(durability(&with("everysec")), Some(Durability::Relaxed));
+        assert_eq!(durability(&with("no")), Some(Durability::Os));
+        assert_eq!(durability(&server(SAFE, &[])), Some(Durability::Relaxed));
+        assert_eq!(durability(&server("aof_enabled:0", &[("save", "")])), None);
+        assert_eq!(durability(&server("aof_enabled:0", &[("save", "60 1")])), None);
+        let two = [with("always"), with("everysec")].concat();
+        assert_eq!(durability(&two), Some(Durability::Relaxed));
+    }
+
+    #[test]
+    fn what_loses_data_is_a_warning() {
+        assert_eq!(
+            codes(&server(SAFE, &[("appendfsync", "always")])),
+            ["asynchronous_replication"]
+        );
+        assert_eq!(codes(&server(SAFE, &[])), ["appendfsync", "asynchronous_replication"]);
+        let nothing = server("maxmemory_policy:allkeys-lru", &[("save", "")]);
+        assert_eq!(codes(&nothing), ["no_persistence", "no_replica", "eviction"]);
+        let mut part = server(SAFE, &[("appendfsync", "always")]);
+        part[0].1.cluster = fields("cluster_slots_ok:16383");
+        assert_eq!(codes(&part), ["asynchronous_replication", "cluster_not_full"]);
+    }
+
+    #[test]
+    fn only_a_full_memory_that_removes_keys_is_refused() {
+        let with = |limit, policy| {
+            check_eviction(&server(&format!("maxmemory:{limit}\nmaxmemory_policy:{policy}"), &[]))
+        };
+        assert!(with(0, "allkeys-lru").is_ok());
+        assert!(with(1, "noeviction").is_ok());
+        let error = with(1, "volatile-ttl").unwrap_err().to_string();
+        assert!(error.contains("noeviction") && error.contains("volatile-ttl"), "{error}");
+    }
+
+    #[test]
+    fn deferred_writes_are_not_synced() {
+        let synced = |info: &str, settings| {
+            let info = format!("aof_pending_bio_fsync:0\naof_last_write_status:ok\n{info}");
+            server(&info, settings)[0].1.has_synced()
+        };
+        assert!(synced("", &[]));
+        assert!(!synced("aof_pending_bio_fsync:1", &[]));
+        assert!(!synced("aof_last_write_status:err", &[]));
+        assert!(synced("aof_rewrite_in_progress:1", &[("no-appendfsync-on-rewrite", "no")]));
+        assert!(!synced("aof_rewrite_in_progress:1", &[("no-appendfsync-on-rewrite", "yes")]));
+    }
+
+    #[test]
+    fn the_version_names_the_product() {
+        assert_eq!(server("redis_version:7.0.15", &[])[0].1.version(), "Redis 7.0.15");
+        let valkey = server("redis_version:7.2.4\nvalkey_version:8.0.1", &[]);
+        assert_eq!(valkey[0].1.version(), "Valkey 8.0.1");
+    }
+}

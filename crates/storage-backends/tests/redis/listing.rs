@@ -1,0 +1,209 @@
+//! Listings and isolation, over components in many shards and unscoped keys.
+
+use super::*;
+
+#[test]
+fn components_do_not_see_each_other() {
+    for test in TestStore::all() {
+        let store = test.open();
+        let keys = [
+            "app/notes/001/k",
+            "app/notes/0011/k",
+            "app/notes/001-/k",
+            "App/notes/001/k",
+            "app/notes/*/k",
+            "app/notes/?/k",
+            "app//001/k",
+            "a}b/{c/[d]/k",
+            "k",
+            "app/notes",
+        ];
+        for key in keys {
+            store.set(key, key.into()).unwrap();
+        }
+        for key in keys {
+            assert_eq!(store.get(key).unwrap(), Some(key.into()), "{key}");
+            if let Some(prefix) = key.strip_suffix("/k") {
+                assert_eq!(store.list_keys(Some(&format!("{prefix}/"))).unwrap(), [key]);
+                let usage = Usage { bytes: 2 * key.len() as u64, keys: 1 };
+                assert_eq!(store.usage(Some(&format!("{prefix}/"))).unwrap(), usage);
+            }
+        }
+        let mut sorted: Vec<&str> = keys.into();
+        sorted.sort_unstable();
+        assert_eq!(store.list_keys(None).unwrap(), sorted);
+        let bytes = 2 * keys.iter().map(|key| key.len() as u64).sum::<u64>();
+        assert_eq!(store.usage(None).unwrap(), Usage { bytes, keys: 10 });
+    }
+}
+
+#[test]
+fn pages_from_every_key_with_every_prefix_agree_with_a_sorted_list() {
+    for test in TestStore::all() {
+        let store = test.open();
+        let mut keys: Vec<String> = [
+            "a",
+            "a/b",
+            "a/b/",
+            "a/b/c",
+            "a/b/c/",
+            "a/b/c/d",
+            "a/b/c/d/e",
+            "a/b/c0",
+            "a/b/d/x",
+            "a/b0",
+            "a0",
+            "b",
+            "z/y/x/w",
+            "z/y/x/\u{10ffff}",
+            "z/z/",
+        ]
+        .map(str::to_owned)
+        .into();
+        keys.sort();
+        for key in &keys {
+            store.set(key, "1".into()).unwrap();
+        }
+        let prefixes = ["", "a", "a/", "a/b", "a/b/", "a/b/c", "a/b/c/", "a/b/c/d", "z/y/x/", "zz"];
+        let afters: Vec<Option<&str>> = std::iter::once(None)
+            .chain(keys.iter().map(|key| Some(key.as_str())))
+            .chain([Some(""), Some("a/b/c/d/"), Some("a/b/c/e"), Some("~")])
+            .collect();
+        for prefix in prefixes {
+            let usage = keys.iter().filter(|key| key.starts_with(prefix));
+            let usage: Usage = usage.map(|key| Usage::of(key, 1)).sum();
+            assert_eq!(store.usage(Some(prefix)).unwrap(), usage, "{prefix:?}");
+            for after in &afters {
+                let mut request = PageRequest::new(3).with_prefix(prefix);
+                request.after = *after;
+                let wanted: Vec<&String> = keys.iter().filter(|key| request.wants(key)).collect();
+                let page = store.list_page(request).unwrap();
+                let what = format!("prefix {prefix:?}, after {after:?}");
+                assert_eq!(
+                    page.keys.iter().collect::<Vec<_>>(),
+                    wanted[..wanted.len().min(3)],
+                    "{what}"
+                );
+                assert_eq!(page.more, wanted.len() > 3, "{what}");
+                if test.is_cluster() && storage_core::split_full_key(prefix).0.is_empty() {
+                    continue;
+                }
+                let mut read = Vec::new();
+                store
+                    .read_snapshot(prefix, *after, &mut |key, _| {
+                        read.push(key.to_owned());
+                        Ok(())
+                    })
+                    .unwrap();
+                assert_eq!(read.iter().collect::<Vec<_>>(), wanted, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn many_small_components_are_listed_in_order() {
+    const COUNT: usize = 1_500;
+    for test in TestStore::all() {
+        let store = test.open();
+        let mut keys = Vec::new();
+        for n in 0..COUNT {
+            let key = format!("app/notes/{}/k{}", n * 7919 % COUNT, n % 3);
+            store.set(&key, "1".into()).unwrap();
+            keys.push(key);
+            if n % 10 == 0 {
+                let unscoped = format!("app/notes/{n}");
+                store.set(&unscoped, "1".into()).unwrap();
+                keys.push(unscoped);
+            }
+        }
+        keys.sort();
+        assert_eq!(store.list_keys(None).unwrap(), keys);
+        assert_eq!(store.list_keys(Some("app/notes/1")).unwrap().len(), {
+            keys.iter().filter(|key| key.starts_with("app/notes/1")).count()
+        });
+        let mut components: Vec<&str> =
+            keys.iter().map(|key| storage_core::split_full_key(key).0).collect();
+        components.sort_unstable();
+        components.dedup();
+        components.remove(0);
+        for limit in [7, 100, 10_000] {
+            let mut listed: Vec<String> = Vec::new();
+            loop {
+                let page = store.list_components(listed.last().map(String::as_str), limit).unwrap();
+                assert!(page.keys.len() <= limit);
+                assert!(!page.more || !page.keys.is_empty());
+                listed.extend(page.keys);
+                if !page.more {
+                    break;
+                }
+            }
+            assert_eq!(listed, components, "{limit}");
+        }
+        assert!(store.list_components(None, 0).unwrap().more);
+        let nothing = store.list_components(Some("b"), 0).unwrap();
+        assert!(nothing.keys.is_empty() && !nothing.more);
+        assert!(!store.list_components(None, COUNT).unwrap().more);
+    }
+}
+
+#[test]
+fn listings_are_longer_than_a_page() {
+    let Some(test) = TestStore::single() else { return };
+    let store = test.open();
+    for chunk in 0..3 {
+        let commit = (0..7_000).fold(Commit::new(), |commit, n| {
+            commit.set(format!("app/notes/{}/{chunk}-{n:04}", n % 2), "".into())
+        });
+        store.commit(commit).unwrap();
+    }
+    assert_eq!(store.list_keys(None).unwrap().len(), 21_000);
+    assert_eq!(store.list_keys(Some("app/notes/1/")).unwrap().len(), 10_500);
+    let usage = store.usage(Some("app/notes/1/1-")).unwrap();
+    assert_eq!(usage, Usage { bytes: 3_500 * 18, keys: 3_500 });
+    let page = store.list_page(PageRequest::new(usize::MAX)).unwrap();
+    assert!(page.more && page.keys.len() < 21_000);
+    let mut read = 0;
+    store
+        .read_snapshot("", None, &mut |_, _| {
+            read += 1;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(read, 21_000);
+}
+
+#[test]
+fn get_many_finds_keys_of_many_shards_in_their_order() {
+    for test in TestStore::all() {
+        let store = test.open();
+        let keys: Vec<String> = (0..500).map(|n| format!("app/notes/{n}/k")).collect();
+        for (n, key) in keys.iter().enumerate().filter(|(n, _)| n % 2 == 0) {
+            store.set(key, n.to_string().as_str().into()).unwrap();
+        }
+        let mut asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+        asked.push(&keys[2]);
+        let found = store.get_many(&asked).unwrap();
+        for (n, value) in found.iter().enumerate() {
+            let n = if n == 500 { 2 } else { n };
+            let expected = (n % 2 == 0).then(|| n.to_string().as_str().into());
+            assert_eq!(*value, expected, "{n}");
+        }
+        assert_eq!(store.get_many(&[]).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_cluster_refuses_commits_and_snapshots_of_several_components() {
+    let Some(test) = TestStore::cluster() else { return };
+    let store = test.open();
+    let both =
+        Commit::new().set("app/notes/home/a", "1".into()).set("app/notes/work/a", "1".into());
+    let error = store.commit(both).unwrap_err();
+    assert!(
+        matches!(&error, StorageError::Unsupported(text) if text.contains("several components"))
+    );
+    assert_eq!(store.usage(None).unwrap(), Usage::default());
+    let error = store.read_snapshot("", None, &mut |_, _| Ok(())).unwrap_err();
+    assert!(matches!(&error, StorageError::Unsupported(text) if text.contains("each component")));
+}

@@ -1,0 +1,51 @@
+//! A connection past the store.
+
+use std::io::{BufReader, Write as _};
+use std::net::TcpStream;
+
+use redis::{Cmd, Parser, Value};
+use storage_backends::RedisAddress;
+
+use super::*;
+
+/// A connection to one server.
+pub(crate) struct Raw {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+    parser: Parser,
+}
+
+impl Raw {
+    pub(crate) fn connect(address: &RedisAddress) -> Self {
+        let stream = TcpStream::connect((address.host.as_str(), address.port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        Self { stream, reader, parser: Parser::new() }
+    }
+
+    /// Sends a command, and returns the reply, which may be an error.
+    pub(crate) fn reply(&mut self, command: &Cmd) -> Value {
+        self.stream.write_all(&command.get_packed_command()).unwrap();
+        self.parser.parse_value(&mut self.reader).unwrap()
+    }
+
+    /// Sends a command whose words are in one text.
+    pub(crate) fn run(&mut self, words: &str) -> Value {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        match self.reply(&command) {
+            Value::ServerError(error) => panic!("{command:?}: {error}"),
+            reply => reply,
+        }
+    }
+}
+
+/// The text of a reply.
+pub(crate) fn text(reply: &Value) -> String {
+    match reply {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+        other => panic!("{other:?} is not a string"),
+    }
+}
