@@ -150,6 +150,14 @@ impl Database {
         let reply = script.run(&self.client, shard, |command| {
             command.arg(keys.len()).arg(keys).arg(arguments);
         });
+        let reply = match reply {
+            Err(failure) => match failure.unconfirmed_reply() {
+                // Replicas need not have what ends with the call.
+                Some(reply) => Ok(reply.clone()),
+                None => Err(failure),
+            },
+            reply => reply,
+        };
         replies::texts(reply.map_err(failed)?)
     }
 

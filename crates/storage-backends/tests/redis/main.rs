@@ -5,12 +5,18 @@
 #![allow(clippy::print_stderr, reason = "without a server the tests say that they are skipped")]
 
 mod bytes;
+#[cfg(unix)]
+mod connections;
 mod contract;
+#[cfg(unix)]
+mod errors;
 mod hosts;
 mod listing;
 mod memory;
 mod opening;
 mod raw;
+mod revisions;
+mod round_trips;
 mod server;
 mod snapshots;
 mod verifying;

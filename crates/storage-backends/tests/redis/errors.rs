@@ -1,0 +1,156 @@
+//! What goes wrong with a server, in words and in bounded time.
+
+use std::net::TcpListener;
+use std::thread;
+
+use storage_backends::{Deployment, RedisAddress, SentinelDeployment};
+use test_servers::{Direction, Proxy, Redis};
+
+use super::*;
+
+const KEY: &str = "app/notes/home/a";
+
+/// Whether the tests are skipped, which is reported.
+pub(crate) fn is_skipped() -> bool {
+    let missing = Redis::missing();
+    if let Some(why) = &missing {
+        eprintln!("SKIPPED: {why}");
+    }
+    missing.is_some()
+}
+
+pub(crate) fn single(server: std::net::SocketAddr) -> RedisOptions {
+    let address = RedisAddress::new(server.ip().to_string(), server.port());
+    RedisOptions::new(Deployment::Single(address))
+}
+
+/// The message of an opening that must fail, however the store is opened.
+#[track_caller]
+fn refused(options: &RedisOptions) -> String {
+    let began = Instant::now();
+    let error = RedisStorage::open(options).unwrap_err();
+    for other in [
+        RedisStorage::open_existing(options).unwrap_err(),
+        RedisStorage::open_read_only(options).unwrap_err(),
+        RedisStorage::exists(options).unwrap_err(),
+    ] {
+        assert_eq!(other, error);
+    }
+    assert!(matches!(error, StorageError::Unavailable { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn servers_that_are_not_there_are_named() {
+    // The port is free again when the listener is dropped.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let message = refused(&single(free).with_password("secret"));
+    assert!(message.contains(&format!("cannot connect to Redis at {free}")), "{message}");
+    assert!(!message.contains("secret"), "{message}");
+    let nodes = || vec![RedisAddress::new("127.0.0.1", free.port())];
+    let mut options = RedisOptions::new(Deployment::Cluster(nodes()));
+    let message = refused(&options);
+    assert!(message.contains(&format!("cannot connect to Redis at {free}")), "{message}");
+    options.deployment =
+        Deployment::Sentinel(SentinelDeployment::new(nodes(), "main").with_password("secret"));
+    let message = refused(&options);
+    assert!(message.contains(&format!("cannot connect to Redis at {free}")), "{message}");
+    assert!(!message.contains("secret"), "{message}");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options =
+        single(listener.local_addr().unwrap()).with_connect_timeout(Duration::from_millis(200));
+    let message = refused(&options);
+    assert!(message.contains("could not be connected to within 0.2 s"), "{message}");
+}
+
+#[test]
+fn a_commit_whose_reply_is_lost_is_made_once_and_indeterminate() {
+    if is_skipped() {
+        return;
+    }
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let direct = RedisStorage::open(&single(server.address())).unwrap();
+    let store = RedisStorage::open(&single(proxy.address())).unwrap();
+    store.set(KEY, "1".into()).unwrap();
+    let first = direct.get_versioned(KEY).unwrap().unwrap().revision;
+    proxy.hold(Direction::Replies);
+    let error = thread::scope(|scope| {
+        let writer = scope.spawn(|| store.set(KEY, "2".into()).unwrap_err());
+        while direct.get(KEY).unwrap() != Some("2".into()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        proxy.cut();
+        proxy.release();
+        writer.join().unwrap()
+    });
+    let StorageError::Unavailable { detail, .. } = &error else { panic!("{error}") };
+    assert!(detail.contains("may or may not have taken effect"), "{detail}");
+    let second = direct.get_versioned(KEY).unwrap().unwrap().revision;
+    assert!(second > first);
+    // Later calls connect again, and nothing was written twice.
+    assert_eq!(store.get(KEY).unwrap(), Some("2".into()));
+    assert_eq!(store.get_versioned(KEY).unwrap().unwrap().revision, second);
+}
+
+#[test]
+fn a_server_that_hangs_is_given_up() {
+    if is_skipped() {
+        return;
+    }
+    let mut server = Redis::start().unwrap();
+    let limit = Duration::from_millis(300);
+    let options = single(server.address()).with_reply_timeout(limit).with_connect_timeout(limit);
+    let store = RedisStorage::open(&options).unwrap();
+    store.set(KEY, "1".into()).unwrap();
+    server.pause().unwrap();
+    let began = Instant::now();
+    let error = store.set(KEY, "2".into()).unwrap_err().to_string();
+    assert!(error.contains("did not reply within 0.3 s"), "{error}");
+    assert!(error.contains("may or may not have taken effect"), "{error}");
+    let error = store.get(KEY).unwrap_err().to_string();
+    assert!(error.contains("could not be connected to within 0.3 s"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(60));
+    server.resume().unwrap();
+    store.set(KEY, "3".into()).unwrap();
+    assert_eq!(store.get(KEY).unwrap(), Some("3".into()));
+}
+
+#[test]
+fn a_password_is_asked_for() {
+    if is_skipped() {
+        return;
+    }
+    let server = Redis::builder().password("hush").start().unwrap();
+    let options = single(server.address());
+    let message = refused(&options);
+    assert!(message.contains("wants a password; set REDIS_PASSWORD"), "{message}");
+    let message = refused(&options.clone().with_password("wrong-one"));
+    assert!(message.contains("refused the user or the password"), "{message}");
+    assert!(!message.contains("wrong-one"), "{message}");
+    RedisStorage::open(&options.with_password("hush")).unwrap().set(KEY, "1".into()).unwrap();
+}
+
+#[test]
+fn a_write_that_replicas_do_not_confirm_is_an_error() {
+    if is_skipped() {
+        return;
+    }
+    let server = Redis::start().unwrap();
+    let options = single(server.address());
+    RedisStorage::open(&options).unwrap().set(KEY, "1".into()).unwrap();
+    let waiting = options.with_wait(1).with_wait_timeout(Duration::from_millis(100));
+    let store = RedisStorage::open_existing(&waiting).unwrap();
+    let error = store.set(KEY, "2".into()).unwrap_err().to_string();
+    assert!(error.contains("0 of 1 replicas confirmed it within 0.1 s"), "{error}");
+    // What was not written need not be confirmed.
+    let stale = Commit::new().require_absent(KEY).set(KEY, "3".into());
+    let error = store.commit(stale).unwrap_err();
+    assert_eq!(error, StorageError::AlreadyExists(KEY.into()));
+    assert_eq!(store.get(KEY).unwrap(), Some("2".into()));
+}
