@@ -127,7 +127,8 @@ fn a_store_behind_sentinels_follows_a_failover() {
     let url = group.url();
     let (_, master) = url.split('?').next().unwrap().rsplit_once('/').unwrap();
     let deployment = SentinelDeployment::new(sentinels, master);
-    let options = RedisOptions::new(Deployment::Sentinel(deployment)).with_wait(1);
+    let options = RedisOptions::new(Deployment::Sentinel(deployment));
+    let options = options.with_wait(1).with_wait_timeout(Duration::from_secs(30));
     let store = RedisStorage::open(&options).unwrap();
     let (_other, told) = watch(&options);
     is_heard(&store, &told);
@@ -157,7 +158,8 @@ fn a_store_on_a_cluster_follows_failovers_and_moving_slots() {
     }
     let mut cluster = RedisCluster::start().unwrap();
     let seeds = cluster.nodes().iter().map(address).collect();
-    let options = RedisOptions::new(Deployment::Cluster(seeds)).with_wait(1);
+    let options = RedisOptions::new(Deployment::Cluster(seeds));
+    let options = options.with_wait(1).with_wait_timeout(Duration::from_secs(30));
     let store = RedisStorage::open(&options).unwrap();
     let (_other, told) = watch(&options);
     is_heard(&store, &told);

@@ -141,11 +141,28 @@ fn a_write_that_replicas_do_not_confirm_is_an_error() {
     if is_skipped() {
         return;
     }
-    let server = Redis::start().unwrap();
-    let options = single(server.address());
-    RedisStorage::open(&options).unwrap().set(KEY, "1".into()).unwrap();
-    let waiting = options.with_wait(1).with_wait_timeout(Duration::from_millis(100));
-    let store = RedisStorage::open_existing(&waiting).unwrap();
+    let (server, mut replica) = (Redis::start().unwrap(), Redis::start().unwrap());
+    // Otherwise it logs in as a user that only its own server knows.
+    replica.set("masteruser", "").unwrap();
+    replica.set("masterauth", "").unwrap();
+    let port = server.address().port().to_string();
+    replica.command(&["REPLICAOF", "127.0.0.1", &port]).unwrap();
+    let wait_for_replicas = |count: &str| {
+        while server.info("connected_slaves").unwrap() != count {
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_for_replicas("1");
+    let options = single(server.address()).with_wait(1);
+    let store = RedisStorage::open(&options.with_wait_timeout(Duration::from_secs(30))).unwrap();
+    store.set(KEY, "1".into()).unwrap();
+    drop(store);
+    let options =
+        single(server.address()).with_wait(1).with_wait_timeout(Duration::from_millis(100));
+    // A slow machine may need more than one try.
+    let store = (0..100).find_map(|_| RedisStorage::open(&options).ok()).unwrap();
+    replica.kill().unwrap();
+    wait_for_replicas("0");
     let error = store.set(KEY, "2".into()).unwrap_err().to_string();
     assert!(error.contains("0 of 1 replicas confirmed it within 0.1 s"), "{error}");
     // What was not written need not be confirmed.

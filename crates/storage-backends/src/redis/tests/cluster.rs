@@ -69,11 +69,11 @@ fn slots_that_move_are_followed(cluster: &RedisCluster, client: &Client) {
     assert_eq!(read(client, shard, "new").as_deref(), Some("2"));
     let both = client.read(shard, &[get(shard, "old"), get(shard, "new")]);
     both.unwrap();
-    let several = cmd("MGET").arg(key(shard, "old")).arg(key(shard, "new")).take();
+    let several = [cmd("MGET").arg(key(shard, "old")).arg(key(shard, "new")).take()];
     let transaction = [cmd("MULTI"), get(shard, "new"), cmd("EXEC")];
     thread::scope(|scope| {
         // Keys of both nodes are waited for.
-        let split = scope.spawn(|| client.read(shard, &[several.clone()]).unwrap());
+        let split = scope.spawn(|| client.read(shard, &several).unwrap());
         let waits = scope.spawn(|| client.read(shard, &transaction).unwrap());
         while cluster.move_keys(moved, 100).unwrap() > 0 {}
         cluster.finish_move(moved).unwrap();

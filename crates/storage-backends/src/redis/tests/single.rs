@@ -140,7 +140,7 @@ fn cut_reply<T: Send>(
     call: impl FnOnce() -> T + Send,
 ) -> T {
     proxy.hold(Direction::Replies);
-    let result = thread::scope(|scope| {
+    thread::scope(|scope| {
         let caller = scope.spawn(call);
         let statistics = format!("cmdstat_{command}");
         let ran = format!("calls={calls},");
@@ -148,8 +148,7 @@ fn cut_reply<T: Send>(
         proxy.cut();
         proxy.release();
         caller.join().unwrap()
-    });
-    result
+    })
 }
 
 #[test]
@@ -221,9 +220,9 @@ fn all_connections_in_use_is_an_error_after_the_total_time() {
     let client = Client::open(&options, false).unwrap();
     let patient = options.clone().with_total_timeout(LONG);
     let patient = Client::open(&patient, false).unwrap();
-    let block = cmd("BLPOP").arg(key(SHARD, "list")).arg(0).take();
+    let block = [cmd("BLPOP").arg(key(SHARD, "list")).arg(0).take()];
     thread::scope(|scope| {
-        let blocked = scope.spawn(|| client.on_master(&client.masters()[0], &[block.clone()]));
+        let blocked = scope.spawn(|| client.on_master(&client.masters()[0], &block));
         // The server counts the client that is blocked.
         eventually(|| server.info("blocked_clients").unwrap() == "1");
         has(&failed(client.read(SHARD, &[get(SHARD, "a")])), "was free for 0.5 s");
