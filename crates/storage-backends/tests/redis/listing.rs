@@ -147,6 +147,47 @@ fn many_small_components_are_listed_in_order() {
     }
 }
 
+/// The shard of a component on a cluster: the lower bits of its CRC-16.
+fn shard(component: &str) -> u8 {
+    let crc = component.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
+        })
+    });
+    crc.to_be_bytes()[1]
+}
+
+#[test]
+fn components_that_are_all_in_one_shard_are_listed() {
+    let Some(test) = TestStore::cluster() else { return };
+    let store = test.open();
+    let mut components: Vec<String> = (0..)
+        .map(|n| format!("app/notes/{n}/"))
+        .filter(|component| shard(component) == 0x25)
+        .take(60)
+        .collect();
+    for component in &components {
+        let both = Commit::new()
+            .set(format!("{component}k"), "1".into())
+            // The same shard, so a commit can have both.
+            .set(format!("{}k", components[0]), "1".into());
+        store.commit(both).unwrap();
+    }
+    let indexes: Vec<String> =
+        test.names().into_iter().filter(|name| name.starts_with("i:")).collect();
+    assert_eq!(indexes.len(), 60);
+    assert!(indexes.iter().all(|name| name.contains(":25}")), "{indexes:?}");
+    components.sort();
+    let page = store.list_components(None, 50).unwrap();
+    assert_eq!((page.keys.as_slice(), page.more), (&components[..50], true));
+    let page = store.list_components(page.keys.last().map(String::as_str), 50).unwrap();
+    assert_eq!((page.keys.as_slice(), page.more), (&components[50..], false));
+    assert_eq!(store.list_keys(None).unwrap().len(), 60);
+    assert_eq!(store.usage(None).unwrap().keys, 60);
+    let page = store.list_page(PageRequest::new(55)).unwrap();
+    assert_eq!((page.keys.len(), page.more), (55, true));
+}
+
 #[test]
 fn listings_are_longer_than_a_page() {
     let Some(test) = TestStore::single() else { return };

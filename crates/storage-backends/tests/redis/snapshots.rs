@@ -187,6 +187,8 @@ fn a_reader_that_is_late_notices_it() {
     let error = result.unwrap_err();
     assert!(matches!(error, StorageError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("snapshot ended early"), "{error}");
+    // It notices before it has read much more.
+    assert!(read < 2_000, "{read}");
     // The next commit of anyone forgets a reader that is gone, and what was kept for it.
     assert!(!test.names().iter().any(|name| name.starts_with("o:") || name.starts_with("x:")));
 }
