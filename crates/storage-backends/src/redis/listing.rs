@@ -64,7 +64,7 @@ pub(super) fn page(database: &Database, request: PageRequest<'_>) -> Result<KeyP
     let limit = request.limit.min(MAX_PAGE);
     let (component, user_prefix) = split_full_key(request.prefix);
     if component.is_empty() {
-        let keys = Walk::new(database, request.prefix, request.after, limit + 1).run()?;
+        let keys = Scan::new(database, request.prefix, request.after, limit + 1).run()?;
         return Ok(KeyPage::cut(keys, limit));
     }
     page_of(database, component, PageRequest { prefix: user_prefix, limit, ..request })
@@ -117,7 +117,7 @@ fn full_key(component: &str, user_key: &[u8]) -> Result<String, StorageError> {
 }
 
 /// A listing of several components and of unscoped keys.
-struct Walk<'a> {
+struct Scan<'a> {
     database: &'a Database,
     prefix: &'a str,
     wanted: usize,
@@ -135,7 +135,7 @@ struct Entry {
     is_component: bool,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Scan<'a> {
     fn new(database: &'a Database, prefix: &'a str, after: Option<&'a str>, wanted: usize) -> Self {
         let after = after.filter(|after| *after >= prefix);
         let inside = after

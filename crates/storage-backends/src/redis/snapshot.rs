@@ -240,7 +240,7 @@ impl<'d> Snapshot<'d> {
         let reply = self.database.read(self.shard, command("MGET", names))?;
         let found = listed.iter().zip(replies::all_bytes(reply)?);
         let belongs = |stored: &Vec<u8>| {
-            // A damaged value is reported as such, by whoever decodes it.
+            // The caller reports a damaged value when it decodes it.
             values::revision(stored).is_none_or(|revision| values::number(revision) <= self.last)
         };
         Ok(found.filter_map(|(key, stored)| Some((key.clone(), stored.filter(belongs)?))).collect())
