@@ -13,9 +13,10 @@ use super::error::{self, Failure, Problem};
 use super::keys::{Keys, StoreCheck};
 use super::options::RedisOptions;
 use super::patience::Patience;
-use super::pool::{Lease, Node};
+use super::pool::{Access, Lease, Node};
 use super::router::Router;
 use super::shard::Shard;
+use super::turn::Request;
 
 /// The servers of a store, and the connections to them.
 pub(super) struct Client {
@@ -65,7 +66,7 @@ impl Client {
         let mut patience = Patience::until(deadline);
         loop {
             let node = self.router.owner(Shard::FIRST)?;
-            match node.lease(deadline, false) {
+            match node.lease(deadline) {
                 Ok(_) => return Ok(()),
                 // Sentinels name the former primary until the failover has ended.
                 Err(failure) => {
@@ -165,7 +166,7 @@ impl Client {
         let sent: Vec<Option<Lease<'_>>> = groups
             .iter()
             .map(|(node, indexes)| {
-                let mut lease = node.lease(deadline, false).ok()?;
+                let mut lease = node.lease(deadline).ok()?;
                 lease.send(of(indexes).into_iter().flat_map(|(_, commands)| commands)).ok()?;
                 Some(lease)
             })
@@ -385,16 +386,25 @@ impl Client {
     fn attempt<'c>(
         &self,
         node: &Node,
-        commands: impl Iterator<Item = &'c Cmd>,
+        commands: impl Iterator<Item = &'c Cmd> + Clone,
         is_write: bool,
         wait: Option<&Wait>,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let mut lease = node.lease(deadline, is_write)?;
         let waits = wait.map_or(Duration::ZERO, |wait| wait.limit);
-        let sent = lease.call(deadline.min(self.reply_deadline(deadline) + waits), commands);
-        sent.map_err(|failed| {
-            if let Problem::Lost(_) = failed.problem {
+        let request = || Some(Request::new(commands.clone(), waits));
+        let by = |waits| deadline.min(self.reply_deadline(deadline) + waits);
+        let (result, lease) = match node.access(deadline, is_write, request)? {
+            Access::Lease(mut lease) => (lease.call(by(waits), commands), Some(lease)),
+            Access::Shared(mut lease, own, others) => {
+                let longest = others.iter().map(|other| other.request.waits).max();
+                let waits = waits.max(longest.unwrap_or_default());
+                (lease.call_with(by(waits), &own, others), Some(lease))
+            }
+            Access::Answered(result) => (result, None),
+        };
+        result.map_err(|failed| {
+            if let (Problem::Lost(_), Some(mut lease)) = (&failed.problem, lease) {
                 // The server was restarted, and has closed the others too.
                 lease.close_older();
             }

@@ -74,6 +74,18 @@ impl Problem {
             _ => false,
         }
     }
+
+    /// The same problem, for another request on the connection that it ended.
+    pub(super) fn of_connection(&self) -> Self {
+        match self {
+            Self::NoReply(limit) => Self::NoReply(*limit),
+            Self::NotRedis => Self::NotRedis,
+            Self::Lost(Some(error)) => {
+                Self::Lost(Some(io::Error::new(error.kind(), error.to_string())))
+            }
+            _ => Self::Lost(None),
+        }
+    }
 }
 
 impl From<StorageError> for Failure {

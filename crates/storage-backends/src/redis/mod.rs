@@ -29,6 +29,7 @@ mod store;
 #[cfg(unix)]
 mod tests;
 mod transport;
+mod turn;
 mod values;
 mod verify;
 

@@ -37,8 +37,11 @@ pub struct RedisOptions {
     /// What the keys of the store begin with, so that stores and other programs can share a
     /// server. Default: `storage`.
     pub prefix: String,
-    /// The maximum number of connections to each server for calls; others carry notices.
-    /// Default: 16.
+    /// The maximum number of connections to each server for calls; others carry notices. Calls
+    /// that find none free are sent together, so few suffice: with one for each of many callers,
+    /// client and server spend most of their time in system calls. A write that waits for
+    /// replicas ([`wait`](Self::wait)) keeps others on its connection waiting, so more may help
+    /// then. Default: 4.
     pub pool_size: usize,
     /// The maximum time to open a connection. Default: 5 s.
     pub connect_timeout: Duration,
@@ -72,7 +75,7 @@ impl RedisOptions {
             password: None,
             database: 0,
             prefix: Self::DEFAULT_PREFIX.to_owned(),
-            pool_size: 16,
+            pool_size: 4,
             connect_timeout: Duration::from_secs(5),
             reply_timeout: Duration::from_secs(10),
             total_timeout: Duration::from_secs(30),

@@ -1,6 +1,7 @@
 //! A bounded pool of connections to one server, for threads that block.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
@@ -10,17 +11,20 @@ use super::deployment::RedisAddress;
 use super::error::{Failure, Problem};
 use super::shard::Shard;
 use super::transport::{Failed, Wire};
+use super::turn::{Granted, Other, Request, Taken, Turn, Waiter};
 
 /// How long an idle connection is used again. A firewall may forget older ones.
 const MAX_IDLE: Duration = Duration::from_secs(60);
+
+/// What is sent together at most, unless a single request is longer.
+const MAX_REQUESTS: usize = 64;
+const MAX_BYTES: usize = 256 * 1024;
 
 /// A server, and the connections to it.
 pub(super) struct Node {
     pub(super) address: RedisAddress,
     connector: Arc<Connector>,
     state: Mutex<State>,
-    /// Signalled when a connection becomes idle or is closed.
-    freed: Condvar,
 }
 
 #[derive(Default)]
@@ -29,8 +33,8 @@ struct State {
     idle: Vec<Idle>,
     /// All connections: idle, in use, and those that are being opened.
     open: usize,
-    /// How many threads wait for one.
-    waiting: usize,
+    /// The callers that wait for one.
+    waiting: VecDeque<Arc<Waiter>>,
     /// Raised to close the connections that were opened before.
     generation: u64,
     /// A shard that the server has, if it has any.
@@ -43,9 +47,19 @@ struct Idle {
     generation: u64,
 }
 
+/// How a call reaches the server.
+pub(super) enum Access<'n> {
+    /// With a connection of its own.
+    Lease(Lease<'n>),
+    /// With a connection that the caller also uses for requests of others.
+    Shared(Lease<'n>, Request, Vec<Other>),
+    /// Another caller has sent the request.
+    Answered(Result<Vec<Value>, Failed>),
+}
+
 impl Node {
     pub(super) fn new(address: RedisAddress, connector: Arc<Connector>) -> Self {
-        Self { address, connector, state: Mutex::default(), freed: Condvar::new() }
+        Self { address, connector, state: Mutex::default() }
     }
 
     /// Sets a shard that the server has. New connections look for the store in it.
@@ -53,9 +67,22 @@ impl Node {
         self.state().shard = shard;
     }
 
-    /// Takes a connection for one call. `is_checked` says that the server must not have closed
-    /// it, as far as that can be known.
-    pub(super) fn lease(&self, deadline: Instant, is_checked: bool) -> Result<Lease<'_>, Failure> {
+    /// Takes a connection for one call, which needs it alone.
+    pub(super) fn lease(&self, deadline: Instant) -> Result<Lease<'_>, Failure> {
+        match self.access(deadline, false, || None)? {
+            Access::Lease(lease) | Access::Shared(lease, ..) => Ok(lease),
+            Access::Answered(_) => Err(Failure::at(&self.address, Problem::Lost(None))),
+        }
+    }
+
+    /// Takes a connection for one call, or has its request sent with others if all are in use.
+    /// `is_checked` says that the server must not have closed it, as far as that can be known.
+    pub(super) fn access(
+        &self,
+        deadline: Instant,
+        is_checked: bool,
+        request: impl Fn() -> Option<Request>,
+    ) -> Result<Access<'_>, Failure> {
         let mut state = self.state();
         loop {
             while let Some(Idle { wire, since, generation }) = state.idle.pop() {
@@ -63,7 +90,7 @@ impl Node {
                 if is_fresh {
                     drop(state);
                     if !(is_checked && wire.has_news()) {
-                        return Ok(Lease::new(self, wire, generation));
+                        return Ok(Access::Lease(Lease::new(self, wire, generation)));
                     }
                     state = self.state();
                 }
@@ -74,7 +101,7 @@ impl Node {
                 let (generation, shard) = (state.generation, state.shard);
                 drop(state);
                 match self.connector.open(&self.address, shard, deadline) {
-                    Ok(wire) => return Ok(Lease::new(self, wire, generation)),
+                    Ok(wire) => return Ok(Access::Lease(Lease::new(self, wire, generation))),
                     Err(problem) => {
                         self.put_back(None);
                         state = self.state();
@@ -88,15 +115,24 @@ impl Node {
             if !state.idle.is_empty() {
                 continue;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let limit = self.connector.total_timeout;
-                return Err(Failure::at(&self.address, Problem::AllInUse(limit)));
+            let waiter = Arc::new(Waiter::new(request(), deadline));
+            state.waiting.push_back(Arc::clone(&waiter));
+            drop(state);
+            match waiter.wait(self.connector.reply_timeout) {
+                Turn::Granted(Granted { wire, generation, own, others }) => {
+                    let lease = Lease::new(self, wire, generation);
+                    return Ok(match own {
+                        Some(own) => Access::Shared(lease, own, others),
+                        None => Access::Lease(lease),
+                    });
+                }
+                Turn::Answered(result) => return Ok(Access::Answered(result)),
+                Turn::Late => {
+                    let limit = self.connector.total_timeout;
+                    return Err(Failure::at(&self.address, Problem::AllInUse(limit)));
+                }
+                Turn::Retry => state = self.state(),
             }
-            state.waiting += 1;
-            let waited = self.freed.wait_timeout(state, left);
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            state.waiting -= 1;
         }
     }
 
@@ -115,15 +151,16 @@ impl Node {
         state.generation += 1;
         state.open -= state.idle.len();
         let closed = std::mem::take(&mut state.idle);
-        let is_awaited = state.waiting > 0;
+        // Those who wait may open connections now.
+        let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        if is_awaited {
-            self.freed.notify_all();
+        for waiter in waiting {
+            waiter.end(|_| Turn::Retry);
         }
         drop(closed);
     }
 
-    /// Makes a connection idle, or forgets one that was closed.
+    /// Passes a connection on or makes it idle, or forgets one that was closed.
     fn put_back(&self, wire: Option<(Wire, u64)>) {
         let mut unused = None;
         let mut state = self.state();
@@ -135,22 +172,71 @@ impl Node {
                     state.open -= 1;
                     unused = Some(state.idle.remove(0));
                 }
-                state.idle.push(Idle { wire, since: now, generation });
+                if let Some(wire) = self.pass_on(&mut state, wire, generation) {
+                    state.idle.push(Idle { wire, since: now, generation });
+                }
             }
-            _ => state.open -= 1,
+            _ => {
+                state.open -= 1;
+                while let Some(waiter) = state.waiting.pop_front() {
+                    if waiter.end(|_| Turn::Retry) {
+                        break;
+                    }
+                }
+            }
         }
-        let is_awaited = state.waiting > 0;
         drop(state);
-        if is_awaited {
-            self.freed.notify_one();
-        }
         drop(unused);
+    }
+
+    /// Gives a connection to the caller that has waited longest, with requests of those behind
+    /// it. Returns it if no one waits.
+    fn pass_on(&self, state: &mut State, wire: Wire, generation: u64) -> Option<Wire> {
+        let mut wire = Some(wire);
+        while let Some(next) = state.waiting.pop_front() {
+            next.end(|own| {
+                let Some(wire) = wire.take() else { return Turn::Retry };
+                let left = next.deadline.saturating_duration_since(Instant::now());
+                let others = match &own {
+                    // A caller with little time would end the requests of others early.
+                    Some(own) if left >= self.connector.reply_timeout => {
+                        behind(&mut state.waiting, own)
+                    }
+                    _ => Vec::new(),
+                };
+                Turn::Granted(Granted { wire, generation, own, others })
+            });
+            if wire.is_none() {
+                break;
+            }
+        }
+        wire
     }
 
     /// Ignores poisoning: no code panics while it holds the lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes requests of callers who wait, to be sent with the one of the first.
+fn behind(waiting: &mut VecDeque<Arc<Waiter>>, first: &Request) -> Vec<Other> {
+    let mut others = Vec::new();
+    let mut bytes = first.packed.len();
+    while others.len() + 1 < MAX_REQUESTS
+        && let Some(next) = waiting.front()
+    {
+        match next.take(|request| bytes + request.packed.len() <= MAX_BYTES) {
+            Taken::Request(other) => {
+                bytes += other.request.packed.len();
+                others.push(other);
+            }
+            Taken::GaveUp => {}
+            Taken::Nothing => break,
+        }
+        waiting.pop_front();
+    }
+    others
 }
 
 /// A connection in use. Returned to the pool when it is dropped, unless a request failed or
@@ -176,6 +262,50 @@ impl<'n> Lease<'n> {
     ) -> Result<Vec<Value>, Failed> {
         self.send(commands)?;
         self.receive(deadline).map_err(|problem| Failed { problem, was_sent: true })
+    }
+
+    /// Sends a request with those of others in one write, and gives each its replies.
+    pub(super) fn call_with(
+        &mut self,
+        deadline: Instant,
+        own: &Request,
+        mut others: Vec<Other>,
+    ) -> Result<Vec<Value>, Failed> {
+        let packed = others.iter().map(|other| other.request.packed.as_slice());
+        let sent = match &mut self.wire {
+            Some(wire) => wire.send_packed([own.packed.as_slice()].into_iter().chain(packed)),
+            None => Err(Failed { problem: Problem::Lost(None), was_sent: false }),
+        };
+        if let Err(failed) = sent {
+            self.wire = None;
+            for mut other in others {
+                other.was_sent = failed.was_sent;
+                other.fail(&failed.problem);
+            }
+            return Err(failed);
+        }
+        for other in &mut others {
+            other.was_sent = true;
+        }
+        self.awaited = own.replies;
+        let result = self.receive(deadline);
+        let mut problem = result.as_ref().err().map(Problem::of_connection);
+        for other in others {
+            if problem.is_none() {
+                self.awaited = other.request.replies;
+                match self.receive(deadline) {
+                    Ok(replies) => {
+                        other.answer(replies);
+                        continue;
+                    }
+                    Err(failed) => problem = Some(failed),
+                }
+            }
+            if let Some(problem) = &problem {
+                other.fail(problem);
+            }
+        }
+        result.map_err(|problem| Failed { problem, was_sent: true })
     }
 
     /// Sends commands in one write.

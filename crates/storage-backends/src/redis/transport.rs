@@ -93,10 +93,17 @@ impl Wire {
             count += 1;
         }
         self.write_packed()?;
-        if self.packed.capacity() > MAX_KEPT_BYTES {
-            self.packed = Vec::new();
-        }
         Ok(count)
+    }
+
+    /// Sends requests that are packed already in one write.
+    pub(super) fn send_packed<'p>(
+        &mut self,
+        requests: impl Iterator<Item = &'p [u8]>,
+    ) -> Result<(), Failed> {
+        self.packed.clear();
+        requests.for_each(|packed| self.packed.extend_from_slice(packed));
+        self.write_packed()
     }
 
     fn write_packed(&mut self) -> Result<(), Failed> {
@@ -126,6 +133,9 @@ impl Wire {
             stream
                 .flush()
                 .map_err(|error| Failed { problem: Problem::Lost(Some(error)), was_sent: true })?;
+        }
+        if self.packed.capacity() > MAX_KEPT_BYTES {
+            self.packed = Vec::new();
         }
         Ok(())
     }

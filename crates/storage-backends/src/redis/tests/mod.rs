@@ -4,6 +4,7 @@
 mod cluster;
 mod notices;
 mod sentinel;
+mod sharing;
 mod single;
 mod tls;
 mod transport;

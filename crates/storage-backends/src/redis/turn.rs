@@ -1,0 +1,178 @@
+//! How callers wait for a connection when all are in use.
+//!
+//! A connection that becomes free goes to the caller that has waited longest. That caller also
+//! sends the requests of those behind it, in one write, and gives them their replies. So under
+//! load a round trip carries many requests, and the system calls of client and server are shared.
+
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
+
+use super::error::Problem;
+use super::transport::{Failed, Wire};
+
+/// A request in the form in which it is sent.
+pub(super) struct Request {
+    pub(super) packed: Vec<u8>,
+    /// How many replies will come.
+    pub(super) replies: usize,
+    /// How much longer than others it may take, as it waits for replicas.
+    pub(super) waits: Duration,
+}
+
+impl Request {
+    pub(super) fn new<'c>(commands: impl Iterator<Item = &'c Cmd>, waits: Duration) -> Self {
+        let mut request = Self { packed: Vec::new(), replies: 0, waits };
+        for command in commands {
+            command.write_packed_command(&mut request.packed);
+            request.replies += 1;
+        }
+        request
+    }
+}
+
+/// A caller that waits.
+pub(super) struct Waiter {
+    state: Mutex<Waiting>,
+    changed: Condvar,
+    /// When the caller gives up.
+    pub(super) deadline: Instant,
+}
+
+enum Waiting {
+    /// For a connection. Without a request, the caller needs it alone.
+    Queued(Option<Request>),
+    /// For the replies to a request that another caller has.
+    Taken,
+    Ended(Turn),
+    GaveUp,
+}
+
+/// How the wait of a caller ends.
+pub(super) enum Turn {
+    /// It may look for a connection, or open one.
+    Retry,
+    /// It may use a connection.
+    Granted(Granted),
+    /// Another caller has sent its request.
+    Answered(Result<Vec<Value>, Failed>),
+    /// It has waited until its deadline, and nothing was sent.
+    Late,
+}
+
+/// A connection, and the requests that are sent with it.
+pub(super) struct Granted {
+    pub(super) wire: Wire,
+    pub(super) generation: u64,
+    /// That of the caller itself, unless it needs the connection alone.
+    pub(super) own: Option<Request>,
+    pub(super) others: Vec<Other>,
+}
+
+/// The request of another caller.
+pub(super) struct Other {
+    waiter: Arc<Waiter>,
+    pub(super) request: Request,
+    pub(super) was_sent: bool,
+}
+
+impl Waiter {
+    pub(super) fn new(request: Option<Request>, deadline: Instant) -> Self {
+        Self { state: Mutex::new(Waiting::Queued(request)), changed: Condvar::new(), deadline }
+    }
+
+    /// Waits. `limit` is the time that a reply may take.
+    pub(super) fn wait(&self, limit: Duration) -> Turn {
+        let mut state = self.lock();
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            match mem::replace(&mut *state, Waiting::GaveUp) {
+                Waiting::Ended(turn) => return turn,
+                Waiting::Taken if left.is_zero() => {
+                    let failed = Failed { problem: Problem::NoReply(limit), was_sent: true };
+                    return Turn::Answered(Err(failed));
+                }
+                Waiting::Queued(_) | Waiting::GaveUp if left.is_zero() => return Turn::Late,
+                waiting => *state = waiting,
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends the wait for a connection. Returns `false`, without calling `turn`, if the caller
+    /// has given up.
+    pub(super) fn end(&self, turn: impl FnOnce(Option<Request>) -> Turn) -> bool {
+        let mut state = self.lock();
+        match mem::replace(&mut *state, Waiting::GaveUp) {
+            Waiting::Queued(own) => {
+                *state = Waiting::Ended(turn(own));
+                drop(state);
+                self.changed.notify_one();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the request, if the caller has one that fits and has not given up.
+    pub(super) fn take(self: &Arc<Self>, fits: impl FnOnce(&Request) -> bool) -> Taken {
+        let mut state = self.lock();
+        match mem::replace(&mut *state, Waiting::GaveUp) {
+            Waiting::Queued(Some(request)) if fits(&request) => {
+                *state = Waiting::Taken;
+                Taken::Request(Other { waiter: Arc::clone(self), request, was_sent: false })
+            }
+            Waiting::Queued(request) => {
+                *state = Waiting::Queued(request);
+                Taken::Nothing
+            }
+            _ => Taken::GaveUp,
+        }
+    }
+
+    fn answer(&self, result: Result<Vec<Value>, Failed>) {
+        let mut state = self.lock();
+        if matches!(*state, Waiting::Taken) {
+            *state = Waiting::Ended(Turn::Answered(result));
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Ignores poisoning: no code panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What [`Waiter::take`] found.
+pub(super) enum Taken {
+    Request(Other),
+    /// The caller waits on.
+    Nothing,
+    GaveUp,
+}
+
+impl Other {
+    /// Gives the caller its replies.
+    pub(super) fn answer(self, replies: Vec<Value>) {
+        self.waiter.answer(Ok(replies));
+    }
+
+    /// Tells the caller that its request failed as the one that it was sent with.
+    pub(super) fn fail(self, problem: &Problem) {
+        let problem = problem.of_connection();
+        self.waiter.answer(Err(Failed { problem, was_sent: self.was_sent }));
+    }
+}
+
+impl Drop for Other {
+    /// No caller waits for a reply that will not come. Has no effect after an answer.
+    fn drop(&mut self) {
+        let (problem, was_sent) = (Problem::Lost(None), self.was_sent);
+        self.waiter.answer(Err(Failed { problem, was_sent }));
+    }
+}
