@@ -223,6 +223,10 @@ pub struct StoreProperties {
     /// Whether other hosts may write to the same data, so that a cache in front
     /// of the store can be stale.
     pub shared_with_other_hosts: bool,
+    /// Whether a failover to a replica can lose acknowledged writes whatever the settings
+    /// of the servers, because they replicate asynchronously. Then `durability` is that of one
+    /// server. `false` from a store without replicas, and if the settings decide.
+    pub failover_can_lose_writes: bool,
 }
 
 impl StoreProperties {
@@ -236,6 +240,7 @@ impl StoreProperties {
             durability: None,
             may_block: true,
             shared_with_other_hosts: false,
+            failover_can_lose_writes: false,
         }
     }
 
@@ -272,5 +277,27 @@ impl StoreProperties {
     pub fn with_shared_with_other_hosts(mut self, shared: bool) -> Self {
         self.shared_with_other_hosts = shared;
         self
+    }
+
+    /// Sets whether a failover can lose acknowledged writes.
+    #[must_use]
+    pub fn with_failover_can_lose_writes(mut self, can_lose: bool) -> Self {
+        self.failover_can_lose_writes = can_lose;
+        self
+    }
+
+    /// Returns what a failover can lose, in words to show next to the durability; `None` if
+    /// nothing.
+    ///
+    /// ```
+    /// use storage_core::StoreProperties;
+    ///
+    /// let properties = StoreProperties::new("mine").with_failover_can_lose_writes(true);
+    /// assert!(properties.failover_loss().unwrap().starts_with("a failover can lose"));
+    /// ```
+    pub fn failover_loss(&self) -> Option<&'static str> {
+        self.failover_can_lose_writes.then_some(
+            "a failover can lose acknowledged writes, because the servers replicate asynchronously",
+        )
     }
 }
