@@ -3,8 +3,9 @@
 /// What is shown instead of a password.
 const HIDDEN: &str = "***";
 
-/// The scheme of stores on a server.
-const SERVER: &str = "postgres:";
+/// The schemes of stores on a server, each with a colon.
+const SERVERS: [&str; 6] =
+    ["postgres:", "postgresql:", "redis:", "rediss:", "redis+cluster:", "redis+sentinel:"];
 
 /// The name of a setting with a password, or the end of its name, up to the value.
 const SETTING: &str = "password=";
@@ -23,20 +24,69 @@ const SETTING: &str = "password=";
 /// assert_eq!(hide_passwords("file:a@b"), "file:a@b");
 /// ```
 pub fn hide_passwords(text: &str) -> String {
-    text.split_inclusive('\n').map(|line| hide_settings(&hide_in_authority(line))).collect()
+    text.split_inclusive('\n').map(hide_in_url).collect()
 }
 
-/// `SCHEME://USER:PASSWORD@HOST`, and the same without slashes.
+/// The same for a text that is at most one URL, whose password may have line breaks.
+pub(crate) fn hide_in_url(text: &str) -> String {
+    hide_settings(&hide_in_authority(text))
+}
+
+/// `SCHEME://USER:PASSWORD@HOST`. Of a store on a server also the same with another number of
+/// slashes, and `SCHEME://USER:PASSWORD`, where the host is missing.
 fn hide_in_authority(line: &str) -> String {
     if let Some((user, host)) = split_authority(line) {
         return format!("{user}:{HIDDEN}@{host}");
     }
-    let without_slashes = || {
-        let (before, rest) = line.split_once(SERVER).filter(|(_, rest)| !rest.starts_with("//"))?;
-        let (_, host) = rest.rsplit_once('@')?;
-        Some(format!("{before}{SERVER}{HIDDEN}@{host}"))
+    let Some((scheme, rest)) = split_server(line) else { return line.to_owned() };
+    let has_slashes = rest.starts_with("//") && !rest.starts_with("///");
+    match rest.rsplit_once('@') {
+        // A user without a password.
+        Some(_) if has_slashes => line.to_owned(),
+        Some((_, host)) => format!("{scheme}{HIDDEN}@{host}"),
+        None => match end_of_addresses(rest) {
+            Some(end) => format!("{scheme}{}{HIDDEN}", rest.get(..end).unwrap_or_default()),
+            None => line.to_owned(),
+        },
+    }
+}
+
+/// The part of a text up to the scheme of a store on a server, and the rest of the URL.
+fn split_server(text: &str) -> Option<(&str, &str)> {
+    // As long as `text` in bytes, unlike `to_lowercase`.
+    let lower = text.to_ascii_lowercase();
+    let is_begin = |at: usize| {
+        let before = lower.get(..at).and_then(|before| before.chars().next_back());
+        before.is_none_or(|c| !c.is_ascii_alphanumeric() && !"+-.".contains(c))
     };
-    without_slashes().unwrap_or_else(|| line.to_owned())
+    let ends = SERVERS.iter().flat_map(|scheme| {
+        lower.match_indices(scheme).filter(|(at, _)| is_begin(*at)).map(|(at, _)| at + scheme.len())
+    });
+    text.split_at_checked(ends.min()?)
+}
+
+/// Where a text begins that follows a colon and is not a port.
+fn end_of_addresses(rest: &str) -> Option<usize> {
+    let mut at = rest.len() - rest.trim_start_matches('/').len();
+    while let Some(found) = rest.get(at..)?.find(|c: char| ":[/?".contains(c) || c.is_whitespace())
+    {
+        at += found;
+        let left = rest.get(at..)?;
+        if let Some(address) = left.strip_prefix('[').and_then(|left| left.find(']')) {
+            at += address + 2;
+        } else if let Some(port) = left.strip_prefix(':') {
+            let after = port.trim_start_matches(|c: char| c.is_ascii_digit());
+            let is_port = after.len() < port.len()
+                && after.chars().next().is_none_or(|c| ",/?\"'".contains(c) || c.is_whitespace());
+            if !is_port {
+                return Some(at + 1);
+            }
+            at = rest.len() - after.len();
+        } else {
+            return None;
+        }
+    }
+    None
 }
 
 /// What is before and after `:PASSWORD@`.
@@ -85,6 +135,17 @@ mod tests {
             ("a password=s3cret password=other", "a password=*** password=***"),
             ("a\nx://u:p@q:r@h/d\nb@c", "a\nx://u:***@h/d\nb@c"),
             ("'postgres:u:p@h/d'", "'postgres:***@h/d'"),
+            ("PostgreSQL:u:p@h/d", "PostgreSQL:***@h/d"),
+            ("postgres:///u:p@h/d", "postgres:***@h/d"),
+            ("redis://:s3cret@h/0", "redis://:***@h/0"),
+            ("rediss:/:s3cret@h/0", "rediss:***@h/0"),
+            ("redis+cluster://u:p,q@h1:1,h2:2/", "redis+cluster://u:***@h1:1,h2:2/"),
+            ("redis+sentinel:u:p@h1,h2/m", "redis+sentinel:***@h1,h2/m"),
+            // The host is missing.
+            ("redis://ada:s3cret/0", "redis://ada:***"),
+            ("redis:/ada:s3cret/0", "redis:/ada:***"),
+            ("store = 'redis://:s3cret'", "store = 'redis://:***"),
+            ("redis://h:6379,s:3cret", "redis://h:6379,s:***"),
         ] {
             assert_eq!(hide_passwords(text), shown);
         }
@@ -98,6 +159,13 @@ mod tests {
             "postgres://db:5432/app",
             "pg://h/d?passwords=3",
             "x://u@h/d?a=b@c:d",
+            "redis://db:6379/0?prefix=a",
+            "redis://ada@db",
+            "redis+cluster://[::1]:7000,h2:7001,h3?wait=1",
+            "'redis://h:6379' is empty: try again",
+            "file:redis:a",
+            "file:///srv/redis:1/x:y",
+            "myredis:a:b",
         ] {
             assert_eq!(hide_passwords(text), text);
         }
