@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use crate::scheme::Scheme;
 
-/// The names of all schemes, compiled in or not. Each is also the name of the
-/// feature.
-pub(crate) const NAMES: [&str; 5] = ["file", "redb", "rocksdb", "postgres", "memory"];
+/// The names of all schemes, compiled in or not, and the feature of each.
+pub(crate) const FEATURES: [(&str, &str); 5] = [
+    ("file", "file"),
+    ("redb", "redb"),
+    ("rocksdb", "rocksdb"),
+    ("postgres", "postgres"),
+    ("memory", "memory"),
+];
 
 /// The schemes that are compiled in.
 pub(crate) fn schemes() -> Vec<Arc<dyn Scheme>> {
@@ -225,6 +230,10 @@ mod memory {
         }
 
         fn has_path(&self) -> bool {
+            false
+        }
+
+        fn is_persistent(&self) -> bool {
             false
         }
 

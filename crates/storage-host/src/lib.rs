@@ -109,6 +109,8 @@ mod scheme;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod server;
+mod server_address;
+mod servers;
 mod settings;
 mod shutdown;
 #[cfg(all(feature = "signals", unix))]
@@ -118,6 +120,7 @@ mod store_url;
 #[cfg(any(feature = "serve", all(feature = "admin", unix)))]
 mod timed_stream;
 mod transfer;
+mod url_text;
 mod wipe;
 
 #[cfg(feature = "archive")]
@@ -153,6 +156,8 @@ pub use rate::{InvalidRateLimit, RateLimit};
 pub use registry::StoreRegistry;
 pub use scheme::{Inspection, Location, Mode, Needs, Scheme, Setting};
 pub use server::Server;
+pub use server_address::ServerAddress;
+pub use servers::Servers;
 pub use settings::{Applied, HostSettings, SettingChange};
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use transfer::component::SettingsOf;

@@ -27,6 +27,10 @@ impl Scheme for Postgres {
         true
     }
 
+    fn password_variable(&self) -> Option<&'static str> {
+        Some(PASSWORD)
+    }
+
     fn settings(&self) -> &'static [Setting] {
         const SETTINGS: &[Setting] = &[
             Setting::text(
@@ -74,6 +78,7 @@ fn inspection(report: PostgresReport) -> Inspection {
             ("dead rows", report.dead_rows.to_string()),
         ],
         warnings: report.warnings.into_iter().map(|one| (one.code, one.text)).collect(),
+        durability: None,
         bytes: Some(report.bytes),
         writable: Some(!report.is_standby),
     }

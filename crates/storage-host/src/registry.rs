@@ -52,9 +52,9 @@ impl StoreRegistry {
     /// Returns the names of all schemes of this crate, and whether each is compiled in.
     pub fn features() -> impl Iterator<Item = (&'static str, bool)> {
         let compiled_in = built_in::schemes();
-        built_in::NAMES
+        built_in::FEATURES
             .into_iter()
-            .map(move |name| (name, compiled_in.iter().any(|scheme| scheme.name() == name)))
+            .map(move |(name, _)| (name, compiled_in.iter().any(|scheme| scheme.name() == name)))
     }
 
     /// Registers a scheme. Replaces one of the same name.
@@ -74,7 +74,7 @@ impl StoreRegistry {
     /// [`StoreUrlError`] if the scheme is not registered, or the path or a setting is
     /// invalid.
     pub fn parse(&self, text: impl AsRef<OsStr>) -> Result<StoreUrl, StoreUrlError> {
-        store_url::parse(text.as_ref(), &self.schemes, &built_in::NAMES)
+        store_url::parse(text.as_ref(), &self.schemes, &built_in::FEATURES)
     }
 }
 

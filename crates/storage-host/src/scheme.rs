@@ -6,6 +6,7 @@ use std::sync::Arc;
 use storage_core::{Problem, StorageError, Store, Verified};
 
 use crate::server::Server;
+use crate::servers::Servers;
 
 /// A kind of store, which a URL selects by its scheme: `file:PATH`.
 ///
@@ -29,10 +30,37 @@ pub trait Scheme: Send + Sync {
         false
     }
 
+    /// Returns whether its URLs name one or several servers instead of a path:
+    /// `//[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]..][/NAME]`. Default: no.
+    fn has_servers(&self) -> bool {
+        false
+    }
+
+    /// Returns whether its data outlives the process. Default: yes.
+    fn is_persistent(&self) -> bool {
+        true
+    }
+
+    /// Returns the environment variable of a password that is not in the URL. The command
+    /// passes the password of a URL to its child processes in it. Default: none.
+    fn password_variable(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Returns the settings that its URLs may have, in the order of display. Default:
     /// none. URLs with other settings or values are not parsed.
     fn settings(&self) -> &'static [Setting] {
         &[]
+    }
+
+    /// Refuses a URL whose parts are valid one by one, but not together. Opens nothing.
+    /// Default: accepts all.
+    ///
+    /// # Errors
+    /// What is wrong, as a text that follows the URL: `names two servers: remove one`. It must
+    /// not contain the password.
+    fn check(&self, _location: &Location) -> Result<(), String> {
+        Ok(())
     }
 
     /// Opens the store.
@@ -144,12 +172,13 @@ impl Setting {
     }
 }
 
-/// The path or the server, and the settings of a URL.
+/// The path or the servers, and the settings of a URL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Location {
     pub(crate) path: PathBuf,
-    // In a box, because most locations have none.
+    // In boxes, because most locations have none.
     pub(crate) server: Option<Box<Server>>,
+    pub(crate) servers: Option<Box<Servers>>,
     /// Settings that are not the default, in the order of the scheme.
     pub(crate) settings: Vec<(&'static str, String)>,
 }
@@ -163,6 +192,11 @@ impl Location {
     /// The server, if the scheme has one.
     pub fn server(&self) -> Option<&Server> {
         self.server.as_deref()
+    }
+
+    /// The servers, if URLs of the scheme can name several.
+    pub fn servers(&self) -> Option<&Servers> {
+        self.servers.as_deref()
     }
 
     /// The value of a setting, unless it is the default.
@@ -190,7 +224,9 @@ pub struct Inspection {
     /// Problems that do not make the store unusable: a code for programs, such as
     /// `fsync_off`, and a text.
     pub warnings: Vec<(&'static str, String)>,
-    /// The bytes of the store on the server's disk.
+    /// What an acknowledged write survives, in words, if the server's settings decide.
+    pub durability: Option<String>,
+    /// The bytes of the store on the server.
     pub bytes: Option<u64>,
     /// Whether the server accepts writes.
     pub writable: Option<bool>,

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::store_path;
+use crate::server_address::ServerAddress;
+use crate::url_text::{Encoded, decoded};
 
 /// The server and database that a URL names: `//USER[:PASSWORD]@HOST[:PORT]/DATABASE`.
 ///
@@ -11,8 +12,7 @@ use crate::store_path;
 pub struct Server {
     user: String,
     password: Option<String>,
-    host: String,
-    port: Option<u16>,
+    address: ServerAddress,
     database: String,
 }
 
@@ -29,12 +29,12 @@ impl Server {
 
     /// The name or address of the host, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
-        &self.host
+        self.address.host()
     }
 
     /// The port, unless it is the default.
     pub fn port(&self) -> Option<u16> {
-        self.port
+        self.address.port()
     }
 
     /// The database.
@@ -61,84 +61,24 @@ impl Server {
         let (authority, database) = rest.split_once('/').ok_or_else(|| {
             "names no database: put a slash and its name after the host".to_owned()
         })?;
-        let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, "")) => (host, None),
-            Some((host, port)) => (host, Some(port.strip_prefix(':').unwrap_or(port))),
-            None => match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            },
-        };
-        let port = port.map(|port| {
-            let parsed = port.parse::<u16>().ok().filter(|port| *port > 0);
-            parsed.ok_or_else(|| format!("has the port {port:?}; it is a number up to 65535"))
-        });
         let server = Self {
             user: decoded(user, "user")?,
             password,
-            host: decoded(host, "host")?,
-            port: port.transpose()?,
+            address: ServerAddress::parse(authority)?,
             database: decoded(database, "database")?,
         };
-        for (name, part) in
-            [("user", &server.user), ("host", &server.host), ("database", &server.database)]
-        {
+        for (name, part) in [("user", &server.user), ("database", &server.database)] {
             if part.is_empty() {
                 return Err(format!("names no {name}"));
             }
-        }
-        if server.host.contains(['/', '?', '#', '@', '[', ']', '%', ' ']) {
-            return Err("has a host that is no name and no address".to_owned());
         }
         Ok(server)
     }
 }
 
-/// Decodes `%XX`. Control characters are errors: no server accepts them in these parts.
-fn decoded(text: &str, part: &str) -> Result<String, String> {
-    let bytes = store_path::decode_percent(text.as_bytes()).ok_or_else(|| {
-        format!(
-            "has a % in its {part} that is not followed by two hexadecimal digits: write %25 for a \
-             literal %"
-        )
-    })?;
-    let decoded = String::from_utf8(bytes)
-        .map_err(|_| format!("has escapes in its {part} that are not UTF-8"))?;
-    match decoded.contains(char::is_control) {
-        true => Err(format!("has a control character in its {part}: remove it")),
-        false => Ok(decoded),
-    }
-}
-
-/// Writes a part of a URL, with escapes for characters that would end it.
-struct Encoded<'a>(&'a str);
-
-impl fmt::Display for Encoded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if c.is_alphanumeric() || "-._~".contains(c) {
-                write!(f, "{c}")?;
-            } else {
-                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                    write!(f, "%{byte:02X}")?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "//{}@", Encoded(&self.user))?;
-        match self.host.contains(':') {
-            true => write!(f, "[{}]", self.host)?,
-            false => write!(f, "{}", Encoded(&self.host))?,
-        }
-        if let Some(port) = self.port {
-            write!(f, ":{port}")?;
-        }
-        write!(f, "/{}", Encoded(&self.database))
+        write!(f, "//{}@{}/{}", Encoded(&self.user), self.address, Encoded(&self.database))
     }
 }
 

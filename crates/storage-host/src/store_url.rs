@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use storage_core::{Problem, StorageError, Store, Verified};
 
-use crate::password::hide_passwords;
+use crate::password::hide_in_url;
 use crate::scheme::{Inspection, Location, Mode, Needs, Scheme, Setting, Values};
 use crate::server::Server;
+use crate::servers::Servers;
 use crate::store_path::{self, Escaped};
 
-/// Names a store: `SCHEME:PATH[?SETTING=VALUE[&...]]`, or `SCHEME://USER@HOST/DATABASE` for a
+/// Names a store: `SCHEME:PATH[?SETTING=VALUE[&...]]`, or `SCHEME://[USER@]HOST/NAME` for a
 /// store on a server.
 ///
 /// | URL | store | settings |
@@ -139,8 +140,32 @@ impl StoreUrl {
         self.location.server()
     }
 
+    /// The servers of the store, if URLs of its scheme can name several.
+    pub fn servers(&self) -> Option<&Servers> {
+        self.location.servers()
+    }
+
+    /// Whether the store is on a server.
+    pub fn is_on_server(&self) -> bool {
+        self.server().is_some() || self.servers().is_some()
+    }
+
+    /// The password in the URL, and the environment variable in which another process can be
+    /// given it, because the text of a URL has none.
+    pub fn password(&self) -> Option<(&'static str, &str)> {
+        let of_servers = || self.servers().and_then(Servers::password);
+        let password = self.server().and_then(Server::password).or_else(of_servers)?;
+        Some((self.scheme.password_variable()?, password))
+    }
+
+    /// Whether the data of the store outlives the process.
+    pub fn is_persistent(&self) -> bool {
+        self.scheme.is_persistent()
+    }
+
     /// What an acknowledged write survives, as URLs name it: `sync`, `os` or `relaxed`;
-    /// `None` for a store that is not persistent.
+    /// `None` if URLs of the scheme have no such setting, because the store is not persistent or
+    /// its servers decide.
     pub fn durability(&self) -> Option<&'static str> {
         let values = self.durabilities();
         let set = self.location.setting("durability");
@@ -155,7 +180,7 @@ impl StoreUrl {
         }
     }
 
-    /// Returns the same store with the weakest durability of its kind. Use it for work
+    /// Returns the same store with the weakest durability that its URLs can choose. Use it for work
     /// that can be repeated after an interruption, and end with
     /// [`flush`](storage_core::Store::flush).
     ///
@@ -231,15 +256,15 @@ impl Location {
 }
 
 /// Parses a URL with one of these schemes. `features` are the schemes that another
-/// build may have.
+/// build may have, and the feature of each.
 pub(crate) fn parse(
     text: &OsStr,
     schemes: &[Arc<dyn Scheme>],
-    features: &[&'static str],
+    features: &[(&'static str, &'static str)],
 ) -> Result<StoreUrl, StoreUrlError> {
     let bytes = text.as_encoded_bytes();
     let text = text.to_string_lossy();
-    let shown = hide_passwords(&text);
+    let shown = hide_in_url(&text);
     if shown.starts_with(char::is_whitespace) {
         check_blank(&shown, &shown)?;
     }
@@ -255,17 +280,18 @@ pub(crate) fn parse(
         lower.truncate("postgres".len());
     }
     if let Some(known) = schemes.iter().find(|known| known.name() == lower) {
-        let location = if known.has_server() {
+        let location = if known.has_server() || known.has_servers() {
             parse_with_server(&**known, &shown, &String::from_utf8_lossy(rest))?
         } else if known.has_path() {
             parse_with_path(&**known, &shown, rest)?
         } else {
             parse_without_path(&**known, &shown, &String::from_utf8_lossy(rest))?
         };
+        known.check(&location).map_err(|problem| StoreUrlError::Path { url: shown, problem })?;
         return Ok(StoreUrl { scheme: Arc::clone(known), location });
     }
-    Err(match features.iter().find(|name| **name == lower) {
-        Some(name) => StoreUrlError::NotCompiledIn { scheme: name, feature: name },
+    Err(match features.iter().find(|(name, _)| *name == lower) {
+        Some((scheme, feature)) => StoreUrlError::NotCompiledIn { scheme, feature },
         None => StoreUrlError::UnknownScheme {
             scheme: scheme.to_owned(),
             known: schemes.iter().map(|scheme| scheme.name()).collect(),
@@ -317,9 +343,13 @@ fn parse_with_server(
         Some(question) => (rest.get(..question), rest.get(question + 1..)),
         None => (Some(rest), None),
     };
-    let server = Server::parse(scheme.name(), server.unwrap_or_default())
-        .map_err(|problem| StoreUrlError::Path { url: url.to_owned(), problem })?;
-    let location = Location { server: Some(Box::new(server)), ..Location::default() };
+    let (name, text) = (scheme.name(), server.unwrap_or_default());
+    let invalid = |problem| StoreUrlError::Path { url: url.to_owned(), problem };
+    let mut location = Location::default();
+    match scheme.has_servers() {
+        true => location.servers = Some(Box::new(Servers::parse(name, text).map_err(invalid)?)),
+        false => location.server = Some(Box::new(Server::parse(name, text).map_err(invalid)?)),
+    }
     parse_settings(scheme, location, settings.unwrap_or_default())
 }
 
@@ -392,6 +422,9 @@ impl fmt::Display for StoreUrl {
         }
         if let Some(server) = self.server() {
             server.fmt(f)?;
+        }
+        if let Some(servers) = self.servers() {
+            servers.fmt(f)?;
         }
         let mut separator = '?';
         for (name, value) in &self.location.settings {

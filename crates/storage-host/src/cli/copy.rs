@@ -96,7 +96,7 @@ fn copy_all(
         opened.map_err(|error| Failure::of_opening(to, &error))
     })?;
     let (source_id, target_id) = (source.properties().store_id, target.properties().store_id);
-    if source_id.is_some() && source_id == target_id && from.server().is_some() {
+    if source_id.is_some() && source_id == target_id && from.is_on_server() {
         let message = format!("\"{from}\" and \"{to}\" are the same store: choose another target");
         return Err(Failure::new("usage", message));
     }
@@ -139,7 +139,7 @@ pub(super) fn check_snapshot(source: &dyn Store) -> Result<(), StorageError> {
 /// Refuses stores that are not persistent, and stores that contain each other.
 fn refuse_unusable_paths(from: &StoreUrl, to: &StoreUrl) -> Result<(), Failure> {
     let wrong = |message: String| Err(Failure::new("usage", message));
-    if from.durability().is_none() || to.durability().is_none() {
+    if !from.is_persistent() || !to.is_persistent() {
         return wrong(
             "cannot copy from or to a memory: store: it starts empty, and its data is lost when \
              the command ends; use a persistent store, such as redb:PATH"

@@ -33,7 +33,7 @@ const SHOWN_FILES: usize = 4;
 /// Runs the demo. Fails if one of its checks fails.
 pub(super) fn demo(target: &Target, output: &mut Output) -> Result<(), Failure> {
     let store = target.url();
-    if store.durability().is_none() {
+    if !store.is_persistent() {
         return Err(Failure::new(
             "usage",
             format!(
@@ -61,8 +61,8 @@ pub(super) fn demo(target: &Target, output: &mut Output) -> Result<(), Failure> 
 
 struct Demo<'a> {
     store: String,
-    /// The password of a store on a server.
-    password: Option<String>,
+    /// The variable with the password of a store on a server, and the password.
+    password: Option<(&'static str, String)>,
     /// How long each process waits for the store, in seconds.
     wait: String,
     output: &'a mut Output,
@@ -113,7 +113,7 @@ impl<'a> Demo<'a> {
         }
         Ok(Self {
             store: target.url().to_string(),
-            password: target.url().server().and_then(|server| server.password()).map(str::to_owned),
+            password: target.url().password().map(|(name, password)| (name, password.to_owned())),
             wait: target.wait().as_seconds().to_string(),
             style: Style { on: !output.json() && wants_colours() },
             output,
@@ -358,9 +358,7 @@ impl<'a> Demo<'a> {
         let mut command = Command::new(&self.program);
         command.args(["--store", &self.store, "--wait", &self.wait]).stdin(Stdio::null());
         // The text of a URL has no password.
-        if let Some(password) = &self.password {
-            command.env("PGPASSWORD", password);
-        }
+        command.envs(self.password.iter().map(|(name, password)| (name, password)));
         command
     }
 

@@ -76,7 +76,13 @@ struct Store {
     is_missing: bool,
     format: Option<u32>,
     id: Option<String>,
-    durability: Option<&'static str>,
+    durability: Option<String>,
+    /// The durability in words, if the server's settings decide it.
+    #[serde(skip)]
+    survives: Option<String>,
+    /// What a failover can lose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failover_loss: Option<&'static str>,
     /// Which process has it open, if one has.
     locked: Option<String>,
     /// The process of the host that has it open and answers other commands.
@@ -148,7 +154,7 @@ pub(super) fn doctor(target: &Target, output: &mut Output) -> Result<ExitCode, F
             "the working directory was deleted, and the store's path is relative to it",
         ),
         Some(path) => check_path(store, path, &mut report),
-        None if store.server().is_some() => check_server(store, &mut report),
+        None if store.is_on_server() => check_server(store, &mut report),
         None => report.warn(
             "memory",
             "a memory: store starts empty, and its data is lost when the process ends",
@@ -217,7 +223,7 @@ fn check_choice(target: &Target, report: &mut Report) {
     }
     report.store.url = store.to_string();
     report.store.kind = store.scheme();
-    report.store.durability = store.durability();
+    report.store.durability = store.durability().map(str::to_owned);
 }
 
 /// A store on a server.
@@ -235,14 +241,19 @@ fn check_server(store: &StoreUrl, report: &mut Report) {
         Ok(opened) => {
             let properties = opened.properties();
             report.store.exists = true;
+            report.store.failover_loss = properties.failover_loss();
             report.store.id = properties.store_id;
             report.store.format = properties.format;
+            if report.store.durability.is_none() {
+                report.store.durability = properties.durability.map(|one| one.to_string());
+            }
         }
         Err(StorageError::IoError(detail)) => return report.problem("does_not_open", detail),
         Err(error) => return report.problem("does_not_open", error.to_string()),
     }
     match store.inspect() {
         Ok(inspection) => {
+            report.store.survives = inspection.durability;
             report.store.bytes = inspection.bytes;
             report.store.writable = inspection.writable;
             report.store.facts =
@@ -552,16 +563,20 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
     if let (Some(format), Some(id)) = (store.format, &store.id) {
         row("format", format!("{format}, id {id}"))?;
     }
-    let survives = match store.durability {
-        Some("sync") => Some("sync: writes survive a power cut"),
-        Some("os") => Some("os: writes survive a killed process, but not a power cut"),
-        Some("relaxed") => {
+    let survives = match (&store.survives, store.durability.as_deref()) {
+        (Some(words), _) => Some(&**words),
+        (None, Some("sync")) => Some("sync: writes survive a power cut"),
+        (None, Some("os")) => Some("os: writes survive a killed process, but not a power cut"),
+        (None, Some("relaxed")) => {
             Some("relaxed: a killed process or a power cut can lose the last 100 ms")
         }
-        other => other,
+        (None, other) => other,
     };
     if let Some(survives) = survives {
-        row("durability", survives.to_owned())?;
+        row("durability", printable(survives))?;
+    }
+    if let Some(loss) = store.failover_loss {
+        row("failover", loss.to_owned())?;
     }
     for Fact { name, text } in &store.facts {
         row(name, printable(text))?;

@@ -42,7 +42,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn import(target: &Target, args: &Args, output: &mut Output) -> Result<(), Failure> {
-    if target.url().durability().is_none() {
+    if !target.url().is_persistent() {
         return Err(Failure::new(
             "usage",
             "cannot import into a memory: store: its data is lost when the command ends; use a \

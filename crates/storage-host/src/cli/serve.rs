@@ -225,7 +225,8 @@ impl Plan {
             let _ = has_drained.recv_timeout(drain);
         };
         let _on_signal = OnSignal::shut_down_after(before, host);
-        self.announce(target, &listener, output)?;
+        let failover_loss = host.store().properties().failover_loss();
+        self.announce(target, &listener, failover_loss, output)?;
         if args.watch {
             self.watch(compiler, &server)?;
         }
@@ -284,15 +285,17 @@ impl Plan {
         })
     }
 
-    /// Prints the address, the routes, and where the data is.
+    /// Prints the address, the routes, where the data is, and what a failover can lose.
     fn announce(
         &self,
         target: &Target,
         listener: &TcpListener,
+        failover_loss: Option<&'static str>,
         output: &mut Output,
     ) -> Result<(), Failure> {
         let listen = listener.local_addr().unwrap_or(self.settings.listen);
-        let written = self.show(target, listen, output).and_then(|()| output.finish());
+        let written = self.show(target, listen, failover_loss, output);
+        let written = written.and_then(|()| output.finish());
         match written {
             // No one reads where it listens.
             Err(Failure::OutputClosed) => Ok(()),
@@ -304,6 +307,7 @@ impl Plan {
         &self,
         target: &Target,
         listen: SocketAddr,
+        failover_loss: Option<&'static str>,
         output: &mut Output,
     ) -> Result<(), Failure> {
         let path = target.url().path();
@@ -316,7 +320,7 @@ impl Plan {
         if output.json() {
             let store = target.url().to_string();
             let path = path.as_deref().map(json_path);
-            return output.document(&Serving { listen, routes, store, path });
+            return output.document(&Serving { listen, routes, store, path, failover_loss });
         }
         output.line(format_args!("serving http://{listen}"))?;
         let width = routes.iter().map(|shown| shown.route.len()).max().unwrap_or_default();
@@ -329,6 +333,10 @@ impl Plan {
                 output.line(format_args!("data in {path} ({})", target.url().scheme()))
             }
             None => output.line(format_args!("data in {}", target.url())),
+        }?;
+        match failover_loss {
+            Some(loss) => output.line(loss),
+            None => Ok(()),
         }
     }
 
@@ -406,6 +414,9 @@ struct Serving<'a> {
     /// Where the data is, if it is in a file or directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
+    /// What a failover of the store's servers can lose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failover_loss: Option<&'static str>,
 }
 
 #[derive(Serialize)]

@@ -34,7 +34,7 @@ impl Serving {
             Arc::new(Reloader::new(path.to_owned(), manifest.clone(), host.clone()))
         });
         let on_hangup = reloader.clone().map(|one| OnHangup::call(move || one.reload_and_report()));
-        let has_socket = is_writable && url.path().is_some() && url.durability().is_some();
+        let has_socket = is_writable && url.path().is_some() && url.is_persistent();
         let server = has_socket.then(|| open(host, url, reloader)).flatten();
         Self { server, _on_hangup: on_hangup }
     }

@@ -81,12 +81,14 @@ pub(super) fn parse_value(text: &OsStr, of: &str) -> Result<StoreUrl, Failure> {
 
 /// Opens a store, and writes a note if this creates it.
 pub(super) fn open(url: &StoreUrl, mode: Mode) -> Result<Arc<dyn Store>, StorageError> {
-    if url.server().is_some() && mode == Mode::ReadWrite {
+    if url.is_on_server() && mode == Mode::ReadWrite {
         return match url.open(Mode::ReadWriteExisting) {
             // The server has no such store yet, or the second error says what is wrong.
             Err(StorageError::IoError(_)) => {
                 let store = url.open(mode)?;
-                note(format_args!("created the store {}", printable(&url.to_string())));
+                let loss = store.properties().failover_loss().map(|loss| format!("; {loss}"));
+                let shown = printable(&url.to_string());
+                note(format_args!("created the store {shown}{}", loss.unwrap_or_default()));
                 Ok(store)
             }
             opened => opened,

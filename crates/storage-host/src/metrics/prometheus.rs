@@ -213,6 +213,7 @@ impl Metrics {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("db_system_name", self.store.kind.to_owned()),
             ("durability", durability.unwrap_or("none".to_owned())),
+            ("failover_can_lose_writes", self.store.failover_can_lose_writes.to_string()),
         ];
         encoder
             .encode_descriptor("storage_host", "The host and its store", None, MetricType::Info)?

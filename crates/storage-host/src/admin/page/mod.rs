@@ -154,6 +154,9 @@ fn logged_in(page: &Page, given: &str) -> Result<Answer, Refusal> {
 fn components(page: &Page, after: Option<&str>) -> Result<Answer, Refusal> {
     let found = page.host.store().list_components(after, PAGE)?;
     let mut content = format!("<p>Store: {}</p>\n", Escaped(&page.url));
+    if let Some(loss) = page.host.store().properties().failover_loss() {
+        content += &format!("<p>Note: {loss}.</p>\n");
+    }
     let items = found.keys.iter().map(|prefix| {
         let id = prefix.strip_suffix('/').unwrap_or(prefix);
         (link("/component", &[("component", id)]), id)
