@@ -1,6 +1,7 @@
 //! Copies every key and value of a store to another store.
 
 pub(crate) mod batch;
+mod by_component;
 pub(crate) mod component;
 pub(crate) mod error;
 pub(crate) mod target_keys;
@@ -10,6 +11,7 @@ use std::fmt;
 use storage_core::{StorageError, StorageValue, Store, Usage};
 
 use self::batch::Batch;
+use self::by_component::read_by_component;
 use self::component::SettingsOf;
 use self::error::CopyError;
 use self::target_keys::{Held, TargetKeys, held};
@@ -21,6 +23,9 @@ pub struct CopyOptions<'a> {
     /// Whether the target may have other data. The copied values replace those of the target,
     /// and the target's other keys stay. Default: no.
     pub merge: bool,
+    /// Whether each component is copied as of a point in time of its own, for a source without
+    /// snapshots of the whole store, such as a cluster. Default: no.
+    pub by_component: bool,
     /// Returns the settings of a component, of which the quota and the limits of keys and
     /// values apply. Default: none apply.
     pub settings: Option<&'a SettingsOf<'a>>,
@@ -29,13 +34,20 @@ pub struct CopyOptions<'a> {
 impl<'a> CopyOptions<'a> {
     /// The defaults.
     pub const fn new() -> Self {
-        Self { merge: false, settings: None }
+        Self { merge: false, by_component: false, settings: None }
     }
 
     /// Sets whether to merge.
     #[must_use]
     pub const fn with_merge(mut self, merge: bool) -> Self {
         self.merge = merge;
+        self
+    }
+
+    /// Sets whether each component is copied as of a point in time of its own.
+    #[must_use]
+    pub const fn with_by_component(mut self, by_component: bool) -> Self {
+        self.by_component = by_component;
         self
     }
 
@@ -51,6 +63,7 @@ impl fmt::Debug for CopyOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CopyOptions")
             .field("merge", &self.merge)
+            .field("by_component", &self.by_component)
             .field("has_settings", &self.settings.is_some())
             .finish()
     }
@@ -73,7 +86,8 @@ impl Copied {
     }
 }
 
-/// Copies a snapshot of one store to another.
+/// Copies a snapshot of one store to another, or snapshots of its components
+/// ([`CopyOptions::by_component`]).
 ///
 /// Keys and values are copied byte for byte; revisions are the target's own. During
 /// the copy nothing else may write to the target, and no host with a cache may have it
@@ -135,6 +149,7 @@ pub fn copy_store(
 struct Pass<'a> {
     to: &'a dyn Store,
     merge: bool,
+    by_component: bool,
     /// The target's keys that are not compared yet. Empty when merging, which reads
     /// each key instead.
     target: TargetKeys<'a>,
@@ -166,6 +181,7 @@ impl<'a> Pass<'a> {
         Self {
             to,
             merge: options.merge,
+            by_component: options.by_component,
             target: TargetKeys::new((!options.merge).then_some(to), ""),
             compared,
             gaps: false,
@@ -182,7 +198,8 @@ impl<'a> Pass<'a> {
         progress: &mut dyn FnMut(&str, &Copied),
     ) -> Result<(), CopyError> {
         let mut stopped = None;
-        let read = from.read_snapshot("", None, &mut |key, value| {
+        let by_component = self.by_component;
+        let mut visit = |key: &str, value| {
             self.visit(key, value).map_err(|stop| {
                 stopped = Some(stop);
                 // Ends the snapshot; not reported.
@@ -190,7 +207,11 @@ impl<'a> Pass<'a> {
             })?;
             progress(key, &self.copied);
             Ok(())
-        });
+        };
+        let read = match by_component {
+            true => read_by_component(from, &mut visit),
+            false => from.read_snapshot("", None, &mut visit),
+        };
         match (stopped, read) {
             (Some(Stop::Failed(error)), _) => return Err(error),
             (Some(Stop::Compared), _) | (None, Ok(())) => {}

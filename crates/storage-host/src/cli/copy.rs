@@ -24,7 +24,7 @@ use super::wait::Wait;
 /// Copies a store. With `manifest`, its quotas and limits apply to the target.
 pub(super) fn copy(
     (from, to): (&StoreUrl, &StoreUrl),
-    merge: bool,
+    options: CopyOptions<'_>,
     manifest: Option<&Manifest>,
     wait: Wait,
     output: &mut Output,
@@ -41,7 +41,7 @@ pub(super) fn copy(
 
     refuse_unusable_paths(from, to)?;
     let settings = manifest.map(|manifest| move |id: &ComponentId| manifest.settings(id).clone());
-    let mut options = CopyOptions::new().with_merge(merge);
+    let mut options = options;
     if let Some(settings) = &settings {
         options = options.with_settings(settings);
     }
@@ -80,12 +80,12 @@ fn copy_all(
         || {
             let opened = from.open(Mode::ReadOnly);
             let source = opened.map_err(|error| Failure::of_opening(from, &error))?;
-            check_source(&*source)?;
+            check_source(&*source, options)?;
             Ok(source)
         },
         |client| {
             let source: Arc<dyn Store> = Arc::new(HostStore::new(client));
-            check_source(&*source)?;
+            check_source(&*source, options)?;
             Ok(source)
         },
     )?;
@@ -116,17 +116,29 @@ fn copy_all(
 }
 
 /// Refuses a source with unreadable components, or one that cannot be read at all.
-fn check_source(source: &dyn Store) -> Result<(), Failure> {
+fn check_source(source: &dyn Store, options: CopyOptions<'_>) -> Result<(), Failure> {
     let mut components = Pages::new(source);
     while components.next()?.is_some() {}
     components.refuse("cannot copy the source")?;
-    check_snapshot(source).map_err(|error| Failure::of_copy(CopyError::Source(error)))
+    if options.by_component {
+        return Ok(());
+    }
+    check_snapshot(source, "").map_err(|error| {
+        let advice = match error {
+            StorageError::Unsupported(_) => {
+                "; to copy each component as of its own point in time, add --by-component"
+            }
+            _ => "",
+        };
+        Failure::of_copy(CopyError::Source(error)).with(advice)
+    })
 }
 
-/// Reads the first key, so that an unreadable source fails before the target is created.
-pub(super) fn check_snapshot(source: &dyn Store) -> Result<(), StorageError> {
+/// Reads the first key that begins with `prefix`, so that an unreadable source fails before the
+/// target is created.
+pub(super) fn check_snapshot(source: &dyn Store, prefix: &str) -> Result<(), StorageError> {
     let mut looked = false;
-    let look = source.read_snapshot("", None, &mut |_, _| {
+    let look = source.read_snapshot(prefix, None, &mut |_, _| {
         looked = true;
         Err(StorageError::ReadOnly)
     });

@@ -133,7 +133,11 @@ fn open(target: &Target, args: &Args) -> Result<Arc<dyn Store>, Failure> {
             components.refuse("cannot export the store")?;
         }
         // Fails here if the store is locked, before anything is written.
-        check_snapshot(&*store)?;
+        let prefix = match args.ids.as_slice() {
+            [one] => one.key_prefix(),
+            _ => "",
+        };
+        check_snapshot(&*store, prefix)?;
         Ok(store)
     };
     target.here_or_there(

@@ -63,7 +63,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use storage_host::ComponentId;
+use storage_host::{ComponentId, CopyOptions};
 use tracing_subscriber::filter::LevelFilter;
 
 use self::failure::Failure;
@@ -361,6 +361,13 @@ enum Command {
         /// The source's values overwrite the target's. Other keys of the target are kept.
         #[arg(long)]
         merge: bool,
+
+        /// Copy each component as of its own point in time
+        ///
+        /// For a source that cannot be read as of one point in time, such as a cluster of
+        /// Redis.
+        #[arg(long)]
+        by_component: bool,
     },
 
     Export(export::Args),
@@ -622,13 +629,14 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
                 "--store cannot be used with copy, which takes its stores from --from and --to",
             ));
         }
-        Command::Copy { from, to, merge } => {
+        Command::Copy { from, to, merge, by_component } => {
+            let options = CopyOptions::new().with_merge(merge).with_by_component(by_component);
             let parse = |url: Option<OsString>, option: &str| {
                 url.map(|url| target::parse_value(&url, option)).transpose()
             };
             let (from, to) = (parse(from, "--from")?, parse(to, "--to")?);
             match (from, to) {
-                (Some(from), Some(to)) => copy::copy((&from, &to), merge, None, wait, output)?,
+                (Some(from), Some(to)) => copy::copy((&from, &to), options, None, wait, output)?,
                 // `check` requires --config.
                 (from, to) => {
                     let target = with_config(cli.config.as_deref())?;
@@ -636,7 +644,7 @@ fn dispatch(cli: Cli, chosen_by: ChosenBy, output: &mut Output) -> Result<ExitCo
                     let quotas = manifest.filter(|_| to.is_none());
                     let own = target.url();
                     let stores = (from.as_ref().unwrap_or(own), to.as_ref().unwrap_or(own));
-                    copy::copy(stores, merge, quotas, wait, output)?;
+                    copy::copy(stores, options, quotas, wait, output)?;
                 }
             }
         }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use storage_core::conformance::{CountingStorage, FailingStorage, Fault, Method, ReferenceStorage};
 use storage_core::{Store, split_full_key};
 use storage_host::{
-    Commit, ComponentStorage, Copied, CopyError, CopyOptions, Mode, Revision, StorageError,
-    StorageValue, StoreProperties, StoreUrl, copy_store, forward_storage,
+    Commit, ComponentStorage, Copied, CopyError, CopyOptions, Mode, Revision, SnapshotVisitor,
+    StorageError, StorageValue, StoreProperties, StoreUrl, copy_store, forward_storage,
 };
 
 use crate::contents::{Contents, contents, fill, kinds};
@@ -245,4 +245,48 @@ fn errors_name_the_side_and_the_key() {
     insta::assert_snapshot!(message(&source, &target), @"cannot make the target durable: storage failed: broken");
     let toy: Arc<dyn Store> = Arc::new(Recorder::default());
     insta::assert_snapshot!(message(&toy, &target), @"cannot read the source: not supported: this store has no snapshots; use another backend");
+}
+
+/// A store whose snapshots are of one component.
+struct Apart(ReferenceStorage);
+
+impl ComponentStorage for Apart {
+    forward_storage!(self => self.0);
+}
+
+#[expect(clippy::missing_trait_methods, reason = "the others are not called")]
+impl Store for Apart {
+    fn properties(&self) -> StoreProperties {
+        self.0.properties()
+    }
+
+    fn read_snapshot(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut SnapshotVisitor<'_>,
+    ) -> Result<(), StorageError> {
+        match split_full_key(prefix).0 == prefix && !prefix.is_empty() {
+            true => self.0.read_snapshot(prefix, after, visit),
+            false => Err(StorageError::Unsupported("not of one component".into())),
+        }
+    }
+}
+
+#[test]
+fn components_are_copied_one_by_one_if_so_chosen() {
+    let sample = sample(3_500);
+    let source = Apart(ReferenceStorage::new());
+    fill(&source.0, &sample);
+    let target = ReferenceStorage::new();
+    assert!(matches!(copy(&source, &target, NEW), Err(CopyError::Source(_))));
+    let by_component = NEW.with_by_component(true);
+    let mut seen = Vec::new();
+    copy_store(&source, &target, by_component, &mut |key, _| seen.push(key.to_owned())).unwrap();
+    assert!(seen.iter().eq(sample.keys()), "each key once and in order");
+    assert!(contents(&target) == sample);
+    let again = copy(&source, &target, by_component).unwrap();
+    assert_eq!((again.written.keys, again.unchanged.keys), (0, sample.len() as u64));
+    target.set("app/other/home/1", "x".into()).unwrap();
+    assert!(matches!(copy(&source, &target, by_component), Err(CopyError::OtherData { .. })));
 }
