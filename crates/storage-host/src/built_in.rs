@@ -5,11 +5,15 @@ use std::sync::Arc;
 use crate::scheme::Scheme;
 
 /// The names of all schemes, compiled in or not, and the feature of each.
-pub(crate) const FEATURES: [(&str, &str); 5] = [
+pub(crate) const FEATURES: [(&str, &str); 9] = [
     ("file", "file"),
     ("redb", "redb"),
     ("rocksdb", "rocksdb"),
     ("postgres", "postgres"),
+    ("redis", "redis"),
+    ("rediss", "redis"),
+    ("redis+cluster", "redis"),
+    ("redis+sentinel", "redis"),
     ("memory", "memory"),
 ];
 
@@ -24,6 +28,14 @@ pub(crate) fn schemes() -> Vec<Arc<dyn Scheme>> {
         Arc::new(rocksdb::RocksDb),
         #[cfg(feature = "postgres")]
         Arc::new(postgres::Postgres),
+        #[cfg(feature = "redis")]
+        Arc::new(redis::Redis::Single),
+        #[cfg(feature = "redis")]
+        Arc::new(redis::Redis::SingleWithTls),
+        #[cfg(feature = "redis")]
+        Arc::new(redis::Redis::Cluster),
+        #[cfg(feature = "redis")]
+        Arc::new(redis::Redis::Sentinel),
         #[cfg(feature = "memory")]
         Arc::new(memory::Memory),
     ]
@@ -212,6 +224,10 @@ mod rocksdb {
 #[cfg(feature = "postgres")]
 #[path = "postgres_scheme.rs"]
 mod postgres;
+
+#[cfg(feature = "redis")]
+#[path = "redis_scheme.rs"]
+mod redis;
 
 #[cfg(feature = "memory")]
 mod memory {

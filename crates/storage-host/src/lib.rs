@@ -46,6 +46,7 @@
 //! | `file` | the store `file:PATH` | yes |
 //! | `redb` | the store `redb:PATH` | yes |
 //! | `postgres` | the store `postgres://USER@HOST/DATABASE`, which several hosts can use | no |
+//! | `redis` | the stores `redis://HOST`, `rediss://HOST`, `redis+cluster://HOST,HOST` and `redis+sentinel://HOST,HOST/MASTER` in Redis or Valkey, which several hosts can use | no |
 //! | `rocksdb` | the store `rocksdb:PATH`; its build needs libclang and compiles C++ for minutes | no |
 //!
 //! Without features it has only [`StorageHost`], [`Limits`], quota and

@@ -22,6 +22,10 @@ use crate::store_path::{self, Escaped};
 /// | `file:PATH` | a directory with a file for each key | `durability=sync` (default) or `os` (writes survive a killed process); `index_budget_bytes=N`, the memory for the indexes of listings |
 /// | `rocksdb:PATH` | a directory, an engine in C++ | `durability=sync` (default) or `os`; `block_cache_bytes=N`, the engine's block cache; `write_buffer_bytes=N`, the memory for writes that are not in files yet |
 /// | `postgres://USER@HOST/DATABASE` | a schema of a PostgreSQL database, which several hosts can use | `schema=NAME` (default `storage`); `durability=sync` (default) or `os` (a crash of the server loses the last writes); `pool_size=N`, the connections; `connect_timeout_ms=N`, `statement_timeout_ms=N` and `total_timeout_ms=N`; `sslmode=prefer` (default), `disable`, `require` or `verify-full`, as in libpq; `sslrootcert=FILE` |
+/// | `redis://[USER@]HOST[:PORT][/DATABASE]` | keys of a Redis or Valkey server, which several hosts can use; its settings decide what survives, and a failover can lose acknowledged writes | `prefix=TEXT` (default `storage`), with which all keys begin; `wait=N`, the replicas that must confirm each write, within `wait_timeout_ms=N`; `pool_size=N`, the connections to each server; `connect_timeout_ms=N`, `reply_timeout_ms=N` and `total_timeout_ms=N`; `sslmode=disable` (default), `require` or `verify-full`; `sslrootcert=FILE` |
+/// | `rediss://..` | the same, encrypted | the same; `sslmode=verify-full` (default) or `require` |
+/// | `redis+cluster://[USER@]HOST[:PORT],HOST[:PORT]..` | the same on a cluster, of which any servers are named | as `redis:` |
+/// | `redis+sentinel://[USER@]HOST[:PORT],HOST[:PORT]../MASTER` | the same on the master of this name, which sentinels at these addresses know | as `redis:` |
 /// | `memory:` | the memory of this process, gone when it ends | none |
 ///
 /// A [`StoreRegistry`](crate::StoreRegistry) can have more schemes.
@@ -39,7 +43,9 @@ use crate::store_path::{self, Escaped};
 /// they are part of the path.
 ///
 /// A server's user, password and database may have escapes; a password with `@` needs none.
-/// The password is better given in the environment variable `PGPASSWORD`.
+/// The password is better given in an environment variable: `PGPASSWORD`, or `REDIS_PASSWORD`
+/// with `REDIS_USERNAME`, and `REDIS_SENTINEL_PASSWORD` for the sentinels. `redis://:PASSWORD@HOST`
+/// has a password alone.
 ///
 /// `Display` writes a URL that parses to the same value, but without a password, which is
 /// shown nowhere.

@@ -78,11 +78,14 @@ use self::wait::Wait;
 #[derive(Debug, Parser)]
 #[command(name = "storage-host", version, after_long_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
-    /// The store: redb:PATH, file:PATH, rocksdb:PATH, postgres://USER@HOST/DATABASE or memory:
+    /// The store: redb:PATH, file:PATH, rocksdb:PATH, postgres://USER@HOST/DATABASE,
+    /// redis://HOST or memory:
     ///
     /// A path is relative to the working directory. The data of a memory: store is lost
     /// when the command ends. Settings follow a question mark: file:PATH?durability=os is
-    /// faster and survives a killed process, but not a power cut.
+    /// faster and survives a killed process, but not a power cut. rediss:// is redis:// with
+    /// TLS; redis+cluster://HOST,HOST and redis+sentinel://HOST,HOST/MASTER name some of several
+    /// servers.
     #[arg(
         long,
         global = true,
