@@ -10,7 +10,7 @@ use storage_host::{ComponentStorage, Mode, Store, StoreUrl};
 
 use crate::support::{Mount, TestDir};
 
-type Contents = BTreeMap<String, Vec<u8>>;
+pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
 
 /// The store of a URL that is relative to the directory.
 fn url_in(dir: &TestDir, url: &str) -> StoreUrl {
@@ -18,7 +18,7 @@ fn url_in(dir: &TestDir, url: &str) -> StoreUrl {
     format!("{scheme}:{}/{path}", dir.path().display()).parse().unwrap()
 }
 
-fn fill(dir: &TestDir, url: &str, contents: &Contents) {
+pub(crate) fn fill(dir: &TestDir, url: &str, contents: &Contents) {
     let store = url_in(dir, url).relaxed().open(Mode::ReadWrite).unwrap();
     for (key, value) in contents {
         store.set(key, value.clone().into()).unwrap();
@@ -26,7 +26,7 @@ fn fill(dir: &TestDir, url: &str, contents: &Contents) {
     store.flush().unwrap();
 }
 
-fn contents(dir: &TestDir, url: &str) -> Contents {
+pub(crate) fn contents(dir: &TestDir, url: &str) -> Contents {
     let mut contents = Contents::new();
     let store = url_in(dir, url).open(Mode::ReadOnly).unwrap();
     store
@@ -38,7 +38,7 @@ fn contents(dir: &TestDir, url: &str) -> Contents {
     contents
 }
 
-fn sample(keys: usize) -> Contents {
+pub(crate) fn sample(keys: usize) -> Contents {
     let mut sample = Contents::new();
     for number in 0..keys {
         let key = format!("app/c{}/x/key-{number:05}", number % 3);

@@ -21,15 +21,17 @@ mod guests;
 mod json;
 mod kill;
 mod locks;
-#[cfg(feature = "postgres")]
-mod postgres;
+#[cfg(all(feature = "redis", unix))]
+mod redis;
 mod resources;
 mod run;
 #[cfg(all(feature = "redb", unix))]
 mod serve;
-#[cfg(feature = "postgres")]
-#[path = "../shared/postgres.rs"]
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[path = "../shared/server.rs"]
 mod server;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod servers;
 mod signals;
 mod stores;
 mod support;

@@ -161,8 +161,9 @@ impl TestDir {
         settings.add_filter("-[0-9a-f]{16}", "-[TOKEN]");
         settings.add_filter("process [0-9]+", "process [PID]");
         settings.add_filter("1 file, [0-9]+ bytes", "1 file, [SIZE] bytes");
-        // The snapshots are of a build without RocksDB.
-        settings.add_filter("redb:(, rocksdb:)?(, postgres:)? and memory:", "redb: and memory:");
+        // The snapshots are of a build with the default stores alone.
+        let others = r"(, rocksdb:)?(, postgres:)?(, redis(s|\+cluster|\+sentinel)?:)*";
+        settings.add_filter(&format!("redb:{others} and memory:"), "redb: and memory:");
         settings.add_filter(r"section range \d+\.\.\d+", "section range [RANGE]");
         settings.bind(|| insta::assert_snapshot!(name, text));
     }

@@ -28,7 +28,7 @@ mod observed;
 mod overlapping;
 mod raw;
 mod runner;
-#[cfg(feature = "postgres")]
-#[path = "../shared/postgres.rs"]
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[path = "../shared/server.rs"]
 mod server;
 mod spin;

@@ -16,6 +16,8 @@ use storage_host::wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use storage_host::{Limits, Mode, StorageHost, StoreUrl};
 
 use crate::raw::ENGINE;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use crate::server::Engine;
 
 /// What a guest runs with.
 pub(crate) struct State {
@@ -197,6 +199,7 @@ pub(crate) fn host_on(kind: &str, directory: &Path) -> Option<StorageHost> {
         ("redb", cfg!(feature = "redb")),
         ("rocksdb", cfg!(feature = "rocksdb")),
         ("postgres", cfg!(feature = "postgres")),
+        ("redis", cfg!(feature = "redis")),
     ];
     if !features.contains(&(kind, true)) {
         println!("SKIPPED {kind}: built without the feature");
@@ -207,7 +210,9 @@ pub(crate) fn host_on(kind: &str, directory: &Path) -> Option<StorageHost> {
         "memory" => "memory:".to_owned(),
         "redb" => format!("redb:{}?durability=relaxed", path.display()),
         #[cfg(feature = "postgres")]
-        "postgres" => format!("{}&durability=os", crate::server::url("guest")?),
+        "postgres" => Engine::Postgres.relaxed(&Engine::Postgres.url("guest")?),
+        #[cfg(feature = "redis")]
+        "redis" => Engine::Redis.url("guest")?,
         _ => format!("{kind}:{}?durability=os", path.display()),
     };
     let url: StoreUrl = url.parse().unwrap();

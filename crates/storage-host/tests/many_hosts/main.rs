@@ -7,12 +7,12 @@
 mod failures;
 mod interleavings;
 mod polling;
-#[cfg(all(unix, feature = "postgres"))]
-mod postgres;
 mod random;
 mod register;
-#[cfg(all(unix, feature = "postgres"))]
-#[path = "../shared/postgres.rs"]
+#[cfg(all(unix, any(feature = "postgres", feature = "redis")))]
+#[path = "../shared/server.rs"]
 mod server;
+#[cfg(all(unix, any(feature = "postgres", feature = "redis")))]
+mod servers;
 mod settings;
 mod support;

@@ -8,6 +8,8 @@ mod hostile;
 mod limits;
 mod load;
 mod outgoing;
+#[cfg(feature = "redis")]
+mod redis;
 mod requests;
 mod secrets;
 mod watching;

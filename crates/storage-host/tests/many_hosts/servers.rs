@@ -1,6 +1,8 @@
-//! The same over a PostgreSQL server.
+//! The same over servers.
 
 mod history;
+#[cfg(feature = "redis")]
+mod lost_writes;
 
 use std::collections::BTreeSet;
 use std::net::ToSocketAddrs;
@@ -18,7 +20,7 @@ use storage_host::{
 use test_servers::Proxy;
 
 use crate::register::assert_linearizable;
-use crate::server::{empty, url};
+use crate::server::{Engine, empty};
 use crate::support::{Kind, id};
 use history::{History, Read, Write};
 
@@ -86,11 +88,16 @@ impl Watcher for OwnChanges {
 
 /// A proxy of the server, and the URL of the store through it.
 fn through_proxy(url: &str) -> (Proxy, String) {
-    let (_, rest) = url.split_once('@').unwrap();
-    let (server, _) = rest.split_once('/').unwrap();
+    let parsed: StoreUrl = url.parse().unwrap();
+    let (host, port) = match (parsed.server(), parsed.servers()) {
+        (Some(server), _) => (server.host(), server.port()),
+        (None, Some(servers)) => (servers.addresses()[0].host(), servers.addresses()[0].port()),
+        (None, None) => panic!("{url} names no server"),
+    };
+    let server = format!("{host}:{}", port.unwrap());
     let proxy = Proxy::start(server.to_socket_addrs().unwrap().next().unwrap()).unwrap();
     // Encrypted for the server's name, it would not work through a proxy.
-    let url = url.replacen(server, &proxy.address().to_string(), 1);
+    let url = url.replacen(&server, &proxy.address().to_string(), 1);
     (proxy, url)
 }
 
@@ -163,12 +170,21 @@ impl Run {
 }
 
 #[rstest]
+#[cfg_attr(feature = "postgres", case::postgres(Engine::Postgres))]
+#[cfg_attr(feature = "redis", case::redis(Engine::Redis))]
+#[cfg_attr(feature = "redis", case::redis_cluster(Engine::RedisCluster))]
 fn no_read_is_older_than_the_maximum_staleness_or_an_own_write(
+    #[case] engine: Engine,
     #[values(Kind::Private, Kind::Shared)] kind: Kind,
     #[values(Notices::Arrive, Notices::Never, Notices::AreInterrupted)] notices: Notices,
 ) {
-    let Some(url) = url("staleness") else { return };
-    let fast = format!("{url}&durability=os&connect_timeout_ms=1000&total_timeout_ms=3000");
+    if engine == Engine::RedisCluster && notices == Notices::AreInterrupted {
+        println!("SKIPPED: the nodes of a cluster name each other, and not the proxy");
+        return;
+    }
+    let Some(url) = engine.url("staleness") else { return };
+    let limits = "connect_timeout_ms=1000&total_timeout_ms=3000";
+    let fast = format!("{}&{limits}", engine.relaxed(&url));
     let (proxy, second) = match notices {
         Notices::AreInterrupted => {
             let (proxy, url) = through_proxy(&fast);
@@ -207,8 +223,14 @@ fn no_read_is_older_than_the_maximum_staleness_or_an_own_write(
 }
 
 #[rstest]
-fn a_host_that_was_paused_reads_from_the_server(#[values(false, true)] machine_sleeps: bool) {
-    let Some(url) = url("paused") else { return };
+#[cfg_attr(feature = "postgres", case::postgres(Engine::Postgres))]
+#[cfg_attr(feature = "redis", case::redis(Engine::Redis))]
+#[cfg_attr(feature = "redis", case::redis_cluster(Engine::RedisCluster))]
+fn a_host_that_was_paused_reads_from_the_server(
+    #[case] engine: Engine,
+    #[values(false, true)] machine_sleeps: bool,
+) {
+    let Some(url) = engine.url("paused") else { return };
     let clock = ManualClock::new();
     let host = StorageHost::builder(Arc::new(Deaf(open(&url)))).clock(clock.clock()).build();
     let chain = host.component(&id(COMPONENT));
@@ -226,9 +248,12 @@ fn a_host_that_was_paused_reads_from_the_server(#[values(false, true)] machine_s
     empty(&url);
 }
 
-#[test]
-fn two_hosts_without_a_cache_are_linearizable() {
-    let Some(url) = url("register") else { return };
+#[rstest]
+#[cfg_attr(feature = "postgres", case::postgres(Engine::Postgres))]
+#[cfg_attr(feature = "redis", case::redis(Engine::Redis))]
+#[cfg_attr(feature = "redis", case::redis_cluster(Engine::RedisCluster))]
+fn two_hosts_without_a_cache_are_linearizable(#[case] engine: Engine) {
+    let Some(url) = engine.url("register") else { return };
     for round in 0..50 {
         empty(&url);
         assert_linearizable(round, || open(&url));
@@ -246,9 +271,12 @@ fn on_two_hosts(hosts: &[StorageHost; 2], task: impl Fn(usize, &StorageHost) + S
     });
 }
 
-#[test]
-fn tasks_on_two_hosts_never_exceed_a_quota() {
-    let Some(url) = url("quota") else { return };
+#[rstest]
+#[cfg_attr(feature = "postgres", case::postgres(Engine::Postgres))]
+#[cfg_attr(feature = "redis", case::redis(Engine::Redis))]
+#[cfg_attr(feature = "redis", case::redis_cluster(Engine::RedisCluster))]
+fn tasks_on_two_hosts_never_exceed_a_quota(#[case] engine: Engine) {
+    let Some(url) = engine.url("quota") else { return };
     let hosts = [(); 2].map(|()| {
         let quota = Some(Budget { max_bytes: 10_000, max_keys: 40 });
         let settings = ComponentSettings { quota, ..Default::default() };
@@ -272,10 +300,13 @@ fn tasks_on_two_hosts_never_exceed_a_quota() {
     empty(&url);
 }
 
-#[test]
-fn components_on_two_hosts_see_only_their_own_keys() {
+#[rstest]
+#[cfg_attr(feature = "postgres", case::postgres(Engine::Postgres))]
+#[cfg_attr(feature = "redis", case::redis(Engine::Redis))]
+#[cfg_attr(feature = "redis", case::redis_cluster(Engine::RedisCluster))]
+fn components_on_two_hosts_see_only_their_own_keys(#[case] engine: Engine) {
     const COMPONENTS: usize = 8;
-    let Some(url) = url("isolation") else { return };
+    let Some(url) = engine.url("isolation") else { return };
     let hosts = [(); 2].map(|()| StorageHost::new(open(&url)));
     let component = |task: usize| format!("app/notes/{}", task % COMPONENTS);
     let chain_of = |task, host: &StorageHost| host.component(&id(&component(task)));
