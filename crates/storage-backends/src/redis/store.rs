@@ -227,7 +227,8 @@ impl Store for RedisStorage {
         let properties = StoreProperties::new("redis")
             .with_format(FORMAT)
             .with_store_id(self.store_id())
-            .with_shared_with_other_hosts(true);
+            .with_shared_with_other_hosts(true)
+            .with_failover_can_lose_writes(true);
         match self.durability {
             Some(durability) => properties.with_durability(durability),
             None => properties,
