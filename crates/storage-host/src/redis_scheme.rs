@@ -297,6 +297,18 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "manifest")]
+    #[test]
+    fn a_manifest_can_name_several_redis_servers() {
+        let text = "store = 'redis+cluster://ada:s3cret@h1:1,h2?wait=1'";
+        let manifest: crate::Manifest = text.parse().unwrap();
+        let store = manifest.relative_to("/srv/storage.toml").store.unwrap();
+        assert_eq!(store.to_string(), "redis+cluster://ada@h1:1,h2?wait=1");
+        let text = "store = 'redis+sentinel://ada:s3cret@h1:1,h2'";
+        let message = text.parse::<crate::Manifest>().unwrap_err().to_string();
+        assert!(message.contains("names no master") && !message.contains("s3cret"), "{message}");
+    }
+
     #[test]
     fn impossible_servers_and_settings_are_refused() {
         for (url, text) in [
