@@ -76,11 +76,17 @@ pub(crate) fn run(root: &Path, fast: bool) -> Result<()> {
     let engines = ENGINES.map(|engine| (engine, engine.install().err()));
     let mut times: Vec<(String, Duration)> = Vec::new();
     run_steps(root, &plan(root)?, &mut times)?;
+    // Servers run on beside those of the next engine, for the tests that copy between both.
+    let mut servers = Vec::new();
+    let mut variables = Variables::new();
     for (engine, _) in engines.iter().filter(|(_, missing)| missing.is_none()) {
         println!("\n== {}", engine.name);
-        let servers = engine.start(root)?;
-        run_steps(root, &with_servers(engine, &servers.variables()), &mut times)?;
+        let started = engine.start(root)?;
+        variables.extend(started.variables());
+        servers.push(started);
+        run_steps(root, &with_servers(engine, &variables), &mut times)?;
     }
+    drop(servers);
     let without_rocksdb = match fast {
         true => Some("--fast".to_owned()),
         false => rocksdb::require_libclang().err().map(|error| error.to_string()),

@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::Engine;
 use crate::packages;
 
-/// The tests of the host that need a server have its name. The durability suite starts servers
-/// of its own.
+/// The tests of the host that need a server have its name, and are built once for all servers.
+/// The durability suite starts servers of its own.
 pub(crate) const POSTGRES: Engine = Engine {
     name: "PostgreSQL",
     feature: "postgres",
@@ -18,7 +18,7 @@ pub(crate) const POSTGRES: Engine = Engine {
     steps: &[
         "test --package storage-backends --features postgres --lib postgres",
         "test --package storage-backends --features postgres --test postgres",
-        "test --package storage-host --features postgres postgres",
+        "test --package storage-host --features postgres,redis postgres",
         "clippy --package durability --features postgres --all-targets -- -D warnings",
         "run --package durability --features postgres -- --short --engine postgres",
     ],

@@ -23,7 +23,7 @@ pub(crate) const REDIS: Engine = Engine {
     steps: &[
         "test --package storage-backends --features redis --lib redis",
         "test --package storage-backends --features redis --test redis",
-        "test --package storage-host --features redis redis",
+        "test --package storage-host --features postgres,redis redis",
     ],
     install,
 };

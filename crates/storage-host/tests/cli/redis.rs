@@ -24,6 +24,7 @@ fn start(
 #[test]
 fn a_chain_of_copies_through_redis_keeps_every_byte() {
     let Some(redis) = Engine::Redis.url("chain") else { return };
+    let Some(redis_again) = Engine::Redis.url("chain_again") else { return };
     let dir = TestDir::new();
     let sample = sample(300);
     fill(&dir, "file:first", &sample);
@@ -34,6 +35,10 @@ fn a_chain_of_copies_through_redis_keeps_every_byte() {
     chain.push(redis);
     if cfg!(feature = "redb") {
         chain.push("redb:second.redb".to_owned());
+        chain.push(redis_again);
+    }
+    if cfg!(feature = "postgres") {
+        chain.extend(Engine::Postgres.url("redis_chain_again"));
     }
     chain.push("file:last".to_owned());
     println!("{chain:?}");
