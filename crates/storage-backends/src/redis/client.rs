@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use redis::{Arg, Cmd, ServerError, Value, cmd};
 
 use super::cluster;
-use super::connector::{Connector, LONGEST};
+use super::connector::Connector;
 use super::deployment::RedisAddress;
 use super::error::{self, Failure, Problem};
 use super::keys::{Keys, StoreCheck};
@@ -17,20 +17,14 @@ use super::pool::{Access, Lease, Node};
 use super::router::Router;
 use super::shard::Shard;
 use super::turn::Request;
+use super::wait::Wait;
 
 /// The servers of a store, and the connections to them.
 pub(super) struct Client {
     connector: Arc<Connector>,
     router: Router,
-    wait: Option<Wait>,
+    wait: Option<Arc<Wait>>,
     has_sharded_notices: bool,
-}
-
-/// How a write waits for replicas.
-struct Wait {
-    command: Cmd,
-    replicas: u32,
-    limit: Duration,
 }
 
 impl Client {
@@ -43,17 +37,10 @@ impl Client {
         let deadline = Instant::now() + connector.total_timeout;
         let (deployment, keys) = (options.deployment.clone(), Keys::new(&options.prefix));
         let router = Router::open(Arc::clone(&connector), deployment, keys, deadline)?;
-        // Without a limit, the server would wait for ever.
-        let limit = options.wait_timeout.clamp(Duration::from_millis(1), LONGEST);
-        let command = cmd("WAIT")
-            .arg(options.wait)
-            .arg(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
-            .take();
-        let wait = Wait { command, replicas: options.wait, limit };
         let mut client = Self {
             connector,
             router,
-            wait: (options.wait > 0).then_some(wait),
+            wait: Wait::new(options).map(Arc::new),
             has_sharded_notices: false,
         };
         client.connect_first(deadline)?;
@@ -350,8 +337,7 @@ impl Client {
                 let asking = cmd("ASKING");
                 let commands = commands
                     .flat_map(|command| [is_asked.then_some(&asking), Some(command)])
-                    .flatten()
-                    .chain(wait.map(|wait| &wait.command));
+                    .flatten();
                 let mut replies =
                     self.attempt(node, commands, call.is_write, wait, deadline)?.into_iter();
                 let mut own = Vec::with_capacity(call.commands.len() + 1);
@@ -388,18 +374,21 @@ impl Client {
         node: &Node,
         commands: impl Iterator<Item = &'c Cmd> + Clone,
         is_write: bool,
-        wait: Option<&Wait>,
+        wait: Option<&'c Arc<Wait>>,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let waits = wait.map_or(Duration::ZERO, |wait| wait.limit);
-        let request = || Some(Request::new(commands.clone(), waits));
-        let by = |waits| deadline.min(self.reply_deadline(deadline) + waits);
+        let request = || Some(Request::new(commands.clone(), wait));
+        let by = |wait: Option<&Wait>| {
+            let waits = wait.map_or(Duration::ZERO, |wait| wait.limit);
+            deadline.min(self.reply_deadline(deadline) + waits)
+        };
         let (result, lease) = match node.access(deadline, is_write, request)? {
-            Access::Lease(mut lease) => (lease.call(by(waits), commands), Some(lease)),
+            Access::Lease(mut lease) => {
+                let commands = commands.chain(wait.map(|wait| &wait.command));
+                (lease.call(by(wait.map(Arc::as_ref)), commands), Some(lease))
+            }
             Access::Shared(mut lease, own, others) => {
-                let longest = others.iter().map(|other| other.request.waits).max();
-                let waits = waits.max(longest.unwrap_or_default());
-                (lease.call_with(by(waits), &own, others), Some(lease))
+                (lease.call_with(by(own.wait.as_deref()), &own, others), Some(lease))
             }
             Access::Answered(result) => (result, None),
         };
@@ -426,7 +415,7 @@ impl Client {
 struct Call<'c> {
     shard: Shard,
     commands: &'c [Cmd],
-    wait: Option<&'c Wait>,
+    wait: Option<&'c Arc<Wait>>,
     is_write: bool,
 }
 

@@ -32,6 +32,7 @@ mod transport;
 mod turn;
 mod values;
 mod verify;
+mod wait;
 
 pub use deployment::{Deployment, RedisAddress, SentinelDeployment};
 pub use inspection::{RedisReport, RedisWarning};

@@ -178,11 +178,7 @@ impl Node {
             }
             _ => {
                 state.open -= 1;
-                while let Some(waiter) = state.waiting.pop_front() {
-                    if waiter.end(|_| Turn::Retry) {
-                        break;
-                    }
-                }
+                state.wake_one();
             }
         }
         drop(state);
@@ -226,7 +222,12 @@ fn behind(waiting: &mut VecDeque<Arc<Waiter>>, first: &Request) -> Vec<Other> {
     while others.len() + 1 < MAX_REQUESTS
         && let Some(next) = waiting.front()
     {
-        match next.take(|request| bytes + request.packed.len() <= MAX_BYTES) {
+        let fits = |request: &Request| {
+            // A read does not wait for replicas because of a write behind it.
+            let waits = request.wait.is_some() && first.wait.is_none();
+            !waits && bytes + request.packed.len() <= MAX_BYTES
+        };
+        match next.take(fits) {
             Taken::Request(other) => {
                 bytes += other.request.packed.len();
                 others.push(other);
@@ -264,36 +265,25 @@ impl<'n> Lease<'n> {
         self.receive(deadline).map_err(|problem| Failed { problem, was_sent: true })
     }
 
-    /// Sends a request with those of others in one write, and gives each its replies.
+    /// Sends a request with those of others in one write, and gives each its replies. Only a
+    /// request that waits for replicas may have others behind it that do.
     pub(super) fn call_with(
         &mut self,
         deadline: Instant,
         own: &Request,
-        mut others: Vec<Other>,
+        others: Vec<Other>,
     ) -> Result<Vec<Value>, Failed> {
-        let packed = others.iter().map(|other| other.request.packed.as_slice());
-        let sent = match &mut self.wire {
-            Some(wire) => wire.send_packed([own.packed.as_slice()].into_iter().chain(packed)),
-            None => Err(Failed { problem: Problem::Lost(None), was_sent: false }),
-        };
-        if let Err(failed) = sent {
-            self.wire = None;
-            for mut other in others {
-                other.was_sent = failed.was_sent;
-                other.fail(&failed.problem);
-            }
-            return Err(failed);
-        }
-        for other in &mut others {
-            other.was_sent = true;
-        }
-        self.awaited = own.replies;
-        let result = self.receive(deadline);
+        let others = self.send_with(own, others)?;
+        let mut result = self.receive_some(deadline, own.replies);
         let mut problem = result.as_ref().err().map(Problem::of_connection);
+        let mut waiting = Vec::new();
         for other in others {
             if problem.is_none() {
-                self.awaited = other.request.replies;
-                match self.receive(deadline) {
+                match self.receive_some(deadline, other.request.replies) {
+                    Ok(replies) if other.request.wait.is_some() => {
+                        waiting.push((other, replies));
+                        continue;
+                    }
                     Ok(replies) => {
                         other.answer(replies);
                         continue;
@@ -305,7 +295,63 @@ impl<'n> Lease<'n> {
                 other.fail(problem);
             }
         }
+        if own.wait.is_some() && problem.is_none() {
+            match self.receive_some(deadline, 1) {
+                Ok(confirmed) => {
+                    for (_, replies) in &mut waiting {
+                        replies.extend_from_slice(&confirmed);
+                    }
+                    result = result.map(|replies| [replies, confirmed].concat());
+                }
+                Err(failed) => {
+                    problem = Some(failed.of_connection());
+                    result = Err(failed);
+                }
+            }
+        }
+        for (other, replies) in waiting {
+            match &problem {
+                None => other.answer(replies),
+                Some(problem) => other.fail(problem),
+            }
+        }
         result.map_err(|problem| Failed { problem, was_sent: true })
+    }
+
+    /// Sends a request with those of others in one write.
+    fn send_with(&mut self, own: &Request, mut others: Vec<Other>) -> Result<Vec<Other>, Failed> {
+        let wait = own.wait.as_ref().map(|wait| wait.command.get_packed_command());
+        let all: Vec<&[u8]> = std::iter::once(&own.packed)
+            .chain(others.iter().map(|other| &other.request.packed))
+            .chain(&wait)
+            .map(Vec::as_slice)
+            .collect();
+        let sent = match &mut self.wire {
+            Some(wire) => wire.send_packed(&all),
+            None => Err(Failed { problem: Problem::Lost(None), was_sent: false }),
+        };
+        match sent {
+            Ok(()) => {
+                for other in &mut others {
+                    other.was_sent = true;
+                }
+                Ok(others)
+            }
+            Err(failed) => {
+                self.wire = None;
+                for mut other in others {
+                    other.was_sent = failed.was_sent;
+                    other.fail(&failed.problem);
+                }
+                Err(failed)
+            }
+        }
+    }
+
+    /// Receives some of the replies to what was sent.
+    fn receive_some(&mut self, deadline: Instant, count: usize) -> Result<Vec<Value>, Problem> {
+        self.awaited = count;
+        self.receive(deadline)
     }
 
     /// Sends commands in one write.

@@ -97,12 +97,9 @@ impl Wire {
     }
 
     /// Sends requests that are packed already in one write.
-    pub(super) fn send_packed<'p>(
-        &mut self,
-        requests: impl Iterator<Item = &'p [u8]>,
-    ) -> Result<(), Failed> {
+    pub(super) fn send_packed(&mut self, requests: &[&[u8]]) -> Result<(), Failed> {
         self.packed.clear();
-        requests.for_each(|packed| self.packed.extend_from_slice(packed));
+        requests.iter().for_each(|packed| self.packed.extend_from_slice(packed));
         self.write_packed()
     }
 

@@ -12,19 +12,24 @@ use redis::{Cmd, Value};
 
 use super::error::Problem;
 use super::transport::{Failed, Wire};
+use super::wait::Wait;
 
 /// A request in the form in which it is sent.
 pub(super) struct Request {
     pub(super) packed: Vec<u8>,
     /// How many replies will come.
     pub(super) replies: usize,
-    /// How much longer than others it may take, as it waits for replicas.
-    pub(super) waits: Duration,
+    /// How it waits for replicas, which is sent after the last of the requests that are sent
+    /// together: each by itself would keep those behind it waiting.
+    pub(super) wait: Option<Arc<Wait>>,
 }
 
 impl Request {
-    pub(super) fn new<'c>(commands: impl Iterator<Item = &'c Cmd>, waits: Duration) -> Self {
-        let mut request = Self { packed: Vec::new(), replies: 0, waits };
+    pub(super) fn new<'c>(
+        commands: impl Iterator<Item = &'c Cmd>,
+        wait: Option<&Arc<Wait>>,
+    ) -> Self {
+        let mut request = Self { packed: Vec::new(), replies: 0, wait: wait.cloned() };
         for command in commands {
             command.write_packed_command(&mut request.packed);
             request.replies += 1;

@@ -112,3 +112,42 @@ fn a_long_request_is_sent_alone() {
         proxy.release();
     });
 }
+
+#[test]
+fn replicas_are_waited_for_once() {
+    if is_skipped() {
+        return;
+    }
+    let server = Redis::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    // Each by itself, the writes would wait far longer than for a reply.
+    let options = single(proxy.address())
+        .with_pool_size(1)
+        .with_wait(1)
+        .with_reply_timeout(Duration::from_secs(2));
+    let client = Client::open(&options, false).unwrap();
+    proxy.hold(Direction::Replies);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| write(&client, SHARD, "first", "1"));
+        let_them_wait();
+        let writes: Vec<_> = (0..CALLERS)
+            .map(|n| {
+                let (client, name) = (&client, n.to_string());
+                scope.spawn(move || write(client, SHARD, &name, &name))
+            })
+            .collect();
+        let reads: Vec<_> =
+            (0..CALLERS).map(|_| scope.spawn(|| read(&client, SHARD, "first"))).collect();
+        let_them_wait();
+        proxy.release();
+        for write in writes.into_iter().chain([first]) {
+            has(&write.join().unwrap().unwrap_err(), "0 of 1 replicas confirmed");
+        }
+        for read in reads {
+            assert_eq!(read.join().unwrap().as_deref(), Some("1"));
+        }
+    });
+    for n in 0..CALLERS {
+        assert_eq!(read(&client, SHARD, &n.to_string()), Some(n.to_string()));
+    }
+}
