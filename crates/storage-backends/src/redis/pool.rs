@@ -41,6 +41,17 @@ struct State {
     shard: Option<Shard>,
 }
 
+impl State {
+    /// Lets a caller that waits open a connection.
+    fn wake_one(&mut self) {
+        while let Some(waiter) = self.waiting.pop_front() {
+            if waiter.end(|_| Turn::Retry) {
+                break;
+            }
+        }
+    }
+}
+
 struct Idle {
     wire: Wire,
     since: Instant,
@@ -103,10 +114,12 @@ impl Node {
                 match self.connector.open(&self.address, shard, deadline) {
                     Ok(wire) => return Ok(Access::Lease(Lease::new(self, wire, generation))),
                     Err(problem) => {
-                        self.put_back(None);
                         state = self.state();
-                        // Another call's connection will become free.
+                        state.open -= 1;
+                        // Another call's connection will become free. Until then, those who wait
+                        // would not be accepted either.
                         if !problem.may_be_full() || state.open == 0 {
+                            state.wake_one();
                             return Err(Failure::at(&self.address, problem));
                         }
                     }

@@ -151,3 +151,23 @@ fn replicas_are_waited_for_once() {
         assert_eq!(read(&client, SHARD, &n.to_string()), Some(n.to_string()));
     }
 }
+
+#[test]
+fn a_server_that_accepts_no_more_connections_is_not_asked_again_and_again() {
+    if is_skipped() {
+        return;
+    }
+    let server = Redis::start().unwrap();
+    let client = Client::open(&single(server.address()), false).unwrap();
+    write(&client, SHARD, "k", "1").unwrap();
+    server.set("maxclients", "2").unwrap();
+    client.read(SHARD, &[cmd("CLIENT").arg("PAUSE").arg(1_000).arg("ALL").take()]).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..CALLERS {
+            scope.spawn(|| assert_eq!(read(&client, SHARD, "k").as_deref(), Some("1")));
+        }
+    });
+    drop(client);
+    let rejected: usize = server.info("rejected_connections").unwrap().parse().unwrap();
+    assert!(rejected <= 2 * CALLERS, "{rejected}");
+}
