@@ -153,12 +153,13 @@ impl Connector {
 }
 
 fn login(login: &Login) -> Vec<(Cmd, Purpose<'static>)> {
-    let Some(password) = &login.password else { return Vec::new() };
     let mut auth = cmd("AUTH");
-    if let Some(user) = &login.user {
-        auth.arg(user);
-    }
-    auth.arg(password.as_str());
+    match (&login.user, &login.password) {
+        (None, None) => return Vec::new(),
+        (user, Some(password)) => auth.arg(user).arg(password.as_str()),
+        // Without a login the connection would be one of the default user.
+        (Some(user), None) => auth.arg(user).arg(""),
+    };
     vec![(auth, Purpose::Required)]
 }
 

@@ -449,3 +449,17 @@ fn a_node_of_a_cluster_is_not_a_single_server() {
     let message = refused(&RedisOptions::new(Deployment::Cluster(seeds)));
     has(&message, "is not a node of a cluster; use redis://");
 }
+
+#[test]
+fn a_user_without_a_password_is_not_replaced_by_the_default_user() {
+    if is_skipped() {
+        return;
+    }
+    let server = Redis::start().unwrap();
+    let as_user = |user| single(server.address()).with_user(user);
+    has(&refused(&as_user("ada")), "refused the user or the password");
+    server.command(&["ACL", "SETUSER", "ada", "on", "nopass", "~*", "+@all"]).unwrap();
+    let client = Client::open(&as_user("ada"), false).unwrap();
+    let who = client.read(SHARD, &[cmd("ACL").arg("WHOAMI").take()]).unwrap();
+    assert_eq!(who, [Value::BulkString(b"ada".to_vec())]);
+}
