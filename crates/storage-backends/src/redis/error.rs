@@ -244,6 +244,13 @@ fn describe_reply(at: &str, error: &ServerError) -> String {
         "CLUSTERDOWN" => return format!("{at}: the cluster is down ({said}); start its nodes"),
         "TRYAGAIN" => "moves these keys to another node; try again",
         "MOVED" | "ASK" => "is a node of a cluster; use redis+cluster://",
+        // What follows has keys.
+        "ERR" if said.contains("unknown command") => {
+            let name = said.split('\'').nth(1).unwrap_or("a command");
+            return format!(
+                "{at} does not have {name}, which the store needs; see its rename-command"
+            );
+        }
         "ERR" if said.contains("cluster support disabled") => {
             "is not a node of a cluster; use redis://, or redis+sentinel://"
         }
@@ -302,7 +309,10 @@ fn is_refused(error: &ServerError) -> bool {
                 | ServerErrorKind::TryAgain
         )
     );
+    let details = error.details().unwrap_or_default();
     known
+        // In capitals if a script called it.
+        || details.starts_with("unknown command")
         || matches!(
             code(error),
             "BUSY" | "MISCONF" | "NOAUTH" | "NOREPLICAS" | "OOM" | "READONLY" | "WRONGPASS"

@@ -463,3 +463,16 @@ fn a_user_without_a_password_is_not_replaced_by_the_default_user() {
     let who = client.read(SHARD, &[cmd("ACL").arg("WHOAMI").take()]).unwrap();
     assert_eq!(who, [Value::BulkString(b"ada".to_vec())]);
 }
+
+#[test]
+fn a_missing_command_is_named_without_its_keys() {
+    if is_skipped() {
+        return;
+    }
+    let server = Redis::start().unwrap();
+    let client = Client::open(&single(server.address()), false).unwrap();
+    let unknown = cmd("NOSUCH").arg("private").take();
+    let message = client.write(SHARD, &unknown).unwrap_err().into_write_error().to_string();
+    has(&message, "does not have NOSUCH");
+    assert!(!message.contains("private") && !message.contains("may or may not"), "{message}");
+}
