@@ -232,6 +232,7 @@ fn inspection(report: RedisReport, durability: Option<Durability>) -> Inspection
         replicas => format!("{replicas} replicas"),
     };
     let servers = match report.primaries {
+        _ if report.is_replica => "a replica".to_owned(),
         1 => format!("1 primary with {replicas}"),
         primaries => format!("{primaries} primaries, each with at least {replicas}"),
     };

@@ -30,8 +30,11 @@ const KEEPS_ALL: &str = "noeviction";
 pub struct RedisReport {
     /// The version of the servers, such as `Redis 7.0.15`.
     pub version: String,
-    /// The number of primaries; 1 unless the store is on a cluster.
+    /// The number of primaries; 1 unless the store is on a cluster. A replica that was opened for
+    /// reading counts as one.
     pub primaries: usize,
+    /// Whether the server is a replica, whose data may be older than that of its primary.
+    pub is_replica: bool,
     /// The number of replicas of the primary that has the fewest.
     pub replicas: u64,
     /// What the servers write to disk, such as `append-only file, appendfsync everysec`.
@@ -79,6 +82,9 @@ enum Persistence {
     Copies,
     /// Every write, but not when it reaches the disk.
     Written,
+    /// Every write. The server hides when it reaches the disk: every second, unless it was set
+    /// otherwise.
+    Hidden,
     EverySecond,
     Always,
 }
@@ -89,6 +95,7 @@ impl Persistence {
             Self::Nothing => "none",
             Self::Copies => "copies from time to time",
             Self::Written => "append-only file, appendfsync no",
+            Self::Hidden => "append-only file, appendfsync unknown",
             Self::EverySecond => "append-only file, appendfsync everysec",
             Self::Always => "append-only file, appendfsync always",
         }
@@ -140,6 +147,12 @@ impl Server {
         self.settings.get(name).map(String::as_str)
     }
 
+    /// The address of its primary, if it is a replica.
+    fn primary(&self) -> Option<String> {
+        let address = || format!("{}:{}", self.info("master_host"), self.info("master_port"));
+        (self.info("role") == "slave").then(address)
+    }
+
     fn version(&self) -> String {
         match self.info("valkey_version") {
             "" => format!("Redis {}", self.info("redis_version")),
@@ -162,8 +175,8 @@ impl Server {
             return match self.setting("appendfsync") {
                 Some("always") => Persistence::Always,
                 Some("no") => Persistence::Written,
-                // A service that hides its settings has its default.
-                _ => Persistence::EverySecond,
+                Some(_) => Persistence::EverySecond,
+                None => Persistence::Hidden,
             };
         }
         match self.setting("save") {
@@ -212,7 +225,7 @@ pub(super) fn durability(servers: &[(RedisAddress, Server)]) -> Option<Durabilit
     match weakest(servers) {
         Persistence::Nothing | Persistence::Copies => None,
         Persistence::Written => Some(Durability::Os),
-        Persistence::EverySecond => Some(Durability::Relaxed),
+        Persistence::Hidden | Persistence::EverySecond => Some(Durability::Relaxed),
         Persistence::Always => Some(Durability::Sync),
     }
 }
@@ -235,6 +248,7 @@ pub(super) fn inspect(
     Ok(RedisReport {
         version: versions.min().unwrap_or_default(),
         primaries: servers.len(),
+        is_replica: servers.iter().any(|(_, server)| server.primary().is_some()),
         replicas: replicas.unwrap_or_default(),
         persistence: weakest(&servers).describe().to_owned(),
         is_encrypted: options.tls != TlsMode::Disable,
@@ -293,6 +307,14 @@ fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> 
                      written, about the last 30 seconds; set appendfsync always or everysec"
                 ),
             ),
+            Persistence::Hidden => warn(
+                "appendfsync",
+                format!(
+                    "{at} does not tell its appendfsync: with everysec, the default, a power cut \
+                     loses the writes of the last second or two, with no about 30 seconds; allow \
+                     config|get, or ask who runs it"
+                ),
+            ),
             Persistence::EverySecond => warn(
                 "appendfsync",
                 format!(
@@ -302,7 +324,19 @@ fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> 
             ),
             Persistence::Always => {}
         }
-        if server.number("connected_slaves") == 0 {
+        if let Some(primary) = server.primary() {
+            let link = match server.info("master_link_status") {
+                "up" => "follows",
+                _ => "has lost its connection to",
+            };
+            warn(
+                "replica",
+                format!(
+                    "{at} is a replica that {link} {primary}: what it has may be older, and it \
+                     refuses writes; name the primary, or use redis+sentinel://"
+                ),
+            );
+        } else if server.number("connected_slaves") == 0 {
             warn("no_replica", format!("{at} has no replica: losing its disk loses data"));
         } else {
             let limit = match wait {
@@ -370,7 +404,9 @@ mod tests {
         assert_eq!(durability(&with("always")), Some(Durability::Sync));
         assert_eq!(durability(&with("everysec")), Some(Durability::Relaxed));
         assert_eq!(durability(&with("no")), Some(Durability::Os));
+        // The server hides its settings.
         assert_eq!(durability(&server(SAFE, &[])), Some(Durability::Relaxed));
+        assert_eq!(server(SAFE, &[])[0].1.persistence(), Persistence::Hidden);
         assert_eq!(durability(&server("aof_enabled:0", &[("save", "")])), None);
         assert_eq!(durability(&server("aof_enabled:0", &[("save", "60 1")])), None);
         let two = [with("always"), with("everysec")].concat();
@@ -389,6 +425,27 @@ mod tests {
         let mut part = server(SAFE, &[("appendfsync", "always")]);
         part[0].1.cluster = fields("cluster_slots_ok:16383");
         assert_eq!(codes(&part), ["asynchronous_replication", "cluster_not_full"]);
+    }
+
+    #[test]
+    fn a_server_that_hides_its_settings_is_not_said_to_have_any() {
+        let all = warnings(&server(SAFE, &[]), 0);
+        assert!(all[0].text.contains("does not tell its appendfsync"), "{}", all[0].text);
+    }
+
+    #[test]
+    fn a_replica_is_not_taken_for_a_primary() {
+        let info = format!(
+            "{SAFE}role:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\n\
+             master_link_status:up\r\n"
+        );
+        let replica = server(&info, &[("appendfsync", "always")]);
+        assert_eq!(codes(&replica), ["replica"]);
+        let text = &warnings(&replica, 0)[0].text;
+        assert!(text.contains("follows 10.0.0.1:6379"), "{text}");
+        let info = info.replace("status:up", "status:down");
+        let text = &warnings(&server(&info, &[("appendfsync", "always")]), 0)[0].text;
+        assert!(text.contains("has lost its connection to 10.0.0.1:6379"), "{text}");
     }
 
     #[test]
