@@ -111,8 +111,12 @@ end
 -- The revision: the number of the commit in this shard, and the shard in the lowest 8 bits.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local number = math.max((tonumber(redis.call('GET', LAST)) or 0) + 1, now)
--- A Lua number has 53 bits.
+local last = redis.call('GET', LAST)
+local number = math.max((tonumber(last or 0) or 2^53) + 1, now)
+-- A Lua number has 53 bits. Beyond them revisions would stop growing, and caches not notice.
+if not (number < 2^53) then
+  return {'last revision'}
+end
 local low = number % 1e9 * 256 + shard
 local high = math.floor(number / 1e9) * 256 + math.floor(low / 1e9)
 local revision = string.format('%.0f%09.0f', high, low % 1e9)

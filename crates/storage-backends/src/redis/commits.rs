@@ -214,6 +214,14 @@ impl<'c> Call<'c> {
                 })
             }
             Some("other store") => Err(database.replaced()),
+            Some("last revision") => Err(StorageError::Corrupt {
+                key: None,
+                detail: format!(
+                    "{} is not the number of a commit, so nothing was written; delete it, and \
+                     restart the hosts",
+                    database.keys.last_number(self.shard)
+                ),
+            }),
             _ => Err(replies::unexpected("to the script of commits")),
         }
     }

@@ -50,6 +50,23 @@ fn revisions_grow_while_the_clock_is_behind() {
     assert_eq!(verifying::problems(&store), []);
 }
 
+/// Later ones would not grow, or not be revisions.
+#[test]
+fn a_last_revision_that_cannot_be_one_is_refused_before_anything_is_written() {
+    let Some(test) = TestStore::single() else { return };
+    let store = test.open();
+    put(&store, KEY);
+    for damaged in ["9007199254740991", "9007199254740993", "1e30", "inf", "nan", "x", "-"] {
+        test.raw().run(&format!("SET {} {damaged}", test.name("n", "")));
+        let error = store.set(KEY, "2".into()).unwrap_err();
+        assert!(matches!(error, StorageError::Corrupt { key: None, .. }), "{damaged}: {error}");
+        assert_eq!(store.get(KEY).unwrap(), Some("1".into()), "{damaged}");
+    }
+    test.raw().run(&format!("DEL {}", test.name("n", "")));
+    put(&store, KEY);
+    assert_eq!(verifying::problems(&store), []);
+}
+
 #[test]
 fn revisions_of_different_shards_are_different() {
     let Some(test) = TestStore::cluster() else { return };
