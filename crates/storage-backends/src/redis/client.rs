@@ -193,6 +193,11 @@ impl Client {
         self.connector.expect_store(check);
     }
 
+    /// Closes all connections: those in use after their call.
+    pub(super) fn close_all(&self) {
+        self.router.owners().iter().for_each(|node| node.close_all());
+    }
+
     /// The servers that have shards.
     pub(super) fn masters(&self) -> Vec<RedisAddress> {
         self.router.owners().iter().map(|node| node.address.clone()).collect()

@@ -161,8 +161,10 @@ impl Database {
         replies::texts(reply.map_err(failed)?)
     }
 
-    /// The error when a shard does not have the marker of this store.
+    /// The error when a shard does not have the marker of this store. From now on reads fail, too:
+    /// they use new connections, which look for the store.
     pub(super) fn replaced(&self) -> StorageError {
+        self.client.close_all();
         StorageError::Unavailable {
             key: None,
             detail: "the Redis server does not hold the store that was opened, because it was \

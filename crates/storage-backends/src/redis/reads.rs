@@ -1,6 +1,6 @@
 //! Reading several keys or counters, in one round trip to each node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::Cmd;
 use storage_core::{Revision, StorageError, StorageValue};
@@ -36,15 +36,40 @@ pub(super) fn values(
     Ok(found.into_iter().map(|one| one.map(|found| found.value)).collect())
 }
 
+/// What is asked to find out whether components have changed.
+enum Question<'p> {
+    /// The revision of the last commit to this component.
+    Component(&'p str),
+    /// Whether a shard has the store. A server that was emptied would answer that nothing was
+    /// ever written.
+    Store(Shard),
+}
+
 /// The revisions of the last commits to components, in their order.
 pub(super) fn revisions(
     database: &Database,
     prefixes: &[&str],
 ) -> Result<Vec<Option<Revision>>, StorageError> {
-    let read = |component: &&str| {
-        let name = database.keys.counter(database.shard(component), component);
-        command("HGET", [name.as_str(), "revision"])
+    let shards: BTreeSet<Shard> = prefixes.iter().map(|one| database.shard(one)).collect();
+    let components = prefixes.iter().map(|component| Question::Component(component));
+    let questions: Vec<Question<'_>> =
+        components.chain(shards.into_iter().map(Question::Store)).collect();
+    let shard = |question: &Question<'_>| match question {
+        Question::Component(component) => database.shard(component),
+        Question::Store(shard) => *shard,
     };
-    let replies = database.read_each(prefixes, |component| database.shard(component), read)?;
-    replies.into_iter().map(|reply| Ok(replies::revision(&replies::text(reply)?))).collect()
+    let read = |question: &Question<'_>| match question {
+        Question::Component(component) => {
+            let name = database.keys.counter(database.shard(component), component);
+            command("HGET", [name.as_str(), "revision"])
+        }
+        Question::Store(shard) => command("HGET", [&*database.keys.store(*shard), "store_id"]),
+    };
+    let replies = database.read_each(&questions, shard, read)?.into_iter();
+    let mut texts = replies.map(replies::text).collect::<Result<Vec<_>, _>>()?;
+    let store_ids = texts.split_off(prefixes.len().min(texts.len()));
+    if store_ids.iter().any(|found| *found != database.store_id) {
+        return Err(database.replaced());
+    }
+    Ok(texts.iter().map(|text| replies::revision(text)).collect())
 }

@@ -144,6 +144,25 @@ fn a_store_that_was_removed_is_not_written_to() {
 }
 
 #[test]
+fn a_server_that_is_emptied_beside_a_host_is_noticed() {
+    let Some(server) = OwnServer::start(&[]) else { return };
+    let notices: [fn(&RedisStorage) -> StorageError; 2] = [
+        |store| store.shared().unwrap().component_revisions(&["app/notes/home/"]).unwrap_err(),
+        |store| store.set(KEY, "2".into()).unwrap_err(),
+    ];
+    for notice in notices {
+        let store = RedisStorage::open(&server.options()).unwrap();
+        store.set(KEY, "1".into()).unwrap();
+        server.raw().run("FLUSHALL");
+        let noticed = notice(&store).to_string();
+        assert!(noticed.contains("emptied or replaced"), "{noticed}");
+        // Not `None`, which would say that nothing was stored.
+        let read = store.get(KEY).unwrap_err().to_string();
+        assert!(read.contains("emptied or replaced"), "{read}");
+    }
+}
+
+#[test]
 fn a_server_that_was_emptied_by_a_restart_is_noticed() {
     let Some(mut server) = OwnServer::start(&[]) else { return };
     let store = RedisStorage::open(&server.options()).unwrap();
