@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "a command reports to its user")]
 
+pub mod hosts;
 pub mod machine;
 pub mod measure;
 pub mod report;
