@@ -26,6 +26,8 @@ pub(crate) fn run(root: &Path, program: &str, arguments: &[String]) -> Result<()
         }
     } else if program == "postgres" {
         command.args(["--features", "postgres"]);
+    } else if program == "redis" {
+        command.args(["--features", "redis"]);
     } else if program != "cache" && needs_rocksdb(&arguments) {
         rocksdb::require_libclang()?;
         println!(

@@ -179,7 +179,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
         "test --package storage-host --features p3 --lib --test guest -- guest::p3 overlapping",
     ));
     steps.push(Step::cargo("test --package xtask"));
-    for package in ["durability", "drill", "benches", "fuzz", "test-servers", "sqlite-store"] {
+    for package in ["durability", "drill", BENCHES, "fuzz", "test-servers", "sqlite-store"] {
         steps.push(clippy(&format!("--package {package}"), Targets::All));
     }
     // With the host, so that its dependencies have the features that are checked already.
@@ -188,7 +188,7 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     steps.push(clippy(guests, Targets::All));
     steps.push(Step::cargo("test --package test-servers"));
     steps.push(Step::cargo("test --package durability"));
-    steps.push(Step::cargo("test --package benches"));
+    steps.push(Step::cargo(&format!("test --package {BENCHES}")));
     steps.push(Step::cargo(PEER));
     steps.push(Step::cargo("test --package sqlite-store"));
     // The committed inputs only: libFuzzer needs a C++ compiler.
@@ -199,6 +199,9 @@ fn plan(root: &Path) -> Result<Vec<Step>> {
     }));
     Ok(steps)
 }
+
+/// The benchmarks that need neither wasmtime nor C++.
+const BENCHES: &str = "benches --features postgres,redis";
 
 /// The test of the interface of wasmtime-wasi-keyvalue, with ours and with that crate.
 const PEER: &str =

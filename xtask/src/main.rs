@@ -162,6 +162,15 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure the Redis store, and beside it the PostgreSQL store.
+    ///
+    /// Starts its servers. `cargo xtask bench redis --help` shows the options.
+    #[command(disable_help_flag = true)]
+    Redis {
+        /// Arguments for the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Measure what storage calls cost a guest.
     ///
     /// `cargo xtask bench guests --help` shows the options. wasmtime takes minutes to
@@ -238,6 +247,9 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench { what: Bench::Postgres { arguments } } => {
             bench::run(&root, "postgres", &arguments)
+        }
+        Command::Bench { what: Bench::Redis { arguments } } => {
+            bench::run(&root, "redis", &arguments)
         }
         Command::Bench { what: Bench::Guests { arguments } } => {
             bench::run(&root, "guests", &arguments)
