@@ -100,9 +100,9 @@ pub(crate) fn measure(size: Size) -> Result<String> {
     add("set", times(table.medians(50, &set)?));
     add("commit with a check", times(table.medians(50, &commit)?));
     add("page of 100 keys", times(table.medians(100, &page)?));
-    add("get, 16 callers", rates(table.medians(1_600, &many_gets)?));
-    add("set, 16 callers, one component", rates(table.medians(480, &many_sets)?));
-    add("set, 16 callers with a component each", rates(table.medians(480, &spread_sets)?));
+    add("get, 16 callers", rates(table.medians(3_200, &many_gets)?));
+    add("set, 16 callers, one component", rates(table.medians(960, &many_sets)?));
+    add("set, 16 callers with a component each", rates(table.medians(960, &spread_sets)?));
     add("cached hit", times(table.hits()?));
     let staleness = table.staleness()?;
     let within = |percent| -> Result<Vec<f64>> {
