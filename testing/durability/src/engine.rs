@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use storage_backends::ProblemKind;
-use storage_core::{StorageError, Store};
+use storage_core::{Problem, StorageError, Store};
 use storage_host::StoreUrl;
 
 /// A store under test.
@@ -20,6 +20,9 @@ pub(crate) enum Engine {
     /// Its path is the rest of the URL.
     #[cfg(feature = "postgres")]
     Postgres,
+    /// Its path is a [`Location`](crate::redis::Location).
+    #[cfg(feature = "redis")]
+    Redis,
 }
 
 /// What an acknowledged write survives.
@@ -38,6 +41,9 @@ impl Engine {
             Self::File | Self::Redb | Self::RocksDb => "path",
             #[cfg(feature = "postgres")]
             Self::Postgres => "//user@localhost/database",
+            // Opened without the host.
+            #[cfg(feature = "redis")]
+            Self::Redis => return true,
         };
         format!("{self}:{path}").parse::<StoreUrl>().is_ok()
     }
@@ -49,6 +55,10 @@ impl Engine {
 
     /// Opens the store for writing.
     pub(crate) fn open(self, mode: Mode, path: &Path) -> Result<Arc<dyn Store>, StorageError> {
+        #[cfg(feature = "redis")]
+        if self == Self::Redis {
+            return crate::redis::open(mode, path);
+        }
         let url = match mode {
             Mode::Sync => self.url(path)?,
             Mode::Relaxed => self.url(path)?.relaxed(),
@@ -59,11 +69,17 @@ impl Engine {
     /// Verifies a store that is not open, and returns the damage.
     pub(crate) fn verify(self, path: &Path) -> Result<Vec<String>, StorageError> {
         let mut damage = Vec::new();
-        self.url(path)?.verify(&mut |problem| {
+        let mut report = |problem: Problem| {
             if problem.kind == ProblemKind::Damage {
                 damage.push(problem.to_string());
             }
-        })?;
+        };
+        #[cfg(feature = "redis")]
+        if self == Self::Redis {
+            crate::redis::verify(path, &mut report)?;
+            return Ok(damage);
+        }
+        self.url(path)?.verify(&mut report)?;
         Ok(damage)
     }
 
@@ -80,6 +96,17 @@ impl Engine {
             Self::File | Self::Redb | Self::RocksDb => false,
             #[cfg(feature = "postgres")]
             Self::Postgres => true,
+            #[cfg(feature = "redis")]
+            Self::Redis => true,
+        }
+    }
+
+    /// Whether the server has all data in memory, and may be one of a cluster.
+    pub(crate) fn has_memory_only(self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis => true,
+            _ => false,
         }
     }
 
@@ -103,6 +130,8 @@ impl fmt::Display for Engine {
             Self::RocksDb => "rocksdb",
             #[cfg(feature = "postgres")]
             Self::Postgres => "postgres",
+            #[cfg(feature = "redis")]
+            Self::Redis => "redis",
         })
     }
 }

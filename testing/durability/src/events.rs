@@ -40,6 +40,8 @@ pub(crate) enum Event {
     Read { at: u64, own: bool, key: String, revision: Option<u64>, found: Found },
     /// A read failed. `unavailable`: because of an earlier fault, not of one in this read.
     ReadFailed { key: String, unavailable: bool, why: String },
+    /// An operation or a read took too long.
+    Late { what: String, seconds: u64 },
     /// The power is about to be cut.
     Cut,
 }

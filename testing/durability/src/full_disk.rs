@@ -81,6 +81,8 @@ impl FullDisk {
             ],
             #[cfg(feature = "postgres")]
             Engine::Postgres => &[],
+            #[cfg(feature = "redis")]
+            Engine::Redis => &[],
         }
     }
 

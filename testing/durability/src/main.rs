@@ -20,6 +20,8 @@ mod postgres;
 mod power;
 mod probe;
 mod quota;
+#[cfg(feature = "redis")]
+mod redis;
 mod report;
 mod scratch;
 mod strace;
@@ -55,8 +57,15 @@ enum Part {
     /// Processes killed while they write, and database servers. No acknowledged write may be
     /// lost, unless relaxed durability permits it.
     Kills,
-    /// Database servers killed while their synchronous standby takes over.
+    /// Database servers killed while their standby or replica takes over. Only Redis may lose
+    /// acknowledged writes, which are counted.
     Failovers,
+    /// Clusters whose slots move to other nodes. No acknowledged write may be lost.
+    Resharding,
+    /// A network that delays, holds back and cuts. No acknowledged write may be lost.
+    Network,
+    /// A server whose memory becomes full. It must refuse whole commits, and delete.
+    FullMemory,
     /// Disks rebuilt from prefixes of a record of all writes.
     BlockLog,
     /// System calls that kill the process or fail, one after another.
@@ -76,6 +85,7 @@ impl Part {
         match self {
             Self::PowerCuts | Self::Control | Self::Kills | Self::Quota => true,
             Self::Failovers => engine.is_server(),
+            Self::Resharding | Self::Network | Self::FullMemory => engine.has_memory_only(),
             Self::BlockLog | Self::Faults | Self::FullDisk | Self::Corruption => {
                 !engine.is_server()
             }
@@ -104,6 +114,9 @@ struct Arguments {
     /// The number of failovers.
     #[arg(long, default_value_t = 50)]
     failovers: u64,
+    /// The number of rounds of resharding, of a bad network, and of full memory.
+    #[arg(long, default_value_t = 30)]
+    rounds: u64,
     /// How long tasks write at the limits of quotas, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -197,12 +210,16 @@ fn run_part(
     if engine == Engine::Postgres && part != Part::Quota {
         return run_on_servers(part, arguments, scratch);
     }
+    #[cfg(feature = "redis")]
+    if engine == Engine::Redis && part != Part::Quota {
+        return run_on_redis(part, arguments, scratch);
+    }
     let cannot = match part {
         Part::PowerCuts | Part::Control | Part::Kills => power::cannot(scratch),
         Part::BlockLog => block_log::cannot(scratch),
         Part::Faults => strace::cannot(),
         Part::FullDisk => scratch.no_mounts(),
-        Part::Corruption | Part::Quota | Part::Failovers => None,
+        _ => None,
     };
     if let Some(reason) = cannot {
         println!("  SKIPPED: {reason}");
@@ -245,7 +262,9 @@ fn run_part(
         }
         Part::Quota => quotas(Some(engine), arguments).run(scratch),
         // For servers only.
-        Part::Failovers => Ok(Outcome::Skipped),
+        Part::Failovers | Part::Resharding | Part::Network | Part::FullMemory => {
+            Ok(Outcome::Skipped)
+        }
     }
 }
 
@@ -275,6 +294,47 @@ fn run_on_servers(part: Part, arguments: &Arguments, scratch: &Scratch) -> Resul
         _ => vec![(Mode::Sync, Disturbance::Failover, number(2, arguments.failovers))],
     };
     let (seed, keep) = (arguments.seed, arguments.keep.as_deref());
+    series.into_iter().try_fold(Outcome::Passed, |outcome, (mode, disturbance, rounds)| {
+        Ok(outcome.and(Servers { mode, rounds, seed, keep }.run(scratch, disturbance)?))
+    })
+}
+
+#[cfg(feature = "redis")]
+fn run_on_redis(part: Part, arguments: &Arguments, scratch: &Scratch) -> Result<Outcome> {
+    use redis::{Disturbance, Failovers, Failure, FullMemory, GroupKind, Servers};
+
+    let number = |short, number| if arguments.short { short } else { number };
+    let (seed, keep) = (arguments.seed, arguments.keep.as_deref());
+    let systems = FileSystem::ALL.len() as u64;
+    let all_disks = |mode, cuts: u64| {
+        FileSystem::ALL.map(|one| (mode, Disturbance::PowerCut(one), cuts.div_ceil(systems)))
+    };
+    let kills = number(3, arguments.kills);
+    let rounds = number(3, arguments.rounds);
+    let series = match part {
+        Part::PowerCuts => all_disks(Mode::Sync, number(3, arguments.cuts)).to_vec(),
+        Part::Control => all_disks(Mode::Relaxed, number(6, arguments.control_cuts)).to_vec(),
+        Part::Kills => vec![
+            (Mode::Sync, Disturbance::ServerKill, kills),
+            (Mode::Relaxed, Disturbance::ServerKill, kills),
+            (Mode::Sync, Disturbance::HostKill, kills),
+        ],
+        Part::Resharding => vec![(Mode::Sync, Disturbance::Resharding, rounds)],
+        Part::Network => vec![(Mode::Sync, Disturbance::Network, rounds)],
+        Part::FullMemory => return FullMemory { rounds: number(2, arguments.rounds), seed }.run(),
+        _ => {
+            let cases = |short: &[(Failure, u32)]| match arguments.short {
+                true => short.to_vec(),
+                false => Failure::CASES.to_vec(),
+            };
+            let rounds = number(1, arguments.failovers);
+            let cluster = cases(&[(Failure::Kill, 0), (Failure::Pause, 1)]);
+            let sentinel = cases(&[(Failure::KillWithLag, 0), (Failure::KillWithLag, 1)]);
+            let cluster = Failovers { kind: GroupKind::Cluster, cases: cluster, rounds, seed };
+            let sentinel = Failovers { kind: GroupKind::Sentinel, cases: sentinel, rounds, seed };
+            return Ok(cluster.run()?.and(sentinel.run()?));
+        }
+    };
     series.into_iter().try_fold(Outcome::Passed, |outcome, (mode, disturbance, rounds)| {
         Ok(outcome.and(Servers { mode, rounds, seed, keep }.run(scratch, disturbance)?))
     })

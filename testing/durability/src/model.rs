@@ -134,6 +134,9 @@ impl Model {
         for event in events {
             match event {
                 Event::Cut => powered = false,
+                Event::Late { what, seconds } => {
+                    findings.add(Fault::Hung, format!("{what} took {seconds} s"));
+                }
                 Event::OpenFailed(_) => {}
                 Event::Begin { op, at, changes } if seen(*at) => self.begin(*op, changes),
                 Event::Begin { op, .. } => self.next_op = self.next_op.max(op + 1),

@@ -10,11 +10,15 @@ use anyhow::{Context as _, Result};
 use storage_core::{ComponentStorage, Usage};
 #[cfg(feature = "postgres")]
 use test_servers::Postgres;
+#[cfg(feature = "redis")]
+use test_servers::Redis;
 
 use crate::check;
 use crate::engine::{Engine, Mode};
 #[cfg(feature = "postgres")]
 use crate::postgres;
+#[cfg(feature = "redis")]
+use crate::redis;
 use crate::report::{Fault, Findings, Outcome};
 use crate::scratch::Scratch;
 use crate::tasks::{COMPONENTS, Numbers, Report, TaskArguments, recount};
@@ -43,6 +47,17 @@ impl Quotas {
             let server = Postgres::start()?;
             return self
                 .run_on(&postgres::create_store(&server)?, &|| postgres::wait_for_hosts(&server));
+        }
+        #[cfg(feature = "redis")]
+        if self.engine == Some(Engine::Redis) {
+            if let Some(reason) = Redis::missing() {
+                println!("  SKIPPED: {reason}");
+                return Ok(Outcome::Skipped);
+            }
+            // A process may be killed in either mode, and the server is not.
+            let server = Redis::start()?;
+            let store = redis::Location::single(server.address()).path()?;
+            return self.run_on(&store, &|| redis::wait_for_hosts([&server]));
         }
         self.run_on(&scratch.fresh_directory("quota")?.join("store"), &|| Ok(()))
     }

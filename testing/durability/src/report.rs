@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Unreadable,
     /// The store broke its contract.
     Contract,
+    /// A call did not end in time.
+    Hung,
     /// The process crashed.
     Died,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for Fault {
             Self::Corrupt => "reported corrupt",
             Self::Unreadable => "unreadable",
             Self::Contract => "contract violations",
+            Self::Hung => "calls without end",
             Self::Died => "crashes",
         })
     }

@@ -70,7 +70,11 @@ pub(crate) enum Expected {
 
 impl Expected {
     /// Why the findings are not as expected, if they are not.
-    fn evaluate(self, findings: &Findings, opened_corrupt: u64) -> Result<(), &'static str> {
+    pub(crate) fn evaluate(
+        self,
+        findings: &Findings,
+        opened_corrupt: u64,
+    ) -> Result<(), &'static str> {
         let allowed = match self {
             Self::Survival if findings.total() + opened_corrupt > 0 => {
                 return Err("acknowledged writes must survive");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ use crate::plan::{Plan, Step, commit_of};
 /// A path that does not exist. A lookup of it marks in a trace of system calls where the
 /// work begins.
 pub(crate) const BEGIN_MARK: &str = "/durability-begins-here";
+
+/// The longest time that a call of a store on a server may take.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
 
 /// After this many consecutive errors a thread gives up.
 const GIVE_UP_AFTER: u32 = 3;
@@ -147,6 +151,7 @@ impl Shared {
         let op = self.next_op.fetch_add(1, Ordering::Relaxed);
         let changes = step.changes().to_vec();
         self.log.write(&Event::Begin { op, at: self.at(), changes })?;
+        let began = Instant::now();
         let result = match step {
             Step::Plain((key, Some(len))) => {
                 storage_core::put(&*self.storage, key, content(key, op, *len).into()).map(Some)
@@ -157,6 +162,7 @@ impl Shared {
             }
             Step::Read { .. } => return Ok(true),
         };
+        self.note_time(began, || format!("operation {op}"))?;
         let event = match &result {
             Ok(revision) => {
                 let revision = revision.map(|revision| revision.get()).filter(|number| *number > 0);
@@ -172,7 +178,9 @@ impl Shared {
     }
 
     fn read(&self, key: &str, own: bool) -> Result<bool> {
+        let began = Instant::now();
         let read = self.storage.get_versioned(key);
+        self.note_time(began, || format!("a read of {key}"))?;
         let key = key.to_owned();
         let event = match &read {
             Ok(found) => {
@@ -188,6 +196,15 @@ impl Shared {
         };
         self.log.write(&event)?;
         Ok(read.is_ok())
+    }
+
+    /// Logs a call that took too long.
+    fn note_time(&self, began: Instant, what: impl Fn() -> String) -> Result<()> {
+        let took = began.elapsed();
+        if took <= LONGEST_CALL {
+            return Ok(());
+        }
+        self.log.write(&Event::Late { what: what(), seconds: took.as_secs() })
     }
 
     fn at(&self) -> u64 {

@@ -156,11 +156,12 @@ impl Proxy {
         self.shared.change(|state| state.rule(direction).held = true);
     }
 
-    /// Forwards what was held back, and everything from now on.
+    /// Forwards what was held back, and everything from now on, also a reply that was to be cut.
     pub fn release(&self) {
         self.shared.change(|state| {
             state.requests.held = false;
             state.replies.held = false;
+            state.cut_reply_to = None;
         });
     }
 

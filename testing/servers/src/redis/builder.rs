@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -40,6 +41,7 @@ pub struct RedisBuilder {
     /// Of all servers of a group, which trust each other.
     certificate: Option<Certificate>,
     settings: Vec<(String, String)>,
+    directory: Option<PathBuf>,
     /// Of the user for the tests' own commands.
     admin: String,
 }
@@ -60,6 +62,7 @@ impl Default for RedisBuilder {
             tls: false,
             certificate: None,
             settings: Vec::new(),
+            directory: None,
             admin,
         }
     }
@@ -97,6 +100,14 @@ impl RedisBuilder {
         self
     }
 
+    /// Keeps the data in a new directory below this one, such as the root of a small file
+    /// system. The server's user must be able to reach it.
+    #[must_use]
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
     /// Starts the server.
     ///
     /// # Errors
@@ -108,7 +119,7 @@ impl RedisBuilder {
     /// Starts a server with these lines of configuration too.
     pub(super) fn start_as(mut self, role: Role, lines: &str) -> Result<Redis> {
         let program = programs::redis()?;
-        let server = Server::create("test-redis-", None)?;
+        let server = Server::create("test-redis-", self.directory.as_deref())?;
         self.create_certificate()?;
         if let Some(certificate) = &self.certificate {
             certificate.write(server.path(), server.user())?;

@@ -1,0 +1,254 @@
+//! How many acknowledged writes a failover loses, and whether it breaks anything else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use fastrand::Rng;
+use storage_backends::RedisStorage;
+use storage_core::Store;
+use test_servers::Redis;
+
+use super::chains::{Host, Ledger};
+use super::groups::{Group, GroupKind};
+use super::judge::{self, Numbers, between};
+use super::location::Location;
+use crate::content::hash;
+use crate::report::{Fault, Findings, Outcome};
+use crate::trial::Expected;
+
+/// Threads that commit at the same time.
+const WRITERS: usize = 6;
+
+/// How many of them are in the host that is idle during the failover.
+const IDLE_WRITERS: usize = 2;
+
+/// How long a replica hangs before its primary is killed.
+const LAG: Duration = Duration::from_millis(700);
+
+/// How a primary fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Killed, and started again as a replica after the failover.
+    Kill,
+    /// Stopped, and continued after the failover. It then still takes itself for the primary.
+    Pause,
+    /// Killed while its replica hangs, which continues then and takes over.
+    KillWithLag,
+}
+
+impl Failure {
+    /// Each with and without waiting for the replica.
+    pub(crate) const CASES: [(Self, u32); 6] = [
+        (Self::Kill, 0),
+        (Self::Kill, 1),
+        (Self::Pause, 0),
+        (Self::Pause, 1),
+        (Self::KillWithLag, 0),
+        (Self::KillWithLag, 1),
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "SIGKILL",
+            Self::Pause => "SIGSTOP",
+            Self::KillWithLag => "SIGKILL, replica hung",
+        }
+    }
+}
+
+/// A series of failovers in one group of servers.
+#[derive(Debug, Clone)]
+pub(crate) struct Failovers {
+    pub(crate) kind: GroupKind,
+    /// How primaries fail, and the replicas that hosts wait for.
+    pub(crate) cases: Vec<(Failure, u32)>,
+    pub(crate) rounds: u64,
+    pub(crate) seed: u64,
+}
+
+/// A case that is running.
+struct Trial<'a> {
+    group: &'a mut Group,
+    failure: Failure,
+    location: Location,
+    store: Arc<RedisStorage>,
+    idle: Arc<RedisStorage>,
+    random: Rng,
+    findings: Findings,
+    sums: Numbers,
+    worst: u64,
+    longest: Duration,
+    errors: BTreeMap<String, u64>,
+}
+
+impl Failovers {
+    /// Runs the cases one after another, and prints what each lost.
+    pub(crate) fn run(self) -> Result<Outcome> {
+        if let Some(reason) = Redis::missing() {
+            println!("  SKIPPED: {reason}");
+            return Ok(Outcome::Skipped);
+        }
+        let mut group = Group::start(self.kind)?;
+        let (mut round, mut outcome) = (0, Outcome::Passed);
+        for (failure, wait) in &self.cases {
+            outcome = outcome.and(self.case(&mut group, *failure, *wait, &mut round)?);
+        }
+        Ok(outcome)
+    }
+
+    fn case(
+        &self,
+        group: &mut Group,
+        failure: Failure,
+        wait: u32,
+        round: &mut u64,
+    ) -> Result<Outcome> {
+        let start = Instant::now();
+        let location = group.location()?.with_wait(wait);
+        let name = format!("{} {} wait={wait}", self.kind.name(), failure.name());
+        let mut trial = Trial {
+            store: Arc::new(RedisStorage::open(&location.options())?),
+            idle: Arc::new(RedisStorage::open(&location.options())?),
+            location,
+            group,
+            failure,
+            random: Rng::with_seed(self.seed ^ hash(&name)),
+            findings: Findings::default(),
+            sums: Numbers::default(),
+            worst: 0,
+            longest: Duration::ZERO,
+            errors: BTreeMap::new(),
+        };
+        for number in 1..=self.rounds {
+            *round += 1;
+            trial.findings.context = format!("{name} round {number}");
+            trial.round(*round)?;
+        }
+        let Trial { findings, sums, worst, longest, errors, .. } = trial;
+        println!(
+            "  {name}: {} failovers, {} acknowledged commits, {} lost (at most {worst} at once, acknowledged up to {:.2} s before the failure and {:.2} s after it), {} indeterminate, {} refused; longest call {:.1} s; {findings}; {:.0} s",
+            self.rounds,
+            sums.acked,
+            sums.lost,
+            sums.before.as_secs_f64(),
+            sums.after.as_secs_f64(),
+            sums.indeterminate,
+            sums.refused,
+            longest.as_secs_f64(),
+            start.elapsed().as_secs_f64(),
+        );
+        for (error, count) in errors {
+            println!("    {count} x {error}");
+        }
+        Ok(match expected(failure, wait).evaluate(&findings, 0) {
+            Ok(()) => Outcome::Passed,
+            Err(why) => findings.fail(why),
+        })
+    }
+}
+
+/// What a failover may lose. The one replica that confirmed a write is the one that takes over.
+fn expected(failure: Failure, wait: u32) -> Expected {
+    match (failure, wait) {
+        (Failure::KillWithLag, 0) => Expected::Loss(&[Fault::Lost]),
+        (_, 0) => Expected::Only(&[Fault::Lost]),
+        _ => Expected::Survival,
+    }
+}
+
+impl Trial<'_> {
+    fn round(&mut self, round: u64) -> Result<()> {
+        let primary = self.group.primary(round)?;
+        let components = self.group.components(primary, round, WRITERS + 1)?;
+        // Attempts of different rounds have different numbers.
+        let ledger = Ledger::new(components, (round << 32) + 1);
+        let (store, idle) = (Arc::clone(&self.store), Arc::clone(&self.idle));
+        let seed = self.random.u64(..);
+        let fault = thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (host, store) = match writer < IDLE_WRITERS {
+                    true => (Host::Idle, &idle),
+                    false => (Host::Busy, &store),
+                };
+                let ledger = &ledger;
+                scope.spawn(move || ledger.write(host, &**store, writer, seed));
+            }
+            let failed = self.fail_over(primary, &ledger);
+            ledger.end();
+            failed
+        })?;
+        let first = judge::read(&*store, &ledger);
+        let numbers = judge::count(&ledger, &first, fault);
+        // Another host finds the same.
+        let second = RedisStorage::open(&self.location.options())?;
+        judge::compare(&ledger, &first, &judge::read(&second, &ledger));
+        if let Err(error) = second.verify(&mut |problem| {
+            ledger.find(Fault::UsageCounter, problem.to_string());
+        }) {
+            ledger.find(Fault::Unreadable, error.to_string());
+        }
+        if numbers.acked == 0 {
+            bail!("no commit was acknowledged");
+        }
+        for _ in 0..numbers.lost {
+            self.findings.add(Fault::Lost, format!("{} acknowledged commits", numbers.lost));
+        }
+        for (fault, text) in ledger.take_findings() {
+            self.findings.add(fault, text);
+        }
+        self.sums.acked += numbers.acked;
+        self.sums.lost += numbers.lost;
+        self.worst = self.worst.max(numbers.lost);
+        self.sums.before = self.sums.before.max(numbers.before);
+        self.sums.after = self.sums.after.max(numbers.after);
+        self.sums.indeterminate += numbers.indeterminate;
+        self.sums.refused += numbers.refused;
+        self.longest = self.longest.max(ledger.longest());
+        for (error, count) in ledger.errors() {
+            *self.errors.entry(error).or_default() += count;
+        }
+        Ok(())
+    }
+
+    /// Makes a primary fail, waits until its replica has taken over, and brings it back.
+    /// Returns the time of its failure.
+    fn fail_over(&mut self, primary: usize, ledger: &Ledger) -> Result<Instant> {
+        let replica = self.group.replica_of(primary)?;
+        thread::sleep(between(&mut self.random, 400, 900));
+        ledger.pause_idle(true);
+        let fault = match self.failure {
+            Failure::Kill => {
+                let fault = Instant::now();
+                self.group.server_mut(primary)?.kill()?;
+                fault
+            }
+            Failure::Pause => {
+                let fault = Instant::now();
+                self.group.server_mut(primary)?.pause()?;
+                fault
+            }
+            Failure::KillWithLag => {
+                self.group.server_mut(replica)?.pause()?;
+                thread::sleep(LAG);
+                let fault = Instant::now();
+                self.group.server_mut(primary)?.kill()?;
+                self.group.server_mut(replica)?.resume()?;
+                fault
+            }
+        };
+        self.group.wait_until_healthy()?;
+        thread::sleep(between(&mut self.random, 200, 800));
+        let former = self.group.server_mut(primary)?;
+        match self.failure {
+            Failure::Pause => former.resume()?,
+            Failure::Kill | Failure::KillWithLag => former.restart()?,
+        }
+        ledger.pause_idle(false);
+        self.group.wait_until_healthy()?;
+        thread::sleep(between(&mut self.random, 100, 500));
+        Ok(fault)
+    }
+}
