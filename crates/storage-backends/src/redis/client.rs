@@ -53,7 +53,7 @@ impl Client {
         let mut patience = Patience::until(deadline);
         loop {
             let node = self.router.owner(Shard::FIRST)?;
-            match node.lease(deadline) {
+            match node.lease(deadline, &self.confirm(&node, deadline)) {
                 Ok(_) => return Ok(()),
                 // Sentinels name the former primary until the failover has ended.
                 Err(failure) => {
@@ -153,7 +153,7 @@ impl Client {
         let sent: Vec<Option<Lease<'_>>> = groups
             .iter()
             .map(|(node, indexes)| {
-                let mut lease = node.lease(deadline).ok()?;
+                let mut lease = node.lease(deadline, &self.confirm(node, deadline)).ok()?;
                 lease.send(of(indexes).into_iter().flat_map(|(_, commands)| commands)).ok()?;
                 Some(lease)
             })
@@ -387,20 +387,26 @@ impl Client {
             let waits = wait.map_or(Duration::ZERO, |wait| wait.limit);
             deadline.min(self.reply_deadline(deadline) + waits)
         };
-        let (result, lease) = match node.access(deadline, is_write, request)? {
-            Access::Lease(mut lease) => {
-                let commands = commands.chain(wait.map(|wait| &wait.command));
-                (lease.call(by(wait.map(Arc::as_ref)), commands), Some(lease))
-            }
-            Access::Shared(mut lease, own, others) => {
-                (lease.call_with(by(own.wait.as_deref()), &own, others), Some(lease))
-            }
-            Access::Answered(result) => (result, None),
-        };
+        let (result, lease) =
+            match node.access(deadline, is_write, request, &self.confirm(node, deadline))? {
+                Access::Lease(mut lease) => {
+                    let commands = commands.chain(wait.map(|wait| &wait.command));
+                    (lease.call(by(wait.map(Arc::as_ref)), commands), Some(lease))
+                }
+                Access::Shared(mut lease, own, others) => {
+                    (lease.call_with(by(own.wait.as_deref()), &own, others), Some(lease))
+                }
+                Access::Answered(result) => (result, None),
+            };
         result.map_err(|failed| {
-            if let (Problem::Lost(_), Some(mut lease)) = (&failed.problem, lease) {
+            match (&failed.problem, lease) {
                 // The server was restarted, and has closed the others too.
-                lease.close_older();
+                (Problem::Lost(_), Some(mut lease)) => lease.close_older(),
+                // When it continues, it may no longer be the primary.
+                (Problem::NoReply(_), Some(mut lease)) if self.router.has_failover() => {
+                    lease.close_older();
+                }
+                _ => {}
             }
             Failure::Server {
                 address: node.address.clone(),
@@ -408,6 +414,15 @@ impl Client {
                 is_indeterminate: is_write && failed.was_sent,
             }
         })
+    }
+
+    /// Checks that a server is still the primary, as far as sentinels know.
+    fn confirm<'n>(
+        &'n self,
+        node: &'n Node,
+        deadline: Instant,
+    ) -> impl Fn(Instant) -> Result<(), Failure> + 'n {
+        move |since| self.router.confirm(node, since, deadline)
     }
 
     /// When a reply to a request that begins now must have come.

@@ -20,6 +20,9 @@ const MAX_IDLE: Duration = Duration::from_secs(60);
 const MAX_REQUESTS: usize = 64;
 const MAX_BYTES: usize = 256 * 1024;
 
+/// How long a connection may be idle until the server must be confirmed as the primary again.
+const CONFIRMED: Duration = Duration::from_secs(1);
+
 /// A server, and the connections to it.
 pub(super) struct Node {
     pub(super) address: RedisAddress,
@@ -78,9 +81,14 @@ impl Node {
         self.state().shard = shard;
     }
 
-    /// Takes a connection for one call, which needs it alone.
-    pub(super) fn lease(&self, deadline: Instant) -> Result<Lease<'_>, Failure> {
-        match self.access(deadline, false, || None)? {
+    /// Takes a connection for one call, which needs it alone. `confirm` is that of
+    /// [`access`](Self::access).
+    pub(super) fn lease(
+        &self,
+        deadline: Instant,
+        confirm: &dyn Fn(Instant) -> Result<(), Failure>,
+    ) -> Result<Lease<'_>, Failure> {
+        match self.access(deadline, false, || None, confirm)? {
             Access::Lease(lease) | Access::Shared(lease, ..) => Ok(lease),
             Access::Answered(_) => Err(Failure::at(&self.address, Problem::Lost(None))),
         }
@@ -88,11 +96,14 @@ impl Node {
 
     /// Takes a connection for one call, or has its request sent with others if all are in use.
     /// `is_checked` says that the server must not have closed it, as far as that can be known.
+    /// `confirm` is called for a new connection, and for one that was idle for long, with the
+    /// time since when the server may have been replaced.
     pub(super) fn access(
         &self,
         deadline: Instant,
         is_checked: bool,
         request: impl Fn() -> Option<Request>,
+        confirm: &dyn Fn(Instant) -> Result<(), Failure>,
     ) -> Result<Access<'_>, Failure> {
         let mut state = self.state();
         loop {
@@ -101,7 +112,11 @@ impl Node {
                 if is_fresh {
                     drop(state);
                     if !(is_checked && wire.has_news()) {
-                        return Ok(Access::Lease(Lease::new(self, wire, generation)));
+                        let lease = Lease::new(self, wire, generation);
+                        if since.elapsed() > CONFIRMED {
+                            confirm(Instant::now().checked_sub(CONFIRMED).unwrap_or(since))?;
+                        }
+                        return Ok(Access::Lease(lease));
                     }
                     state = self.state();
                 }
@@ -112,7 +127,12 @@ impl Node {
                 let (generation, shard) = (state.generation, state.shard);
                 drop(state);
                 match self.connector.open(&self.address, shard, deadline) {
-                    Ok(wire) => return Ok(Access::Lease(Lease::new(self, wire, generation))),
+                    Ok(wire) => {
+                        let lease = Lease::new(self, wire, generation);
+                        // A server that hung may have been replaced while it was connected to.
+                        confirm(Instant::now())?;
+                        return Ok(Access::Lease(lease));
+                    }
                     Err(problem) => {
                         state = self.state();
                         state.open -= 1;
@@ -131,9 +151,13 @@ impl Node {
             let waiter = Arc::new(Waiter::new(request(), deadline));
             state.waiting.push_back(Arc::clone(&waiter));
             drop(state);
+            let began = Instant::now();
             match waiter.wait(self.connector.reply_timeout) {
                 Turn::Granted(Granted { wire, generation, own, others }) => {
                     let lease = Lease::new(self, wire, generation);
+                    if began.elapsed() > CONFIRMED {
+                        confirm(began)?;
+                    }
                     return Ok(match own {
                         Some(own) => Access::Shared(lease, own, others),
                         None => Access::Lease(lease),

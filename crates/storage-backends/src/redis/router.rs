@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::cluster;
 use super::connector::Connector;
 use super::deployment::{Deployment, RedisAddress};
-use super::error::Failure;
+use super::error::{Failure, Problem};
 use super::keys::Keys;
 use super::pool::Node;
 use super::sentinel;
@@ -18,10 +18,16 @@ pub(super) struct Router {
     deployment: Deployment,
     keys: Keys,
     map: RwLock<Map>,
-    /// Whether a thread is looking for the servers.
-    search: Mutex<bool>,
+    search: Mutex<Search>,
     /// Signalled when it has found them.
     found: Condvar,
+}
+
+struct Search {
+    /// Whether a thread is looking for the servers.
+    is_running: bool,
+    /// When the last search began that has ended, whether it found them or not.
+    looked: Instant,
 }
 
 #[derive(Default)]
@@ -47,7 +53,7 @@ impl Router {
             deployment,
             keys,
             map: RwLock::default(),
-            search: Mutex::default(),
+            search: Mutex::new(Search { is_running: false, looked: Instant::now() }),
             found: Condvar::new(),
         };
         router.look(None, deadline)?;
@@ -129,6 +135,33 @@ impl Router {
         self.search(has_other_owner, named, deadline)
     }
 
+    /// Asks the sentinels whether a server is still the primary, unless that was done since a
+    /// time. A former primary that comes back takes itself for one until they change it, and what it
+    /// acknowledges is then lost. If no sentinel replies, the server is taken for the primary.
+    ///
+    /// # Errors
+    /// If another server is the primary.
+    pub(super) fn confirm(
+        &self,
+        node: &Node,
+        since: Instant,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        if !self.has_sentinels() {
+            return Ok(());
+        }
+        // A search that another thread had begun may be too early.
+        while self.lock_search().looked < since && Instant::now() < deadline {
+            let _ = self.search(|| false, None, deadline);
+        }
+        match self.owner(Shard::FIRST) {
+            Ok(owner) if owner.address != node.address => {
+                Err(Failure::at(&node.address, Problem::IsReplica))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Finds all servers again.
     pub(super) fn find_all(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + self.connector.connect_timeout;
@@ -143,25 +176,26 @@ impl Router {
         named: Option<&RedisAddress>,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let mut is_running = self.lock_search();
-        if *is_running {
-            while *is_running {
+        let mut search = self.lock_search();
+        if search.is_running {
+            while search.is_running {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
                 }
-                let waited = self.found.wait_timeout(is_running, left);
-                (is_running, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                let waited = self.found.wait_timeout(search, left);
+                (search, _) = waited.unwrap_or_else(PoisonError::into_inner);
             }
             return Ok(());
         }
         if is_done() {
             return Ok(());
         }
-        *is_running = true;
-        drop(is_running);
+        search.is_running = true;
+        drop(search);
+        let began = Instant::now();
         let looked = self.look(named, deadline);
-        *self.lock_search() = false;
+        *self.lock_search() = Search { is_running: false, looked: began };
         self.found.notify_all();
         looked
     }
@@ -220,7 +254,7 @@ impl Router {
         *map = next;
     }
 
-    fn lock_search(&self) -> MutexGuard<'_, bool> {
+    fn lock_search(&self) -> MutexGuard<'_, Search> {
         self.search.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
