@@ -14,6 +14,7 @@ use crate::rocksdb::Variables;
 use crate::workspace::cargo;
 
 pub(crate) use postgres::POSTGRES;
+pub(crate) use redis::REDIS;
 
 /// A kind of server.
 pub(crate) struct Engine {
@@ -31,7 +32,7 @@ pub(crate) struct Engine {
 }
 
 /// Every kind of server, in the order of their steps.
-pub(crate) const ENGINES: [&Engine; 2] = [&POSTGRES, &redis::REDIS];
+pub(crate) const ENGINES: [&Engine; 2] = [&POSTGRES, &REDIS];
 
 impl Engine {
     /// Installs the server as root on Debian if it is missing. Starts none.

@@ -10,7 +10,7 @@ use super::Engine;
 use crate::packages;
 
 /// The tests of the host that need a server have its name. Syncing every write would take
-/// minutes; the tests that need it start servers of their own.
+/// minutes; the tests that need it, and the durability suite, start servers of their own.
 pub(crate) const REDIS: Engine = Engine {
     name: "Redis",
     feature: "redis",
@@ -24,6 +24,8 @@ pub(crate) const REDIS: Engine = Engine {
         "test --package storage-backends --features redis --lib redis",
         "test --package storage-backends --features redis --test redis",
         "test --package storage-host --features postgres,redis redis",
+        "clippy --package durability --features redis --all-targets -- -D warnings",
+        "run --package durability --features redis -- --short --engine redis",
     ],
     install,
 };

@@ -77,6 +77,41 @@ fn the_primary_is_found_and_failovers_are_followed() {
     has(&refused(&options(&group)), "no sentinel replied: cannot connect to Redis");
 }
 
+/// Until sentinels demote it, it takes itself for the primary.
+#[test]
+fn a_former_primary_that_comes_back_is_not_written_to() {
+    if is_skipped() {
+        return;
+    }
+    let mut group = RedisSentinel::start().unwrap();
+    for is_killed in [false, true] {
+        // It has a connection, and makes no call during the failover.
+        let client = Client::open(&options(&group), false).unwrap();
+        write(&client, SHARD, "a", "before").unwrap();
+        let former = group.master().unwrap();
+        let server = group.server_mut(former).unwrap();
+        if is_killed {
+            server.kill().unwrap()
+        } else {
+            server.pause().unwrap()
+        }
+        group.wait_until_healthy().unwrap();
+        let server = group.server_mut(former).unwrap();
+        if is_killed {
+            server.restart().unwrap()
+        } else {
+            server.resume().unwrap()
+        }
+        let value = format!("after, {is_killed}");
+        write(&client, SHARD, "a", &value).unwrap();
+        assert_eq!(read(&client, SHARD, "a"), Some(value.clone()));
+        let primary = &group.servers()[group.master().unwrap()];
+        assert_eq!(client.masters(), [address(primary.address())]);
+        assert_eq!(primary.command(&["get", &key(SHARD, "a")]).unwrap(), value);
+        group.wait_until_healthy().unwrap();
+    }
+}
+
 #[test]
 fn sentinels_may_have_a_password_of_their_own() {
     if is_skipped() {
