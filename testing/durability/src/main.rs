@@ -114,6 +114,10 @@ struct Arguments {
     /// The number of failovers.
     #[arg(long, default_value_t = 50)]
     failovers: u64,
+    /// The groups of Redis servers whose failovers are tested [default: all].
+    #[cfg(feature = "redis")]
+    #[arg(long = "group", value_delimiter = ',')]
+    groups: Vec<redis::GroupKind>,
     /// The number of rounds of resharding, of a bad network, and of full memory.
     #[arg(long, default_value_t = 30)]
     rounds: u64,
@@ -330,9 +334,12 @@ fn run_on_redis(part: Part, arguments: &Arguments, scratch: &Scratch) -> Result<
             let rounds = number(1, arguments.failovers);
             let cluster = cases(&[(Failure::Kill, 0), (Failure::Pause, 1)]);
             let sentinel = cases(&[(Failure::KillWithLag, 0), (Failure::KillWithLag, 1)]);
-            let cluster = Failovers { kind: GroupKind::Cluster, cases: cluster, rounds, seed };
-            let sentinel = Failovers { kind: GroupKind::Sentinel, cases: sentinel, rounds, seed };
-            return Ok(cluster.run()?.and(sentinel.run()?));
+            let groups = [(GroupKind::Cluster, cluster), (GroupKind::Sentinel, sentinel)];
+            let is_chosen = |kind| arguments.groups.is_empty() || arguments.groups.contains(&kind);
+            let chosen = groups.into_iter().filter(|(kind, _)| is_chosen(*kind));
+            return chosen.into_iter().try_fold(Outcome::Passed, |outcome, (kind, cases)| {
+                Ok(outcome.and(Failovers { kind, cases, rounds, seed }.run()?))
+            });
         }
     };
     series.into_iter().try_fold(Outcome::Passed, |outcome, (mode, disturbance, rounds)| {

@@ -1,6 +1,7 @@
 //! Servers with replicas that take over: a cluster, or a group behind sentinels.
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use test_servers::{Redis, RedisCluster, RedisSentinel};
 
 use super::location::Location;
@@ -10,7 +11,7 @@ use super::servers::slot_of;
 const FIRST_SLOTS: [u16; 3] = [0, 5461, 10923];
 
 /// How servers are grouped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GroupKind {
     Cluster,
     Sentinel,
@@ -27,7 +28,7 @@ impl GroupKind {
 
 /// Servers, each primary with one replica.
 pub(super) enum Group {
-    Cluster(RedisCluster),
+    Cluster(Box<RedisCluster>),
     Sentinel(RedisSentinel),
 }
 
@@ -36,7 +37,7 @@ impl Group {
     pub(super) fn start(kind: GroupKind) -> Result<Self> {
         let builder = Redis::builder().setting("appendfsync", "everysec");
         Ok(match kind {
-            GroupKind::Cluster => Self::Cluster(RedisCluster::with(builder)?),
+            GroupKind::Cluster => Self::Cluster(Box::new(RedisCluster::with(builder)?)),
             GroupKind::Sentinel => Self::Sentinel(RedisSentinel::with(builder, None)?),
         })
     }
