@@ -309,15 +309,16 @@ fn run_on_redis(part: Part, arguments: &Arguments, scratch: &Scratch) -> Result<
 
     let number = |short, number| if arguments.short { short } else { number };
     let (seed, keep) = (arguments.seed, arguments.keep.as_deref());
-    let systems = FileSystem::ALL.len() as u64;
-    let all_disks = |mode, cuts: u64| {
-        FileSystem::ALL.map(|one| (mode, Disturbance::PowerCut(one), cuts.div_ceil(systems)))
+    let systems = if arguments.short { &FileSystem::ALL[..1] } else { &FileSystem::ALL[..] };
+    let on_disks = |mode, cuts: u64| {
+        let cuts = cuts.div_ceil(systems.len() as u64);
+        systems.iter().map(|one| (mode, Disturbance::PowerCut(*one), cuts)).collect()
     };
     let kills = number(3, arguments.kills);
     let rounds = number(3, arguments.rounds);
     let series = match part {
-        Part::PowerCuts => all_disks(Mode::Sync, number(3, arguments.cuts)).to_vec(),
-        Part::Control => all_disks(Mode::Relaxed, number(6, arguments.control_cuts)).to_vec(),
+        Part::PowerCuts => on_disks(Mode::Sync, number(4, arguments.cuts)),
+        Part::Control => on_disks(Mode::Relaxed, number(2, arguments.control_cuts)),
         Part::Kills => vec![
             (Mode::Sync, Disturbance::ServerKill, kills),
             (Mode::Relaxed, Disturbance::ServerKill, kills),

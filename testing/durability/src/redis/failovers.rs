@@ -143,7 +143,7 @@ impl Failovers {
         for (error, count) in errors {
             println!("    {count} x {error}");
         }
-        Ok(match expected(failure, wait).evaluate(&findings, 0) {
+        Ok(match expected(wait).evaluate(&findings, 0) {
             Ok(()) => Outcome::Passed,
             Err(why) => findings.fail(why),
         })
@@ -151,10 +151,9 @@ impl Failovers {
 }
 
 /// What a failover may lose. The one replica that confirmed a write is the one that takes over.
-fn expected(failure: Failure, wait: u32) -> Expected {
-    match (failure, wait) {
-        (Failure::KillWithLag, 0) => Expected::Loss(&[Fault::Lost]),
-        (_, 0) => Expected::Only(&[Fault::Lost]),
+fn expected(wait: u32) -> Expected {
+    match wait {
+        0 => Expected::Only(&[Fault::Lost]),
         _ => Expected::Survival,
     }
 }
