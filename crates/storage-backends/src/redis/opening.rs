@@ -229,6 +229,12 @@ impl Opening<'_> {
             command.arg(names.len()).arg(&names);
             command.arg(&[store_id, &format, &shards, create, complete]);
         });
+        let changes_marker = !(create.is_empty() && complete.is_empty());
+        let reply = match reply {
+            // Replicas need not have what was only tried.
+            Err(failure) if !changes_marker => failure.unconfirmed_reply().cloned().ok_or(failure),
+            reply => reply,
+        };
         let mut reply = replies::texts(reply.map_err(|failure| self.foreign_or(failure))?)?;
         match reply.first().map(String::as_str) {
             Some("found") => {

@@ -202,6 +202,20 @@ fn a_user_who_may_not_run_every_command_cannot_open_for_writing() {
 }
 
 #[test]
+fn a_store_opens_without_the_replicas_that_its_writes_wait_for() {
+    let Some(server) = OwnServer::start(&[]) else { return };
+    let waiting = server.options().with_wait(1).with_wait_timeout(Duration::from_millis(100));
+    let unconfirmed = |error: StorageError| {
+        assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+    };
+    unconfirmed(RedisStorage::open(&waiting).unwrap_err());
+    RedisStorage::open(&server.options()).unwrap().set(KEY, "1".into()).unwrap();
+    let store = RedisStorage::open(&waiting).unwrap();
+    assert_eq!(store.get(KEY).unwrap(), Some("1".into()));
+    unconfirmed(store.set(KEY, "2".into()).unwrap_err());
+}
+
+#[test]
 fn unsupported_options_are_refused_without_a_server() {
     let options = RedisOptions::new(storage_backends::Deployment::Single(
         storage_backends::RedisAddress::new("127.0.0.1", 1),
