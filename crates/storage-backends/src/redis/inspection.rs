@@ -339,9 +339,20 @@ fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> 
         } else if server.number("connected_slaves") == 0 {
             warn("no_replica", format!("{at} has no replica: losing its disk loses data"));
         } else {
-            let limit = match wait {
-                0 => "set min-replicas-to-write, and wait in the URL, to make it unlikely",
-                _ => "wait makes it unlikely, but does not prevent it",
+            // The server counts them only if it is set.
+            let is_bounded = server.info.contains_key("min_slaves_good_slaves");
+            let limit = match (is_bounded, wait) {
+                (false, 0) => "set min-replicas-to-write, and wait in the URL, to make it unlikely",
+                (true, 0) => {
+                    "min-replicas-to-write limits how many; set wait in the URL to make it unlikely"
+                }
+                (false, _) => {
+                    "wait makes it unlikely, but does not prevent it; set min-replicas-to-write, \
+                     too"
+                }
+                (true, _) => {
+                    "min-replicas-to-write and wait make it unlikely, but do not prevent it"
+                }
             };
             warn(
                 "asynchronous_replication",
@@ -431,6 +442,20 @@ mod tests {
     fn a_server_that_hides_its_settings_is_not_said_to_have_any() {
         let all = warnings(&server(SAFE, &[]), 0);
         assert!(all[0].text.contains("does not tell its appendfsync"), "{}", all[0].text);
+    }
+
+    #[test]
+    fn what_a_failover_can_lose_depends_on_the_settings() {
+        let bounded = format!("{SAFE}min_slaves_good_slaves:1\r\n");
+        for (info, wait, expected) in [
+            (SAFE, 0, "set min-replicas-to-write, and wait"),
+            (SAFE, 1, "set min-replicas-to-write, too"),
+            (&bounded, 0, "limits how many; set wait"),
+            (&bounded, 1, "make it unlikely, but do not prevent it"),
+        ] {
+            let all = warnings(&server(info, &[("appendfsync", "always")]), wait);
+            assert!(all[0].text.contains(expected), "{}", all[0].text);
+        }
     }
 
     #[test]
