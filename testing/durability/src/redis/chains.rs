@@ -50,7 +50,7 @@ pub(super) enum End {
 }
 
 /// What the writers of a round did.
-pub(super) struct Ledger {
+pub(super) struct History {
     pub(super) prefixes: Vec<String>,
     /// By number, from 1.
     attempts: Mutex<BTreeMap<u64, Attempt>>,
@@ -75,8 +75,8 @@ pub(super) enum Host {
     Idle,
 }
 
-impl Ledger {
-    /// A ledger of these components. The numbers of its attempts begin at `first`.
+impl History {
+    /// A history of these components. The numbers of its attempts begin at `first`.
     pub(super) fn new(prefixes: Vec<String>, first: u64) -> Self {
         Self {
             prefixes,
@@ -119,6 +119,12 @@ impl Ledger {
     /// Lets idle hosts pause, or continue.
     pub(super) fn pause_idle(&self, pause: bool) {
         self.is_idle.store(pause, Ordering::Relaxed);
+    }
+
+    /// Lets writers begin again after [`end`](Self::end).
+    #[cfg(test)]
+    pub(super) fn resume(&self) {
+        self.is_over.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn end(&self) {

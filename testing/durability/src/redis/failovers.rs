@@ -11,7 +11,7 @@ use storage_backends::RedisStorage;
 use storage_core::Store;
 use test_servers::Redis;
 
-use super::chains::{Host, Ledger};
+use super::chains::{History, Host};
 use super::groups::{Group, GroupKind};
 use super::judge::{self, Numbers, between};
 use super::location::Location;
@@ -163,7 +163,7 @@ impl Trial<'_> {
         let primary = self.group.primary(round)?;
         let components = self.group.components(primary, round, WRITERS + 1)?;
         // Attempts of different rounds have different numbers.
-        let ledger = Ledger::new(components, (round << 32) + 1);
+        let history = History::new(components, (round << 32) + 1);
         let (store, idle) = (Arc::clone(&self.store), Arc::clone(&self.idle));
         let seed = self.random.u64(..);
         let fault = thread::scope(|scope| {
@@ -172,22 +172,22 @@ impl Trial<'_> {
                     true => (Host::Idle, &idle),
                     false => (Host::Busy, &store),
                 };
-                let ledger = &ledger;
-                scope.spawn(move || ledger.write(host, &**store, writer, seed));
+                let history = &history;
+                scope.spawn(move || history.write(host, &**store, writer, seed));
             }
-            let failed = self.fail_over(primary, &ledger);
-            ledger.end();
+            let failed = self.fail_over(primary, &history);
+            history.end();
             failed
         })?;
-        let first = judge::read(&*store, &ledger);
-        let numbers = judge::count(&ledger, &first, fault);
+        let first = judge::read(&*store, &history);
+        let numbers = judge::count(&history, &first, fault);
         // Another host finds the same.
         let second = RedisStorage::open(&self.location.options())?;
-        judge::compare(&ledger, &first, &judge::read(&second, &ledger));
+        judge::compare(&history, &first, &judge::read(&second, &history));
         if let Err(error) = second.verify(&mut |problem| {
-            ledger.find(Fault::UsageCounter, problem.to_string());
+            history.find(Fault::UsageCounter, problem.to_string());
         }) {
-            ledger.find(Fault::Unreadable, error.to_string());
+            history.find(Fault::Unreadable, error.to_string());
         }
         if numbers.acked == 0 {
             bail!("no commit was acknowledged");
@@ -195,7 +195,7 @@ impl Trial<'_> {
         for _ in 0..numbers.lost {
             self.findings.add(Fault::Lost, format!("{} acknowledged commits", numbers.lost));
         }
-        for (fault, text) in ledger.take_findings() {
+        for (fault, text) in history.take_findings() {
             self.findings.add(fault, text);
         }
         self.sums.acked += numbers.acked;
@@ -205,8 +205,8 @@ impl Trial<'_> {
         self.sums.after = self.sums.after.max(numbers.after);
         self.sums.indeterminate += numbers.indeterminate;
         self.sums.refused += numbers.refused;
-        self.longest = self.longest.max(ledger.longest());
-        for (error, count) in ledger.errors() {
+        self.longest = self.longest.max(history.longest());
+        for (error, count) in history.errors() {
             *self.errors.entry(error).or_default() += count;
         }
         Ok(())
@@ -214,10 +214,10 @@ impl Trial<'_> {
 
     /// Makes a primary fail, waits until its replica has taken over, and brings it back.
     /// Returns the time of its failure.
-    fn fail_over(&mut self, primary: usize, ledger: &Ledger) -> Result<Instant> {
+    fn fail_over(&mut self, primary: usize, history: &History) -> Result<Instant> {
         let replica = self.group.replica_of(primary)?;
         thread::sleep(between(&mut self.random, 400, 900));
-        ledger.pause_idle(true);
+        history.pause_idle(true);
         let fault = match self.failure {
             Failure::Kill => {
                 let fault = Instant::now();
@@ -245,7 +245,7 @@ impl Trial<'_> {
             Failure::Pause => former.resume()?,
             Failure::Kill | Failure::KillWithLag => former.restart()?,
         }
-        ledger.pause_idle(false);
+        history.pause_idle(false);
         self.group.wait_until_healthy()?;
         thread::sleep(between(&mut self.random, 100, 500));
         Ok(fault)

@@ -1,4 +1,4 @@
-//! Compares a store with the ledger of its chains.
+//! Compares a store with the history of its chains.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use storage_core::Store;
 
-use super::chains::{Attempt, End, Host, KEPT, Ledger, counter, numbered, parse};
+use super::chains::{Attempt, End, History, Host, KEPT, counter, numbered, parse};
 use crate::check;
 use crate::report::Fault;
 
@@ -26,15 +26,15 @@ pub(super) struct Numbers {
 /// The keys of each component, and the attempts that they name.
 pub(super) type Contents = Vec<BTreeMap<String, u64>>;
 
-/// Reads all components, and finds what contradicts itself or the ledger.
-pub(super) fn read(store: &dyn Store, ledger: &Ledger) -> Contents {
-    let attempts = ledger.attempts();
-    ledger.prefixes.iter().map(|prefix| component(store, ledger, &attempts, prefix)).collect()
+/// Reads all components, and finds what contradicts itself or the history.
+pub(super) fn read(store: &dyn Store, history: &History) -> Contents {
+    let attempts = history.attempts();
+    history.prefixes.iter().map(|prefix| component(store, history, &attempts, prefix)).collect()
 }
 
 fn component(
     store: &dyn Store,
-    ledger: &Ledger,
+    history: &History,
     attempts: &BTreeMap<u64, Attempt>,
     prefix: &str,
 ) -> BTreeMap<String, u64> {
@@ -42,7 +42,7 @@ fn component(
     let listed = match store.list_keys(Some(prefix)) {
         Ok(listed) => listed,
         Err(error) => {
-            ledger.find(Fault::Unreadable, format!("cannot list {prefix}: {error}"));
+            history.find(Fault::Unreadable, format!("cannot list {prefix}: {error}"));
             return found;
         }
     };
@@ -51,22 +51,22 @@ fn component(
         let value = match store.get_versioned(key) {
             Ok(Some(value)) => value,
             other => {
-                ledger.find(Fault::Listing, format!("{key} is listed but read as {other:?}"));
+                history.find(Fault::Listing, format!("{key} is listed but read as {other:?}"));
                 continue;
             }
         };
         let Some((id, number)) = parse(value.value.as_bytes()) else {
-            ledger.find(Fault::Torn, format!("{key} has a value that was not written"));
+            history.find(Fault::Torn, format!("{key} has a value that was not written"));
             continue;
         };
-        ledger.see(Host::Busy, value.revision.get(), id);
+        history.see(Host::Busy, value.revision.get(), id);
         if *key == counter(prefix) {
             last = Some((id, number));
         } else if *key != numbered(prefix, number) {
-            ledger.find(Fault::Torn, format!("{key} has the value of number {number}"));
+            history.find(Fault::Torn, format!("{key} has the value of number {number}"));
         }
         if !attempts.contains_key(&id) {
-            ledger.find(Fault::Torn, format!("{key} names the unknown attempt {id}"));
+            history.find(Fault::Torn, format!("{key} names the unknown attempt {id}"));
         }
         found.insert(key.clone(), id);
     }
@@ -80,22 +80,22 @@ fn component(
             .filter(|key| !expected.contains(*key))
             .chain(expected.iter().filter(|key| !found.contains_key(*key)))
             .collect();
-        ledger.find(
+        history.find(
             Fault::Partial,
             format!("{prefix}: the counter is {number}, but its keys differ in {differ:?}"),
         );
     }
     if let Err((fault, problem)) = check::usage_counter(store, prefix, true) {
-        ledger.find(fault, format!("{prefix}: {problem}"));
+        history.find(fault, format!("{prefix}: {problem}"));
     }
     found
 }
 
 /// Counts what became of the attempts. `fault` is the time of the disturbance.
-pub(super) fn count(ledger: &Ledger, contents: &Contents, fault: Instant) -> Numbers {
-    let attempts = ledger.attempts();
+pub(super) fn count(history: &History, contents: &Contents, fault: Instant) -> Numbers {
+    let attempts = history.attempts();
     let mut survivors = BTreeSet::new();
-    for (component, (found, prefix)) in contents.iter().zip(&ledger.prefixes).enumerate() {
+    for (component, (found, prefix)) in contents.iter().zip(&history.prefixes).enumerate() {
         // From the counter back to the first commit.
         let mut id = found.get(&counter(prefix)).copied().unwrap_or(0);
         let mut next: Option<u64> = None;
@@ -103,18 +103,18 @@ pub(super) fn count(ledger: &Ledger, contents: &Contents, fault: Instant) -> Num
             survivors.insert(id);
             let follows = next.is_none_or(|next| next == attempt.number + 1);
             if attempt.component != component || !follows {
-                ledger.find(Fault::Torn, format!("{prefix}: attempt {id} is out of order"));
+                history.find(Fault::Torn, format!("{prefix}: attempt {id} is out of order"));
                 break;
             }
             if found.get(&numbered(prefix, attempt.number)).is_some_and(|named| *named != id) {
                 let number = attempt.number;
-                ledger.find(
+                history.find(
                     Fault::Partial,
                     format!("{prefix}: number {number} is not of attempt {id}"),
                 );
             }
             if let End::Refused = attempt.end {
-                ledger.find(
+                history.find(
                     Fault::Contract,
                     format!("{prefix}: attempt {id} took effect, but its error says it did not"),
                 );
@@ -137,14 +137,14 @@ pub(super) fn count(ledger: &Ledger, contents: &Contents, fault: Instant) -> Num
             End::Refused => numbers.refused += 1,
         }
     }
-    find_disorder(ledger, &attempts, &survivors, fault);
+    find_disorder(history, &attempts, &survivors, fault);
     numbers
 }
 
 /// A replica has the writes of a shard up to a point, so of those before the disturbance none
 /// may survive that is later than a lost one.
 fn find_disorder(
-    ledger: &Ledger,
+    history: &History,
     attempts: &BTreeMap<u64, Attempt>,
     survivors: &BTreeSet<u64>,
     fault: Instant,
@@ -168,7 +168,7 @@ fn find_disorder(
     }
     for (shard, earliest) in lost {
         if let Some(latest) = survived.get(&shard).filter(|latest| **latest > earliest) {
-            ledger.find(
+            history.find(
                 Fault::Partial,
                 format!("shard {shard} lost revision {earliest} but has {latest}"),
             );
@@ -178,16 +178,16 @@ fn find_disorder(
 
 /// Compares two readings without writes between them: what was lost stays lost, and what
 /// survived stays.
-pub(super) fn compare(ledger: &Ledger, first: &Contents, second: &Contents) {
+pub(super) fn compare(history: &History, first: &Contents, second: &Contents) {
     for (first, second) in first.iter().zip(second) {
         for (key, id) in second {
             if first.get(key) != Some(id) {
                 let text = format!("{key} came back as attempt {id}, it was {:?}", first.get(key));
-                ledger.find(Fault::Contract, text);
+                history.find(Fault::Contract, text);
             }
         }
         for key in first.keys().filter(|key| !second.contains_key(*key)) {
-            ledger.find(Fault::Lost, format!("{key} was read, and then lost"));
+            history.find(Fault::Lost, format!("{key} was read, and then lost"));
         }
     }
 }
@@ -195,4 +195,105 @@ pub(super) fn compare(ledger: &Ledger, first: &Contents, second: &Contents) {
 /// A time between these, chosen at random.
 pub(super) fn between(random: &mut Rng, from: u64, to: u64) -> Duration {
     Duration::from_millis(random.u64(from..to))
+}
+
+#[cfg(test)]
+mod tests {
+    use storage_backends::MemoryStorage;
+    use storage_core::ComponentStorage as _;
+
+    use super::super::chains::Host;
+    use super::*;
+
+    const PREFIX: &str = "loss/r1/c0/";
+
+    /// Commits until there are this many attempts.
+    fn work(history: &History, store: &MemoryStorage, attempts: usize) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| history.write(Host::Busy, store, 0, 1));
+            while history.attempts().len() < attempts {
+                std::thread::yield_now();
+            }
+            history.end();
+        });
+    }
+
+    fn contents_of(store: &MemoryStorage) -> BTreeMap<String, Vec<u8>> {
+        let keys = store.list_keys(None).unwrap();
+        keys.into_iter()
+            .map(|key| (key.clone(), store.get(&key).unwrap().unwrap().as_bytes().to_vec()))
+            .collect()
+    }
+
+    fn faults(history: &History) -> Vec<Fault> {
+        history.take_findings().into_iter().map(|(fault, _)| fault).collect()
+    }
+
+    #[test]
+    fn commits_that_were_lost_are_counted() {
+        let store = MemoryStorage::new();
+        let history = History::new(vec![PREFIX.to_owned()], 1);
+        work(&history, &store, 40);
+        let contents = read(&store, &history);
+        let numbers = count(&history, &contents, Instant::now());
+        assert!(numbers.acked >= 40, "{numbers:?}");
+        assert_eq!((numbers.lost, faults(&history)), (0, vec![]));
+
+        // A failover to a replica that has the first of these only.
+        let (store, history) = (MemoryStorage::new(), History::new(vec![PREFIX.to_owned()], 1));
+        work(&history, &store, 20);
+        let (early, kept) = (contents_of(&store), history.attempts().len());
+        history.resume();
+        work(&history, &store, kept + 20);
+        let all = history.attempts().len();
+        store.list_keys(None).unwrap().iter().for_each(|key| store.delete(key).unwrap());
+        for (key, value) in early {
+            store.set(&key, value.into()).unwrap();
+        }
+        let contents = read(&store, &history);
+        let numbers = count(&history, &contents, Instant::now());
+        assert_eq!(numbers.lost, (all - kept) as u64);
+        assert_eq!(faults(&history), []);
+    }
+
+    #[test]
+    fn commits_that_are_half_there_are_found() {
+        let store = MemoryStorage::new();
+        let history = History::new(vec![PREFIX.to_owned()], 1);
+        work(&history, &store, 40);
+        let whole = read(&store, &history);
+        let key = store.list_keys(Some(PREFIX)).unwrap().remove(3);
+        let value = store.get(&key).unwrap().unwrap();
+        store.delete(&key).unwrap();
+        let part = read(&store, &history);
+        assert_eq!(faults(&history), [Fault::Partial]);
+        // And a key that comes back, or goes.
+        compare(&history, &part, &whole);
+        compare(&history, &whole, &part);
+        assert_eq!(faults(&history), [Fault::Contract, Fault::Lost]);
+        store.set(&key, "1 1 ".into()).unwrap();
+        assert!(count(&history, &read(&store, &history), Instant::now()).lost == 0);
+        assert!(faults(&history).contains(&Fault::Torn));
+        store.set(&key, value).unwrap();
+        store.delete(&counter(PREFIX)).unwrap();
+        let numbers = count(&history, &read(&store, &history), Instant::now());
+        assert_eq!(numbers.lost, numbers.acked);
+        assert!(faults(&history).contains(&Fault::Partial));
+    }
+
+    #[test]
+    fn a_later_write_that_survived_a_lost_one_is_found() {
+        let store = MemoryStorage::new();
+        let prefixes = vec![PREFIX.to_owned(), "loss/r1/c1/".to_owned()];
+        let history = History::new(prefixes, 1);
+        // Revisions of the same lowest byte follow each other at 256.
+        work(&history, &store, 600);
+        let last = store.list_keys(Some(PREFIX)).unwrap();
+        last.iter().for_each(|key| store.delete(key).unwrap());
+        let contents = read(&store, &history);
+        let numbers = count(&history, &contents, Instant::now());
+        assert!(numbers.lost > 0 && numbers.lost < numbers.acked, "{numbers:?}");
+        let faults = faults(&history);
+        assert!(!faults.is_empty() && faults.iter().all(|fault| *fault == Fault::Partial));
+    }
 }
