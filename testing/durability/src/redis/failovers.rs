@@ -13,7 +13,7 @@ use test_servers::Redis;
 
 use super::chains::{History, Host};
 use super::groups::{Group, GroupKind};
-use super::judge::{self, Numbers, between};
+use super::judge::{self, Contents, Numbers, between};
 use super::location::Location;
 use crate::content::hash;
 use crate::report::{Fault, Findings, Outcome};
@@ -78,6 +78,8 @@ struct Trial<'a> {
     idle: Arc<RedisStorage>,
     random: Rng,
     findings: Findings,
+    /// The rounds so far, whose components no one writes any more.
+    past: Vec<(History, Contents)>,
     sums: Numbers,
     worst: u64,
     longest: Duration,
@@ -117,6 +119,7 @@ impl Failovers {
             failure,
             random: Rng::with_seed(self.seed ^ hash(&name)),
             findings: Findings::default(),
+            past: Vec::new(),
             sums: Numbers::default(),
             worst: 0,
             longest: Duration::ZERO,
@@ -127,6 +130,7 @@ impl Failovers {
             trial.findings.context = format!("{name} round {number}");
             trial.round(*round)?;
         }
+        trial.look_back();
         let Trial { findings, sums, worst, longest, errors, .. } = trial;
         println!(
             "  {name}: {} failovers, {} acknowledged commits, {} lost (at most {worst} at once, acknowledged up to {:.2} s before the failure and {:.2} s after it), {} indeterminate, {} refused; longest call {:.1} s; {findings}; {:.0} s",
@@ -195,9 +199,7 @@ impl Trial<'_> {
         for _ in 0..numbers.lost {
             self.findings.add(Fault::Lost, format!("{} acknowledged commits", numbers.lost));
         }
-        for (fault, text) in history.take_findings() {
-            self.findings.add(fault, text);
-        }
+        self.take_findings(&history);
         self.sums.acked += numbers.acked;
         self.sums.lost += numbers.lost;
         self.worst = self.worst.max(numbers.lost);
@@ -209,7 +211,22 @@ impl Trial<'_> {
         for (error, count) in history.errors() {
             *self.errors.entry(error).or_default() += count;
         }
+        self.past.push((history, first));
         Ok(())
+    }
+
+    /// Compares all rounds with what was found at their end: later failovers change nothing.
+    fn look_back(&mut self) {
+        for (history, contents) in std::mem::take(&mut self.past) {
+            judge::compare(&history, &contents, &judge::read(&*self.store, &history));
+            self.take_findings(&history);
+        }
+    }
+
+    fn take_findings(&mut self, history: &History) {
+        for (fault, text) in history.take_findings() {
+            self.findings.add(fault, text);
+        }
     }
 
     /// Makes a primary fail, waits until its replica has taken over, and brings it back.
