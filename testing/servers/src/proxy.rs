@@ -156,12 +156,11 @@ impl Proxy {
         self.shared.change(|state| state.rule(direction).held = true);
     }
 
-    /// Forwards what was held back, and everything from now on, also a reply that was to be cut.
+    /// Forwards what was held back, and everything from now on.
     pub fn release(&self) {
         self.shared.change(|state| {
             state.requests.held = false;
             state.replies.held = false;
-            state.cut_reply_to = None;
         });
     }
 
@@ -178,6 +177,11 @@ impl Proxy {
     /// answered it. Does not see the requests of encrypted connections.
     pub fn cut_reply_to(&self, text: &str) {
         self.shared.change(|state| state.cut_reply_to = Some(text.to_owned()));
+    }
+
+    /// Takes [`cut_reply_to`](Self::cut_reply_to) back, if no request has had its text.
+    pub fn keep_replies(&self) {
+        self.shared.change(|state| state.cut_reply_to = None);
     }
 
     /// Refuses new connections. Open ones stay.

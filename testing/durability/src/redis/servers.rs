@@ -223,7 +223,7 @@ impl<'a> StoreOnServers<'a> {
         for direction in [Direction::Requests, Direction::Replies] {
             proxy.delay(direction, Duration::ZERO);
         }
-        proxy.release();
+        proxy.keep_replies();
     }
 }
 
