@@ -85,7 +85,8 @@ fn the_id_of_a_component_opens_its_own_store(#[values("draft", "draft2", "spin")
 
 #[rstest]
 fn a_read_grant_allows_only_reads_of_its_prefix(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     let directory = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, directory.path()) else { return };
@@ -149,7 +150,8 @@ fn a_read_grant_allows_only_reads_of_its_prefix(
 
 #[rstest]
 fn a_write_grant_allows_only_its_prefix(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     let directory = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, directory.path()) else { return };

@@ -28,7 +28,8 @@ fn on_threads<R: Send>(host: &StorageHost, work: impl Fn(usize, Session) -> R + 
 
 #[rstest]
 fn increments_of_several_instances_lose_nothing(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     const TIMES: usize = 100;
     let directory = tempfile::tempdir().unwrap();
@@ -49,7 +50,8 @@ fn increments_of_several_instances_lose_nothing(
 
 #[rstest]
 fn increments_refuse_every_other_form_of_a_number(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
     #[values("draft", "draft2")] draft: &str,
 ) {
     let directory = tempfile::tempdir().unwrap();
@@ -78,7 +80,8 @@ fn increments_refuse_every_other_form_of_a_number(
 
 #[rstest]
 fn swaps_of_several_instances_lose_nothing(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     const TIMES: usize = 25;
     let directory = tempfile::tempdir().unwrap();
@@ -107,7 +110,8 @@ fn swaps_of_several_instances_lose_nothing(
 
 #[rstest]
 fn one_of_many_creators_succeeds(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     const KEYS: usize = 20;
     let directory = tempfile::tempdir().unwrap();
@@ -147,7 +151,8 @@ fn one_instance_sees_what_another_wrote_through_any_interface() {
 
 #[rstest]
 fn a_quota_holds_through_every_interface(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     let directory = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, directory.path()) else { return };

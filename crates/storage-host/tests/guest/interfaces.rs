@@ -34,7 +34,8 @@ fn a_table_is_the_same_on_every_store(
         "spin2"
     )]
     guest: &str,
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     let directory = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, directory.path()) else { return };
@@ -113,7 +114,8 @@ fn a_target_with_other_keys_is_not_changed() {
 
 #[rstest]
 fn a_program_of_the_first_draft_runs(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     let directory = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, directory.path()) else { return };

@@ -26,7 +26,8 @@ fn shown(stock: &Runner, interface: &str, command: &str) -> String {
 /// The library's own tests run the same commands on its fake.
 #[rstest]
 fn a_host_prints_what_the_fake_prints(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
     #[values("", KEYVALUE)] interface: &str,
 ) {
     let directory = tempfile::tempdir().unwrap();

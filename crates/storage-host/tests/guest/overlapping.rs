@@ -135,7 +135,8 @@ fn times(texts: &[String]) -> BTreeMap<&str, usize> {
 #[rstest]
 fn a_table_is_the_same_on_every_store(
     #[values("spin3", "wasmcloud")] guest: &str,
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     RUNTIME.block_on(async {
         let directory = tempfile::tempdir().unwrap();

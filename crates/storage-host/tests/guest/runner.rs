@@ -200,6 +200,7 @@ pub(crate) fn host_on(kind: &str, directory: &Path) -> Option<StorageHost> {
         ("rocksdb", cfg!(feature = "rocksdb")),
         ("postgres", cfg!(feature = "postgres")),
         ("redis", cfg!(feature = "redis")),
+        ("redis_cluster", cfg!(feature = "redis")),
     ];
     if !features.contains(&(kind, true)) {
         println!("SKIPPED {kind}: built without the feature");
@@ -213,6 +214,8 @@ pub(crate) fn host_on(kind: &str, directory: &Path) -> Option<StorageHost> {
         "postgres" => Engine::Postgres.relaxed(&Engine::Postgres.url("guest")?),
         #[cfg(feature = "redis")]
         "redis" => Engine::Redis.url("guest")?,
+        #[cfg(feature = "redis")]
+        "redis_cluster" => Engine::RedisCluster.url("guest")?,
         _ => format!("{kind}:{}?durability=os", path.display()),
     };
     let url: StoreUrl = url.parse().unwrap();

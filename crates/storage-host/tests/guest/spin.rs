@@ -34,7 +34,8 @@ fn handles_of_every_interface_fill_the_table() {
 
 #[rstest]
 fn the_keys_are_listed_whole_or_not_at_all(
-    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis")] store: &str,
+    #[values("memory", "file", "redb", "rocksdb", "postgres", "redis", "redis_cluster")]
+    store: &str,
 ) {
     let directory = tempfile::tempdir().unwrap();
     let Some(host) = host_on(store, directory.path()) else { return };
