@@ -21,7 +21,7 @@ impl Wait {
         if options.wait == 0 {
             return None;
         }
-        // Without a limit, the server would wait for ever.
+        // With a limit of 0 the server would wait without end.
         let limit = options.wait_timeout.clamp(Duration::from_millis(1), LONGEST);
         let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let command = cmd("WAIT").arg(options.wait).arg(milliseconds).take();

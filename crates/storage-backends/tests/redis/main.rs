@@ -1,14 +1,12 @@
 //! What the Redis store guarantees, on the servers that STORAGE_TEST_REDIS_URL and
 //! STORAGE_TEST_REDIS_CLUSTER_URL name.
-#![cfg(feature = "redis")]
+#![cfg(all(unix, feature = "redis"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
 #![allow(clippy::print_stderr, reason = "without a server the tests say that they are skipped")]
 
 mod bytes;
-#[cfg(unix)]
 mod connections;
 mod contract;
-#[cfg(unix)]
 mod errors;
 mod hosts;
 mod listing;

@@ -7,7 +7,7 @@ const KEY: &str = "app/notes/home/a";
 #[test]
 fn a_server_that_evicts_keys_is_refused_for_writing() {
     let Some(server) =
-        OwnServer::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"])
+        OwnServer::start(&[("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")])
     else {
         return;
     };

@@ -226,16 +226,15 @@ fn unsupported_options_are_refused_without_a_server() {
 
 #[test]
 fn durability_is_what_the_server_does() {
-    let always: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
-    let every_second: &[&str] = &["--appendonly", "yes", "--appendfsync", "everysec"];
-    let later: &[&str] = &["--appendonly", "yes", "--appendfsync", "no"];
-    for (arguments, durability) in [
-        (&[][..], None),
-        (always, Some(Durability::Sync)),
-        (every_second, Some(Durability::Relaxed)),
-        (later, Some(Durability::Os)),
+    for (policy, durability) in [
+        (None, None),
+        (Some("always"), Some(Durability::Sync)),
+        (Some("everysec"), Some(Durability::Relaxed)),
+        (Some("no"), Some(Durability::Os)),
     ] {
-        let Some(server) = OwnServer::start(arguments) else { return };
+        let settings = policy.map(|policy| [("appendonly", "yes"), ("appendfsync", policy)]);
+        let settings = settings.as_ref().map(<[_; 2]>::as_slice).unwrap_or_default();
+        let Some(server) = OwnServer::start(settings) else { return };
         let store = RedisStorage::open(&server.options()).unwrap();
         let properties = store.properties();
         assert_eq!((properties.kind, properties.durability), ("redis", durability));
@@ -255,7 +254,7 @@ fn durability_is_what_the_server_does() {
 
 #[test]
 fn synced_writes_survive_a_killed_server() {
-    let Some(mut server) = OwnServer::start(&["--appendonly", "yes", "--appendfsync", "always"])
+    let Some(mut server) = OwnServer::start(&[("appendonly", "yes"), ("appendfsync", "always")])
     else {
         return;
     };

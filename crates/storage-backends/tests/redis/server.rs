@@ -1,11 +1,10 @@
 //! The servers of the tests, and a prefix for each of them.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
 use redis::Value;
 use storage_backends::{Deployment, RedisAddress};
+use test_servers::{Redis, RedisBuilder};
 
 use super::raw::Raw;
 use super::*;
@@ -152,99 +151,37 @@ fn name_bytes(name: Value) -> Vec<u8> {
 
 /// A server of one test, whose settings it may change. It has no persistence, unless the test
 /// asks for it.
-pub(crate) struct OwnServer {
-    process: Child,
-    directory: tempfile::TempDir,
-    port: u16,
-    arguments: Vec<String>,
-}
+pub(crate) struct OwnServer(Redis);
 
 impl OwnServer {
-    /// `None` without the program, which is reported. Only starts one if the other tests have a
-    /// server, too.
-    pub(crate) fn start(arguments: &[&str]) -> Option<Self> {
-        if std::env::var(SINGLE).is_err() {
-            eprintln!("SKIPPED: {SINGLE} names no Redis server");
+    /// `None` where no server can be started, which is reported.
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Option<Self> {
+        if let Some(reason) = Redis::missing() {
+            eprintln!("SKIPPED: {reason}");
             return None;
         }
-        let directory = tempfile::tempdir().unwrap();
-        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
-        // Another program may take the port before the server has it.
-        for _ in 0..20 {
-            let port = free_port();
-            let mut process = spawn(port, directory.path(), &arguments)?;
-            if is_ready(port, &mut process) {
-                return Some(Self { process, directory, port, arguments });
-            }
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-        panic!("redis-server does not start");
+        let builder = Redis::builder().setting("appendonly", "no");
+        let set =
+            |builder: RedisBuilder, (name, value): &(&str, &str)| builder.setting(name, value);
+        Some(Self(settings.iter().fold(builder, set).start().unwrap()))
+    }
+
+    fn address(&self) -> RedisAddress {
+        let address = self.0.address();
+        RedisAddress::new(address.ip().to_string(), address.port())
     }
 
     pub(crate) fn options(&self) -> RedisOptions {
-        let address = RedisAddress::new("127.0.0.1", self.port);
-        RedisOptions::new(Deployment::Single(address))
+        RedisOptions::new(Deployment::Single(self.address()))
     }
 
     pub(crate) fn raw(&self) -> Raw {
-        Raw::connect(&RedisAddress::new("127.0.0.1", self.port))
+        Raw::connect(&self.address())
     }
 
     /// Kills the server, and starts it again on the same port.
     pub(crate) fn restart(&mut self) {
-        self.stop();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            self.process = spawn(self.port, self.directory.path(), &self.arguments).unwrap();
-            if is_ready(self.port, &mut self.process) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "redis-server does not start again");
-            self.stop();
-        }
+        self.0.kill().unwrap();
+        self.0.restart().unwrap();
     }
-
-    pub(crate) fn stop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Drop for OwnServer {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn spawn(port: u16, directory: &std::path::Path, arguments: &[String]) -> Option<Child> {
-    let mut command = Command::new("redis-server");
-    command.args(["--bind", "127.0.0.1", "--save", "", "--port"]).arg(port.to_string());
-    command.arg("--dir").arg(directory).args(arguments);
-    match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
-        Ok(process) => Some(process),
-        Err(error) => {
-            eprintln!("SKIPPED: redis-server cannot be run: {error}");
-            None
-        }
-    }
-}
-
-/// Waits until the server replies; false if it ended.
-fn is_ready(port: u16, process: &mut Child) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while process.try_wait().unwrap().is_none() && Instant::now() < deadline {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            let mut raw = Raw::connect(&RedisAddress::new("127.0.0.1", port));
-            if !matches!(raw.reply(&redis::cmd("PING")), Value::ServerError(_)) {
-                return true;
-            }
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    false
 }
