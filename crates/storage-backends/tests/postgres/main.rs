@@ -6,6 +6,7 @@
 mod bytes;
 mod contract;
 mod errors;
+#[path = "../servers/hosts.rs"]
 mod hosts;
 mod listing;
 mod opening;

@@ -9,6 +9,17 @@ use super::*;
 /// Names a server: `postgres://USER@HOST:PORT/DB`.
 const VARIABLE: &str = "STORAGE_TEST_POSTGRES_URL";
 
+/// Whether the watcher of a host is told of its commits of checks only.
+pub(crate) const REPORTS_CHECKS: bool = true;
+
+/// Whether [`cut_notices`](TestSchema::cut_notices) can meet a write.
+pub(crate) const CUTS_WRITERS: bool = true;
+
+/// A store that several hosts open; `None` without a server, which is reported.
+pub(crate) fn shared_store() -> Option<TestSchema> {
+    TestSchema::new()
+}
+
 /// A schema, which is dropped at the end.
 pub(crate) struct TestSchema {
     pub(crate) options: PostgresOptions,
@@ -58,6 +69,11 @@ impl TestSchema {
             "select pg_terminate_backend(pid, 10000) from pg_stat_activity \
              where application_name = 'storage-host {name}'"
         )
+    }
+
+    /// Cuts the connections of all stores in the schema, also those that listen.
+    pub(crate) fn cut_notices(&self) {
+        self.sql(&self.cut_connections());
     }
 
     pub(crate) fn with_client<T>(&self, run: impl AsyncFnOnce(&Client) -> T) -> T {

@@ -8,6 +8,7 @@ mod bytes;
 mod connections;
 mod contract;
 mod errors;
+#[path = "../servers/hosts.rs"]
 mod hosts;
 mod listing;
 mod memory;

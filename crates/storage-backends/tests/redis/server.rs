@@ -15,6 +15,17 @@ const SINGLE: &str = "STORAGE_TEST_REDIS_URL";
 /// Names nodes of a cluster: `redis+cluster://[USER[:PASSWORD]@]HOST:PORT,HOST:PORT/`.
 const CLUSTER: &str = "STORAGE_TEST_REDIS_CLUSTER_URL";
 
+/// Whether the watcher of a host is told of its commits of checks only.
+pub(crate) const REPORTS_CHECKS: bool = false;
+
+/// Whether [`cut_notices`](TestStore::cut_notices) can meet a write.
+pub(crate) const CUTS_WRITERS: bool = false;
+
+/// A store that several hosts open; `None` without a server, which is reported.
+pub(crate) fn shared_store() -> Option<TestStore> {
+    TestStore::single()
+}
+
 /// A prefix on the servers of the tests, whose keys are removed at the end.
 pub(crate) struct TestStore {
     pub(crate) options: RedisOptions,
@@ -103,6 +114,11 @@ impl TestStore {
     /// The connection to the only server.
     pub(crate) fn raw(&self) -> Raw {
         self.servers().pop().unwrap()
+    }
+
+    /// Cuts the connections of all stores that listen. Those of other tests listen again, too.
+    pub(crate) fn cut_notices(&self) {
+        self.raw().run("CLIENT KILL TYPE pubsub");
     }
 
     /// The name of a key of the first shard, which is the only one on a single server.
