@@ -26,54 +26,14 @@ fn keys_and_values_have_any_bytes() {
     let store = schema.open();
     let all: Vec<u8> = (0..=255).collect();
     let values = [Vec::new(), vec![0], vec![0; 3_000], all.repeat(3), b"\\x41'\"".to_vec()];
-    let mut expected = Vec::new();
-    for (n, key) in KEYS.iter().enumerate() {
-        for prefix in ["app/notes/home/", ""] {
-            let key = format!("{prefix}{key}");
-            let value = values[n % values.len()].clone();
-            if prefix.is_empty() && storage_core::split_full_key(&key).0 != prefix {
-                continue;
-            }
-            match n % 2 {
-                0 => store.set(&key, value.clone().into()).unwrap(),
-                _ => {
-                    let other = format!("{key}-");
-                    let both = Commit::new()
-                        .require_absent(&key)
-                        .set(&key, value.clone().into())
-                        .delete(other);
-                    store.commit(both).map(drop).unwrap();
-                }
-            }
-            expected.push((key, value));
-        }
-    }
-    expected.sort();
-    let keys: Vec<&str> = expected.iter().map(|(key, _)| key.as_str()).collect();
-    assert_eq!(store.list_keys(None).unwrap(), keys);
-    let many = store.get_many(&keys).unwrap();
-    for ((key, value), found) in expected.iter().zip(many) {
-        assert_eq!(found, Some(value.clone().into()), "{key:?}");
-        assert_eq!(store.get(key).unwrap(), Some(value.clone().into()), "{key:?}");
-        assert!(store.exists(key).unwrap(), "{key:?}");
-        let same = Commit::new().require_value(key, value.clone().into()).delete(key);
-        store.commit(same).unwrap();
-        assert_eq!(store.get(key).unwrap(), None, "{key:?}");
-    }
-    assert_eq!(store.usage(None).unwrap(), Usage::default());
+    returned::keys_keep_their_values(&store, &["app/notes/home/", ""], &KEYS, &values);
     assert_eq!(verifying::problems(&store), []);
 }
 
 #[test]
-fn keys_with_a_zero_are_refused_before_the_server() {
+fn invalid_keys_are_refused_before_the_server() {
     let Some(schema) = TestSchema::new() else { return };
-    let store = schema.open();
-    for key in ["app/notes/home/a\0", "\0", "app/notes/home/\n"] {
-        store.set(key, "1".into()).unwrap_err();
-        store.get(key).unwrap_err();
-        store.get_many(&[key]).unwrap_err();
-    }
-    assert_eq!(store.usage(None).unwrap().keys, 0);
+    returned::invalid_keys_are_refused(&schema.open());
 }
 
 #[test]

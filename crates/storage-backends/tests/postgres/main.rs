@@ -10,6 +10,8 @@ mod errors;
 mod hosts;
 mod listing;
 mod opening;
+#[path = "../servers/returned.rs"]
+mod returned;
 mod revisions;
 mod server;
 mod verifying;

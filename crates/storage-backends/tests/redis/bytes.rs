@@ -29,44 +29,8 @@ fn keys_and_values_have_any_bytes() {
         let all: Vec<u8> = (0..=255).collect();
         let values =
             [Vec::new(), vec![0], b"\r\n".to_vec(), vec![0; 3_000], all.repeat(3), b"nil".to_vec()];
-        let mut expected = Vec::new();
-        for (n, key) in KEYS.iter().enumerate() {
-            for prefix in ["app/notes/home/", "a}/{b/c/", ""] {
-                let key = format!("{prefix}{key}");
-                let value = values[n % values.len()].clone();
-                if storage_core::split_full_key(&key).0 != prefix {
-                    continue;
-                }
-                match n % 2 {
-                    0 => store.set(&key, value.clone().into()).unwrap(),
-                    _ => {
-                        let both = Commit::new()
-                            .require_absent(&key)
-                            .set(&key, value.clone().into())
-                            .delete(format!("{key}-"));
-                        store.commit(both).map(drop).unwrap();
-                    }
-                }
-                expected.push((key, value));
-            }
-        }
-        expected.sort();
-        let keys: Vec<&str> = expected.iter().map(|(key, _)| key.as_str()).collect();
-        assert_eq!(store.list_keys(None).unwrap(), keys);
-        let many = store.get_many(&keys).unwrap();
-        for ((key, value), found) in expected.iter().zip(many) {
-            assert_eq!(found, Some(value.clone().into()), "{key:?}");
-            assert_eq!(store.get(key).unwrap(), Some(value.clone().into()), "{key:?}");
-            assert!(store.exists(key).unwrap(), "{key:?}");
-            let mut other = value.clone();
-            other.push(0);
-            let different = Commit::new().require_value(key, other.into()).delete(key);
-            store.commit(different).unwrap_err();
-            let same = Commit::new().require_value(key, value.clone().into()).delete(key);
-            store.commit(same).unwrap();
-            assert_eq!(store.get(key).unwrap(), None, "{key:?}");
-        }
-        assert_eq!(store.usage(None).unwrap(), Usage::default());
+        let prefixes = ["app/notes/home/", "a}/{b/c/", ""];
+        returned::keys_keep_their_values(&store, &prefixes, &KEYS, &values);
         assert_eq!(verifying::problems(&store), []);
     }
 }
@@ -74,16 +38,7 @@ fn keys_and_values_have_any_bytes() {
 #[test]
 fn invalid_keys_are_refused_before_the_server() {
     for test in TestStore::all() {
-        let store = test.open();
-        for key in ["app/notes/home/a\0", "\0", "app/notes/home/\n", ""] {
-            let invalid = |error| assert!(matches!(error, StorageError::InvalidKey(_)), "{error}");
-            invalid(store.set(key, "1".into()).unwrap_err());
-            invalid(store.get(key).unwrap_err());
-            invalid(store.exists(key).unwrap_err());
-            invalid(store.get_many(&[key]).unwrap_err());
-            invalid(store.commit(Commit::new().require_absent(key)).unwrap_err());
-        }
-        assert_eq!(store.usage(None).unwrap().keys, 0);
+        returned::invalid_keys_are_refused(&test.open());
     }
 }
 

@@ -18,22 +18,7 @@ fn components_do_not_see_each_other() {
             "k",
             "app/notes",
         ];
-        for key in keys {
-            store.set(key, key.into()).unwrap();
-        }
-        for key in keys {
-            assert_eq!(store.get(key).unwrap(), Some(key.into()), "{key}");
-            if let Some(prefix) = key.strip_suffix("/k") {
-                assert_eq!(store.list_keys(Some(&format!("{prefix}/"))).unwrap(), [key]);
-                let usage = Usage { bytes: 2 * key.len() as u64, keys: 1 };
-                assert_eq!(store.usage(Some(&format!("{prefix}/"))).unwrap(), usage);
-            }
-        }
-        let mut sorted: Vec<&str> = keys.into();
-        sorted.sort_unstable();
-        assert_eq!(store.list_keys(None).unwrap(), sorted);
-        let bytes = 2 * keys.iter().map(|key| key.len() as u64).sum::<u64>();
-        assert_eq!(store.usage(None).unwrap(), Usage { bytes, keys: 10 });
+        returned::components_do_not_see_each_other(&store, &keys);
     }
 }
 
@@ -41,63 +26,10 @@ fn components_do_not_see_each_other() {
 fn pages_from_every_key_with_every_prefix_agree_with_a_sorted_list() {
     for test in TestStore::all() {
         let store = test.open();
-        let mut keys: Vec<String> = [
-            "a",
-            "a/b",
-            "a/b/",
-            "a/b/c",
-            "a/b/c/",
-            "a/b/c/d",
-            "a/b/c/d/e",
-            "a/b/c0",
-            "a/b/d/x",
-            "a/b0",
-            "a0",
-            "b",
-            "z/y/x/w",
-            "z/y/x/\u{10ffff}",
-            "z/z/",
-        ]
-        .map(str::to_owned)
-        .into();
-        keys.sort();
-        for key in &keys {
-            store.set(key, "1".into()).unwrap();
-        }
-        let prefixes = ["", "a", "a/", "a/b", "a/b/", "a/b/c", "a/b/c/", "a/b/c/d", "z/y/x/", "zz"];
-        let afters: Vec<Option<&str>> = std::iter::once(None)
-            .chain(keys.iter().map(|key| Some(key.as_str())))
-            .chain([Some(""), Some("a/b/c/d/"), Some("a/b/c/e"), Some("~")])
-            .collect();
-        for prefix in prefixes {
-            let usage = keys.iter().filter(|key| key.starts_with(prefix));
-            let usage: Usage = usage.map(|key| Usage::of(key, 1)).sum();
-            assert_eq!(store.usage(Some(prefix)).unwrap(), usage, "{prefix:?}");
-            for after in &afters {
-                let mut request = PageRequest::new(3).with_prefix(prefix);
-                request.after = *after;
-                let wanted: Vec<&String> = keys.iter().filter(|key| request.wants(key)).collect();
-                let page = store.list_page(request).unwrap();
-                let what = format!("prefix {prefix:?}, after {after:?}");
-                assert_eq!(
-                    page.keys.iter().collect::<Vec<_>>(),
-                    wanted[..wanted.len().min(3)],
-                    "{what}"
-                );
-                assert_eq!(page.more, wanted.len() > 3, "{what}");
-                if test.is_cluster() && storage_core::split_full_key(prefix).0.is_empty() {
-                    continue;
-                }
-                let mut read = Vec::new();
-                store
-                    .read_snapshot(prefix, *after, &mut |key, _| {
-                        read.push(key.to_owned());
-                        Ok(())
-                    })
-                    .unwrap();
-                assert_eq!(read.iter().collect::<Vec<_>>(), wanted, "{what}");
-            }
-        }
+        let is_component = |prefix: &str| !storage_core::split_full_key(prefix).0.is_empty();
+        returned::pages_agree_with_a_sorted_list(&store, |prefix| {
+            !test.is_cluster() || is_component(prefix)
+        });
     }
 }
 

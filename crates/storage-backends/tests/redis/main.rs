@@ -14,6 +14,8 @@ mod listing;
 mod memory;
 mod opening;
 mod raw;
+#[path = "../servers/returned.rs"]
+mod returned;
 mod revisions;
 mod round_trips;
 mod server;
