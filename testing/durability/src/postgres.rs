@@ -29,9 +29,6 @@ const SCHEMA: &str = "durability";
 /// How long the connections of killed hosts may take to end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a disk is unmounted until the last process of a server has ended.
-const UMOUNT_TRIES: u32 = 200;
-
 /// What happens at the end of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disturbance {
@@ -141,17 +138,7 @@ impl<'a> StoreOnServer<'a> {
         self.switch.take().context("the power cut was not prepared")?.cut(log)?;
         worker.kill()?;
         self.server.kill()?;
-        let disk = self.disk.as_mut().context("the server has no disk")?;
-        let mut tries = 0;
-        while let Err(error) = disk.umount() {
-            // A server that ended because its disk failed leaves processes for a short time.
-            tries += 1;
-            if tries == UMOUNT_TRIES {
-                return Err(error);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        disk.mount()?;
+        self.disk.as_mut().context("the server has no disk")?.remount()?;
         self.server.restart()
     }
 }

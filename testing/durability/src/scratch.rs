@@ -19,6 +19,9 @@ use crate::events::{Event, Log};
 /// How often a mount is tried, every 20 ms.
 const MOUNT_TRIES: u32 = 100;
 
+/// How often a disk is unmounted until the last process of a server has ended, every 20 ms.
+const UMOUNT_TRIES: u32 = 200;
+
 /// Set in the environment of a program that is in its own namespace.
 const MARK: &str = "DURABILITY_OWN_MOUNTS";
 
@@ -177,6 +180,20 @@ impl Disk {
         umount(&self.root)?;
         self.mounted = false;
         Ok(())
+    }
+
+    /// Mounts it again, once the last process of a server that had its data there has ended. A
+    /// server that ended because its disk failed leaves processes for a short time.
+    pub(crate) fn remount(&mut self) -> Result<()> {
+        let mut tries = 0;
+        while let Err(error) = self.umount() {
+            tries += 1;
+            if tries == UMOUNT_TRIES {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.mount()
     }
 
     /// Prepares a power cut.

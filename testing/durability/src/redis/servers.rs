@@ -22,9 +22,6 @@ const PREFIXES: [&str; 5] = ["dur/app/c0/", "dur/app/c1/", "dur/app/c2/", "dur/a
 /// The limit for replies through a disturbed network, so that some calls exceed it.
 const IMPATIENT: Duration = Duration::from_millis(500);
 
-/// How often a disk is unmounted until the last process of a server has ended.
-const UMOUNT_TRIES: u32 = 200;
-
 /// What happens at the end of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disturbance {
@@ -159,17 +156,7 @@ impl<'a> StoreOnServers<'a> {
         self.switch.take().context("the power cut was not prepared")?.cut(log)?;
         worker.kill()?;
         self.servers.server_mut()?.kill()?;
-        let disk = self.disk.as_mut().context("the server has no disk")?;
-        let mut tries = 0;
-        while let Err(error) = disk.umount() {
-            // A server that ended because its disk failed leaves processes for a short time.
-            tries += 1;
-            if tries == UMOUNT_TRIES {
-                return Err(error);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        disk.mount()?;
+        self.disk.as_mut().context("the server has no disk")?.remount()?;
         self.servers.server_mut()?.restart()
     }
 
