@@ -367,8 +367,7 @@ enum Command {
 
         /// Copy each component as of its own point in time
         ///
-        /// For a source that cannot be read as of one point in time, such as a cluster of
-        /// Redis.
+        /// For a source without a snapshot of the whole store, such as a cluster of Redis.
         #[arg(long)]
         by_component: bool,
     },
