@@ -20,6 +20,7 @@ use crate::events::{Event, Log};
 const MOUNT_TRIES: u32 = 100;
 
 /// How often a disk is unmounted until the last process of a server has ended, every 20 ms.
+#[cfg(any(feature = "postgres", feature = "redis"))]
 const UMOUNT_TRIES: u32 = 200;
 
 /// Set in the environment of a program that is in its own namespace.
@@ -184,6 +185,7 @@ impl Disk {
 
     /// Mounts it again, once the last process of a server that had its data there has ended. A
     /// server that ended because its disk failed leaves processes for a short time.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn remount(&mut self) -> Result<()> {
         let mut tries = 0;
         while let Err(error) = self.umount() {
