@@ -71,32 +71,33 @@ impl Changes {
     /// component prefix, and the user keys, each in a line. Keys have no control characters.
     #[cfg(any(feature = "postgres", test))]
     pub(crate) fn encode(&self, change: &Change) -> String {
-        let (head, tail) = self.halves(&change.prefix, change.keys.as_deref());
+        let (start, end) =
+            (self.notice_start(), self.notice_end(&change.prefix, change.keys.as_deref()));
         let previous = change.previous.map_or(String::new(), |revision| revision.to_string());
-        format!("{head}{previous}\n{}{tail}", change.revision)
+        format!("{start}{previous}\n{}{end}", change.revision)
     }
 
-    /// What is before and after the previous revision, a line break and the revision in the
-    /// text of a notice, for a server that adds them. `keys` are full keys.
-    pub(crate) fn halves<K: AsRef<str>>(
-        &self,
-        prefix: &str,
-        keys: Option<&[K]>,
-    ) -> (String, String) {
-        let head = format!("{VERSION}\n{}\n", self.writer);
+    /// What is before the previous revision in the text of a notice, for a server that adds it,
+    /// a line break, the revision and the [end](Self::notice_end).
+    pub(crate) fn notice_start(&self) -> String {
+        format!("{VERSION}\n{}\n", self.writer)
+    }
+
+    /// What is after the revision in the text of a notice. `keys` are full keys.
+    pub(crate) fn notice_end<K: AsRef<str>>(&self, prefix: &str, keys: Option<&[K]>) -> String {
         let any_key = || format!("\n{ANY_KEY}\n{prefix}");
-        let Some(keys) = keys else { return (head, any_key()) };
-        let mut tail = format!("\n{THESE_KEYS}\n{prefix}");
+        let Some(keys) = keys else { return any_key() };
+        let before = self.notice_start().len() + MAX_REVISIONS_BYTES;
+        let mut end = format!("\n{THESE_KEYS}\n{prefix}");
         for key in keys {
             let (_, user_key) = split_full_key(key.as_ref());
-            if head.len() + MAX_REVISIONS_BYTES + tail.len() + 1 + user_key.len() > MAX_NOTICE_BYTES
-            {
-                return (head, any_key());
+            if before + end.len() + 1 + user_key.len() > MAX_NOTICE_BYTES {
+                return any_key();
             }
-            tail.push('\n');
-            tail.push_str(user_key);
+            end.push('\n');
+            end.push_str(user_key);
         }
-        (head, tail)
+        end
     }
 
     /// Reads the text of a notice; `None` if it is not one, or of this host.

@@ -1,6 +1,7 @@
 //! Calls to the servers of a store, whatever their deployment.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::deployment::RedisAddress;
 use super::error::{self, Failure, Problem};
 use super::keys::{Keys, StoreCheck};
 use super::options::RedisOptions;
+use super::part::Part;
 use super::patience::Patience;
 use super::pool::{Access, Lease, Node};
 use super::router::Router;
@@ -109,7 +111,8 @@ impl Client {
         shard: Shard,
         commands: &[Cmd],
     ) -> Result<Vec<Value>, Failure> {
-        self.call(&Call { shard, commands, wait: None, is_write: false }, deadline)
+        let what = What::Commands(commands);
+        self.call(&Call { shard, what, wait: None, is_write: false }, deadline)
     }
 
     /// As [`read`](Self::read), for several shards: one round trip to each server, to all at the
@@ -181,10 +184,18 @@ impl Client {
     /// The reply, if it is an error other than NOSCRIPT; those of connections.
     /// [`Failure::Unconfirmed`] if too few replicas confirmed the write.
     pub(super) fn write(&self, shard: Shard, command: &Cmd) -> Result<Value, Failure> {
+        self.write_what(shard, What::Commands(std::slice::from_ref(command)))
+    }
+
+    /// As [`write`](Self::write), for a part of a run of a script. Returns the reply to the part.
+    pub(super) fn write_part(&self, shard: Shard, part: &Arc<Part>) -> Result<Value, Failure> {
+        self.write_what(shard, What::Part(part))
+    }
+
+    fn write_what(&self, shard: Shard, what: What<'_>) -> Result<Value, Failure> {
         let deadline = Instant::now() + self.connector.total_timeout;
-        let commands = std::slice::from_ref(command);
         let wait = self.wait.as_ref();
-        let replies = self.call(&Call { shard, commands, wait, is_write: true }, deadline)?;
+        let replies = self.call(&Call { shard, what, wait, is_write: true }, deadline)?;
         Ok(replies.into_iter().next().unwrap_or_default())
     }
 
@@ -217,7 +228,8 @@ impl Client {
         let deadline = Instant::now() + self.connector.total_timeout;
         let mut patience = Patience::until(deadline);
         loop {
-            match self.attempt(&node, commands.iter(), false, None, deadline) {
+            let request = || Request::new(commands.iter(), None);
+            match self.attempt(&node, request, false, None, deadline) {
                 Err(Failure::Server { problem: Problem::Lost(_), .. }) if patience.first_loss() => {
                 }
                 result => return result,
@@ -335,25 +347,12 @@ impl Client {
         is_asked: bool,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let commands = call.commands.iter();
-        let mut replies = match (call.wait, is_asked) {
-            (None, false) => self.attempt(node, commands, call.is_write, None, deadline)?,
-            (wait, _) => {
-                let asking = cmd("ASKING");
-                let commands = commands
-                    .flat_map(|command| [is_asked.then_some(&asking), Some(command)])
-                    .flatten();
-                let mut replies =
-                    self.attempt(node, commands, call.is_write, wait, deadline)?.into_iter();
-                let mut own = Vec::with_capacity(call.commands.len() + 1);
-                for _ in call.commands {
-                    own.extend(replies.by_ref().nth(usize::from(is_asked)));
-                }
-                own.extend(replies);
-                own
-            }
-        };
-        if let Some(error) = first_error(replies.get(..call.commands.len()).unwrap_or_default()) {
+        let request = || call.request(is_asked);
+        let mut replies = self.attempt(node, request, call.is_write, call.wait, deadline)?;
+        if is_asked {
+            call.remove_asking(&mut replies);
+        }
+        if let Some(error) = first_error(replies.get(..call.replies()).unwrap_or_default()) {
             return Err(Failure::reply(&node.address, error));
         }
         let Some(wait) = call.wait else { return Ok(replies) };
@@ -374,30 +373,25 @@ impl Client {
         })
     }
 
-    fn attempt<'c>(
+    fn attempt(
         &self,
         node: &Node,
-        commands: impl Iterator<Item = &'c Cmd> + Clone,
+        request: impl Fn() -> Request,
         is_write: bool,
-        wait: Option<&'c Arc<Wait>>,
+        wait: Option<&Arc<Wait>>,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let request = || Some(Request::new(commands.clone(), wait));
-        let by = |wait: Option<&Wait>| {
-            let waits = wait.map_or(Duration::ZERO, |wait| wait.limit);
-            deadline.min(self.reply_deadline(deadline) + waits)
+        let may_wait = || Some(request());
+        let confirm = self.confirm(node, deadline);
+        let (result, lease) = match node.access(deadline, is_write, may_wait, &confirm)? {
+            Access::Lease(mut lease, own, others) => {
+                let own = own.unwrap_or_else(&request);
+                let waits = wait.map_or(Duration::ZERO, |wait| wait.limit);
+                let by = deadline.min(self.reply_deadline(deadline) + waits);
+                (lease.call(by, own, others), Some(lease))
+            }
+            Access::Answered(result) => (result, None),
         };
-        let (result, lease) =
-            match node.access(deadline, is_write, request, &self.confirm(node, deadline))? {
-                Access::Lease(mut lease) => {
-                    let commands = commands.chain(wait.map(|wait| &wait.command));
-                    (lease.call(by(wait.map(Arc::as_ref)), commands), Some(lease))
-                }
-                Access::Shared(mut lease, own, others) => {
-                    (lease.call_with(by(own.wait.as_deref()), &own, others), Some(lease))
-                }
-                Access::Answered(result) => (result, None),
-            };
         result.map_err(|failed| {
             match (&failed.problem, lease) {
                 // The server was restarted, and has closed the others too.
@@ -434,15 +428,59 @@ impl Client {
 /// What one call sends.
 struct Call<'c> {
     shard: Shard,
-    commands: &'c [Cmd],
+    what: What<'c>,
     wait: Option<&'c Arc<Wait>>,
     is_write: bool,
 }
 
+enum What<'c> {
+    Commands(&'c [Cmd]),
+    Part(&'c Arc<Part>),
+}
+
 impl Call<'_> {
+    /// `is_asked` says that the shard moves to the server, which then needs ASKING before each
+    /// command.
+    fn request(&self, is_asked: bool) -> Request {
+        let asking = cmd("ASKING");
+        let before = is_asked.then_some(&asking);
+        match self.what {
+            What::Commands(commands) => {
+                let all = commands.iter().flat_map(|command| before.into_iter().chain([command]));
+                Request::new(all, self.wait)
+            }
+            What::Part(part) if is_asked => {
+                let command = Part::command(&[part]);
+                Request::new(before.into_iter().chain([&command]), self.wait)
+            }
+            What::Part(part) => Request::part(part, self.wait),
+        }
+    }
+
+    /// How many replies it has, besides that of waiting.
+    fn replies(&self) -> usize {
+        match self.what {
+            What::Commands(commands) => commands.len(),
+            What::Part(_) => 1,
+        }
+    }
+
+    /// Leaves the replies that a request without ASKING has.
+    fn remove_asking(&self, replies: &mut Vec<Value>) {
+        for at in 0..self.replies().min(replies.len()) {
+            replies.remove(at);
+        }
+        if let (What::Part(_), Some(reply)) = (&self.what, replies.first_mut())
+            && let Some(own) = Part::replies(mem::take(reply), 1).pop()
+        {
+            *reply = own;
+        }
+    }
+
     /// Whether ASKING cannot be sent before each command.
     fn is_transaction(&self) -> bool {
-        let name = self.commands.first().and_then(|command| command.args_iter().next());
+        let What::Commands(commands) = self.what else { return false };
+        let name = commands.first().and_then(|command| command.args_iter().next());
         matches!(name, Some(Arg::Simple(name)) if name.eq_ignore_ascii_case(b"MULTI"))
     }
 }

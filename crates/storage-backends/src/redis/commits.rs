@@ -1,4 +1,6 @@
-//! Commits as the arguments of the script, and what it replies.
+//! Commits as parts of a run of the script, and what it replies.
+
+use std::sync::{Arc, OnceLock};
 
 use redis::Value;
 use storage_core::{
@@ -7,6 +9,7 @@ use storage_core::{
 
 use super::database::{Database, failed, is_wrong_type};
 use super::error::Failure;
+use super::part::{Common, Part};
 use super::script::Script;
 use super::shard::Shard;
 use super::{replies, values};
@@ -19,38 +22,58 @@ static COMMIT: Script = Script::new(include_str!("commit.lua"));
 const MAX_VALUE_BYTES: usize = 256 << 20;
 const MAX_COMMIT_BYTES: usize = 2 * MAX_VALUE_BYTES;
 
-/// Gives the script to the server of a shard, so that the first commit need not.
-pub(super) fn prepare(database: &Database) -> Result<(), StorageError> {
-    COMMIT.prepare(&database.client, Shard::FIRST).map_err(failed)
+/// How commits are sent.
+#[derive(Debug)]
+pub(super) struct Commits {
+    /// For each shard, what its commits have in common.
+    common: Vec<OnceLock<Arc<Common>>>,
 }
 
-/// Applies a commit, and reports it to the watcher.
-pub(super) fn apply(
-    database: &Database,
-    changes: &Changes,
-    commit: &Commit,
-) -> Result<Revision, StorageError> {
-    if database.read_only {
-        return Err(StorageError::ReadOnly);
+impl Commits {
+    /// Gives the script to the server of a shard, so that the first commit need not, unless the
+    /// store is only read.
+    pub(super) fn new(database: &Database) -> Result<Self, StorageError> {
+        if !database.read_only {
+            COMMIT.prepare(&database.client, Shard::FIRST).map_err(failed)?;
+        }
+        Ok(Self { common: database.shards().map(|_| OnceLock::new()).collect() })
     }
-    commit.keys().try_for_each(storage_core::validate_full_key)?;
-    let is_budgeted = commit.budgeted_component()?.is_some();
-    check_size(commit)?;
-    let call = Call::new(database, commit, is_budgeted)?;
-    let reply = COMMIT.run(&database.client, call.shard, |command| {
-        let (names, arguments) = call.parameters(database, changes);
-        command.arg(names.len()).arg(names).arg(arguments);
-    });
-    match reply {
-        Ok(reply) => call.outcome(database, changes, reply),
-        Err(failure) => {
-            let Some(reply) = failure.unconfirmed_reply() else {
-                return Err(write_failed(failure));
-            };
-            // It was run, so a failed check is what it is. A commit that was made is reported,
-            // although a failover may lose it.
-            call.outcome(database, changes, reply.clone())?;
-            Err(write_failed(failure))
+
+    /// Applies a commit, and reports it to the watcher.
+    pub(super) fn apply(
+        &self,
+        database: &Database,
+        changes: &Changes,
+        commit: &Commit,
+    ) -> Result<Revision, StorageError> {
+        if database.read_only {
+            return Err(StorageError::ReadOnly);
+        }
+        commit.keys().try_for_each(storage_core::validate_full_key)?;
+        let is_budgeted = commit.budgeted_component()?.is_some();
+        check_size(commit)?;
+        let call = Call::new(database, commit, is_budgeted)?;
+        let part = Arc::new(call.part(database, changes, self.common(database, changes, &call)));
+        match COMMIT.run_part(&database.client, call.shard, &part) {
+            Ok(reply) => call.outcome(database, changes, reply),
+            Err(failure) => {
+                let Some(reply) = failure.unconfirmed_reply() else {
+                    return Err(write_failed(failure));
+                };
+                // It was run, so a failed check is what it is. A commit that was made is reported,
+                // although a failover may lose it.
+                call.outcome(database, changes, reply.clone())?;
+                Err(write_failed(failure))
+            }
+        }
+    }
+
+    /// What the commits to a shard have in common. Commits of the same shard get the same one.
+    fn common(&self, database: &Database, changes: &Changes, call: &Call<'_>) -> Arc<Common> {
+        let common = || Arc::new(call.common(database, changes));
+        match self.common.get(usize::from(call.shard.number())) {
+            Some(known) => Arc::clone(known.get_or_init(common)),
+            None => common(),
         }
     }
 }
@@ -125,54 +148,66 @@ impl<'c> Call<'c> {
         keys.filter(move |key| split_full_key(key).0 == component)
     }
 
-    /// The keys and the arguments of the script, which describes them.
-    fn parameters(&self, database: &Database, changes: &Changes) -> (Vec<String>, Vec<Vec<u8>>) {
-        let Self { shard, components, .. } = self;
-        let (keys, shard, store_id) = (&database.keys, *shard, &database.store_id);
+    /// The keys and the arguments of the script that commits to the shard have in common. The
+    /// script describes them.
+    fn common(&self, database: &Database, changes: &Changes) -> Common {
+        let (keys, shard, store_id) = (&database.keys, self.shard, &database.store_id);
+        let publish = if database.client.sharded_notices() { "SPUBLISH" } else { "PUBLISH" };
+        Common {
+            script: &COMMIT,
+            keys: vec![
+                keys.store(shard),
+                keys.last_number(shard),
+                keys.components(shard),
+                keys.snapshots(shard),
+                keys.old_values(shard),
+                keys.old_index(shard),
+            ],
+            arguments: vec![
+                store_id.clone().into(),
+                shard.number().to_string().into(),
+                publish.into(),
+                keys.channel(shard, store_id).into(),
+                changes.notice_start().into(),
+            ],
+        }
+    }
+
+    /// The keys and the arguments of this commit.
+    fn part(&self, database: &Database, changes: &Changes, common: Arc<Common>) -> Part {
+        let Self { components, writes, .. } = self;
+        let (keys, shard) = (&database.keys, self.shard);
         let checks = &self.commit.checks;
-        let mut names = vec![
-            keys.store(shard),
-            keys.last_number(shard),
-            keys.components(shard),
-            keys.snapshots(shard),
-            keys.old_values(shard),
-            keys.old_index(shard),
-        ];
+        let mut names = Vec::with_capacity(2 * components.len() + checks.len() + writes.len());
         for component in components {
             names.push(keys.index(shard, component));
             names.push(keys.counter(shard, component));
         }
         names.extend(checks.iter().map(|check| keys.value(shard, &check.key)));
-        names.extend(self.writes.iter().map(|write| keys.value(shard, &write.key)));
+        names.extend(writes.iter().map(|write| keys.value(shard, &write.key)));
 
         let (max_bytes, max_keys) = match self.budget {
             Some(Budget { max_bytes, max_keys }) => (max_bytes.to_string(), max_keys.to_string()),
             None => (String::new(), String::new()),
         };
-        let publish = if database.client.sharded_notices() { "SPUBLISH" } else { "PUBLISH" };
         let mut arguments: Vec<Vec<u8>> = vec![
-            store_id.clone().into(),
-            shard.number().to_string().into(),
             components.len().to_string().into(),
             checks.len().to_string().into(),
-            self.writes.len().to_string().into(),
+            writes.len().to_string().into(),
             max_bytes.into(),
             max_keys.into(),
-            publish.into(),
-            keys.channel(shard, store_id).into(),
         ];
         for component in components {
             let written: Vec<&str> = self.written(component).collect();
-            let (start, end) = changes.halves(component, Some(&written));
             arguments.push((*component).into());
             arguments.push(written.len().to_string().into());
-            arguments.extend([start.into(), end.into()]);
+            arguments.push(changes.notice_end(component, Some(&written)).into());
         }
         for check in checks {
             let (kind, expected) = expectation(check);
             arguments.extend([kind.into(), expected]);
         }
-        for write in &self.writes {
+        for write in writes {
             let (component, user_key) = self.locate(&write.key);
             arguments.extend([component.to_string().into(), user_key.into()]);
             arguments.extend(match &write.value {
@@ -180,7 +215,9 @@ impl<'c> Call<'c> {
                 None => [b"d".to_vec(), Vec::new()],
             });
         }
-        (names, arguments)
+        // A full server refuses the others as long as nothing was written.
+        let only_deletes = !writes.is_empty() && writes.iter().all(|write| write.value.is_none());
+        Part { common, keys: names, arguments, is_last: only_deletes }
     }
 
     /// Reads the reply of the script, and reports a commit that was made.

@@ -1,5 +1,6 @@
 //! The Redis store: one store for many hosts, in the memory of Redis or Valkey servers.
 
+mod batch;
 mod client;
 mod cluster;
 mod commits;
@@ -15,6 +16,7 @@ mod listing;
 mod notices;
 mod opening;
 mod options;
+mod part;
 mod patience;
 mod pool;
 mod reads;

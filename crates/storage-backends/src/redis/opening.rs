@@ -18,7 +18,7 @@ use super::keys::Keys;
 use super::options::RedisOptions;
 use super::script::Script;
 use super::shard::Shard;
-use super::{commits, inspection, replies};
+use super::{inspection, replies};
 use crate::identity;
 
 /// The version of the format.
@@ -106,9 +106,6 @@ pub(super) fn open(
     };
     database.store_id = store_id;
     database.client.expect_store(database.check());
-    if !database.read_only {
-        commits::prepare(&database)?;
-    }
     Ok((database, inspection::durability(&servers)))
 }
 

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
+use super::batch::Batch;
 use super::connector::Connector;
 use super::deployment::RedisAddress;
 use super::error::{Failure, Problem};
 use super::shard::Shard;
 use super::transport::{Failed, Wire};
-use super::turn::{Granted, Other, Request, Taken, Turn, Waiter};
+use super::turn::{Granted, Request, Submission, Taken, Turn, Waiter};
 
 /// How long an idle connection is used again. A firewall may forget older ones.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -63,10 +64,9 @@ struct Idle {
 
 /// How a call reaches the server.
 pub(super) enum Access<'n> {
-    /// With a connection of its own.
-    Lease(Lease<'n>),
-    /// With a connection that the caller also uses for requests of others.
-    Shared(Lease<'n>, Request, Vec<Other>),
+    /// With a connection. If the caller waited for it, also its request, and those of others that
+    /// it sends as well.
+    Lease(Lease<'n>, Option<Request>, Vec<Submission>),
     /// Another caller has sent the request.
     Answered(Result<Vec<Value>, Failed>),
 }
@@ -89,7 +89,7 @@ impl Node {
         confirm: &dyn Fn(Instant) -> Result<(), Failure>,
     ) -> Result<Lease<'_>, Failure> {
         match self.access(deadline, false, || None, confirm)? {
-            Access::Lease(lease) | Access::Shared(lease, ..) => Ok(lease),
+            Access::Lease(lease, ..) => Ok(lease),
             Access::Answered(_) => Err(Failure::at(&self.address, Problem::Lost(None))),
         }
     }
@@ -116,7 +116,7 @@ impl Node {
                         if since.elapsed() > CONFIRMED {
                             confirm(Instant::now().checked_sub(CONFIRMED).unwrap_or(since))?;
                         }
-                        return Ok(Access::Lease(lease));
+                        return Ok(Access::Lease(lease, None, Vec::new()));
                     }
                     state = self.state();
                 }
@@ -131,7 +131,7 @@ impl Node {
                         let lease = Lease::new(self, wire, generation);
                         // A server that hung may have been replaced while it was connected to.
                         confirm(Instant::now())?;
-                        return Ok(Access::Lease(lease));
+                        return Ok(Access::Lease(lease, None, Vec::new()));
                     }
                     Err(problem) => {
                         state = self.state();
@@ -158,10 +158,7 @@ impl Node {
                     if began.elapsed() > CONFIRMED {
                         confirm(began)?;
                     }
-                    return Ok(match own {
-                        Some(own) => Access::Shared(lease, own, others),
-                        None => Access::Lease(lease),
-                    });
+                    return Ok(Access::Lease(lease, own, others));
                 }
                 Turn::Answered(result) => return Ok(Access::Answered(result)),
                 Turn::Late => {
@@ -253,20 +250,20 @@ impl Node {
 }
 
 /// Takes requests of callers who wait, to be sent with the one of the first.
-fn behind(waiting: &mut VecDeque<Arc<Waiter>>, first: &Request) -> Vec<Other> {
+fn behind(waiting: &mut VecDeque<Arc<Waiter>>, first: &Request) -> Vec<Submission> {
     let mut others = Vec::new();
-    let mut bytes = first.packed.len();
+    let mut bytes = first.len();
     while others.len() + 1 < MAX_REQUESTS
         && let Some(next) = waiting.front()
     {
         let fits = |request: &Request| {
             // A read does not wait for replicas because of a write behind it.
             let waits = request.wait.is_some() && first.wait.is_none();
-            !waits && bytes + request.packed.len() <= MAX_BYTES
+            !waits && bytes + request.len() <= MAX_BYTES
         };
         match next.take(fits) {
             Taken::Request(other) => {
-                bytes += other.request.packed.len();
+                bytes += other.request.len();
                 others.push(other);
             }
             Taken::GaveUp => {}
@@ -292,103 +289,31 @@ impl<'n> Lease<'n> {
         Self { node, wire: Some(wire), generation, awaited: 0 }
     }
 
-    /// Sends commands, and receives their replies.
-    pub(super) fn call<'c>(
-        &mut self,
-        deadline: Instant,
-        commands: impl Iterator<Item = &'c Cmd>,
-    ) -> Result<Vec<Value>, Failed> {
-        self.send(commands)?;
-        self.receive(deadline).map_err(|problem| Failed { problem, was_sent: true })
-    }
-
     /// Sends a request with those of others in one write, and gives each its replies. Only a
     /// request that waits for replicas may have others behind it that do.
-    pub(super) fn call_with(
+    pub(super) fn call(
         &mut self,
         deadline: Instant,
-        own: &Request,
-        others: Vec<Other>,
+        own: Request,
+        others: Vec<Submission>,
     ) -> Result<Vec<Value>, Failed> {
-        let others = self.send_with(own, others)?;
-        let mut result = self.receive_some(deadline, own.replies);
-        let mut problem = result.as_ref().err().map(Problem::of_connection);
-        let mut waiting = Vec::new();
-        for other in others {
-            if problem.is_none() {
-                match self.receive_some(deadline, other.request.replies) {
-                    Ok(replies) if other.request.wait.is_some() => {
-                        waiting.push((other, replies));
-                        continue;
-                    }
-                    Ok(replies) => {
-                        other.answer(replies);
-                        continue;
-                    }
-                    Err(failed) => problem = Some(failed),
-                }
-            }
-            if let Some(problem) = &problem {
-                other.fail(problem);
-            }
-        }
-        if own.wait.is_some() && problem.is_none() {
-            match self.receive_some(deadline, 1) {
-                Ok(confirmed) => {
-                    for (_, replies) in &mut waiting {
-                        replies.extend_from_slice(&confirmed);
-                    }
-                    result = result.map(|replies| [replies, confirmed].concat());
-                }
-                Err(failed) => {
-                    problem = Some(failed.of_connection());
-                    result = Err(failed);
-                }
-            }
-        }
-        for (other, replies) in waiting {
-            match &problem {
-                None => other.answer(replies),
-                Some(problem) => other.fail(problem),
-            }
-        }
-        result.map_err(|problem| Failed { problem, was_sent: true })
-    }
-
-    /// Sends a request with those of others in one write.
-    fn send_with(&mut self, own: &Request, mut others: Vec<Other>) -> Result<Vec<Other>, Failed> {
-        let wait = own.wait.as_ref().map(|wait| wait.command.get_packed_command());
-        let all: Vec<&[u8]> = std::iter::once(&own.packed)
-            .chain(others.iter().map(|other| &other.request.packed))
-            .chain(&wait)
-            .map(Vec::as_slice)
-            .collect();
+        let (own, waiter) = Submission::own(own);
+        let batch = Batch::new(own, others);
         let sent = match &mut self.wire {
-            Some(wire) => wire.send_packed(&all),
+            Some(wire) => wire.send_packed(&batch.packed()),
             None => Err(Failed { problem: Problem::Lost(None), was_sent: false }),
         };
         match sent {
-            Ok(()) => {
-                for other in &mut others {
-                    other.was_sent = true;
-                }
-                Ok(others)
-            }
+            Ok(()) => batch.deliver(|count| {
+                self.awaited = count;
+                self.receive(deadline)
+            }),
             Err(failed) => {
                 self.wire = None;
-                for mut other in others {
-                    other.was_sent = failed.was_sent;
-                    other.fail(&failed.problem);
-                }
-                Err(failed)
+                batch.fail(&failed.problem, failed.was_sent);
             }
         }
-    }
-
-    /// Receives some of the replies to what was sent.
-    fn receive_some(&mut self, deadline: Instant, count: usize) -> Result<Vec<Value>, Problem> {
-        self.awaited = count;
-        self.receive(deadline)
+        waiter.result(self.node.connector.reply_timeout)
     }
 
     /// Sends commands in one write.

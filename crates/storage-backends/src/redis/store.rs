@@ -8,12 +8,13 @@ use storage_core::{
     Verified, VersionedValue, Watcher, validate_full_key,
 };
 
+use super::commits::Commits;
 use super::database::{Database, command};
 use super::inspection::{self, RedisReport};
 use super::notices::Notices;
 use super::opening::{self, FORMAT, Purpose};
 use super::options::RedisOptions;
-use super::{commits, flush, listing, reads, replies, snapshot, values, verify};
+use super::{flush, listing, reads, replies, snapshot, values, verify};
 use crate::changes::Changes;
 
 /// A store on Redis or Valkey servers, which several hosts can use at the same time.
@@ -62,6 +63,7 @@ pub struct RedisStorage {
     options: RedisOptions,
     changes: Arc<Changes>,
     notices: Notices,
+    commits: Commits,
     database: Database,
 }
 
@@ -116,11 +118,13 @@ impl RedisStorage {
 
     fn open_for(options: &RedisOptions, purpose: Purpose) -> Result<Self, StorageError> {
         let (database, durability) = opening::open(options, purpose)?;
+        let commits = Commits::new(&database)?;
         Ok(Self {
             durability,
             options: options.clone(),
             changes: Arc::new(Changes::new()),
             notices: Notices::default(),
+            commits,
             database,
         })
     }
@@ -217,7 +221,7 @@ impl ComponentStorage for RedisStorage {
     }
 
     fn commit(&self, commit: Commit) -> Result<Revision, StorageError> {
-        commits::apply(&self.database, &self.changes, &commit)
+        self.commits.apply(&self.database, &self.changes, &commit)
     }
 }
 

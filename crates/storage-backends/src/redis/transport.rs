@@ -20,14 +20,10 @@ use crate::tcp::{self, ConnectError};
 /// How much later than its deadline a read may end.
 const SLACK: Duration = Duration::from_millis(20);
 
-/// A larger buffer is freed after its request.
-const MAX_KEPT_BYTES: usize = 64 * 1024;
-
 /// A connection. After a [`Problem`] it must not be used again.
 pub(super) struct Wire {
     stream: Stream,
     parser: Parser,
-    packed: Vec<u8>,
     read_timeout: Duration,
     /// The longest time from a request to its reply.
     limit: Duration,
@@ -78,7 +74,7 @@ impl Wire {
                 deadline,
             )?)),
         };
-        Ok(Self { stream, parser: Parser::new(), packed: Vec::new(), read_timeout: left, limit })
+        Ok(Self { stream, parser: Parser::new(), read_timeout: left, limit })
     }
 
     /// Sends commands in one write. Returns how many replies will come.
@@ -86,30 +82,22 @@ impl Wire {
         &mut self,
         commands: impl Iterator<Item = &'c Cmd>,
     ) -> Result<usize, Failed> {
-        self.packed.clear();
-        let mut count = 0;
+        let (mut packed, mut count) = (Vec::new(), 0);
         for command in commands {
-            command.write_packed_command(&mut self.packed);
+            command.write_packed_command(&mut packed);
             count += 1;
         }
-        self.write_packed()?;
+        self.send_packed(&packed)?;
         Ok(count)
     }
 
-    /// Sends requests that are packed already in one write.
-    pub(super) fn send_packed(&mut self, requests: &[&[u8]]) -> Result<(), Failed> {
-        self.packed.clear();
-        requests.iter().for_each(|packed| self.packed.extend_from_slice(packed));
-        self.write_packed()
-    }
-
-    fn write_packed(&mut self) -> Result<(), Failed> {
+    /// Sends requests that are packed already, in one write.
+    pub(super) fn send_packed(&mut self, packed: &[u8]) -> Result<(), Failed> {
         let began = Instant::now();
-        let mut rest = self.packed.as_slice();
+        let mut rest = packed;
         let limit = self.limit;
-        let failed = |rest: &[u8], problem| {
-            Err(Failed { problem, was_sent: rest.len() < self.packed.len() })
-        };
+        let failed =
+            |rest: &[u8], problem| Err(Failed { problem, was_sent: rest.len() < packed.len() });
         while !rest.is_empty() {
             let written = match &mut self.stream {
                 Stream::Plain(socket) => socket.write(rest),
@@ -130,9 +118,6 @@ impl Wire {
             stream
                 .flush()
                 .map_err(|error| Failed { problem: Problem::Lost(Some(error)), was_sent: true })?;
-        }
-        if self.packed.capacity() > MAX_KEPT_BYTES {
-            self.packed = Vec::new();
         }
         Ok(())
     }

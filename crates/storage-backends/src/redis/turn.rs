@@ -11,17 +11,23 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Value};
 
 use super::error::Problem;
+use super::part::Part;
 use super::transport::{Failed, Wire};
 use super::wait::Wait;
 
-/// A request in the form in which it is sent.
+/// What a caller sends.
 pub(super) struct Request {
-    pub(super) packed: Vec<u8>,
-    /// How many replies will come.
-    pub(super) replies: usize,
+    pub(super) body: Body,
     /// How it waits for replicas, which is sent after the last of the requests that are sent
     /// together: each by itself would keep those behind it waiting.
     pub(super) wait: Option<Arc<Wait>>,
+}
+
+pub(super) enum Body {
+    /// Commands in the form in which they are sent.
+    Packed { bytes: Vec<u8>, replies: usize },
+    /// A part of a run of a script.
+    Part(Arc<Part>),
 }
 
 impl Request {
@@ -29,12 +35,24 @@ impl Request {
         commands: impl Iterator<Item = &'c Cmd>,
         wait: Option<&Arc<Wait>>,
     ) -> Self {
-        let mut request = Self { packed: Vec::new(), replies: 0, wait: wait.cloned() };
+        let (mut bytes, mut replies) = (Vec::new(), 0);
         for command in commands {
-            command.write_packed_command(&mut request.packed);
-            request.replies += 1;
+            command.write_packed_command(&mut bytes);
+            replies += 1;
         }
-        request
+        Self { body: Body::Packed { bytes, replies }, wait: wait.cloned() }
+    }
+
+    pub(super) fn part(part: &Arc<Part>, wait: Option<&Arc<Wait>>) -> Self {
+        Self { body: Body::Part(Arc::clone(part)), wait: wait.cloned() }
+    }
+
+    /// How many bytes are sent, or little more.
+    pub(super) fn len(&self) -> usize {
+        match &self.body {
+            Body::Packed { bytes, .. } => bytes.len(),
+            Body::Part(part) => part.len(),
+        }
     }
 }
 
@@ -73,11 +91,11 @@ pub(super) struct Granted {
     pub(super) generation: u64,
     /// That of the caller itself, unless it needs the connection alone.
     pub(super) own: Option<Request>,
-    pub(super) others: Vec<Other>,
+    pub(super) others: Vec<Submission>,
 }
 
-/// The request of another caller.
-pub(super) struct Other {
+/// A request that a caller submitted to the one that sends it.
+pub(super) struct Submission {
     waiter: Arc<Waiter>,
     pub(super) request: Request,
     pub(super) was_sent: bool,
@@ -107,6 +125,14 @@ impl Waiter {
         }
     }
 
+    /// The result of a request that was answered or has failed.
+    pub(super) fn result(&self, limit: Duration) -> Result<Vec<Value>, Failed> {
+        match self.wait(limit) {
+            Turn::Answered(result) => result,
+            _ => Err(Failed { problem: Problem::Lost(None), was_sent: true }),
+        }
+    }
+
     /// Ends the wait for a connection. Returns `false`, without calling `turn`, if the caller
     /// has given up.
     pub(super) fn end(&self, turn: impl FnOnce(Option<Request>) -> Turn) -> bool {
@@ -128,7 +154,7 @@ impl Waiter {
         match mem::replace(&mut *state, Waiting::GaveUp) {
             Waiting::Queued(Some(request)) if fits(&request) => {
                 *state = Waiting::Taken;
-                Taken::Request(Other { waiter: Arc::clone(self), request, was_sent: false })
+                Taken::Request(Submission::new(self, request))
             }
             Waiting::Queued(request) => {
                 *state = Waiting::Queued(request);
@@ -155,26 +181,48 @@ impl Waiter {
 
 /// What [`Waiter::take`] found.
 pub(super) enum Taken {
-    Request(Other),
+    Request(Submission),
     /// The caller waits on.
     Nothing,
     GaveUp,
 }
 
-impl Other {
+impl Submission {
+    fn new(waiter: &Arc<Waiter>, request: Request) -> Self {
+        Self { waiter: Arc::clone(waiter), request, was_sent: false }
+    }
+
+    /// The request of the caller that sends.
+    pub(super) fn own(request: Request) -> (Self, Arc<Waiter>) {
+        let waiter = Arc::new(Waiter {
+            state: Mutex::new(Waiting::Taken),
+            changed: Condvar::new(),
+            deadline: Instant::now(),
+        });
+        (Self::new(&waiter, request), waiter)
+    }
+
+    /// The request as a part of a run, if it is one.
+    pub(super) fn part(&self) -> Option<&Part> {
+        match &self.request.body {
+            Body::Part(part) => Some(part),
+            Body::Packed { .. } => None,
+        }
+    }
+
     /// Gives the caller its replies.
     pub(super) fn answer(self, replies: Vec<Value>) {
         self.waiter.answer(Ok(replies));
     }
 
-    /// Tells the caller that its request failed as the one that it was sent with.
+    /// Tells the caller that its request failed, perhaps as one that it was sent with.
     pub(super) fn fail(self, problem: &Problem) {
         let problem = problem.of_connection();
         self.waiter.answer(Err(Failed { problem, was_sent: self.was_sent }));
     }
 }
 
-impl Drop for Other {
+impl Drop for Submission {
     /// No caller waits for a reply that will not come. Has no effect after an answer.
     fn drop(&mut self) {
         let (problem, was_sent) = (Problem::Lost(None), self.was_sent);

@@ -49,10 +49,11 @@ impl Host {
 
 /// Publishes a change as a commit does.
 fn publish(client: &Client, changes: &Changes, shard: Shard, revision: u64) {
-    let (head, tail) = changes.halves("app/notes/home/", Some(&["app/notes/home/a"]));
+    let end = changes.notice_end("app/notes/home/", Some(&["app/notes/home/a"]));
+    let notice = format!("{}\n{revision}{end}", changes.notice_start());
     let command = if client.sharded_notices() { "SPUBLISH" } else { "PUBLISH" };
     let channel = Keys::new(RedisOptions::DEFAULT_PREFIX).channel(shard, STORE);
-    let publish = cmd(command).arg(channel).arg(format!("{head}\n{revision}{tail}")).take();
+    let publish = cmd(command).arg(channel).arg(notice).take();
     client.write(shard, &publish).unwrap();
 }
 
