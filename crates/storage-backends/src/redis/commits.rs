@@ -290,3 +290,140 @@ fn expectation(check: &Check) -> (&'static str, Vec<u8>) {
         Expected::Value(value) => ("value", values::record(&check.key, value)),
     }
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+#[allow(clippy::print_stderr, reason = "without a server the test says that it is skipped")]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use storage_core::{ComponentStorage as _, StorageValue, Store as _, Usage};
+    use test_servers::Redis;
+
+    use super::*;
+    use crate::redis::opening::{self, Purpose};
+    use crate::{Deployment, RedisAddress, RedisOptions, RedisStorage};
+
+    fn key() -> impl Strategy<Value = String> {
+        (0..3, 0..4).prop_map(|(component, key)| format!("app/notes/{component}/{key}"))
+    }
+
+    fn value() -> impl Strategy<Value = StorageValue> {
+        (0..3_usize).prop_map(|len| vec![b'x'; len].into())
+    }
+
+    /// A commit to several components, or one with a budget.
+    fn commit() -> impl Strategy<Value = Commit> {
+        let check = (key(), 0..3, value());
+        let write = (key(), proptest::option::weighted(0.7, value()));
+        let budget = proptest::option::of((0..80_u64, 0..5_u64));
+        (vec(check, 0..3), vec(write, 0..4), budget).prop_map(|(checks, writes, budget)| {
+            let in_one = |key: String| match budget {
+                Some(_) => key.replace("/1/", "/0/").replace("/2/", "/0/"),
+                None => key,
+            };
+            let mut commit = Commit::new();
+            for (key, kind, value) in checks {
+                let key = in_one(key);
+                commit = match kind {
+                    0 => commit.require_absent(key),
+                    1 => commit.require_present(key),
+                    _ => commit.require_value(key, value),
+                };
+            }
+            for (key, value) in writes {
+                let key = in_one(key);
+                commit = match value {
+                    Some(value) => commit.set(key, value),
+                    None => commit.delete(key),
+                };
+            }
+            match budget {
+                Some((max_bytes, max_keys)) => commit.with_budget(Budget { max_bytes, max_keys }),
+                None => commit,
+            }
+        })
+    }
+
+    /// Makes commits with one run of the script.
+    fn run(database: &Database, commits: &[Commit]) -> Vec<Result<Revision, StorageError>> {
+        let (of_commits, changes) = (Commits::new(database).unwrap(), &Changes::new());
+        let calls: Vec<Call<'_>> = commits
+            .iter()
+            .map(|commit| {
+                let is_budgeted = commit.budgeted_component().unwrap().is_some();
+                Call::new(database, commit, is_budgeted).unwrap()
+            })
+            .collect();
+        let parts: Vec<Part> = calls
+            .iter()
+            .map(|call| call.part(database, changes, of_commits.common(database, changes, call)))
+            .collect();
+        let command = Part::command(&parts.iter().collect::<Vec<_>>());
+        let reply = database.client.write(Shard::FIRST, &command).unwrap();
+        let replies = Part::replies(reply, calls.len());
+        calls
+            .iter()
+            .zip(replies)
+            .map(|(call, reply)| call.outcome(database, changes, reply))
+            .collect()
+    }
+
+    /// What a store holds, and the usage of its components.
+    fn content(store: &RedisStorage) -> (BTreeMap<String, StorageValue>, Vec<(String, Usage)>) {
+        let mut values = BTreeMap::new();
+        store
+            .read_snapshot("", None, &mut |key, value| {
+                values.insert(key.to_owned(), value);
+                Ok(())
+            })
+            .unwrap();
+        let components = store.list_components(None, 100).unwrap().keys;
+        let usage = |prefix: String| {
+            let usage = store.usage(Some(&prefix)).unwrap();
+            (prefix, usage)
+        };
+        (values, components.into_iter().map(usage).collect())
+    }
+
+    #[test]
+    fn a_run_of_many_commits_does_what_they_do_one_after_the_other() {
+        if let Some(why) = Redis::missing() {
+            eprintln!("SKIPPED: {why}");
+            return;
+        }
+        let server = Redis::start().unwrap();
+        let host = server.address().ip().to_string();
+        let address = RedisAddress::new(host, server.address().port());
+        let with_prefix = |prefix: String| {
+            RedisOptions::new(Deployment::Single(address.clone())).with_prefix(prefix)
+        };
+        let cases = AtomicU32::new(0);
+        proptest!(ProptestConfig::with_cases(150), |(runs in vec(vec(commit(), 1..8), 1..4))| {
+            let case = cases.fetch_add(1, Ordering::Relaxed);
+            let one = RedisStorage::open(&with_prefix(format!("one-{case}"))).unwrap();
+            let options = with_prefix(format!("many-{case}"));
+            let many = RedisStorage::open(&options).unwrap();
+            let (database, _) = opening::open(&options, Purpose::Write).unwrap();
+            let mut last = Revision::new(0);
+            for commits in runs {
+                let expected: Vec<_> =
+                    commits.iter().map(|commit| one.commit(commit.clone()).map(drop)).collect();
+                let results = run(&database, &commits);
+                for revision in results.iter().flatten() {
+                    prop_assert!(*revision > last);
+                    last = *revision;
+                }
+                let results: Vec<_> = results.into_iter().map(|result| result.map(drop)).collect();
+                prop_assert_eq!(results, expected);
+                prop_assert_eq!(content(&many), content(&one));
+            }
+            let mut problems = Vec::new();
+            many.verify(&mut |problem| problems.push(problem)).unwrap();
+            prop_assert_eq!(problems, vec![]);
+        });
+    }
+}

@@ -18,6 +18,7 @@ mod raw;
 mod returned;
 mod revisions;
 mod round_trips;
+mod runs;
 mod server;
 mod snapshots;
 mod verifying;

@@ -72,7 +72,7 @@ impl Commands {
         let command = self.command(call, number)?;
         match call {
             Call::Get => checked_value(command.query(connection)?),
-            Call::Set => checked_reply(&command.query::<Vec<String>>(connection)?),
+            Call::Set => checked_reply(&command.query::<[Vec<String>; 1]>(connection)?),
             Call::SetAlone => Ok(command.exec(connection)?),
         }
     }
@@ -87,7 +87,7 @@ impl Commands {
         let command = self.command(call, number)?;
         match call {
             Call::Get => checked_value(command.query_async(connection).await?),
-            Call::Set => checked_reply(&command.query_async::<Vec<String>>(connection).await?),
+            Call::Set => checked_reply(&command.query_async::<[Vec<String>; 1]>(connection).await?),
             Call::SetAlone => Ok(command.exec_async(connection).await?),
         }
     }
@@ -98,7 +98,7 @@ fn checked_value(value: Option<Vec<u8>>) -> Result<()> {
     Ok(())
 }
 
-fn checked_reply(reply: &[String]) -> Result<()> {
+fn checked_reply([reply]: &[Vec<String>; 1]) -> Result<()> {
     ensure!(reply.first().is_some_and(|word| word == "written"), "the script wrote nothing");
     Ok(())
 }
