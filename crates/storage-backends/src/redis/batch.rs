@@ -11,36 +11,38 @@ use super::wait::Wait;
 
 /// Requests of several callers, to be sent in one write.
 pub(super) struct Batch {
-    parcels: Vec<Parcel>,
-    /// How the last of them waits for replicas: also for those before it.
+    /// In the order in which they are sent. The parts of a run of a script are side by side.
+    submissions: Vec<Submission>,
+    /// How the callers wait for replicas that do.
     wait: Option<Arc<Wait>>,
 }
-
-/// A request, or all parts of one run of a script.
-struct Parcel(Vec<Submission>);
 
 impl Batch {
     /// Only if the first request waits for replicas may others do that.
     pub(super) fn new(first: Submission, others: Vec<Submission>) -> Self {
         let wait = first.request.wait.clone();
-        let mut parcels: Vec<Parcel> = Vec::with_capacity(1 + others.len());
-        for submission in std::iter::once(first).chain(others) {
-            match parcels.iter_mut().find(|parcel| parcel.takes(&submission)) {
-                Some(parcel) => parcel.0.push(submission),
-                None => parcels.push(Parcel(vec![submission])),
-            }
-        }
-        for parcel in &mut parcels {
-            parcel.0.sort_by_key(|submission| submission.part().is_some_and(|part| part.is_last));
-        }
-        Self { parcels, wait }
+        let mut submissions = vec![first];
+        submissions.extend(others);
+        // Parts of the same run have the same place, and others none.
+        submissions.sort_by_key(|submission| {
+            let part = submission.part();
+            (part.map(|part| Arc::as_ptr(&part.common)), part.is_some_and(|part| part.is_last))
+        });
+        Self { submissions, wait }
     }
 
     /// What is sent.
     pub(super) fn packed(&self) -> Vec<u8> {
         let mut packed = Vec::new();
-        for parcel in &self.parcels {
-            parcel.pack(&mut packed);
+        for together in self.submissions.chunk_by(are_in_one_run) {
+            match together.first().map(|first| &first.request.body) {
+                Some(Body::Packed { bytes, .. }) => packed.extend_from_slice(bytes),
+                Some(Body::Part(_)) => {
+                    let parts: Vec<&Part> = together.iter().filter_map(Submission::part).collect();
+                    Part::command(&parts).write_packed_command(&mut packed);
+                }
+                None => {}
+            }
         }
         if let Some(wait) = &self.wait {
             wait.command.write_packed_command(&mut packed);
@@ -50,96 +52,73 @@ impl Batch {
 
     /// Gives each caller its replies. `receive` returns the next ones, so many.
     pub(super) fn deliver(mut self, mut receive: impl FnMut(usize) -> Result<Vec<Value>, Problem>) {
-        for submission in self.parcels.iter_mut().flat_map(|parcel| &mut parcel.0) {
-            submission.was_sent = true;
-        }
+        self.submissions.iter_mut().for_each(|submission| submission.was_sent = true);
+        let lens: Vec<usize> = self.submissions.chunk_by(are_in_one_run).map(<[_]>::len).collect();
+        let mut rest = self.submissions.into_iter();
         let mut unconfirmed = Vec::new();
-        let mut parcels = self.parcels.into_iter();
-        let mut problem = None;
-        while problem.is_none()
-            && let Some(parcel) = parcels.next()
-        {
-            match receive(parcel.replies()) {
-                Ok(replies) => parcel.answer(replies, &mut unconfirmed),
-                Err(ended) => {
-                    parcel.fail(&ended);
-                    problem = Some(ended);
-                }
+        let deliver_all = || {
+            for len in lens {
+                answer_next(len, &mut rest, &mut unconfirmed, &mut receive)?;
             }
-        }
-        if self.wait.is_some() && problem.is_none() {
-            match receive(1) {
-                Ok(confirmed) => {
-                    for (submission, mut replies) in unconfirmed.drain(..) {
-                        replies.extend_from_slice(&confirmed);
-                        submission.answer(replies);
-                    }
-                }
-                Err(ended) => problem = Some(ended),
+            let confirmed = if self.wait.is_some() { receive(1)? } else { Vec::new() };
+            for (submission, mut replies) in unconfirmed.drain(..) {
+                replies.extend_from_slice(&confirmed);
+                submission.answer(replies);
             }
-        }
-        if let Some(problem) = problem {
+            Ok(())
+        };
+        if let Err(problem) = deliver_all() {
             unconfirmed.into_iter().for_each(|(submission, _)| submission.fail(&problem));
-            parcels.for_each(|parcel| parcel.fail(&problem));
+            rest.for_each(|submission| submission.fail(&problem));
         }
     }
 
     /// Tells all callers that nothing was sent, or only a part.
-    pub(super) fn fail(mut self, problem: &Problem, was_sent: bool) {
-        for submission in self.parcels.iter_mut().flat_map(|parcel| &mut parcel.0) {
+    pub(super) fn fail(self, problem: &Problem, was_sent: bool) {
+        for mut submission in self.submissions {
             submission.was_sent = was_sent;
+            submission.fail(problem);
         }
-        self.parcels.into_iter().for_each(|parcel| parcel.fail(problem));
     }
 }
 
-impl Parcel {
-    fn takes(&self, submission: &Submission) -> bool {
-        match (self.0.first().and_then(Submission::part), submission.part()) {
-            (Some(first), Some(part)) => first.joins(part),
-            _ => false,
-        }
-    }
-
-    fn pack(&self, packed: &mut Vec<u8>) {
-        match self.0.first().map(|first| &first.request.body) {
-            Some(Body::Packed { bytes, .. }) => packed.extend_from_slice(bytes),
-            Some(Body::Part(_)) => {
-                let parts: Vec<&Part> = self.0.iter().filter_map(Submission::part).collect();
-                Part::command(&parts).write_packed_command(packed);
-            }
-            None => {}
-        }
-    }
-
-    /// How many replies will come.
-    fn replies(&self) -> usize {
-        match self.0.first().map(|first| &first.request.body) {
-            Some(Body::Packed { replies, .. }) => *replies,
-            Some(Body::Part(_)) => 1,
-            None => 0,
-        }
-    }
-
-    /// Answers the callers, except those that wait for replicas.
-    fn answer(self, replies: Vec<Value>, unconfirmed: &mut Vec<(Submission, Vec<Value>)>) {
-        let is_run = self.0.first().and_then(Submission::part).is_some();
-        let each: Vec<Vec<Value>> = if is_run {
-            let reply = replies.into_iter().next().unwrap_or_default();
-            Part::replies(reply, self.0.len()).into_iter().map(|reply| vec![reply]).collect()
+/// Answers a caller, or the `len` callers whose parts are in one run. Those that wait for replicas
+/// are added to `unconfirmed` instead.
+fn answer_next(
+    len: usize,
+    rest: &mut std::vec::IntoIter<Submission>,
+    unconfirmed: &mut Vec<(Submission, Vec<Value>)>,
+    receive: &mut impl FnMut(usize) -> Result<Vec<Value>, Problem>,
+) -> Result<(), Problem> {
+    let mut answer = |submission: Submission, replies| {
+        if submission.request.wait.is_some() {
+            unconfirmed.push((submission, replies));
         } else {
-            vec![replies]
-        };
-        for (submission, replies) in self.0.into_iter().zip(each) {
-            if submission.request.wait.is_some() {
-                unconfirmed.push((submission, replies));
-            } else {
-                submission.answer(replies);
+            submission.answer(replies);
+        }
+    };
+    match rest.as_slice().first().map(|first| &first.request.body) {
+        Some(Body::Packed { replies, .. }) => {
+            let replies = receive(*replies)?;
+            if let Some(submission) = rest.next() {
+                answer(submission, replies);
             }
         }
+        _ => {
+            let reply = receive(1)?.pop().unwrap_or_default();
+            let replies = Part::replies(reply, len);
+            rest.by_ref()
+                .take(len)
+                .zip(replies)
+                .for_each(|(submission, reply)| answer(submission, vec![reply]));
+        }
     }
+    Ok(())
+}
 
-    fn fail(self, problem: &Problem) {
-        self.0.into_iter().for_each(|submission| submission.fail(problem));
+fn are_in_one_run(a: &Submission, b: &Submission) -> bool {
+    match (a.part(), b.part()) {
+        (Some(a), Some(b)) => a.joins(b),
+        _ => false,
     }
 }
