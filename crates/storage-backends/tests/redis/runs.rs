@@ -4,7 +4,7 @@ use std::thread;
 
 use super::*;
 
-/// How long the server answers nobody.
+/// How long the server does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Makes commits while all wait for the only connection, so that one run makes most of them.
