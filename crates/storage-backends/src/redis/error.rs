@@ -130,12 +130,11 @@ impl Failure {
         }
     }
 
-    /// Whether a write may have taken effect.
+    /// Whether it is unknown if a write took effect. A write that too few replicas confirmed did.
     pub(super) fn is_indeterminate(&self) -> bool {
         match self {
             Self::Server { is_indeterminate, .. } => *is_indeterminate,
-            Self::Unconfirmed { .. } => true,
-            Self::NoServer(_) | Self::Store(_) => false,
+            Self::Unconfirmed { .. } | Self::NoServer(_) | Self::Store(_) => false,
         }
     }
 
@@ -162,8 +161,9 @@ impl Failure {
             Self::Store(error) => error.to_string(),
             Self::NoServer(why) => why.clone(),
             Self::Unconfirmed { address, confirmed, wanted, limit, .. } => format!(
-                "Redis at {address} made the write, but {confirmed} of {wanted} replicas confirmed \
-                 it within {}, so a failover may lose it; start the replicas, or lower wait",
+                "the primary, Redis at {address}, made the write, and {confirmed} of {wanted} \
+                 replicas confirmed it within {}, so a failover may lose it; start the replicas, or \
+                 lower wait",
                 seconds(*limit)
             ),
             Self::Server { address, problem, .. } => describe(address, problem),

@@ -212,7 +212,9 @@ impl History {
             self.find(Fault::Contract, format!("an unexpected error: {text}"));
             return End::Refused;
         };
-        let is_indeterminate = detail.contains("may or may not have taken effect");
+        // A write that too few replicas confirmed was made, but a failover may lose it.
+        let is_indeterminate = detail.contains("may or may not have taken effect")
+            || detail.contains("so a failover may lose it");
         let without_numbers: String =
             detail.chars().filter(|letter| !letter.is_ascii_digit()).collect();
         *lock(&self.errors).entry(without_numbers).or_default() += 1;
