@@ -15,9 +15,10 @@ use super::keys::{Keys, StoreCheck};
 use super::options::RedisOptions;
 use super::part::Part;
 use super::patience::Patience;
-use super::pool::{Access, Lease, Node};
+use super::pool::{Access, Node};
 use super::router::Router;
 use super::shard::Shard;
+use super::together;
 use super::turn::Request;
 use super::wait::Wait;
 
@@ -119,62 +120,18 @@ impl Client {
     /// same time.
     pub(super) fn read_shards(
         &self,
-        requests: &[(Shard, Vec<Cmd>)],
+        requests: &together::Requests,
     ) -> Result<Vec<Vec<Value>>, Failure> {
         let deadline = Instant::now() + self.connector.total_timeout;
         let mut replies: Vec<Option<Vec<Value>>> = vec![None; requests.len()];
         if requests.len() > 1 {
-            self.read_together(deadline, requests, &mut replies);
+            together::read(self, deadline, requests, &mut replies);
         }
         let missing = |(reply, (shard, commands)): (Option<_>, &(Shard, Vec<Cmd>))| match reply {
             Some(reply) => Ok(reply),
             None => self.read_until(deadline, *shard, commands),
         };
         replies.into_iter().zip(requests).map(missing).collect()
-    }
-
-    /// Fills in the replies of the servers that have no problem.
-    fn read_together(
-        &self,
-        deadline: Instant,
-        requests: &[(Shard, Vec<Cmd>)],
-        replies: &mut [Option<Vec<Value>>],
-    ) {
-        let mut groups: Vec<(Arc<Node>, Vec<usize>)> = Vec::new();
-        for (index, (shard, _)) in requests.iter().enumerate() {
-            let Ok(owner) = self.router.owner(*shard) else { continue };
-            match groups.iter_mut().find(|(node, _)| node.address == owner.address) {
-                Some((_, indexes)) => indexes.push(index),
-                None => groups.push((owner, vec![index])),
-            }
-        }
-        // Threads that take connections in the same order do not wait for each other.
-        groups.sort_by(|(a, _), (b, _)| a.address.cmp(&b.address));
-        let of = |indexes: &[usize]| -> Vec<&(Shard, Vec<Cmd>)> {
-            indexes.iter().filter_map(|index| requests.get(*index)).collect()
-        };
-        let sent: Vec<Option<Lease<'_>>> = groups
-            .iter()
-            .map(|(node, indexes)| {
-                let mut lease = node.lease(deadline, &self.confirm(node, deadline)).ok()?;
-                lease.send(of(indexes).into_iter().flat_map(|(_, commands)| commands)).ok()?;
-                Some(lease)
-            })
-            .collect();
-        for (lease, (_, indexes)) in sent.into_iter().zip(&groups) {
-            let Some(mut lease) = lease else { continue };
-            let Ok(received) = lease.receive(self.reply_deadline(deadline)) else { continue };
-            let mut received = received.into_iter();
-            for index in indexes {
-                let Some((_, commands)) = requests.get(*index) else { continue };
-                let reply: Vec<Value> = received.by_ref().take(commands.len()).collect();
-                if let Some(place) = replies.get_mut(*index)
-                    && first_error(&reply).is_none()
-                {
-                    *place = Some(reply);
-                }
-            }
-        }
     }
 
     /// Sends a command that writes to the master of a shard, and waits for replicas if the
@@ -411,7 +368,7 @@ impl Client {
     }
 
     /// Checks that a server is still the primary, as far as sentinels know.
-    fn confirm<'n>(
+    pub(super) fn confirm<'n>(
         &'n self,
         node: &'n Node,
         deadline: Instant,
@@ -420,7 +377,7 @@ impl Client {
     }
 
     /// When a reply to a request that begins now must have come.
-    fn reply_deadline(&self, deadline: Instant) -> Instant {
+    pub(super) fn reply_deadline(&self, deadline: Instant) -> Instant {
         deadline.min(Instant::now() + self.connector.reply_timeout)
     }
 }
@@ -503,7 +460,7 @@ enum Next {
 }
 
 /// The first error other than NOSCRIPT.
-fn first_error(replies: &[Value]) -> Option<&ServerError> {
+pub(super) fn first_error(replies: &[Value]) -> Option<&ServerError> {
     replies.iter().find_map(|reply| match reply {
         Value::ServerError(error) if error.code() != "NOSCRIPT" => Some(error),
         _ => None,

@@ -30,6 +30,7 @@ mod store;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
+mod together;
 mod transport;
 mod turn;
 mod values;

@@ -329,6 +329,12 @@ impl<'n> Lease<'n> {
         Ok(())
     }
 
+    /// Waits this long for a reply to what was sent, and leaves it there. Also returns `true` if
+    /// the connection has ended.
+    pub(super) fn has_reply_within(&mut self, limit: Duration) -> bool {
+        self.wire.as_mut().is_none_or(|wire| wire.has_news_within(limit))
+    }
+
     /// Receives the replies to what was sent.
     pub(super) fn receive(&mut self, deadline: Instant) -> Result<Vec<Value>, Problem> {
         let wire = self.wire.as_mut().ok_or(Problem::Lost(None))?;

@@ -162,6 +162,21 @@ impl Wire {
         !is_quiet || restored.is_err()
     }
 
+    /// Waits this long until the server has sent something or closed the connection, and leaves
+    /// it there. Also returns `true` if that cannot be found out.
+    pub(super) fn has_news_within(&mut self, limit: Duration) -> bool {
+        if self.read_timeout != limit {
+            if self.socket().set_read_timeout(Some(limit)).is_err() {
+                return true;
+            }
+            self.read_timeout = limit;
+        }
+        match self.socket().peek(&mut [0]) {
+            Err(error) => !is_timeout(&error) && error.kind() != ErrorKind::Interrupted,
+            Ok(_) => true,
+        }
+    }
+
     /// The socket, to shut it down from another thread.
     pub(super) fn socket(&self) -> &TcpStream {
         match &self.stream {

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, reason = "without a server the tests say that they are skipped")]
 
 mod cluster;
+mod frozen;
 mod notices;
 mod sentinel;
 mod sharing;
