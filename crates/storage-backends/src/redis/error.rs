@@ -232,8 +232,8 @@ fn describe_reply(at: &str, error: &ServerError) -> String {
         "OOM" => "has no memory left for writes; delete keys, or raise its maxmemory",
         "MISCONF" => return format!("{at} cannot save to its disk and refuses writes ({said})"),
         "NOREPLICAS" => {
-            "has too few replicas and refuses writes; start the replicas, or change \
-                         min-replicas-to-write"
+            "has fewer replicas that keep up than its min-replicas-to-write, and refuses \
+                         writes; start the replicas, or lower that setting"
         }
         "LOADING" => "is loading its data; try again",
         "BUSY" => "runs a script that takes long; try again, or end it with SCRIPT KILL",

@@ -136,23 +136,92 @@ fn a_password_is_asked_for() {
     RedisStorage::open(&options.with_password("hush")).unwrap().set(KEY, "1".into()).unwrap();
 }
 
-#[test]
-fn a_write_that_replicas_do_not_confirm_is_an_error() {
-    if is_skipped() {
-        return;
-    }
-    let (server, mut replica) = (Redis::start().unwrap(), Redis::start().unwrap());
+/// A primary and its replica.
+fn with_replica() -> (Redis, Redis) {
+    let (server, replica) = (Redis::start().unwrap(), Redis::start().unwrap());
     // Otherwise it logs in as a user that only its own server knows.
     replica.set("masteruser", "").unwrap();
     replica.set("masterauth", "").unwrap();
     let port = server.address().port().to_string();
     replica.command(&["REPLICAOF", "127.0.0.1", &port]).unwrap();
-    let wait_for_replicas = |count: &str| {
-        while server.info("connected_slaves").unwrap() != count {
-            thread::sleep(Duration::from_millis(10));
-        }
-    };
-    wait_for_replicas("1");
+    wait_for_replicas(&server, "1");
+    (server, replica)
+}
+
+fn wait_for_replicas(server: &Redis, count: &str) {
+    while server.info("connected_slaves").unwrap() != count {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Tries again until it is true, for at most a minute.
+#[track_caller]
+fn eventually(mut is_true: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_true() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it did not become true");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_primary_whose_replica_lags_refuses_writes_and_changes_nothing() {
+    if is_skipped() {
+        return;
+    }
+    let (server, mut replica) = with_replica();
+    server.set("min-replicas-to-write", "1").unwrap();
+    server.set("min-replicas-max-lag", "1").unwrap();
+    let options = single(server.address());
+    let mut opened = None;
+    eventually(|| {
+        opened = RedisStorage::open(&options).ok();
+        opened.is_some()
+    });
+    let store = opened.unwrap();
+    eventually(|| store.set(KEY, "1".into()).is_ok());
+    replica.pause().unwrap();
+    // Until the primary notices that the replica lags, it makes the write.
+    eventually(|| store.set(KEY, "1".into()).is_err());
+    let before = store.get_versioned(KEY).unwrap().unwrap();
+    let other = "app/notes/home/other";
+    for commit in [
+        Commit::new().set(KEY, "2".into()),
+        Commit::new().delete(KEY),
+        Commit::new().require_present(KEY).delete(KEY).set(other, "2".into()),
+    ] {
+        let error = store.commit(commit).unwrap_err();
+        let StorageError::Unavailable { detail, .. } = &error else { panic!("{error}") };
+        assert_eq!(
+            detail,
+            &format!(
+                "Redis at {} has fewer replicas that keep up than its min-replicas-to-write, and \
+                 refuses writes; start the replicas, or lower that setting",
+                server.address()
+            )
+        );
+    }
+    // Nothing was changed, and what does not write works.
+    let stale = Commit::new().require_absent(KEY).set(KEY, "3".into());
+    assert_eq!(store.commit(stale), Err(StorageError::AlreadyExists(KEY.into())));
+    let after = store.get_versioned(KEY).unwrap().unwrap();
+    assert_eq!((after.revision, after.value), (before.revision, "1".into()));
+    assert_eq!(store.list_keys(None).unwrap(), [KEY]);
+    RedisStorage::open_read_only(&options).unwrap();
+    let refused = RedisStorage::open(&options).unwrap_err().to_string();
+    assert!(refused.contains("fewer replicas that keep up"), "{refused}");
+    replica.resume().unwrap();
+    eventually(|| store.set(KEY, "4".into()).is_ok());
+    server.set("min-replicas-to-write", "0").unwrap();
+    assert_eq!(verifying::problems(&store), []);
+}
+
+#[test]
+fn a_write_that_replicas_do_not_confirm_is_an_error() {
+    if is_skipped() {
+        return;
+    }
+    let (server, mut replica) = with_replica();
     let options = single(server.address()).with_wait(1);
     let store = RedisStorage::open(&options.with_wait_timeout(Duration::from_secs(30))).unwrap();
     store.set(KEY, "1".into()).unwrap();
@@ -162,7 +231,7 @@ fn a_write_that_replicas_do_not_confirm_is_an_error() {
     // A slow machine may need more than one try.
     let store = (0..100).find_map(|_| RedisStorage::open(&options).ok()).unwrap();
     replica.kill().unwrap();
-    wait_for_replicas("0");
+    wait_for_replicas(&server, "0");
     let error = store.set(KEY, "2".into()).unwrap_err().to_string();
     let made =
         "made the write, and 0 of 1 replicas confirmed it within 0.1 s, so a failover may lose it";

@@ -353,7 +353,7 @@ fn servers_that_refuse_writes_say_why_and_run_nothing() {
     write(&client, SHARD, "a", "1").unwrap();
     server.set("min-replicas-to-write", "1").unwrap();
     let message = write(&client, SHARD, "a", "2").unwrap_err();
-    has(&message, "has too few replicas and refuses writes");
+    has(&message, "fewer replicas that keep up than its min-replicas-to-write, and refuses writes");
     assert!(!message.contains("may or may not"), "{message}");
     server.set("min-replicas-to-write", "0").unwrap();
     server.set("maxmemory", "1").unwrap();
