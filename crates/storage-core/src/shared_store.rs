@@ -34,6 +34,18 @@ pub trait SharedStore: Send + Sync {
     /// [`StorageError::IoError`] or [`StorageError::Unavailable`].
     fn component_revisions(&self, prefixes: &[&str])
     -> Result<Vec<Option<Revision>>, StorageError>;
+
+    /// Checks that the servers still hold the store that was opened. If they do not, because one
+    /// was emptied or holds another store, later reads fail, too, instead of finding nothing.
+    ///
+    /// Costs a small read. A host that polls no component calls it instead. Default: succeeds,
+    /// for stores whose reads notice it themselves.
+    ///
+    /// # Errors
+    /// As [`component_revisions`](Self::component_revisions).
+    fn check_identity(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 /// Is told of the commits to a [`SharedStore`].

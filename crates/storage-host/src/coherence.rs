@@ -67,10 +67,11 @@ impl Follower {
 }
 
 fn poll(coherence: &Coherence, store: &Weak<GatedStore>) -> Result<(), StorageError> {
-    match store.upgrade() {
-        Some(store) => store.shared().map_or(Ok(()), |shared| coherence.poll(shared)),
-        None => Ok(()),
-    }
+    let store = store.upgrade();
+    let Some(shared) = store.as_ref().and_then(|store| store.shared()) else { return Ok(()) };
+    coherence.poll(shared)?;
+    // Otherwise a host without a cache would read from an emptied server as if no key existed.
+    if coherence.stats().components == 0 { shared.check_identity() } else { Ok(()) }
 }
 
 /// How often to poll for the shortest maximum staleness of these settings.

@@ -63,7 +63,7 @@ pub(super) fn revisions(
             let name = database.keys.counter(database.shard(component), component);
             command("HGET", [name.as_str(), "revision"])
         }
-        Question::Store(shard) => command("HGET", [&*database.keys.store(*shard), "store_id"]),
+        Question::Store(shard) => store_id(database, *shard),
     };
     let replies = database.read_each(&questions, shard, read)?.into_iter();
     let mut texts = replies.map(replies::text).collect::<Result<Vec<_>, _>>()?;
@@ -72,4 +72,26 @@ pub(super) fn revisions(
         return Err(database.replaced());
     }
     Ok(texts.iter().map(|text| replies::revision(text)).collect())
+}
+
+fn store_id(database: &Database, shard: Shard) -> Cmd {
+    command("HGET", [&*database.keys.store(shard), "store_id"])
+}
+
+/// Looks for the store in one shard of each server: a server loses all of its shards together.
+///
+/// # Errors
+/// If a server does not have it. From then on reads fail, too.
+pub(super) fn check_identity(database: &Database) -> Result<(), StorageError> {
+    let router = database.client.router();
+    let owners = router.owners();
+    let first = owners.iter().filter_map(|node| router.shards_of(node).first().copied());
+    let requests: Vec<(Shard, Vec<Cmd>)> =
+        first.map(|shard| (shard, vec![store_id(database, shard)])).collect();
+    for reply in database.read_shards(&requests)?.into_iter().flatten() {
+        if replies::text(reply)? != database.store_id {
+            return Err(database.replaced());
+        }
+    }
+    Ok(())
 }

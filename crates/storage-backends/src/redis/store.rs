@@ -289,4 +289,8 @@ impl SharedStore for RedisStorage {
     ) -> Result<Vec<Option<Revision>>, StorageError> {
         reads::revisions(&self.database, prefixes)
     }
+
+    fn check_identity(&self) -> Result<(), StorageError> {
+        reads::check_identity(&self.database)
+    }
 }

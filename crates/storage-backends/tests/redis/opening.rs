@@ -146,7 +146,8 @@ fn a_store_that_was_removed_is_not_written_to() {
 #[test]
 fn a_server_that_is_emptied_beside_a_host_is_noticed() {
     let Some(server) = OwnServer::start(&[]) else { return };
-    let notices: [fn(&RedisStorage) -> StorageError; 2] = [
+    let notices: [fn(&RedisStorage) -> StorageError; 3] = [
+        |store| store.shared().unwrap().check_identity().unwrap_err(),
         |store| store.shared().unwrap().component_revisions(&["app/notes/home/"]).unwrap_err(),
         |store| store.set(KEY, "2".into()).unwrap_err(),
     ];
@@ -160,6 +161,27 @@ fn a_server_that_is_emptied_beside_a_host_is_noticed() {
         let read = store.get(KEY).unwrap_err().to_string();
         assert!(read.contains("emptied or replaced"), "{read}");
     }
+}
+
+#[test]
+fn an_emptied_node_of_a_cluster_is_noticed_beside_a_host() {
+    let Some(test) = TestStore::cluster() else { return };
+    let store = test.open();
+    let shared = store.shared().unwrap();
+    let keys: Vec<String> = (0..60).map(|n| format!("app/notes/{n}/a")).collect();
+    keys.iter().for_each(|key| assert_eq!(store.get(key).unwrap(), None));
+    shared.check_identity().unwrap();
+    // As if it were emptied, but without what other tests have there.
+    let mut node = test.servers().pop().unwrap();
+    let names = node.run(&format!("KEYS ?:{{{}:*", test.options.prefix));
+    let redis::Value::Array(names) = names else { panic!("{names:?}") };
+    for name in names {
+        node.reply(redis::cmd("DEL").arg(raw::text(&name)));
+    }
+    let noticed = shared.check_identity().unwrap_err().to_string();
+    assert!(noticed.contains("emptied or replaced"), "{noticed}");
+    let failed = keys.iter().filter(|key| store.get(key).is_err()).count();
+    assert!(0 < failed && failed < keys.len(), "{failed}");
 }
 
 #[test]

@@ -192,6 +192,10 @@ macro_rules! intercept_storage {
                     None => Err($crate::derived::no_shared_store()),
                 })
             }
+
+            fn check_identity(&self) -> Result<(), StorageError> {
+                self.inner.shared().map_or(Ok(()), |shared| shared.check_identity())
+            }
         }
     };
 }

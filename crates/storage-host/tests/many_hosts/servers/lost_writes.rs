@@ -1,10 +1,11 @@
-//! A server that has lost acknowledged writes, as after a failover.
+//! A server that has lost acknowledged writes, as after a failover, or all data.
 
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rstest::rstest;
 use storage_host::{CacheConfig, ComponentChain, ComponentStorage, StorageHost};
 use test_servers::Redis;
 
@@ -59,4 +60,26 @@ fn values_that_redis_has_lost_are_dropped_from_the_caches_of_all_hosts() {
     }
     set(&two, "new");
     repeat(|| one.get("key") == Ok(Some("new".into())));
+}
+
+#[rstest]
+#[case::without_a_cache(CacheConfig::off())]
+#[case::with_a_cache(CacheConfig::default())]
+fn a_host_that_only_reads_notices_that_redis_was_emptied(#[case] cache: CacheConfig) {
+    if let Some(reason) = Redis::missing() {
+        println!("SKIPPED: {reason}");
+        return;
+    }
+    let server = Redis::start().unwrap();
+    let host = StorageHost::builder(open(&server.url())).cache(cache).max_staleness(L).build();
+    let chain = host.component(&id(COMPONENT));
+    set(&chain, "value");
+    assert_eq!(chain.get("key"), Ok(Some("value".into())));
+    server.command(&["FLUSHALL"]).unwrap();
+    // Until it does, there seems to be no key.
+    repeat(|| chain.get("key").is_err());
+    for _ in 0..10 {
+        let error = chain.get("key").unwrap_err().to_string();
+        assert!(error.contains("emptied or replaced"), "{error}");
+    }
 }
