@@ -81,6 +81,7 @@ fn inspection(report: PostgresReport) -> Inspection {
         durability: None,
         bytes: Some(report.bytes),
         writable: Some(!report.is_standby),
+        ..Inspection::default()
     }
 }
 

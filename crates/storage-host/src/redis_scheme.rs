@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage_backends::{
-    Deployment, RedisAddress, RedisOptions, RedisReport, RedisStorage, SentinelDeployment, TlsMode,
+    Deployment, RedisAddress, RedisOptions, RedisReport, RedisStorage, RedisWarning,
+    SentinelDeployment, TlsMode,
 };
-use storage_core::{Durability, StorageError, Store};
+use storage_core::{Durability, StorageError, Store, StoreProperties};
 
 use crate::scheme::{Inspection, Location, Mode, Scheme, Setting};
 use crate::servers::Servers;
@@ -112,7 +113,25 @@ impl Scheme for Redis {
 
     fn inspect(&self, location: &Location) -> Result<Inspection, StorageError> {
         let store = RedisStorage::open_read_only(&self.options(location)?)?;
-        Ok(inspection(store.inspect()?, store.properties().durability))
+        let report = store.inspect()?;
+        let warnings = report.warnings.iter().map(finding).collect();
+        Ok(Inspection { warnings, ..inspection(&report) })
+    }
+
+    fn inspect_server(&self, location: &Location) -> Result<Inspection, StorageError> {
+        let report = RedisStorage::inspect_servers(&self.options(location)?)?;
+        let (problems, warnings): (Vec<_>, Vec<_>) =
+            report.warnings.iter().partition(|warning| warning.refuses_writes);
+        let mut properties = StoreProperties::new("redis").with_failover_can_lose_writes(true);
+        if let Some(durability) = report.durability {
+            properties = properties.with_durability(durability);
+        }
+        Ok(Inspection {
+            problems: problems.into_iter().map(finding).collect(),
+            warnings: warnings.into_iter().map(finding).collect(),
+            properties: Some(properties),
+            ..inspection(&report)
+        })
     }
 }
 
@@ -224,7 +243,12 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn inspection(report: RedisReport, durability: Option<Durability>) -> Inspection {
+fn finding(warning: &RedisWarning) -> (&'static str, String) {
+    (warning.code, warning.text.clone())
+}
+
+/// What is the same with and without a store.
+fn inspection(report: &RedisReport) -> Inspection {
     let encrypted = if report.is_encrypted { "encrypted" } else { "not encrypted" };
     let latency = format!("{:.2} ms", report.latency.as_secs_f64() * 1000.0);
     let replicas = match report.replicas {
@@ -241,7 +265,7 @@ fn inspection(report: RedisReport, durability: Option<Durability>) -> Inspection
         Some(limit) => format!("at most {}", mebibytes(limit)),
         None => "no limit".to_owned(),
     };
-    let survives = match durability {
+    let survives = match report.durability {
         Some(Durability::Sync) => "sync: writes survive a power cut of a server",
         Some(Durability::Os) => "os: writes survive a killed server, but not a power cut",
         Some(Durability::Relaxed) => {
@@ -262,11 +286,9 @@ fn inspection(report: RedisReport, durability: Option<Durability>) -> Inspection
                 ),
             ),
         ],
-        warnings: report.warnings.into_iter().map(|one| (one.code, one.text)).collect(),
         durability: Some(format!("{survives} ({})", report.persistence)),
-        // Known only of all data together.
-        bytes: None,
-        writable: None,
+        // The bytes are known only of all data together.
+        ..Inspection::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use storage_core::{Problem, StorageError, Store, Verified};
+use storage_core::{Problem, StorageError, Store, StoreProperties, Verified};
 
 use crate::server::Server;
 use crate::servers::Servers;
@@ -106,6 +106,15 @@ pub trait Scheme: Send + Sync {
     /// # Errors
     /// As [`open`](Self::open) with [`Mode::ReadOnly`].
     fn inspect(&self, _location: &Location) -> Result<Inspection, StorageError> {
+        Ok(Inspection::default())
+    }
+
+    /// Returns what `storage-host doctor` shows of a server whose store does not
+    /// [exist](Self::exists) yet. Changes nothing. Default: nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) with [`Mode::ReadOnly`].
+    fn inspect_server(&self, _location: &Location) -> Result<Inspection, StorageError> {
         Ok(Inspection::default())
     }
 
@@ -224,6 +233,10 @@ pub struct Inspection {
     /// Problems that do not make the store unusable: a code for programs, such as
     /// `fsync_off`, and a text.
     pub warnings: Vec<(&'static str, String)>,
+    /// Problems because of which a missing store cannot be created, as the warnings.
+    pub problems: Vec<(&'static str, String)>,
+    /// What the properties of a missing store would be.
+    pub properties: Option<StoreProperties>,
     /// What an acknowledged write survives, in words, if the server's settings decide.
     pub durability: Option<String>,
     /// The bytes of the store on the server.

@@ -224,6 +224,14 @@ impl StoreUrl {
         self.scheme.inspect(&self.location)
     }
 
+    /// What `storage-host doctor` shows of a server whose store does not exist yet.
+    ///
+    /// # Errors
+    /// As [`Scheme::inspect_server`].
+    pub fn inspect_server(&self) -> Result<Inspection, StorageError> {
+        self.scheme.inspect_server(&self.location)
+    }
+
     /// What this kind of store needs from the machine.
     pub fn needs(&self) -> Needs {
         self.scheme.needs()

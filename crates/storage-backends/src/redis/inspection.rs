@@ -20,6 +20,9 @@ const ROUND_TRIPS: usize = 9;
 /// The number of slots of a whole cluster.
 const SLOTS: &str = "16384";
 
+/// The setting of how many replicas a primary needs for writes.
+const MIN_REPLICAS: &str = "min-replicas-to-write";
+
 /// The policy that removes nothing when memory is full.
 const KEEPS_ALL: &str = "noeviction";
 
@@ -37,6 +40,8 @@ pub struct RedisReport {
     pub is_replica: bool,
     /// The number of replicas of the primary that has the fewest.
     pub replicas: u64,
+    /// What an acknowledged write survives, as in the properties of a store that is opened now.
+    pub durability: Option<Durability>,
     /// What the servers write to disk, such as `append-only file, appendfsync everysec`.
     pub persistence: String,
     /// Whether connections are encrypted.
@@ -61,6 +66,8 @@ pub struct RedisWarning {
     pub code: &'static str,
     /// What it means, and what to do.
     pub text: String,
+    /// Whether a store cannot be opened for writing because of it.
+    pub refuses_writes: bool,
 }
 
 /// The state and the settings of one primary.
@@ -108,6 +115,7 @@ impl Server {
             redis::cmd("INFO"),
             command("CONFIG", ["GET", "*append*"]),
             command("CONFIG", ["GET", "save"]),
+            command("CONFIG", ["GET", MIN_REPLICAS]),
         ];
         if client.shards() > 1 {
             commands.push(command("CLUSTER", ["INFO"]));
@@ -185,10 +193,26 @@ impl Server {
         }
     }
 
+    /// Whether it removes keys when its memory is full, and has a limit.
+    fn evicts(&self) -> bool {
+        self.number("maxmemory") > 0 && self.info("maxmemory_policy") != KEEPS_ALL
+    }
+
+    /// How many replicas keep up and how many it needs for writes, if it has too few.
+    fn lacking_replicas(&self) -> Option<(u64, u64)> {
+        if self.primary().is_some() {
+            return None;
+        }
+        // The server counts those that keep up only if it needs some.
+        let keep_up = replies::number(self.info.get("min_slaves_good_slaves")?);
+        let needed = replies::number(self.setting(MIN_REPLICAS)?);
+        (keep_up < needed).then_some((keep_up, needed))
+    }
+
     /// Refuses a server that removes keys when its memory is full.
     fn check_eviction(&self, address: &RedisAddress) -> Result<(), StorageError> {
         let policy = self.info("maxmemory_policy");
-        if self.number("maxmemory") == 0 || policy == KEEPS_ALL {
+        if !self.evicts() {
             return Ok(());
         }
         Err(StorageError::Unsupported(format!(
@@ -235,6 +259,7 @@ fn weakest(servers: &[(RedisAddress, Server)]) -> Persistence {
     all.min().unwrap_or(Persistence::Nothing)
 }
 
+/// Inspects the servers. The database need not have a store.
 pub(super) fn inspect(
     database: &Database,
     options: &RedisOptions,
@@ -250,6 +275,7 @@ pub(super) fn inspect(
         primaries: servers.len(),
         is_replica: servers.iter().any(|(_, server)| server.primary().is_some()),
         replicas: replicas.unwrap_or_default(),
+        durability: durability(&servers),
         persistence: weakest(&servers).describe().to_owned(),
         is_encrypted: options.tls != TlsMode::Disable,
         latency: latency(database)?,
@@ -278,49 +304,58 @@ fn latency(database: &Database) -> Result<Duration, StorageError> {
 
 fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> {
     let mut warnings: Vec<RedisWarning> = Vec::new();
-    let mut warn = |code, text: String| {
-        // One is enough for all servers.
-        if warnings.iter().all(|warning| warning.code != code) {
-            warnings.push(RedisWarning { code, text });
+    let mut add = |code, text: String, refuses_writes: bool| {
+        match warnings.iter_mut().find(|warning| warning.code == code) {
+            // One is enough for all servers, the worst of them.
+            Some(known) if refuses_writes && !known.refuses_writes => {
+                *known = RedisWarning { code, text, refuses_writes };
+            }
+            Some(_) => {}
+            None => warnings.push(RedisWarning { code, text, refuses_writes }),
         }
     };
     for (address, server) in servers {
         let at = format!("Redis at {address}");
         match server.persistence() {
-            Persistence::Nothing => warn(
+            Persistence::Nothing => add(
                 "no_persistence",
                 format!(
                     "{at} writes nothing to disk: a restart loses the store; set appendonly yes"
                 ),
+                false,
             ),
-            Persistence::Copies => warn(
+            Persistence::Copies => add(
                 "no_persistence",
                 format!(
                     "{at} only copies its memory to disk from time to time: a restart loses the \
                      writes since the last copy; set appendonly yes"
                 ),
+                false,
             ),
-            Persistence::Written => warn(
+            Persistence::Written => add(
                 "appendfsync",
                 format!(
                     "{at} has appendfsync no: a power cut loses the writes that its system has not \
                      written, about the last 30 seconds; set appendfsync always or everysec"
                 ),
+                false,
             ),
-            Persistence::Hidden => warn(
+            Persistence::Hidden => add(
                 "appendfsync",
                 format!(
                     "{at} does not tell its appendfsync: with everysec, the default, a power cut \
                      loses the writes of the last second or two, with no about 30 seconds; allow \
                      config|get, or ask who runs it"
                 ),
+                false,
             ),
-            Persistence::EverySecond => warn(
+            Persistence::EverySecond => add(
                 "appendfsync",
                 format!(
                     "{at} has appendfsync everysec: a power cut loses the writes of the last second \
                      or two; set appendfsync always if it must lose none"
                 ),
+                false,
             ),
             Persistence::Always => {}
         }
@@ -329,15 +364,16 @@ fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> 
                 "up" => "follows",
                 _ => "has lost its connection to",
             };
-            warn(
+            add(
                 "replica",
                 format!(
                     "{at} is a replica that {link} {primary}: what it has may be older, and it \
                      refuses writes; name the primary, or use redis+sentinel://"
                 ),
+                true,
             );
         } else if server.number("connected_slaves") == 0 {
-            warn("no_replica", format!("{at} has no replica: losing its disk loses data"));
+            add("no_replica", format!("{at} has no replica: losing its disk loses data"), false);
         } else {
             // The server counts them only if it is set.
             let is_bounded = server.info.contains_key("min_slaves_good_slaves");
@@ -354,34 +390,66 @@ fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> 
                     "min-replicas-to-write and wait make it unlikely, but do not prevent it"
                 }
             };
-            warn(
+            add(
                 "asynchronous_replication",
                 format!(
                     "{at} acknowledges writes before its replicas have them: a failover can lose \
                      acknowledged writes; {limit}"
                 ),
+                false,
+            );
+        }
+        if let Some((keep_up, needed)) = server.lacking_replicas() {
+            add(
+                "too_few_replicas",
+                format!(
+                    "{at} refuses writes, because {keep_up} replicas keep up and its {MIN_REPLICAS} \
+                     is {needed}; start the replicas, or lower that setting"
+                ),
+                true,
+            );
+        } else if server.primary().is_none() && server.number("connected_slaves") < wait.into() {
+            add(
+                "too_few_replicas",
+                format!(
+                    "{at} has {} replicas, and the URL has wait={wait}: each write fails, although \
+                     it is made; start the replicas, or lower wait",
+                    server.number("connected_slaves")
+                ),
+                false,
             );
         }
         let policy = server.info("maxmemory_policy");
-        if policy != KEEPS_ALL {
-            warn(
+        if server.evicts() {
+            add(
                 "eviction",
                 format!(
-                    "{at} removes keys when its memory is full (maxmemory-policy {policy}); set it \
-                     to noeviction"
+                    "{at} removes keys when its memory is full (maxmemory-policy {policy}), so the \
+                     store does not open for writing; set it to noeviction"
                 ),
+                true,
+            );
+        } else if policy != KEEPS_ALL {
+            add(
+                "eviction",
+                format!(
+                    "{at} would remove keys if its memory had a limit (maxmemory-policy {policy}); \
+                     set it to noeviction, or the store will not open for writing once there is one"
+                ),
+                false,
             );
         }
         let slots = server.cluster.get("cluster_slots_ok");
         let covers_all = slots.is_none_or(|slots| slots == SLOTS);
         if !covers_all || server.setting("cluster-require-full-coverage") == Some("no") {
-            warn(
+            add(
                 "cluster_not_full",
                 format!(
                     "the cluster of {at} has {} of {SLOTS} slots, or goes on without some of them \
                      (cluster-require-full-coverage no): components of the others cannot be used",
                     slots.map_or(SLOTS, String::as_str)
                 ),
+                false,
             );
         }
     }
@@ -459,6 +527,25 @@ mod tests {
     }
 
     #[test]
+    fn writes_that_fail_for_want_of_replicas_are_a_warning() {
+        let found = |info: &str, needed: &str, wait| {
+            let settings = [("appendfsync", "always"), ("min-replicas-to-write", needed)];
+            let all = warnings(&server(info, &settings), wait).into_iter();
+            let mut few = all.filter(|warning| warning.code == "too_few_replicas");
+            few.next().map(|warning| (warning.refuses_writes, warning.text))
+        };
+        let one = format!("{SAFE}min_slaves_good_slaves:1\r\n");
+        assert_eq!(found(SAFE, "0", 1), None);
+        assert_eq!(found(&one, "1", 1), None);
+        let (refuses, text) = found(&one, "2", 0).unwrap();
+        assert!(refuses && text.contains("1 replicas keep up"), "{text}");
+        let (refuses, text) = found(SAFE, "0", 2).unwrap();
+        assert!(!refuses && text.contains("wait=2"), "{text}");
+        // What a replica lacks is its primary's affair.
+        assert_eq!(found(&format!("{one}role:slave\r\nmaster_host:h\r\n"), "2", 2), None);
+    }
+
+    #[test]
     fn a_replica_is_not_taken_for_a_primary() {
         let info = format!(
             "{SAFE}role:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\n\
@@ -480,6 +567,11 @@ mod tests {
         };
         assert!(with(0, "allkeys-lru").is_ok());
         assert!(with(1, "noeviction").is_ok());
+        let refuses = |limit| {
+            let info = format!("maxmemory:{limit}\nmaxmemory_policy:allkeys-lru");
+            warnings(&server(&info, &[]), 0).iter().any(|warning| warning.refuses_writes)
+        };
+        assert!(refuses(1) && !refuses(0));
         let error = with(1, "volatile-ttl").unwrap_err().to_string();
         assert!(error.contains("noeviction") && error.contains("volatile-ttl"), "{error}");
     }

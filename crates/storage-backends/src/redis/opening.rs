@@ -109,15 +109,20 @@ pub(super) fn open(
     Ok((database, inspection::durability(&servers)))
 }
 
-/// Whether there is a store.
-pub(super) fn exists(options: &RedisOptions) -> Result<bool, StorageError> {
+/// The servers for reading, whether or not they have a store.
+pub(super) fn without_store(options: &RedisOptions) -> Result<Database, StorageError> {
     let client = Client::open(options, true).map_err(failed)?;
-    let database = Database {
+    Ok(Database {
         client: Arc::new(client),
         keys: Keys::new(&options.prefix),
         store_id: String::new(),
         read_only: true,
-    };
+    })
+}
+
+/// Whether there is a store.
+pub(super) fn exists(options: &RedisOptions) -> Result<bool, StorageError> {
+    let database = without_store(options)?;
     let opening = Opening { database: &database, prefix: &options.prefix };
     match opening.settle()? {
         Found::Store(_) => Ok(true),

@@ -153,6 +153,25 @@ impl RedisStorage {
         inspection::inspect(&self.database, &self.options)
     }
 
+    /// As [`inspect`](Self::inspect), for servers that may have no store yet. Changes nothing.
+    ///
+    /// ```no_run
+    /// # use storage_backends::{Deployment, RedisAddress, RedisOptions, RedisStorage};
+    /// # let server = RedisAddress::new("redis.example", RedisAddress::DEFAULT_PORT);
+    /// # let options = RedisOptions::new(Deployment::Single(server));
+    /// let report = RedisStorage::inspect_servers(&options)?;
+    /// if !report.warnings.iter().any(|warning| warning.refuses_writes) {
+    ///     RedisStorage::open(&options)?;
+    /// }
+    /// # Ok::<(), storage_core::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`inspect`](Self::inspect), and those of the options and the connections.
+    pub fn inspect_servers(options: &RedisOptions) -> Result<RedisReport, StorageError> {
+        inspection::inspect(&opening::without_store(options)?, options)
+    }
+
     fn find(&self, key: &str) -> Result<Option<VersionedValue>, StorageError> {
         validate_full_key(key)?;
         let shard = self.database.shard_of_key(key);

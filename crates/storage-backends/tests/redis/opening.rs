@@ -304,3 +304,31 @@ fn doctor_reports_the_servers() {
         assert!(!report.is_encrypted);
     }
 }
+
+#[test]
+fn servers_are_inspected_before_they_have_a_store() {
+    for test in TestStore::all() {
+        let before = RedisStorage::inspect_servers(&test.options).unwrap();
+        assert_eq!(RedisStorage::exists(&test.options), Ok(false));
+        let store = test.open();
+        assert_eq!(before.durability, store.properties().durability);
+        let after = store.inspect().unwrap();
+        assert_eq!((before.warnings, before.persistence), (after.warnings, after.persistence));
+    }
+    let Some(server) = OwnServer::start(&[("maxmemory", "100mb")]) else { return };
+    let refuses = || {
+        let report = RedisStorage::inspect_servers(&server.options()).unwrap();
+        report.warnings.iter().any(|warning| warning.refuses_writes)
+    };
+    // As opening does.
+    for (setting, is_refused) in [
+        ("maxmemory-policy allkeys-lru", true),
+        ("maxmemory-policy noeviction", false),
+        ("min-replicas-to-write 1", true),
+        ("min-replicas-to-write 0", false),
+    ] {
+        server.raw().run(&format!("CONFIG SET {setting}"));
+        assert_eq!(refuses(), is_refused, "{setting}");
+        assert_eq!(RedisStorage::open(&server.options()).is_err(), is_refused, "{setting}");
+    }
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::{Serialize, Serializer};
-use storage_host::{Mode, StorageError, StoreRegistry, StoreUrl};
+use storage_host::{Inspection, Mode, StorageError, StoreProperties, StoreRegistry, StoreUrl};
 
 use super::beside;
 use super::compiled::CacheDirectory;
@@ -233,36 +233,48 @@ fn check_server(store: &StoreUrl, report: &mut Report) {
         // As a path without a store.
         Ok(false) => {
             report.store.is_missing = true;
-            return;
+            return show_inspection(store.inspect_server(), report);
         }
         Err(error) => Err(error),
     };
     match opened {
         Ok(opened) => {
-            let properties = opened.properties();
             report.store.exists = true;
-            report.store.failover_loss = properties.failover_loss();
-            report.store.id = properties.store_id;
-            report.store.format = properties.format;
-            if report.store.durability.is_none() {
-                report.store.durability = properties.durability.map(|one| one.to_string());
-            }
+            show_properties(opened.properties(), report);
         }
         Err(StorageError::IoError(detail)) => return report.problem("does_not_open", detail),
         Err(error) => return report.problem("does_not_open", error.to_string()),
     }
-    match store.inspect() {
-        Ok(inspection) => {
-            report.store.survives = inspection.durability;
-            report.store.bytes = inspection.bytes;
-            report.store.writable = inspection.writable;
-            report.store.facts =
-                inspection.facts.into_iter().map(|(name, text)| Fact { name, text }).collect();
-            for (code, text) in inspection.warnings {
-                report.warn(code, text);
-            }
-        }
-        Err(error) => report.warn("not_inspected", error.to_string()),
+    show_inspection(store.inspect(), report);
+}
+
+fn show_properties(properties: StoreProperties, report: &mut Report) {
+    report.store.failover_loss = properties.failover_loss();
+    report.store.id = properties.store_id;
+    report.store.format = properties.format;
+    if report.store.durability.is_none() {
+        report.store.durability = properties.durability.map(|one| one.to_string());
+    }
+}
+
+fn show_inspection(inspection: Result<Inspection, StorageError>, report: &mut Report) {
+    let inspection = match inspection {
+        Ok(inspection) => inspection,
+        Err(error) => return report.warn("not_inspected", error.to_string()),
+    };
+    report.store.survives = inspection.durability;
+    report.store.bytes = inspection.bytes;
+    report.store.writable = inspection.writable;
+    report.store.facts =
+        inspection.facts.into_iter().map(|(name, text)| Fact { name, text }).collect();
+    if let Some(properties) = inspection.properties {
+        show_properties(properties, report);
+    }
+    for (code, text) in inspection.problems {
+        report.problem(code, text);
+    }
+    for (code, text) in inspection.warnings {
+        report.warn(code, text);
     }
 }
 

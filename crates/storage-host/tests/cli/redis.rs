@@ -107,6 +107,43 @@ fn doctor_warns_of_settings_of_redis_that_lose_writes() {
     assert!(refused.code == 1 && refused.stderr.contains("noeviction"), "{}", refused.stderr);
 }
 
+#[test]
+fn doctor_says_before_the_first_use_what_opening_would() {
+    let Some(server) = start(|options| options) else { return };
+    let (dir, url) = (TestDir::new(), server.url());
+    let text = dir.printed(&["--store", &url, "doctor"]);
+    for part in [
+        "does not exist yet; the first write creates it",
+        "\ndurability     sync: writes survive a power cut of a server (append-only file, ",
+        "\nfailover       a failover can lose acknowledged writes",
+        "\nserver         Redis ",
+        "1 primary with 0 replicas",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing: {text}");
+    }
+    let document = dir.run(&["--store", &url, "--json", "doctor"]).stdout;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["store"]["durability"], "sync");
+    assert_eq!(document["store"]["exists"], false);
+    let has = |code: &str| warnings(&dir, &url).iter().any(|found| found == code);
+    assert!(has("no_replica") && !has("eviction"));
+    server.set("maxmemory-policy", "allkeys-lru").unwrap();
+    server.set("maxmemory", "100mb").unwrap();
+    server.set("appendfsync", "everysec").unwrap();
+    assert!(has("eviction") && has("appendfsync"));
+    let done = dir.run(&["--store", &url, "doctor"]);
+    assert_eq!(done.code, 1, "{}", done.stdout);
+    assert!(
+        done.stdout.contains("does not open for writing; set it to noeviction"),
+        "{}",
+        done.stdout
+    );
+    // It has created nothing.
+    assert_eq!(server.command(&["DBSIZE"]).unwrap(), "0");
+    let put = dir.run(&["--store", &url, "put", ID, "key", "value"]);
+    assert!(put.code == 1 && put.stderr.contains("noeviction"), "{}", put.stderr);
+}
+
 /// The user of docs/redis.md.
 #[test]
 fn a_redis_user_needs_only_the_keys_of_the_store() {
