@@ -3,9 +3,9 @@
 /// What is shown instead of a password.
 const HIDDEN: &str = "***";
 
-/// The schemes of stores on a server, each with a colon.
+/// The schemes of stores on a server.
 const SERVERS: [&str; 6] =
-    ["postgres:", "postgresql:", "redis:", "rediss:", "redis+cluster:", "redis+sentinel:"];
+    ["postgres", "postgresql", "redis", "rediss", "redis+cluster", "redis+sentinel"];
 
 /// The name of a setting with a password, or the end of its name, up to the value.
 const SETTING: &str = "password=";
@@ -51,7 +51,8 @@ fn hide_in_authority(line: &str) -> String {
     }
 }
 
-/// The part of a text up to the scheme of a store on a server, and the rest of the URL.
+/// The part of a text up to the scheme of a store on a server, and the rest of the URL. The
+/// colon may be missing before slashes.
 fn split_server(text: &str) -> Option<(&str, &str)> {
     // As long as `text` in bytes, unlike `to_lowercase`.
     let lower = text.to_ascii_lowercase();
@@ -60,7 +61,15 @@ fn split_server(text: &str) -> Option<(&str, &str)> {
         before.is_none_or(|c| !c.is_ascii_alphanumeric() && !"+-.".contains(c))
     };
     let ends = SERVERS.iter().flat_map(|scheme| {
-        lower.match_indices(scheme).filter(|(at, _)| is_begin(*at)).map(|(at, _)| at + scheme.len())
+        let found = lower.match_indices(scheme).filter(|(at, _)| is_begin(*at));
+        found.filter_map(|(at, _)| {
+            let end = at + scheme.len();
+            match lower.get(end..)? {
+                rest if rest.starts_with(':') => Some(end + 1),
+                rest if rest.starts_with("//") => Some(end),
+                _ => None,
+            }
+        })
     });
     text.split_at_checked(ends.min()?)
 }
@@ -93,7 +102,13 @@ fn end_of_addresses(rest: &str) -> Option<usize> {
 fn split_authority(text: &str) -> Option<(&str, &str)> {
     let begin = match text.starts_with("//") {
         true => 2,
-        false => text.find("://")? + 3,
+        false => match text.find("://") {
+            Some(at) => at + 3,
+            None => {
+                let (scheme, rest) = split_server(text)?;
+                rest.starts_with("//").then_some(scheme.len() + 2)?
+            }
+        },
     };
     let (scheme, rest) = text.split_at_checked(begin)?;
     // `file:///srv/a:b@c` is a path.
@@ -146,6 +161,10 @@ mod tests {
             ("redis:/ada:s3cret/0", "redis:/ada:***"),
             ("store = 'redis://:s3cret'", "store = 'redis://:***"),
             ("redis://h:6379,s:3cret", "redis://h:6379,s:***"),
+            // The colon is missing.
+            ("redis+cluster//ada:s3cret@h1,h2", "redis+cluster//ada:***@h1,h2"),
+            ("'Redis//:s3cret@h/0'", "'Redis//:***@h/0'"),
+            ("redis//ada:s3cret", "redis//ada:***"),
         ] {
             assert_eq!(hide_passwords(text), shown);
         }
@@ -166,6 +185,7 @@ mod tests {
             "file:redis:a",
             "file:///srv/redis:1/x:y",
             "myredis:a:b",
+            "redis//h:6379/0",
         ] {
             assert_eq!(hide_passwords(text), text);
         }
