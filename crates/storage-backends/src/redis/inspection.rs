@@ -9,6 +9,7 @@ use storage_core::{Durability, StorageError};
 use super::client::Client;
 use super::database::{Database, command, failed};
 use super::deployment::RedisAddress;
+use super::error;
 use super::options::RedisOptions;
 use super::replies;
 use super::shard::Shard;
@@ -270,6 +271,8 @@ pub(super) fn inspect(
     let has_limit = servers.iter().all(|(_, server)| server.number("maxmemory") > 0);
     let versions = servers.iter().map(|(_, server)| server.version());
     let policies = servers.iter().map(|(_, server)| server.info("maxmemory_policy"));
+    let mut warnings = warnings(&servers, options.wait);
+    warnings.extend(refused_notices(database, &options.prefix)?);
     Ok(RedisReport {
         version: versions.min().unwrap_or_default(),
         primaries: servers.len(),
@@ -286,8 +289,34 @@ pub(super) fn inspect(
             .max_by_key(|policy| *policy != KEEPS_ALL)
             .unwrap_or_default()
             .to_owned(),
-        warnings: warnings(&servers, options.wait),
+        warnings,
     })
+}
+
+/// A warning if the user may not publish, which commits do not report. Publishes a notice that
+/// hosts ignore.
+fn refused_notices(
+    database: &Database,
+    prefix: &str,
+) -> Result<Option<RedisWarning>, StorageError> {
+    let Database { client, keys, store_id, .. } = database;
+    let publish = if client.sharded_notices() { "SPUBLISH" } else { "PUBLISH" };
+    let owner = client.router().owner(Shard::FIRST).map_err(failed)?;
+    let publish = command(publish, [keys.channel(Shard::FIRST, store_id), String::new()]);
+    let replies = client.on_master(&owner.address, &[publish]).map_err(failed)?;
+    let is_refused = replies
+        .iter()
+        .any(|reply| matches!(reply, Value::ServerError(error) if error::code(error) == "NOPERM"));
+    Ok(is_refused.then(|| RedisWarning {
+        code: "no_notices",
+        text: format!(
+            "Redis at {} does not let the user publish to the store's channels: hosts find each \
+             other's writes only when they ask for them, up to max_staleness later; give it \
+             &e:{{{prefix}:* with ACL SETUSER",
+            owner.address
+        ),
+        refuses_writes: false,
+    }))
 }
 
 fn latency(database: &Database) -> Result<Duration, StorageError> {

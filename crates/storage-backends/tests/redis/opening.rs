@@ -332,3 +332,21 @@ fn servers_are_inspected_before_they_have_a_store() {
         assert_eq!(RedisStorage::open(&server.options()).is_err(), is_refused, "{setting}");
     }
 }
+
+#[test]
+fn a_user_who_may_not_publish_is_warned_of() {
+    let Some(server) = OwnServer::start(&[]) else { return };
+    let mut options = server.options().with_password("secret");
+    options.user = Some("ada".to_owned());
+    for (channels, is_warned) in [("resetchannels", true), ("&e:{storage:*", false)] {
+        let rules = format!("reset on >secret ~?:{{storage:* {channels} +@all");
+        server.raw().run(&format!("ACL SETUSER ada {rules}"));
+        let store = RedisStorage::open(&options).unwrap();
+        store.set(KEY, "1".into()).unwrap();
+        for report in [store.inspect(), RedisStorage::inspect_servers(&options)] {
+            let mut warnings = report.unwrap().warnings.into_iter();
+            let found = warnings.find(|warning| warning.code == "no_notices");
+            assert_eq!(found.is_some(), is_warned, "{channels}: {found:?}");
+        }
+    }
+}
