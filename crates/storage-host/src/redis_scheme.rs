@@ -40,7 +40,7 @@ const fn settings(tls_modes: &'static [&'static str]) -> [Setting; 9] {
         Setting::text(
             "prefix",
             RedisOptions::is_prefix,
-            "up to 63 lower-case letters, digits, underscores, hyphens and periods",
+            "1 to 63 lower-case letters, digits, underscores, hyphens and periods",
         ),
         Setting::number("wait", "replicas"),
         Setting::number("wait_timeout_ms", "milliseconds"),
@@ -85,7 +85,10 @@ impl Scheme for Redis {
         let Some(servers) = location.servers() else { return Err("names no server".to_owned()) };
         self.check_servers(servers)?;
         if let Some(limit) = LIMITS.into_iter().find(|name| location.number(name) == Some(0)) {
-            return Err(format!("has {limit}=0, which is not a time limit"));
+            return Err(format!("has {limit}=0, which is not a time limit: use at least 1"));
+        }
+        if location.number("pool_size") == Some(0) {
+            return Err("has pool_size=0, so it has no connections: use at least 1".to_owned());
         }
         if location.number("wait").is_some_and(|replicas| u32::try_from(replicas).is_err()) {
             return Err("has a wait for more replicas than a server can have".to_owned());
@@ -149,7 +152,8 @@ impl Redis {
                 _ => Ok(()),
             },
             Self::Cluster if name.is_some_and(|name| name != "0") => {
-                Err("names a database, but a cluster has only one: remove it".to_owned())
+                Err("names a database, but a cluster has only one: remove it, and separate stores with \
+                     ?prefix=".to_owned())
             }
             Self::Sentinel if name.is_none() => {
                 Err("names no master: put a slash and its name after the sentinels".to_owned())
@@ -348,14 +352,19 @@ mod tests {
             ("redis+sentinel://:secret@h1,h2/", "names no master"),
             ("redis://:secret@h?prefix=A", "cannot have prefix=A"),
             ("redis://:secret@h?prefix={a}", "cannot have prefix={a}"),
-            ("redis://:secret@h?prefix=", "cannot have prefix="),
+            ("redis://:secret@h?prefix=", "cannot have prefix=; it is 1 to 63"),
             ("redis://:secret@h?wait=-1", "it is a number of replicas"),
             ("redis://:secret@h?wait=4294967296", "more replicas"),
             ("redis://:secret@h?pool_size=x", "it is a number of connections"),
+            ("redis://:secret@h?pool_size=0", "use at least 1"),
+            ("redis://:secret@[::1", "not in brackets"),
+            ("redis+cluster://:secret@h1,,h2", "a comma without a host"),
             ("redis://:secret@h?sslmode=prefer", "cannot have sslmode=prefer"),
             ("rediss://:secret@h?sslmode=disable", "cannot have sslmode=disable"),
             ("redis://:secret@h?sslrootcert=ca.crt", "add sslmode=verify-full"),
             ("redis://:secret@h?durability=sync", "has no setting \"durability\""),
+            ("valkey://:secret@h", "; write redis: for it"),
+            ("rediss+cluster://:secret@h", "; TLS is the setting ?sslmode=verify-full"),
             ("redis://:secret@h?password=secret", "has no setting \"password\""),
             ("redis://:secret\n@h", "has a line break"),
             ("redis://:secret@h\n", "ends with a line break"),
@@ -367,7 +376,7 @@ mod tests {
         for limit in super::LIMITS {
             let problem = problem(&format!("redis://h?{limit}=0"));
             assert!(
-                problem.ends_with(&format!("{limit}=0, which is not a time limit")),
+                problem.ends_with(&format!("{limit}=0, which is not a time limit: use at least 1")),
                 "{problem}"
             );
         }

@@ -1,6 +1,7 @@
 //! The host and port of a server in a store's URL.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use crate::url_text::{Encoded, decoded};
 
@@ -28,6 +29,12 @@ impl ServerAddress {
     /// What is wrong, as a message that follows the URL. It has no part of the text, which may
     /// be a password at the wrong place.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+        let has_no_brackets =
+            is_ipv6(text) || text.rsplit_once(':').is_some_and(|(host, _)| is_ipv6(host));
+        if has_no_brackets || text.starts_with('[') && !text.contains(']') {
+            return Err("has an IPv6 address that is not in brackets: write [::1]:PORT".to_owned());
+        }
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, port)) => (host, Some(port.strip_prefix(':').unwrap_or(port))),

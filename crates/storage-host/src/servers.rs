@@ -63,6 +63,9 @@ impl Servers {
             return Err("has an at sign that does not follow a user or a password".to_owned());
         }
         let (authority, name) = rest.split_once('/').unwrap_or((rest, ""));
+        if authority.contains(',') && authority.split(',').any(str::is_empty) {
+            return Err("has a comma without a host on each side: remove it".to_owned());
+        }
         Ok(Self {
             user: user.map(|user| decoded(user, "user")).transpose()?,
             password,
@@ -146,8 +149,12 @@ mod tests {
             ("//", "host"),
             ("//@h", "user"),
             ("///0", "host"),
-            ("//h,,g", "host"),
-            ("//h,", "host"),
+            ("//h,,g", "comma without a host"),
+            ("//h,", "comma without a host"),
+            ("//[::1", "not in brackets"),
+            ("//::1", "not in brackets"),
+            ("//h,fe80::1:6379", "not in brackets"),
+            ("//1:2:3:4:5:6:7:8:6379", "not in brackets"),
             ("//:secret@", "host"),
             ("//:secret@/0", "host"),
             ("//h:x", "port"),

@@ -78,7 +78,7 @@ pub enum StoreUrlError {
         text: String,
     },
     /// No registered kind of store has this scheme.
-    #[error("unknown store \"{scheme}:\"; this build has {}", listed(known))]
+    #[error("unknown store \"{scheme}:\"; this build has {}{}", listed(known), hint(scheme))]
     UnknownScheme {
         /// The scheme, without its colon.
         scheme: String,
@@ -251,6 +251,18 @@ impl StoreUrl {
     /// As [`Scheme::verify`].
     pub fn verify(&self, report: &mut dyn FnMut(Problem)) -> Result<Verified, StorageError> {
         self.scheme.verify(&self.location, report)
+    }
+}
+
+/// What to write for a name that other programs have for a store.
+fn hint(scheme: &str) -> &'static str {
+    match scheme.to_ascii_lowercase().as_str() {
+        "valkey" => "; write redis: for it",
+        "valkeys" => "; write rediss: for it",
+        "redis-cluster" => "; write redis+cluster: for it",
+        "redis-sentinel" => "; write redis+sentinel: for it",
+        "rediss+cluster" | "rediss+sentinel" => "; TLS is the setting ?sslmode=verify-full",
+        _ => "",
     }
 }
 
@@ -594,7 +606,7 @@ mod tests {
         feature = "file",
         feature = "memory",
         feature = "redb",
-        not(any(feature = "postgres", feature = "rocksdb"))
+        not(any(feature = "postgres", feature = "redis", feature = "rocksdb"))
     ))]
     #[test]
     fn errors_name_the_problem() {

@@ -116,7 +116,7 @@ impl Failure {
             0 => Self::NoServer(what.to_owned()),
             1 => failures.remove(0),
             _ => {
-                let all: Vec<String> = failures.iter().map(Self::describe).collect();
+                let all: Vec<String> = failures.iter().map(Self::summary).collect();
                 Self::NoServer(format!("{what}: {}", all.join("; ")))
             }
         }
@@ -157,6 +157,17 @@ impl Failure {
 
     /// What failed, and what to do.
     fn describe(&self) -> String {
+        let summary = self.summary();
+        match self {
+            Self::Server { problem: Problem::Connect(_) | Problem::NoConnection(_), .. } => {
+                format!("{summary}; check the address, and that the server runs")
+            }
+            _ => summary,
+        }
+    }
+
+    /// The same in a list of failures, without what would be repeated.
+    fn summary(&self) -> String {
         match self {
             Self::Store(error) => error.to_string(),
             Self::NoServer(why) => why.clone(),
@@ -227,7 +238,11 @@ fn describe_reply(at: &str, error: &ServerError) -> String {
         }
         "NOAUTH" => "wants a password; set REDIS_PASSWORD, or write it into the URL",
         "NOPERM" => {
-            return format!("{at} does not allow this to the user ({said}); see ACL SETUSER");
+            return format!(
+                "{at} does not allow this to the user ({said}); give it with ACL SETUSER the \
+                 commands +@all -@admin -@dangerous +info +role, and the keys and channels of the \
+                 store's prefix"
+            );
         }
         "OOM" => "has no memory left for writes; delete keys, or raise its maxmemory",
         "MISCONF" => return format!("{at} cannot save to its disk and refuses writes ({said})"),
