@@ -364,7 +364,7 @@ mod tests {
             ("redis://:secret@h?sslrootcert=ca.crt", "add sslmode=verify-full"),
             ("redis://:secret@h?durability=sync", "has no setting \"durability\""),
             ("valkey://:secret@h", "; write redis: for it"),
-            ("rediss+cluster://:secret@h", "; TLS is the setting ?sslmode=verify-full"),
+            ("rediss+cluster://:secret@h", "; add ?sslmode=verify-full to"),
             ("redis://:secret@h?password=secret", "has no setting \"password\""),
             ("redis://:secret\n@h", "has a line break"),
             ("redis://:secret@h\n", "ends with a line break"),

@@ -261,7 +261,9 @@ fn hint(scheme: &str) -> &'static str {
         "valkeys" => "; write rediss: for it",
         "redis-cluster" => "; write redis+cluster: for it",
         "redis-sentinel" => "; write redis+sentinel: for it",
-        "rediss+cluster" | "rediss+sentinel" => "; TLS is the setting ?sslmode=verify-full",
+        "rediss+cluster" | "rediss+sentinel" => {
+            "; add ?sslmode=verify-full to redis+cluster: or redis+sentinel:"
+        }
         _ => "",
     }
 }
