@@ -109,8 +109,8 @@ fn several_shards_are_read_after_a_failover_as_one_is() {
     // Enough for one reply that does not come, and little more.
     let options = frozen
         .options()
-        .with_reply_timeout(Duration::from_secs(4))
-        .with_total_timeout(Duration::from_secs(6));
+        .with_reply_timeout(Duration::from_secs(5))
+        .with_total_timeout(Duration::from_secs(9));
     let [one, all] = [(); 2].map(|()| Client::open(&options, false).unwrap());
     open_connections(&one, &shards);
     open_connections(&all, &shards);
