@@ -118,6 +118,11 @@ struct Arguments {
     #[cfg(feature = "redis")]
     #[arg(long = "group", value_delimiter = ',')]
     groups: Vec<redis::GroupKind>,
+    /// The replicas that a Redis primary needs to accept writes during failovers, with a lag of at
+    /// most a second. If not 0, no host waits for replicas.
+    #[cfg(feature = "redis")]
+    #[arg(long, default_value_t = 0)]
+    min_replicas: u32,
     /// The number of rounds of resharding, of a bad network, and of full memory.
     #[arg(long, default_value_t = 30)]
     rounds: u64,
@@ -328,9 +333,11 @@ fn run_on_redis(part: Part, arguments: &Arguments, scratch: &Scratch) -> Result<
         Part::Network => vec![(Mode::Sync, Disturbance::Network, rounds)],
         Part::FullMemory => return FullMemory { rounds: number(2, arguments.rounds), seed }.run(),
         _ => {
-            let cases = |short: &[(Failure, u32)]| match arguments.short {
-                true => short.to_vec(),
-                false => Failure::CASES.to_vec(),
+            let min_replicas = arguments.min_replicas;
+            let cases = |short: &[(Failure, u32)]| {
+                let all = if arguments.short { short } else { &Failure::CASES[..] };
+                let waits = |wait| wait > 0 && min_replicas > 0;
+                all.iter().copied().filter(|(_, wait)| !waits(*wait)).collect()
             };
             let rounds = number(1, arguments.failovers);
             let cluster = cases(&[(Failure::Kill, 0), (Failure::Pause, 1)]);
@@ -339,7 +346,7 @@ fn run_on_redis(part: Part, arguments: &Arguments, scratch: &Scratch) -> Result<
             let is_chosen = |kind| arguments.groups.is_empty() || arguments.groups.contains(&kind);
             let chosen = groups.into_iter().filter(|(kind, _)| is_chosen(*kind));
             return chosen.into_iter().try_fold(Outcome::Passed, |outcome, (kind, cases)| {
-                Ok(outcome.and(Failovers { kind, cases, rounds, seed }.run()?))
+                Ok(outcome.and(Failovers { kind, cases, min_replicas, rounds, seed }.run()?))
             });
         }
     };

@@ -65,6 +65,8 @@ pub(crate) struct Failovers {
     pub(crate) kind: GroupKind,
     /// How primaries fail, and the replicas that hosts wait for.
     pub(crate) cases: Vec<(Failure, u32)>,
+    /// The replicas that a primary needs to accept writes.
+    pub(crate) min_replicas: u32,
     pub(crate) rounds: u64,
     pub(crate) seed: u64,
 }
@@ -73,6 +75,7 @@ pub(crate) struct Failovers {
 struct Trial<'a> {
     group: &'a mut Group,
     failure: Failure,
+    min_replicas: u32,
     location: Location,
     store: Arc<RedisStorage>,
     idle: Arc<RedisStorage>,
@@ -93,7 +96,7 @@ impl Failovers {
             println!("  SKIPPED: {reason}");
             return Ok(Outcome::Skipped);
         }
-        let mut group = Group::start(self.kind)?;
+        let mut group = Group::start(self.kind, self.min_replicas)?;
         let (mut round, mut outcome) = (0, Outcome::Passed);
         for (failure, wait) in &self.cases {
             outcome = outcome.and(self.case(&mut group, *failure, *wait, &mut round)?);
@@ -110,13 +113,19 @@ impl Failovers {
     ) -> Result<Outcome> {
         let start = Instant::now();
         let location = group.location()?.with_wait(wait);
-        let name = format!("{} {} wait={wait}", self.kind.name(), failure.name());
+        let mut name = format!("{} {} wait={wait}", self.kind.name(), failure.name());
+        if self.min_replicas > 0 {
+            name.push_str(&format!(" min-replicas-to-write={}", self.min_replicas));
+        }
+        // A store writes when it is opened.
+        group.need_replicas(0)?;
         let mut trial = Trial {
             store: Arc::new(RedisStorage::open(&location.options())?),
             idle: Arc::new(RedisStorage::open(&location.options())?),
             location,
             group,
             failure,
+            min_replicas: self.min_replicas,
             random: Rng::with_seed(self.seed ^ hash(&name)),
             findings: Findings::default(),
             past: Vec::new(),
@@ -233,6 +242,7 @@ impl Trial<'_> {
     /// Returns the time of its failure.
     fn fail_over(&mut self, primary: usize, history: &History) -> Result<Instant> {
         let replica = self.group.replica_of(primary)?;
+        self.group.need_replicas(self.min_replicas)?;
         thread::sleep(between(&mut self.random, 400, 900));
         history.pause_idle(true);
         let fault = match self.failure {
@@ -265,6 +275,8 @@ impl Trial<'_> {
         history.pause_idle(false);
         self.group.wait_until_healthy()?;
         thread::sleep(between(&mut self.random, 100, 500));
+        // What is read afterwards is also tried with writes.
+        self.group.need_replicas(0)?;
         Ok(fault)
     }
 }

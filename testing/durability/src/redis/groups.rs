@@ -10,6 +10,12 @@ use super::servers::slot_of;
 /// The first slots of the primaries of a cluster.
 const FIRST_SLOTS: [u16; 3] = [0, 5461, 10923];
 
+/// The setting by which a primary refuses writes while fewer replicas follow it.
+const MIN_REPLICAS: &str = "min-replicas-to-write";
+
+/// How many seconds after its last message a replica still counts as following.
+const MAX_LAG: &str = "1";
+
 /// How servers are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GroupKind {
@@ -33,9 +39,13 @@ pub(super) enum Group {
 }
 
 impl Group {
-    /// Starts servers that sync every second, as most do.
-    pub(super) fn start(kind: GroupKind) -> Result<Self> {
-        let builder = Redis::builder().setting("appendfsync", "everysec");
+    /// Starts servers that sync every second, as most do. Primaries need `min_replicas` to
+    /// accept writes.
+    pub(super) fn start(kind: GroupKind, min_replicas: u32) -> Result<Self> {
+        let builder = Redis::builder()
+            .setting("appendfsync", "everysec")
+            .setting(MIN_REPLICAS, &min_replicas.to_string())
+            .setting("min-replicas-max-lag", MAX_LAG);
         Ok(match kind {
             GroupKind::Cluster => Self::Cluster(Box::new(RedisCluster::with(builder)?)),
             GroupKind::Sentinel => Self::Sentinel(RedisSentinel::with(builder, None)?),
@@ -68,6 +78,14 @@ impl Group {
             Self::Cluster(cluster) => cluster.wait_until_healthy(),
             Self::Sentinel(group) => group.wait_until_healthy(),
         }
+    }
+
+    /// Changes how many replicas primaries need to accept writes, until they start again.
+    pub(super) fn need_replicas(&self, count: u32) -> Result<()> {
+        let count = count.to_string();
+        self.servers().iter().try_for_each(|server| {
+            server.command(&["config", "set", MIN_REPLICAS, &count]).map(drop)
+        })
     }
 
     /// The primary that a round disturbs. A cluster's take turns, since a node that has just
