@@ -123,6 +123,10 @@ struct Arguments {
     #[cfg(feature = "redis")]
     #[arg(long, default_value_t = 0)]
     min_replicas: u32,
+    /// How long a Redis replica hangs before its primary is killed, in milliseconds.
+    #[cfg(feature = "redis")]
+    #[arg(long, default_value_t = 700)]
+    hang_millis: u64,
     /// The number of rounds of resharding, of a bad network, and of full memory.
     #[arg(long, default_value_t = 30)]
     rounds: u64,
@@ -334,6 +338,7 @@ fn run_on_redis(part: Part, arguments: &Arguments, scratch: &Scratch) -> Result<
         Part::FullMemory => return FullMemory { rounds: number(2, arguments.rounds), seed }.run(),
         _ => {
             let min_replicas = arguments.min_replicas;
+            let hang = std::time::Duration::from_millis(arguments.hang_millis);
             let cases = |short: &[(Failure, u32)]| {
                 let all = if arguments.short { short } else { &Failure::CASES[..] };
                 let waits = |wait| wait > 0 && min_replicas > 0;
@@ -346,7 +351,7 @@ fn run_on_redis(part: Part, arguments: &Arguments, scratch: &Scratch) -> Result<
             let is_chosen = |kind| arguments.groups.is_empty() || arguments.groups.contains(&kind);
             let chosen = groups.into_iter().filter(|(kind, _)| is_chosen(*kind));
             return chosen.into_iter().try_fold(Outcome::Passed, |outcome, (kind, cases)| {
-                Ok(outcome.and(Failovers { kind, cases, min_replicas, rounds, seed }.run()?))
+                Ok(outcome.and(Failovers { kind, cases, min_replicas, hang, rounds, seed }.run()?))
             });
         }
     };

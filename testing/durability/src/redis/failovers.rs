@@ -25,9 +25,6 @@ const WRITERS: usize = 6;
 /// How many of them are in the host that is idle during the failover.
 const IDLE_WRITERS: usize = 2;
 
-/// How long a replica hangs before its primary is killed.
-const LAG: Duration = Duration::from_millis(700);
-
 /// How a primary fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -67,6 +64,8 @@ pub(crate) struct Failovers {
     pub(crate) cases: Vec<(Failure, u32)>,
     /// The replicas that a primary needs to accept writes.
     pub(crate) min_replicas: u32,
+    /// How long a replica hangs before its primary is killed.
+    pub(crate) hang: Duration,
     pub(crate) rounds: u64,
     pub(crate) seed: u64,
 }
@@ -76,6 +75,7 @@ struct Trial<'a> {
     group: &'a mut Group,
     failure: Failure,
     min_replicas: u32,
+    hang: Duration,
     location: Location,
     store: Arc<RedisStorage>,
     idle: Arc<RedisStorage>,
@@ -126,6 +126,7 @@ impl Failovers {
             group,
             failure,
             min_replicas: self.min_replicas,
+            hang: self.hang,
             random: Rng::with_seed(self.seed ^ hash(&name)),
             findings: Findings::default(),
             past: Vec::new(),
@@ -258,7 +259,7 @@ impl Trial<'_> {
             }
             Failure::KillWithLag => {
                 self.group.server_mut(replica)?.pause()?;
-                thread::sleep(LAG);
+                thread::sleep(self.hang);
                 let fault = Instant::now();
                 self.group.server_mut(primary)?.kill()?;
                 self.group.server_mut(replica)?.resume()?;
