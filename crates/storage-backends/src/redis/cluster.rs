@@ -59,7 +59,11 @@ pub(super) fn find(
     best.ok_or_else(|| Failure::of_many(failures, "no node of the cluster replied"))
 }
 
-fn view(address: &RedisAddress, replies: &[Value], keys: &Keys) -> Result<View, Failure> {
+pub(super) fn view(
+    address: &RedisAddress,
+    replies: &[Value],
+    keys: &Keys,
+) -> Result<View, Failure> {
     let [info, slots] = replies else {
         return Err(Failure::at(address, Problem::Unexpected("CLUSTER")));
     };

@@ -164,7 +164,7 @@ fn login(login: &Login) -> Vec<(Cmd, Purpose<'static>)> {
 }
 
 /// What a reply of a new connection must be.
-enum Purpose<'c> {
+pub(super) enum Purpose<'c> {
     /// Not an error.
     Required,
     /// Anything.
@@ -176,7 +176,7 @@ enum Purpose<'c> {
 }
 
 impl Purpose<'_> {
-    fn check(&self, reply: Value) -> Result<(), Problem> {
+    pub(super) fn check(&self, reply: Value) -> Result<(), Problem> {
         match (self, reply) {
             (Self::Optional, _) => Ok(()),
             // A managed server may forbid the command. A replica then refuses writes.

@@ -9,7 +9,7 @@ use storage_core::{Durability, StorageError};
 use super::client::Client;
 use super::database::{Database, command, failed};
 use super::deployment::RedisAddress;
-use super::error;
+use super::error::{self, Failure};
 use super::options::RedisOptions;
 use super::replies;
 use super::shard::Shard;
@@ -122,10 +122,15 @@ impl Server {
             commands.push(command("CLUSTER", ["INFO"]));
             commands.push(command("CONFIG", ["GET", "cluster-require-full-coverage"]));
         }
-        let mut replies = client.on_master(address, &commands).map_err(failed)?.into_iter();
+        Self::of(address, client.on_master(address, &commands).map_err(failed)?)
+    }
+
+    /// Reads the replies: first that of INFO, and then those of CONFIG GET and CLUSTER INFO.
+    pub(super) fn of(address: &RedisAddress, replies: Vec<Value>) -> Result<Self, StorageError> {
+        let mut replies = replies.into_iter();
         let info = replies::next(&mut replies)?;
         if let Value::ServerError(error) = &info {
-            return Err(failed(client.failure(Shard::FIRST, error)));
+            return Err(failed(Failure::reply(address, error)));
         }
         let mut server = Self { info: fields(&replies::text(info)?), ..Self::default() };
         for reply in replies {
@@ -331,7 +336,7 @@ fn latency(database: &Database) -> Result<Duration, StorageError> {
     Ok(latencies.get(ROUND_TRIPS / 2).copied().unwrap_or_default())
 }
 
-fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> {
+pub(super) fn warnings(servers: &[(RedisAddress, Server)], wait: u32) -> Vec<RedisWarning> {
     let mut warnings: Vec<RedisWarning> = Vec::new();
     let mut add = |code, text: String, refuses_writes: bool| {
         match warnings.iter_mut().find(|warning| warning.code == code) {

@@ -103,7 +103,7 @@ fn keys(
 }
 
 /// User keys as full keys.
-fn full_keys(component: &str, reply: Value) -> Result<Vec<String>, StorageError> {
+pub(super) fn full_keys(component: &str, reply: Value) -> Result<Vec<String>, StorageError> {
     let user_keys = replies::all_bytes(reply)?.into_iter().flatten();
     user_keys.map(|user_key| full_key(component, &user_key)).collect()
 }
@@ -286,7 +286,7 @@ fn counters(database: &Database, components: &[&str]) -> Result<Vec<Usage>, Stor
     replies.into_iter().map(counter).collect()
 }
 
-fn counter(reply: Value) -> Result<Usage, StorageError> {
+pub(super) fn counter(reply: Value) -> Result<Usage, StorageError> {
     let fields = replies::texts(reply)?;
     let field = |at: usize| fields.get(at).map(|text| replies::number(text)).unwrap_or_default();
     Ok(Usage { bytes: field(0), keys: field(1) })

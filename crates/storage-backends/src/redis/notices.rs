@@ -263,22 +263,28 @@ impl Listener {
 
     /// Reports a change of another host.
     fn hear(&self, message: &Value) -> Result<(), Problem> {
-        let parts = match message {
-            Value::Array(parts) => parts,
-            Value::ServerError(error) => return Err(Problem::Reply(error.clone())),
-            _ => return Ok(()),
-        };
-        let kind = parts.first().and_then(text).unwrap_or_default();
-        match (kind, parts.as_slice()) {
-            ("message" | "smessage", [_, _, notice]) => {
-                if let Some(change) = text(notice).and_then(|text| self.changes.decode(text)) {
-                    self.changes.report(&change);
-                }
-                Ok(())
-            }
-            // The shard has moved to another server.
-            ("sunsubscribe", _) => Err(Problem::Lost(None)),
-            _ => Ok(()),
+        if let Some(change) = notice(message)?.and_then(|text| self.changes.decode(text)) {
+            self.changes.report(&change);
         }
+        Ok(())
+    }
+}
+
+/// The text of a notice; `None` for another message.
+///
+/// # Errors
+/// If the connection will have no more notices of its shards.
+pub(super) fn notice(message: &Value) -> Result<Option<&str>, Problem> {
+    let parts = match message {
+        Value::Array(parts) => parts,
+        Value::ServerError(error) => return Err(Problem::Reply(error.clone())),
+        _ => return Ok(None),
+    };
+    let kind = parts.first().and_then(text).unwrap_or_default();
+    match (kind, parts.as_slice()) {
+        ("message" | "smessage", [_, _, notice]) => Ok(text(notice)),
+        // The shard has moved to another server.
+        ("sunsubscribe", _) => Err(Problem::Lost(None)),
+        _ => Ok(None),
     }
 }

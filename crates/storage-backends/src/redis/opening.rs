@@ -41,7 +41,7 @@ pub(super) enum Purpose {
 
 /// The marker of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Marker {
+pub(super) struct Marker {
     format: String,
     store_id: String,
     shards: String,
@@ -50,7 +50,7 @@ struct Marker {
 
 impl Marker {
     /// `None` if all fields are missing.
-    fn of(fields: Vec<String>) -> Result<Option<Self>, StorageError> {
+    pub(super) fn of(fields: Vec<String>) -> Result<Option<Self>, StorageError> {
         let [format, store_id, shards, complete] = <[String; 4]>::try_from(fields)
             .map_err(|_| replies::unexpected("not the fields of a store"))?;
         if format.is_empty() && store_id.is_empty() {

@@ -16,8 +16,8 @@ const OTHERS: Duration = Duration::from_millis(300);
 
 /// What a sentinel says.
 #[derive(Debug, PartialEq, Eq)]
-struct View {
-    primary: RedisAddress,
+pub(super) struct View {
+    pub(super) primary: RedisAddress,
     /// Grows with each failover.
     epoch: u64,
 }
@@ -62,7 +62,11 @@ pub(super) fn find(
     }
 }
 
-fn view(address: &RedisAddress, replies: &[Value], master: &str) -> Result<View, Failure> {
+pub(super) fn view(
+    address: &RedisAddress,
+    replies: &[Value],
+    master: &str,
+) -> Result<View, Failure> {
     let unexpected = || Failure::at(address, Problem::Unexpected("SENTINEL"));
     let [state, primary] = replies else { return Err(unexpected()) };
     for reply in [state, primary] {

@@ -153,19 +153,10 @@ impl<'d> Snapshot<'d> {
         let id = identity::new_store_id();
         let continued = Instant::now();
         let reply = run(database, shard, component, "begin", &id)?;
-        let begun = match &*reply {
-            [begun, name, bytes, keys, revision] if begun == "begun" => {
-                let last = name.split_once(':').and_then(|(last, _)| last.parse().ok());
-                last.map(|last| (name, last, [bytes, keys, revision]))
-            }
-            _ => None,
-        };
         let (name, last, counter) =
-            begun.ok_or_else(|| replies::unexpected("to the script of snapshots"))?;
-        let [bytes, keys, revision] = counter.map(Clone::clone);
-        let name = name.clone();
+            begun(reply).ok_or_else(|| replies::unexpected("to the script of snapshots"))?;
         let snapshot = Self { database, shard, name, last, continued, is_open: true };
-        Ok((snapshot, Counter { bytes, keys, revision }))
+        Ok((snapshot, counter))
     }
 
     /// Calls `visit` with the keys of a scope that follow `after`, and their stored values.
@@ -373,6 +364,18 @@ fn run(
     }
 }
 
+/// The name of a snapshot that has begun, the number of its last commit, and the counter of its
+/// component.
+pub(super) fn begun(reply: Vec<String>) -> Option<(String, u64, Counter)> {
+    let [begun, name, bytes, keys, revision] = <[String; 5]>::try_from(reply).ok()?;
+    if begun != "begun" {
+        return None;
+    }
+    let (last, _) = name.split_once(':')?;
+    let last = last.parse().ok()?;
+    Some((name, last, Counter { bytes, keys, revision }))
+}
+
 fn gone() -> StorageError {
     StorageError::Unavailable {
         key: None,
@@ -403,15 +406,15 @@ fn kept_after(key: &str) -> Vec<u8> {
 
 /// A value that was kept: its name has the key, and the numbers of the commits that wrote it and
 /// replaced it.
-struct Kept<'m> {
+pub(super) struct Kept<'m> {
     member: &'m str,
-    key: &'m str,
+    pub(super) key: &'m str,
     written: u64,
     replaced: u64,
 }
 
 impl<'m> Kept<'m> {
-    fn of(member: &'m str) -> Option<Self> {
+    pub(super) fn of(member: &'m str) -> Option<Self> {
         let mut parts = member.split('\0');
         let (key, written, replaced) = (parts.next()?, parts.next()?, parts.next()?);
         let (written, replaced) = (written.parse().ok()?, replaced.parse().ok()?);

@@ -224,10 +224,9 @@ impl Check<'_> {
             if let Value::ServerError(error) = &reply {
                 return Err(failed(client.failure(Shard::FIRST, error)));
             }
-            let mut parts = replies::array(reply)?.into_iter();
-            cursor = replies::bytes(replies::next(&mut parts)?)?.unwrap_or_default();
-            let names = replies::all_bytes(replies::next(&mut parts)?)?;
-            self.scanned(names.into_iter().flatten())?;
+            let names;
+            (cursor, names) = page(reply)?;
+            self.scanned(names)?;
             if cursor == b"0" {
                 return Ok(());
             }
@@ -235,7 +234,7 @@ impl Check<'_> {
     }
 
     /// Checks that the values are in an index and the indexes in a registry.
-    fn scanned(&mut self, names: impl Iterator<Item = Vec<u8>>) -> Result<(), StorageError> {
+    fn scanned(&mut self, names: Vec<Vec<u8>>) -> Result<(), StorageError> {
         let database = self.database;
         let mut owned = Vec::new();
         for name in names {
@@ -274,6 +273,14 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// Where SCAN goes on, and the keys that it found.
+pub(super) fn page(reply: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>), StorageError> {
+    let mut parts = replies::array(reply)?.into_iter();
+    let cursor = replies::bytes(replies::next(&mut parts)?)?.unwrap_or_default();
+    let names = replies::all_bytes(replies::next(&mut parts)?)?;
+    Ok((cursor, names.into_iter().flatten().collect()))
 }
 
 /// A key of a server.
