@@ -1,10 +1,12 @@
-//! Access to on-disk formats for the fuzz targets and the durability suite of this
-//! repository. Not part of the interface.
+//! Access to on-disk formats and to readers of replies, for the fuzz targets and the durability
+//! suite of this repository. Not part of the interface.
 
 use storage_core::{Revision, StorageValue, Usage, VersionedValue};
 
 pub use crate::file::internals::*;
 use crate::redb::internals as redb;
+#[cfg(feature = "redis")]
+pub use crate::redis::internals as redis;
 use crate::{first_revision, record};
 
 /// Makes later openings ignore the clock, so that a broken counter repeats revisions.

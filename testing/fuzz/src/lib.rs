@@ -40,7 +40,7 @@ pub struct Target {
 const BYTES_PER_INPUT_BYTE: usize = 64;
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     target("ids", "ids", 64 << 10, targets::ids::run),
     target("keys", "keys", 256 << 10, targets::keys::run),
     target("file_names", "file_names", 64 << 10, targets::file_names::run),
@@ -50,6 +50,7 @@ pub const TARGETS: [Target; 12] = [
     target("manifest", "manifest", 16 << 20, targets::manifest::run),
     target("archives", "archives", 16 << 20, targets::archives::run),
     target("store_urls", "store_urls", 64 << 10, targets::store_urls::run),
+    target("redis_replies", "redis_replies", 32 << 20, targets::redis_replies::run),
     target("calls", "calls", 32 << 20, targets::calls::run),
     target("calls_file", "calls", 32 << 20, targets::calls::run_file),
     target("calls_redb", "calls", 32 << 20, targets::calls::run_redb),

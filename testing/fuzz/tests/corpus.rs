@@ -39,4 +39,4 @@ macro_rules! corpora {
     };
 }
 
-corpora!(ids keys file_names records damage cursors manifest archives store_urls calls calls_file calls_redb);
+corpora!(ids keys file_names records damage cursors manifest archives store_urls redis_replies calls calls_file calls_redb);

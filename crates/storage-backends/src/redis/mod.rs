@@ -11,6 +11,8 @@ mod error;
 mod flush;
 mod inquiry;
 mod inspection;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod keys;
 mod listing;
 mod notices;

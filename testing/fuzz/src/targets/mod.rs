@@ -9,4 +9,5 @@ pub(crate) mod ids;
 pub(crate) mod keys;
 pub(crate) mod manifest;
 pub(crate) mod records;
+pub(crate) mod redis_replies;
 pub(crate) mod store_urls;
