@@ -1,6 +1,6 @@
 //! A connection past the store.
 
-use std::io::{BufReader, Write as _};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::TcpStream;
 
 use redis::{Cmd, Parser, Value};
@@ -11,7 +11,6 @@ use super::*;
 /// A connection to one server.
 pub(crate) struct Raw {
     stream: TcpStream,
-    reader: BufReader<TcpStream>,
     parser: Parser,
 }
 
@@ -20,14 +19,13 @@ impl Raw {
         let stream = TcpStream::connect((address.host.as_str(), address.port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let reader = BufReader::new(stream.try_clone().unwrap());
-        Self { stream, reader, parser: Parser::new() }
+        Self { stream, parser: Parser::new() }
     }
 
     /// Sends a command, and returns the reply, which may be an error.
     pub(crate) fn reply(&mut self, command: &Cmd) -> Value {
         self.stream.write_all(&command.get_packed_command()).unwrap();
-        self.parser.parse_value(&mut self.reader).unwrap()
+        self.parser.parse_value(Patient(&self.stream)).unwrap()
     }
 
     /// Sends a command whose words are in one text.
@@ -38,6 +36,20 @@ impl Raw {
         match self.reply(&command) {
             Value::ServerError(error) => panic!("{command:?}: {error}"),
             reply => reply,
+        }
+    }
+}
+
+/// Reads again if the process was stopped and continued meanwhile.
+struct Patient<'s>(&'s TcpStream);
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
         }
     }
 }
