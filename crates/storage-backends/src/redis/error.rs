@@ -261,7 +261,8 @@ fn describe_reply(at: &str, error: &ServerError) -> String {
         "MOVED" | "ASK" => "is a node of a cluster; use redis+cluster://",
         // What follows has keys.
         "ERR" if said.contains("unknown command") => {
-            let name = said.split('\'').nth(1).unwrap_or("a command");
+            // Before version 7 it is in backquotes.
+            let name = said.split(['\'', '`']).nth(1).unwrap_or("a command");
             return format!(
                 "{at} does not have {name}, which the store needs; see its rename-command"
             );
@@ -332,4 +333,22 @@ fn is_refused(error: &ServerError) -> bool {
             code(error),
             "BUSY" | "MISCONF" | "NOAUTH" | "NOREPLICAS" | "OOM" | "READONLY" | "WRONGPASS"
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_command_is_named_without_what_follows() {
+        for quoted in ["'GETEX'", "`GETEX`"] {
+            let reply = format!("-ERR unknown command {quoted}, with args beginning with: key\r\n");
+            let Ok(Value::ServerError(error)) = redis::parse_redis_value(reply.as_bytes()) else {
+                panic!("not an error");
+            };
+            let failure = Failure::reply(&RedisAddress::new("h", 6379), &error);
+            let text = failure.into_write_error().to_string();
+            assert!(text.contains("does not have GETEX, ") && !text.contains("key"), "{text}");
+        }
+    }
 }

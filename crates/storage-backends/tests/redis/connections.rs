@@ -104,7 +104,7 @@ fn a_store_is_used_over_tls_by_a_user_of_its_own() {
     if is_skipped() {
         return;
     }
-    let rules = "~?:{storage:* &e:* +@all -@dangerous +info +role +scan";
+    let rules = "~?:{storage:* resetchannels &e:* +@all -@dangerous +info +role +scan";
     let server = Redis::builder().tls().user("ada", "lace", rules).start().unwrap();
     let options = single(server.address())
         .with_user("ada")

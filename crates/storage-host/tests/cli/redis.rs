@@ -147,8 +147,7 @@ fn doctor_says_before_the_first_use_what_opening_would() {
 /// The user of docs/redis.md.
 #[test]
 fn a_redis_user_needs_only_the_keys_of_the_store() {
-    const RULES: &str =
-        "~?:{storage:* &e:{storage:* +@all -@admin -@dangerous +info +role +config|get";
+    const RULES: &str = "~?:{storage:* resetchannels &e:{storage:* +@all -@admin -@dangerous +info +role +config|get";
     let Some(server) = start(|options| options.user("storage", "hunter2", RULES)) else { return };
     let dir = TestDir::new();
     let with_password = server.url();

@@ -168,6 +168,13 @@ fn a_server_that_accepts_no_more_connections_is_not_asked_again_and_again() {
         }
     });
     drop(client);
-    let rejected: usize = server.info("rejected_connections").unwrap().parse().unwrap();
-    assert!(rejected <= 2 * CALLERS, "{rejected}");
+    // The server may still have the closed connections, and reject the question.
+    let (mut rejected, mut own) = (None, 0);
+    eventually(|| {
+        rejected = server.info("rejected_connections").ok();
+        own += usize::from(rejected.is_none());
+        rejected.is_some()
+    });
+    let rejected: usize = rejected.unwrap().parse().unwrap();
+    assert!(rejected <= 2 * CALLERS + own, "{rejected}");
 }

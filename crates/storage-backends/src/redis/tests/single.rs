@@ -415,7 +415,7 @@ fn a_script_that_takes_long_is_waited_for() {
     if is_skipped() {
         return;
     }
-    let server = Redis::builder().setting("busy-reply-threshold", "1").start().unwrap();
+    let server = Redis::builder().setting("lua-time-limit", "1").start().unwrap();
     let client = Client::open(&single(server.address()), false).unwrap();
     write(&client, SHARD, "a", "1").unwrap();
     thread::scope(|scope| {
