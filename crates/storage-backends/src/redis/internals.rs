@@ -12,6 +12,7 @@ use super::error::{Failure, Problem};
 use super::inspection::{self, Server};
 use super::keys::Keys;
 use super::opening::Marker;
+use super::part::Part;
 use super::snapshot::{self, Kept};
 use super::{cluster, listing, notices, replies, sentinel, values, verify};
 use crate::changes::Changes;
@@ -99,6 +100,11 @@ impl Replies {
         let changes = Changes::new();
         let texts = self.replies.iter().filter_map(|reply| notices::notice(reply).ok()?);
         texts.filter_map(move |text| changes.decode(text))
+    }
+
+    /// How many callers are answered if each reply is that to a run of this many commits.
+    pub fn answered(&self, callers: usize) -> impl Iterator<Item = usize> {
+        self.replies.iter().map(move |reply| Part::replies(reply.clone(), callers).len())
     }
 
     /// Reads each reply as every other kind, and all of them as those to the questions of

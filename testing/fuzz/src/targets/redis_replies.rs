@@ -11,6 +11,9 @@ const COMPONENT: &str = "app/notes/home/";
 const KEY: &str = "app/notes/home/1";
 const SHARDS: usize = 256;
 
+/// Whose commits are made in one run of their script.
+const CALLERS: usize = 3;
+
 /// Input: how much arrives at once, and the replies.
 pub(crate) fn run(input: &[u8]) {
     let Some((size, bytes)) = input.split_first() else { return };
@@ -25,6 +28,7 @@ pub(crate) fn run(input: &[u8]) {
         let keys = change.keys.iter().flatten();
         assert!(!change.is_own && keys.clone().all(|key| key.starts_with(&change.prefix)));
     }
+    assert!(replies.answered(CALLERS).all(|answered| answered == CALLERS));
     replies.read_as_others();
     value(bytes);
 }
