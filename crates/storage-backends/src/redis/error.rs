@@ -294,10 +294,10 @@ fn said(error: &ServerError) -> String {
 }
 
 /// The code of an error. Before version 7, an error in a script has the code of its command
-/// in its text only.
+/// in its text only, and begins with the line if the script has caught it.
 pub(super) fn code(error: &ServerError) -> &str {
     let code = error.code();
-    if code != "ERR" {
+    if code != "ERR" && code != "@user_script:" {
         return code;
     }
     let details = error.details().unwrap_or_default();
@@ -339,16 +339,28 @@ fn is_refused(error: &ServerError) -> bool {
 mod tests {
     use super::*;
 
+    /// What is said of a write that the server replied to so.
+    fn told(reply: &str) -> String {
+        let Ok(Value::ServerError(error)) = redis::parse_redis_value(reply.as_bytes()) else {
+            panic!("{reply:?} is not an error");
+        };
+        Failure::reply(&RedisAddress::new("h", 6379), &error).into_write_error().to_string()
+    }
+
     #[test]
     fn a_missing_command_is_named_without_what_follows() {
         for quoted in ["'GETEX'", "`GETEX`"] {
-            let reply = format!("-ERR unknown command {quoted}, with args beginning with: key\r\n");
-            let Ok(Value::ServerError(error)) = redis::parse_redis_value(reply.as_bytes()) else {
-                panic!("not an error");
-            };
-            let failure = Failure::reply(&RedisAddress::new("h", 6379), &error);
-            let text = failure.into_write_error().to_string();
+            let text =
+                told(&format!("-ERR unknown command {quoted}, with args beginning: key\r\n"));
             assert!(text.contains("does not have GETEX, ") && !text.contains("key"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_of_a_command_in_a_script_is_known() {
+        for before in ["", "@user_script: 9: -", "ERR Error running script: @user_script: 9: -"] {
+            let text = told(&format!("-{before}OOM command not allowed\r\n"));
+            assert!(text.contains("no memory left") && !text.contains("may or may not"), "{text}");
         }
     }
 }
