@@ -338,15 +338,17 @@ fn a_user_who_may_not_publish_is_warned_of() {
     let Some(server) = OwnServer::start(&[]) else { return };
     let mut options = server.options().with_password("secret");
     options.user = Some("ada".to_owned());
-    for (channels, is_warned) in [("resetchannels", true), ("&e:{storage:*", false)] {
-        let rules = format!("reset on >secret ~?:{{storage:* {channels} +@all");
+    for (channel, is_warned) in [("", true), ("&e:{storage:*", false)] {
+        // Before version 7, a user has all channels at first.
+        let rules = format!("reset resetchannels on >secret ~?:{{storage:* +@all {channel}");
+        let rules = rules.trim_end();
         server.raw().run(&format!("ACL SETUSER ada {rules}"));
         let store = RedisStorage::open(&options).unwrap();
         store.set(KEY, "1".into()).unwrap();
         for report in [store.inspect(), RedisStorage::inspect_servers(&options)] {
             let mut warnings = report.unwrap().warnings.into_iter();
             let found = warnings.find(|warning| warning.code == "no_notices");
-            assert_eq!(found.is_some(), is_warned, "{channels}: {found:?}");
+            assert_eq!(found.is_some(), is_warned, "{channel}: {found:?}");
         }
     }
 }
