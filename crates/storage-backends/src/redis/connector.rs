@@ -143,7 +143,7 @@ impl Connector {
             Problem::Lost(error) => Problem::Closed(error),
             other => other,
         };
-        wire.send(requests.iter().map(|(command, _)| command))
+        wire.send(deadline, requests.iter().map(|(command, _)| command))
             .map_err(|error| failed(error.problem))?;
         for (_, purpose) in requests {
             purpose.check(wire.receive_one(deadline).map_err(failed)?)?;

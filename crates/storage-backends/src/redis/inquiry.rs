@@ -61,7 +61,7 @@ fn ask(
         Kind::Server => connector.open_any(address, deadline)?,
         Kind::Sentinel => connector.open_sentinel(address, deadline)?,
     };
-    let sent = wire.send(commands.iter()).map_err(|failed| failed.problem);
+    let sent = wire.send(deadline, commands.iter()).map_err(|failed| failed.problem);
     let replies = sent.and_then(|sent| wire.receive(deadline, sent));
     let replies = replies.map_err(|problem| match problem {
         Problem::NoReply(_) => Problem::NoReply(connector.connect_timeout),

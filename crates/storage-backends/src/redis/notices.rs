@@ -234,7 +234,7 @@ impl Listener {
         if !self.control.add(&wire) {
             return Ok(());
         }
-        wire.send(commands.iter()).map_err(|failed| failed.problem)?;
+        wire.send(deadline, commands.iter()).map_err(|failed| failed.problem)?;
         let ping = cmd("PING");
         let mut is_asked = false;
         let mut checked = Instant::now();
@@ -245,7 +245,8 @@ impl Listener {
                     self.hear(&message)?;
                 }
                 Err(Problem::NoReply(_)) if !is_asked => {
-                    wire.send([&ping].into_iter()).map_err(|failed| failed.problem)?;
+                    let deadline = Instant::now() + SILENCE;
+                    wire.send(deadline, [&ping].into_iter()).map_err(|failed| failed.problem)?;
                     is_asked = true;
                 }
                 Err(problem) => return Err(problem),

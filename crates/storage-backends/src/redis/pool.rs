@@ -300,7 +300,7 @@ impl<'n> Lease<'n> {
         let (own, waiter) = Submission::own(own);
         let batch = Batch::new(own, others);
         let sent = match &mut self.wire {
-            Some(wire) => wire.send_packed(&batch.packed()),
+            Some(wire) => wire.send_packed(deadline, &batch.packed()),
             None => Err(Failed { problem: Problem::Lost(None), was_sent: false }),
         };
         match sent {
@@ -319,12 +319,13 @@ impl<'n> Lease<'n> {
     /// Sends commands in one write.
     pub(super) fn send<'c>(
         &mut self,
+        deadline: Instant,
         commands: impl Iterator<Item = &'c Cmd>,
     ) -> Result<(), Failed> {
         let Some(mut wire) = self.wire.take() else {
             return Err(Failed { problem: Problem::Lost(None), was_sent: false });
         };
-        self.awaited = wire.send(commands)?;
+        self.awaited = wire.send(deadline, commands)?;
         self.wire = Some(wire);
         Ok(())
     }

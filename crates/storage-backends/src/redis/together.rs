@@ -42,7 +42,7 @@ impl Group {
     ) -> Result<Lease<'_>, Failure> {
         let mut lease = self.node.lease(deadline, &client.confirm(&self.node, deadline))?;
         let own = self.indexes.iter().filter_map(|index| requests.get(*index));
-        match lease.send(own.flat_map(|(_, commands)| commands)) {
+        match lease.send(client.reply_deadline(deadline), own.flat_map(|(_, commands)| commands)) {
             Ok(()) => Ok(lease),
             Err(failed) => {
                 close(&mut lease, &failed.problem);

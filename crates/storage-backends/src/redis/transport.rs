@@ -1,8 +1,7 @@
 //! The bytes of one connection: commands out, replies in, each within a time limit.
 //!
-//! The socket blocks. Its read timeout is only changed if it differs from what is left by
-//! more than [`SLACK`], so that an ordinary call needs one system call to write and one to
-//! read.
+//! The socket blocks. Its timeouts are only changed if they differ much from what is left, so that
+//! an ordinary call needs one system call to write and one to read.
 
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::TcpStream;
@@ -17,7 +16,7 @@ use super::deployment::RedisAddress;
 use super::error::Problem;
 use crate::tcp::{self, ConnectError};
 
-/// How much later than its deadline a read may end.
+/// How much later than its deadline a read or a write may end.
 const SLACK: Duration = Duration::from_millis(20);
 
 /// A connection. After a [`Problem`] it must not be used again.
@@ -25,6 +24,7 @@ pub(super) struct Wire {
     stream: Stream,
     parser: Parser,
     read_timeout: Duration,
+    write_timeout: Duration,
     /// The longest time from a request to its reply.
     limit: Duration,
 }
@@ -62,7 +62,7 @@ impl Wire {
         if left.is_zero() {
             return Err(late());
         }
-        socket.set_write_timeout(Some(limit.max(SLACK))).map_err(Problem::Connect)?;
+        socket.set_write_timeout(Some(left)).map_err(Problem::Connect)?;
         socket.set_read_timeout(Some(left)).map_err(Problem::Connect)?;
         let stream = match tls {
             None => Stream::Plain(socket),
@@ -74,12 +74,13 @@ impl Wire {
                 deadline,
             )?)),
         };
-        Ok(Self { stream, parser: Parser::new(), read_timeout: left, limit })
+        Ok(Self { stream, parser: Parser::new(), read_timeout: left, write_timeout: left, limit })
     }
 
     /// Sends commands in one write. Returns how many replies will come.
     pub(super) fn send<'c>(
         &mut self,
+        deadline: Instant,
         commands: impl Iterator<Item = &'c Cmd>,
     ) -> Result<usize, Failed> {
         let (mut packed, mut count) = (Vec::new(), 0);
@@ -87,18 +88,24 @@ impl Wire {
             command.write_packed_command(&mut packed);
             count += 1;
         }
-        self.send_packed(&packed)?;
+        self.send_packed(deadline, &packed)?;
         Ok(count)
     }
 
     /// Sends requests that are packed already, in one write.
-    pub(super) fn send_packed(&mut self, packed: &[u8]) -> Result<(), Failed> {
-        let began = Instant::now();
+    pub(super) fn send_packed(&mut self, deadline: Instant, packed: &[u8]) -> Result<(), Failed> {
         let mut rest = packed;
         let limit = self.limit;
         let failed =
             |rest: &[u8], problem| Err(Failed { problem, was_sent: rest.len() < packed.len() });
         while !rest.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return failed(rest, Problem::NoReply(limit));
+            }
+            if let Err(error) = self.set_write_timeout(left) {
+                return failed(rest, Problem::Lost(Some(error)));
+            }
             let written = match &mut self.stream {
                 Stream::Plain(socket) => socket.write(rest),
                 Stream::Tls(stream) => stream.write(rest),
@@ -106,18 +113,23 @@ impl Wire {
             match written {
                 Ok(0) => return failed(rest, Problem::Lost(None)),
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_timeout(&error) => return failed(rest, Problem::NoReply(limit)),
+                Err(error) if error.kind() == ErrorKind::Interrupted || is_timeout(&error) => {}
                 Err(error) => return failed(rest, Problem::Lost(Some(error))),
-            }
-            if !rest.is_empty() && began.elapsed() > limit {
-                return failed(rest, Problem::NoReply(limit));
             }
         }
         if let Stream::Tls(stream) = &mut self.stream {
             stream
                 .flush()
                 .map_err(|error| Failed { problem: Problem::Lost(Some(error)), was_sent: true })?;
+        }
+        Ok(())
+    }
+
+    /// Makes a write end in this time, or little more.
+    fn set_write_timeout(&mut self, left: Duration) -> io::Result<()> {
+        if !is_near(self.write_timeout, left) {
+            self.socket().set_write_timeout(Some(left))?;
+            self.write_timeout = left;
         }
         Ok(())
     }
@@ -186,6 +198,11 @@ impl Wire {
     }
 }
 
+/// Whether a time limit of the socket need not be changed to what is left.
+fn is_near(timeout: Duration, left: Duration) -> bool {
+    timeout <= left + SLACK && timeout * 2 >= left
+}
+
 /// Encrypts a connection. The socket's read timeout is what is left until the deadline.
 fn handshake(
     socket: TcpStream,
@@ -238,8 +255,7 @@ enum End {
 impl Reader<'_> {
     /// Makes a read end in this time, or little more.
     fn set_timeout(&mut self, left: Duration) -> io::Result<()> {
-        let is_set = *self.read_timeout <= left + SLACK && *self.read_timeout * 2 >= left;
-        if is_set {
+        if is_near(*self.read_timeout, left) {
             return Ok(());
         }
         let socket = match &*self.stream {

@@ -66,7 +66,7 @@ fn the_end_of_a_connection_is_told_from_garbage() {
 fn commands_are_sent_together() {
     let (mut wire, mut server) = pair();
     let commands = [cmd("PING"), cmd("GET").arg("k").take()];
-    assert_eq!(wire.send(commands.iter()).unwrap_or_default(), 2);
+    assert_eq!(wire.send(Instant::now() + LONG, commands.iter()).unwrap_or_default(), 2);
     let mut received = vec![0; 100];
     let length = server.read(&mut received).unwrap();
     assert_eq!(&received[..length], b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
@@ -79,7 +79,7 @@ fn a_connection_that_is_closed_has_sent_nothing() {
     // The first write after the end is answered with a reset.
     let sent = (0..100).find_map(|_| {
         thread::sleep(Duration::from_millis(5));
-        wire.send([cmd("PING")].iter()).err()
+        wire.send(Instant::now() + LONG, [cmd("PING")].iter()).err()
     });
     assert!(!sent.unwrap().was_sent);
 }
@@ -88,10 +88,11 @@ fn a_connection_that_is_closed_has_sent_nothing() {
 fn a_server_that_reads_nothing_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = address(listener.local_addr().unwrap());
-    let limit = Duration::from_millis(100);
-    let mut wire = Wire::open(&to, None, LONG, Instant::now() + LONG, limit).unwrap();
+    let mut wire = Wire::open(&to, None, LONG, Instant::now() + LONG, LONG).unwrap();
     let long = [cmd("SET").arg("k").arg(vec![b'x'; 64 << 20]).take()];
-    let failed = wire.send(long.iter()).err().unwrap();
+    let began = Instant::now();
+    let failed = wire.send(soon(), long.iter()).err().unwrap();
+    assert!(began.elapsed() < LONG);
     assert!(matches!(failed.problem, Problem::NoReply(_)));
     assert!(failed.was_sent);
 }
