@@ -185,8 +185,8 @@ impl Client {
         let deadline = Instant::now() + self.connector.total_timeout;
         let mut patience = Patience::until(deadline);
         loop {
-            let request = || Request::new(commands.iter(), None);
-            match self.attempt(&node, request, false, None, deadline) {
+            let request = Request::new(commands.iter(), None);
+            match self.attempt(&node, request, false, deadline) {
                 Err(Failure::Server { problem: Problem::Lost(_), .. }) if patience.first_loss() => {
                 }
                 result => return result,
@@ -304,8 +304,8 @@ impl Client {
         is_asked: bool,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let request = || call.request(is_asked);
-        let mut replies = self.attempt(node, request, call.is_write, call.wait, deadline)?;
+        let request = call.request(is_asked);
+        let mut replies = self.attempt(node, request, call.is_write, deadline)?;
         if is_asked {
             call.remove_asking(&mut replies);
         }
@@ -333,17 +333,16 @@ impl Client {
     fn attempt(
         &self,
         node: &Node,
-        request: impl Fn() -> Request,
+        request: Request,
         is_write: bool,
-        wait: Option<&Arc<Wait>>,
         deadline: Instant,
     ) -> Result<Vec<Value>, Failure> {
-        let may_wait = || Some(request());
+        let waits = request.wait.as_ref().map_or(Duration::ZERO, |wait| wait.limit);
         let confirm = self.confirm(node, deadline);
-        let (result, lease) = match node.access(deadline, is_write, may_wait, &confirm)? {
+        let (result, lease) = match node.access(deadline, is_write, Some(request), &confirm)? {
             Access::Lease(mut lease, own, others) => {
-                let own = own.unwrap_or_else(&request);
-                let waits = wait.map_or(Duration::ZERO, |wait| wait.limit);
+                // It is never missing, because the call has one.
+                let own = own.ok_or_else(|| Failure::at(&node.address, Problem::Lost(None)))?;
                 let by = deadline.min(self.reply_deadline(deadline) + waits);
                 (lease.call(by, own, others), Some(lease))
             }

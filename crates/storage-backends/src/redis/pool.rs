@@ -12,7 +12,7 @@ use super::deployment::RedisAddress;
 use super::error::{Failure, Problem};
 use super::shard::Shard;
 use super::transport::{Failed, Wire};
-use super::turn::{Granted, Request, Submission, Taken, Turn, Waiter};
+use super::turn::{Granted, Queued, Request, Submission, Turn};
 
 /// How long an idle connection is used again. A firewall may forget older ones.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ struct State {
     /// All connections: idle, in use, and those that are being opened.
     open: usize,
     /// The callers that wait for one.
-    waiting: VecDeque<Arc<Waiter>>,
+    waiting: VecDeque<Queued>,
     /// Raised to close the connections that were opened before.
     generation: u64,
     /// A shard that the server has, if it has any.
@@ -48,11 +48,41 @@ struct State {
 impl State {
     /// Lets a caller that waits open a connection.
     fn wake_one(&mut self) {
-        while let Some(waiter) = self.waiting.pop_front() {
-            if waiter.end(|_| Turn::Retry) {
+        while let Some(Queued { waiter, .. }) = self.waiting.pop_front() {
+            if waiter.end(Turn::Retry) {
                 break;
             }
         }
+    }
+
+    /// Makes a connection idle. Returns one that was idle for too long.
+    fn make_idle(&mut self, wire: Wire, generation: u64) -> Option<Idle> {
+        let now = Instant::now();
+        let oldest = self.idle.first().map(|idle| now - idle.since);
+        let unused = oldest.is_some_and(|age| age > MAX_IDLE).then(|| {
+            self.open -= 1;
+            self.idle.remove(0)
+        });
+        self.idle.push(Idle { wire, since: now, generation });
+        unused
+    }
+
+    /// Takes the callers behind the first whose requests are sent with its request.
+    fn take_behind(&mut self, first: &Queued) -> Vec<Queued> {
+        let mut behind = Vec::new();
+        let Some(mut bytes) = first.bytes else { return behind };
+        while let Some(next) = self.waiting.front()
+            && let Some(more) = next.bytes
+        {
+            bytes += more;
+            // A read does not wait for replicas because of a write behind it.
+            let fits = bytes <= MAX_BYTES && (first.waits || !next.waits);
+            if !fits || behind.len() + 1 == MAX_REQUESTS {
+                break;
+            }
+            behind.extend(self.waiting.pop_front());
+        }
+        behind
     }
 }
 
@@ -64,8 +94,7 @@ struct Idle {
 
 /// How a call reaches the server.
 pub(super) enum Access<'n> {
-    /// With a connection. If the caller waited for it, also its request, and those of others that
-    /// it sends as well.
+    /// With a connection, to send the caller's request and those of others.
     Lease(Lease<'n>, Option<Request>, Vec<Submission>),
     /// Another caller has sent the request.
     Answered(Result<Vec<Value>, Failed>),
@@ -88,21 +117,21 @@ impl Node {
         deadline: Instant,
         confirm: &dyn Fn(Instant) -> Result<(), Failure>,
     ) -> Result<Lease<'_>, Failure> {
-        match self.access(deadline, false, || None, confirm)? {
+        match self.access(deadline, false, None, confirm)? {
             Access::Lease(lease, ..) => Ok(lease),
             Access::Answered(_) => Err(Failure::at(&self.address, Problem::Lost(None))),
         }
     }
 
-    /// Takes a connection for one call, or has its request sent with others if all are in use.
-    /// `is_checked` says that the server must not have closed it, as far as that can be known.
+    /// Takes a connection for one call, or has its request sent with others if all are in use. A
+    /// call without a request needs a connection alone. `is_checked` says that the server must not have closed it, as far as that can be known.
     /// `confirm` is called for a new connection, and for one that was idle for long, with the
     /// time since when the server may have been replaced.
     pub(super) fn access(
         &self,
         deadline: Instant,
         is_checked: bool,
-        request: impl Fn() -> Option<Request>,
+        mut own: Option<Request>,
         confirm: &dyn Fn(Instant) -> Result<(), Failure>,
     ) -> Result<Access<'_>, Failure> {
         let mut state = self.state();
@@ -116,7 +145,7 @@ impl Node {
                         if since.elapsed() > CONFIRMED {
                             confirm(Instant::now().checked_sub(CONFIRMED).unwrap_or(since))?;
                         }
-                        return Ok(Access::Lease(lease, None, Vec::new()));
+                        return Ok(Access::Lease(lease, own, Vec::new()));
                     }
                     state = self.state();
                 }
@@ -131,7 +160,7 @@ impl Node {
                         let lease = Lease::new(self, wire, generation);
                         // A server that hung may have been replaced while it was connected to.
                         confirm(Instant::now())?;
-                        return Ok(Access::Lease(lease, None, Vec::new()));
+                        return Ok(Access::Lease(lease, own, Vec::new()));
                     }
                     Err(problem) => {
                         state = self.state();
@@ -148,8 +177,9 @@ impl Node {
             if !state.idle.is_empty() {
                 continue;
             }
-            let waiter = Arc::new(Waiter::new(request(), deadline));
-            state.waiting.push_back(Arc::clone(&waiter));
+            let queued = Queued::new(own.take(), deadline);
+            let waiter = Arc::clone(&queued.waiter);
+            state.waiting.push_back(queued);
             drop(state);
             let began = Instant::now();
             match waiter.wait(self.connector.reply_timeout) {
@@ -165,7 +195,10 @@ impl Node {
                     let limit = self.connector.total_timeout;
                     return Err(Failure::at(&self.address, Problem::AllInUse(limit)));
                 }
-                Turn::Retry => state = self.state(),
+                Turn::Retry(request) => {
+                    own = request;
+                    state = self.state();
+                }
             }
         }
     }
@@ -188,90 +221,52 @@ impl Node {
         // Those who wait may open connections now.
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        for waiter in waiting {
-            waiter.end(|_| Turn::Retry);
+        for Queued { waiter, .. } in waiting {
+            waiter.end(Turn::Retry);
         }
         drop(closed);
     }
 
     /// Passes a connection on or makes it idle, or forgets one that was closed.
     fn put_back(&self, wire: Option<(Wire, u64)>) {
-        let mut unused = None;
-        let mut state = self.state();
-        match wire {
-            Some((wire, generation)) if generation == state.generation => {
-                let now = Instant::now();
-                let oldest = state.idle.first().map(|idle| now - idle.since);
-                if oldest.is_some_and(|age| age > MAX_IDLE) {
-                    state.open -= 1;
-                    unused = Some(state.idle.remove(0));
-                }
-                if let Some(wire) = self.pass_on(&mut state, wire, generation) {
-                    state.idle.push(Idle { wire, since: now, generation });
-                }
+        let Some((mut wire, generation)) = wire else { return self.forget(self.state()) };
+        loop {
+            let mut state = self.state();
+            if generation != state.generation {
+                return self.forget(state);
             }
-            _ => {
-                state.open -= 1;
-                state.wake_one();
+            let Some(next) = state.waiting.pop_front() else {
+                let unused = state.make_idle(wire, generation);
+                drop(state);
+                drop(unused);
+                return;
+            };
+            let behind = match next.waiter.deadline.saturating_duration_since(Instant::now()) {
+                // A caller with little time would end the requests of others early.
+                left if left < self.connector.reply_timeout => Vec::new(),
+                _ => state.take_behind(&next),
+            };
+            // Without the lock, because it takes long to wake a thread.
+            drop(state);
+            match next.grant(wire, generation, &behind) {
+                None => return,
+                Some(rejected) => wire = rejected,
             }
+            let mut state = self.state();
+            behind.into_iter().rev().for_each(|queued| state.waiting.push_front(queued));
         }
-        drop(state);
-        drop(unused);
     }
 
-    /// Gives a connection to the caller that has waited longest, with requests of those behind
-    /// it. Returns it if no one waits.
-    fn pass_on(&self, state: &mut State, wire: Wire, generation: u64) -> Option<Wire> {
-        let mut wire = Some(wire);
-        while let Some(next) = state.waiting.pop_front() {
-            next.end(|own| {
-                let Some(wire) = wire.take() else { return Turn::Retry };
-                let left = next.deadline.saturating_duration_since(Instant::now());
-                let others = match &own {
-                    // A caller with little time would end the requests of others early.
-                    Some(own) if left >= self.connector.reply_timeout => {
-                        behind(&mut state.waiting, own)
-                    }
-                    _ => Vec::new(),
-                };
-                Turn::Granted(Granted { wire, generation, own, others })
-            });
-            if wire.is_none() {
-                break;
-            }
-        }
-        wire
+    /// Forgets a connection that was closed.
+    fn forget(&self, mut state: MutexGuard<'_, State>) {
+        state.open -= 1;
+        state.wake_one();
     }
 
     /// Ignores poisoning: no code panics while it holds the lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Takes requests of callers who wait, to be sent with the one of the first.
-fn behind(waiting: &mut VecDeque<Arc<Waiter>>, first: &Request) -> Vec<Submission> {
-    let mut others = Vec::new();
-    let mut bytes = first.len();
-    while others.len() + 1 < MAX_REQUESTS
-        && let Some(next) = waiting.front()
-    {
-        let fits = |request: &Request| {
-            // A read does not wait for replicas because of a write behind it.
-            let waits = request.wait.is_some() && first.wait.is_none();
-            !waits && bytes + request.len() <= MAX_BYTES
-        };
-        match next.take(fits) {
-            Taken::Request(other) => {
-                bytes += other.request.len();
-                others.push(other);
-            }
-            Taken::GaveUp => {}
-            Taken::Nothing => break,
-        }
-        waiting.pop_front();
-    }
-    others
 }
 
 /// A connection in use. Returned to the pool when it is dropped, unless a request failed or

@@ -56,6 +56,35 @@ impl Request {
     }
 }
 
+/// A caller in the queue for a connection.
+pub(super) struct Queued {
+    pub(super) waiter: Arc<Waiter>,
+    /// How many bytes its request has. Without a request, it needs the connection alone.
+    pub(super) bytes: Option<usize>,
+    /// Whether it waits for replicas.
+    pub(super) waits: bool,
+}
+
+impl Queued {
+    pub(super) fn new(request: Option<Request>, deadline: Instant) -> Self {
+        let bytes = request.as_ref().map(Request::len);
+        let waits = request.as_ref().is_some_and(|request| request.wait.is_some());
+        Self { waiter: Arc::new(Waiter::new(request, deadline)), bytes, waits }
+    }
+
+    /// Gives the caller a connection, with the requests of those `behind` it. Returns the
+    /// connection, and leaves those, if the caller has given up.
+    pub(super) fn grant(&self, wire: Wire, generation: u64, behind: &[Self]) -> Option<Wire> {
+        let mut wire = Some(wire);
+        self.waiter.end(|own| {
+            let Some(wire) = wire.take() else { return Turn::Retry(own) };
+            let others = behind.iter().filter_map(|queued| queued.waiter.take()).collect();
+            Turn::Granted(Granted { wire, generation, own, others })
+        });
+        wire
+    }
+}
+
 /// A caller that waits.
 pub(super) struct Waiter {
     state: Mutex<Waiting>,
@@ -76,7 +105,7 @@ enum Waiting {
 /// How the wait of a caller ends.
 pub(super) enum Turn {
     /// It may look for a connection, or open one.
-    Retry,
+    Retry(Option<Request>),
     /// It may use a connection.
     Granted(Granted),
     /// Another caller has sent its request.
@@ -102,7 +131,7 @@ pub(super) struct Submission {
 }
 
 impl Waiter {
-    pub(super) fn new(request: Option<Request>, deadline: Instant) -> Self {
+    fn new(request: Option<Request>, deadline: Instant) -> Self {
         Self { state: Mutex::new(Waiting::Queued(request)), changed: Condvar::new(), deadline }
     }
 
@@ -148,19 +177,18 @@ impl Waiter {
         }
     }
 
-    /// Takes the request, if the caller has one that fits and has not given up.
-    pub(super) fn take(self: &Arc<Self>, fits: impl FnOnce(&Request) -> bool) -> Taken {
+    /// Takes the request, if the caller has one and has not given up.
+    fn take(self: &Arc<Self>) -> Option<Submission> {
         let mut state = self.lock();
         match mem::replace(&mut *state, Waiting::GaveUp) {
-            Waiting::Queued(Some(request)) if fits(&request) => {
+            Waiting::Queued(Some(request)) => {
                 *state = Waiting::Taken;
-                Taken::Request(Submission::new(self, request))
+                Some(Submission::new(self, request))
             }
-            Waiting::Queued(request) => {
-                *state = Waiting::Queued(request);
-                Taken::Nothing
+            other => {
+                *state = other;
+                None
             }
-            _ => Taken::GaveUp,
         }
     }
 
@@ -177,14 +205,6 @@ impl Waiter {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What [`Waiter::take`] found.
-pub(super) enum Taken {
-    Request(Submission),
-    /// The caller waits on.
-    Nothing,
-    GaveUp,
 }
 
 impl Submission {

@@ -25,7 +25,8 @@ pub(crate) fn measure(size: Size) -> Result<String> {
     let connections = Connections::open(&server, CALLERS)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let shared = connect_shared(&runtime, &server)?;
-    let operations = CALLERS * size.pick(200, 20);
+    // So many that starting the threads, which takes milliseconds, does not count.
+    let operations = CALLERS * size.pick(1_000, 50);
     let plan = Plan { rounds: size.pick(21, 3), operations, turn: operations };
     let mut rows = Vec::new();
     for (name, made) in [("get", Call::Get), ("set", Call::Set)] {
