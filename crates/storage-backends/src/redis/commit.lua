@@ -3,8 +3,8 @@
 -- A script that fails half-way is not rolled back, so everything in a commit that can fail comes
 -- before its first write: reads of every key, whose types are thereby checked, and the server's
 -- refusal of the first command that writes (full memory, no replica, a disk that failed). After
--- the first write of the script the server refuses nothing. A commit that fails is no matter for
--- those after it. What commits have in common is read once, before them, and written once.
+-- the first write of the script the server refuses nothing. A commit that fails does not
+-- affect those after it. What commits have in common is read once, before them, and written once.
 --
 -- KEYS: store, last revision, components, snapshots, old values, index of old values; for each
 -- commit: index and counter of each component; the value of each check; the value of each write.
@@ -24,8 +24,9 @@ local OVERHEAD = 24
 
 -- Where the keys and the arguments of the next commit begin.
 local next_key, next_arg = 7, 7
--- The number of the last commit, and the one that the server has, once this script has written.
+-- The number of the last commit, and the one that this script has given to the server.
 local number, stored_number
+local has_written = false
 local now, has_snapshots, newest_snapshot
 -- By the key of the counter. As after the commits so far.
 local components = {}
@@ -149,7 +150,7 @@ local function commit()
   -- Writes. A full server refuses SET but not DEL, so a commit that only deletes begins with DEL.
   if not stored_number and (has_set or write_count == 0) then
     call('SET', LAST, decimal(number + 1))
-    stored_number = number + 1
+    stored_number, has_written = number + 1, true
   end
   -- The revision: the number of the commit in this shard, and the shard in the lowest 8 bits.
   number = number + 1
@@ -167,6 +168,7 @@ local function commit()
       end
     else
       call('DEL', key)
+      has_written = true
       call('ZREM', component.index, user_key)
     end
     if old_values[n] then
@@ -223,7 +225,6 @@ local is_store = call('HGET', STORE, 'store_id') == ARGV[1]
 if is_store then
   prepare()
 end
-local first = number
 for n = 1, tonumber(ARGV[6]) do
   local has_ended, reply = true, {'other store'}
   if is_store then
@@ -235,7 +236,7 @@ for n = 1, tonumber(ARGV[6]) do
   end
   replies[n] = reply
 end
-if number ~= first then
+if has_written then
   finish()
 end
 return replies

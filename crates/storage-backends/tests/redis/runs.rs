@@ -7,19 +7,23 @@ use super::*;
 /// How long the server does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Opens a store with one connection.
+fn open(server: &OwnServer) -> RedisStorage {
+    RedisStorage::open(&server.options().with_pool_size(1)).unwrap()
+}
+
 /// Makes commits while all wait for the only connection, so that one run makes most of them.
 fn commit_together(
     server: &OwnServer,
+    store: &RedisStorage,
     commits: Vec<Commit>,
-) -> (RedisStorage, Vec<Result<Revision, StorageError>>) {
-    let store = RedisStorage::open(&server.options().with_pool_size(1)).unwrap();
+) -> Vec<Result<Revision, StorageError>> {
     let (mut raw, count) = (server.raw(), commits.len());
     raw.run("CONFIG RESETSTAT");
     raw.run(&format!("CLIENT PAUSE {} ALL", PAUSE.as_millis()));
     let results = thread::scope(|scope| {
         let first = scope.spawn(|| store.exists("app/notes/home/first"));
         thread::sleep(PAUSE / 5);
-        let store = &store;
         let commits: Vec<_> =
             commits.into_iter().map(|commit| scope.spawn(move || store.commit(commit))).collect();
         first.join().unwrap().unwrap();
@@ -29,7 +33,7 @@ fn commit_together(
     let runs = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
     let runs: usize = runs.unwrap().split(',').next().unwrap().parse().unwrap();
     assert!(runs < count / 2, "{runs} runs");
-    (store, results)
+    results
 }
 
 fn key(name: impl std::fmt::Display) -> String {
@@ -39,6 +43,7 @@ fn key(name: impl std::fmt::Display) -> String {
 #[test]
 fn each_commit_has_its_own_outcome() {
     let Some(server) = OwnServer::start(&[]) else { return };
+    let store = open(&server);
     let commits = (0..40)
         .map(|n| match n % 5 {
             0 => Commit::new().set(key(n), "value".into()),
@@ -50,7 +55,7 @@ fn each_commit_has_its_own_outcome() {
             _ => Commit::new().delete(key(n)).set(format!("app/other/{n}/a"), "value".into()),
         })
         .collect();
-    let (store, results) = commit_together(&server, commits);
+    let results = commit_together(&server, &store, commits);
     let mut revisions = Vec::new();
     for (n, result) in results.iter().enumerate() {
         match (n % 5, result) {
@@ -73,11 +78,11 @@ fn each_commit_has_its_own_outcome() {
 #[test]
 fn a_commit_to_a_damaged_key_fails_alone() {
     let Some(server) = OwnServer::start(&[]) else { return };
-    drop(RedisStorage::open(&server.options()).unwrap());
+    let store = open(&server);
     let damaged = format!("v:{{{}:00}}{}", RedisOptions::DEFAULT_PREFIX, key(7));
     server.raw().run(&format!("SADD {damaged} mine"));
     let commits = (0..20).map(|n| Commit::new().set(key(n), "value".into())).collect();
-    let (store, results) = commit_together(&server, commits);
+    let results = commit_together(&server, &store, commits);
     for (n, result) in results.iter().enumerate() {
         match n {
             7 => assert!(matches!(result, Err(StorageError::Corrupt { .. })), "{result:?}"),
@@ -92,7 +97,7 @@ fn a_commit_to_a_damaged_key_fails_alone() {
 #[test]
 fn deletes_do_not_let_sets_into_a_full_server() {
     let Some(server) = OwnServer::start(&[]) else { return };
-    let store = RedisStorage::open(&server.options()).unwrap();
+    let store = open(&server);
     (0..20).for_each(|n| store.set(&key(n), vec![7; 1_000].into()).unwrap());
     server.raw().run("CONFIG SET maxmemory 1");
     let commits = (0..40)
@@ -101,7 +106,7 @@ fn deletes_do_not_let_sets_into_a_full_server() {
             _ => Commit::new().set(key(n + 100), "value".into()),
         })
         .collect();
-    let (store, results) = commit_together(&server, commits);
+    let results = commit_together(&server, &store, commits);
     for (n, result) in results.iter().enumerate() {
         match (n % 2, result) {
             (0, Ok(_)) => {}
@@ -115,5 +120,32 @@ fn deletes_do_not_let_sets_into_a_full_server() {
         }
     }
     assert_eq!(store.usage(None).unwrap(), Usage::default());
+    assert_eq!(verifying::problems(&store), []);
+}
+
+#[test]
+fn a_delete_that_is_refused_leaves_the_outcomes_of_others() {
+    let Some(server) = OwnServer::start(&[]) else { return };
+    let store = open(&server);
+    store.set(&key(0), "value".into()).unwrap();
+    server.raw().run("CONFIG SET min-replicas-to-write 1");
+    let commits = (0..40)
+        .map(|n| match n % 2 {
+            0 => Commit::new().delete(key(0)),
+            _ => Commit::new().require_absent(key(0)).delete(key(0)),
+        })
+        .collect();
+    let results = commit_together(&server, &store, commits);
+    for (n, result) in results.iter().enumerate() {
+        match (n % 2, result) {
+            (0, Err(StorageError::Unavailable { detail, .. })) => {
+                assert!(detail.contains("min-replicas-to-write"), "{detail}");
+            }
+            (1, Err(error)) => assert_eq!(*error, StorageError::AlreadyExists(key(0))),
+            _ => panic!("{n}: {result:?}"),
+        }
+    }
+    assert_eq!(store.usage(None).unwrap().keys, 1);
+    server.raw().run("CONFIG SET min-replicas-to-write 0");
     assert_eq!(verifying::problems(&store), []);
 }
