@@ -1,8 +1,8 @@
 //! Reading several shards at the same time: one round trip to each server.
 //!
 //! A server that hangs must not keep the connections to the others from other calls. So the
-//! replies are received as they come, and a connection that is not to be had at once is waited
-//! for when no other is held.
+//! replies are received as they come. A server whose connections are all in use is asked after
+//! the others, when the connections to them are free again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,14 +33,15 @@ struct Group {
 }
 
 impl Group {
-    /// Takes a connection, and sends the requests.
+    /// Takes a connection within a time, and sends the requests.
     fn send(
         &self,
         client: &Client,
         requests: &Requests,
+        within: Instant,
         deadline: Instant,
     ) -> Result<Lease<'_>, Failure> {
-        let mut lease = self.node.lease(deadline, &client.confirm(&self.node, deadline))?;
+        let mut lease = self.node.lease(within, &client.confirm(&self.node, within))?;
         let own = self.indexes.iter().filter_map(|index| requests.get(*index));
         match lease.send(client.reply_deadline(deadline), own.flat_map(|(_, commands)| commands)) {
             Ok(()) => Ok(lease),
@@ -91,10 +92,10 @@ pub(super) fn read(
     replies: &mut [Option<Vec<Value>>],
 ) {
     let groups = groups(client, requests);
-    let brief = deadline.min(Instant::now() + FOR_CONNECTION);
     let (mut sent, mut late, mut failed) = (VecDeque::new(), Vec::new(), Vec::new());
     for group in &groups {
-        match group.send(client, requests, brief) {
+        let within = deadline.min(Instant::now() + FOR_CONNECTION);
+        match group.send(client, requests, within, deadline) {
             Ok(lease) => sent.push_back((group, lease)),
             Err(_) => late.push(group),
         }
@@ -109,7 +110,7 @@ pub(super) fn read(
         }
     }
     for group in late {
-        let sent = group.send(client, requests, deadline).ok();
+        let sent = group.send(client, requests, deadline, deadline).ok();
         let reply_deadline = client.reply_deadline(deadline);
         let received = sent.map(|lease| group.receive(lease, reply_deadline, requests, replies));
         if !matches!(received, Some(Ok(()))) {

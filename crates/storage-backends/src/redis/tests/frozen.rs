@@ -145,3 +145,28 @@ fn a_read_of_several_shards_ends_within_its_total_time() {
         eventually(|| read_all(&client, &shards).is_ok());
     }
 }
+
+#[test]
+fn a_node_that_hangs_does_not_close_the_connections_to_others() {
+    let Some(mut frozen) = Frozen::start() else { return };
+    frozen.keep_masters();
+    let shards = frozen.shards.clone();
+    let options = frozen
+        .options()
+        .with_connect_timeout(Duration::from_millis(500))
+        .with_reply_timeout(Duration::from_millis(500))
+        .with_total_timeout(Duration::from_secs(1));
+    let client = Client::open(&options, false).unwrap();
+    open_connections(&client, &shards);
+    frozen.node_of(shards[0]).pause().unwrap();
+    failed(read_all(&client, &shards));
+    let connections = |frozen: &mut Frozen| -> u32 {
+        let node = frozen.node_of(shards[1]);
+        node.info("connected_clients").unwrap().parse().unwrap()
+    };
+    let before = connections(&mut frozen);
+    (0..5).for_each(|_| drop(failed(read_all(&client, &shards))));
+    // Four are kept. Others look for the masters.
+    assert!(connections(&mut frozen) + 2 >= before, "{before}");
+    frozen.node_of(shards[0]).resume().unwrap();
+}
