@@ -98,16 +98,23 @@ impl Wire {
         let limit = self.limit;
         let failed =
             |rest: &[u8], problem| Err(Failed { problem, was_sent: rest.len() < packed.len() });
-        while !rest.is_empty() {
+        loop {
+            if rest.is_empty() && matches!(self.stream, Stream::Plain(_)) {
+                return Ok(());
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return failed(rest, Problem::NoReply(limit));
             }
-            if let Err(error) = self.set_write_timeout(left) {
+            if let Err(error) = self.set_timeouts(left) {
                 return failed(rest, Problem::Lost(Some(error)));
             }
             let written = match &mut self.stream {
                 Stream::Plain(socket) => socket.write(rest),
+                Stream::Tls(stream) if rest.is_empty() => match stream.flush() {
+                    Ok(()) => return Ok(()),
+                    Err(error) => Err(error),
+                },
                 Stream::Tls(stream) => stream.write(rest),
             };
             match written {
@@ -117,19 +124,18 @@ impl Wire {
                 Err(error) => return failed(rest, Problem::Lost(Some(error))),
             }
         }
-        if let Stream::Tls(stream) = &mut self.stream {
-            stream
-                .flush()
-                .map_err(|error| Failed { problem: Problem::Lost(Some(error)), was_sent: true })?;
-        }
-        Ok(())
     }
 
     /// Makes a write end in this time, or little more.
-    fn set_write_timeout(&mut self, left: Duration) -> io::Result<()> {
+    fn set_timeouts(&mut self, left: Duration) -> io::Result<()> {
         if !is_near(self.write_timeout, left) {
             self.socket().set_write_timeout(Some(left))?;
             self.write_timeout = left;
+        }
+        // A write with TLS reads, too, if it cannot go on.
+        if matches!(self.stream, Stream::Tls(_)) && !is_near(self.read_timeout, left) {
+            self.socket().set_read_timeout(Some(left))?;
+            self.read_timeout = left;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Encrypted connections.
 
+use super::super::connector::Connector;
+use super::super::error::Problem;
 use super::*;
 use crate::TlsMode;
 
@@ -59,4 +61,26 @@ fn an_encrypted_connection_is_replaced_when_the_server_restarts() {
     write(&client, SHARD, "a", "2").unwrap();
     server.restart().unwrap();
     assert_eq!(read(&client, SHARD, "a").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_server_that_reads_nothing_is_given_up() {
+    if is_skipped() {
+        return;
+    }
+    let mut server = Redis::builder().tls().start().unwrap();
+    let options = single(server.address())
+        .with_tls(TlsMode::Require)
+        .with_connect_timeout(LONG)
+        .with_reply_timeout(LONG);
+    let connector = Connector::new(&options, false).unwrap();
+    let to = address(server.address());
+    let mut wire = connector.open(&to, None, Instant::now() + LONG).unwrap();
+    server.pause().unwrap();
+    let long = [set(SHARD, "a", &"x".repeat(64 << 20))];
+    let began = Instant::now();
+    let failed = wire.send(began + Duration::from_millis(50), long.iter()).err().unwrap();
+    assert!(began.elapsed() < LONG / 2);
+    assert!(matches!(failed.problem, Problem::NoReply(_)));
+    assert!(failed.was_sent);
 }
