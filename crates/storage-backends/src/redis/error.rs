@@ -80,6 +80,7 @@ impl Problem {
         match self {
             Self::NoReply(limit) => Self::NoReply(*limit),
             Self::NotRedis => Self::NotRedis,
+            Self::IsReplica => Self::IsReplica,
             Self::Lost(Some(error)) => {
                 Self::Lost(Some(io::Error::new(error.kind(), error.to_string())))
             }

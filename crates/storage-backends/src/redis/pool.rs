@@ -76,7 +76,7 @@ impl State {
         {
             bytes += more;
             // A read does not wait for replicas because of a write behind it.
-            let fits = bytes <= MAX_BYTES && (first.waits || !next.waits);
+            let fits = bytes <= MAX_BYTES && (first.wait.is_some() || next.wait.is_none());
             if !fits || behind.len() + 1 == MAX_REQUESTS {
                 break;
             }
@@ -124,8 +124,8 @@ impl Node {
     }
 
     /// Takes a connection for one call, or has its request sent with others if all are in use. A
-    /// call without a request needs a connection alone. `is_checked` says that the server must not have closed it, as far as that can be known.
-    /// `confirm` is called for a new connection, and for one that was idle for long, with the
+    /// call without a request needs a connection alone. `is_checked` says that the server must not
+    /// have closed it, as far as that can be known. `confirm` is called for a new connection, and for one that was idle for long, with the
     /// time since when the server may have been replaced.
     pub(super) fn access(
         &self,
@@ -185,8 +185,11 @@ impl Node {
             match waiter.wait(self.connector.reply_timeout) {
                 Turn::Granted(Granted { wire, generation, own, others }) => {
                     let lease = Lease::new(self, wire, generation);
-                    if began.elapsed() > CONFIRMED {
-                        confirm(began)?;
+                    if began.elapsed() > CONFIRMED
+                        && let Err(failure) = confirm(began)
+                    {
+                        others.into_iter().for_each(|other| other.fail(&Problem::IsReplica));
+                        return Err(failure);
                     }
                     return Ok(Access::Lease(lease, own, others));
                 }
@@ -241,11 +244,11 @@ impl Node {
                 drop(unused);
                 return;
             };
-            let behind = match next.waiter.deadline.saturating_duration_since(Instant::now()) {
-                // A caller with little time would end the requests of others early.
-                left if left < self.connector.reply_timeout => Vec::new(),
-                _ => state.take_behind(&next),
-            };
+            // A caller with little time would end the requests of others early.
+            let enough = (self.connector.reply_timeout + next.wait.unwrap_or_default())
+                .min(self.connector.total_timeout / 2);
+            let left = next.waiter.deadline.saturating_duration_since(Instant::now());
+            let behind = if left < enough { Vec::new() } else { state.take_behind(&next) };
             // Without the lock, because it takes long to wake a thread.
             drop(state);
             match next.grant(wire, generation, &behind) {

@@ -47,7 +47,7 @@ impl Request {
         Self { body: Body::Part(Arc::clone(part)), wait: wait.cloned() }
     }
 
-    /// How many bytes are sent, or little more.
+    /// About how many bytes are sent.
     pub(super) fn len(&self) -> usize {
         match &self.body {
             Body::Packed { bytes, .. } => bytes.len(),
@@ -61,15 +61,15 @@ pub(super) struct Queued {
     pub(super) waiter: Arc<Waiter>,
     /// How many bytes its request has. Without a request, it needs the connection alone.
     pub(super) bytes: Option<usize>,
-    /// Whether it waits for replicas.
-    pub(super) waits: bool,
+    /// How long it waits for replicas, if it does.
+    pub(super) wait: Option<Duration>,
 }
 
 impl Queued {
     pub(super) fn new(request: Option<Request>, deadline: Instant) -> Self {
         let bytes = request.as_ref().map(Request::len);
-        let waits = request.as_ref().is_some_and(|request| request.wait.is_some());
-        Self { waiter: Arc::new(Waiter::new(request, deadline)), bytes, waits }
+        let wait = request.as_ref().and_then(|request| request.wait.as_ref()).map(|w| w.limit);
+        Self { waiter: Arc::new(Waiter::new(request, deadline)), bytes, wait }
     }
 
     /// Gives the caller a connection, with the requests of those `behind` it. Returns the
@@ -77,6 +77,7 @@ impl Queued {
     pub(super) fn grant(&self, wire: Wire, generation: u64, behind: &[Self]) -> Option<Wire> {
         let mut wire = Some(wire);
         self.waiter.end(|own| {
+            // It is there, because this runs once.
             let Some(wire) = wire.take() else { return Turn::Retry(own) };
             let others = behind.iter().filter_map(|queued| queued.waiter.take()).collect();
             Turn::Granted(Granted { wire, generation, own, others })

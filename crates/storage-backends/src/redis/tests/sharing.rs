@@ -9,7 +9,9 @@ const CALLERS: usize = 20;
 
 /// A client with one connection, through a proxy.
 fn client(proxy: &Proxy) -> Client {
-    let options = single(proxy.address()).with_pool_size(1);
+    let all = Duration::from_secs(10);
+    let options =
+        single(proxy.address()).with_pool_size(1).with_reply_timeout(all).with_total_timeout(all);
     Client::open(&options, false).unwrap()
 }
 
