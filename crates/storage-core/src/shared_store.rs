@@ -38,8 +38,8 @@ pub trait SharedStore: Send + Sync {
     /// Checks that the servers still hold the store that was opened. If they do not, because one
     /// was emptied or holds another store, later reads fail, too, instead of finding nothing.
     ///
-    /// Costs a small read. A host that polls no component calls it instead. Default: succeeds,
-    /// for stores whose reads notice it themselves.
+    /// Costs a small read. A host calls it after each poll. Default: succeeds, for stores whose
+    /// reads notice it themselves.
     ///
     /// # Errors
     /// As [`component_revisions`](Self::component_revisions).

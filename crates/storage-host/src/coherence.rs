@@ -69,9 +69,11 @@ impl Follower {
 fn poll(coherence: &Coherence, store: &Weak<GatedStore>) -> Result<(), StorageError> {
     let store = store.upgrade();
     let Some(shared) = store.as_ref().and_then(|store| store.shared()) else { return Ok(()) };
-    coherence.poll(shared)?;
-    // Otherwise a host without a cache would read from an emptied server as if no key existed.
-    if coherence.stats().components == 0 { shared.check_identity() } else { Ok(()) }
+    let polled = coherence.poll(shared);
+    // The components of a server need not be polled, as those without a cache. Otherwise they
+    // would be read from an emptied server as if no key existed.
+    shared.check_identity()?;
+    polled
 }
 
 /// How often to poll for the shortest maximum staleness of these settings.
