@@ -23,7 +23,7 @@ impl Batch {
         let wait = first.request.wait.clone();
         let mut submissions = vec![first];
         submissions.extend(others);
-        // Parts of the same run have the same place, and others none.
+        // The parts of each run become neighbours. Requests that are not parts come first.
         submissions.sort_by_key(|submission| {
             let part = submission.part();
             (part.map(|part| Arc::as_ptr(&part.common)), part.is_some_and(|part| part.is_last))

@@ -34,7 +34,7 @@ impl Commits {
     /// store is only read.
     pub(super) fn new(database: &Database) -> Result<Self, StorageError> {
         if !database.read_only {
-            COMMIT.prepare(&database.client, Shard::FIRST).map_err(failed)?;
+            COMMIT.load(&database.client, Shard::FIRST).map_err(failed)?;
         }
         Ok(Self { common: database.shards().map(|_| OnceLock::new()).collect() })
     }

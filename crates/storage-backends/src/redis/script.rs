@@ -27,11 +27,6 @@ impl Script {
         self.hash.get().map_or("", String::as_str)
     }
 
-    /// Gives the script to the server of a shard, so that the first run need not.
-    pub(super) fn prepare(&self, client: &Client, shard: Shard) -> Result<(), Failure> {
-        self.load(client, shard)
-    }
-
     /// Runs the script. `add_arguments` adds the number of keys, the keys and the arguments.
     /// One round trip, unless the server does not have the script yet.
     pub(super) fn run(
@@ -80,7 +75,7 @@ impl Script {
     }
 
     /// Gives the script to the server of a shard, which replies with its hash.
-    fn load(&self, client: &Client, shard: Shard) -> Result<(), Failure> {
+    pub(super) fn load(&self, client: &Client, shard: Shard) -> Result<(), Failure> {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(self.text);
         let mut replies = client.read(shard, &[load])?;
