@@ -1,9 +1,10 @@
 //! What is logged.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tracing::Level;
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Level};
 
 /// Collects what is logged.
 #[derive(Clone, Default)]
@@ -26,9 +27,7 @@ impl Log {
         Self::at(Level::INFO, action)
     }
 
-    /// The same, up to this level and without times. One at a time, and around
-    /// everything that logs for certain: `tracing` remembers which events no subscriber wants,
-    /// and with several threads it may ask the wrong one.
+    /// The same, up to this level and without times.
     pub(crate) fn at(level: Level, action: impl FnOnce()) -> String {
         let log = Self::default();
         let writer = log.clone();
@@ -43,8 +42,13 @@ impl Log {
     }
 
     /// Runs what has a subscriber of its own, one at a time.
+    ///
+    /// `tracing` remembers which events no subscriber wants. While there is only one, it asks that
+    /// of the thread that logs an event first, and other tests have none. So there is another one.
     pub(crate) fn alone(action: impl FnOnce()) {
         static ALONE: Mutex<()> = Mutex::new(());
+        static OTHER: OnceLock<Dispatch> = OnceLock::new();
+        OTHER.get_or_init(|| Dispatch::new(NoSubscriber::default()));
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         action();
     }
