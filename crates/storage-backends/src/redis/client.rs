@@ -89,6 +89,11 @@ impl Client {
         self.has_sharded_notices
     }
 
+    /// The command that publishes the notices of a shard.
+    pub(super) fn publish_command(&self) -> &'static str {
+        if self.has_sharded_notices { "SPUBLISH" } else { "PUBLISH" }
+    }
+
     pub(super) fn router(&self) -> &Router {
         &self.router
     }

@@ -152,7 +152,6 @@ impl<'c> Call<'c> {
     /// script describes them.
     fn common(&self, database: &Database, changes: &Changes) -> Common {
         let (keys, shard, store_id) = (&database.keys, self.shard, &database.store_id);
-        let publish = if database.client.sharded_notices() { "SPUBLISH" } else { "PUBLISH" };
         Common {
             script: &COMMIT,
             keys: vec![
@@ -166,7 +165,7 @@ impl<'c> Call<'c> {
             arguments: vec![
                 store_id.clone().into(),
                 shard.number().to_string().into(),
-                publish.into(),
+                database.client.publish_command().into(),
                 keys.channel(shard, store_id).into(),
                 changes.notice_start().into(),
             ],

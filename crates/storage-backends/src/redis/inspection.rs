@@ -305,9 +305,9 @@ fn refused_notices(
     prefix: &str,
 ) -> Result<Option<RedisWarning>, StorageError> {
     let Database { client, keys, store_id, .. } = database;
-    let publish = if client.sharded_notices() { "SPUBLISH" } else { "PUBLISH" };
     let owner = client.router().owner(Shard::FIRST).map_err(failed)?;
-    let publish = command(publish, [keys.channel(Shard::FIRST, store_id), String::new()]);
+    let notice = [keys.channel(Shard::FIRST, store_id), String::new()];
+    let publish = command(client.publish_command(), notice);
     let replies = client.on_master(&owner.address, &[publish]).map_err(failed)?;
     let is_refused = replies
         .iter()

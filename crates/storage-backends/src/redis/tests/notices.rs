@@ -51,9 +51,8 @@ impl Host {
 fn publish(client: &Client, changes: &Changes, shard: Shard, revision: u64) {
     let end = changes.notice_end("app/notes/home/", Some(&["app/notes/home/a"]));
     let notice = format!("{}\n{revision}{end}", changes.notice_start());
-    let command = if client.sharded_notices() { "SPUBLISH" } else { "PUBLISH" };
     let channel = Keys::new(RedisOptions::DEFAULT_PREFIX).channel(shard, STORE);
-    let publish = cmd(command).arg(channel).arg(notice).take();
+    let publish = cmd(client.publish_command()).arg(channel).arg(notice).take();
     client.write(shard, &publish).unwrap();
 }
 
