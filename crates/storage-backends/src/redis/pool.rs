@@ -125,8 +125,8 @@ impl Node {
 
     /// Takes a connection for one call, or has its request sent with others if all are in use. A
     /// call without a request needs a connection alone. `is_checked` says that the server must not
-    /// have closed it, as far as that can be known. `confirm` is called for a new connection, and for one that was idle for long, with the
-    /// time since when the server may have been replaced.
+    /// have closed it, as far as that can be known. `confirm` is called for a new connection, and
+    /// for one that was idle for long, with the time since when the server may have been replaced.
     pub(super) fn access(
         &self,
         deadline: Instant,

@@ -28,9 +28,10 @@ use crate::changes::Changes;
 /// What a server writes to disk is up to its settings: [`StoreProperties::durability`] is
 /// [`Durability::Sync`] only with an append-only file and `appendfsync always`,
 /// [`Durability::Relaxed`] with `everysec` (a power cut loses the last second or two, and so may
-/// a kill of the server while its disk is slow), [`Durability::Os`] with `no`, and `None` without an append-only file. Replication is
-/// asynchronous: **a failover can lose writes that were acknowledged**, whatever the settings.
-/// [`RedisOptions::wait`] and the server's `min-replicas-to-write` make it unlikely.
+/// a kill of the server while its disk is slow), [`Durability::Os`] with `no`, and `None` without
+/// an append-only file. Replication is asynchronous: **a failover can lose writes that were
+/// acknowledged**, whatever the settings. [`RedisOptions::wait`] makes it unlikely, and the
+/// server's `min-replicas-to-write` limits how much is lost.
 ///
 /// # Deployments
 ///

@@ -181,7 +181,7 @@ impl Wire {
     }
 
     /// Waits this long until the server has sent something or closed the connection, and leaves
-    /// it there. Also returns `true` if that cannot be found out.
+    /// it there. If the socket fails, returns `true`, so that reading it says why.
     pub(super) fn has_news_within(&mut self, limit: Duration) -> bool {
         if self.read_timeout != limit {
             if self.socket().set_read_timeout(Some(limit)).is_err() {
